@@ -1,0 +1,431 @@
+"""The contract between the core and its plug-ins: small typed records and abstract classes, no behaviour of the core.
+
+Conventions that hold everywhere. Images are `(n, c, h, w)`: uint8 in 0..255 at rest, float32 in [0, 1] where a model
+sees them. Codes and prior draws are `(n, d)` float32. Randomness comes from a `torch.Generator` that is handed in,
+never from global state.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Generic, Literal, TypeVar
+
+import torch
+from torch import Generator, Tensor, nn
+
+from genbench.errors import Refused
+
+Shape = tuple[int, int, int]
+"""Channels, height and width of an image."""
+
+Better = Literal["lower", "higher", "neither"]
+"""Which direction of a metric is the better one; "neither" is a fact that ranks nothing."""
+
+T = TypeVar("T")
+
+
+# ---------------------------------------------------------------- offers and options
+
+
+@dataclass(frozen=True)
+class Option:
+    """What an option means; stands in the annotation: `weight: Annotated[float, Option("...", low=0)] = 10.0`.
+
+    `source` says where the default comes from. `low` and `high` are inclusive bounds, `above` an exclusive lower one.
+    """
+
+    about: str
+    source: str = ""
+    low: float | None = None
+    high: float | None = None
+    above: float | None = None
+
+
+@dataclass(frozen=True, kw_only=True)
+class Offer(Generic[T]):
+    """A named thing that a plug-in offers.
+
+    The keyword-only parameters of `make` are its options: their annotations (int, float, bool, str, a `Literal` of
+    strings, or one of these `| None`; with an `Option` in `Annotated`) and their defaults give the help, the
+    validation and the complete record of a run. `name` is lower case letters, digits and hyphens.
+    """
+
+    name: str
+    about: str
+    make: Callable[..., T]
+    source: str = ""
+
+
+# ---------------------------------------------------------------- priors
+
+
+class Prior(ABC):
+    """A distribution on R^d that latent codes are meant to follow."""
+
+    latent_dim: int
+
+    @abstractmethod
+    def sample(self, n: int, generator: Generator) -> Tensor:
+        """n independent draws, `(n, d)` float32 on the generator's device, determined by its state."""
+
+    def sample_batch(self, n: int, generator: Generator) -> Tensor:
+        """n draws for one training step, `(n, d)`; each row follows the prior, rows may be stratified.
+
+        Measurements always use `sample`, whose rows are independent.
+        """
+        return self.sample(n, generator)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """Log density with respect to Lebesgue measure in nats, `(n, d) -> (n,)`; -inf outside the support.
+
+        Raises `Refused` where there is no such density; `has_density` says so beforehand.
+        """
+        raise Refused(f"the prior {type(self).__name__} has no density on R^{self.latent_dim}")
+
+    @property
+    def has_density(self) -> bool:
+        """Whether `log_prob` is defined."""
+        return type(self).log_prob is not Prior.log_prob
+
+    @property
+    def full_support(self) -> bool:
+        """Whether the density is positive on all of R^d, so that KL(q | p) of a Gaussian q is finite."""
+        return False
+
+    @property
+    def bounds(self) -> tuple[float, float] | None:
+        """Lower and upper bound of every coordinate, or None where it is unbounded."""
+        return None
+
+    @property
+    def normal_sigma(self) -> float | None:
+        """The standard deviation where the prior is N(0, sigma^2 I): a Gaussian KL then has a closed form."""
+        return None
+
+    @property
+    @abstractmethod
+    def mean(self) -> Tensor:
+        """Mean of the prior, `(d,)` float32."""
+
+    @property
+    @abstractmethod
+    def variance(self) -> Tensor:
+        """Variance of each coordinate, `(d,)` float32."""
+
+    @property
+    def pairwise_scale(self) -> float:
+        """E|z - z'|^2 of two independent draws, which is twice the trace of the covariance.
+
+        For N(0, sigma^2 I) this is 2 d sigma^2, the scale C of the IMQ kernel (arXiv:1711.01558, section 4).
+        """
+        return 2.0 * float(self.variance.sum())
+
+
+# ---------------------------------------------------------------- networks
+
+
+class Network(ABC):
+    """An encoder/decoder pair for one image shape: the controlled variable, the same for every model."""
+
+    shape: Shape
+
+    @abstractmethod
+    def encoder(self, outputs: int) -> nn.Module:
+        """An untrained module `(n, c, h, w)` in [0, 1] -> `(n, outputs)`."""
+
+    @abstractmethod
+    def decoder(self, latent_dim: int) -> nn.Module:
+        """An untrained module `(n, latent_dim)` -> `(n, c, h, w)` *logits*: the model applies the sigmoid."""
+
+
+# ---------------------------------------------------------------- models
+
+
+@dataclass(frozen=True)
+class Setting:
+    """What a model is built for; the same for every model of a comparison."""
+
+    shape: Shape
+    latent_dim: int
+    prior: Prior
+    network: Network
+
+
+@dataclass(frozen=True)
+class Move:
+    """One player's loss, a scalar to descend, and detached scalar terms for the log."""
+
+    player: str
+    loss: Tensor
+    terms: Mapping[str, Tensor] = field(default_factory=dict)
+
+
+def constant(epoch: int) -> float:
+    """The schedule that leaves the learning rate alone."""
+    return 1.0
+
+
+@dataclass(frozen=True)
+class Player:
+    """Parameters that one optimiser owns; `schedule(epoch)` multiplies its learning rate from that epoch on."""
+
+    parameters: tuple[nn.Parameter, ...]
+    optimiser: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+    schedule: Callable[[int], float] = constant
+
+
+class Model(nn.Module, ABC):
+    """An autoencoder-type generative model: codes for images, images for codes, and an objective as moves."""
+
+    setting: Setting
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> Tensor:
+        """The point code that reconstructs x, `(n, c, h, w)` in [0, 1] -> `(n, d)`; no randomness."""
+
+    def sample_code(self, x: Tensor, generator: Generator) -> Tensor:
+        """A draw from q(z | x), `(n, c, h, w) -> (n, d)`: what the prior is compared with.
+
+        The same as `encode` for a deterministic encoder.
+        """
+        return self.encode(x)
+
+    @abstractmethod
+    def decode(self, z: Tensor) -> Tensor:
+        """Images in [0, 1] for codes, `(n, d) -> (n, c, h, w)`; the mean where the decoder is a distribution."""
+
+    @abstractmethod
+    def players(self) -> Mapping[str, Player]:
+        """The optimisers by name; their parameters are disjoint and together all of the model's."""
+
+    @abstractmethod
+    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
+        """One training step: yields a player's loss and is resumed after that player's optimiser step.
+
+        x: `(n, c, h, w)` images in [0, 1]; z: `(n, d)` draws of the prior; any further noise comes from `generator`.
+        Losses are means over the batch, so that the objective does not depend on its size. Never wait on the device
+        here (no `.item()`), and never yield inside `no_grad` or `autocast`.
+        """
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Called before each epoch, counted from 0, and again where a run resumes; a function of `epoch` alone."""
+
+
+# ---------------------------------------------------------------- datasets
+
+
+@dataclass(frozen=True)
+class Progress:
+    """How far a long preparation is: `done` of `total` units (0: unknown) of the work that `what` names."""
+
+    what: str
+    done: int
+    total: int
+
+
+def silent(progress: Progress) -> None:
+    """The listener that shows nothing."""
+
+
+@dataclass(frozen=True)
+class Place:
+    """Where data may be read and kept, and how."""
+
+    data_root: Path
+    cache: Path
+    download: bool = False
+    skip_corrupt: bool = False
+    workers: int = 1
+    report: Callable[[Progress], None] = silent
+
+
+@dataclass(frozen=True)
+class Summary:
+    """What is known of a dataset before it is decoded."""
+
+    shape: Shape
+    train: int
+    test: int
+    validation: int = 0
+    classes: int = 0
+
+
+@dataclass(frozen=True)
+class Images:
+    """A decoded dataset: `(n, c, h, w)` uint8 per split, labels `(n,)` int64 where there are any.
+
+    `content` is a hash of all bytes, `preparation` says what was done to the originals (crop, filter, size).
+    """
+
+    train: Tensor
+    test: Tensor
+    validation: Tensor
+    train_labels: Tensor | None = None
+    test_labels: Tensor | None = None
+    validation_labels: Tensor | None = None
+    preparation: str = "none"
+    skipped: int = 0
+    content: str = ""
+
+    @property
+    def shape(self) -> Shape:
+        """Channels, height and width."""
+        c, h, w = self.train.shape[1:]
+        return (c, h, w)
+
+
+class Dataset(ABC):
+    """Images with fixed, disjoint splits."""
+
+    @abstractmethod
+    def inspect(self, place: Place) -> Summary:
+        """Shape and counts, cheaply and before any decoding.
+
+        Raises `DataError` in one line where files are missing or broken: what, where it was looked for, what to do.
+        """
+
+    @abstractmethod
+    def load(self, place: Place) -> Images:
+        """The decoded images on the CPU; the same bytes at every call. Long work reports to `place.report`."""
+
+
+# ---------------------------------------------------------------- metrics
+
+
+@dataclass(frozen=True)
+class Protocol:
+    """How a number was measured. Numbers of different protocols are never compared."""
+
+    method: str
+    dataset: str
+    preparation: str
+    split: str
+    references: int
+    generated: int
+    values: str
+    extractor: str = ""
+    layer: str = ""
+    weights: str = ""
+    dtype: str = "float32"
+    draws: str = "derived from the run's seed"
+    detail: str = ""
+
+    @property
+    def key(self) -> str:
+        """Eight hexadecimal digits that stand beside every number measured this way."""
+        text = json.dumps(asdict(self), sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()[:8]
+
+
+@dataclass(frozen=True)
+class Measurement:
+    """One number of a metric. `part` follows the metric's name after a dot where it has several.
+
+    `floor` is the value that a perfect model would get at this n, `unit` the unit or the scale, `n` the count of
+    images or codes that went in. `label` is a column head where the name alone would not do ("FID (grey28)").
+    """
+
+    value: float
+    unit: str
+    better: Better
+    n: int
+    protocol: Protocol
+    part: str = ""
+    floor: float | None = None
+    label: str = ""
+
+
+@dataclass(frozen=True)
+class TrainingRecord:
+    """What training cost: seconds of training proper, images shown, parameters, peak memory in bytes."""
+
+    seconds: float
+    images: int
+    parameters: int
+    peak_memory: int
+
+
+class Evaluation(ABC):
+    """A trained run as a metric sees it; pieces are computed when first asked for, once, and shared by the metrics.
+
+    Images for the metrics come as uint8: samples and reconstructions are rounded as a file would round them.
+    """
+
+    model: Model
+    setting: Setting
+    images: Images
+    seed: int
+    device: torch.device
+    training: TrainingRecord
+    place: Place
+
+    @abstractmethod
+    def generator(self, purpose: str) -> Generator:
+        """A CPU generator derived from the run's seed and the purpose: the same for every model."""
+
+    @abstractmethod
+    def held_out(self, n: int) -> Tensor:
+        """The first n test images in a fixed random order, `(n, c, h, w)` uint8; n = 0 is all of them."""
+
+    @abstractmethod
+    def codes(self, n: int) -> Tensor:
+        """Draws of q(z | x) for `held_out(n)`, `(n, d)` float32."""
+
+    @abstractmethod
+    def reconstructions(self, n: int) -> Tensor:
+        """decode(encode(x)) for `held_out(n)`, `(n, c, h, w)` float32 in [0, 1], not rounded."""
+
+    @abstractmethod
+    def samples(self, n: int) -> Tensor:
+        """Decoded prior draws, `(n, c, h, w)` uint8."""
+
+    @abstractmethod
+    def prior_draws(self, n: int, purpose: str) -> Tensor:
+        """n independent draws of the prior for a purpose, `(n, d)` float32, the same for every model."""
+
+    @abstractmethod
+    def shared(self, key: str, make: Callable[[], T]) -> T:
+        """`make()`, computed once per dataset and key and kept for every run of the command."""
+
+
+class Metric(ABC):
+    """A measurement of a trained run."""
+
+    def check(self, summary: Summary, prior: Prior, place: Place) -> None:
+        """Refuse at planning time, with a `GenbenchError`, what this metric cannot measure; cheap."""
+
+    @abstractmethod
+    def measure(self, evaluation: Evaluation) -> Iterable[Measurement]:
+        """The numbers. Raises `MetricError` where there is no right value."""
+
+
+__all__ = [
+    "Better",
+    "Dataset",
+    "Evaluation",
+    "Images",
+    "Measurement",
+    "Metric",
+    "Model",
+    "Move",
+    "Network",
+    "Offer",
+    "Option",
+    "Place",
+    "Player",
+    "Prior",
+    "Progress",
+    "Protocol",
+    "Refused",
+    "Setting",
+    "Shape",
+    "Summary",
+    "TrainingRecord",
+    "constant",
+    "silent",
+]

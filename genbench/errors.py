@@ -1,0 +1,46 @@
+"""Errors that the command line shows as one line: what was given, what is possible, what to do."""
+
+from __future__ import annotations
+
+import difflib
+from collections.abc import Iterable
+
+
+class GenbenchError(Exception):
+    """A fault that the user can mend; its text is one line and complete."""
+
+
+class UsageError(GenbenchError):
+    """A name, an option or a value that does not exist or does not fit."""
+
+
+class Refused(GenbenchError):
+    """A combination that has no meaning (a VAE on a prior without a density), with the reason."""
+
+
+class DataError(GenbenchError):
+    """A dataset, weights or cache file that is missing, broken or not what it claims to be."""
+
+
+class PluginError(GenbenchError):
+    """A plug-in that cannot be loaded, or that offers what the contract does not allow."""
+
+
+class StoreError(GenbenchError):
+    """A run folder that is not what the run's record says, or cannot be read."""
+
+
+class TrainingDiverged(GenbenchError):
+    """A loss that became NaN or infinite; names the term and the step."""
+
+
+class MetricError(GenbenchError):
+    """A metric that has no right value on what it was given; never replaced by a number."""
+
+
+def unknown(kind: str, given: str, possible: Iterable[str]) -> UsageError:
+    """An error for a name that does not exist, with the nearest one and the whole list."""
+    names = sorted(possible)
+    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
+    hint = f"did you mean '{near[0]}'? " if near else ""
+    return UsageError(f"there is no {kind} '{given}': {hint}possible: {', '.join(names) or 'none'}")

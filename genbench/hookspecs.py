@@ -1,0 +1,43 @@
+"""The hooks: one for each kind of thing, without arguments, yielding `Offer`s.
+
+A plug-in is a module with functions of these names, marked with `genbench.hookspecs.hookimpl`, and an entry point in
+the group `genbench` (or the option `--plugin FILE`).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+import pluggy
+
+from genbench.api import Dataset, Metric, Model, Network, Offer, Prior
+
+PROJECT = "genbench"
+
+hookspec = pluggy.HookspecMarker(PROJECT)
+hookimpl = pluggy.HookimplMarker(PROJECT)
+
+
+@hookspec
+def genbench_models() -> Iterable[Offer[Model]]:  # type: ignore[empty-body]
+    """Models: `make(setting: Setting, *, options...)` is an untrained `Model`."""
+
+
+@hookspec
+def genbench_priors() -> Iterable[Offer[Prior]]:  # type: ignore[empty-body]
+    """Priors: `make(latent_dim: int, *, options...)` is a `Prior`."""
+
+
+@hookspec
+def genbench_networks() -> Iterable[Offer[Network]]:  # type: ignore[empty-body]
+    """Networks: `make(shape: Shape, *, options...)` is a `Network`, an encoder/decoder pair."""
+
+
+@hookspec
+def genbench_datasets() -> Iterable[Offer[Dataset]]:  # type: ignore[empty-body]
+    """Datasets: `make(*, options...)` is a `Dataset`."""
+
+
+@hookspec
+def genbench_metrics() -> Iterable[Offer[Metric]]:  # type: ignore[empty-body]
+    """Metrics: `make(*, options...)` is a `Metric`."""
