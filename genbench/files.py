@@ -7,15 +7,15 @@ import json
 import os
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
-import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
-from torch import Tensor
 
 from genbench.errors import DataError
+
+if TYPE_CHECKING:  # torch is loaded by the functions on tensors alone: reports write files without it
+    from torch import Tensor
 
 CHECKSUM = "sha256"
 
@@ -65,6 +65,8 @@ def hash_file(path: Path) -> str:
 
 def hash_tensors(tensors: Mapping[str, Tensor | None]) -> str:
     """SHA-256 over names, dtypes, shapes and bytes of tensors, in the order of their names; None is skipped."""
+    import torch
+
     digest = hashlib.sha256()
     for name in sorted(tensors):
         tensor = tensors[name]
@@ -78,6 +80,8 @@ def hash_tensors(tensors: Mapping[str, Tensor | None]) -> str:
 
 def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> None:
     """Write tensors and string facts as safetensors, atomically, with a checksum over all of it."""
+    from safetensors.torch import save_file
+
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = dict(facts or {})
     metadata[CHECKSUM] = _checksum(on_cpu, metadata)
