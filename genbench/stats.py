@@ -1,0 +1,173 @@
+"""Statistics over training seeds: intervals, paired differences and the set that may be the best. Pure functions.
+
+A *seed* is one independent training run; a model's values are a mapping from seed to value. Seeds are paired across
+models (same data order, same prior draws, same evaluation noise), so differences are taken seed by seed.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+LEVEL = 0.95
+"""Coverage of every interval, and one minus the family-wise error of every set of bests."""
+
+RESOLUTION = 1e-6
+"""Mean differences below this fraction of the values are rounding in float32 measurements, not evidence."""
+
+Verdict = Literal["best", "worse", "undecided"]
+"""What is known of a model: it may be the best, it is not a best, or no test was possible."""
+
+Floats = NDArray[np.float64]
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over `n` seeds with its interval; `low` and `high` are None where n = 1 allows none."""
+
+    mean: float
+    n: int
+    low: float | None = None
+    high: float | None = None
+
+    @property
+    def half_width(self) -> float | None:
+        """Half the width of the interval."""
+        return None if self.low is None or self.high is None else (self.high - self.low) / 2
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A model's place in one column; `p` is the adjusted p-value of "this model is a best", None where untested."""
+
+    verdict: Verdict
+    p: float | None = None
+
+
+def estimate(values: Sequence[float], level: float = LEVEL) -> Estimate:
+    """Mean and Student's t-interval: mean +- t_{n-1, (1 + level) / 2} * s / sqrt(n); Student (1908).
+
+    Exact for values that are normal over seeds; the median of three seeds says little, so no robust variant is tried.
+
+    >>> estimate([1.0, 2.0, 3.0])
+    Estimate(mean=2.0, n=3, low=-0.484..., high=4.484...)
+    >>> estimate([7.0])
+    Estimate(mean=7.0, n=1, low=None, high=None)
+    """
+    if not values:
+        raise ValueError("an estimate needs at least one value")
+    n, mean = len(values), math.fsum(values) / len(values)
+    if n == 1:
+        return Estimate(mean, n)
+    s = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    half = t_quantile(n - 1, (1 + level) / 2) * s / math.sqrt(n)
+    return Estimate(mean, n, mean - half, mean + half)
+
+
+def paired_difference(a: Mapping[int, float], b: Mapping[int, float], level: float = LEVEL) -> Estimate | None:
+    """Mean of a - b over the seeds that both have, with its t-interval; None where they share no seed."""
+    shared = sorted(a.keys() & b.keys())
+    return estimate([a[seed] - b[seed] for seed in shared], level) if shared else None
+
+
+def set_of_best(models: Sequence[Mapping[int, float]], *, lower: bool, level: float = LEVEL) -> tuple[Standing, ...]:
+    """Which models may be the best; with probability `level` every model that truly is a best is among them.
+
+    The best of the sample is chosen by the data, so testing the others against it is not a test at the stated level.
+    As in Hsu's multiple comparisons with the best (Annals of Statistics 12, 1984), each model is tested instead for
+    being a best, against *all* others: H_i holds where mu_i is at least as good as every mu_j. Its evidence against
+    is the smallest one-sided paired t-test p-value of "i is worse than j", times the number of those tests
+    (Bonferroni, because they share data); the H_i are then rejected in Holm's order (Scand. J. Statistics 6, 1979).
+    That controls the family-wise error in the strong sense, ties among the best and any dependence included, and
+    assumes no common variance, which Dunnett's and Hsu's tables do. It asks less than all pairwise comparisons:
+    a difference between two models that are both worse than a third is not tested.
+
+    A test needs two shared seeds; a model without any is "undecided". The best mean is always in the set when all
+    models have the same seeds.
+    """
+    values, present = _matrix(models)
+    values = values if lower else -values
+    if len(values) < 2:  # one seed: no test of any pair
+        return tuple(Standing("undecided") for _ in models)
+    evidence = [_evidence_against(i, values, present) for i in range(len(models))]
+    adjusted = holm([p for p in evidence if p is not None])
+    places = iter(adjusted)
+    p_values = [None if p is None else next(places) for p in evidence]
+    if adjusted and max(adjusted) <= 1 - level:  # only where seeds differ between pairs: each beaten by another
+        return tuple(Standing("undecided", p) for p in p_values)
+    return tuple(_standing(p, 1 - level) for p in p_values)
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Holm's step-down adjusted p-values, in the given order: reject where they are at most alpha.
+
+    >>> holm([0.01, 0.04, 0.03])
+    (0.03, 0.06, 0.06)
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, running = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = running
+    return tuple(adjusted)
+
+
+def t_quantile(df: int, probability: float) -> float:
+    """Quantile of Student's t with `df` degrees of freedom."""
+    from scipy.special import stdtrit  # scipy.stats would take a second to import
+
+    return float(stdtrit(df, probability))
+
+
+def t_upper(df: int, t: float) -> float:
+    """P(T >= t) of Student's t with `df` degrees of freedom."""
+    from scipy.special import stdtr
+
+    return float(stdtr(df, -t))
+
+
+def _standing(p: float | None, alpha: float) -> Standing:
+    if p is None:
+        return Standing("undecided")
+    return Standing("worse" if p <= alpha else "best", p)
+
+
+def _matrix(models: Sequence[Mapping[int, float]]) -> tuple[Floats, Floats]:
+    """Values and presence (1 or 0), both `(seeds, models)`; an absent value is 0."""
+    row = {seed: j for j, seed in enumerate(sorted({seed for model in models for seed in model}))}
+    values, present = np.zeros((len(row), len(models))), np.zeros((len(row), len(models)))
+    for i, model in enumerate(models):
+        for seed, value in model.items():
+            values[row[seed], i], present[row[seed], i] = value, 1.0
+    return values, present
+
+
+def _evidence_against(i: int, values: Floats, present: Floats) -> float | None:
+    """The p-value of "model i is a best", lower is better: Bonferroni over its one-sided paired t-tests.
+
+    Only the largest t for each number of shared seeds can give the smallest p-value: thousands of models stay cheap.
+    """
+    own = present[:, i] > 0
+    values, present = values[own], present[own]
+    n = present.sum(0)
+    testable = n >= 2
+    testable[i] = False
+    if not testable.any():
+        return None
+    t = _paired_t(values[:, i : i + 1] - values, present, scale=float(np.abs(values[:, i]).max()))
+    smallest = min(t_upper(int(count) - 1, float(t[testable & (n == count)].max())) for count in np.unique(n[testable]))
+    return min(1.0, smallest * int(testable.sum()))
+
+
+def _paired_t(gaps: Floats, present: Floats, scale: float) -> Floats:
+    """t statistics of the columns of `gaps`, `(seeds, pairs)`; 0 where the mean is rounding or fewer than 2 count."""
+    n = np.maximum(present.sum(0), 2.0)
+    mean = (gaps * present).sum(0) / n
+    error = np.sqrt((present * (gaps - mean) ** 2).sum(0) / (n - 1) / n)
+    t = np.divide(mean, error, out=np.copysign(np.full_like(mean, np.inf), mean), where=error > 0)
+    return np.where((np.abs(mean) <= RESOLUTION * scale) | (present.sum(0) < 2), 0.0, t)
