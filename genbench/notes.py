@@ -1,0 +1,157 @@
+"""What a table's numbers mean, in sentences: seeds, marks, protocols, failures. Plain text; who shows it escapes it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+from genbench.numerals import single
+from genbench.tables import Column, Mark, Table
+
+Protocols = Mapping[str, Mapping[str, object]]
+"""The fields of each protocol, by its hash."""
+
+ARROWS = {"lower": "↓", "higher": "↑"}
+SIGNS: dict[Mark, str] = {"": "", "best": "*", "lead": "*", "undecided": "?"}
+
+ONE_SEED = "one seed: no interval; differences may be noise (use --seeds 5)"
+LEAD = "* the best value; with one seed it is undecided whether it is the best model"
+BEST = (
+    "* not distinguishable from the best: paired one-sided t-tests over shared seeds, "
+    "Holm's correction, family-wise error 5 % in each column"
+)
+UNDECIDED = "? fewer than two seeds shared with any other group: undecided"
+HASH_LENGTH = 16
+
+
+@dataclass(frozen=True)
+class Entry:
+    """How one column was measured: its protocol's hash, what it is called, the count, the unit, and the fields that
+    are not common to all protocols.
+    """
+
+    protocol: str
+    head: str
+    n: str
+    unit: str
+    fields: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Legend:
+    """The protocols of a table; `common` are the fields that all of them share."""
+
+    common: tuple[tuple[str, str], ...]
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong in the same way for some seeds of a group."""
+
+    label: str
+    seeds: str
+    status: str
+    cause: str
+
+
+def title(table: Table) -> str:
+    """One line: the dataset, the count of groups, the seeds, what ranks."""
+    counts = sorted({len(line.seeds) for line in table.lines})
+    groups = f"{len(table.lines)} model{'' if len(table.lines) == 1 else 's'}"
+    ranked = f" · ranked by {table.columns[0].metric}" if table.columns and len(table.lines) > 1 else ""
+    return f"{table.dataset} · {groups} · {_counted(counts, 'seed')}{ranked}"
+
+
+def progress(seeds: int, done: int) -> str:
+    """How many seeds are behind a line, where it is not all of them: `2 of 3 seeds`."""
+    return "" if done == seeds else f"{done} of {_counted([seeds], 'seed')}"
+
+
+def head(column: Column) -> str:
+    """A column's name with an arrow towards the better values."""
+    arrow = ARROWS.get(column.better, "")
+    return f"{column.head} {arrow}".rstrip()
+
+
+def floor(value: float) -> str:
+    """A floor as it stands under a head or a value."""
+    return f"floor {single(value, digits=3).plain}"
+
+
+def notes(table: Table) -> list[str]:
+    """Sentences on intervals, marks, floors and what makes the comparison unequal."""
+    cells = [cell for line in table.lines for cell in line.cells if cell]
+    marks = {cell.mark for cell in cells}
+    counts = sorted({cell.estimate.n for cell in cells})
+    found = []
+    if counts and counts[-1] > 1:
+        found.append(f"± half the width of the 95 % t-interval of the mean over {_counted(counts, 'training seed')}")
+    if counts == [1]:
+        found.append(ONE_SEED)
+    elif counts[:1] == [1]:
+        found.append("where no ± stands there is one seed: no interval")
+    found += [BEST] * ("best" in marks) + [LEAD] * ("lead" in marks) + [UNDECIDED] * ("undecided" in marks)
+    if any(column.floor is not None for column in table.columns) or any(cell.floor is not None for cell in cells):
+        found.append("floor: what a perfect model would score with this many images or codes")
+    return found + _unequal(table)
+
+
+def _unequal(table: Table) -> list[str]:
+    found = []
+    for what, values in (
+        ("images trained on", {f"{line.images:,}" for line in table.lines}),
+        ("networks", {line.network for line in table.lines}),
+    ):
+        if 1 < len(values) <= 6:
+            found.append(f"the groups differ in {what} ({', '.join(sorted(values))}): compare with care")
+        elif len(values) > 6:
+            found.append(f"the groups differ in {what} ({len(values)} values): compare with care")
+    metrics = dict.fromkeys(column.metric for column in table.columns if column.shared)
+    for metric in metrics:
+        count = sum(column.metric == metric for column in table.columns)
+        found.append(f"{metric} was measured in {count} ways: a column each, never compared across (see the protocols)")
+    return found
+
+
+def legend(table: Table, protocols: Protocols) -> Legend:
+    """How each column was measured; fields that all protocols share are named once."""
+    fields = {key: _fields(protocols.get(key, {})) for key in dict.fromkeys(c.protocol for c in table.columns)}
+    known = [own for own in fields.values() if own]
+    shared = [pair for pair in known[0].items() if all(pair in own.items() for own in known)] if len(known) > 1 else []
+    entries = tuple(
+        Entry(
+            protocol=column.protocol[:HASH_LENGTH],
+            head=column.head,
+            n=" to ".join(f"{n:,}" for n in sorted({column.counts[0], column.counts[-1]})) if column.counts else "",
+            unit=column.unit,
+            fields=tuple(pair for pair in fields[column.protocol].items() if pair not in shared),
+        )
+        for column in table.columns
+    )
+    return Legend(tuple(shared), entries)
+
+
+def _fields(protocol: Mapping[str, object]) -> dict[str, str]:
+    """The fields that say something: an empty text or a count of 0 does not."""
+    return {name: f"{value:,}" if type(value) is int else str(value) for name, value in protocol.items() if value}
+
+
+def failures(table: Table) -> list[Failure]:
+    """The problems of a table, those that differ by seed alone in one."""
+    seeds: dict[tuple[str, str, str], set[int]] = {}
+    for problem in table.problems:
+        status = f"{problem.metric} {problem.status}" if problem.metric else problem.status
+        seeds.setdefault((problem.label, status, problem.cause), set()).add(problem.seed)
+    return [
+        Failure(label, f"seed{'s' * (len(its) > 1)} {', '.join(map(str, sorted(its)))}", status, cause)
+        for (label, status, cause), its in seeds.items()
+    ]
+
+
+def _counted(counts: list[int], noun: str) -> str:
+    """`3 seeds`, `1 seed`, `2 to 3 seeds`."""
+    if not counts:
+        return f"no {noun}s"
+    numbers = str(counts[-1]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"{numbers} {noun}{'' if counts == [1] else 's'}"
