@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from genbench.numerals import single
@@ -17,7 +17,7 @@ SIGNS: dict[Mark, str] = {"": "", "best": "*", "lead": "*", "undecided": "?"}
 ONE_SEED = "one seed: no interval; differences may be noise (use --seeds 5)"
 LEAD = "* the best value; with one seed it is undecided whether it is the best model"
 BEST = (
-    "* not distinguishable from the best: paired one-sided t-tests over shared seeds, "
+    "not distinguishable from the best: paired one-sided t-tests over shared seeds, "
     "Holm's correction, family-wise error 5 % in each column"
 )
 UNDECIDED = "? fewer than two seeds shared with any other group: undecided"
@@ -26,15 +26,11 @@ HASH_LENGTH = 16
 
 @dataclass(frozen=True)
 class Entry:
-    """How one column was measured: its protocol's hash, what it is called, the count, the unit, and the fields that
-    are not common to all protocols.
-    """
+    """One protocol: its hash, the columns measured so, and facts: n, unit and the fields that not all protocols share."""
 
     protocol: str
-    head: str
-    n: str
-    unit: str
-    fields: tuple[tuple[str, str], ...]
+    heads: str
+    facts: tuple[tuple[str, str], ...]
 
 
 @dataclass(frozen=True)
@@ -53,6 +49,12 @@ class Failure:
     seeds: str
     status: str
     cause: str
+
+    @property
+    def text(self) -> str:
+        """One line, the cause last."""
+        start = f"{self.label}, {self.seeds}, {self.status}"
+        return f"{start}: {self.cause}" if self.cause else start
 
 
 def title(table: Table) -> str:
@@ -79,8 +81,8 @@ def floor(value: float) -> str:
     return f"floor {single(value, digits=3).plain}"
 
 
-def notes(table: Table) -> list[str]:
-    """Sentences on intervals, marks, floors and what makes the comparison unequal."""
+def notes(table: Table, best: str = "*") -> list[str]:
+    """Sentences on intervals, marks, floors and what makes the comparison unequal; `best` is how bests are shown."""
     cells = [cell for line in table.lines for cell in line.cells if cell]
     marks = {cell.mark for cell in cells}
     counts = sorted({cell.estimate.n for cell in cells})
@@ -91,7 +93,7 @@ def notes(table: Table) -> list[str]:
         found.append(ONE_SEED)
     elif counts[:1] == [1]:
         found.append("where no ± stands there is one seed: no interval")
-    found += [BEST] * ("best" in marks) + [LEAD] * ("lead" in marks) + [UNDECIDED] * ("undecided" in marks)
+    found += [f"{best} {BEST}"] * ("best" in marks) + [LEAD] * ("lead" in marks) + [UNDECIDED] * ("undecided" in marks)
     if any(column.floor is not None for column in table.columns) or any(cell.floor is not None for cell in cells):
         found.append("floor: what a perfect model would score with this many images or codes")
     return found + _unequal(table)
@@ -119,17 +121,25 @@ def legend(table: Table, protocols: Protocols) -> Legend:
     fields = {key: _fields(protocols.get(key, {})) for key in dict.fromkeys(c.protocol for c in table.columns)}
     known = [own for own in fields.values() if own]
     shared = [pair for pair in known[0].items() if all(pair in own.items() for own in known)] if len(known) > 1 else []
-    entries = tuple(
-        Entry(
-            protocol=column.protocol[:HASH_LENGTH],
-            head=column.head,
-            n=" to ".join(f"{n:,}" for n in sorted({column.counts[0], column.counts[-1]})) if column.counts else "",
-            unit=column.unit,
-            fields=tuple(pair for pair in fields[column.protocol].items() if pair not in shared),
-        )
-        for column in table.columns
-    )
-    return Legend(tuple(shared), entries)
+    entries = []
+    for key, own in fields.items():
+        columns = [column for column in table.columns if column.protocol == key]
+        facts = {"n": _range([n for column in columns for n in column.counts])}
+        facts["unit"] = ", ".join(dict.fromkeys(column.unit for column in columns if column.unit))
+        facts |= {name: value for name, value in own.items() if (name, value) not in shared}
+        heads = ", ".join(dict.fromkeys(column.head for column in columns))
+        entries.append(Entry(key[:HASH_LENGTH], heads, tuple((name, text) for name, text in facts.items() if text)))
+    return Legend(tuple(shared), tuple(entries))
+
+
+def _range(counts: Sequence[int]) -> str:
+    return " to ".join(f"{n:,}" for n in sorted({min(counts), max(counts)})) if counts else ""
+
+
+def listed(facts: Iterable[tuple[str, str]]) -> str:
+    """Facts in one line: `n = 2,000; unit W2; split test`; a method speaks for itself."""
+    wordings = {"n": "n = {}", "method": "{}"}
+    return "; ".join(wordings.get(name, f"{name} {{}}").format(value) for name, value in facts)
 
 
 def _fields(protocol: Mapping[str, object]) -> dict[str, str]:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
 from rich import box
 from rich.cells import cell_len
@@ -110,9 +110,8 @@ def _render_failures(paper: _Paper, found: Sequence[Failure]) -> None:
     paper.console.print()
     paper.line("failed or unfinished", "bold")
     for failure in found[:FAILURES_SHOWN]:
-        cause = " ".join(failure.cause.split())
-        cause = cause if len(cause) <= CAUSE_LENGTH else cause[: CAUSE_LENGTH - 1] + "…"
-        text = f"{failure.label}, {failure.seeds}, {failure.status}" + (f": {cause}" if cause else "")
+        text = " ".join(failure.text.split())
+        text = text if len(text) <= CAUSE_LENGTH else text[: CAUSE_LENGTH - 1] + "…"
         paper.line(text, STYLES.get(failure.status, "red"), indent=1)
     if len(found) > FAILURES_SHOWN:
         paper.line(f"and {len(found) - FAILURES_SHOWN:,} more: --export writes them all", "dim", indent=1)
@@ -123,24 +122,10 @@ def _render_legend(paper: _Paper, legend: Legend) -> None:
         return
     paper.console.print()
     paper.line("how it was measured", "bold")
-    heads: dict[str, dict[str, None]] = {}
     for entry in legend.entries:
-        heads.setdefault(entry.protocol, {})[entry.head] = None
-    told = set()
-    for entry in legend.entries:
-        if entry.protocol in told:
-            continue
-        told.add(entry.protocol)
-        count = [("n", f"= {entry.n}")] if entry.n else []
-        text = f"{entry.protocol or 'unknown protocol'}  {', '.join(heads[entry.protocol])}"
-        facts = _listed([*count, *entry.fields])
-        paper.line(f"{text}: {facts}" if facts else text, "dim", indent=1)
+        paper.line(f"{entry.protocol or 'unknown'}  {entry.heads}: {notes.listed(entry.facts)}", "dim", indent=1)
     if legend.common:
-        paper.line(f"all  {_listed(legend.common)}", "dim", indent=1)
-
-
-def _listed(fields: Iterable[tuple[str, str]]) -> str:
-    return "; ".join(value if name == "method" else f"{name} {value}" for name, value in fields)
+        paper.line(f"all  {notes.listed(legend.common)}", "dim", indent=1)
 
 
 # ---------------------------------------------------------------- the grid

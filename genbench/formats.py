@@ -1,0 +1,87 @@
+"""Rows and tables as CSV and JSON, for machines: plain numbers, no marks, nothing that a spreadsheet would execute."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Iterable, Sequence
+
+from genbench.rows import COLUMNS, Row
+from genbench.tables import Column, Line, Table
+
+LAST = ("group", "label", "head")
+TIDY = (*(name for name in COLUMNS if name not in LAST), *LAST)
+"""The columns of the tidy files in their fixed order: run, dataset, model, ..., status, error, group, label, head."""
+
+
+def tidy_csv(rows: Iterable[Row]) -> str:
+    """The rows as CSV: one line per run, metric and protocol; what is absent or not finite is empty."""
+    values = (row.as_dict() for row in rows)
+    return _csv([list(TIDY), *([_cell(row[name]) for name in TIDY] for row in values)])
+
+
+def tidy_json(rows: Iterable[Row]) -> str:
+    """The rows as a JSON array with an object on each line; what is absent or not finite is null."""
+    lines = []
+    for row in rows:
+        values = row.as_dict()
+        lines.append(json.dumps({name: _finite(values[name]) for name in TIDY}, ensure_ascii=False, allow_nan=False))
+    return "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
+
+
+def table_csv(tables: Sequence[Table]) -> str:
+    """The tables as one CSV: a line per dataset and group; mean, interval, seeds and mark of each column."""
+    names = {_name(column): None for table in tables for column in table.columns}
+    parts = ("mean", "low", "high", "seeds", "mark")
+    head = ["dataset", "model", "group", "seeds", "seeds done", "state"]
+    found = [[*head, *(f"{name} {part}" for name in names for part in parts)]]
+    for table in tables:
+        for line in table.lines:
+            cells = _cells(table, line)
+            start = [table.dataset, line.label, line.group, len(line.seeds), len(line.done), line.state or "done"]
+            values = (value for name in names for value in cells.get(name, [""] * len(parts)))
+            found.append([_cell(value) for value in (*start, *values)])
+    return _csv(found)
+
+
+def _cells(table: Table, line: Line) -> dict[str, list[object]]:
+    """Mean, low, high, seeds and mark by the column's name."""
+    return {
+        _name(column): [cell.estimate.mean, cell.estimate.low, cell.estimate.high, cell.estimate.n, cell.mark]
+        for column, cell in zip(table.columns, line.cells, strict=True)
+        if cell
+    }
+
+
+def _name(column: Column) -> str:
+    return f"{column.metric} {column.protocol}".rstrip()
+
+
+def _csv(lines: Iterable[Sequence[str]]) -> str:
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(lines)
+    return file.getvalue()
+
+
+def _cell(value: object) -> str:
+    """A CSV cell; text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    value = _finite(value)
+    if value is None:
+        return ""
+    if not isinstance(value, str):
+        return repr(value)
+    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) and not _is_number(value) else value
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value
