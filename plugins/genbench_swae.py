@@ -1,0 +1,85 @@
+"""The model `swae`: sliced-Wasserstein autoencoder (Kolouri et al., arXiv:1804.01947)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Literal
+
+import torch
+from torch import Generator, Tensor
+
+from genbench.api import Model, Move, Offer, Option, Player, Setting
+from genbench.distances import directions, sliced_wasserstein
+from genbench.hookspecs import hookimpl
+from genbench.networks import COSTS, Autoencoder, adam, rmsprop
+
+_PAPER = "arXiv:1804.01947, algorithm 1"
+_CWAE = "gmum/cwae-pytorch, for MNIST"
+_NOTEBOOKS = "notebooks of skolouri/swae"
+
+
+class SWAE(Autoencoder):
+    r"""min E c(x, psi(phi(x))) + weight SW_p^p(phi(x), z): algorithm 1, with fresh directions at every step.
+
+    The sliced distance is a mean over directions and sorted samples, the cost a mean over the batch, so that neither
+    depends on the batch size. The notebooks are
+    `cost=bce-l1 weight=10 annealing=1.1 optimiser=rmsprop` with the network swae-mnist at a batch of 500.
+    """
+
+    strength: Tensor
+
+    def __init__(
+        self,
+        setting: Setting,
+        *,
+        p: Annotated[float, Option("power of the distance", source=_PAPER, low=1)] = 2.0,
+        projections: Annotated[int, Option("directions L at each step", source=_PAPER, low=1)] = 50,
+        weight: Annotated[
+            float, Option("lambda, before the mean sliced distance", source="gmum/cwae-pytorch, for 64x64", low=0)
+        ] = 100.0,
+        cost: Annotated[
+            Literal["squared", "bce-l1"],
+            Option("summed squares, or mean cross entropy + mean absolute error", source=_CWAE),
+        ] = "squared",
+        annealing: Annotated[
+            float, Option("factor on the weight at every epoch from the twelfth on; notebooks: 1.1", low=0)
+        ] = 1.0,
+        optimiser: Annotated[Literal["adam", "rmsprop"], Option("notebooks: rmsprop", source=_CWAE)] = "adam",
+        rate: Annotated[float, Option("learning rate", source=f"{_CWAE}; {_NOTEBOOKS}", above=0)] = 1e-3,
+    ) -> None:
+        """Build the autoencoder."""
+        super().__init__(setting)
+        self.p = p
+        self.projections = projections
+        self.weight = weight
+        self.cost = COSTS[cost]
+        self.annealing = annealing
+        self.optimiser = adam(rate) if optimiser == "adam" else rmsprop(rate)
+        # A tensor, not a number: a step that was captured as a CUDA graph sees its new value.
+        self.register_buffer("strength", torch.full((), float(weight)), persistent=False)
+
+    def begin_epoch(self, epoch: int) -> None:
+        """Set the weight of this epoch: the notebooks' 10 becomes 61.2 in the last of 30 epochs."""
+        self.strength.fill_(self.weight * self.annealing ** max(0, epoch - 10))
+
+    def players(self) -> Mapping[str, Player]:
+        """One optimiser for everything."""
+        return {"autoencoder": Player(self.halves(), self.optimiser)}
+
+    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
+        """One move: cost + strength * sliced distance."""
+        code = self.encode(x)
+        fit = self.cost(self.logits(code), x).mean()
+        theta = directions(self.projections, code.shape[1], generator, code.dtype)
+        apart = sliced_wasserstein(code, z, theta, self.p)
+        yield Move(
+            "autoencoder",
+            fit + self.strength * apart,
+            {"reconstruction": fit.detach(), "sliced-w": apart.detach()},
+        )
+
+
+@hookimpl
+def genbench_models() -> Iterable[Offer[Model]]:
+    """Offer the model."""
+    yield Offer(name="swae", about="Sliced-Wasserstein autoencoder", make=SWAE, source="arXiv:1804.01947")
