@@ -33,7 +33,7 @@ LATEX = {
     "↓": r"$\downarrow$",
     "↑": r"$\uparrow$",
 }
-MARKDOWN = re.compile(r"[\\`*_\[\]|~]|^[#+-]|(?<=^\d)[.)]")
+MARKDOWN = re.compile(r"[\\`*_$\[\]|~]|^[#+-]|(?<=^\d)[.)](?= )")
 SECTIONS: tuple[Section, ...] = ("headline", "detail", "fact")
 
 

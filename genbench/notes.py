@@ -26,7 +26,7 @@ HASH_LENGTH = 16
 
 @dataclass(frozen=True)
 class Entry:
-    """One protocol: its hash, the columns measured so, and facts: n, unit and the fields that not all protocols share."""
+    """One protocol: its hash, the columns measured so, and facts: n, unit and the fields that not all share."""
 
     protocol: str
     heads: str

@@ -1,0 +1,116 @@
+"""A study written down: tidy rows, tables in four formats, and one self-contained HTML file with the pictures."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import re
+import shutil
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from genbench.files import write_atomically, write_text
+from genbench.formats import table_csv, tidy_csv, tidy_json
+from genbench.markup import table_latex, table_markdown
+from genbench.notes import Protocols
+from genbench.page import Page, Picture, render
+from genbench.rows import Row
+from genbench.tables import Table, assemble
+
+EMBEDDED_BYTES = 6_000_000
+"""Picture bytes that go into report.html; base64 makes them a third larger, and the file stays under 10 MB."""
+
+PNG = b"\x89PNG\r\n\x1a\n"
+FIRST_PICTURES = ("samples", "reconstructions")
+
+
+@dataclass(frozen=True)
+class RunFacts:
+    """What the store knows of a run beyond its rows: its name, its folder (for the pictures), the parsed run.json."""
+
+    name: str
+    folder: Path
+    record: Mapping[str, object] = field(default_factory=dict)
+
+
+def export(
+    folder: Path,
+    rows: Sequence[Row],
+    *,
+    runs: Mapping[str, RunFacts] | None = None,
+    protocols: Protocols | None = None,
+    command: str = "",
+    sort: str | None = None,
+) -> tuple[Path, ...]:
+    """Write the study into `folder` and return the files, report.html last.
+
+    `runs` are the runs by their name in the rows, `protocols` the fields of each protocol by its hash, `command` what
+    the user typed, `sort` the metric that ranks. Every file is whole or absent; the folder may exist.
+    """
+    runs, protocols = runs or {}, protocols or {}
+    tables = assemble(rows, sort)
+    texts = {
+        "rows.csv": tidy_csv(rows),
+        "rows.json": tidy_json(rows),
+        "table.csv": table_csv(tables),
+        "table.md": table_markdown(tables, protocols),
+        "table.tex": table_latex(tables, protocols),
+    }
+    for name, text in texts.items():
+        write_text(folder / name, text)
+    pictures = _copy_pictures(folder / "pictures", tables, runs)
+    records = {name: facts.record for name, facts in runs.items()}
+    page = Page(folder.resolve().name, tables, protocols, _embedded(pictures), records, rows, command)
+    write_text(folder / "report.html", render(page))
+    files = [folder / name for name in texts] + [path for _, _, path in pictures]
+    return (*files, folder / "report.html")
+
+
+def _copy_pictures(folder: Path, tables: Iterable[Table], runs: Mapping[str, RunFacts]) -> list[tuple[str, str, Path]]:
+    """Copy the pictures of each group's first seed; the run, the caption and the copy of each."""
+    names = dict.fromkeys(line.first_run for table in tables for line in table.lines)
+    copied = []
+    for name in names:
+        for source in _pictures(runs[name].folder) if name in runs else ():
+            copy = folder / f"{_file_name(name)}-{_file_name(source.stem)}.png"
+            write_atomically(copy, partial(_copy, source))
+            copied.append((name, source.stem, copy))
+    return copied
+
+
+def _pictures(folder: Path) -> list[Path]:
+    """The PNG files of a run, samples and reconstructions first."""
+    order = {name: place for place, name in enumerate(FIRST_PICTURES)}
+    found = (path for path in folder.glob("*.png") if path.is_file() and _starts_as_png(path))
+    return sorted(found, key=lambda path: (order.get(path.stem, len(order)), path.stem))
+
+
+def _starts_as_png(path: Path) -> bool:
+    with path.open("rb") as file:
+        return file.read(len(PNG)) == PNG
+
+
+def _copy(source: Path, target: Path) -> None:
+    shutil.copyfile(source, target)
+
+
+def _file_name(name: str) -> str:
+    """A name that is safe as part of a file's; names that had to be changed stay distinct by a hash."""
+    safe = re.sub(r"[^A-Za-z0-9._=-]+", "-", name)[:80].lstrip(".-")
+    return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
+
+
+def _embedded(pictures: Sequence[tuple[str, str, Path]]) -> dict[str, list[Picture]]:
+    """The pictures by run, as data: URIs while there is room: all samples first, then all reconstructions."""
+    order = {caption: place for place, caption in enumerate(FIRST_PICTURES)}
+    room = EMBEDDED_BYTES
+    found: dict[str, list[Picture]] = {}
+    for run, caption, path in sorted(pictures, key=lambda picture: order.get(picture[1], len(order))):
+        size = path.stat().st_size
+        fits = size <= room
+        room -= size * fits
+        uri = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" if fits else ""
+        found.setdefault(run, []).append(Picture(caption, uri, f"pictures/{path.name}"))
+    return found

@@ -1,0 +1,221 @@
+"""The HTML report: what the template shows, as data. Everything is text to the template, which escapes it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from genbench import __version__, notes
+from genbench.notes import Failure, Legend, Protocols
+from genbench.numerals import numeral
+from genbench.rows import Row
+from genbench.tables import Column, Line, Table
+
+RUNS_SHOWN = 500
+"""Runs listed one by one in the plan; rows.csv holds all."""
+
+SECTIONS = {"headline": "", "detail": "More parts", "fact": "Not ranked"}
+ABSENT = ""
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A picture of a run: its caption, its data: URI ("" where there was no room) and its file beside the report."""
+
+    caption: str
+    uri: str
+    file: str
+
+
+@dataclass(frozen=True)
+class Page:
+    """All that the report is made from; `pictures` and `records` (parsed run.json) are by run."""
+
+    name: str
+    tables: Sequence[Table]
+    protocols: Protocols
+    pictures: Mapping[str, Sequence[Picture]]
+    records: Mapping[str, Mapping[str, object]]
+    rows: Sequence[Row]
+    command: str
+
+
+@dataclass(frozen=True)
+class CellView:
+    """A cell: its text, its mark, the key that sorts it ("" is last), a floor, a hint on hovering, a drawn interval."""
+
+    text: str
+    mark: str = ""
+    key: str = ""
+    floor: str = ""
+    hint: str = ""
+    interval: tuple[float, float, float] | None = None
+
+
+@dataclass(frozen=True)
+class LineView:
+    """A row of a table; `pictures` stand in its last cells."""
+
+    label: str
+    progress: str
+    state: str
+    cells: Sequence[CellView]
+    pictures: Sequence[Picture | None]
+
+
+@dataclass(frozen=True)
+class GridView:
+    """One section of a dataset's table; `captions` are the heads of the pictures' columns."""
+
+    title: str
+    columns: Sequence[Column]
+    lines: Sequence[LineView]
+    captions: Sequence[str]
+
+
+@dataclass(frozen=True)
+class TableView:
+    """A dataset's results: its grids, and what stands below them."""
+
+    title: str
+    grids: Sequence[GridView]
+    notes: Sequence[str]
+    failures: Sequence[Failure]
+    legend: Legend
+
+
+@dataclass(frozen=True)
+class Plan:
+    """The runs: facts that all share, and a table of those that differ."""
+
+    common: Sequence[tuple[str, str]]
+    heads: Sequence[str]
+    runs: Sequence[Sequence[str]]
+    hidden: int
+
+
+def render(page: Page) -> str:
+    """The report as one HTML file that requests nothing."""
+    environment = Environment(
+        loader=PackageLoader("genbench"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["floor"] = notes.floor
+    environment.filters["head"] = _head
+    return environment.get_template("report.html").render(
+        name=page.name,
+        tables=[_table(page, table) for table in page.tables],
+        plan=_plan(page),
+        command=page.command,
+        version=__version__,
+    )
+
+
+def _head(column: Column) -> str:
+    """The head with its arrow, which is not broken off."""
+    name, space, arrow = notes.head(column).rpartition(" ")
+    return f"{name}\N{NO-BREAK SPACE}{arrow}" if arrow in notes.ARROWS.values() else f"{name}{space}{arrow}"
+
+
+def _table(page: Page, table: Table) -> TableView:
+    captions = list(dict.fromkeys(p.caption for line in table.lines for p in page.pictures.get(line.first_run, ())))
+    grids = []
+    for section, title in SECTIONS.items():
+        chosen = [i for i, column in enumerate(table.columns) if column.section == section]
+        main = section == "headline"
+        if chosen or main:
+            shown = captions if main else []
+            lines = [_line(page, table, line, chosen, shown) for line in table.lines]
+            grids.append(GridView(title, [table.columns[i] for i in chosen], lines, shown))
+    return TableView(
+        title=notes.title(table),
+        grids=grids,
+        notes=notes.notes(table, best="bold:"),
+        failures=notes.failures(table),
+        legend=notes.legend(table, page.protocols),
+    )
+
+
+def _line(page: Page, table: Table, line: Line, columns: Sequence[int], captions: Iterable[str]) -> LineView:
+    pictures = {picture.caption: picture for picture in page.pictures.get(line.first_run, ())}
+    return LineView(
+        label=line.label,
+        progress=notes.progress(len(line.seeds), len(line.done)),
+        state=line.state,
+        cells=[_cell(table, line, i) for i in columns],
+        pictures=[pictures.get(caption) for caption in captions],
+    )
+
+
+def _cell(table: Table, line: Line, i: int) -> CellView:
+    cell = line.cells[i]
+    if cell is None:
+        return CellView(ABSENT)
+    estimate = cell.estimate
+    hint = f"mean of {estimate.n} seed{'' if estimate.n == 1 else 's'}"
+    if estimate.low is not None and estimate.high is not None:
+        hint += f", 95 % interval {estimate.low:.4g} to {estimate.high:.4g}"
+    if cell.behind is not None:
+        hint += f"; minus the best, over {cell.behind.n} shared: {numeral(cell.behind).plain}"
+    floor = "" if cell.floor is None else notes.floor(cell.floor)
+    return CellView(
+        text=numeral(estimate).plain + {"lead": " *", "undecided": " ?"}.get(cell.mark, ""),
+        mark=cell.mark,
+        key=repr(estimate.mean),
+        floor=floor,
+        hint=hint,
+        interval=_interval(table, line) if i == 0 and len(table.lines) > 1 else None,
+    )
+
+
+def _interval(table: Table, line: Line) -> tuple[float, float, float] | None:
+    """Low, mean and high of the ranking column as percentages of the range that all lines span."""
+    spans = [_span(other) for other in table.lines if other.cells[0]]
+    left, right = min(low for low, _, _ in spans), max(high for _, _, high in spans)
+    if not left < right:
+        return None
+    low, mean, high = (round(100 * (x - left) / (right - left), 1) for x in _span(line))
+    return low, mean, high
+
+
+def _span(line: Line) -> tuple[float, float, float]:
+    cell = line.cells[0]
+    if cell is None:
+        return math.nan, math.nan, math.nan
+    e = cell.estimate
+    return (e.mean if e.low is None else e.low), e.mean, (e.mean if e.high is None else e.high)
+
+
+# ---------------------------------------------------------------- the plan and its provenance
+
+
+def _plan(page: Page) -> Plan:
+    """Every run with the facts of its record; what all share is said once."""
+    first = {row.run: row for row in reversed(page.rows)}
+    runs = dict.fromkeys(row.run for row in page.rows)
+    records = {run: dict(_flat("", page.records.get(run, {}))) for run in runs}
+    known = [record for record in records.values() if record]
+    keys = list(dict.fromkeys(key for record in known for key in record))
+    same = [key for key in keys if all(record.get(key) == known[0].get(key) for record in known)]
+    heads = [key for key in keys if key not in set(same)]
+    shown = list(runs)[:RUNS_SHOWN]
+    lines = [[run, first[run].label, first[run].status, *(records[run].get(key, "") for key in heads)] for run in shown]
+    common = [(key, known[0][key]) for key in same]
+    return Plan(common, ["run", "group", "status", *heads], lines, len(runs) - len(shown))
+
+
+def _flat(name: str, value: object) -> Iterable[tuple[str, str]]:
+    """Nested data as dotted names and texts; what is empty is left out."""
+    if isinstance(value, Mapping):
+        for key, inner in value.items():
+            yield from _flat(f"{name}.{key}" if name else str(key), inner)
+    elif isinstance(value, list | tuple):
+        yield name, ", ".join(map(str, value))
+    elif value is not None and value != "":
+        yield name, str(value)
