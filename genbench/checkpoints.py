@@ -1,0 +1,81 @@
+"""Training state in one safetensors file: model, optimisers, torch's random state, the step. No pickle."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from genbench.errors import StoreError
+from genbench.files import load_tensors, save_tensors
+
+
+def save_checkpoint(
+    path: Path, model: nn.Module, optimisers: Mapping[str, Optimizer], key: str, step: int, seconds: float
+) -> None:
+    """Write everything from which training goes on as if it had never stopped."""
+    tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
+    numbers: dict[str, Any] = {}
+    for player, optimiser in optimisers.items():
+        for index, state in optimiser.state_dict()["state"].items():
+            for name, value in state.items():
+                place = f"optimiser.{player}.{index}.{name}"
+                if isinstance(value, Tensor):
+                    tensors[place] = value
+                else:
+                    numbers[place] = value
+    tensors["random.cpu"] = torch.get_rng_state()  # for plug-ins that draw from torch's global state (dropout does)
+    device = next(iter(model.parameters())).device
+    if device.type == "cuda":
+        tensors["random.cuda"] = torch.cuda.get_rng_state(device)
+    facts = {"key": key, "step": str(step), "seconds": repr(seconds), "numbers": json.dumps(numbers)}
+    save_tensors(path, _distinct(tensors), facts)
+
+
+def load_checkpoint(path: Path, model: nn.Module, optimisers: Mapping[str, Optimizer], key: str) -> tuple[int, float]:
+    """Restore model, optimisers and random state in place; returns the steps and the seconds done.
+
+    Raises `DataError` for a damaged file, `StoreError` for one of another run.
+    """
+    tensors, facts = load_tensors(path)
+    if facts.get("key") != key:
+        raise StoreError(f"{path} belongs to another run ({facts.get('key')}, not {key}): move it away")
+    load_weights(path, model, tensors)
+    numbers = json.loads(facts["numbers"])
+    for player, optimiser in optimisers.items():
+        prefix = f"optimiser.{player}."
+        state: dict[int, dict[str, Any]] = {}
+        for place, value in {**tensors, **numbers}.items():
+            if place.startswith(prefix):
+                index, name = place.removeprefix(prefix).split(".", 1)
+                state.setdefault(int(index), {})[name] = value
+        optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
+    torch.set_rng_state(tensors["random.cpu"])
+    device = next(iter(model.parameters())).device
+    if device.type == "cuda" and "random.cuda" in tensors:
+        torch.cuda.set_rng_state(tensors["random.cuda"], device)
+    return int(facts["step"]), float(facts["seconds"])
+
+
+def save_weights(path: Path, model: nn.Module, facts: Mapping[str, str]) -> None:
+    """Write a trained model's state alone."""
+    save_tensors(path, _distinct({f"model.{name}": value for name, value in model.state_dict().items()}), facts)
+
+
+def load_weights(path: Path, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
+    """Put the tensors called `model.*` into the model; raises `StoreError` where names or shapes do not fit."""
+    state = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
+    try:
+        model.load_state_dict(state)
+    except RuntimeError as error:
+        raise StoreError(f"{path} does not fit the model: {' '.join(str(error).split())}") from None
+
+
+def _distinct(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """The tensors with memory of their own: safetensors refuses shared storage (tied weights)."""
+    return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}

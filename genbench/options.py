@@ -1,0 +1,138 @@
+"""Options of an offer: the keyword-only parameters of its `make`, one declaration for help, checks and records."""
+
+from __future__ import annotations
+
+import inspect
+import math
+import types
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
+
+from genbench.api import Option
+from genbench.errors import PluginError, UsageError, unknown
+
+Value = int | float | bool | str | None
+REQUIRED = inspect.Parameter.empty
+
+_TRUE = {"true", "yes", "on", "1"}
+_FALSE = {"false", "no", "off", "0"}
+
+
+@dataclass(frozen=True)
+class OptionSpec:
+    """One option: its type (int, float, bool, str), choices where it is a `Literal`, default, meaning and bounds."""
+
+    name: str
+    type: type
+    default: Any
+    meaning: Option
+    choices: tuple[str, ...] = ()
+    optional: bool = False
+
+    @property
+    def kind(self) -> str:
+        """The type in words, for help and errors."""
+        word = "|".join(self.choices) if self.choices else self.type.__name__
+        return f"{word}|none" if self.optional else word
+
+
+def specs(make: Callable[..., object]) -> dict[str, OptionSpec]:
+    """The options of a `make`, by name with hyphens; `PluginError` for an annotation the contract does not allow."""
+    target = make.__init__ if inspect.isclass(make) else make
+    try:
+        hints = get_type_hints(target, include_extras=True)
+    except (NameError, TypeError) as error:
+        raise PluginError(f"the annotations of {_where(make)} cannot be resolved: {error}") from None
+    found = {}
+    for parameter in inspect.signature(make).parameters.values():
+        if parameter.kind is inspect.Parameter.VAR_KEYWORD:
+            raise PluginError(f"{_where(make)} takes **{parameter.name}: every option must be declared")
+        if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
+            spec = _spec(make, parameter, hints.get(parameter.name))
+            found[spec.name] = spec
+    return found
+
+
+def _spec(make: Callable[..., object], parameter: inspect.Parameter, hint: Any) -> OptionSpec:
+    meaning = Option("")
+    if get_origin(hint) is Annotated:
+        hint, *notes = get_args(hint)
+        meaning = next((note for note in notes if isinstance(note, Option)), meaning)
+    optional = False
+    if get_origin(hint) in (Union, types.UnionType):
+        members = [member for member in get_args(hint) if member is not type(None)]
+        optional = len(members) < len(get_args(hint))
+        hint = members[0] if len(members) == 1 else None
+    choices: tuple[str, ...] = ()
+    if get_origin(hint) is Literal:
+        choices, hint = get_args(hint), str
+    if hint not in (int, float, bool, str) or not all(isinstance(choice, str) for choice in choices):
+        raise PluginError(
+            f"option '{parameter.name}' of {_where(make)} needs an annotation int, float, bool, str or Literal of"
+            " strings, alone or `| None`"
+        )
+    return OptionSpec(parameter.name.replace("_", "-"), hint, parameter.default, meaning, choices, optional)
+
+
+def _where(make: Callable[..., object]) -> str:
+    return f"{getattr(make, '__module__', '?')}.{getattr(make, '__qualname__', repr(make))}"
+
+
+def parse(owner: str, spec: OptionSpec, text: str) -> Value:
+    """The typed value of an option's text; `UsageError` says what was given and what is possible."""
+    if spec.optional and text.lower() == "none":
+        return None
+    value: Value
+    try:
+        value = _convert(spec, text)
+    except ValueError:
+        raise UsageError(f"{owner}.{spec.name}={text}: not a {spec.kind}") from None
+    _check_bounds(owner, spec, value)
+    return value
+
+
+def _convert(spec: OptionSpec, text: str) -> Value:
+    if spec.type is bool:
+        if text.lower() not in _TRUE | _FALSE:
+            raise ValueError
+        return text.lower() in _TRUE
+    if spec.choices:
+        if text not in spec.choices:
+            raise ValueError
+        return text
+    converted: Value = spec.type(text)
+    if isinstance(converted, float) and not math.isfinite(converted):
+        raise ValueError
+    return converted
+
+
+def _check_bounds(owner: str, spec: OptionSpec, value: Value) -> None:
+    meaning = spec.meaning
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return
+    wrong = (
+        (meaning.low is not None and value < meaning.low and f"at least {meaning.low:g}")
+        or (meaning.high is not None and value > meaning.high and f"at most {meaning.high:g}")
+        or (meaning.above is not None and value <= meaning.above and f"above {meaning.above:g}")
+    )
+    if wrong:
+        raise UsageError(f"{owner}.{spec.name}={value:g}: must be {wrong}")
+
+
+def complete(owner: str, make: Callable[..., object], given: Mapping[str, str]) -> dict[str, Value]:
+    """Every option of `make` with its value, given or default, under its Python name; the record of a choice."""
+    known = specs(make)
+    for name in given:
+        if name.replace("_", "-") not in known:
+            raise unknown(f"option '{owner}.{name}'; {owner} has none called", name, known)
+    texts = {name.replace("_", "-"): text for name, text in given.items()}
+    values: dict[str, Value] = {}
+    for name, spec in known.items():
+        if name in texts:
+            values[name.replace("-", "_")] = parse(owner, spec, texts[name])
+        elif spec.default is REQUIRED:
+            raise UsageError(f"{owner} needs the option {name}: --set {owner}.{name}=... ({spec.meaning.about})")
+        else:
+            values[name.replace("-", "_")] = spec.default
+    return values

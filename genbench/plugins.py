@@ -1,0 +1,180 @@
+"""Finding plug-ins, and the catalogue of what they offer. Loading never breaks the command line."""
+
+from __future__ import annotations
+
+import hashlib
+import importlib.util
+import os
+import re
+import sys
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from importlib.metadata import EntryPoint, entry_points
+from pathlib import Path
+from types import ModuleType
+from typing import Any, Literal
+
+import pluggy
+
+from genbench import hookspecs
+from genbench.api import Offer
+from genbench.errors import GenbenchError, PluginError, unknown
+from genbench.options import specs
+
+Kind = Literal["model", "prior", "network", "dataset", "metric"]
+KINDS: tuple[Kind, ...] = ("model", "prior", "network", "dataset", "metric")
+SELECT = "GENBENCH_LOAD_PLUGINS"
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+
+
+@dataclass(frozen=True)
+class Plugin:
+    """A plug-in as found: where it comes from, what it hooks, and why it is broken where it is."""
+
+    name: str
+    origin: str
+    state: Literal["loaded", "broken", "left out"]
+    hooks: tuple[str, ...] = ()
+    cause: str = ""
+    fingerprint: str = ""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """An offer and the plug-in that makes it."""
+
+    offer: Offer[Any]
+    plugin: Plugin
+
+
+@dataclass
+class Catalogue:
+    """Everything that the loaded plug-ins offer, by kind and name."""
+
+    plugins: list[Plugin] = field(default_factory=list)
+    entries: dict[Kind, dict[str, Entry]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+    claims: dict[tuple[Kind, str], list[str]] = field(default_factory=dict)
+
+    def get(self, kind: Kind, name: str) -> Entry:
+        """The offer of a name; the error says what is near, who else claims it, or which plug-in is broken."""
+        claimants = self.claims.get((kind, name), [])
+        if len(claimants) > 1:
+            raise PluginError(
+                f"the {kind} '{name}' is offered by {' and '.join(claimants)}: leave one out with {SELECT}"
+            )
+        if name in self.entries[kind]:
+            return self.entries[kind][name]
+        error = unknown(kind, name, self.entries[kind])
+        broken = [plugin.name for plugin in self.plugins if plugin.state == "broken"]
+        if broken:
+            raise PluginError(f"{error} (broken plug-ins: {', '.join(broken)}; see `genbench list plugins`)")
+        raise error
+
+    @property
+    def broken(self) -> list[Plugin]:
+        """The plug-ins that could not be loaded."""
+        return [plugin for plugin in self.plugins if plugin.state == "broken"]
+
+    def add(self, kind: Kind, entry: Entry) -> None:
+        """Take an offer in; a second claim on a name makes the name ambiguous and both claimants known."""
+        name = entry.offer.name
+        self.claims.setdefault((kind, name), []).append(f"{entry.plugin.name} ({entry.plugin.origin})")
+        self.entries[kind][name] = entry
+
+
+def load(files: Sequence[Path] = (), environment: Mapping[str, str] = os.environ) -> Catalogue:
+    """The catalogue of all installed plug-ins (entry points of the group `genbench`) and of the files named."""
+    manager = pluggy.PluginManager(hookspecs.PROJECT)
+    manager.add_hookspecs(hookspecs)
+    catalogue = Catalogue()
+    selected = environment.get(SELECT)
+    names = None if selected is None else {name.strip() for name in selected.split(",") if name.strip()}
+    found = sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: point.name)
+    missing = (names or set()) - {point.name for point in found}
+    if missing:
+        raise unknown(f"plug-in named in {SELECT},", sorted(missing)[0], {point.name for point in found})
+    for point in found:
+        claims = [_origin(other) for other in found if other.name == point.name]
+        if names is not None and point.name not in names:
+            catalogue.plugins.append(Plugin(point.name, _origin(point), "left out", cause=f"not in {SELECT}"))
+        elif len(claims) > 1:
+            cause = f"the entry point '{point.name}' is claimed by {' and '.join(claims)}"
+            catalogue.plugins.append(Plugin(point.name, _origin(point), "broken", cause=cause))
+        else:
+            _take(manager, catalogue, point.name, _origin(point), point)
+    for file in files:
+        if not file.is_file():
+            raise PluginError(f"--plugin {file}: there is no such file")
+        _take(manager, catalogue, file.stem, str(file), file)
+        if catalogue.plugins[-1].state == "broken":  # asked for by name, so not to be passed over
+            raise PluginError(f"--plugin {file}: {catalogue.plugins[-1].cause}")
+    return catalogue
+
+
+def _origin(point: EntryPoint) -> str:
+    return f"{point.dist.name} {point.dist.version}" if point.dist else "unknown distribution"
+
+
+def _take(
+    manager: pluggy.PluginManager, catalogue: Catalogue, name: str, origin: str, where: EntryPoint | Path
+) -> None:
+    """Import one plug-in and collect its offers; whatever it raises becomes the cause of its being broken."""
+    try:
+        module = _import_file(where) if isinstance(where, Path) else where.load()
+        if manager.register(module, name=name) is None:
+            raise PluginError(f"a plug-in named '{name}' is there already")
+        callers = manager.get_hookcallers(module) or []
+        misspelt = [caller.name for caller in callers if not caller.has_spec()]
+        if misspelt:
+            raise unknown("hook", misspelt[0], [f"genbench_{kind}s" for kind in KINDS])
+        plugin = Plugin(name, origin, "loaded", tuple(c.name for c in callers), fingerprint=fingerprint(module))
+        offers = [(kind, offer) for kind in KINDS for offer in _offers(manager, kind, module)]
+    except KeyboardInterrupt:
+        raise
+    except BaseException as error:  # a plug-in may even call sys.exit at import
+        if manager.has_plugin(name):
+            manager.unregister(name=name)
+        cause = str(error) if isinstance(error, GenbenchError) else f"{type(error).__name__}: {error}"
+        catalogue.plugins.append(Plugin(name, origin, "broken", cause=" ".join(cause.split())))
+        return
+    catalogue.plugins.append(plugin)
+    for kind, offer in offers:
+        catalogue.add(kind, Entry(offer, plugin))
+
+
+def _offers(manager: pluggy.PluginManager, kind: Kind, module: object) -> Iterable[Offer[Any]]:
+    caller = getattr(manager.hook, f"genbench_{kind}s")
+    for implementation in caller.get_hookimpls():
+        if implementation.plugin is not module:
+            continue
+        for offer in implementation.function():
+            if not isinstance(offer, Offer):
+                raise PluginError(f"{caller.name} yields {type(offer).__name__}, not genbench.api.Offer")
+            if not NAME.fullmatch(offer.name):
+                raise PluginError(f"{caller.name}: the name '{offer.name}' is not lower case letters, digits, hyphens")
+            specs(offer.make)
+            yield offer
+
+
+def _import_file(path: Path) -> ModuleType:
+    unique = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    name = f"genbench_file_{re.sub(r'[^0-9a-zA-Z]', '_', path.stem)}_{unique}"
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise PluginError("it is no Python file")
+    module = importlib.util.module_from_spec(spec)
+    sys.modules[name] = module
+    spec.loader.exec_module(module)
+    return module
+
+
+def fingerprint(module: ModuleType) -> str:
+    """A hash of a plug-in's source, all files of a package: runs of another source are other runs."""
+    file = Path(module.__file__) if module.__file__ else None
+    if file is None:
+        return ""
+    files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+    digest = hashlib.sha256()
+    for path in files:
+        digest.update(path.read_bytes())
+    return digest.hexdigest()[:12]

@@ -1,0 +1,134 @@
+"""Run folders: what is in one, and what state it is in. "Done" means that a file exists. No torch.
+
+run.json              written first: the run, its provenance
+log.jsonl             a line for each log point of the training
+checkpoint.safetensors  from which an interrupted training resumes; gone when it is done
+training.json         what training cost
+weights.safetensors   the trained model
+metrics.json          measurements, by the metric's choice
+failure.json          why the last attempt failed; gone when an attempt succeeds
+samples.png, reconstructions.png
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal
+
+from genbench.errors import DataError, StoreError
+from genbench.files import read_json, write_json
+
+SCHEMA = 1
+RUN, LOG, CHECKPOINT, WEIGHTS = "run.json", "log.jsonl", "checkpoint.safetensors", "weights.safetensors"
+TRAINING, METRICS, FAILURE = "training.json", "metrics.json", "failure.json"
+SAMPLES, RECONSTRUCTIONS = "samples.png", "reconstructions.png"
+
+State = Literal["new", "interrupted", "trained", "failed"]
+
+
+@dataclass(frozen=True)
+class RunFolder:
+    """One run's folder."""
+
+    path: Path
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.path.name
+
+    @property
+    def state(self) -> State:
+        """How far the training is; "failed" is an attempt that raised and has not been repeated."""
+        if (self.path / WEIGHTS).exists():
+            return "trained"
+        if (self.path / FAILURE).exists():
+            return "failed"
+        return "interrupted" if (self.path / CHECKPOINT).exists() else "new"
+
+    def begin(self, record: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
+        """Write run.json, first of all; an older one of the same run keeps its provenance."""
+        if (self.path / RUN).exists():
+            if self.record()["run"] != json.loads(json.dumps(record)):
+                raise StoreError(f"{self.path / RUN} describes another run: move the folder away")
+            return
+        write_json(self.path / RUN, {"schema": SCHEMA, "run": record, "provenance": provenance})
+
+    def record(self) -> dict[str, Any]:
+        """The parsed run.json; `StoreError` where it is of another schema or not a run's."""
+        return _checked(self.path / RUN, "run")
+
+    def training(self) -> dict[str, Any]:
+        """What training cost: seconds, images, parameters, peak_memory."""
+        return _checked(self.path / TRAINING, "seconds")
+
+    def measurements(self) -> dict[str, Any]:
+        """What was measured, by the key of the metric's choice: {"metric", "options", "numbers", "error"}."""
+        if not (self.path / METRICS).exists():
+            return {}
+        found = _checked(self.path / METRICS, "measurements")["measurements"]
+        if not isinstance(found, dict):
+            raise StoreError(f"{self.path / METRICS} is no genbench file: move it away to measure anew")
+        return found
+
+    def save_measurements(self, measurements: Mapping[str, Any]) -> None:
+        """Replace metrics.json."""
+        write_json(self.path / METRICS, {"schema": SCHEMA, "measurements": measurements})
+
+    def fail(self, kind: str, message: str, trace: str) -> None:
+        """Record why an attempt failed."""
+        write_json(self.path / FAILURE, {"schema": SCHEMA, "kind": kind, "message": message, "trace": trace})
+
+    def failure(self) -> str:
+        """The cause of the last failure in one line, or ""."""
+        if not (self.path / FAILURE).exists():
+            return ""
+        found = _checked(self.path / FAILURE, "message")
+        return f"{found['kind']}: {found['message']}"
+
+    def forget_failure(self) -> None:
+        """A new attempt begins."""
+        (self.path / FAILURE).unlink(missing_ok=True)
+
+    def log(self, line: Mapping[str, Any]) -> None:
+        """Append a line to the log."""
+        with (self.path / LOG).open("a", encoding="utf-8") as file:
+            file.write(json.dumps(line) + "\n")
+
+
+def _checked(path: Path, wanted: str) -> dict[str, Any]:
+    try:
+        value = read_json(path)
+    except DataError as error:
+        raise StoreError(str(error)) from None
+    if not isinstance(value, dict) or wanted not in value:
+        raise StoreError(f"{path} is no genbench file")
+    if value.get("schema") != SCHEMA:
+        raise StoreError(f"{path} has schema {value.get('schema')}; this version reads {SCHEMA}")
+    return value
+
+
+def find(places: Iterable[Path]) -> list[RunFolder]:
+    """All run folders at or below the places, sorted by name; `StoreError` where a place holds none."""
+    found: dict[Path, RunFolder] = {}
+    for place in places:
+        if not place.exists():
+            raise StoreError(f"there is no folder {place}: train something with `genbench run`, or name another folder")
+        below = [place] if (place / RUN).exists() else sorted(path.parent for path in place.glob(f"**/{RUN}"))
+        if not below:
+            raise StoreError(f"{place} holds no runs: train something with `genbench run`, or name another folder")
+        found.update({path.resolve(): RunFolder(path) for path in below})
+    return sorted(found.values(), key=lambda folder: folder.name)
+
+
+def protocols(folders: Iterable[RunFolder]) -> dict[str, dict[str, Any]]:
+    """The fields of every protocol that occurs, by its hash."""
+    return {number["protocol"]: number["how"] for folder in folders for number in _numbers(folder)}
+
+
+def _numbers(folder: RunFolder) -> Iterator[dict[str, Any]]:
+    for measured in folder.measurements().values():
+        yield from measured.get("numbers", [])

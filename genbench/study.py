@@ -1,0 +1,109 @@
+"""Tidy rows of run folders. No torch: a report over thousands of runs must answer at once."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from genbench.errors import StoreError
+from genbench.rows import Row
+from genbench.store import RunFolder
+
+KINDS = ("dataset", "model", "prior", "network")
+
+
+def rows(folders: Sequence[RunFolder]) -> list[Row]:
+    """One row for each run, metric and protocol; one for a run that failed or is unfinished."""
+    records = {folder.path: folder.record() for folder in folders}
+    labels = group_labels([record["run"] for record in records.values()])
+    return [row for folder in folders for row in _rows_of(folder, records[folder.path], labels)]
+
+
+def _rows_of(folder: RunFolder, record: Mapping[str, Any], labels: Mapping[str, str]) -> Iterable[Row]:
+    run = record["run"]
+    try:
+        group = group_key(run)
+        facts: dict[str, Any] = {
+            "run": folder.name,
+            "group": group,
+            "label": labels[group],
+            **{kind: run[kind]["name"] for kind in KINDS},
+            **{field: run[field] for field in ("latent_dim", "seed", "images")},
+        }
+    except (KeyError, TypeError) as error:
+        raise StoreError(f"{folder.path / 'run.json'} lacks a field of a run: {error}") from None
+    measured = folder.measurements()
+    state = folder.state
+    if state != "trained":
+        yield Row(**facts, status="failed" if state == "failed" else "unfinished", error=folder.failure())
+        return
+    seconds = folder.training()["seconds"]
+    for entry in measured.values():
+        if entry.get("error"):
+            yield Row(**facts, metric=entry["metric"], status="failed", error=entry["error"], seconds=seconds)
+        for number in entry.get("numbers", []):
+            yield Row(
+                **facts,
+                metric=entry["metric"] + (f".{number['part']}" if number["part"] else ""),
+                head=number["label"] or entry["metric"] + (f".{number['part']}" if number["part"] else ""),
+                value=number["value"],
+                floor=number["floor"],
+                unit=number["unit"],
+                better=number["better"],
+                n=number["n"],
+                protocol=number["protocol"],
+                seconds=seconds,
+            )
+    if not measured:
+        yield Row(**facts, status="unfinished", error="trained, not measured")
+
+
+# ---------------------------------------------------------------- groups and their names
+
+
+def group_key(run: Mapping[str, Any]) -> str:
+    """A hash of a run without its seed."""
+    rest = {name: value for name, value in run.items() if name != "seed"}
+    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:10]
+
+
+def group_labels(runs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """A short name for each group: the model, and what tells it from other groups of the same model and dataset."""
+    groups = {group_key(run): run for run in runs}
+    fields = {key: _fields(run) for key, run in groups.items()}
+    labels = {}
+    for key, run in groups.items():
+        rivals = [
+            fields[other]
+            for other, its in groups.items()
+            if its["dataset"]["name"] == run["dataset"]["name"] and its["model"]["name"] == run["model"]["name"]
+        ]
+        differing = [
+            name
+            for name in fields[key]
+            if any(name not in rival or rival[name] != fields[key][name] for rival in rivals)
+        ]
+        shown = [name for name in differing if name != "source"] or differing
+        told = ", ".join(_told(name, fields[key][name]) for name in shown)
+        labels[key] = run["model"]["name"] + (f" ({told})" if told else "")
+    return labels
+
+
+def _fields(run: Mapping[str, Any]) -> dict[str, Any]:
+    """What can tell two groups apart, by the name that a label shows."""
+    fields: dict[str, Any] = {"prior": run["prior"]["name"], "latent_dim": run["latent_dim"]}
+    fields |= {"network": run["network"]["name"], "images": run["images"], "batch": run["batch"]}
+    for kind in KINDS:
+        fields |= {f"{run[kind]['name']}.{name}": value for name, value in run[kind]["options"].items()}
+    fields["source"] = " ".join(run[kind]["fingerprint"][:6] for kind in KINDS)
+    return fields
+
+
+def _told(name: str, value: Any) -> str:
+    if name in ("prior", "network"):
+        return str(value)
+    if name == "latent_dim":
+        return f"d={value}"
+    return f"{name.split('.', 1)[-1].replace('_', '-')}={value}"

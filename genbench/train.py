@@ -1,0 +1,142 @@
+"""The training loop: one flat function for every model, resumable, without a wait on the device between log points."""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from genbench.api import Model, Prior
+from genbench.checkpoints import load_checkpoint, save_checkpoint
+from genbench.errors import TrainingDiverged
+from genbench.images import to_float
+from genbench.random import generator
+
+
+@dataclass(frozen=True)
+class Moment:
+    """The state of a training at a log point: `terms` are means since the last one, `rate` is images per second."""
+
+    step: int
+    steps: int
+    images: int
+    seconds: float
+    rate: float
+    terms: Mapping[str, float]
+
+
+@dataclass(frozen=True)
+class Budget:
+    """How long to train, and from which random state."""
+
+    images: int
+    batch: int
+    seed: int
+
+    @property
+    def steps(self) -> int:
+        """Steps of one batch each; the last one may exceed the count of images."""
+        return math.ceil(self.images / self.batch)
+
+
+def train(
+    model: Model,
+    prior: Prior,
+    images: Tensor,
+    budget: Budget,
+    checkpoint: Path,
+    *,
+    key: str,
+    stop: Callable[[], bool],
+    log_seconds: float = 0.5,
+    save_seconds: float = 30.0,
+) -> Iterator[Moment]:
+    """Train `model` on `images`, `(n, c, h, w)` uint8 on the model's device, from its checkpoint where there is one.
+
+    Batches are all of one size: consecutive pieces of an endless sequence of permutations of the training set, so each
+    image is shown once in an epoch. All randomness is derived from (seed, purpose, step). When `stop()` turns true the
+    state is saved and the iteration ends early. Raises `TrainingDiverged` when a loss is not finite; the checkpoint
+    then holds the last state whose losses were.
+    """
+    device, total = images.device, len(images)
+    players = model.players()
+    optimisers = {name: player.optimiser(player.parameters) for name, player in players.items()}
+    base_rates = {name: [group["lr"] for group in o.param_groups] for name, o in optimisers.items()}
+    step, earlier = load_checkpoint(checkpoint, model, optimisers, key) if checkpoint.exists() else (0, 0.0)
+
+    model.train()
+    began = logged = saved = time.perf_counter()
+    logged_step, epoch = step, -1
+    sums: dict[str, Tensor] = {}
+    order = BatchOrder(total, budget.batch, budget.seed, device)
+    while step < budget.steps:
+        if step * budget.batch // total != epoch:
+            epoch = step * budget.batch // total
+            model.begin_epoch(epoch)
+            for name, player in players.items():
+                for group, rate in zip(optimisers[name].param_groups, base_rates[name], strict=True):
+                    group["lr"] = rate * player.schedule(epoch)
+
+        x = to_float(images.index_select(0, order.indices(step)))
+        z = prior.sample_batch(budget.batch, generator(device, budget.seed, "prior", step))
+        for move in model.moves(x, z, generator(device, budget.seed, "model", step)):
+            optimiser = optimisers[move.player]
+            optimiser.zero_grad(set_to_none=True)
+            move.loss.backward(inputs=players[move.player].parameters)
+            optimiser.step()
+            for term, value in {move.player: move.loss, **move.terms}.items():
+                sums[term] = sums[term] + value.detach() if term in sums else value.detach().clone()
+        step += 1
+
+        now, stopping = time.perf_counter(), stop()
+        if now - logged >= log_seconds or step == budget.steps or stopping:
+            terms = _means(sums, step - logged_step, step)  # the only wait on the device
+            now = time.perf_counter()
+            rate = (step - logged_step) * budget.batch / (now - logged)
+            yield Moment(step, budget.steps, step * budget.batch, earlier + now - began, rate, terms)
+            logged, logged_step, sums = now, step, {}
+            if (now - saved >= save_seconds and step < budget.steps) or stopping:
+                save_checkpoint(checkpoint, model, optimisers, key, step, earlier + now - began)
+                saved = time.perf_counter()
+        if stopping:
+            return
+
+
+class BatchOrder:
+    """Which training images each step shows: permutations of the set, one after another, cut into equal batches."""
+
+    def __init__(self, total: int, batch: int, seed: int, device: torch.device) -> None:
+        """For `total` images and `batch` <= total of them a step; permutations are drawn on the CPU."""
+        self.total, self.batch, self.seed, self.device = total, batch, seed, device
+        self._epochs: dict[int, Tensor] = {}
+
+    def indices(self, step: int) -> Tensor:
+        """The images of a step, `(batch,)` int64 on the device; a function of the step alone."""
+        epoch, offset = divmod(step * self.batch, self.total)
+        head = self._permutation(epoch)[offset : offset + self.batch]
+        if len(head) == self.batch:
+            return head
+        return torch.cat([head, self._permutation(epoch + 1)[: self.batch - len(head)]])
+
+    def _permutation(self, epoch: int) -> Tensor:
+        if epoch not in self._epochs:
+            drawn = torch.randperm(self.total, generator=generator("cpu", self.seed, "order", epoch))
+            self._epochs = {e: p for e, p in self._epochs.items() if e == epoch - 1} | {epoch: drawn.to(self.device)}
+        return self._epochs[epoch]
+
+
+def _means(sums: Mapping[str, Tensor], steps: int, step: int) -> dict[str, float]:
+    """Means of the summed terms; raises where one is not finite. The loss of each player stands under its name."""
+    values = torch.stack([value.float() for value in sums.values()]).div(steps).tolist()
+    means = dict(zip(sums, values, strict=True))
+    wrong = [name for name, value in means.items() if not math.isfinite(value)]
+    if wrong:
+        raise TrainingDiverged(
+            f"the loss is not finite ({', '.join(wrong)}) within the {steps} steps up to step {step}"
+        )
+    return means

@@ -1,0 +1,41 @@
+"""What training cost: throughput, seconds, parameters, memory."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from genbench.api import Better, Evaluation, Measurement, Metric, Offer, Protocol
+from genbench.hookspecs import hookimpl
+
+
+class Speed(Metric):
+    """The training's own record; comparable only on one machine, which the protocol cannot name and a reader must."""
+
+    def measure(self, e: Evaluation) -> Iterable[Measurement]:
+        """Four facts of one training."""
+        record = e.training
+        protocol = Protocol(
+            method="wall time of training proper, evaluation and data left out",
+            dataset=e.images.content[:12],
+            preparation=e.images.preparation,
+            split="train",
+            references=len(e.images.train),
+            generated=0,
+            values="uint8",
+            draws="none",
+            detail=e.device.type,
+        )
+        facts: tuple[tuple[str, float, str, Better], ...] = (
+            ("images-per-second", record.images / max(record.seconds, 1e-9), "images/s", "higher"),
+            ("seconds", record.seconds, "s", "lower"),
+            ("parameters", float(record.parameters), "count", "neither"),
+            ("peak-memory", float(record.peak_memory), "bytes", "lower"),
+        )
+        for part, value, unit, better in facts:
+            yield Measurement(value, unit, better, record.images, protocol, part=part, label=part.replace("-", " "))
+
+
+@hookimpl
+def genbench_metrics() -> Iterable[Offer[Metric]]:
+    """Speed."""
+    yield Offer(name="speed", about="Images per second, seconds, parameters, peak memory of training", make=Speed)

@@ -1,0 +1,272 @@
+"""MNIST, Fashion-MNIST, CIFAR-10 and SVHN in torchvision's layout under the data root.
+
+torchvision reads the idx and .mat files and downloads (only with `--download`); the checks are ours, since its readers
+state a broken file as an assertion. None of the four has an official validation split and published recipes train on
+the whole training set, so validation is empty unless the option asks for it.
+
+Nothing is unpickled. CIFAR-10's binary version is read as it is. The python version, which torchvision downloads, is a
+pickle: its bytes are first compared with torchvision's published MD5, and the two values wanted, the pixels and the
+labels, are then picked out of the list of its instructions, none of which is carried out.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from http.client import HTTPException
+from math import prod
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import torch
+from torch import Tensor
+from torchvision import datasets
+from torchvision.datasets.mnist import read_image_file, read_label_file
+from torchvision.datasets.utils import check_integrity, download_and_extract_archive, download_url
+
+from genbench.api import Dataset, Images, Offer, Option, Place, Progress, Shape, Summary
+from genbench.decoding import one_line
+from genbench.errors import DataError, UsageError
+from genbench.hookspecs import hookimpl
+from genbench.images import with_content
+
+Labelled = tuple[Tensor, Tensor]
+"""Images `(n, c, h, w)` uint8 and labels `(n,)` int64."""
+
+CLASSES = 10
+
+
+@dataclass(frozen=True)
+class Download:
+    """An archive with its published MD5, and the file that shows that it was fetched and unpacked into `folder`."""
+
+    shows: Path
+    folder: Path
+    archive: str
+    md5: str
+    addresses: tuple[str, ...]
+
+    def fetch(self, dataset: str) -> None:
+        """Download from the first address that answers, compare and unpack; `DataError` where none does."""
+        get = download_url if self.archive == self.shows.name else download_and_extract_archive
+        reasons = []
+        for address in self.addresses:
+            try:
+                get(address, str(self.folder), filename=self.archive, md5=self.md5)
+                return
+            except (OSError, RuntimeError, HTTPException) as error:
+                reasons.append(f"{address}: {one_line(error)}")
+        raise DataError(f"{dataset} cannot be downloaded ({'; '.join(reasons)}): try again, or bring the files by hand")
+
+
+class PublishedSet(Dataset):
+    """A dataset whose files, counts and addresses torchvision knows."""
+
+    name: ClassVar[str]
+    shape: ClassVar[Shape]
+    published: ClassVar[tuple[int, int]]
+    """Images to train on and to test on, as published."""
+
+    def __init__(
+        self,
+        *,
+        validation: Annotated[int, Option("training images set aside, the last of the file", low=0)] = 0,
+    ) -> None:
+        self.validation = validation
+
+    @abstractmethod
+    def _downloads(self, root: Path) -> list[Download]:
+        """Where the files come from, those to train on first."""
+
+    def _files(self, root: Path) -> list[Path]:
+        """The files that must be there, in the same order."""
+        return [download.shows for download in self._downloads(root)]
+
+    @abstractmethod
+    def _check(self, root: Path) -> tuple[int, int]:
+        """Images to train on and to test on, from the files; `DataError` where one is not what it should be."""
+
+    @abstractmethod
+    def _read(self, root: Path) -> tuple[Labelled, Labelled]:
+        """The training and the test set, from files that were checked."""
+
+    def inspect(self, place: Place) -> Summary:
+        """Counts from the files' heads; the published ones where they are yet to be downloaded."""
+        absent = next((path for path in self._files(place.data_root) if not path.is_file()), None)
+        if absent and not place.download:
+            raise DataError(
+                f"{self.name} is missing: no {absent}: give the folder with torchvision's layout as --data-root DIR, "
+                "or let it be fetched there with --download"
+            )
+        train, test = self.published if absent else self._check(place.data_root)
+        if self.validation >= train:
+            raise UsageError(f"{self.name}: validation={self.validation} leaves none of the {train} training images")
+        return Summary(self.shape, train - self.validation, test, self.validation, CLASSES)
+
+    def load(self, place: Place) -> Images:
+        """The images as published, labels beside them; validation is the end of the training file."""
+        for download in self._downloads(place.data_root) if place.download else []:
+            if not download.shows.is_file():
+                place.report(Progress(f"downloading {self.name}", 0, 0))
+                download.fetch(self.name)
+        summary = self.inspect(replace(place, download=False))
+        (images, labels), (test, test_labels) = self._read(place.data_root)
+        for values in (labels, test_labels):
+            if int(values.min()) < 0 or int(values.max()) >= CLASSES:
+                raise DataError(f"{self.name}: a label in {place.data_root} is not one of 0..9: get the files again")
+        n = summary.train
+        return with_content(Images(images[:n], test, images[n:], labels[:n], test_labels, labels[n:]))
+
+
+class MNIST(PublishedSet):
+    """Handwritten digits, 28x28 grey: 60,000 and 10,000."""
+
+    name = "mnist"
+    shape = (1, 28, 28)
+    published = (60_000, 10_000)
+    source = datasets.MNIST
+
+    def _check(self, root: Path) -> tuple[int, int]:
+        train, train_labels, test, test_labels = self._files(root)
+        return count_pairs(train, train_labels), count_pairs(test, test_labels)
+
+    def _read(self, root: Path) -> tuple[Labelled, Labelled]:
+        train, train_labels, test, test_labels = self._files(root)
+        return (
+            (read_image_file(train).unsqueeze(1), read_label_file(train_labels)),
+            (read_image_file(test).unsqueeze(1), read_label_file(test_labels)),
+        )
+
+    def _downloads(self, root: Path) -> list[Download]:
+        folder = root / self.source.__name__ / "raw"
+        return [
+            Download(folder / name.removesuffix(".gz"), folder, name, md5, tuple(m + name for m in self.source.mirrors))
+            for name, md5 in self.source.resources  # images and labels to train on, then to test on
+        ]
+
+
+class FashionMNIST(MNIST):
+    """Zalando's articles of clothing, 28x28 grey: 60,000 and 10,000."""
+
+    name = "fashion-mnist"
+    source = datasets.FashionMNIST
+
+
+def count_pairs(images: Path, labels: Path) -> int:
+    """How many images a pair of idx files holds."""
+    n, *size = idx_head(images, 3)
+    if size != [28, 28] or not n:
+        raise DataError(f"{images} holds {n} images of {size[0]}x{size[1]}, not of 28x28: get it again")
+    if [n] != (head := idx_head(labels, 1)):
+        raise DataError(f"{labels} holds {head[0]} labels for {n} images: get both files again")
+    return n
+
+
+def idx_head(path: Path, dimensions: int) -> list[int]:
+    """The sizes that an idx file of bytes states; `DataError` where its length is another.
+
+    Head: 0, 0, 8 (unsigned bytes), the number of dimensions, then each size as four bytes, the highest first.
+    """
+    with path.open("rb") as file:
+        head = file.read(4 + 4 * dimensions)
+    if len(head) < 4 + 4 * dimensions or head[:4] != bytes((0, 0, 8, dimensions)):
+        raise DataError(f"{path} is no idx file of {dimensions} dimensions: delete it and get it again")
+    sizes = [int.from_bytes(head[i : i + 4], "big") for i in range(4, len(head), 4)]
+    expected, length = len(head) + prod(sizes), path.stat().st_size
+    if length != expected:
+        raise DataError(f"{path} has {length} bytes instead of {expected}: delete it and get it again")
+    return sizes
+
+
+class CIFAR10(PublishedSet):
+    """Photographs of ten kinds of things, 32x32 colour: 50,000 and 10,000."""
+
+    name = "cifar10"
+    shape = (3, 32, 32)
+    published = (50_000, 10_000)
+    records: ClassVar[int] = 10_000
+    """Images in each of the five files to train on and the one to test on."""
+    source = datasets.CIFAR10
+
+    def _files(self, root: Path) -> list[Path]:
+        names = [name for name, _ in (*self.source.train_list, *self.source.test_list)]
+        binary = root / "cifar-10-batches-bin"
+        if binary.is_dir():
+            return [binary / f"{name}.bin" for name in names]
+        return [root / self.source.base_folder / name for name in names]
+
+    def _check(self, root: Path) -> tuple[int, int]:
+        md5s = [md5 for _, md5 in (*self.source.train_list, *self.source.test_list)]
+        expected = self.records * 3073
+        for path, md5 in zip(self._files(root), md5s, strict=True):
+            length = path.stat().st_size
+            if path.suffix == ".bin" and length != expected:
+                raise DataError(f"{path} has {length} bytes instead of {expected}: get cifar-10-binary.tar.gz again")
+            if path.suffix != ".bin" and not check_integrity(path, md5):
+                raise DataError(f"{path} is not the published file (MD5): get cifar-10-python.tar.gz again")
+        return 5 * self.records, self.records
+
+    def _read(self, root: Path) -> tuple[Labelled, Labelled]:
+        *train, test = map(self._batch, self._files(root))
+        return (torch.cat([x for x, _ in train]), torch.cat([y for _, y in train])), test
+
+    def _batch(self, path: Path) -> Labelled:
+        data = path.read_bytes()
+        if path.suffix == ".bin":  # records of a label and 3x32x32 pixels, a byte each
+            table = torch.frombuffer(bytearray(data), dtype=torch.uint8).view(self.records, 3073)
+            return table[:, 1:].reshape(-1, *self.shape), table[:, 0].long()
+        pixels, labels = pickled_batch(data, self.records * 3072)
+        if len(labels) != self.records or not pixels:
+            raise DataError(f"{path} holds {len(labels)} labels for {self.records} images: get it again")
+        images = torch.frombuffer(bytearray(pixels), dtype=torch.uint8)
+        return images.view(-1, *self.shape), torch.tensor(labels)
+
+    def _downloads(self, root: Path) -> list[Download]:
+        archive, md5, url = self.source.filename, self.source.tgz_md5, self.source.url
+        return [Download(shows=self._files(root)[-1], folder=root, archive=archive, md5=md5, addresses=(url,))]
+
+
+def pickled_batch(data: bytes, size: int) -> tuple[bytes, list[int]]:
+    """The string of `size` bytes and the list "labels" of a pickle, from its instructions; none is carried out."""
+    pixels, labels, listing = b"", [], False
+    for instruction, argument, _ in pickletools.genops(data):
+        if isinstance(argument, str):
+            listing = argument == "labels"  # the next string ends the list
+            pixels = argument.encode("latin-1") if len(argument) == size else pixels
+        elif listing and isinstance(argument, int) and instruction.name.startswith("BININT"):
+            labels.append(argument)
+    return pixels, labels
+
+
+class SVHN(PublishedSet):
+    """House numbers from street views, cut into digits, 32x32 colour: 73,257 and 26,032."""
+
+    name = "svhn"
+    shape = (3, 32, 32)
+    published = (73_257, 26_032)
+
+    def _check(self, root: Path) -> tuple[int, int]:
+        for download in self._downloads(root):
+            if not check_integrity(download.shows, download.md5):
+                raise DataError(f"{download.shows} is not the published file (MD5): delete it and get it again")
+        return self.published
+
+    def _read(self, root: Path) -> tuple[Labelled, Labelled]:
+        both = [datasets.SVHN(root, split=split) for split in ("train", "test")]  # makes the label 10 the digit 0
+        train, test = ((torch.from_numpy(each.data.copy()), torch.from_numpy(each.labels)) for each in both)
+        return train, test
+
+    def _downloads(self, root: Path) -> list[Download]:
+        listed = (datasets.SVHN.split_list[split] for split in ("train", "test"))
+        return [Download(root / name, root, name, md5, (url,)) for url, name, md5 in listed]
+
+
+@hookimpl
+def genbench_datasets() -> Iterable[Offer[Dataset]]:
+    """The four sets."""
+    yield Offer(name="mnist", about="handwritten digits, 28x28 grey", make=MNIST, source="LeCun et al. 1998")
+    yield Offer(name="fashion-mnist", about="clothing, 28x28 grey", make=FashionMNIST, source="arXiv:1708.07747")
+    yield Offer(name="cifar10", about="photographs, 32x32 colour", make=CIFAR10, source="Krizhevsky 2009")
+    yield Offer(name="svhn", about="house numbers, 32x32 colour", make=SVHN, source="Netzer et al. 2011")
