@@ -45,9 +45,12 @@ class Page:
 
 @dataclass(frozen=True)
 class CellView:
-    """A cell: its text, its mark, the key that sorts it ("" is last), a floor, a hint on hovering, a drawn interval."""
+    """A cell: its text and half-width, its mark, the key that sorts it ("" is last), a floor, a hint on hovering, and
+    a drawn interval.
+    """
 
     text: str
+    half: str = ""
     mark: str = ""
     key: str = ""
     floor: str = ""
@@ -164,8 +167,11 @@ def _cell(table: Table, line: Line, i: int) -> CellView:
     if cell.behind is not None:
         hint += f"; minus the best, over {cell.behind.n} shared: {numeral(cell.behind).plain}"
     floor = "" if cell.floor is None else notes.floor(cell.floor)
+    digits = numeral(estimate)
+    text, half = (digits.plain, "") if digits.exponent else (digits.mean, digits.half)
     return CellView(
-        text=numeral(estimate).plain + {"lead": " *", "undecided": " ?"}.get(cell.mark, ""),
+        text=text + {"lead": " *", "undecided": " ?"}.get(cell.mark, ""),
+        half=half,
         mark=cell.mark,
         key=repr(estimate.mean),
         floor=floor,
