@@ -82,7 +82,7 @@ class Ring(Plane):
 
         .. math:: \log p(z) = -\frac{(|z| - R)^2}{2 s^2} + \log \mathrm{i0e}\frac{R |z|}{s^2} - \log(2 \pi s^2)
         """
-        r = torch.linalg.vector_norm(z, dim=1)
+        r: Tensor = torch.linalg.vector_norm(z, dim=1)
         bessel: Tensor = torch.special.i0e(r * (self.radius / self.noise**2)).log()
         return bessel - 0.5 * ((r - self.radius) / self.noise).square() - math.log(math.tau * self.noise**2)
 
