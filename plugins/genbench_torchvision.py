@@ -40,9 +40,9 @@ CLASSES = 10
 
 @dataclass(frozen=True)
 class Download:
-    """An archive with its published MD5, and the file that shows that it was fetched and unpacked into `folder`."""
+    """An archive with its published MD5, and the files that are there once it is unpacked into `folder`."""
 
-    shows: Path
+    makes: tuple[Path, ...]
     folder: Path
     archive: str
     md5: str
@@ -50,7 +50,7 @@ class Download:
 
     def fetch(self, dataset: str) -> None:
         """Download from the first address that answers, compare and unpack; `DataError` where none does."""
-        get = download_url if self.archive == self.shows.name else download_and_extract_archive
+        get = download_url if self.archive == self.makes[0].name else download_and_extract_archive
         reasons = []
         for address in self.addresses:
             try:
@@ -69,11 +69,7 @@ class PublishedSet(Dataset):
     published: ClassVar[tuple[int, int]]
     """Images to train on and to test on, as published."""
 
-    def __init__(
-        self,
-        *,
-        validation: Annotated[int, Option("training images set aside, the last of the file", low=0)] = 0,
-    ) -> None:
+    def __init__(self, *, validation: Annotated[int, Option("training images set aside, the last", low=0)] = 0) -> None:
         self.validation = validation
 
     @abstractmethod
@@ -82,7 +78,7 @@ class PublishedSet(Dataset):
 
     def _files(self, root: Path) -> list[Path]:
         """The files that must be there, in the same order."""
-        return [download.shows for download in self._downloads(root)]
+        return [path for download in self._downloads(root) for path in download.makes]
 
     @abstractmethod
     def _check(self, root: Path) -> tuple[int, int]:
@@ -108,7 +104,7 @@ class PublishedSet(Dataset):
     def load(self, place: Place) -> Images:
         """The images as published, labels beside them; validation is the end of the training file."""
         for download in self._downloads(place.data_root) if place.download else []:
-            if not download.shows.is_file():
+            if not all(path.is_file() for path in download.makes):
                 place.report(Progress(f"downloading {self.name}", 0, 0))
                 download.fetch(self.name)
         summary = self.inspect(replace(place, download=False))
@@ -118,6 +114,12 @@ class PublishedSet(Dataset):
                 raise DataError(f"{self.name}: a label in {place.data_root} is not one of 0..9: get the files again")
         n = summary.train
         return with_content(Images(images[:n], test, images[n:], labels[:n], test_labels, labels[n:]))
+
+
+def verify(path: Path, md5: str) -> None:
+    """`DataError` unless the file's bytes are the published ones."""
+    if not check_integrity(path, md5):
+        raise DataError(f"{path} is not the published file (its MD5 differs): delete it and get it again")
 
 
 class MNIST(PublishedSet):
@@ -130,7 +132,10 @@ class MNIST(PublishedSet):
 
     def _check(self, root: Path) -> tuple[int, int]:
         train, train_labels, test, test_labels = self._files(root)
-        return count_pairs(train, train_labels), count_pairs(test, test_labels)
+        for images, labels in ((train, train_labels), (test, test_labels)):
+            if idx_count(images, 28, 28) != idx_count(labels):
+                raise DataError(f"{labels} has not one label for each of {images.name}: delete both, get them again")
+        return idx_count(train, 28, 28), idx_count(test, 28, 28)
 
     def _read(self, root: Path) -> tuple[Labelled, Labelled]:
         train, train_labels, test, test_labels = self._files(root)
@@ -142,7 +147,9 @@ class MNIST(PublishedSet):
     def _downloads(self, root: Path) -> list[Download]:
         folder = root / self.source.__name__ / "raw"
         return [
-            Download(folder / name.removesuffix(".gz"), folder, name, md5, tuple(m + name for m in self.source.mirrors))
+            Download(
+                (folder / name.removesuffix(".gz"),), folder, name, md5, tuple(at + name for at in self.source.mirrors)
+            )
             for name, md5 in self.source.resources  # images and labels to train on, then to test on
         ]
 
@@ -154,30 +161,22 @@ class FashionMNIST(MNIST):
     source = datasets.FashionMNIST
 
 
-def count_pairs(images: Path, labels: Path) -> int:
-    """How many images a pair of idx files holds."""
-    n, *size = idx_head(images, 3)
-    if size != [28, 28] or not n:
-        raise DataError(f"{images} holds {n} images of {size[0]}x{size[1]}, not of 28x28: get it again")
-    if [n] != (head := idx_head(labels, 1)):
-        raise DataError(f"{labels} holds {head[0]} labels for {n} images: get both files again")
-    return n
+def idx_count(path: Path, *size: int) -> int:
+    """How many items of a size an idx file of bytes holds; `DataError` where its head or its length says otherwise.
 
-
-def idx_head(path: Path, dimensions: int) -> list[int]:
-    """The sizes that an idx file of bytes states; `DataError` where its length is another.
-
-    Head: 0, 0, 8 (unsigned bytes), the number of dimensions, then each size as four bytes, the highest first.
+    Head: 0, 0, 8 (unsigned bytes), the number of dimensions, then the count and each side as big-endian four bytes.
     """
     with path.open("rb") as file:
-        head = file.read(4 + 4 * dimensions)
-    if len(head) < 4 + 4 * dimensions or head[:4] != bytes((0, 0, 8, dimensions)):
-        raise DataError(f"{path} is no idx file of {dimensions} dimensions: delete it and get it again")
-    sizes = [int.from_bytes(head[i : i + 4], "big") for i in range(4, len(head), 4)]
-    expected, length = len(head) + prod(sizes), path.stat().st_size
+        head = file.read(8 + 4 * len(size))
+    kind, sides = bytes((0, 0, 8, 1 + len(size))), b"".join(side.to_bytes(4, "big") for side in size)
+    count = int.from_bytes(head[4:8], "big")
+    if head[:4] != kind or head[8:] != sides or not count:
+        what = "x".join(map(str, size)) or "single"
+        raise DataError(f"{path} is no idx file of {what} bytes: delete it and get it again")
+    expected, length = len(head) + count * prod(size), path.stat().st_size
     if length != expected:
         raise DataError(f"{path} has {length} bytes instead of {expected}: delete it and get it again")
-    return sizes
+    return count
 
 
 class CIFAR10(PublishedSet):
@@ -186,26 +185,22 @@ class CIFAR10(PublishedSet):
     name = "cifar10"
     shape = (3, 32, 32)
     published = (50_000, 10_000)
+    source = datasets.CIFAR10
     records: ClassVar[int] = 10_000
     """Images in each of the five files to train on and the one to test on."""
-    source = datasets.CIFAR10
 
     def _files(self, root: Path) -> list[Path]:
-        names = [name for name, _ in (*self.source.train_list, *self.source.test_list)]
-        binary = root / "cifar-10-batches-bin"
-        if binary.is_dir():
-            return [binary / f"{name}.bin" for name in names]
-        return [root / self.source.base_folder / name for name in names]
+        python = super()._files(root)
+        binary = [root / "cifar-10-batches-bin" / f"{path.name}.bin" for path in python]
+        return binary if all(path.is_file() for path in binary) else python
 
     def _check(self, root: Path) -> tuple[int, int]:
         md5s = [md5 for _, md5 in (*self.source.train_list, *self.source.test_list)]
-        expected = self.records * 3073
         for path, md5 in zip(self._files(root), md5s, strict=True):
-            length = path.stat().st_size
-            if path.suffix == ".bin" and length != expected:
-                raise DataError(f"{path} has {length} bytes instead of {expected}: get cifar-10-binary.tar.gz again")
-            if path.suffix != ".bin" and not check_integrity(path, md5):
-                raise DataError(f"{path} is not the published file (MD5): get cifar-10-python.tar.gz again")
+            if path.suffix != ".bin":
+                verify(path, md5)
+            elif (length := path.stat().st_size) != self.records * 3073:
+                raise DataError(f"{path} has {length} bytes instead of {self.records * 3073}: get it again")
         return 5 * self.records, self.records
 
     def _read(self, root: Path) -> tuple[Labelled, Labelled]:
@@ -220,12 +215,12 @@ class CIFAR10(PublishedSet):
         pixels, labels = pickled_batch(data, self.records * 3072)
         if len(labels) != self.records or not pixels:
             raise DataError(f"{path} holds {len(labels)} labels for {self.records} images: get it again")
-        images = torch.frombuffer(bytearray(pixels), dtype=torch.uint8)
-        return images.view(-1, *self.shape), torch.tensor(labels)
+        return torch.frombuffer(bytearray(pixels), dtype=torch.uint8).view(-1, *self.shape), torch.tensor(labels)
 
     def _downloads(self, root: Path) -> list[Download]:
-        archive, md5, url = self.source.filename, self.source.tgz_md5, self.source.url
-        return [Download(shows=self._files(root)[-1], folder=root, archive=archive, md5=md5, addresses=(url,))]
+        names = [name for name, _ in (*self.source.train_list, *self.source.test_list)]
+        makes = tuple(root / self.source.base_folder / name for name in names)
+        return [Download(makes, root, self.source.filename, self.source.tgz_md5, (self.source.url,))]
 
 
 def pickled_batch(data: bytes, size: int) -> tuple[bytes, list[int]]:
@@ -249,8 +244,7 @@ class SVHN(PublishedSet):
 
     def _check(self, root: Path) -> tuple[int, int]:
         for download in self._downloads(root):
-            if not check_integrity(download.shows, download.md5):
-                raise DataError(f"{download.shows} is not the published file (MD5): delete it and get it again")
+            verify(download.makes[0], download.md5)
         return self.published
 
     def _read(self, root: Path) -> tuple[Labelled, Labelled]:
@@ -260,7 +254,7 @@ class SVHN(PublishedSet):
 
     def _downloads(self, root: Path) -> list[Download]:
         listed = (datasets.SVHN.split_list[split] for split in ("train", "test"))
-        return [Download(root / name, root, name, md5, (url,)) for url, name, md5 in listed]
+        return [Download((root / name,), root, name, md5, (url,)) for url, name, md5 in listed]
 
 
 @hookimpl

@@ -1,0 +1,159 @@
+"""CelebA faces (Liu et al., arXiv:1411.7766), aligned and cropped, in the official split.
+
+Read from `img_align_celeba.zip`, inside the archive, or from the extracted folder `img_align_celeba/`, with the split
+from `list_eval_partition.txt`; each is looked for in `celeba/` under the data root, then in the data root itself. The
+other annotation files are not needed. The authors' agreement has to be accepted in person, so nothing is downloaded.
+
+Preparation: the central 140x140 pixels of 178x218, then 64x64 (arXiv:1711.01558). Bilinear with antialiasing is what
+torchvision's `Resize` does to a PIL image: the two differ in one pixel of three hundred, by one level. `lanczos` is
+the filter of the WAE authors' code (tolstikhin/wae, datahandler.py).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torch.nn.functional import interpolate
+from torchvision.io import ImageReadMode, decode_jpeg
+
+from genbench.api import Dataset, Images, Offer, Option, Place, Summary
+from genbench.decoding import Pictures, Split, decode_splits, missing, open_pictures
+from genbench.errors import DataError
+from genbench.hookspecs import hookimpl
+from genbench.images import kept
+
+WIDTH, HEIGHT = 178, 218
+ZIP, FOLDER, PARTITION = "img_align_celeba.zip", "img_align_celeba", "list_eval_partition.txt"
+VERSION = 1
+"""Part of the cache's key: raise it when this file comes to prepare images differently."""
+
+SPLITS: dict[str, Split] = {"0": "train", "1": "validation", "2": "test"}
+Filter = Literal["bilinear", "lanczos"]
+
+
+class CelebA(Dataset):
+    """202,599 faces in colour: 162,770 to train, 19,867 to validate, 19,962 to test."""
+
+    def __init__(
+        self,
+        *,
+        crop: Annotated[
+            int, Option("side of the central square, in pixels", "arXiv:1711.01558", low=1, high=WIDTH)
+        ] = 140,
+        size: Annotated[int, Option("side of the image, in pixels", "arXiv:1711.01558", low=1)] = 64,
+        filter: Annotated[Filter, Option("how the square is resized, antialiased", "torchvision Resize")] = "bilinear",
+    ) -> None:
+        self.crop = crop
+        self.size = size
+        self.filter: Filter = filter
+
+    def inspect(self, place: Place) -> Summary:
+        """Counts by the partition file, after a look at which images are there."""
+        with open_pictures(_images_path(place)) as pictures:
+            splits, _ = _splits(place, pictures)
+        counts = {split: len(names) for split, names in splits.items()}
+        return Summary((3, self.size, self.size), **counts)
+
+    def load(self, place: Place) -> Images:
+        """Faces in the order of the partition file, `(n, 3, size, size)`; decoded once, then kept."""
+        with open_pictures(_images_path(place)) as pictures:
+            splits, absent = _splits(place, pictures)
+            preparation = f"centre crop {self.crop} of {WIDTH}x{HEIGHT}, {self.filter} antialiased to {self.size}"
+            decode = partial(face, crop=self.crop, size=self.size, filter=self.filter)
+            shape = (3, self.size, self.size)
+
+            def make() -> Images:
+                images = decode_splits(pictures, splits, decode, shape, place, preparation)
+                return replace(images, skipped=images.skipped + absent)
+
+            key = pictures.key(splits, VERSION, preparation, absent, place.skip_corrupt)
+            return kept(place, "celeba", key, make)
+
+
+def face(data: bytes, *, crop: int, size: int, filter: Filter) -> Tensor:
+    """One face, the bytes of a JPEG of 178x218 -> `(3, size, size)` uint8.
+
+    torchvision's decoder takes half the time of PIL's for the same pixels (both are libjpeg-turbo), but would allocate
+    whatever size a file claims: PIL reads the head first.
+    """
+    with Image.open(BytesIO(data), formats=("JPEG",)) as head:
+        if head.size != (WIDTH, HEIGHT):
+            raise ValueError(f"it is {head.width}x{head.height}, not the {WIDTH}x{HEIGHT} of the aligned images")
+    pixels: Tensor = decode_jpeg(torch.frombuffer(bytearray(data), dtype=torch.uint8), mode=ImageReadMode.RGB)
+    left, top = (WIDTH - crop) // 2, (HEIGHT - crop) // 2
+    square = pixels[:, top : top + crop, left : left + crop]
+    if filter == "bilinear":
+        return interpolate(square[None], size=(size, size), mode="bilinear", antialias=True)[0]
+    picture = Image.fromarray(square.permute(1, 2, 0).contiguous().numpy())
+    resized = picture.resize((size, size), Image.Resampling.LANCZOS)
+    return torch.frombuffer(bytearray(resized.tobytes()), dtype=torch.uint8).view(size, size, 3).permute(2, 0, 1)
+
+
+def _images_path(place: Place) -> Path:
+    folders = (place.data_root / "celeba", place.data_root)
+    for folder in folders:
+        if (folder / ZIP).is_file():
+            return folder / ZIP
+        if (folder / FOLDER).is_dir():
+            return folder / FOLDER
+    raise DataError(
+        f"celeba is missing: neither {ZIP} nor {FOLDER}/ is in {folders[0]} or {folders[1]}: "
+        "get 'Align&Cropped Images' from the authors' page (mmlab.ie.cuhk.edu.hk/projects/CelebA.html) "
+        "or give --data-root DIR"
+    )
+
+
+def _splits(place: Place, pictures: Pictures) -> tuple[dict[Split, list[str]], int]:
+    """Entry names by split in the partition's order, and the count of those left out because they are absent."""
+    splits = _partition(place)
+    prefix = f"{FOLDER}/" if any(name.startswith(f"{FOLDER}/") for name in pictures.marks) else ""
+    splits = {split: [prefix + name for name in names] for split, names in splits.items()}
+    absent = missing((name for names in splits.values() for name in names), pictures)
+    if absent and not place.skip_corrupt:
+        raise DataError(
+            f"{pictures.where} lacks {len(absent)} of the images that {PARTITION} names, the first is '{absent[0]}': "
+            "get the whole archive, or leave such images out with --skip-corrupt"
+        )
+    gone = set(absent)
+    splits = {split: [name for name in names if name not in gone] for split, names in splits.items()}
+    if not splits["train"]:
+        raise DataError(f"{pictures.where} holds none of the training images that {PARTITION} names: get it again")
+    return splits, len(absent)
+
+
+def _partition(place: Place) -> dict[Split, list[str]]:
+    """File names by split; a line is `000001.jpg 0`, with 0 to train, 1 to validate and 2 to test."""
+    folders = (place.data_root / "celeba", place.data_root)
+    path = next((folder / PARTITION for folder in folders if (folder / PARTITION).is_file()), None)
+    if path is None:
+        raise DataError(
+            f"celeba's split is missing: no {PARTITION} in {folders[0]} or {folders[1]}: "
+            "get it from 'Eval' on the authors' page (mmlab.ie.cuhk.edu.hk/projects/CelebA.html)"
+        )
+    splits: dict[Split, list[str]] = {"train": [], "validation": [], "test": []}
+    seen: set[str] = set()
+    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+        name, _, part = line.strip().partition(" ")
+        split = SPLITS.get(part.strip())
+        if not name:
+            continue
+        if split is None or name in seen or "/" in name or "\\" in name:
+            fault = "names an image twice" if name in seen else "is not of the form '000001.jpg 0'"
+            raise DataError(f"{path}: line {number} {fault}: get the file again")
+        seen.add(name)
+        splits[split].append(name)
+    return splits
+
+
+@hookimpl
+def genbench_datasets() -> Iterable[Offer[Dataset]]:
+    """CelebA."""
+    yield Offer(name="celeba", about="faces in colour, aligned and cropped", make=CelebA, source="arXiv:1411.7766")
