@@ -1,0 +1,158 @@
+"""Distances between Gaussians and exact optimal transport: references, closed forms and refusals."""
+
+from __future__ import annotations
+
+import math
+
+import numpy as np
+import ot
+import pytest
+import torch
+from scipy import integrate, stats
+from scipy.optimize import linear_sum_assignment
+from torch import Generator, Tensor
+from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
+
+import genbench.distances as module
+from genbench.distances import (
+    directions,
+    exact_wasserstein,
+    frechet,
+    gaussian_kl,
+    sliced_wasserstein,
+    squared_distances,
+)
+from genbench.errors import MetricError
+
+
+def seeded(seed: int = 0) -> Generator:
+    return Generator().manual_seed(seed)
+
+
+def normal(n: int, d: int, seed: int, *, dtype: torch.dtype = torch.float64) -> Tensor:
+    return torch.randn(n, d, generator=seeded(seed), dtype=dtype)
+
+
+# ---------------------------------------------------------------- Gaussians
+
+
+def test_gaussian_kl_equals_the_integral() -> None:
+    mean, log_variance, sigma = torch.tensor([[0.7]]), torch.tensor([[-0.9]]), 1.3
+    q, p = stats.norm(0.7, math.exp(-0.45)), stats.norm(0, sigma)
+    expected = integrate.quad(lambda z: q.pdf(z) * (q.logpdf(z) - p.logpdf(z)), -8, 8)[0]
+    assert float(gaussian_kl(mean, log_variance, sigma)) == pytest.approx(expected, rel=1e-5)
+
+
+def test_gaussian_kl_equals_torch_and_vanishes_at_the_prior() -> None:
+    mean, log_variance, sigma = normal(9, 4, 1), normal(9, 4, 2), 0.7
+    q = torch.distributions.Normal(mean, (0.5 * log_variance).exp())
+    p = torch.distributions.Normal(torch.zeros(4), sigma)
+    assert torch.allclose(gaussian_kl(mean, log_variance, sigma), torch.distributions.kl_divergence(q, p).sum(1))
+    prior = torch.full((1, 4), 2 * math.log(sigma), dtype=torch.float64)
+    assert float(gaussian_kl(torch.zeros(1, 4), prior, sigma)) == pytest.approx(0.0, abs=1e-12)
+
+
+def moments(sample: Tensor) -> tuple[Tensor, Tensor]:
+    return sample.mean(0), torch.cov(sample.T)
+
+
+@pytest.mark.parametrize("scale", [1.0, 1e-4])
+def test_frechet_equals_torch_fidelity(scale: float) -> None:
+    x, y = scale * normal(400, 30, 1) @ normal(30, 30, 3), scale * (normal(300, 30, 2) + 0.2)
+    reference = fid_statistics_to_metric(fid_features_to_statistics(x), fid_features_to_statistics(y), False)
+    assert frechet(*moments(x), *moments(y)) == pytest.approx(reference["frechet_inception_distance"], rel=1e-6)
+
+
+def test_frechet_of_commuting_covariances_is_closed() -> None:
+    x, y = torch.tensor([4.0, 9.0, 0.0]), torch.tensor([1.0, 0.0, 16.0])
+    assert frechet(torch.zeros(3), x.diag(), torch.ones(3), y.diag()) == pytest.approx(3 + 1 + 9 + 16, rel=1e-12)
+
+
+def test_frechet_of_a_singular_covariance_with_itself_is_zero() -> None:
+    mean, covariance = moments(normal(20, 60, 1) * 30.0)
+    assert frechet(mean, covariance, mean, covariance) == pytest.approx(0.0, abs=1e-8)
+    zero = torch.zeros(60, 60)
+    assert frechet(mean, zero, mean, zero) == 0.0
+    assert frechet(mean, covariance, mean, zero) == pytest.approx(float(covariance.trace()))
+
+
+def test_frechet_names_what_is_not_finite() -> None:
+    bad = torch.full((2, 2), math.nan)
+    with pytest.raises(MetricError, match=r"cov_y of shape \(2, 2\) holds 4"):
+        frechet(torch.zeros(2), torch.eye(2), torch.zeros(2), bad)
+
+
+# ---------------------------------------------------------------- exact optimal transport
+
+
+@pytest.mark.parametrize("d", [1, 2, 8, 64])
+def test_exact_equals_the_assignment(d: int) -> None:
+    x, y = normal(150, d, 1), 1.5 * normal(150, d, 2)
+    cost = (x[:, None] - y[None]).square().sum(2).numpy()
+    assert exact_wasserstein(x, y) == pytest.approx(math.sqrt(cost[linear_sum_assignment(cost)].mean()), rel=1e-10)
+
+
+def test_exact_of_unequal_counts_equals_repeated_rows() -> None:
+    x, y = normal(20, 3, 1), normal(30, 3, 2)
+    repeated = exact_wasserstein(x.repeat_interleave(3, 0), y.repeat_interleave(2, 0))
+    assert exact_wasserstein(x, y) == pytest.approx(repeated, rel=1e-9)
+
+
+@pytest.mark.parametrize("scale", [1e-12, 1.0, 1e12])
+def test_exact_scales_and_translates(scale: float) -> None:
+    x, y = normal(100, 4, 1), normal(100, 4, 2)
+    assert exact_wasserstein(scale * x, scale * y) == pytest.approx(scale * exact_wasserstein(x, y), rel=1e-9)
+    t = scale * torch.tensor([1.0, 2.0, 0.0, -1.0], dtype=torch.float64)
+    assert exact_wasserstein(scale * x + t, scale * x) == pytest.approx(scale * math.sqrt(6), rel=1e-9)
+
+
+def test_translation_adds_its_square_to_exact() -> None:
+    """W2^2(x + t, y) = W2^2(x, y) + |t|^2 + 2 t.(mean x - mean y): the last term is removed by centring both."""
+    x, y = normal(100, 4, 1), normal(100, 4, 2)
+    x, y, t = x - x.mean(0), y - y.mean(0), torch.tensor([1.0, 2.0, 0.0, -1.0])
+    assert exact_wasserstein(x + t, y) ** 2 == pytest.approx(exact_wasserstein(x, y) ** 2 + 6.0, rel=1e-9)
+
+
+def test_exact_does_not_see_the_order() -> None:
+    x, y = normal(100, 4, 1), normal(100, 4, 2)
+    assert exact_wasserstein(x[torch.randperm(100, generator=seeded())], y) == pytest.approx(exact_wasserstein(x, y))
+    assert exact_wasserstein(x, x.flip(0)) == pytest.approx(0.0, abs=1e-7)
+    assert exact_wasserstein(torch.zeros(5, 2), torch.zeros(7, 2)) == 0.0
+
+
+def test_exact_approaches_the_closed_form_of_normals() -> None:
+    """W2^2(N(0, I), N(t, 4 I)) = |t|^2 + d in the plane, where 2,000 points have a small floor."""
+    x, y = normal(2000, 2, 1), 2 * normal(2000, 2, 2) + 3.0
+    assert exact_wasserstein(x, y) ** 2 == pytest.approx(18.0 + 2.0, rel=0.05)
+    assert frechet(*moments(x), *moments(y)) == pytest.approx(exact_wasserstein(x, y) ** 2, rel=0.01)
+
+
+def test_exact_converges_where_pot_s_default_does_not() -> None:
+    """2,000 points in R^64: more pivots than POT grants by default, which then returns a number and a warning."""
+    x, y = normal(2000, 64, 0), normal(2000, 64, 1)
+    cost = squared_distances(x, y)
+    with pytest.warns(UserWarning, match="numItermax"):
+        too_early = ot.emd2([], [], cost.numpy() / float(cost.max())) * float(cost.max())
+    assert exact_wasserstein(x, y) ** 2 < float(too_early)
+
+
+def test_exact_that_does_not_converge_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(module, "SIMPLEX_STEPS", 10)
+    with pytest.raises(MetricError, match="300 x 200 points did not converge: numItermax"):
+        exact_wasserstein(normal(300, 4, 1), normal(200, 4, 2))
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf])
+def test_exact_names_what_is_not_finite(bad: float) -> None:
+    x, y = normal(10, 2, 1), normal(10, 2, 2)
+    y[3, 1] = bad
+    with pytest.raises(MetricError, match=r"y of shape \(10, 2\) holds 1 values that are NaN or infinite"):
+        exact_wasserstein(x, y)
+
+
+def test_exact_is_above_sliced() -> None:
+    """SW2^2 <= W2^2 / d on average over directions, since a plan projects to a plan."""
+    x, y = normal(100, 6, 1), normal(100, 6, 2) * torch.linspace(0.1, 2, 6)
+    sliced = float(sliced_wasserstein(x, y, directions(5000, 6, seeded(), torch.float64)))
+    assert 0 < sliced < exact_wasserstein(x, y) ** 2 / 6
+    assert np.isfinite(sliced)
