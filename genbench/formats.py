@@ -15,6 +15,9 @@ LAST = ("group", "label", "head")
 TIDY = (*(name for name in COLUMNS if name not in LAST), *LAST)
 """The columns of the tidy files in their fixed order: run, dataset, model, ..., status, error, group, label, head."""
 
+FORMULA = ("=", "+", "-", "@", "\t", "\n")
+"""What a spreadsheet may take for the start of a formula, itself or after trimming."""
+
 
 def tidy_csv(rows: Iterable[Row]) -> str:
     """The rows as CSV: one line per run, metric and protocol; what is absent or not finite is empty."""
@@ -72,7 +75,8 @@ def _cell(value: object) -> str:
         return ""
     if not isinstance(value, str):
         return repr(value)
-    return f"'{value}" if value.startswith(("=", "+", "-", "@", "\t", "\r", "\n")) and not _is_number(value) else value
+    value = value.replace("\r\n", "\n").replace("\r", "\n")  # readers disagree on a lone carriage return
+    return f"'{value}" if value.startswith(FORMULA) and not _is_number(value) else value
 
 
 def _is_number(text: str) -> bool:

@@ -138,8 +138,8 @@ def _range(counts: Sequence[int]) -> str:
 
 def listed(facts: Iterable[tuple[str, str]]) -> str:
     """Facts in one line: `n = 2,000; unit W2; split test`; a method speaks for itself."""
-    wordings = {"n": "n = {}", "method": "{}"}
-    return "; ".join(wordings.get(name, f"{name} {{}}").format(value) for name, value in facts)
+    starts = {"n": "n = ", "method": ""}
+    return "; ".join(starts.get(name, f"{name} ") + value for name, value in facts)
 
 
 def _fields(protocol: Mapping[str, object]) -> dict[str, str]:

@@ -10,6 +10,9 @@ from genbench.stats import Estimate
 SMALL, LARGE = 1e-3, 1e7
 """Below and from these magnitudes a number is written with a power of ten."""
 
+TINY = 1e-300
+"""Up to this a number is written as 0: powers of ten end there."""
+
 
 @dataclass(frozen=True)
 class Numeral:
@@ -46,7 +49,7 @@ def numeral(estimate: Estimate) -> Numeral:
     '3,770 ± 120'
     """
     half = estimate.half_width
-    if half is None or not half > abs(estimate.mean) * 1e-9:  # one seed, or seeds that agree to rounding
+    if half is None or not half > max(abs(estimate.mean) * 1e-9, TINY):  # one seed, or seeds that agree to rounding
         return single(estimate.mean)
     exponent = _exponent(max(abs(estimate.mean), half))
     mean, half = estimate.mean / 10.0**exponent, half / 10.0**exponent
@@ -61,6 +64,7 @@ def single(value: float, digits: int = 4) -> Numeral:
     >>> single(511443.0).plain, single(0.0123456).plain, single(18.317).plain
     ('511,443', '0.01235', '18.32')
     """
+    value = value if abs(value) > TINY else 0.0  # no "-0" either
     exponent = _exponent(abs(value))
     scaled = value / 10.0**exponent
     if scaled.is_integer() and not exponent:
