@@ -20,9 +20,9 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
 from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
 
 from genbench.api import Dataset, Images, Offer, Option, Place, Shape, Summary
 from genbench.decoding import Pictures, Split, decode_splits, open_pictures
@@ -125,13 +125,12 @@ class Folder(Dataset):
 def picture(data: bytes, *, size: int, channels: Channels) -> Tensor:
     """An image file's bytes -> `(3 or 1, size, size)` uint8."""
     with Image.open(BytesIO(data), formats=FORMATS) as image:
-        upright = ImageOps.exif_transpose(_eight_bits(image))
-        flat = _on_white(upright).convert("RGB" if channels == "rgb" else "L")
+        flat = _on_white(_eight_bits(ImageOps.exif_transpose(image))).convert("RGB" if channels == "rgb" else "L")
     side = min(flat.size)
     left, top = (flat.width - side) // 2, (flat.height - side) // 2
     square = flat.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BILINEAR)
-    pixels = torch.frombuffer(bytearray(square.tobytes()), dtype=torch.uint8)
-    return pixels.view(size, size, len(square.getbands())).permute(2, 0, 1)
+    pixels: Tensor = pil_to_tensor(square)
+    return pixels
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -143,9 +142,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
     values = np.asarray(image, dtype=np.int64)
     if values.min() < 0 or values.max() > 65535:
         raise ValueError("its pixels are integers beyond 0..65535")
-    scaled = Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
-    scaled.info["exif"] = image.getexif().tobytes()
-    return scaled
+    return Image.fromarray(((values * 255 + 32767) // 65535).astype(np.uint8))
 
 
 def _on_white(image: Image.Image) -> Image.Image:
