@@ -6,7 +6,8 @@ import csv
 import io
 import json
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
+from operator import attrgetter
 
 from genbench.rows import COLUMNS, Row
 from genbench.tables import Column, Line, Table
@@ -21,17 +22,17 @@ FORMULA = ("=", "+", "-", "@", "\t", "\n")
 
 def tidy_csv(rows: Iterable[Row]) -> str:
     """The rows as CSV: one line per run, metric and protocol; what is absent or not finite is empty."""
-    values = (row.as_dict() for row in rows)
-    return _csv([list(TIDY), *([_cell(row[name]) for name in TIDY] for row in values)])
+    return _csv([list(TIDY), *([_cell(value) for value in _values(row)] for row in rows)])
 
 
 def tidy_json(rows: Iterable[Row]) -> str:
     """The rows as a JSON array with an object on each line; what is absent or not finite is null."""
-    lines = []
-    for row in rows:
-        values = row.as_dict()
-        lines.append(json.dumps({name: _finite(values[name]) for name in TIDY}, ensure_ascii=False, allow_nan=False))
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+    lines = [encode(dict(zip(TIDY, map(_finite, _values(row)), strict=True))) for row in rows]
     return "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
+
+
+_values: Callable[[Row], tuple[object, ...]] = attrgetter(*TIDY)
 
 
 def table_csv(tables: Sequence[Table]) -> str:
@@ -70,13 +71,11 @@ def _csv(lines: Iterable[Sequence[str]]) -> str:
 
 def _cell(value: object) -> str:
     """A CSV cell; text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    if isinstance(value, str):
+        value = value.replace("\r\n", "\n").replace("\r", "\n")  # readers disagree on a lone carriage return
+        return f"'{value}" if value.startswith(FORMULA) and not _is_number(value) else value
     value = _finite(value)
-    if value is None:
-        return ""
-    if not isinstance(value, str):
-        return repr(value)
-    value = value.replace("\r\n", "\n").replace("\r", "\n")  # readers disagree on a lone carriage return
-    return f"'{value}" if value.startswith(FORMULA) and not _is_number(value) else value
+    return "" if value is None else repr(value)
 
 
 def _is_number(text: str) -> bool:

@@ -128,13 +128,13 @@ def _head(column: Column) -> str:
 
 def _table(page: Page, table: Table) -> TableView:
     captions = list(dict.fromkeys(p.caption for line in table.lines for p in page.pictures.get(line.first_run, ())))
-    grids = []
+    grids, span = [], _range(table)
     for section, title in SECTIONS.items():
         chosen = [i for i, column in enumerate(table.columns) if column.section == section]
         main = section == "headline"
         if chosen or main:
             shown = captions if main else []
-            lines = [_line(page, table, line, chosen, shown) for line in table.lines]
+            lines = [_line(page, line, chosen, shown, span) for line in table.lines]
             grids.append(GridView(title, [table.columns[i] for i in chosen], lines, shown))
     return TableView(
         title=notes.title(table),
@@ -145,18 +145,20 @@ def _table(page: Page, table: Table) -> TableView:
     )
 
 
-def _line(page: Page, table: Table, line: Line, columns: Sequence[int], captions: Iterable[str]) -> LineView:
+def _line(
+    page: Page, line: Line, columns: Sequence[int], captions: Iterable[str], span: tuple[float, float]
+) -> LineView:
     pictures = {picture.caption: picture for picture in page.pictures.get(line.first_run, ())}
     return LineView(
         label=line.label,
         progress=notes.progress(len(line.seeds), len(line.done)),
         state=line.state,
-        cells=[_cell(table, line, i) for i in columns],
+        cells=[_cell(line, i, span) for i in columns],
         pictures=[pictures.get(caption) for caption in captions],
     )
 
 
-def _cell(table: Table, line: Line, i: int) -> CellView:
+def _cell(line: Line, i: int, span: tuple[float, float]) -> CellView:
     cell = line.cells[i]
     if cell is None:
         return CellView(ABSENT)
@@ -176,14 +178,20 @@ def _cell(table: Table, line: Line, i: int) -> CellView:
         key=repr(estimate.mean),
         floor=floor,
         hint=hint,
-        interval=_interval(table, line) if i == 0 and len(table.lines) > 1 else None,
+        interval=_interval(line, *span) if i == 0 else None,
     )
 
 
-def _interval(table: Table, line: Line) -> tuple[float, float, float] | None:
-    """Low, mean and high of the ranking column as percentages of the range that all lines span."""
-    spans = [_span(other) for other in table.lines if other.cells[0]]
-    left, right = min(low for low, _, _ in spans), max(high for _, _, high in spans)
+def _range(table: Table) -> tuple[float, float]:
+    """What the intervals of the ranking column span; equal bounds where nothing is to be drawn."""
+    spans = [_span(line) for line in table.lines if line.cells and line.cells[0]]
+    if len(spans) < 2:
+        return 0.0, 0.0
+    return min(low for low, _, _ in spans), max(high for _, _, high in spans)
+
+
+def _interval(line: Line, left: float, right: float) -> tuple[float, float, float] | None:
+    """Low, mean and high of the ranking column as percentages of the range."""
     if not left < right:
         return None
     low, mean, high = (round(100 * (x - left) / (right - left), 1) for x in _span(line))

@@ -153,21 +153,26 @@ def _evidence_against(i: int, values: Floats, present: Floats) -> float | None:
     Only the largest t for each number of shared seeds can give the smallest p-value: thousands of models stay cheap.
     """
     own = present[:, i] > 0
-    values, present = values[own], present[own]
-    n = present.sum(0)
+    n = present[own].sum(0)
     testable = n >= 2
     testable[i] = False
-    if not testable.any():
+    tests = int(testable.sum())
+    if not tests:
         return None
-    t = _paired_t(values[:, i : i + 1] - values, present, scale=float(np.abs(values[:, i]).max()))
-    smallest = min(t_upper(int(count) - 1, float(t[testable & (n == count)].max())) for count in np.unique(n[testable]))
-    return min(1.0, smallest * int(testable.sum()))
+    t = _paired_t(values[own, i : i + 1] - values[own], present[own], n, scale=float(np.abs(values[own, i]).max()))
+    groups = ((count, t[testable & (n == count)]) for count in range(2, int(own.sum()) + 1))
+    return min(1.0, tests * min(t_upper(count - 1, float(its.max())) for count, its in groups if its.size))
 
 
-def _paired_t(gaps: Floats, present: Floats, scale: float) -> Floats:
+def _paired_t(gaps: Floats, present: Floats, n: Floats, scale: float) -> Floats:
     """t statistics of the columns of `gaps`, `(seeds, pairs)`; 0 where the mean is rounding or fewer than 2 count."""
-    n = np.maximum(present.sum(0), 2.0)
-    mean = (gaps * present).sum(0) / n
-    error = np.sqrt((present * (gaps - mean) ** 2).sum(0) / (n - 1) / n)
-    t = np.divide(mean, error, out=np.copysign(np.full_like(mean, np.inf), mean), where=error > 0)
-    return np.where((np.abs(mean) <= RESOLUTION * scale) | (present.sum(0) < 2), 0.0, t)
+    few = n < 2
+    n = np.maximum(n, 2.0)
+    gaps = gaps * present
+    mean = gaps.sum(0) / n
+    residual = (gaps - mean) * present
+    error = np.sqrt((residual * residual).sum(0) / (n * (n - 1)))
+    with np.errstate(divide="ignore", invalid="ignore"):  # equal differences: an infinite t, or 0 / 0 put right below
+        t: Floats = mean / error
+    t[few | (np.abs(mean) <= RESOLUTION * scale)] = 0.0
+    return t
