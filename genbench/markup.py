@@ -138,8 +138,8 @@ def _tabular(table: Table, columns: Sequence[int]) -> list[str]:
 
 
 def _latex_label(line: Line) -> str:
-    behind = notes.progress(len(line.seeds), len(line.done))
-    return escape_latex(f"{line.label} ({line.state or behind})" if behind else line.label)
+    behind = line.state or notes.progress(len(line.seeds), len(line.done))
+    return escape_latex(f"{line.label} ({behind})" if behind else line.label)
 
 
 def _latex_cell(line: Line, i: int) -> str:

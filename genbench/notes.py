@@ -66,8 +66,8 @@ def title(table: Table) -> str:
 
 
 def progress(seeds: int, done: int) -> str:
-    """How many seeds are behind a line, where it is not all of them: `2 of 3 seeds`."""
-    return "" if done == seeds else f"{done} of {_counted([seeds], 'seed')}"
+    """How many seeds are behind a line, where it is some and not all of them: `2 of 3 seeds`."""
+    return "" if done in {0, seeds} else f"{done} of {_counted([seeds], 'seed')}"
 
 
 def head(column: Column) -> str:

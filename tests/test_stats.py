@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import doctest
 import math
 import subprocess
 import sys
+from types import ModuleType
 
 import numpy as np
 import pytest
@@ -12,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
+from genbench import numerals, stats
 from genbench.numerals import numeral, single
 from genbench.stats import Estimate, estimate, holm, paired_difference, set_of_best
 
@@ -188,6 +191,13 @@ def test_single_values() -> None:
         "1.500e9",
         "0",
     ]
+
+
+@pytest.mark.parametrize("module", [stats, numerals])
+def test_examples_in_the_docstrings_hold(module: ModuleType) -> None:
+    found = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+    assert found.attempted > 0
+    assert found.failed == 0
 
 
 def test_reporting_loads_neither_torch_nor_all_of_scipy() -> None:
