@@ -13,7 +13,7 @@ from pathlib import Path
 
 from genbench.files import write_atomically, write_text
 from genbench.formats import table_csv, tidy_csv, tidy_json
-from genbench.markup import table_latex, table_markdown
+from genbench.markup import latex, markdown
 from genbench.notes import Protocols
 from genbench.page import Page, Picture, render
 from genbench.rows import Row
@@ -24,6 +24,9 @@ EMBEDDED_BYTES = 6_000_000
 
 PNG = b"\x89PNG\r\n\x1a\n"
 FIRST_PICTURES = ("samples", "reconstructions")
+
+
+__all__ = ["RunFacts", "export", "table_latex", "table_markdown", "tidy_csv", "tidy_json"]
 
 
 @dataclass(frozen=True)
@@ -55,8 +58,8 @@ def export(
         "rows.csv": tidy_csv(rows),
         "rows.json": tidy_json(rows),
         "table.csv": table_csv(tables),
-        "table.md": table_markdown(tables, protocols),
-        "table.tex": table_latex(tables, protocols),
+        "table.md": markdown(tables, protocols),
+        "table.tex": latex(tables, protocols),
     }
     for name, text in texts.items():
         write_text(folder / name, text)
@@ -66,6 +69,16 @@ def export(
     write_text(folder / "report.html", render(page))
     files = [folder / name for name in texts] + [path for _, _, path in pictures]
     return (*files, folder / "report.html")
+
+
+def table_markdown(rows: Sequence[Row], *, sort: str | None = None, protocols: Protocols | None = None) -> str:
+    """The tables of the rows as Markdown."""
+    return markdown(assemble(rows, sort), protocols)
+
+
+def table_latex(rows: Sequence[Row], *, sort: str | None = None, protocols: Protocols | None = None) -> str:
+    """The tables of the rows as LaTeX with booktabs."""
+    return latex(assemble(rows, sort), protocols)
 
 
 def _copy_pictures(folder: Path, tables: Iterable[Table], runs: Mapping[str, RunFacts]) -> list[tuple[str, str, Path]]:

@@ -40,7 +40,7 @@ SECTIONS: tuple[Section, ...] = ("headline", "detail", "fact")
 # ---------------------------------------------------------------- Markdown
 
 
-def table_markdown(tables: Sequence[Table], protocols: Protocols | None = None) -> str:
+def markdown(tables: Sequence[Table], protocols: Protocols | None = None) -> str:
     """The tables as GitHub's Markdown, with notes, failures and protocols below each; the set of bests in bold."""
     return "\n".join("\n".join(_markdown(table, protocols or {})) for table in tables)
 
@@ -93,7 +93,7 @@ def _markdown_legend(legend: Legend) -> Iterable[str]:
 # ---------------------------------------------------------------- LaTeX
 
 
-def table_latex(tables: Sequence[Table], protocols: Protocols | None = None) -> str:
+def latex(tables: Sequence[Table], protocols: Protocols | None = None) -> str:
     r"""The tables as LaTeX, `\usepackage{booktabs}`: one tabular per dataset and section; the set of bests in bold."""
     lines = ["% needs \\usepackage{booktabs}"]
     for table in tables:

@@ -17,9 +17,9 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from genbench import export as exporting
-from genbench.export import RunFacts, export
+from genbench.export import RunFacts, export, table_latex, table_markdown
 from genbench.formats import TIDY, table_csv, tidy_csv, tidy_json
-from genbench.markup import escape_latex, escape_markdown, table_latex, table_markdown
+from genbench.markup import escape_latex, escape_markdown
 from genbench.rows import COLUMNS, Row
 from genbench.tables import assemble
 
@@ -168,7 +168,7 @@ def test_markdown_specials_never_survive(text: str) -> None:
 
 @pytest.mark.parametrize("name", EVIL)
 def test_names_are_text_in_tables(name: str) -> None:
-    tables = assemble(study(name, "other"))
+    tables = study(name, "other")
     lines = table_markdown(tables).splitlines()
     cells = [len(re.findall(r"(?<!\\)\|", line)) for line in lines if line.startswith("|")]
     assert len(set(cells)) == 1
@@ -179,11 +179,11 @@ def test_names_are_text_in_tables(name: str) -> None:
 
 
 def test_line_end_in_a_name_opens_no_latex_line() -> None:
-    assert "\n\\input" not in table_latex(assemble([row("a\n\\input{x}", error="%\n\\input{x}")]))
+    assert "\n\\input" not in table_latex([row("a\n\\input{x}", error="%\n\\input{x}")])
 
 
 def test_set_of_bests_is_bold_and_the_worse_is_not() -> None:
-    tables = assemble([*study("a", "b")[:3], *(row("b", seed, 90 + 0.1 * seed**2) for seed in range(3))])
+    tables = [*study("a", "b")[:3], *(row("b", seed, 90 + 0.1 * seed**2) for seed in range(3))]
     assert table_latex(tables).count(r"\mathbf{") == 1
     assert "**10.10 ± 0.25**" in table_markdown(tables)
     assert "**90" not in table_markdown(tables)
