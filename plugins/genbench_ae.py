@@ -29,7 +29,7 @@ class AE(Autoencoder):
         """One optimiser for everything."""
         return {"autoencoder": Player(self.halves(), adam(self.rate))}
 
-    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:  # noqa: ARG002
+    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
         """One move: the mean over the batch of the summed squared errors."""
         fit = squared_error(self.logits(self.encode(x)), x).mean()
         yield Move("autoencoder", fit, {"reconstruction": fit.detach()})

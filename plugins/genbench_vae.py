@@ -78,7 +78,7 @@ class VAE(Autoencoder):
         """One optimiser for everything."""
         return {"autoencoder": Player(tuple(self.parameters()), adam(self.rate))}
 
-    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:  # noqa: ARG002
+    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
         """One move: the negative evidence lower bound; the prior's draws z are not needed."""
         mean, log_variance = self.posterior(x)
         noise = normal_like(mean, generator)

@@ -67,7 +67,7 @@ class WAEGAN(Autoencoder):
         logit: Tensor = self.critic(z).to(z.dtype).squeeze(1)
         return logit + self.setting.prior.log_prob(z) if self.log_density else logit
 
-    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:  # noqa: ARG002
+    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
         """Two moves: the autoencoder fools the critic, the critic learns from the same batch."""
         code = self.encode(x)
         fit = squared_error(self.logits(code), x).mean()

@@ -57,7 +57,7 @@ class WAEMMD(Autoencoder):
         """One optimiser for everything."""
         return {"autoencoder": Player(self.halves(), self.optimiser, self.schedule)}
 
-    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:  # noqa: ARG002
+    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
         """One move: summed squares + weight * MMD."""
         code = self.encode(x)
         fit = squared_error(self.logits(code), x).mean()
