@@ -1,0 +1,70 @@
+"""Fixtures that the tests share: the catalogue of bundled plug-ins, a tiny dataset, the real data where it is."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from genbench.api import Place
+from genbench.cli import main
+from genbench.plan import Grid, Plan, plan
+from genbench.plugins import Catalogue, load
+
+SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
+INCEPTION = SHARED / "inception" / "inception-2015-12-05-to-mixed6e.pth"
+DOTS = Path(__file__).parent / "plugins" / "dots.py"
+
+
+@pytest.fixture(scope="session")
+def catalogue() -> Catalogue:
+    """The bundled plug-ins and the tiny dataset `dots`."""
+    return load([DOTS])
+
+
+@pytest.fixture
+def place(tmp_path: Path) -> Place:
+    """An empty data root and cache."""
+    (tmp_path / "data").mkdir()
+    return Place(data_root=tmp_path / "data", cache=tmp_path / "cache")
+
+
+@pytest.fixture
+def grid() -> Callable[..., Grid]:
+    """A tiny grid on `dots`, any field of it replaced."""
+
+    def make(models: Sequence[str] = ("swae",), **fields: object) -> Grid:
+        usual: dict[str, object] = {
+            "dataset": "dots",
+            "priors": ("normal",),
+            "latent_dims": (2,),
+            "network": "mlp",
+            "seeds": (0,),
+            "batch": 16,
+            "images": 160,
+            "metrics": ("reconstruction",),
+        }
+        return Grid(models=tuple(models), **{**usual, **fields})  # type: ignore[arg-type]
+
+    return make
+
+
+@pytest.fixture
+def planned(catalogue: Catalogue, place: Place, grid: Callable[..., Grid]) -> Callable[..., Plan]:
+    """The plan of such a grid."""
+    return lambda *models, **fields: plan(grid(models or ("swae",), **fields), catalogue, place)
+
+
+@pytest.fixture
+def genbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+    """The command line, run in a folder of its own with its own cache and the tiny dataset at hand."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GENBENCH_CACHE", str(tmp_path / "cache"))
+    monkeypatch.setenv("COLUMNS", "160")
+
+    def run(*arguments: str) -> Result:
+        return CliRunner().invoke(main, arguments, catch_exceptions=False)
+
+    return run

@@ -1,0 +1,181 @@
+"""A study: what is done is skipped, what fails is recorded and costs nothing else, a new metric needs no training."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+import torch
+
+from genbench.api import Place
+from genbench.bench import Bench, Deaf, Outcome, claimed
+from genbench.files import load_tensors
+from genbench.plan import Grid, Plan, plan
+from genbench.plugins import load
+from genbench.store import find, protocols
+from genbench.study import rows
+
+FAULTY = Path(__file__).parent / "plugins" / "faulty.py"
+DOTS = Path(__file__).parent / "plugins" / "dots.py"
+
+
+class Study:
+    """A store in a temporary folder, and commands on it."""
+
+    def __init__(self, store: Path, place: Place, grid: Callable[..., Grid]) -> None:
+        self.store, self.place, self.grid = store, place, grid
+        self.catalogue = load([DOTS, FAULTY])
+
+    def plan(self, *models: str, **fields: object) -> Plan:
+        return plan(self.grid(models, **fields), self.catalogue, self.place)
+
+    def run(self, *models: str, stop: Callable[[], bool] = lambda: False, **fields: object) -> Outcome:
+        facts = {"command": "a test"}
+        bench = Bench(self.catalogue, self.store, self.place, torch.device("cpu"), facts, Deaf(), stop)
+        return bench.conduct(self.plan(*models, **fields))
+
+
+@pytest.fixture
+def study(tmp_path: Path, place: Place, grid: Callable[..., Grid]) -> Study:
+    return Study(tmp_path / "runs", place, grid)
+
+
+def test_a_run_folder_holds_all_of_the_run(study: Study) -> None:
+    assert len(study.run("swae", "vae").done) == 2
+    for folder in find([study.store]):
+        names = {path.name for path in folder.path.iterdir()}
+        assert {"run.json", "log.jsonl", "weights.safetensors", "training.json", "metrics.json"} <= names
+        assert {"samples.png", "reconstructions.png"} <= names
+        assert "checkpoint.safetensors" not in names
+        assert not [name for name in names if name.endswith(".part")]
+        log = [json.loads(line) for line in (folder.path / "log.jsonl").read_text().splitlines()]
+        assert log[-1]["images"] == 160
+
+
+def test_what_is_done_is_skipped_and_a_new_metric_needs_no_training(study: Study) -> None:
+    study.run("swae")
+    before = (find([study.store])[0].path / "weights.safetensors").stat().st_mtime_ns
+    again = study.run("swae")
+    assert (len(again.skipped), again.done) == (1, [])
+    measured = study.run("swae", metrics=("reconstruction", "sharpness"))
+    assert len(measured.done) == 1
+    folder = find([study.store])[0]
+    assert (folder.path / "weights.safetensors").stat().st_mtime_ns == before
+    assert {entry["metric"] for entry in folder.measurements().values()} == {"reconstruction", "sharpness"}
+
+
+def test_numbers_do_not_depend_on_which_metrics_are_measured_together(study: Study, tmp_path: Path) -> None:
+    apart, together = study, Study(tmp_path / "together", study.place, study.grid)
+    settings = ("latent-w2.n=13", "latent-sw.n=60")
+    for name in ("latent-w2", "latent-sw", "reconstruction"):
+        chosen = tuple(s for s in settings if s.startswith(name))
+        apart.run("vae", metrics=(name,), settings=chosen)
+    together.run("vae", metrics=("reconstruction", "latent-sw", "latent-w2"), settings=settings)
+    values = [{row.metric: row.value for row in rows(find([s.store]))} for s in (apart, together)]
+    assert values[0] == values[1]
+
+
+def test_an_interrupted_study_goes_on_to_the_same_weights(study: Study, tmp_path: Path) -> None:
+    study.run("wae-gan", seeds=(0, 1))
+    other = Study(tmp_path / "other", study.place, study.grid)
+    asked = iter(range(10**6))
+    outcome = other.run("wae-gan", seeds=(0, 1), stop=lambda: next(asked) >= 7)
+    assert outcome.interrupted
+    assert find([other.store])[0].state == "interrupted"
+    assert not other.run("wae-gan", seeds=(0, 1)).interrupted
+    for one, two in zip(find([study.store]), find([other.store]), strict=True):
+        found, _ = load_tensors(two.path / "weights.safetensors")
+        expected, _ = load_tensors(one.path / "weights.safetensors")
+        assert found.keys() == expected.keys()
+        assert all(torch.equal(found[name], expected[name]) for name in expected)
+        without_cost = [[r for r in rows([folder]) if not r.metric.startswith("speed")] for folder in (one, two)]
+        assert [row.value for row in without_cost[0]] == [row.value for row in without_cost[1]]
+
+
+@pytest.mark.parametrize(
+    ("model", "kind"),
+    [("explodes", "TrainingDiverged"), ("raises", "ZeroDivisionError"), ("hungry", "out of memory")],
+)
+def test_a_run_that_fails_is_recorded_and_the_others_go_on(study: Study, model: str, kind: str) -> None:
+    outcome = study.run(model, "ae")
+    assert len(outcome.done) == 1
+    (problem,) = outcome.failed.values()
+    assert problem.startswith(kind)
+    failed = next(row for row in rows(find([study.store])) if row.model == model)
+    assert (failed.status, failed.value) == ("failed", None)
+    assert kind in failed.error
+    assert "\n" not in failed.error
+    assert study.run(model, "ae").failed  # it is tried again, and what is done is not
+    assert len(study.run(model, "ae").skipped) == 1
+    if kind == "out of memory":
+        assert "batch 16" in problem
+
+
+def test_a_metric_that_fails_costs_no_other_number(study: Study) -> None:
+    outcome = study.run("ae", metrics=("reconstruction", "broken-metric", "not-a-number"))
+    (problem,) = outcome.failed.values()
+    assert "broken-metric" in problem
+    assert "not-a-number" in problem
+    found = {row.metric: row for row in rows(find([study.store]))}
+    assert found["reconstruction.pixel"].value is not None
+    assert found["broken-metric"].status == "failed"
+    assert "not finite" in found["not-a-number"].error
+
+
+def test_what_a_plugin_does_to_global_state_does_not_reach_other_runs(study: Study, tmp_path: Path) -> None:
+    study.run("ae")
+    other = Study(tmp_path / "other", study.place, study.grid)
+    other.run("vandal", "ae")
+    assert torch.get_default_dtype() == torch.float32
+    (alone,) = (row.value for row in rows(find([study.store])) if row.metric == "reconstruction.pixel")
+    beside = [row for row in rows(find([other.store])) if row.model == "ae" and row.metric == "reconstruction.pixel"]
+    assert beside[0].value == alone
+
+
+def test_a_run_in_work_elsewhere_is_left_alone(study: Study) -> None:
+    run = study.plan("ae").runs[0]
+    with claimed(study.store / run.name):
+        outcome = study.run("ae")
+    assert list(outcome.failed.values()) == ["in work by another process"]
+    assert study.run("ae").done
+
+
+def test_data_that_changed_under_a_run_are_refused(study: Study) -> None:
+    study.run("ae")
+    path = find([study.store])[0].path / "run.json"
+    record = json.loads(path.read_text())
+    record["provenance"]["content"] = "0" * 64
+    path.write_text(json.dumps(record))
+    (problem,) = study.run("ae", metrics=("sharpness",)).failed.values()
+    assert "other data" in problem
+
+
+def test_damaged_weights_are_refused_by_name(study: Study) -> None:
+    study.run("ae")
+    path = find([study.store])[0].path / "weights.safetensors"
+    content = bytearray(path.read_bytes())
+    content[-5] ^= 4
+    path.write_bytes(content)
+    (problem,) = study.run("ae", metrics=("sharpness",)).failed.values()
+    assert "weights.safetensors is damaged" in problem
+
+
+def test_every_number_has_a_protocol_that_says_how_it_was_measured(study: Study) -> None:
+    study.run("ae", metrics=("reconstruction", "sharpness", "latent-sw"), settings=("latent-sw.n=50",))
+    how = protocols(find([study.store]))
+    for row in rows(find([study.store])):
+        assert how[row.protocol]["dataset"]
+        assert row.n
+        assert row.unit
+
+
+def test_seeds_are_paired_across_models(study: Study) -> None:
+    """The same seed shows every model the same images and the same prior draws in the same order."""
+    study.run("recorder-a", "recorder-b", seeds=(0, 1))
+    seen = {
+        (row.model, row.seed): row.value for row in rows(find([study.store])) if row.metric == "reconstruction.pixel"
+    }
+    assert seen["recorder-a", 0] == seen["recorder-b", 0]
+    assert seen["recorder-a", 0] != seen["recorder-a", 1]

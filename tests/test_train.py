@@ -1,0 +1,158 @@
+"""The loop: a resumed run equals an uninterrupted one, each image once an epoch, no number without a finite loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from genbench.api import Move, Place, Player
+from genbench.errors import DataError, StoreError, TrainingDiverged
+from genbench.plan import Plan, Run, make_dataset, make_model, make_prior
+from genbench.plugins import Catalogue
+from genbench.train import BatchOrder, Budget, Moment, train
+
+MODELS = ("ae", "swae", "vae", "wae-gan", "wae-mmd")
+
+
+def trained(
+    catalogue: Catalogue, run: Run, place: Place, folder: Path, stop: Callable[[], bool] = lambda: False
+) -> tuple[nn.Module, list[Moment]]:
+    images = make_dataset(catalogue, run.dataset).load(place)
+    torch.manual_seed(run.seed)
+    model = make_model(catalogue, run, images.shape)
+    torch.manual_seed(1)
+    moments = train(
+        model,
+        make_prior(catalogue, run),
+        images.train,
+        Budget(run.images, run.batch, run.seed),
+        folder / "checkpoint.safetensors",
+        key=run.key,
+        stop=stop,
+        log_seconds=0.0,
+    )
+    return model, list(moments)
+
+
+def after(steps: int) -> Callable[[], bool]:
+    """Turns true when asked for the `steps`-th time, which the loop does once a step."""
+    asked = iter(range(1, 10**6))
+    return lambda: next(asked) >= steps
+
+
+@pytest.mark.parametrize(
+    ("model", "network", "size"),
+    [
+        *((model, "mlp", 12) for model in MODELS),
+        ("wae-gan", "conv", 28),
+        ("swae", "normed", 12),
+        ("wae-gan", "normed", 12),
+    ],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    model: str,
+    network: str,
+    size: int,
+    catalogue: Catalogue,
+    planned: Callable[..., Plan],
+    place: Place,
+    tmp_path: Path,
+) -> None:
+    run = planned(model, network=network, settings=(f"dots.size={size}",), images=480).runs[0]
+    whole, moments = trained(catalogue, run, place, tmp_path)
+    assert moments[-1].step == 30
+    (tmp_path / "parts").mkdir()
+    for steps in (7, 5, 11):  # three interruptions, one of them within the first epoch
+        _, part = trained(catalogue, run, place, tmp_path / "parts", after(steps))
+        assert part[-1].step < 30
+    resumed, rest = trained(catalogue, run, place, tmp_path / "parts")
+    assert rest[0].step == 24
+    for (name, expected), found in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(expected, found), name
+
+
+def test_each_image_is_shown_once_in_an_epoch() -> None:
+    order = BatchOrder(total=100, batch=16, seed=3, device=torch.device("cpu"))
+    stream = torch.cat([order.indices(step) for step in range(25)])  # four epochs
+    for epoch in range(4):
+        assert torch.equal(stream[epoch * 100 : (epoch + 1) * 100].sort().values, torch.arange(100))
+    assert not torch.equal(stream[:100], stream[100:200])
+
+
+def test_the_order_is_a_function_of_the_step_and_the_seed_alone() -> None:
+    order = BatchOrder(100, 16, 3, torch.device("cpu"))
+    forward = [order.indices(step) for step in range(20)]
+    fresh = [BatchOrder(100, 16, 3, torch.device("cpu")).indices(step) for step in range(20)]
+    assert all(torch.equal(a, b) for a, b in zip(forward, fresh, strict=True))
+    assert not torch.equal(forward[0], BatchOrder(100, 16, 4, torch.device("cpu")).indices(0))
+
+
+class Bomb(nn.Module):
+    """A model whose loss is infinite from the fifth step on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.step = 0
+        self.epochs: list[int] = []
+
+    def players(self) -> dict[str, Player]:
+        return {"all": Player((self.weight,), lambda p: torch.optim.SGD(p, lr=0.5), lambda epoch: 0.1**epoch)}
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.epochs.append(epoch)
+
+    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
+        self.step += 1
+        yield Move("all", self.weight.sum() * (torch.inf if self.step >= 5 else 1.0))
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_checkpoint(
+    catalogue: Catalogue, planned: Callable[..., Plan], place: Place, tmp_path: Path
+) -> None:
+    run = planned().runs[0]
+    images = make_dataset(catalogue, run.dataset).load(place).train
+    arguments = (make_prior(catalogue, run), images, Budget(1600, 16, 0), tmp_path / "checkpoint.safetensors")
+    with pytest.raises(TrainingDiverged, match="not finite"):
+        list(train(Bomb(), *arguments, key="k", stop=lambda: False, log_seconds=0.0, save_seconds=0.0))  # type: ignore[arg-type]
+    model = Bomb()
+    moments = list(train(model, *arguments, key="k", stop=after(1), log_seconds=0.0))  # type: ignore[arg-type]
+    assert moments[0].step == 5  # steps 1 to 4 were kept
+
+
+def test_schedules_multiply_the_rate_from_their_epoch_on(
+    catalogue: Catalogue, planned: Callable[..., Plan], place: Place, tmp_path: Path
+) -> None:
+    run = planned().runs[0]
+    images = make_dataset(catalogue, run.dataset).load(place).train
+    model = Bomb()
+    model.step = -1000
+    prior, budget = make_prior(catalogue, run), Budget(300, 50, 0)
+    list(train(model, prior, images, budget, tmp_path / "c", key="k", stop=lambda: False))  # type: ignore[arg-type]
+    assert model.epochs == [0, 1, 2]
+    assert model.weight.item() == pytest.approx(1 - 2 * 0.5 * (1 + 0.1 + 0.01))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "foreign", "of another run"])
+def test_a_damaged_or_foreign_checkpoint_is_refused(
+    damage: str, catalogue: Catalogue, planned: Callable[..., Plan], place: Place, tmp_path: Path
+) -> None:
+    run = planned().runs[0]
+    trained(catalogue, run, place, tmp_path, after(3))
+    path = tmp_path / "checkpoint.safetensors"
+    content = bytearray(path.read_bytes())
+    if damage == "truncated":
+        content = content[: len(content) // 2]
+    elif damage == "flipped":
+        content[-100] ^= 1
+    elif damage == "foreign":
+        content = bytearray(b"\x80\x04not safetensors")
+    else:
+        run = planned("swae", seeds=(1,)).runs[0]
+    path.write_bytes(content)
+    with pytest.raises((DataError, StoreError), match=r"checkpoint\.safetensors"):
+        trained(catalogue, run, place, tmp_path)
