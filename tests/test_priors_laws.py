@@ -97,6 +97,8 @@ def test_ring_batches_are_evenly_spaced_shuffled_and_turned() -> None:
         assert not torch.equal(turns, turns.sort().values)
         starts.append(float(turns[0]))
     assert stats.kstest(starts, "uniform").pvalue > 1e-3
+    within_a_step = [20 * start % 1.0 for start in starts]
+    assert stats.kstest(within_a_step, "uniform").pvalue > 1e-3
 
 
 @pytest.mark.parametrize("components", [2, 3, 5, 7, 10, 16])
