@@ -79,7 +79,7 @@ class LatentFit(Metric):
             yield Measurement(
                 found[name], part.unit, part.better, self.n, protocol, part=name, floor=floor, label=part.label
             )
-            spread, label = statistics.stdev(perfect), f"sd of {part.label} at its floor"
+            spread, label = statistics.stdev(perfect), f"{part.label} floor sd"
             yield Measurement(spread, part.unit, "neither", self.n, protocol, part=part.spread, label=label)
 
     def null(self, prior: Prior) -> list[dict[str, float]]:
