@@ -12,6 +12,8 @@ from genbench.api import Network, Offer, Option, Shape
 from genbench.hookspecs import hookimpl
 from genbench.networks import dense, require
 
+_SOURCE = "ours: the best of 20 on MNIST for equal seconds"
+
 GRID = 8
 """Halve until no side has more cells than this: there a 3x3 kernel sees much and costs little."""
 
@@ -27,8 +29,10 @@ class Conv(Network):
         self,
         shape: Shape,
         *,
-        width: Annotated[int, Option("channels of the finest grid; doubled where halved again", low=1)] = 16,
-        hidden: Annotated[int, Option("units of the dense layer next to the code", low=1)] = 256,
+        width: Annotated[
+            int, Option("channels of the finest grid; doubled where halved again", source=_SOURCE, low=1)
+        ] = 16,
+        hidden: Annotated[int, Option("units of the dense layer next to the code", source=_SOURCE, low=1)] = 256,
     ) -> None:
         """Plan the stages: factors by which the grid is made coarser, and their channels."""
         c, h, w = shape

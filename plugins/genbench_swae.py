@@ -35,16 +35,20 @@ class SWAE(Autoencoder):
         p: Annotated[float, Option("power of the distance", source=_PAPER, low=1)] = 2.0,
         projections: Annotated[int, Option("directions L at each step", source=_PAPER, low=1)] = 50,
         weight: Annotated[
-            float, Option("lambda, before the mean sliced distance", source="gmum/cwae-pytorch, for 64x64", low=0)
+            float,
+            Option("lambda, before the mean sliced distance", source="gmum/cwae-pytorch, for CelebA; MNIST: 1", low=0),
         ] = 100.0,
         cost: Annotated[
             Literal["squared", "bce-l1"],
             Option("summed squares, or mean cross entropy + mean absolute error", source=_CWAE),
         ] = "squared",
         annealing: Annotated[
-            float, Option("factor on the weight at every epoch from the twelfth on; notebooks: 1.1", low=0)
+            float,
+            Option("factor on the weight at every epoch from the twelfth on", source="off; notebooks: 1.1", low=0),
         ] = 1.0,
-        optimiser: Annotated[Literal["adam", "rmsprop"], Option("notebooks: rmsprop", source=_CWAE)] = "adam",
+        optimiser: Annotated[
+            Literal["adam", "rmsprop"], Option("the optimiser", source=f"{_CWAE}; notebooks: rmsprop")
+        ] = "adam",
         rate: Annotated[float, Option("learning rate", source=f"{_CWAE}; {_NOTEBOOKS}", above=0)] = 1e-3,
     ) -> None:
         """Build the autoencoder."""
