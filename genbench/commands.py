@@ -95,8 +95,8 @@ def closing(console: Console, outcome: Outcome, out: Path) -> int:
     if outcome.interrupted:
         console.print("Stopped. Nothing is lost: repeat the command and it goes on where it stopped.")
     console.print(
-        f"Everything is in {out}/ (models, pictures, numbers). Export the tables: genbench report {out} --export"
-        " reports/NAME",
+        f"Everything is in {out}/ (models, pictures, numbers). All columns and protocols: genbench report {out};"
+        " tables and page: --export reports/NAME/",
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -150,19 +150,19 @@ def show_table(console: Console, folders: Sequence[RunFolder], metrics: Sequence
     ranking = [row.metric for row in tidy if row.metric.split(".")[0] == sort and row.better != "neither"]
     if tidy:
         console.print()
-        render(console, tidy, sort=next(iter(ranking), None), protocols=protocols(folders))
+        render(console, tidy, sort=next(iter(ranking), None), protocols=protocols(folders), brief=True)
 
 
 def show_plan(console: Console, planned: Plan, bench: Bench, *, brief: bool) -> None:
     """The cells of a plan, their parameters and states; in brief one line."""
     runs = planned.runs
     states = {run.name: "done" if bench.complete(run, planned.metrics) else bench.folder(run).state for run in runs}
-    first, counts = runs[0], Counter(states.values())
-    summary = planned.summary
+    first, summary = runs[0], planned.summary
+    counts = ", ".join(f"{count} {state}" for state, count in Counter(states.values()).items())
     console.print(
         f"{len(runs)} run{'s' * (len(runs) > 1)} on {first.dataset.name} ({summary.train:,} training images,"
         f" {'x'.join(map(str, summary.shape))}), network {first.network.name}, {first.images:,} images each"
-        f" in batches of {first.batch}, on {bench.device}: {', '.join(f'{count} {state}' for state, count in counts.items())}",
+        f" in batches of {first.batch}, on {bench.device}: {counts}",
         markup=False,
         highlight=False,
         soft_wrap=True,

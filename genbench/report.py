@@ -34,18 +34,24 @@ ASCII = {"±": "+-", "↓": "(low)", "↑": "(high)", "·": "-", "…": "...", "
 
 
 def render(
-    console: Console, rows: Sequence[Row], *, sort: str | None = None, protocols: Protocols | None = None
+    console: Console,
+    rows: Sequence[Row],
+    *,
+    sort: str | None = None,
+    protocols: Protocols | None = None,
+    brief: bool = False,
 ) -> None:
     """Print a ranked table for each dataset with its notes, legend and failures.
 
-    `sort` names the metric that ranks; `protocols` holds the fields of each protocol by its hash, for the legend.
+    `sort` names the metric that ranks; `protocols` holds the fields of each protocol by its hash, for the legend. In
+    brief, only the headline columns and what failed.
     """
     if not rows:
         console.print("no runs to report")
         return
     paper = _Paper(console)
     for table in assemble(rows, sort):
-        _render_table(paper, table, protocols or {})
+        _render_table(paper, table, protocols or {}, brief)
 
 
 class _Paper:
@@ -87,10 +93,10 @@ def _encodes(console: Console, text: str) -> bool:
     return True
 
 
-def _render_table(paper: _Paper, table: Table, protocols: Protocols) -> None:
+def _render_table(paper: _Paper, table: Table, protocols: Protocols, brief: bool) -> None:
     paper.console.print()
     paper.line(notes.title(table), "bold")
-    for section, columns in _pages(paper, table):
+    for section, columns in _pages(paper, table, brief):
         paper.console.print()
         if SECTIONS[section] and columns[0] != 0:
             paper.line(SECTIONS[section], "italic")
@@ -101,7 +107,8 @@ def _render_table(paper: _Paper, table: Table, protocols: Protocols) -> None:
     for note in notes.notes(table):
         paper.line(note, "dim", indent=1)
     _render_failures(paper, notes.failures(table))
-    _render_legend(paper, notes.legend(table, protocols))
+    if not brief:
+        _render_legend(paper, notes.legend(table, protocols))
 
 
 def _render_failures(paper: _Paper, found: Sequence[Failure]) -> None:
@@ -131,15 +138,17 @@ def _render_legend(paper: _Paper, legend: Legend) -> None:
 # ---------------------------------------------------------------- the grid
 
 
-def _pages(paper: _Paper, table: Table) -> list[tuple[Section, list[int]]]:
+def _pages(paper: _Paper, table: Table, brief: bool) -> list[tuple[Section, list[int]]]:
     """Column numbers of each stacked table: all in one where they fit, else section by section, as many as fit."""
-    widths = [_column_width(paper, table, i) + GAP for i in range(len(table.columns))]
+    shown = [i for i, column in enumerate(table.columns) if i == 0 or not brief or column.section == "headline"]
+    widths = {i: _column_width(paper, table, i) + GAP for i in shown}
     room = paper.width - min(LABEL_WIDTH, max((_label_width(line) for line in table.lines), default=0))
-    if not table.columns or sum(widths) <= room:
-        return [("headline", list(range(len(table.columns))))]
+    if not table.columns or sum(widths.values()) <= room:
+        return [("headline", shown)]
     pages: list[tuple[Section, list[int]]] = []
     used = 0
-    for i, column in enumerate(table.columns):
+    for i in shown:
+        column = table.columns[i]
         if not pages or pages[-1][0] != column.section or used + widths[i] > room:
             pages.append((column.section, []))
             used = 0

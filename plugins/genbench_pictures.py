@@ -73,7 +73,7 @@ class Sharpness(Metric):
             values="uint8",
         )
         value = sharpness(e.samples(self.n))
-        yield Measurement(value, "variance", "neither", self.n, protocol, floor=real, label="Sharpness (real: floor)")
+        yield Measurement(value, "variance", "neither", self.n, protocol, floor=real, label="Sharpness (floor: real)")
 
 
 def sharpness(images: Tensor) -> float:

@@ -29,7 +29,7 @@ class Speed(Metric):
             ("images-per-second", record.images / max(record.seconds, 1e-9), "images/s", "higher"),
             ("seconds", record.seconds, "s", "lower"),
             ("parameters", float(record.parameters), "count", "neither"),
-            ("peak-memory", float(record.peak_memory), "bytes", "lower"),
+            ("peak-memory", record.peak_memory / 2**20, "MiB", "neither"),
         )
         for part, value, unit, better in facts:
             yield Measurement(value, unit, better, record.images, protocol, part=part, label=part.replace("-", " "))

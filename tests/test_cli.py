@@ -20,7 +20,10 @@ TESTS = Path(__file__).parent
 DOTS = ("--plugin", str(TESTS / "plugins" / "dots.py"))
 TINY = ("--dataset", "dots", "--network", "mlp", "--latent-dim", "2", "--images", "320", "--batch", "16")
 TINY_METRICS = ("--metrics", "reconstruction,latent-w2,sharpness", "--set", "latent-w2.n=40")
-COLUMNS = "run,dataset,model,prior,network,latent_dim,seed,images,metric,value,floor,unit,better,n,protocol,seconds,status,error"
+COLUMNS = (
+    "run,dataset,model,prior,network,latent_dim,seed,images,metric,value,floor,unit,better,n,protocol,seconds,"
+    "status,error"
+)
 
 Genbench = Callable[..., Result]
 
