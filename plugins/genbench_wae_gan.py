@@ -22,13 +22,18 @@ class WAEGAN(Autoencoder):
     One step of the autoencoder, then one of the critic on the same codes, which it gets detached: the authors' code
     computes them again with the encoder just updated. D is the sigmoid of the critic's logit; the encoder's loss is the
     non-saturating one. Left out of their code are the encoder's pre-training and the noise of 0.01 on the input.
+
+    Their weight on this scale would be 10 / 0.05 = 200, where images give way to the game: after two epochs of MNIST
+    (network conv, latent 8) the squared error per pixel is .042, against .025 with 10 and .022 with 2.
     """
 
     def __init__(
         self,
         setting: Setting,
         *,
-        weight: Annotated[float, Option("lambda, before -log D", source=f"{_CODE}: 10 / 0.05", low=0)] = 200.0,
+        weight: Annotated[
+            float, Option("lambda, before -log D", source=f"{_CODE}: 10, there beside 0.05 x the cost", low=0)
+        ] = 10.0,
         width: Annotated[int, Option("the critic's hidden units", source=f"{_CODE}; CelebA: 1024", low=1)] = 512,
         depth: Annotated[int, Option("the critic's hidden layers", source=_CODE, low=1)] = 4,
         log_density: Annotated[
@@ -37,7 +42,7 @@ class WAEGAN(Autoencoder):
         rate: Annotated[float, Option("Adam's learning rate", source=_CODE, above=0)] = 1e-3,
         critic_rate: Annotated[float, Option("the critic's learning rate", source=_CODE, above=0)] = 5e-4,
         beta1: Annotated[
-            float, Option("Adam's first decay", source="arXiv:1711.01558, section 4", low=0, high=1)
+            float, Option("Adam's first decay", source="arXiv:1711.01558, section 4", low=0, high=0.999)
         ] = 0.5,
         schedule: Annotated[
             Literal["published", "constant"],

@@ -34,7 +34,7 @@ class WAEMMD(Autoencoder):
         ] = "imq",
         rate: Annotated[float, Option("Adam's learning rate", source=_CODE, above=0)] = 1e-3,
         beta1: Annotated[
-            float, Option("Adam's first decay", source="arXiv:1711.01558, section 4", low=0, high=1)
+            float, Option("Adam's first decay", source="arXiv:1711.01558, section 4", low=0, high=0.999)
         ] = 0.5,
         schedule: Annotated[
             Literal["published", "constant"],
