@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     from genbench.plugins import Catalogue
 
 DEFAULT_METRICS = ("fid", "reconstruction", "latent-w2", "latent-sw", "sharpness", "speed")
-DEFAULT_EPOCHS = 5
+DEFAULT_EPOCHS = 3
 
 
 def names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:

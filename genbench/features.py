@@ -20,7 +20,7 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from genbench.api import Place
 from genbench.errors import DataError, MetricError, UsageError, unknown
-from genbench.files import hash_file
+from genbench.files import hash_file, hash_tensors
 
 SHORT = {"inception": "inception-v3-compat"}
 STANDARD = {"inception": "6726825d"}
@@ -52,7 +52,7 @@ class Extractor:
     def weights_label(self) -> str:
         """What the weights are: the start of the file's hash, and whether it is the standard file."""
         if not self.weights:
-            return "shipped with the extractor"
+            return f"shipped {_state_hash(self)[:12]}"
         digest = _hash(self.weights, Path(self.weights).stat().st_mtime_ns)
         kind = "standard" if digest.startswith(STANDARD.get(self.name, "-")) else "custom"
         return f"{kind} {digest[:12]}"
@@ -149,6 +149,12 @@ def _no_pickle() -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
+
+
+@lru_cache(maxsize=16)
+def _state_hash(extractor: Extractor) -> str:
+    """A hash of weights that come with an extractor's code and not as a file of ours."""
+    return hash_tensors(_make(extractor, "cpu").state_dict())
 
 
 @lru_cache(maxsize=16)

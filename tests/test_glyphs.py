@@ -113,10 +113,10 @@ def test_a_nearest_neighbour_tells_the_digits_apart(images: Images) -> None:
 
 
 def test_eight_linear_components_do_not_exhaust_the_images(images: Images) -> None:
-    """An autoencoder has something to learn: PCA leaves more than 40 % (MNIST: 56 %)."""
+    """An autoencoder has something to learn: PCA leaves 55.6 % of the variance (of MNIST's test images: 55.3 %)."""
     x = to_float(images.test).flatten(1).double()
     spectrum = torch.linalg.eigvalsh(torch.cov(x.T))
-    assert spectrum[-8:].sum() / spectrum.sum() < 0.6
+    assert spectrum[-8:].sum() / spectrum.sum() < 0.5
 
 
 @pytest.mark.parametrize("split", glyphs.SPLITS)
