@@ -2,70 +2,41 @@
 
 from __future__ import annotations
 
-import fcntl
-import gc
-import resource
 import traceback
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import torch
-from torch import Tensor
 
-from genbench.api import Images, Measurement, Model, Place, Progress, TrainingRecord
+from genbench.api import Images, Model, Place, TrainingRecord
 from genbench.checkpoints import load_weights, save_weights
-from genbench.errors import DataError, GenbenchError, MetricError, StoreError
+from genbench.errors import DataError, StoreError
 from genbench.evaluate import RunEvaluation
 from genbench.files import load_tensors, write_json
-from genbench.images import save_grid, to_uint8
-from genbench.plan import Choice, Plan, Run, make_dataset, make_metric, make_model, make_prior
+from genbench.images import save_grid
+from genbench.listener import Listener
+from genbench.machine import (
+    BusyError,
+    claimed,
+    explain,
+    isolated,
+    on_device,
+    peak_memory,
+    release_memory,
+    threads,
+    training_threads,
+)
+from genbench.measuring import measure, pairs
+from genbench.plan import Plan
 from genbench.plugins import Catalogue
 from genbench.random import derive
-from genbench.store import CHECKPOINT, RECONSTRUCTIONS, SAMPLES, TRAINING, WEIGHTS, RunFolder
-from genbench.train import Budget, Moment, train
+from genbench.runs import Choice, Run, make_dataset, make_model, make_prior
+from genbench.store import CHECKPOINT, RECONSTRUCTIONS, SAMPLES, SCHEMA, TRAINING, WEIGHTS, RunFolder
+from genbench.train import Budget, train
 
 PICTURED = 64
-
-
-class Listener(Protocol):
-    """Who is told how a study goes; the command line shows it."""
-
-    def preparing(self, progress: Progress) -> None:
-        """The dataset is being decoded or generated."""
-
-    def began(self, index: int, total: int, run: Run, state: str) -> None:
-        """Run `index` (from 1) of those that need work begins."""
-
-    def trained(self, moment: Moment) -> None:
-        """A log point of the training."""
-
-    def measuring(self, metric: str) -> None:
-        """A metric begins."""
-
-    def ended(self, run: Run, problem: str) -> None:
-        """The run is done, or failed with a problem, or was left to another process."""
-
-
-class Deaf:
-    """The listener that shows nothing."""
-
-    def preparing(self, progress: Progress) -> None:
-        """Nothing."""
-
-    def began(self, index: int, total: int, run: Run, state: str) -> None:
-        """Nothing."""
-
-    def trained(self, moment: Moment) -> None:
-        """Nothing."""
-
-    def measuring(self, metric: str) -> None:
-        """Nothing."""
-
-    def ended(self, run: Run, problem: str) -> None:
-        """Nothing."""
 
 
 @dataclass
@@ -159,14 +130,16 @@ class Bench:
             torch.cuda.reset_peak_memory_stats(self.device)
         budget, moment = Budget(run.images, run.batch, run.seed), None
         prior, checkpoint = make_prior(self.catalogue, run), folder.path / CHECKPOINT
-        for moment in train(model, prior, images.train, budget, checkpoint, key=run.key, stop=self.stop):
-            folder.log({name: value for name, value in asdict(moment).items() if name != "steps"})
-            self.listener.trained(moment)
+        count = training_threads(model, run.batch, self.device)
+        with threads(count):
+            for moment in train(model, prior, images.train, budget, checkpoint, key=run.key, stop=self.stop):
+                folder.log({name: value for name, value in asdict(moment).items() if name != "steps"})
+                self.listener.trained(moment)
         if moment is None or moment.step < budget.steps:
             return None
         parameters = sum(parameter.numel() for parameter in model.parameters())
         record = TrainingRecord(moment.seconds, moment.images, parameters, peak_memory(self.device))
-        write_json(folder.path / TRAINING, {"schema": 1, **asdict(record)})
+        write_json(folder.path / TRAINING, {"schema": SCHEMA, **asdict(record), "threads": count})
         shape = "x".join(map(str, images.shape))
         save_weights(folder.path / WEIGHTS, model, {"key": run.key, "shape": shape})
         checkpoint.unlink(missing_ok=True)
@@ -239,93 +212,3 @@ def restored(model: Model, run: Run, folder: RunFolder) -> Model:
         raise StoreError(f"{folder.path / WEIGHTS} belongs to another run: move it away")
     load_weights(folder.path / WEIGHTS, model, tensors)
     return model
-
-
-def measure(catalogue: Catalogue, choice: Choice, evaluation: RunEvaluation) -> dict[str, Any]:
-    """One metric's entry for metrics.json: its numbers, or why it has none."""
-    entry: dict[str, Any] = {"metric": choice.name, "options": choice.values, "error": "", "numbers": []}
-    try:
-        with torch.no_grad():
-            for number in make_metric(catalogue, choice).measure(evaluation):
-                entry["numbers"].append(as_plain(number))
-    except Exception as error:  # a metric that fails must not cost the others
-        entry["error"] = str(error) if isinstance(error, GenbenchError) else f"{type(error).__name__}: {error}"
-        entry["numbers"] = []
-    return entry
-
-
-def as_plain(number: Measurement) -> dict[str, Any]:
-    """A measurement as JSON data; raises where the value is no finite number."""
-    value = float(number.value)
-    if value != value or value in (float("inf"), float("-inf")):
-        raise MetricError(f"the value{f' of {number.part}' if number.part else ''} is not finite ({value})")
-    plain = {name.name: getattr(number, name.name) for name in fields(number) if name.name != "protocol"}
-    return plain | {"value": value, "protocol": number.protocol.key, "how": asdict(number.protocol)}
-
-
-def pairs(evaluation: RunEvaluation, n: int, columns: int = 8) -> Tensor:
-    """Originals and their reconstructions in alternating rows of `columns`, `(2n, c, h, w)` uint8."""
-    n = min(n, len(evaluation.images.test))
-    real, rebuilt = evaluation.held_out(n), to_uint8(evaluation.reconstructions(n).clone())
-    rows = zip(real.split(columns), rebuilt.split(columns), strict=True)
-    return torch.cat([row for pair in rows for row in pair])
-
-
-# ---------------------------------------------------------------- surroundings
-
-
-class BusyError(Exception):
-    """Another process works on this run."""
-
-
-@contextmanager
-def claimed(path: Path) -> Iterator[None]:
-    """Hold a run's folder; the operating system gives it free when the process ends, however it ends."""
-    path.mkdir(parents=True, exist_ok=True)
-    with (path / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError from None
-        yield
-
-
-@contextmanager
-def isolated(device: torch.device) -> Iterator[None]:
-    """Restore torch's global random state and default dtype, whatever a plug-in did to them."""
-    dtype = torch.get_default_dtype()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(dtype)
-
-
-def on_device(images: Images, device: torch.device) -> Images:
-    """The images with every split on the device: one copy, shared by all runs."""
-    moved = {name: getattr(images, name).to(device) for name in ("train", "test", "validation")}
-    return replace(images, **moved)
-
-
-def explain(error: Exception, run: Run) -> tuple[str, str]:
-    """The kind of a failure and one line about it."""
-    text = " ".join(str(error).split())
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
-        return "out of memory", f"with batch {run.batch} ({text[:120]}); try a smaller --batch"
-    if isinstance(error, GenbenchError):
-        return type(error).__name__, text
-    return type(error).__name__, text[:300] or "no message"
-
-
-def release_memory() -> None:
-    """Give back what a failed run held."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
-def peak_memory(device: torch.device) -> int:
-    """Bytes: the device's peak since the training began, or on a CPU the process's peak so far."""
-    if device.type == "cuda":
-        return int(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024

@@ -176,7 +176,7 @@ def run(
 @click.option("--sort", metavar="METRIC", help="Rank by this metric. [the first one]")
 def report(runs: tuple[Path, ...], export: Path | None, form: str, sort: str | None) -> None:
     """Show and export the comparison of RUNS: run folders, or folders of them. [runs]"""
-    from genbench.commands import report_runs
+    from genbench.results import report_runs
 
     report_runs(runs or (Path("runs"),), export, form, sort)
 
@@ -200,7 +200,7 @@ def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
 @out_option
 def show(run_: str, out: Path) -> None:
     """Show one RUN: its options, provenance, state and numbers."""
-    from genbench.commands import show_run
+    from genbench.results import show_run
 
     show_run(_run_folder(run_, out))
 
@@ -224,7 +224,7 @@ def show(run_: str, out: Path) -> None:
 @plugin_option
 def sample(run_: str, count: int, seed: int, target: Path, runs: Path, device: str, plugins: tuple[Path, ...]) -> None:
     """Decode prior draws of a trained RUN into a picture."""
-    from genbench.commands import sample_run
+    from genbench.results import sample_run
 
     sample_run(_run_folder(run_, runs), _load(plugins), count, seed, target, device)
 

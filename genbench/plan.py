@@ -2,79 +2,16 @@
 
 from __future__ import annotations
 
-import hashlib
-import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, TypeVar
 
-import torch
-
-from genbench.api import Dataset, Metric, Model, Network, Place, Prior, Setting, Shape, Summary
-from genbench.errors import GenbenchError, PluginError, Refused, StoreError, UsageError, unknown
-from genbench.options import Value, complete
+from genbench.api import Place, Summary
+from genbench.errors import GenbenchError, Refused, StoreError, UsageError, unknown
+from genbench.options import complete
 from genbench.plugins import Catalogue, Kind
+from genbench.runs import Choice, Run, count_parameters, make_dataset, make_metric, make_prior, run_of_record
 from genbench.store import RunFolder
-
-T = TypeVar("T")
-
-TRAINING = 1
-"""Raised when the core changes in a way that changes trained weights: runs of another number are other runs."""
-
-
-@dataclass(frozen=True)
-class Choice:
-    """An offer by name with every option's value and the fingerprint of the source that offers it."""
-
-    name: str
-    options: tuple[tuple[str, Value], ...]
-    fingerprint: str
-
-    @property
-    def values(self) -> dict[str, Value]:
-        """The options as keyword arguments."""
-        return dict(self.options)
-
-    @property
-    def key(self) -> str:
-        """Eight hexadecimal digits of everything in the choice."""
-        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:8]
-
-
-@dataclass(frozen=True)
-class Run:
-    """One training: what affects the weights, and nothing else.
-
-    `images` counts the images shown, repeats included; the last batch may exceed it.
-    """
-
-    dataset: Choice
-    model: Choice
-    prior: Choice
-    network: Choice
-    latent_dim: int
-    seed: int
-    images: int
-    batch: int
-
-    @property
-    def key(self) -> str:
-        """A hash of everything that affects the weights."""
-        text = json.dumps([TRAINING, asdict(self)], sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()[:10]
-
-    @property
-    def name(self) -> str:
-        """The name of the run's folder: readable, and unique by the key."""
-        return f"{self.dataset.name}-{self.model.name}-{self.prior.name}-{self.latent_dim}d-s{self.seed}-{self.key}"
-
-    def record(self) -> dict[str, Any]:
-        """The run as JSON data, options by name."""
-        plain = asdict(self)
-        for kind in ("dataset", "model", "prior", "network"):
-            plain[kind]["options"] = dict(plain[kind]["options"])
-        return plain
 
 
 @dataclass(frozen=True)
@@ -148,21 +85,6 @@ def plan(grid: Grid, catalogue: Catalogue, place: Place) -> Plan:
     metrics = tuple(choices["metric", name] for name in grid.metrics)
     parameters = _check_cells(catalogue, runs, metrics, summary, place)
     return Plan(runs, metrics, summary, parameters)
-
-
-def run_of_record(record: Mapping[str, Any]) -> Run:
-    """The run that `Run.record` describes; `StoreError` where it does not describe one."""
-    try:
-        choices = {
-            kind: Choice(
-                record[kind]["name"], tuple(sorted(record[kind]["options"].items())), record[kind]["fingerprint"]
-            )
-            for kind in ("dataset", "model", "prior", "network")
-        }
-        counts = {name: int(record[name]) for name in ("latent_dim", "seed", "images", "batch")}
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(f"the record describes no run: {type(error).__name__} {error}") from None
-    return Run(**choices, **counts)  # type: ignore[arg-type]  # mypy cannot see which names stand in which
 
 
 def metric_choices(catalogue: Catalogue, metrics: Sequence[str], settings: Sequence[str]) -> tuple[Choice, ...]:
@@ -276,51 +198,3 @@ def _check_cells(
     if problems:
         raise Refused("; ".join(problems))
     return parameters
-
-
-def count_parameters(catalogue: Catalogue, run: Run, shape: Shape) -> int:
-    """Parameters of a run's model, built without memory for its weights; surfaces what the model refuses."""
-    with torch.device("meta"):
-        model = make_model(catalogue, run, shape)
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-# ---------------------------------------------------------------- from choices to things
-
-
-def make_prior(catalogue: Catalogue, run: Run) -> Prior:
-    """The prior of a run; kept on the CPU whatever the default device."""
-    with torch.device("cpu"):
-        return _made(catalogue, "prior", run.prior, Prior, run.latent_dim)
-
-
-def make_model(catalogue: Catalogue, run: Run, shape: Shape) -> Model:
-    """A run's untrained model on the default device, weights from torch's global random state."""
-    network = _made(catalogue, "network", run.network, Network, shape)
-    setting = Setting(shape, run.latent_dim, make_prior(catalogue, run), network)
-    return _made(catalogue, "model", run.model, Model, setting)
-
-
-def make_dataset(catalogue: Catalogue, choice: Choice) -> Dataset:
-    """The dataset of a choice."""
-    return _made(catalogue, "dataset", choice, Dataset)
-
-
-def make_metric(catalogue: Catalogue, choice: Choice) -> Metric:
-    """The metric of a choice."""
-    return _made(catalogue, "metric", choice, Metric)
-
-
-def _made(catalogue: Catalogue, kind: Kind, choice: Choice, wanted: type[T], *arguments: object) -> T:
-    entry = catalogue.get(kind, choice.name)
-    try:
-        thing = entry.offer.make(*arguments, **choice.values)
-    except GenbenchError:
-        raise
-    except Exception as error:
-        raise PluginError(f"the {kind} '{choice.name}' cannot be made: {type(error).__name__}: {error}") from error
-    if not isinstance(thing, wanted):
-        raise PluginError(
-            f"the {kind} '{choice.name}' made a {type(thing).__name__}, not a genbench.api.{wanted.__name__}"
-        )
-    return thing

@@ -10,7 +10,8 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 
 from genbench.api import Progress as Preparation
-from genbench.plan import Plan, Run
+from genbench.plan import Plan
+from genbench.runs import Run
 from genbench.train import Moment
 
 LINE_SECONDS = 10.0

@@ -10,8 +10,10 @@ import pytest
 import torch
 
 from genbench.api import Place
-from genbench.bench import Bench, Deaf, Outcome, claimed
+from genbench.bench import Bench, Outcome
 from genbench.files import load_tensors
+from genbench.listener import Deaf
+from genbench.machine import claimed
 from genbench.plan import Grid, Plan, plan
 from genbench.plugins import load
 from genbench.store import find, protocols

@@ -13,9 +13,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("api", "files"),
     ("hookspecs", "distances", "networks", "images", "random", "features", "decoding"),
     ("options", "plugins", "store", "checkpoints"),
+    ("runs",),
     ("plan", "train", "evaluate"),
+    ("listener", "machine", "measuring"),
     ("bench", "provenance"),
     ("stats", "numerals", "gather", "tables", "notes", "study", "markup", "formats", "page", "report", "export"),
+    ("results",),
     ("progress", "listing", "commands", "cli", "__main__"),
 )
 PLUGINS_MAY_IMPORT = {
@@ -30,7 +33,7 @@ PLUGINS_MAY_IMPORT = {
     "random",
     "decoding",
 }
-REPORTING = LAYERS[6]
+REPORTING = next(members for members in LAYERS if "stats" in members)
 
 
 def imports(path: Path) -> set[str]:

@@ -8,7 +8,8 @@ from dataclasses import replace
 import pytest
 
 from genbench.errors import GenbenchError
-from genbench.plan import Plan, run_of_record
+from genbench.plan import Plan
+from genbench.runs import run_of_record
 
 
 @pytest.mark.parametrize(

@@ -11,8 +11,9 @@ from torch import Generator, Tensor, nn
 
 from genbench.api import Move, Place, Player
 from genbench.errors import DataError, StoreError, TrainingDiverged
-from genbench.plan import Plan, Run, make_dataset, make_model, make_prior
+from genbench.plan import Plan
 from genbench.plugins import Catalogue
+from genbench.runs import Run, make_dataset, make_model, make_prior
 from genbench.train import BatchOrder, Budget, Moment, train
 
 MODELS = ("ae", "swae", "vae", "wae-gan", "wae-mmd")

@@ -1,0 +1,47 @@
+"""Who is told how a study goes."""
+
+from __future__ import annotations
+
+from typing import Protocol
+
+from genbench.api import Progress
+from genbench.runs import Run
+from genbench.train import Moment
+
+
+class Listener(Protocol):
+    """Who is told how a study goes; the command line shows it."""
+
+    def preparing(self, progress: Progress) -> None:
+        """The dataset is being decoded or generated."""
+
+    def began(self, index: int, total: int, run: Run, state: str) -> None:
+        """Run `index` (from 1) of those that need work begins."""
+
+    def trained(self, moment: Moment) -> None:
+        """A log point of the training."""
+
+    def measuring(self, metric: str) -> None:
+        """A metric begins."""
+
+    def ended(self, run: Run, problem: str) -> None:
+        """The run is done, or failed with a problem, or was left to another process."""
+
+
+class Deaf:
+    """The listener that shows nothing."""
+
+    def preparing(self, progress: Progress) -> None:
+        """Nothing."""
+
+    def began(self, index: int, total: int, run: Run, state: str) -> None:
+        """Nothing."""
+
+    def trained(self, moment: Moment) -> None:
+        """Nothing."""
+
+    def measuring(self, metric: str) -> None:
+        """Nothing."""
+
+    def ended(self, run: Run, problem: str) -> None:
+        """Nothing."""

@@ -1,0 +1,105 @@
+"""What a run meets outside itself: other processes, torch's global state, memory, threads."""
+
+from __future__ import annotations
+
+import fcntl
+import gc
+import resource
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+
+import torch
+from torch.utils.flop_counter import FlopCounterMode
+
+from genbench.api import Images, Model
+from genbench.errors import GenbenchError
+from genbench.runs import Run
+
+FEW_OPERATIONS = 1e9
+"""Operations of a batch's forward pass below which a training uses one CPU thread.
+
+Measured on two cores with the network `conv`, batch 128 (0.2e9 operations), in images/s: two threads 15,200, one thread
+10,500; but beside one other busy process two threads fell to 220 (each of some hundred small parallel regions waits for
+a thread that is not running) and one thread to 5,900.
+"""
+
+
+class BusyError(Exception):
+    """Another process works on this run."""
+
+
+@contextmanager
+def claimed(path: Path) -> Iterator[None]:
+    """Hold a run's folder; the operating system gives it free when the process ends, however it ends."""
+    path.mkdir(parents=True, exist_ok=True)
+    with (path / "lock").open("w") as file:
+        try:
+            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise BusyError from None
+        yield
+
+
+@contextmanager
+def isolated(device: torch.device) -> Iterator[None]:
+    """Restore torch's global random state and default dtype, whatever a plug-in did to them."""
+    dtype = torch.get_default_dtype()
+    with torch.random.fork_rng([device] if device.type == "cuda" else []):
+        try:
+            yield
+        finally:
+            torch.set_default_dtype(dtype)
+
+
+def on_device(images: Images, device: torch.device) -> Images:
+    """The images with every split on the device: one copy, shared by all runs."""
+    moved = {name: getattr(images, name).to(device) for name in ("train", "test", "validation")}
+    return replace(images, **moved)
+
+
+def explain(error: Exception, run: Run) -> tuple[str, str]:
+    """The kind of a failure and one line about it."""
+    text = " ".join(str(error).split())
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+        return "out of memory", f"with batch {run.batch} ({text[:120]}); try a smaller --batch"
+    if isinstance(error, GenbenchError):
+        return type(error).__name__, text
+    return type(error).__name__, text[:300] or "no message"
+
+
+def release_memory() -> None:
+    """Give back what a failed run held."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
+
+
+def peak_memory(device: torch.device) -> int:
+    """Bytes: the device's peak since the training began, or on a CPU the process's peak so far."""
+    if device.type == "cuda":
+        return int(torch.cuda.max_memory_allocated(device))
+    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+
+
+def training_threads(model: Model, batch: int, device: torch.device) -> int:
+    """CPU threads for a training: all where a step is large, one where it is small."""
+    if device.type != "cpu":
+        return torch.get_num_threads()
+    x = torch.zeros(batch, *model.setting.shape)
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        model.eval().decode(model.encode(x))
+    return 1 if counter.get_total_flops() < FEW_OPERATIONS else torch.get_num_threads()
+
+
+@contextmanager
+def threads(count: int) -> Iterator[None]:
+    """Use `count` CPU threads within."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(count)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)

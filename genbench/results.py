@@ -1,0 +1,138 @@
+"""Results of finished runs: reports and exports, one run in full, pictures drawn from it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from genbench.errors import UsageError
+from genbench.rows import Row
+from genbench.store import RECONSTRUCTIONS, SAMPLES, RunFolder, find, protocols
+from genbench.study import rows
+
+if TYPE_CHECKING:
+    import torch
+
+    from genbench.plugins import Catalogue
+
+
+def report_runs(places: Sequence[Path], target: Path | None, form: str, sort: str | None) -> None:
+    """Show and export the runs below the places."""
+    from genbench import export
+    from genbench.report import render
+
+    folders = find(places)
+    tidy, how = rows(folders), protocols(folders)
+    if form == "table":
+        render(Console(), tidy, sort=sort, protocols=how)
+    else:
+        writers: dict[str, Callable[[], str]] = {
+            "csv": lambda: export.tidy_csv(tidy),
+            "json": lambda: export.tidy_json(tidy),
+            "md": lambda: export.table_markdown(tidy, sort=sort),
+            "tex": lambda: export.table_latex(tidy, sort=sort),
+        }
+        click.echo(writers[form](), nl=False)
+    if target is not None:
+        write_report(folders, tidy, how, target, sort)
+        click.echo(
+            f"Written to {target}/: {', '.join(sorted(path.name for path in target.iterdir()))}", err=form != "table"
+        )
+
+
+def write_report(
+    folders: Sequence[RunFolder], tidy: list[Row], how: Mapping[str, Any], target: Path, sort: str | None
+) -> None:
+    """Export everything to a folder."""
+    from genbench import export
+    from genbench.provenance import command_line
+
+    facts = {folder.name: export.RunFacts(folder.name, folder.path, folder.record()) for folder in folders}
+    export.export(target, tidy, runs=facts, protocols=how, command=command_line(), sort=sort)
+
+
+def show_table(console: Console, folders: Sequence[RunFolder], metrics: Sequence[str], sort: str | None) -> None:
+    """The comparison of some runs by some metrics."""
+    from genbench.report import render
+
+    tidy = [row for row in rows(folders) if not row.metric or row.metric.split(".")[0] in metrics]
+    ranking = [row.metric for row in tidy if row.metric.split(".")[0] == sort and row.better != "neither"]
+    if tidy:
+        console.print()
+        render(console, tidy, sort=next(iter(ranking), None), protocols=protocols(folders), brief=True)
+
+
+def show_run(path: Path) -> None:
+    """A run's options, provenance, state, numbers and pictures."""
+    console, folder = Console(), RunFolder(path)
+    record = folder.record()
+    console.print(f"[bold]{escape(folder.name)}[/]  {folder.state}", highlight=False)
+    if folder.failure():
+        console.print(f"[red]{escape(folder.failure())}[/]", highlight=False)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in {**record["run"], **record["provenance"]}.items():
+        table.add_row(f"[dim]{escape(name)}[/]", escape(_words(value)))
+    console.print(table)
+    numbers = Table("metric", "value", "floor", "n", "protocol", box=None, pad_edge=False, header_style="bold")
+    for row in rows([folder]):
+        if row.metric:
+            value = "failed: " + row.error if row.value is None else f"{row.value:.6g} {row.unit}"
+            floor = "" if row.floor is None else f"{row.floor:.4g}"
+            numbers.add_row(escape(row.metric), escape(value), floor, str(row.n or ""), row.protocol)
+    console.print(numbers)
+    for picture in (SAMPLES, RECONSTRUCTIONS):
+        if (path / picture).exists():
+            console.print(str(path / picture), markup=False, highlight=False, soft_wrap=True)
+
+
+def _words(value: Any) -> str:
+    if isinstance(value, dict) and "name" in value:
+        options = ", ".join(f"{name.replace('_', '-')}={it}" for name, it in value.get("options", {}).items())
+        return f"{value['name']}" + (f" ({options})" if options else "")
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {it}" for name, it in value.items())
+    return str(value)
+
+
+def sample_run(path: Path, catalogue: Catalogue, count: int, seed: int, target: Path, device: str) -> None:
+    """Decode prior draws of a trained run into a picture."""
+    from genbench.bench import trained_model
+    from genbench.images import save_grid, to_uint8
+    from genbench.random import generator
+    from genbench.runs import make_prior, run_of_record
+
+    if target.suffix.lower() != ".png":
+        raise UsageError(f"--out {target}: the picture is a PNG; name a file that ends in .png")
+    folder, chosen = RunFolder(path), pick_device(device)
+    run = run_of_record(folder.record()["run"])
+    model = trained_model(catalogue, run, folder, chosen).eval()
+    draws = make_prior(catalogue, run).sample(count, generator("cpu", seed, "sample"))
+    import torch
+
+    with torch.no_grad():
+        images = torch.cat([to_uint8(model.decode(block)) for block in draws.to(chosen).split(500)])
+    save_grid(target, images, columns=max(1, round(count**0.5)))
+    click.echo(f"{count} samples of {folder.name}: {target}")
+
+
+def pick_device(name: str) -> torch.device:
+    """The device of `--device`; `UsageError` where there is none such."""
+    import torch
+
+    if name == "auto":
+        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise UsageError(f"--device {name}: possible are auto, cpu, cuda, cuda:i") from None
+    if device.type not in ("cpu", "cuda"):
+        raise UsageError(f"--device {name}: possible are auto, cpu, cuda, cuda:i")
+    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
+        raise UsageError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices")
+    return device
