@@ -1,0 +1,69 @@
+"""What the README shows works as printed: its plug-in, its commands, its options."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from conftest import SHARED
+from genbench.cli import main
+from genbench.plugins import load
+
+ROOT = Path(__file__).resolve().parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
+COMMANDS = [
+    part.strip()
+    for language, text in BLOCKS
+    if language == "sh"
+    for line in text.splitlines()
+    for part in line.split("&&")
+    if part.strip().startswith("genbench ")
+]
+
+
+def test_the_readme_is_short_and_its_first_screen_has_the_two_commands() -> None:
+    assert len(README.splitlines()) < 200
+    installs = [line for line in README.splitlines() if line.startswith("pip install")]
+    assert installs == ["pip install . && genbench run swae wae-gan wae-mmd vae", "pip install '.[test]' && pytest"]
+
+
+@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("genbench run") and "--plugin" not in c])
+def test_every_study_of_the_readme_can_be_planned(command: str, genbench: Callable[..., Result]) -> None:
+    words = shlex.split(command)[1:]
+    if "DATA" in words:
+        if not SHARED.is_dir():
+            pytest.skip(f"no data at {SHARED}")
+        words[words.index("DATA")] = str(SHARED)
+    result = genbench(*words, "--dry-run")
+    assert result.exit_code == 0, result.output
+
+
+def test_the_plugin_of_the_readme_runs_as_printed(genbench: Callable[..., Result]) -> None:
+    (text,) = (text for language, text in BLOCKS if language == "python" and "# spiral.py" in text)
+    Path("spiral.py").write_text(text)
+    (command,) = (c for c in COMMANDS if "spiral.py" in c)
+    dots = ("--plugin", str(Path(__file__).parent / "plugins" / "dots.py"), "--dataset", "dots", "--network", "mlp")
+    tiny = ("--images", "200", "--batch", "16", "--metrics", "reconstruction", "--set", "spiral.turns=3")
+    result = genbench(*shlex.split(command)[1:], *dots, *tiny)
+    assert result.exit_code == 0, result.output
+    assert genbench("report", "--export", "reports/mine/").exit_code == 0
+
+
+def test_every_option_and_command_that_the_readme_names_exists() -> None:
+    flags = {flag for command in main.commands.values() for option in command.params for flag in option.opts}
+    assert set(re.findall(r"`(--[a-z-]+)", README)) <= flags
+    assert set(re.findall(r"`genbench (\w+)", README)) <= set(main.commands)
+
+
+def test_every_name_in_the_options_table_is_offered() -> None:
+    catalogue = load()
+    for flag, kind in (("--dataset", "dataset"), ("--network", "network"), ("--metrics", "metric")):
+        (row,) = (line for line in README.splitlines() if line.startswith(f"| `{flag}"))
+        names = set(re.findall(r"`([a-z0-9-]+)`", row.split("|")[2]))
+        assert names == set(catalogue.entries[kind]), flag  # type: ignore[index]
