@@ -77,8 +77,12 @@ class Bench:
     def conduct(self, plan: Plan) -> Outcome:
         """Do what the plan still lacks; a run that fails is recorded and the others go on."""
         outcome = Outcome()
-        todo = [run for run in plan.runs if not self.complete(run, plan.metrics)]
-        outcome.skipped = [run.name for run in plan.runs if run not in todo]
+        todo = []
+        for run in plan.runs:
+            if self.complete(run, plan.metrics):
+                outcome.skipped.append(run.name)
+            else:
+                todo.append(run)
         if not todo:
             return outcome
         dataset = make_dataset(self.catalogue, plan.runs[0].dataset)

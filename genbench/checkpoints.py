@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from genbench.errors import StoreError
+from genbench.errors import DataError, StoreError
 from genbench.files import load_tensors, save_tensors
 
 
@@ -40,9 +40,12 @@ def save_checkpoint(
 def load_checkpoint(path: Path, model: nn.Module, optimisers: Mapping[str, Optimizer], key: str) -> tuple[int, float]:
     """Restore model, optimisers and random state in place; returns the steps and the seconds done.
 
-    Raises `DataError` for a damaged file, `StoreError` for one of another run.
+    Raises `StoreError` for a file that is damaged or of another run.
     """
-    tensors, facts = load_tensors(path)
+    try:
+        tensors, facts = load_tensors(path)
+    except DataError as error:
+        raise StoreError(f"{error}; move it away and repeat the command to train from the start") from None
     if facts.get("key") != key:
         raise StoreError(f"{path} belongs to another run ({facts.get('key')}, not {key}): move it away")
     load_weights(path, model, tensors)

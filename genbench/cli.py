@@ -50,6 +50,12 @@ class Group(click.Group):
         except GenbenchError as error:
             click.echo(f"genbench: {error}", err=True)
             ctx.exit(2)
+        except BrokenPipeError:  # the reader, `head` say, has seen enough; click leaves quietly
+            raise
+        except OSError as error:  # a full disk, a folder that may not be written
+            where = f" ({error.filename})" if error.filename else ""
+            click.echo(f"genbench: {error.strerror or error}{where}; nothing that was written is lost", err=True)
+            ctx.exit(2)
 
 
 @click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})

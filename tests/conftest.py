@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
+import torch
 from click.testing import CliRunner, Result
 
 from genbench.api import Place
@@ -15,6 +16,8 @@ from genbench.plugins import Catalogue, load
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 INCEPTION = SHARED / "inception" / "inception-2015-12-05-to-mixed6e.pth"
+torch.set_num_threads(1)  # everything here is small, and several threads stall where cores are shared
+
 DOTS = Path(__file__).parent / "plugins" / "dots.py"
 
 

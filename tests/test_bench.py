@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 import torch
+from PIL import Image
 
 from genbench.api import Place
 from genbench.bench import Bench, Outcome
@@ -171,6 +172,22 @@ def test_every_number_has_a_protocol_that_says_how_it_was_measured(study: Study)
         assert how[row.protocol]["dataset"]
         assert row.n
         assert row.unit
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+@pytest.mark.parametrize("size", [28, 32, 64])
+def test_grey_and_colour_of_every_size(study: Study, size: int, channels: int) -> None:
+    outcome = study.run(
+        "wae-gan",
+        network="conv",
+        images=32,
+        latent_dims=(4,),
+        settings=(f"dots.size={size}", f"dots.channels={channels}"),
+        metrics=("reconstruction", "sharpness"),
+    )
+    assert not outcome.failed
+    with Image.open(find([study.store])[0].path / "samples.png") as picture:
+        assert picture.size == (8 * (size + 2) + 2, 8 * (size + 2) + 2)
 
 
 def test_seeds_are_paired_across_models(study: Study) -> None:

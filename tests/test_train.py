@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from genbench.api import Move, Place, Player
-from genbench.errors import DataError, StoreError, TrainingDiverged
+from genbench.errors import StoreError, TrainingDiverged
 from genbench.plan import Plan
 from genbench.plugins import Catalogue
 from genbench.runs import Run, make_dataset, make_model, make_prior
@@ -155,5 +155,5 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(
     else:
         run = planned("swae", seeds=(1,)).runs[0]
     path.write_bytes(content)
-    with pytest.raises((DataError, StoreError), match=r"checkpoint\.safetensors"):
+    with pytest.raises(StoreError, match=r"checkpoint\.safetensors"):
         trained(catalogue, run, place, tmp_path)
