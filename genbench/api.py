@@ -345,18 +345,23 @@ class Measurement:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What training cost: seconds of training proper, images shown, parameters, peak memory in bytes."""
+    """What training cost: seconds of training proper, images shown, parameters, and on what.
+
+    `peak_memory` is in bytes, the device's during the training, or on a CPU the process's; None where unknown.
+    """
 
     seconds: float
     images: int
     parameters: int
-    peak_memory: int
+    device: str
+    threads: int
+    peak_memory: int | None = None
 
 
 class Evaluation(ABC):
     """A trained run as a metric sees it; pieces are computed when first asked for, once, and shared by the metrics.
 
-    Images for the metrics come as uint8: samples and reconstructions are rounded as a file would round them.
+    Samples come as uint8, rounded as a file would round them; reconstructions as they leave the model.
     """
 
     model: Model

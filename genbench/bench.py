@@ -21,6 +21,7 @@ from genbench.machine import (
     BusyError,
     claimed,
     explain,
+    forget_peak_memory,
     isolated,
     on_device,
     peak_memory,
@@ -129,12 +130,11 @@ class Bench:
         model = make_model(self.catalogue, run, images.shape).to(self.device)
         if folder.state == "trained":
             return restored(model, run, folder)
-        torch.manual_seed(derive(run.seed, "global"))
-        if self.device.type == "cuda":
-            torch.cuda.reset_peak_memory_stats(self.device)
+        forget_peak_memory(self.device)
         budget, moment = Budget(run.images, run.batch, run.seed), None
         prior, checkpoint = make_prior(self.catalogue, run), folder.path / CHECKPOINT
         count = training_threads(model, run.batch, self.device)
+        torch.manual_seed(derive(run.seed, "global"))
         with threads(count):
             for moment in train(model, prior, images.train, budget, checkpoint, key=run.key, stop=self.stop):
                 folder.log({name: value for name, value in asdict(moment).items() if name != "steps"})
@@ -142,8 +142,10 @@ class Bench:
         if moment is None or moment.step < budget.steps:
             return None
         parameters = sum(parameter.numel() for parameter in model.parameters())
-        record = TrainingRecord(moment.seconds, moment.images, parameters, peak_memory(self.device))
-        write_json(folder.path / TRAINING, {"schema": SCHEMA, **asdict(record), "threads": count})
+        record = TrainingRecord(
+            moment.seconds, moment.images, parameters, self.device.type, count, peak_memory(self.device)
+        )
+        write_json(folder.path / TRAINING, {"schema": SCHEMA, **asdict(record)})
         shape = "x".join(map(str, images.shape))
         save_weights(folder.path / WEIGHTS, model, {"key": run.key, "shape": shape})
         checkpoint.unlink(missing_ok=True)

@@ -16,10 +16,17 @@ from genbench.random import generator
 T = TypeVar("T")
 
 BATCH = 500
-"""Images that go through a model at once. Noise is drawn per block of this size, so it is part of the protocol."""
+"""Images that go through a model at once. Noise is drawn per block of this size: it must not depend on any option."""
 
 HELD_OUT = 0
 """The seed of the order in which held-out images are used: the same for all runs, whatever their seed."""
+
+
+def finite(images: Tensor, what: str) -> Tensor:
+    """The images, or a `MetricError`: rounded to uint8, NaN would pass for black."""
+    if not images.isfinite().all():
+        raise MetricError(f"the model's {what} are not finite")
+    return images
 
 
 class RunEvaluation(Evaluation):
@@ -60,12 +67,16 @@ class RunEvaluation(Evaluation):
 
     def reconstructions(self, n: int) -> Tensor:
         images = self.held_out(self._whole(n))
-        rebuilt = self._blocks("reconstructions", images, lambda x: self.model.decode(self.model.encode(to_float(x))))
+        rebuilt = self._blocks(
+            "reconstructions",
+            images,
+            lambda x: finite(self.model.decode(self.model.encode(to_float(x))), "reconstructions"),
+        )
         return rebuilt[: n or None]
 
     def samples(self, n: int) -> Tensor:
         draws = self.prior_draws(n + -n % BATCH, "samples")
-        return self._blocks("samples", draws, lambda z: to_uint8(self.model.decode(z)))[:n]
+        return self._blocks("samples", draws, lambda z: to_uint8(finite(self.model.decode(z), "samples")))[:n]
 
     def prior_draws(self, n: int, purpose: str) -> Tensor:
         prior, draws = self.setting.prior, self.generator(f"prior/{purpose}")

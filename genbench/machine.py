@@ -4,9 +4,8 @@ from __future__ import annotations
 
 import fcntl
 import gc
-import resource
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -76,11 +75,24 @@ def release_memory() -> None:
         torch.cuda.empty_cache()
 
 
-def peak_memory(device: torch.device) -> int:
-    """Bytes: the device's peak since the training began, or on a CPU the process's peak so far."""
+def forget_peak_memory(device: torch.device) -> None:
+    """Start `peak_memory` anew, so that it does not tell of earlier runs."""
+    if device.type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    else:
+        with suppress(OSError):
+            Path("/proc/self/clear_refs").write_text("5")
+
+
+def peak_memory(device: torch.device) -> int | None:
+    """Bytes since `forget_peak_memory`: the device's, or on a CPU the process's; None where the system cannot tell."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
-    return resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    with suppress(OSError):
+        for line in Path("/proc/self/status").read_text(encoding="utf-8").splitlines():
+            if line.startswith("VmHWM:"):
+                return int(line.split()[1]) * 1024
+    return None
 
 
 def training_threads(model: Model, batch: int, device: torch.device) -> int:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -60,14 +60,15 @@ def train(
 
     Batches are all of one size: consecutive pieces of an endless sequence of permutations of the training set, so each
     image is shown once in an epoch. All randomness is derived from (seed, purpose, step). When `stop()` turns true the
-    state is saved and the iteration ends early. Raises `TrainingDiverged` when a loss is not finite; the checkpoint
-    then holds the last state whose losses were.
+    state is saved and the iteration ends early. Raises `TrainingDiverged` when a loss or a parameter is not finite;
+    the checkpoint then holds the last state that was, at a log point.
     """
     device, total = images.device, len(images)
     players = model.players()
     optimisers = {name: player.optimiser(player.parameters) for name, player in players.items()}
     base_rates = {name: [group["lr"] for group in o.param_groups] for name, o in optimisers.items()}
     step, earlier = load_checkpoint(checkpoint, model, optimisers, key) if checkpoint.exists() else (0, 0.0)
+    parameters = list(model.parameters())
 
     model.train()
     began = logged = saved = time.perf_counter()
@@ -95,12 +96,12 @@ def train(
 
         now, stopping = time.perf_counter(), stop()
         if now - logged >= log_seconds or step == budget.steps or stopping:
-            terms = _means(sums, step - logged_step, step)  # the only wait on the device
+            terms = _means(sums, parameters, step - logged_step, step)  # the only wait on the device
             now = time.perf_counter()
             rate = (step - logged_step) * budget.batch / (now - logged)
             yield Moment(step, budget.steps, step * budget.batch, earlier + now - began, rate, terms)
             logged, logged_step, sums = now, step, {}
-            if (now - saved >= save_seconds and step < budget.steps) or stopping:
+            if step < budget.steps and (stopping or now - saved >= save_seconds):
                 save_checkpoint(checkpoint, model, optimisers, key, step, earlier + now - began)
                 saved = time.perf_counter()
         if stopping:
@@ -130,11 +131,17 @@ class BatchOrder:
         return self._epochs[epoch]
 
 
-def _means(sums: Mapping[str, Tensor], steps: int, step: int) -> dict[str, float]:
-    """Means of the summed terms; raises where one is not finite. The loss of each player stands under its name."""
-    values = torch.stack([value.float() for value in sums.values()]).div(steps).tolist()
+def _means(sums: Mapping[str, Tensor], parameters: Sequence[Tensor], steps: int, step: int) -> dict[str, float]:
+    """Means of the summed terms; raises where one of them or of the parameters is not finite.
+
+    The loss of each player stands under its name. A finite loss may have had a gradient that was not.
+    """
+    size = torch.stack(torch._foreach_norm([parameter.detach() for parameter in parameters])).sum()
+    *values, size = torch.stack([*(value.float() / steps for value in sums.values()), size.float()]).tolist()
     means = dict(zip(sums, values, strict=True))
     wrong = [name for name, value in means.items() if not math.isfinite(value)]
+    if not wrong and not math.isfinite(size):
+        raise TrainingDiverged(f"the parameters are not finite any more after step {step}, though the losses were")
     if wrong:
         raise TrainingDiverged(
             f"the loss is not finite ({', '.join(wrong)}) within the {steps} steps up to step {step}"

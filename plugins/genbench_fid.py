@@ -144,7 +144,7 @@ class KID(FeatureMetric):
         self.subsets, self.subset_size = subsets, subset_size
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
-        """The mean over subsets and its standard error, of torch-fidelity's own function."""
+        """The mean over subsets and their standard deviation, by torch-fidelity's own function."""
         extractor = self.extractor(e.setting.shape, e.place)
         real = self.reference_features(e, extractor)
         n = self.count or len(real)

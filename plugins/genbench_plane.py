@@ -67,7 +67,7 @@ class Ring(Plane):
     def sample_batch(self, n: int, generator: Generator) -> Tensor:
         """The notebooks' batch, `(n, 2)`: evenly spaced angles, shuffled.
 
-        One random turn of them all gives every row the ring's own law; it leaves no gap wider than 2 pi / n.
+        One random turn of them all gives every row the ring's own law; before the blur no gap is wider than 2 pi / n.
         """
         steps = torch.randperm(n, generator=generator, device=generator.device)
         offset = torch.rand(1, generator=generator, device=generator.device)

@@ -23,15 +23,18 @@ class Speed(Metric):
             generated=0,
             values="uint8",
             draws="none",
-            detail=e.device.type,
+            detail=f"{record.device}, {record.threads} CPU threads",
         )
-        facts: tuple[tuple[str, float, str, Better], ...] = (
+        memory = None if record.peak_memory is None else record.peak_memory / 2**20
+        facts: tuple[tuple[str, float | None, str, Better], ...] = (
             ("images-per-second", record.images / max(record.seconds, 1e-9), "images/s", "higher"),
             ("seconds", record.seconds, "s", "lower"),
             ("parameters", float(record.parameters), "count", "neither"),
-            ("peak-memory", record.peak_memory / 2**20, "MiB", "neither"),
+            ("peak-memory", memory, "MiB", "neither"),
         )
         for part, value, unit, better in facts:
+            if value is None:
+                continue
             yield Measurement(value, unit, better, record.images, protocol, part=part, label=part.replace("-", " "))
 
 

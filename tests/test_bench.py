@@ -14,7 +14,7 @@ from genbench.api import Place
 from genbench.bench import Bench, Outcome
 from genbench.files import load_tensors
 from genbench.listener import Deaf
-from genbench.machine import claimed
+from genbench.machine import claimed, peak_memory
 from genbench.plan import Grid, Plan, plan
 from genbench.plugins import load
 from genbench.store import find, protocols
@@ -125,6 +125,24 @@ def test_a_metric_that_fails_costs_no_other_number(study: Study) -> None:
     assert found["reconstruction.pixel"].value is not None
     assert found["broken-metric"].status == "failed"
     assert "not finite" in found["not-a-number"].error
+
+
+def test_images_that_are_not_finite_are_no_black_images(study: Study) -> None:
+    """Cast to uint8, NaN is 0: an FID of such samples would be a number like any other."""
+    (problem,) = study.run("blind", metrics=("sharpness", "reconstruction")).failed.values()
+    assert "not finite" in problem
+    assert not [row for row in rows(find([study.store])) if row.value is not None]
+
+
+def test_peak_memory_does_not_tell_of_earlier_runs(study: Study) -> None:
+    hoard = torch.ones(2**27)  # half a gigabyte, once
+    earlier = peak_memory(torch.device("cpu"))
+    if earlier is None:
+        pytest.skip("this system does not tell a process's peak memory")
+    del hoard
+    study.run("ae", metrics=("speed",))
+    found = {row.metric: row.value for row in rows(find([study.store]))}
+    assert found["speed.peak-memory"] < earlier / 2**20 - 256
 
 
 def test_what_a_plugin_does_to_global_state_does_not_reach_other_runs(study: Study, tmp_path: Path) -> None:

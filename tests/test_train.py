@@ -125,6 +125,43 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_checkpoint(
     assert moments[0].step == 5  # steps 1 to 4 were kept
 
 
+class Poisoned(Bomb):
+    """A finite loss whose gradient is not: the square root at zero."""
+
+    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
+        self.step += 1
+        yield Move("all", (self.weight * (0.0 if self.step >= 5 else 1.0)).square().sum().sqrt())
+
+
+def test_parameters_that_are_not_finite_stop_the_training_though_the_loss_is(
+    catalogue: Catalogue, planned: Callable[..., Plan], place: Place, tmp_path: Path
+) -> None:
+    run = planned().runs[0]
+    images = make_dataset(catalogue, run.dataset).load(place).train
+    moments = train(
+        Poisoned(),  # type: ignore[arg-type]
+        make_prior(catalogue, run),
+        images,
+        Budget(1600, 16, 0),
+        tmp_path / "c",
+        key="k",
+        stop=lambda: False,
+        log_seconds=0.0,
+        save_seconds=0.0,
+    )
+    with pytest.raises(TrainingDiverged, match="parameters are not finite"):
+        list(moments)
+
+
+def test_a_stop_at_the_last_step_is_no_interruption(
+    catalogue: Catalogue, planned: Callable[..., Plan], place: Place, tmp_path: Path
+) -> None:
+    run = planned().runs[0]  # ten steps
+    _, moments = trained(catalogue, run, place, tmp_path, after(10))
+    assert moments[-1].step == moments[-1].steps
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
 def test_schedules_multiply_the_rate_from_their_epoch_on(
     catalogue: Catalogue, planned: Callable[..., Plan], place: Place, tmp_path: Path
 ) -> None:

@@ -48,6 +48,13 @@ class Raises(Plain):
         raise ZeroDivisionError("a plug-in's\nown fault")
 
 
+class Blind(Plain):
+    """Learns as it should and then shows nothing: a decoder of NaN."""
+
+    def decode(self, z: Tensor) -> Tensor:
+        return super().decode(z) if self.training else super().decode(z) * torch.nan
+
+
 class Hungry(Plain):
     def loss(self, x: Tensor, z: Tensor) -> Tensor:
         return torch.empty(2**50, 2**8).sum()
@@ -84,7 +91,7 @@ class NotANumber(Metric):
 
 @hookimpl
 def genbench_models() -> Iterable[Offer[Model]]:
-    kinds = {"explodes": Explodes, "raises": Raises, "hungry": Hungry, "vandal": Vandal}
+    kinds = {"explodes": Explodes, "raises": Raises, "hungry": Hungry, "blind": Blind, "vandal": Vandal}
     for name, kind in {**kinds, "recorder-a": Recorder, "recorder-b": Recorder}.items():
         yield Offer(name=name, about="For tests", make=kind)
 
