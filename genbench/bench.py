@@ -12,7 +12,7 @@ import torch
 
 from genbench.api import Images, Model, Place, TrainingRecord
 from genbench.checkpoints import load_weights, save_weights
-from genbench.errors import DataError, StoreError
+from genbench.errors import DataError, GenbenchError, StoreError
 from genbench.evaluate import RunEvaluation
 from genbench.files import load_tensors, write_json
 from genbench.images import save_grid
@@ -33,11 +33,15 @@ from genbench.measuring import measure, pairs
 from genbench.plan import Plan
 from genbench.plugins import Catalogue
 from genbench.random import derive
+from genbench.records import SCHEMA
 from genbench.runs import Choice, Run, make_dataset, make_model, make_prior
-from genbench.store import CHECKPOINT, RECONSTRUCTIONS, SAMPLES, SCHEMA, TRAINING, WEIGHTS, RunFolder
+from genbench.store import CHECKPOINT, RECONSTRUCTIONS, SAMPLES, TRAINING, WEIGHTS, RunFolder
 from genbench.train import Budget, train
 
 PICTURED = 64
+
+
+LEFT = "left to another process, which works on it"
 
 
 @dataclass
@@ -47,6 +51,7 @@ class Outcome:
     skipped: list[str] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
+    left: list[str] = field(default_factory=list)
     interrupted: bool = False
 
 
@@ -96,7 +101,9 @@ class Bench:
                 outcome.interrupted = True
                 break
             self.listener.ended(run, problem)
-            if problem:
+            if problem == LEFT:
+                outcome.left.append(run.name)
+            elif problem:
                 outcome.failed[run.name] = problem
             else:
                 outcome.done.append(run.name)
@@ -116,8 +123,8 @@ class Bench:
                     return ""
                 return self._measure(run, model, folder, self.missing(run, metrics), images, memory)
         except BusyError:
-            return "in work by another process"
-        except Exception as error:  # a plug-in may raise anything; it must not take the other runs down
+            return LEFT
+        except (Exception, SystemExit) as error:  # a plug-in may raise anything; the other runs go on
             kind, message = explain(error, run)
             if not isinstance(error, StoreError):
                 folder.fail(kind, message, traceback.format_exc())
@@ -162,10 +169,7 @@ class Bench:
     ) -> str:
         """Take the pictures and the measurements that are missing; "" or which metrics failed."""
         evaluation = self.evaluation(run, model, folder, images, memory)
-        if not (folder.path / RECONSTRUCTIONS).exists():
-            save_grid(folder.path / SAMPLES, evaluation.samples(PICTURED))
-            save_grid(folder.path / RECONSTRUCTIONS, pairs(evaluation, PICTURED // 2))
-        problems = []
+        problems = picture(evaluation, folder)
         for choice in metrics:
             if self.stop():
                 break
@@ -197,6 +201,18 @@ class Bench:
             place=self.place,
             memory=memory,
         )
+
+
+def picture(evaluation: RunEvaluation, folder: RunFolder) -> list[str]:
+    """Write the pictures that are missing; what went wrong, which must not cost the measurements."""
+    if (folder.path / RECONSTRUCTIONS).exists():
+        return []
+    try:
+        save_grid(folder.path / SAMPLES, evaluation.samples(PICTURED))
+        save_grid(folder.path / RECONSTRUCTIONS, pairs(evaluation, PICTURED // 2))
+    except GenbenchError as error:
+        return [f"pictures: {error}"]
+    return []
 
 
 def trained_model(catalogue: Catalogue, run: Run, folder: RunFolder, device: torch.device) -> Model:

@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import os
 import sys
+from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
 from genbench import __version__
-from genbench.errors import GenbenchError, UsageError
+from genbench.errors import GenbenchError, UsageError, one_line
 
 if TYPE_CHECKING:
     from genbench.api import Place
@@ -45,10 +46,13 @@ class Group(click.Group):
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):  # a terminal that lacks a sign gets a question mark, not a traceback
+                stream.reconfigure(errors="replace")
         try:
             return super().invoke(ctx)
         except GenbenchError as error:
-            click.echo(f"genbench: {error}", err=True)
+            click.echo(f"genbench: {one_line(error, limit=4000)}", err=True)
             ctx.exit(2)
         except BrokenPipeError:  # the reader, `head` say, has seen enough; click leaves quietly
             raise
@@ -79,6 +83,9 @@ set_option = click.option(
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the runs."
 )
+any_source_option = click.option(
+    "--any-source", is_flag=True, help="Accept plug-ins whose source has changed since the training."
+)
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
 
 
@@ -108,7 +115,9 @@ def place_options(command: Any) -> Any:
     "--latent-dim", "dims", multiple=True, callback=counts, default=("8",), show_default=True, metavar="N,..."
 )
 @click.option("--network", default="conv", show_default=True, metavar="NET", help="Encoder and decoder of every model.")
-@click.option("--seeds", type=click.IntRange(1), default=1, show_default=True, metavar="K", help="Training seeds.")
+@click.option(
+    "--seeds", type=click.IntRange(1, 10_000), default=1, show_default=True, metavar="K", help="Training seeds."
+)
 @click.option("--epochs", type=click.IntRange(1), metavar="E", help=f"Passes over the training set. [{DEFAULT_EPOCHS}]")
 @click.option("--images", type=click.IntRange(1), metavar="N", help="Training images shown, instead of --epochs.")
 @click.option("--batch", type=click.IntRange(2), default=128, show_default=True, metavar="B", help="Images in a step.")
@@ -213,7 +222,7 @@ def show(run_: str, out: Path) -> None:
 
 @main.command()
 @click.argument("run_", metavar="RUN")
-@click.option("--count", type=click.IntRange(1), default=64, show_default=True, help="How many samples.")
+@click.option("--count", type=click.IntRange(1, 100_000), default=64, show_default=True, help="How many samples.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the prior draws.")
 @click.option(
     "--out",
@@ -228,11 +237,21 @@ def show(run_: str, out: Path) -> None:
 )
 @device_option
 @plugin_option
-def sample(run_: str, count: int, seed: int, target: Path, runs: Path, device: str, plugins: tuple[Path, ...]) -> None:
+@any_source_option
+def sample(
+    run_: str,
+    count: int,
+    seed: int,
+    target: Path,
+    runs: Path,
+    device: str,
+    plugins: tuple[Path, ...],
+    any_source: bool,
+) -> None:
     """Decode prior draws of a trained RUN into a picture."""
     from genbench.results import sample_run
 
-    sample_run(_run_folder(run_, runs), _load(plugins), count, seed, target, device)
+    sample_run(_run_folder(run_, runs), _load(plugins, any_source), count, seed, target, device)
 
 
 @main.command()
@@ -242,6 +261,7 @@ def sample(run_: str, count: int, seed: int, target: Path, runs: Path, device: s
 @device_option
 @place_options
 @plugin_option
+@any_source_option
 def measure(
     runs: tuple[Path, ...],
     metrics: tuple[str, ...],
@@ -251,22 +271,24 @@ def measure(
     download: bool,
     skip_corrupt: bool,
     plugins: tuple[Path, ...],
+    any_source: bool,
 ) -> None:
     """Measure trained RUNS anew or by further metrics; nothing is trained. [runs]"""
     from genbench.commands import measure_runs
 
-    catalogue, place = _load(plugins), _place(data_root, download, skip_corrupt)
+    catalogue, place = _load(plugins, any_source), _place(data_root, download, skip_corrupt)
     sys.exit(measure_runs(runs or (Path("runs"),), catalogue, place, device, metrics, settings))
 
 
 # ---------------------------------------------------------------- shared by the commands
 
 
-def _load(files: tuple[Path, ...]) -> Catalogue:
+def _load(files: tuple[Path, ...], any_source: bool = False) -> Catalogue:
     """The catalogue; broken plug-ins cost one line on stderr each."""
     from genbench.plugins import load
 
     catalogue = load(files)
+    catalogue.any_source = any_source
     for plugin in catalogue.broken:
         click.echo(f"genbench: plug-in '{plugin.name}' of {plugin.origin} is broken: {plugin.cause}", err=True)
     return catalogue

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import signal
+import tempfile
 from collections import Counter
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
@@ -16,8 +17,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from genbench.errors import UsageError
 from genbench.results import pick_device, show_table
-from genbench.store import find
+from genbench.store import find, readable
 
 if TYPE_CHECKING:
     import torch
@@ -43,6 +45,7 @@ def run_study(grid: Grid, catalogue: Catalogue, place: Place, device: str, out: 
         show_plan(console, planned, bench, brief=not dry_run)
         if dry_run:
             return 0
+        make_room(out)
         outcome = conduct(console, bench, planned)
     folders = [bench.folder(run) for run in planned.runs if (bench.folder(run).path / "run.json").exists()]
     show_table(console, folders, grid.metrics, sort=grid.metrics[0] if grid.metrics else None)
@@ -63,7 +66,9 @@ def measure_runs(
     console = Console()
     chosen = pick_device(device)
     choices = metric_choices(catalogue, metrics, settings)
-    folders = find(places)
+    folders, problems = readable(find(places))
+    for problem in problems:
+        click.echo(f"genbench: left out: {problem}", err=True)
     untrained = [folder.name for folder in folders if folder.state != "trained"]
     trained = [folder for folder in folders if folder.state == "trained"]
     if untrained:
@@ -76,6 +81,16 @@ def measure_runs(
             total = total or (INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
     show_table(console, trained, metrics, sort=None)
     return total
+
+
+def make_room(out: Path) -> None:
+    """Make the folder of the runs now, so that a place that cannot be written costs no work."""
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            pass
+    except OSError as error:
+        raise UsageError(f"--out {out}: cannot be written ({error.strerror}); name another folder") from None
 
 
 def conduct(console: Console, bench: Bench, planned: Plan) -> Outcome:
@@ -91,6 +106,8 @@ def closing(console: Console, outcome: Outcome, out: Path) -> int:
     """The last lines: what failed, where everything is, what to do next."""
     for name, problem in outcome.failed.items():
         console.print(f"[red]failed[/] {escape(name)}: {escape(problem)}", soft_wrap=True, highlight=False)
+    for name in outcome.left:
+        console.print(f"left {escape(name)} to another process, which works on it", soft_wrap=True, highlight=False)
     if outcome.interrupted:
         console.print("Stopped. Nothing is lost: repeat the command and it goes on where it stopped.")
     console.print(

@@ -38,6 +38,12 @@ class MetricError(GenbenchError):
     """A metric that has no right value on what it was given; never replaced by a number."""
 
 
+def one_line(error: BaseException, limit: int = 300) -> str:
+    """What an error says, in one line of printable characters: plug-ins may say anything, escape codes among it."""
+    text = "".join(c if c.isprintable() else " " for c in str(error))
+    return " ".join(text.split())[:limit] or type(error).__name__
+
+
 def unknown(kind: str, given: str, possible: Iterable[str]) -> UsageError:
     """An error for a name that does not exist, with the nearest one and the whole list."""
     names = sorted(possible)

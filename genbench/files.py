@@ -20,12 +20,23 @@ if TYPE_CHECKING:  # torch is loaded by the functions on tensors alone: reports 
 CHECKSUM = "sha256"
 
 
+def _permissions() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return 0o666 & ~mask
+
+
+PERMISSIONS = _permissions()
+"""What the user's umask gives a new file; safetensors would keep its files to their owner."""
+
+
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
     try:
         write(temporary)
+        temporary.chmod(PERMISSIONS)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)

@@ -13,7 +13,7 @@ import torch
 from torch.utils.flop_counter import FlopCounterMode
 
 from genbench.api import Images, Model
-from genbench.errors import GenbenchError
+from genbench.errors import one_line
 from genbench.runs import Run
 
 FEW_OPERATIONS = 1e9
@@ -58,14 +58,12 @@ def on_device(images: Images, device: torch.device) -> Images:
     return replace(images, **moved)
 
 
-def explain(error: Exception, run: Run) -> tuple[str, str]:
+def explain(error: BaseException, run: Run) -> tuple[str, str]:
     """The kind of a failure and one line about it."""
-    text = " ".join(str(error).split())
+    text = one_line(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
         return "out of memory", f"with batch {run.batch} ({text[:120]}); try a smaller --batch"
-    if isinstance(error, GenbenchError):
-        return type(error).__name__, text
-    return type(error).__name__, text[:300] or "no message"
+    return type(error).__name__, text
 
 
 def release_memory() -> None:

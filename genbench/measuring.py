@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from genbench.api import Measurement
-from genbench.errors import GenbenchError, MetricError
+from genbench.errors import GenbenchError, MetricError, one_line
 from genbench.evaluate import RunEvaluation
 from genbench.images import to_uint8
 from genbench.plugins import Catalogue
@@ -23,8 +23,9 @@ def measure(catalogue: Catalogue, choice: Choice, evaluation: RunEvaluation) -> 
         with torch.no_grad():
             for number in make_metric(catalogue, choice).measure(evaluation):
                 entry["numbers"].append(as_plain(number))
-    except Exception as error:  # a metric that fails must not cost the others
-        entry["error"] = str(error) if isinstance(error, GenbenchError) else f"{type(error).__name__}: {error}"
+    except (Exception, SystemExit) as error:  # a metric that fails must not cost the others
+        kind = "" if isinstance(error, GenbenchError) else f"{type(error).__name__}: "
+        entry["error"] = kind + one_line(error)
         entry["numbers"] = []
     return entry
 

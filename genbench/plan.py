@@ -2,16 +2,23 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from genbench.api import Place, Summary
-from genbench.errors import GenbenchError, Refused, StoreError, UsageError, unknown
+import torch
+
+from genbench.api import Place, Prior, Summary
+from genbench.errors import GenbenchError, PluginError, Refused, StoreError, UsageError, one_line, unknown
 from genbench.options import complete
 from genbench.plugins import Catalogue, Kind
+from genbench.random import generator
 from genbench.runs import Choice, Run, count_parameters, make_dataset, make_metric, make_prior, run_of_record
 from genbench.store import RunFolder
+
+BYTES_PER_PARAMETER = 16
+"""Weights, gradients and Adam's two moments in float32."""
 
 
 @dataclass(frozen=True)
@@ -53,10 +60,14 @@ def plan(grid: Grid, catalogue: Catalogue, place: Place) -> Plan:
     """
     names = _names(grid)
     for kind, chosen in names.items():
+        if not chosen and kind != "metric":
+            raise UsageError(f"no {kind} is named; possible: {', '.join(sorted(catalogue.entries[kind]))}")
         for name in chosen:
             catalogue.get(kind, name)
             if chosen.count(name) > 1:
                 raise UsageError(f"the {kind} '{name}' is named twice")
+    if len(set(grid.latent_dims)) < len(grid.latent_dims) or not grid.latent_dims:
+        raise UsageError(f"--latent-dim {','.join(map(str, grid.latent_dims))}: each once, and at least one")
     texts = _settings(grid.settings, names, catalogue)
     choices = {
         (kind, name): _choose(catalogue, kind, name, texts.get((kind, name), {}))
@@ -190,7 +201,9 @@ def _check_cells(
             continue
         parameters[cell] = 0
         try:
+            check_draws(make_prior(catalogue, run), run)
             parameters[cell] = count_parameters(catalogue, run, summary.shape)
+            check_memory(parameters[cell])
             for metric in metrics:
                 make_metric(catalogue, metric).check(summary, make_prior(catalogue, run), place)
         except GenbenchError as error:
@@ -198,3 +211,34 @@ def _check_cells(
     if problems:
         raise Refused("; ".join(problems))
     return parameters
+
+
+def check_draws(prior: Prior, run: Run) -> None:
+    """Refuse a prior whose draws are not what the contract says; a wrong count would go unnoticed in a mean."""
+    try:
+        draws = prior.sample(7, generator("cpu", 0, "check")), prior.sample_batch(7, generator("cpu", 0, "check"))
+    except GenbenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise PluginError(
+            f"the prior '{run.prior.name}' cannot draw: {type(error).__name__}: {one_line(error)}"
+        ) from None
+    for drawn in draws:
+        if not isinstance(drawn, torch.Tensor):
+            raise PluginError(f"the prior '{run.prior.name}' draws a {type(drawn).__name__}, not a tensor")
+        wanted = (7, run.latent_dim)
+        if drawn.shape != wanted or drawn.dtype != torch.float32 or not drawn.isfinite().all():
+            what = f"{tuple(drawn.shape)} {drawn.dtype}" + ("" if drawn.isfinite().all() else " with NaN or infinity")
+            raise PluginError(f"the prior '{run.prior.name}' draws {what}; 7 draws are {wanted} torch.float32, finite")
+
+
+def check_memory(parameters: int) -> None:
+    """Refuse a model that this machine cannot hold while it trains."""
+    if not hasattr(os, "sysconf"):
+        return
+    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if parameters * BYTES_PER_PARAMETER > there:
+        needed = parameters * BYTES_PER_PARAMETER / 2**30
+        raise Refused(
+            f"{parameters:,} parameters need {needed:,.0f} GiB to train; this machine has {there / 2**30:,.0f}"
+        )

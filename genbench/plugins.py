@@ -18,7 +18,7 @@ import pluggy
 
 from genbench import hookspecs
 from genbench.api import Offer
-from genbench.errors import GenbenchError, PluginError, unknown
+from genbench.errors import GenbenchError, PluginError, one_line, unknown
 from genbench.options import specs
 
 Kind = Literal["model", "prior", "network", "dataset", "metric"]
@@ -54,6 +54,8 @@ class Catalogue:
     plugins: list[Plugin] = field(default_factory=list)
     entries: dict[Kind, dict[str, Entry]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
     claims: dict[tuple[Kind, str], list[str]] = field(default_factory=dict)
+    any_source: bool = False
+    """Whether runs may be restored with a plug-in whose source has changed since."""
 
     def get(self, kind: Kind, name: str) -> Entry:
         """The offer of a name; the error says what is near, who else claims it, or which plug-in is broken."""
@@ -119,10 +121,12 @@ def _take(
     manager: pluggy.PluginManager, catalogue: Catalogue, name: str, origin: str, where: EntryPoint | Path
 ) -> None:
     """Import one plug-in and collect its offers; whatever it raises becomes the cause of its being broken."""
+    module: ModuleType | None = None
     try:
-        module = _import_file(where) if isinstance(where, Path) else where.load()
-        if manager.register(module, name=name) is None:
+        if manager.has_plugin(name):
             raise PluginError(f"a plug-in named '{name}' is there already")
+        module = _import_file(where) if isinstance(where, Path) else where.load()
+        manager.register(module, name=name)
         callers = manager.get_hookcallers(module) or []
         misspelt = [caller.name for caller in callers if not caller.has_spec()]
         if misspelt:
@@ -132,10 +136,10 @@ def _take(
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plug-in may even call sys.exit at import
-        if manager.has_plugin(name):
-            manager.unregister(name=name)
-        cause = str(error) if isinstance(error, GenbenchError) else f"{type(error).__name__}: {error}"
-        catalogue.plugins.append(Plugin(name, origin, "broken", cause=" ".join(cause.split())))
+        if module is not None and manager.is_registered(module):
+            manager.unregister(module)
+        cause = one_line(error) if isinstance(error, GenbenchError) else f"{type(error).__name__}: {one_line(error)}"
+        catalogue.plugins.append(Plugin(name, origin, "broken", cause=cause))
         return
     catalogue.plugins.append(plugin)
     for kind, offer in offers:

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from genbench.errors import UsageError
+from genbench.errors import StoreError, UsageError
 from genbench.rows import Row
-from genbench.store import RECONSTRUCTIONS, SAMPLES, RunFolder, find, protocols
+from genbench.store import RECONSTRUCTIONS, SAMPLES, RunFolder, find, protocols, readable
 from genbench.study import rows
 
 if TYPE_CHECKING:
@@ -27,7 +27,11 @@ def report_runs(places: Sequence[Path], target: Path | None, form: str, sort: st
     from genbench import export
     from genbench.report import render
 
-    folders = find(places)
+    folders, problems = readable(find(places))
+    for problem in problems:
+        click.echo(f"genbench: left out: {problem}", err=True)
+    if not folders:
+        raise StoreError("no run folder could be read")
     tidy, how = rows(folders), protocols(folders)
     if form == "table":
         render(Console(), tidy, sort=sort, protocols=how)
@@ -61,6 +65,9 @@ def show_table(console: Console, folders: Sequence[RunFolder], metrics: Sequence
     """The comparison of some runs by some metrics."""
     from genbench.report import render
 
+    folders, problems = readable(folders)
+    for problem in problems:
+        click.echo(f"genbench: left out: {problem}", err=True)
     tidy = [row for row in rows(folders) if not row.metric or row.metric.split(".")[0] in metrics]
     ranking = [row.metric for row in tidy if row.metric.split(".")[0] == sort and row.better != "neither"]
     if tidy:
@@ -71,6 +78,9 @@ def show_table(console: Console, folders: Sequence[RunFolder], metrics: Sequence
 def show_run(path: Path) -> None:
     """A run's options, provenance, state, numbers and pictures."""
     console, folder = Console(), RunFolder(path)
+    _, problems = readable([folder])
+    if problems:
+        raise StoreError(problems[0])
     record = folder.record()
     console.print(f"[bold]{escape(folder.name)}[/]  {folder.state}", highlight=False)
     if folder.failure():
@@ -103,6 +113,7 @@ def _words(value: Any) -> str:
 def sample_run(path: Path, catalogue: Catalogue, count: int, seed: int, target: Path, device: str) -> None:
     """Decode prior draws of a trained run into a picture."""
     from genbench.bench import trained_model
+    from genbench.evaluate import finite
     from genbench.images import save_grid, to_uint8
     from genbench.random import generator
     from genbench.runs import make_prior, run_of_record
@@ -112,11 +123,12 @@ def sample_run(path: Path, catalogue: Catalogue, count: int, seed: int, target: 
     folder, chosen = RunFolder(path), pick_device(device)
     run = run_of_record(folder.record()["run"])
     model = trained_model(catalogue, run, folder, chosen).eval()
-    draws = make_prior(catalogue, run).sample(count, generator("cpu", seed, "sample"))
+    prior, draws = make_prior(catalogue, run), generator("cpu", seed, "sample")
     import torch
 
     with torch.no_grad():
-        images = torch.cat([to_uint8(model.decode(block)) for block in draws.to(chosen).split(500)])
+        blocks = (prior.sample(min(500, count - start), draws).to(chosen) for start in range(0, count, 500))
+        images = torch.cat([to_uint8(finite(model.decode(z), "samples")) for z in blocks])
     save_grid(target, images, columns=max(1, round(count**0.5)))
     click.echo(f"{count} samples of {folder.name}: {target}")
 

@@ -11,7 +11,7 @@ from typing import Any, TypeVar
 import torch
 
 from genbench.api import Dataset, Metric, Model, Network, Prior, Setting, Shape
-from genbench.errors import GenbenchError, PluginError, StoreError
+from genbench.errors import GenbenchError, PluginError, StoreError, one_line
 from genbench.options import Value
 from genbench.plugins import Catalogue, Kind
 
@@ -19,6 +19,9 @@ T = TypeVar("T")
 
 TRAINING = 1
 """Raised when the core changes in a way that changes trained weights: runs of another number are other runs."""
+
+TRAINED: tuple[Kind, ...] = ("model", "prior", "network")
+"""What a trained run is made of; its data are told by their content."""
 
 
 @dataclass(frozen=True)
@@ -125,12 +128,18 @@ def count_parameters(catalogue: Catalogue, run: Run, shape: Shape) -> int:
 
 def _made(catalogue: Catalogue, kind: Kind, choice: Choice, wanted: type[T], *arguments: object) -> T:
     entry = catalogue.get(kind, choice.name)
+    if entry.plugin.fingerprint != choice.fingerprint and kind in TRAINED and not catalogue.any_source:
+        raise StoreError(
+            f"the run was trained with another source of the {kind} '{choice.name}' ({choice.fingerprint or 'none'})"
+            f" than {entry.plugin.name} offers now ({entry.plugin.fingerprint}): restore it, or say --any-source"
+        )
     try:
         thing = entry.offer.make(*arguments, **choice.values)
     except GenbenchError:
         raise
-    except Exception as error:
-        raise PluginError(f"the {kind} '{choice.name}' cannot be made: {type(error).__name__}: {error}") from error
+    except (Exception, SystemExit) as error:
+        cause = f"{type(error).__name__}: {one_line(error)}"
+        raise PluginError(f"the {kind} '{choice.name}' cannot be made: {cause}") from error
     if not isinstance(thing, wanted):
         raise PluginError(
             f"the {kind} '{choice.name}' made a {type(thing).__name__}, not a genbench.api.{wanted.__name__}"

@@ -18,10 +18,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
 
-from genbench.errors import DataError, StoreError
-from genbench.files import read_json, write_json
+from genbench import records
+from genbench.errors import StoreError
+from genbench.files import write_json
+from genbench.records import SCHEMA
 
-SCHEMA = 1
 RUN, LOG, CHECKPOINT, WEIGHTS = "run.json", "log.jsonl", "checkpoint.safetensors", "weights.safetensors"
 TRAINING, METRICS, FAILURE = "training.json", "metrics.json", "failure.json"
 SAMPLES, RECONSTRUCTIONS = "samples.png", "reconstructions.png"
@@ -59,20 +60,17 @@ class RunFolder:
 
     def record(self) -> dict[str, Any]:
         """The parsed run.json; `StoreError` where it is of another schema or not a run's."""
-        return _checked(self.path / RUN, "run")
+        return dict(records.read(self.path / RUN, records.RUN))
 
     def training(self) -> dict[str, Any]:
         """What training cost: seconds, images, parameters, peak_memory."""
-        return _checked(self.path / TRAINING, "seconds")
+        return dict(records.read(self.path / TRAINING, records.TRAINING))
 
     def measurements(self) -> dict[str, Any]:
         """What was measured, by the key of the metric's choice: {"metric", "options", "numbers", "error"}."""
         if not (self.path / METRICS).exists():
             return {}
-        found = _checked(self.path / METRICS, "measurements")["measurements"]
-        if not isinstance(found, dict):
-            raise StoreError(f"{self.path / METRICS} is no genbench file: move it away to measure anew")
-        return found
+        return dict(records.read(self.path / METRICS, records.MEASUREMENTS)["measurements"])
 
     def save_measurements(self, measurements: Mapping[str, Any]) -> None:
         """Replace metrics.json."""
@@ -86,7 +84,7 @@ class RunFolder:
         """The cause of the last failure in one line, or ""."""
         if not (self.path / FAILURE).exists():
             return ""
-        found = _checked(self.path / FAILURE, "message")
+        found = records.read(self.path / FAILURE, records.FAILURE)
         return f"{found['kind']}: {found['message']}"
 
     def forget_failure(self) -> None:
@@ -97,18 +95,6 @@ class RunFolder:
         """Append a line to the log."""
         with (self.path / LOG).open("a", encoding="utf-8") as file:
             file.write(json.dumps(line) + "\n")
-
-
-def _checked(path: Path, wanted: str) -> dict[str, Any]:
-    try:
-        value = read_json(path)
-    except DataError as error:
-        raise StoreError(str(error)) from None
-    if not isinstance(value, dict) or wanted not in value:
-        raise StoreError(f"{path} is no genbench file")
-    if value.get("schema") != SCHEMA:
-        raise StoreError(f"{path} has schema {value.get('schema')}; this version reads {SCHEMA}")
-    return value
 
 
 def find(places: Iterable[Path]) -> list[RunFolder]:
@@ -122,6 +108,21 @@ def find(places: Iterable[Path]) -> list[RunFolder]:
             raise StoreError(f"{place} holds no runs: train something with `genbench run`, or name another folder")
         found.update({path.resolve(): RunFolder(path) for path in below})
     return sorted(found.values(), key=lambda folder: folder.name)
+
+
+def readable(folders: Iterable[RunFolder]) -> tuple[list[RunFolder], list[str]]:
+    """The folders whose records hold, and what is wrong with the others: one bad folder must not hide the rest."""
+    good, problems = [], []
+    for folder in folders:
+        try:
+            folder.record(), folder.measurements(), folder.failure()
+            if folder.state == "trained":
+                folder.training()
+        except StoreError as error:
+            problems.append(str(error))
+        else:
+            good.append(folder)
+    return good, problems
 
 
 def protocols(folders: Iterable[RunFolder]) -> dict[str, dict[str, Any]]:

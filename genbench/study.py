@@ -7,7 +7,6 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
-from genbench.errors import StoreError
 from genbench.rows import Row
 from genbench.store import RunFolder
 
@@ -23,23 +22,22 @@ def rows(folders: Sequence[RunFolder]) -> list[Row]:
 
 def _rows_of(folder: RunFolder, record: Mapping[str, Any], labels: Mapping[str, str]) -> Iterable[Row]:
     run = record["run"]
-    try:
-        group = group_key(run)
-        facts: dict[str, Any] = {
-            "run": folder.name,
-            "group": group,
-            "label": labels[group],
-            **{kind: run[kind]["name"] for kind in KINDS},
-            **{field: run[field] for field in ("latent_dim", "seed", "images")},
-        }
-    except (KeyError, TypeError) as error:
-        raise StoreError(f"{folder.path / 'run.json'} lacks a field of a run: {error}") from None
+    group = group_key(run)
+    facts: dict[str, Any] = {
+        "run": folder.name,
+        "group": group,
+        "label": labels[group],
+        **{kind: run[kind]["name"] for kind in KINDS},
+        **{field: run[field] for field in ("latent_dim", "seed", "images")},
+    }
     measured = folder.measurements()
     state = folder.state
     if state != "trained":
         yield Row(**facts, status="failed" if state == "failed" else "unfinished", error=folder.failure())
         return
     seconds = folder.training()["seconds"]
+    if folder.failure():  # trained, and then something went wrong
+        yield Row(**facts, status="failed", error=folder.failure(), seconds=seconds)
     for entry in measured.values():
         if entry.get("error"):
             yield Row(**facts, metric=entry["metric"], status="failed", error=entry["error"], seconds=seconds)
@@ -56,7 +54,7 @@ def _rows_of(folder: RunFolder, record: Mapping[str, Any], labels: Mapping[str, 
                 protocol=number["protocol"],
                 seconds=seconds,
             )
-    if not measured:
+    if not measured and not folder.failure():
         yield Row(**facts, status="unfinished", error="trained, not measured")
 
 

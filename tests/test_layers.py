@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "rows", "__init__"),
     ("api", "files"),
-    ("hookspecs", "distances", "networks", "images", "random", "features", "decoding"),
+    ("records", "hookspecs", "distances", "networks", "images", "random", "features", "decoding"),
     ("options", "plugins", "store", "checkpoints"),
     ("runs",),
     ("plan", "train", "evaluate"),

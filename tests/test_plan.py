@@ -4,11 +4,15 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 
-from genbench.errors import GenbenchError
-from genbench.plan import Plan
+from conftest import DOTS
+from genbench.api import Place
+from genbench.errors import GenbenchError, Refused, UsageError
+from genbench.plan import Grid, Plan, plan
+from genbench.plugins import Catalogue, load
 from genbench.runs import run_of_record
 
 
@@ -99,3 +103,48 @@ def test_parameters_are_counted_without_training(planned: Callable[..., Plan]) -
         144 * 200 + 200 + 2 * (200 * 200 + 200) + 200 * 2 + 2 + 2 * 200 + 200 + 2 * (200 * 200 + 200) + 200 * 144 + 144
     )
     assert found.size(run) == mlp
+
+
+PRIOR = """
+import torch
+from genbench.api import Offer, Prior
+from genbench.hookspecs import hookimpl
+class P(Prior):
+    def __init__(self, latent_dim): self.latent_dim = latent_dim
+    def sample(self, n, generator): {body}
+@hookimpl
+def genbench_priors(): yield Offer(name="mine", about="a test", make=P)
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return torch.randn(1, self.latent_dim)", r"draws \(1, 2\)"),
+        ("return torch.randn(n, 5)", r"draws \(7, 5\)"),
+        ("return torch.randn(n, 2).double()", "float64"),
+        ("return torch.full((n, 2), float('nan'))", "NaN"),
+        ("return [[0.0, 0.0]] * n", "draws a list"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+    ],
+)
+def test_a_prior_that_breaks_the_contract_is_refused_before_training(
+    grid: Callable[..., Grid], place: Place, tmp_path: Path, body: str, message: str
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(PRIOR.format(body=body))
+    with pytest.raises(GenbenchError, match=message):
+        plan(grid(("swae",), priors=("mine",)), load([DOTS, path]), place)
+
+
+@pytest.mark.parametrize("fields", [{"models": ()}, {"priors": ()}, {"latent_dims": ()}, {"latent_dims": (2, 2)}])
+def test_an_empty_or_repeated_axis_is_refused(
+    grid: Callable[..., Grid], catalogue: Catalogue, place: Place, fields: dict[str, tuple[int, ...]]
+) -> None:
+    with pytest.raises(UsageError):
+        plan(replace(grid(), **fields), catalogue, place)  # type: ignore[arg-type]
+
+
+def test_a_model_that_memory_cannot_hold_is_refused(planned: Callable[..., Plan]) -> None:
+    with pytest.raises(Refused, match="GiB to train"):
+        planned("ae", settings=("mlp.width=1000000",))

@@ -1,0 +1,89 @@
+"""Records: what is damaged, foreign or of another schema is refused by name, and hides nothing else."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+
+from genbench.errors import StoreError
+from genbench.store import RunFolder, find, readable
+
+Genbench = Callable[..., Result]
+TESTS = Path(__file__).parent
+DOTS = ("--plugin", str(TESTS / "plugins" / "dots.py"))
+TINY = ("--dataset", "dots", "--network", "mlp", "--latent-dim", "2", "--images", "160", "--batch", "16")
+
+BROKEN = {
+    "run.json": [
+        "",
+        "{",
+        "[]",
+        '{"schema":1,"run":5}',
+        '{"schema":1,"run":{}}',
+        '{"schema":2}',
+        '{"schema":1,"run":{"dataset":1}}',
+    ],
+    "metrics.json": ["{", '{"schema":1,"measurements":5}', '{"schema":1,"measurements":{"x":1}}', '{"schema":1}'],
+    "training.json": ["{", '{"schema":1,"seconds":"x"}', '{"schema":7,"seconds":1.0}'],
+    "failure.json": ["{", '{"schema":1,"message":3}'],
+}
+CASES = [(name, text) for name, texts in BROKEN.items() for text in texts]
+
+
+@pytest.fixture
+def store(genbench: Genbench) -> Path:
+    result = genbench("run", "ae", "swae", *DOTS, *TINY, "--metrics", "reconstruction")
+    assert result.exit_code == 0, result.output
+    return Path("runs")
+
+
+@pytest.mark.parametrize(("name", "text"), CASES)
+def test_a_damaged_record_is_named_and_hides_nothing_else(
+    store: Path, genbench: Genbench, name: str, text: str
+) -> None:
+    damaged = next(store.glob("dots-ae*"))
+    (damaged / name).write_text(text)
+    good, problems = readable(find([store]))
+    assert [folder.record()["run"]["model"]["name"] for folder in good] == ["swae"]
+    assert name in problems[0]
+    assert "\n" not in problems[0]
+    result = genbench("report")
+    assert result.exit_code == 0
+    assert "left out" in result.output
+    assert "swae" in result.stdout
+    for command in (("show", str(damaged)), ("sample", str(damaged), "--out", "x.png", *DOTS)):
+        found = genbench(*command)
+        if found.exit_code:
+            assert (found.exit_code, len(found.output.splitlines())) == (2, 1)
+
+
+def test_a_number_that_is_none_is_refused(store: Path) -> None:
+    path = next(store.glob("dots-ae*")) / "metrics.json"
+    value = json.loads(path.read_text())
+    next(iter(value["measurements"].values()))["numbers"][0]["value"] = None
+    path.write_text(json.dumps(value))
+    with pytest.raises(StoreError, match=r"metrics\.json does not hold"):
+        RunFolder(path.parent).measurements()
+
+
+def test_a_changed_source_is_refused_unless_asked_for(genbench: Genbench, tmp_path: Path) -> None:
+    plugin = tmp_path / "dots.py"
+    plugin.write_text((TESTS / "plugins" / "dots.py").read_text())
+    mine = ("--plugin", str(plugin))
+    tiny = tuple("normed" if word == "mlp" else word for word in TINY)
+    assert genbench("run", "ae", *mine, *tiny, "--metrics", "reconstruction").exit_code == 0
+    plugin.write_text(plugin.read_text().replace("nn.Unflatten", "nn.Hardtanh(0, 0.01), nn.Unflatten"))
+    for command in (("measure", "--metrics", "sharpness"), ("sample", "dots-ae", "--out", "x.png")):
+        refused = genbench(*command, *mine)
+        assert refused.exit_code == 2
+        assert "another source of the network 'normed'" in refused.output
+        assert genbench(*command, *mine, "--any-source").exit_code == 0
+
+
+def test_files_are_as_open_as_the_umask_says(store: Path) -> None:
+    modes = {path.stat().st_mode & 0o777 for path in store.glob("*/*.*")}
+    assert len(modes) == 1
