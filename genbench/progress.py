@@ -129,9 +129,13 @@ class Lines:
     def preparing(self, progress: Preparation) -> None:
         """The beginning, and a line now and then."""
         now = time.perf_counter()
-        if progress.what != self._name or now - self._last >= LINE_SECONDS:
-            self._say(f"{progress.what}: {progress.done:,} of {progress.total:,}")
-            self._name, self._last = progress.what, now
+        if progress.what != self._name:
+            self._say(f"{progress.what}{f', {progress.total:,}' if progress.total else ''}")
+        elif now - self._last >= LINE_SECONDS:
+            self._say(f"    {progress.done:,} of {progress.total:,}")
+        else:
+            return
+        self._name, self._last = progress.what, now
 
     def began(self, index: int, total: int, run: Run, state: str) -> None:
         """A line."""
