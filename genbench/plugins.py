@@ -18,7 +18,7 @@ import pluggy
 
 from genbench import hookspecs
 from genbench.api import Offer
-from genbench.errors import GenbenchError, PluginError, one_line, unknown
+from genbench.errors import GenbenchError, PluginError, UsageError, one_line, unknown
 from genbench.options import specs
 
 Kind = Literal["model", "prior", "network", "dataset", "metric"]
@@ -66,6 +66,12 @@ class Catalogue:
             )
         if name in self.entries[kind]:
             return self.entries[kind][name]
+        elsewhere = [other for other in KINDS if name in self.entries[other]]
+        if elsewhere:
+            raise UsageError(
+                f"there is no {kind} '{name}': it is a {elsewhere[0]}; several of a kind are given with commas, as in"
+                " --prior normal,ring"
+            )
         error = unknown(kind, name, self.entries[kind])
         broken = [plugin.name for plugin in self.plugins if plugin.state == "broken"]
         if broken:

@@ -1,0 +1,132 @@
+"""What the commands of the command line share: how arguments are read, and how our errors are told. No torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from genbench.errors import GenbenchError, UsageError, one_line
+
+if TYPE_CHECKING:
+    from genbench.api import Place
+    from genbench.plugins import Catalogue
+
+
+def names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of a repeatable option, each value one name or several with commas."""
+    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+
+
+def counts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
+    """Whole numbers of at least 1 of a repeatable option, each value one number or several with commas."""
+    try:
+        numbers = tuple(int(part) for value in values for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{', '.join(values)}: not whole numbers", ctx, param) from None
+    if numbers and min(numbers) < 1:
+        raise click.BadParameter(f"{min(numbers)}: must be at least 1", ctx, param)
+    return numbers
+
+
+class Group(click.Group):
+    """Commands in the order in which they are used; our errors are one line and exit status 2."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """As defined."""
+        return list(self.commands)
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):  # a terminal that lacks a sign gets a question mark, not a traceback
+                stream.reconfigure(errors="replace")
+        try:
+            return super().invoke(ctx)
+        except GenbenchError as error:
+            click.echo(f"genbench: {one_line(error, limit=4000)}", err=True)
+            ctx.exit(2)
+        except BrokenPipeError:  # the reader, `head` say, has seen enough; click leaves quietly
+            raise
+        except OSError as error:  # a full disk, a folder that may not be written
+            where = f" ({error.filename})" if error.filename else ""
+            click.echo(f"genbench: {error.strerror or error}{where}; nothing that was written is lost", err=True)
+            ctx.exit(2)
+
+
+plugin_option = click.option(
+    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="Load a plug-in file."
+)
+set_option = click.option(
+    "--set", "settings", multiple=True, metavar="NAME.OPTION=VALUE", help="Set an option, e.g. swae.weight=10."
+)
+out_option = click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the runs."
+)
+any_source_option = click.option(
+    "--any-source", is_flag=True, help="Accept plug-ins whose source has changed since the training."
+)
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
+
+
+def place_options(command: Any) -> Any:
+    """The options that say where data lies."""
+    for option in (
+        click.option("--skip-corrupt", is_flag=True, help="Leave corrupt images out, and count them."),
+        click.option("--download", is_flag=True, help="Allow downloads of datasets and weights."),
+        click.option(
+            "--data-root",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Where datasets lie. [~/.cache/genbench]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def load_catalogue(files: tuple[Path, ...], any_source: bool = False) -> Catalogue:
+    """The catalogue; broken plug-ins cost one line on stderr each."""
+    from genbench.plugins import load
+
+    catalogue = load(files)
+    catalogue.any_source = any_source
+    for plugin in catalogue.broken:
+        click.echo(f"genbench: plug-in '{plugin.name}' of {plugin.origin} is broken: {plugin.cause}", err=True)
+    return catalogue
+
+
+def make_place(data_root: Path | None, download: bool, skip_corrupt: bool) -> Place:
+    """Where data lies, checked."""
+    from genbench.api import Place
+
+    home = Path(os.environ.get("GENBENCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "genbench")
+    cache = home.expanduser()
+    if data_root is not None and not data_root.is_dir() and not download:
+        raise UsageError(f"--data-root {data_root}: there is no such folder")
+    return Place(
+        data_root=data_root or cache / "data",
+        cache=cache,
+        download=download,
+        skip_corrupt=skip_corrupt,
+        workers=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+    )
+
+
+def run_folder(name: str, out: Path) -> Path:
+    """A run's folder from its path, its name, or the beginning of its name where that is unique."""
+    from genbench.errors import unknown
+
+    if (Path(name) / "run.json").exists():
+        return Path(name)
+    names = [path.parent.name for path in out.glob("*/run.json")]
+    matching = [candidate for candidate in names if candidate == name] or [c for c in names if c.startswith(name)]
+    if len(matching) == 1:
+        return out / matching[0]
+    if matching:
+        raise UsageError(f"'{name}' fits {len(matching)} runs in {out}: {', '.join(sorted(matching)[:4])}")
+    raise unknown(f"run in {out} called", name, names)
