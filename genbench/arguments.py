@@ -82,7 +82,7 @@ def place_options(command: Any) -> Any:
             "--data-root",
             type=click.Path(path_type=Path),
             metavar="DIR",
-            help="Where datasets lie. [~/.cache/genbench]",
+            help="Where datasets lie. [~/.cache/genbench/data]",
         ),
     ):
         command = option(command)

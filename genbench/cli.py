@@ -44,10 +44,24 @@ def main() -> None:
 @click.argument("models", nargs=-1, required=True, metavar="MODEL...")
 @click.option("--dataset", default="glyphs", show_default=True, metavar="D", help="The dataset.")
 @click.option(
-    "--prior", "priors", multiple=True, callback=names, default=("normal",), show_default=True, metavar="P,..."
+    "--prior",
+    "priors",
+    multiple=True,
+    callback=names,
+    default=("normal",),
+    show_default=True,
+    help="Priors of the codes.",
+    metavar="P,...",
 )
 @click.option(
-    "--latent-dim", "dims", multiple=True, callback=counts, default=("8",), show_default=True, metavar="N,..."
+    "--latent-dim",
+    "dims",
+    multiple=True,
+    callback=counts,
+    default=("8",),
+    show_default=True,
+    help="Dimensions of the codes.",
+    metavar="N,...",
 )
 @click.option("--network", default="conv", show_default=True, metavar="NET", help="Encoder and decoder of every model.")
 @click.option(
@@ -56,7 +70,15 @@ def main() -> None:
 @click.option("--epochs", type=click.IntRange(1), metavar="E", help=f"Passes over the training set. [{DEFAULT_EPOCHS}]")
 @click.option("--images", type=click.IntRange(1), metavar="N", help="Training images shown, instead of --epochs.")
 @click.option("--batch", type=click.IntRange(2), default=128, show_default=True, metavar="B", help="Images in a step.")
-@click.option("--metrics", multiple=True, callback=names, default=(",".join(DEFAULT_METRICS),), show_default=True)
+@click.option(
+    "--metrics",
+    multiple=True,
+    callback=names,
+    default=(",".join(DEFAULT_METRICS),),
+    show_default=True,
+    metavar="M,...",
+    help="What is measured; the first one ranks.",
+)
 @set_option
 @device_option
 @place_options
