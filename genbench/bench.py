@@ -16,7 +16,7 @@ from genbench.errors import DataError, GenbenchError, StoreError
 from genbench.evaluate import RunEvaluation
 from genbench.files import load_tensors, write_json
 from genbench.images import save_grid
-from genbench.listener import Listener
+from genbench.listener import LEFT, Listener
 from genbench.machine import (
     BusyError,
     claimed,
@@ -39,9 +39,6 @@ from genbench.store import CHECKPOINT, RECONSTRUCTIONS, SAMPLES, TRAINING, WEIGH
 from genbench.train import Budget, train
 
 PICTURED = 64
-
-
-LEFT = "left to another process, which works on it"
 
 
 @dataclass

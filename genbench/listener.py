@@ -9,6 +9,10 @@ from genbench.runs import Run
 from genbench.train import Moment
 
 
+LEFT = "left to another process, which works on it"
+"""The problem of a run that is none: two commands share a store."""
+
+
 class Listener(Protocol):
     """Who is told how a study goes; the command line shows it."""
 

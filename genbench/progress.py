@@ -10,6 +10,7 @@ from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 
 from genbench.api import Progress as Preparation
+from genbench.listener import LEFT
 from genbench.plan import Plan
 from genbench.runs import Run
 from genbench.train import Moment
@@ -103,7 +104,8 @@ class Bars:
     def ended(self, run: Run, problem: str) -> None:
         """A line that stays."""
         seconds = clock(time.perf_counter() - self._began)
-        told = f"[red]✗[/] {escape(title(run))}: {escape(problem)}" if problem else f"[green]✓[/] {escape(title(run))}"
+        mark = "[dim]-[/]" if problem == LEFT else "[red]✗[/]" if problem else "[green]✓[/]"
+        told = f"{mark} {escape(title(run))}{f': {escape(problem)}' if problem else ''}"
         self._console.print(f"{told} [dim]({seconds})[/]", highlight=False)
 
 
@@ -158,4 +160,5 @@ class Lines:
 
     def ended(self, run: Run, problem: str) -> None:
         """A line."""
-        self._say(f"    {f'FAILED: {problem}' if problem else 'done'} ({clock(time.perf_counter() - self._began)})")
+        told = problem if problem == LEFT else f"FAILED: {problem}" if problem else "done"
+        self._say(f"    {told} ({clock(time.perf_counter() - self._began)})")

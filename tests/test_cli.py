@@ -188,3 +188,19 @@ def test_a_stopped_command_says_how_to_go_on(genbench: Genbench) -> None:
     assert process.returncode == 130, "".join(lines) + rest
     assert "goes on where it stopped" in rest
     assert list(Path("runs").glob("*/run.json"))
+
+
+def test_two_commands_on_one_store_share_the_work(genbench: Genbench) -> None:
+    """Started at once they train each run once; the same command again then has nothing to do."""
+    command = [sys.executable, "-m", "genbench", "run", "ae", "swae", *DOTS, *TINY, "--seeds", "3"]
+    command += ["--metrics", "reconstruction"]
+    both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
+    told = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], told
+    assert all("FAILED" not in text for text in told)
+    logs = [path.read_text().splitlines() for path in Path("runs").glob("*/log.jsonl")]
+    steps = [[json.loads(line)["step"] for line in lines] for lines in logs]
+    assert len(steps) == 6
+    assert all(found == sorted(set(found)) for found in steps)  # no step was logged, so none was taken, twice
+    again = genbench("run", "ae", "swae", *DOTS, *TINY, "--seeds", "3", "--metrics", "reconstruction")
+    assert "6 done" in again.output
