@@ -8,7 +8,6 @@ from genbench.api import Progress
 from genbench.runs import Run
 from genbench.train import Moment
 
-
 LEFT = "left to another process, which works on it"
 """The problem of a run that is none: two commands share a store."""
 
