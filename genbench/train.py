@@ -10,6 +10,7 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
+from torch.optim import Optimizer
 
 from genbench.api import Model, Prior
 from genbench.checkpoints import load_checkpoint, save_checkpoint
@@ -80,8 +81,7 @@ def train(
             epoch = step * budget.batch // total
             model.begin_epoch(epoch)
             for name, player in players.items():
-                for group, rate in zip(optimisers[name].param_groups, base_rates[name], strict=True):
-                    group["lr"] = rate * player.schedule(epoch)
+                _set_rates(optimisers[name], base_rates[name], player.schedule(epoch))
 
         x = to_float(images.index_select(0, order.indices(step)))
         z = prior.sample_batch(budget.batch, generator(device, budget.seed, "prior", step))
@@ -106,6 +106,11 @@ def train(
                 saved = time.perf_counter()
         if stopping:
             return
+
+
+def _set_rates(optimiser: Optimizer, base_rates: Sequence[float], factor: float) -> None:
+    for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
+        group["lr"] = rate * factor
 
 
 class BatchOrder:

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import pytest
 import torch
@@ -14,7 +16,7 @@ from torch.utils.data import Dataset as TorchDataset
 
 import genbench_grey28  # noqa: F401  (registers the extractor)
 from conftest import INCEPTION
-from genbench.api import Place, Summary
+from genbench.api import Evaluation, Images, Place, Summary
 from genbench.distances import frechet
 from genbench.errors import DataError, GenbenchError, MetricError, UsageError
 from genbench.features import Extractor, choose, extract, probe
@@ -149,5 +151,37 @@ def test_the_column_head_names_the_extractor_and_the_protocol_its_weights(planne
         assert Extractor("inception", "768", str(INCEPTION)).weights_label.startswith("custom ")
 
 
-def test_kid_takes_the_subset_size_that_there_is(place: Place) -> None:
-    assert KID(subset_size=1000).subset_size == 1000
+def evaluation(real: Tensor, made: Tensor, place: Place) -> Evaluation:
+    """As much of a run as KID asks for: these images against those samples."""
+    return cast(
+        "Evaluation",
+        SimpleNamespace(
+            images=Images(real, real, real[:0], content="0" * 64),
+            setting=SimpleNamespace(shape=(1, 28, 28)),
+            samples=lambda n: made[:n],
+            shared=lambda key, make: make(),
+            device=torch.device("cpu"),
+            place=place,
+        ),
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_kid_with_grey28_equals_torch_fidelitys_own(place: Place) -> None:
+    real, made = pictures(300, 28, 0), pictures(300, 28, 1, noise=60.0)
+    extractor = choose("grey28", "", "", place)
+    expected = fidelity(made, real, extractor, kid=True, kid_subsets=20, kid_subset_size=100)
+    mean, spread = KID(subsets=20, subset_size=100).measure(evaluation(real, made, place))
+    assert mean.value == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-3)
+    assert spread.value == pytest.approx(expected["kernel_inception_distance_std"], rel=1e-3)
+    assert mean.value > 0
+    assert spread.better == "neither"
+
+
+def test_kid_takes_smaller_subsets_where_there_are_fewer_images_and_says_so(place: Place) -> None:
+    real, made = pictures(60, 28, 0), pictures(60, 28, 1)
+    mean, _ = KID(subsets=5, subset_size=1000).measure(evaluation(real, made, place))
+    assert (mean.n, mean.protocol.references) == (60, 60)
+    assert "5 subsets of 60" in mean.protocol.detail
+    with pytest.raises(MetricError, match="two of each"):
+        list(KID(count=1).measure(evaluation(real, made, place)))
