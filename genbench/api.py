@@ -26,6 +26,9 @@ Shape = tuple[int, int, int]
 Better = Literal["lower", "higher", "neither"]
 """Which direction of a metric is the better one; "neither" is a fact that ranks nothing."""
 
+Split = Literal["test", "validation"]
+"""Which held-out images an evaluation uses: a choice is made on validation images, and its result told on test ones."""
+
 T = TypeVar("T")
 
 
@@ -329,8 +332,14 @@ class Protocol:
 class Measurement:
     """One number of a metric. `part` follows the metric's name after a dot where it has several.
 
-    `floor` is the value that a perfect model would get at this n, `unit` the unit or the scale, `n` the count of
-    images or codes that went in. `label` is a column head where the name alone would not do ("FID (grey28)").
+    `floor` is the value that a perfect model would get at this n and `floor_sd` its standard deviation over draws,
+    `unit` the unit or the scale, `n` the count of images or codes that went in. `label` is a column head where the name
+    alone would not do ("FID (grey28)").
+
+    What is known of the value of *one* run, its weights fixed: `se` is its standard error over the draws (of samples,
+    of the prior, of q(z|x)), in the unit of the value; `low` and `high` a 95 % interval where it has one that is not
+    value -+ 1.96 se; `p` the p-value of "this model is perfect by this measure"; `detectable` the smallest true value
+    that n finds with a power of 80 % at a level of 5 %. Each is None where it is unknown or has no meaning.
     """
 
     value: float
@@ -341,13 +350,21 @@ class Measurement:
     part: str = ""
     floor: float | None = None
     label: str = ""
+    floor_sd: float | None = None
+    se: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    detectable: float | None = None
 
 
 @dataclass(frozen=True)
 class TrainingRecord:
     """What training cost: seconds of training proper, images shown, parameters, and on what.
 
-    `peak_memory` is in bytes, the device's during the training, or on a CPU the process's; None where unknown.
+    `peak_memory` is in bytes, the device's during the training, or on a CPU the process's; None where unknown. `flops`
+    are floating point operations, a multiplication and an addition counting two, of matrix products and convolutions in
+    all players' forward and backward passes, as torch's counter has them; None where unknown.
     """
 
     seconds: float
@@ -356,21 +373,34 @@ class TrainingRecord:
     device: str
     threads: int
     peak_memory: int | None = None
+    flops: float | None = None
 
 
 class Evaluation(ABC):
     """A trained run as a metric sees it; pieces are computed when first asked for, once, and shared by the metrics.
 
-    Samples come as uint8, rounded as a file would round them; reconstructions as they leave the model.
+    Samples come as uint8, rounded as a file would round them; reconstructions as they leave the model. A piece that
+    this evaluation cannot have (the codes of a control that has no encoder) raises `NotApplicable`, which a metric lets
+    pass: the metric is then left out for this run, and nothing has failed.
     """
 
-    model: Model
     setting: Setting
     images: Images
+    split: Split
     seed: int
     device: torch.device
     training: TrainingRecord
     place: Place
+
+    @property
+    @abstractmethod
+    def model(self) -> Model:
+        """The trained model in evaluation mode."""
+
+    @property
+    def references(self) -> Tensor:
+        """All held-out images of the split, `(n, c, h, w)` uint8, in the dataset's order."""
+        return self.images.test if self.split == "test" else self.images.validation
 
     @abstractmethod
     def generator(self, purpose: str) -> Generator:
@@ -378,11 +408,23 @@ class Evaluation(ABC):
 
     @abstractmethod
     def held_out(self, n: int) -> Tensor:
-        """The first n test images in a fixed random order, `(n, c, h, w)` uint8; n = 0 is all of them."""
+        """The first n images of the split in a fixed random order, `(n, c, h, w)` uint8; n = 0 is all of them."""
+
+    @abstractmethod
+    def training_images(self, n: int) -> Tensor:
+        """The first n training images in a fixed random order, `(n, c, h, w)` uint8; n = 0 is all of them."""
 
     @abstractmethod
     def codes(self, n: int) -> Tensor:
         """Draws of q(z | x) for `held_out(n)`, `(n, d)` float32."""
+
+    @abstractmethod
+    def training_codes(self, n: int) -> Tensor:
+        """Draws of q(z | x) for `training_images(n)`, `(n, d)` float32: what a density is fitted to."""
+
+    @abstractmethod
+    def decode(self, z: Tensor) -> Tensor:
+        """Images for any codes, `(n, d) -> (n, c, h, w)` uint8, rounded as samples are; computed anew at each call."""
 
     @abstractmethod
     def reconstructions(self, n: int) -> Tensor:
@@ -432,6 +474,7 @@ __all__ = [
     "Refused",
     "Setting",
     "Shape",
+    "Split",
     "Summary",
     "TrainingRecord",
     "constant",

@@ -38,6 +38,10 @@ class MetricError(GenbenchError):
     """A metric that has no right value on what it was given; never replaced by a number."""
 
 
+class NotApplicable(MetricError):
+    """A metric that has no meaning for a run (the latent fit of what has no codes): left out, and nothing failed."""
+
+
 def one_line(error: BaseException, limit: int = 300) -> str:
     """What an error says, in one line of printable characters: plug-ins may say anything, escape codes among it."""
     text = "".join(c if c.isprintable() else " " for c in str(error))

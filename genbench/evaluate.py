@@ -8,7 +8,7 @@ from typing import Any, TypeVar, cast
 import torch
 from torch import Generator, Tensor
 
-from genbench.api import Evaluation, Images, Model, Place, Setting, TrainingRecord
+from genbench.api import Evaluation, Images, Model, Place, Setting, Split, TrainingRecord
 from genbench.errors import MetricError
 from genbench.images import to_float, to_uint8
 from genbench.random import generator
@@ -18,8 +18,8 @@ T = TypeVar("T")
 BATCH = 500
 """Images that go through a model at once. Noise is drawn per block of this size: it must not depend on any option."""
 
-HELD_OUT = 0
-"""The seed of the order in which held-out images are used: the same for all runs, whatever their seed."""
+FIXED = 0
+"""The seed of the order in which held-out and training images are used: the same for all runs, whatever their seed."""
 
 
 def finite(images: Tensor, what: str) -> Tensor:
@@ -29,8 +29,71 @@ def finite(images: Tensor, what: str) -> Tensor:
     return images
 
 
-class RunEvaluation(Evaluation):
-    """The evaluation of one trained model; every draw is made on the CPU, so that devices agree."""
+class DataEvaluation(Evaluation):
+    """What every evaluation shares, of a trained model or not; every draw is made on the CPU, so that devices agree."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        images: Images,
+        *,
+        seed: int,
+        device: torch.device,
+        training: TrainingRecord,
+        place: Place,
+        memory: MutableMapping[str, Any],
+        split: Split = "test",
+    ) -> None:
+        """`memory` is shared by the runs of one dataset: what `shared` has computed."""
+        self.setting, self.images, self.split = setting, images, split
+        self.seed, self.device, self.training, self.place = seed, device, training, place
+        self._memory = memory
+        self._own: dict[str, Tensor] = {}
+
+    def generator(self, purpose: str) -> Generator:
+        return generator("cpu", self.seed, "evaluation", purpose)
+
+    def held_out(self, n: int) -> Tensor:
+        name = "held-out" if self.split == "test" else self.split
+        return _first(self.references, n, f"{self.split} images", name)
+
+    def training_images(self, n: int) -> Tensor:
+        return _first(self.images.train, n, "training images", "train")
+
+    def prior_draws(self, n: int, purpose: str) -> Tensor:
+        prior, draws = self.setting.prior, self.generator(f"prior/{purpose}")
+        blocks = [prior.sample(BATCH, draws) for _ in range(0, n, BATCH)]
+        return torch.cat(blocks)[:n].to(self.device)
+
+    def shared(self, key: str, make: Callable[[], T]) -> T:
+        if key not in self._memory:
+            self._memory[key] = make()
+        return cast(T, self._memory[key])
+
+    @torch.no_grad()
+    def _blocks(self, name: str, inputs: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+        """`function` over blocks of the inputs; kept, and the longest kept result serves shorter requests."""
+        if name not in self._own or len(self._own[name]) < len(inputs):
+            self._own[name] = torch.cat([function(block.to(self.device)) for block in inputs.split(BATCH)])
+        return self._own[name][: len(inputs)]
+
+
+def _first(images: Tensor, n: int, what: str, order: str) -> Tensor:
+    """The first n of some images in an order of its own; n = 0 is all of them."""
+    total = len(images)
+    if n > total or not total:
+        raise MetricError(f"{n or 'all'} {what} were asked for; the dataset has {total}")
+    chosen = torch.randperm(total, generator=generator("cpu", FIXED, order))[: n or total]
+    return images[chosen.to(images.device)]
+
+
+def _whole(n: int, total: int) -> int:
+    """Whole blocks for n of `total` images: no number may depend on how many another metric asked for."""
+    return min(n + -n % BATCH, total) if n <= total else n
+
+
+class RunEvaluation(DataEvaluation):
+    """The evaluation of one trained model."""
 
     def __init__(
         self,
@@ -43,30 +106,28 @@ class RunEvaluation(Evaluation):
         training: TrainingRecord,
         place: Place,
         memory: MutableMapping[str, Any],
+        split: Split = "test",
     ) -> None:
         """`memory` is shared by the runs of one dataset: what `shared` has computed."""
-        self.model, self.setting, self.images = model.eval(), setting, images
-        self.seed, self.device, self.training, self.place = seed, device, training, place
-        self._memory = memory
-        self._own: dict[str, Tensor] = {}
+        super().__init__(
+            setting, images, seed=seed, device=device, training=training, place=place, memory=memory, split=split
+        )
+        self._model = model.eval()
 
-    def generator(self, purpose: str) -> Generator:
-        return generator("cpu", self.seed, "evaluation", purpose)
-
-    def held_out(self, n: int) -> Tensor:
-        total = len(self.images.test)
-        if n > total:
-            raise MetricError(f"{n} held-out images were asked for; the dataset has {total}")
-        order = torch.randperm(total, generator=generator("cpu", HELD_OUT, "held-out"))
-        return self.images.test[order[: n or total].to(self.images.test.device)]
+    @property
+    def model(self) -> Model:
+        return self._model
 
     def codes(self, n: int) -> Tensor:
-        draws = self.generator("codes")
-        images = self.held_out(self._whole(n))
-        return self._blocks("codes", images, lambda x: self.model.sample_code(to_float(x), draws))[: n or None]
+        images = self.held_out(_whole(n, len(self.references)))
+        return self._codes("codes", images)[: n or None]
+
+    def training_codes(self, n: int) -> Tensor:
+        images = self.training_images(_whole(n, len(self.images.train)))
+        return self._codes("training codes", images)[: n or None]
 
     def reconstructions(self, n: int) -> Tensor:
-        images = self.held_out(self._whole(n))
+        images = self.held_out(_whole(n, len(self.references)))
         rebuilt = self._blocks(
             "reconstructions",
             images,
@@ -76,25 +137,15 @@ class RunEvaluation(Evaluation):
 
     def samples(self, n: int) -> Tensor:
         draws = self.prior_draws(n + -n % BATCH, "samples")
-        return self._blocks("samples", draws, lambda z: to_uint8(finite(self.model.decode(z), "samples")))[:n]
-
-    def prior_draws(self, n: int, purpose: str) -> Tensor:
-        prior, draws = self.setting.prior, self.generator(f"prior/{purpose}")
-        blocks = [prior.sample(BATCH, draws) for _ in range(0, n, BATCH)]
-        return torch.cat(blocks)[:n].to(self.device)
-
-    def shared(self, key: str, make: Callable[[], T]) -> T:
-        if key not in self._memory:
-            self._memory[key] = make()
-        return cast(T, self._memory[key])
-
-    def _whole(self, n: int) -> int:
-        """Whole blocks for n held-out images: no number may depend on how many another metric asked for."""
-        return min(n + -n % BATCH, len(self.images.test)) if n <= len(self.images.test) else n
+        return self._blocks("samples", draws, self._decoded)[:n]
 
     @torch.no_grad()
-    def _blocks(self, name: str, inputs: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
-        """`function` over blocks of the inputs; kept, and the longest kept result serves shorter requests."""
-        if name not in self._own or len(self._own[name]) < len(inputs):
-            self._own[name] = torch.cat([function(block.to(self.device)) for block in inputs.split(BATCH)])
-        return self._own[name][: len(inputs)]
+    def decode(self, z: Tensor) -> Tensor:
+        return torch.cat([self._decoded(block.to(self.device)) for block in z.split(BATCH)])
+
+    def _decoded(self, z: Tensor) -> Tensor:
+        return to_uint8(finite(self.model.decode(z), "samples"))
+
+    def _codes(self, name: str, images: Tensor) -> Tensor:
+        draws = self.generator(name)
+        return self._blocks(name, images, lambda x: self.model.sample_code(to_float(x), draws))

@@ -10,7 +10,7 @@ from typing import Any
 from genbench.errors import DataError, StoreError
 from genbench.files import read_json
 
-SCHEMA = 1
+SCHEMA = 2
 
 Check = Callable[[Any], bool]
 
@@ -62,7 +62,7 @@ _NUMBER = mapping(
     n=whole,
     part=text,
     label=text,
-    floor=maybe(number),
+    **dict.fromkeys(("floor", "floor_sd", "se", "low", "high", "p", "detectable"), maybe(number)),
     protocol=text,
     how=mapping(),
 )
@@ -73,8 +73,27 @@ RUN = mapping(
     ),
     provenance=mapping(),
 )
-MEASUREMENTS = mapping(measurements=every(mapping(metric=text, options=mapping(), error=text, numbers=every(_NUMBER))))
-TRAINING = mapping(seconds=number, images=whole, parameters=whole, device=text, threads=whole, peak_memory=maybe(whole))
+MEASUREMENTS = mapping(
+    measurements=every(
+        mapping(
+            metric=text,
+            options=mapping(),
+            error=text,
+            inapplicable=text,
+            split=text,
+            numbers=every(_NUMBER),
+        )
+    )
+)
+TRAINING = mapping(
+    seconds=number,
+    images=whole,
+    parameters=whole,
+    device=text,
+    threads=whole,
+    peak_memory=maybe(whole),
+    flops=maybe(number),
+)
 FAILURE = mapping(kind=text, message=text)
 
 

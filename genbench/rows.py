@@ -25,15 +25,25 @@ class Row:
     latent_dim: int
     seed: int
     images: int
+    role: str = "model"
+    stage: str = "final"
+    split: str = "test"
     metric: str = ""
     head: str = ""
     value: float | None = None
     floor: float | None = None
+    floor_sd: float | None = None
+    se: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p: float | None = None
+    detectable: float | None = None
     unit: str = ""
     better: str = ""
     n: int | None = None
     protocol: str = ""
     seconds: float | None = None
+    flops: float | None = None
     status: str = "done"
     error: str = ""
 

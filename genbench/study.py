@@ -10,6 +10,10 @@ from typing import Any
 from genbench.rows import Row
 from genbench.store import RunFolder
 
+NUMBER = (
+    *("value", "floor", "floor_sd", "se", "low", "high", "p", "detectable"),
+    *("unit", "better", "n", "protocol"),
+)
 KINDS = ("dataset", "model", "prior", "network")
 
 
@@ -35,24 +39,20 @@ def _rows_of(folder: RunFolder, record: Mapping[str, Any], labels: Mapping[str, 
     if state != "trained":
         yield Row(**facts, status="failed" if state == "failed" else "unfinished", error=folder.failure())
         return
-    seconds = folder.training()["seconds"]
+    training = folder.training()
+    facts |= {"seconds": training["seconds"], "flops": training["flops"]}
     if folder.failure():  # trained, and then something went wrong
-        yield Row(**facts, status="failed", error=folder.failure(), seconds=seconds)
+        yield Row(**facts, status="failed", error=folder.failure())
     for entry in measured.values():
+        facts |= {"split": entry["split"]}
         if entry.get("error"):
-            yield Row(**facts, metric=entry["metric"], status="failed", error=entry["error"], seconds=seconds)
+            yield Row(**facts, metric=entry["metric"], status="failed", error=entry["error"])
         for number in entry.get("numbers", []):
             yield Row(
                 **facts,
                 metric=entry["metric"] + (f".{number['part']}" if number["part"] else ""),
                 head=number["label"] or entry["metric"] + (f".{number['part']}" if number["part"] else ""),
-                value=number["value"],
-                floor=number["floor"],
-                unit=number["unit"],
-                better=number["better"],
-                n=number["n"],
-                protocol=number["protocol"],
-                seconds=seconds,
+                **{name: number[name] for name in NUMBER},
             )
     if not measured and not folder.failure():
         yield Row(**facts, status="unfinished", error="trained, not measured")

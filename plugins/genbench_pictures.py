@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from typing import Annotated
 
@@ -27,21 +28,21 @@ class Reconstruction(Metric):
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """Two reductions of one error: mean over pixels, and sum over an image's pixels."""
-        n = min(self.n, len(e.images.test)) or len(e.images.test)
+        n = min(self.n, len(e.references)) or len(e.references)
         pairs = zip(e.held_out(n).split(1000), e.reconstructions(n).split(1000), strict=True)
         total = sum(float((to_float(x).to(y.device) - y).square().sum(dtype=torch.float64)) for x, y in pairs)
         protocol = Protocol(
             method="squared error, mean over images",
             dataset=e.images.content[:12],
             preparation=e.images.preparation,
-            split="test",
+            split=e.split,
             references=n,
             generated=0,
             values="float in [0, 1], not rounded",
             draws="none",
         )
         per_image = total / n
-        pixels = e.images.test[0].numel()
+        pixels = math.prod(e.setting.shape)
         for part, value, unit in (
             ("pixel", per_image / pixels, "mean over pixels"),
             ("image", per_image, "sum over pixels"),
@@ -61,13 +62,15 @@ class Sharpness(Metric):
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """The samples' sharpness, beside that of the real images as its reference value."""
-        references = min(self.n, len(e.images.test))
-        real = e.shared(f"sharpness/{references}/{e.images.content}", lambda: sharpness(e.held_out(references)))
+        references = min(self.n, len(e.references))
+        real = e.shared(
+            f"sharpness/{references}/{e.split}/{e.images.content}", lambda: sharpness(e.held_out(references))
+        )
         protocol = Protocol(
             method="variance of the Laplace filter, grey in [0, 1], no padding",
             dataset=e.images.content[:12],
             preparation=e.images.preparation,
-            split="test",
+            split=e.split,
             references=references,
             generated=self.n,
             values="uint8",
