@@ -12,9 +12,12 @@ from operator import attrgetter
 from genbench.rows import COLUMNS, Row
 from genbench.tables import Column, Line, Table
 
-LAST = ("group", "label", "head")
-TIDY = (*(name for name in COLUMNS if name not in LAST), *LAST)
-"""The columns of the tidy files in their fixed order: run, dataset, model, ..., status, error, group, label, head."""
+FIRST = (
+    *("run", "dataset", "model", "prior", "network", "latent_dim", "seed", "images"),
+    *("metric", "value", "floor", "unit", "better", "n", "protocol", "seconds", "status", "error"),
+)
+TIDY = (*FIRST, *(name for name in COLUMNS if name not in FIRST))
+"""The columns of the tidy files in their fixed order; new ones come last, so that a reader by place goes on working."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\n")
 """What a spreadsheet may take for the start of a formula, itself or after trimming."""
