@@ -96,7 +96,7 @@ class ClassBalance(Metric):
                 floor=float(scored.mean()),
                 floor_sd=float(scored.std()),
                 label=label,
-                se=math.sqrt(value * (1 - value) / self.n) if part == "outside" else None,
+                se=(math.sqrt(value * (1 - value) / self.n) or None) if part == "outside" else None,
             )
 
     def counts(self, extractor: Extractor, images: Tensor, own: Tensor) -> Tensor:

@@ -5,7 +5,9 @@ images than new real images do, since the mean of a neighbourhood is near to all
 copy that is shifted by a pixel or brightened is far away. The test for data copying of arXiv:2004.05675 compares the
 distances of samples and of held-out images to the training set by ranks; in pixels it would call every blurred model a
 copier, so that its statistic is not reported here. What is reported beyond the mean is the share of samples so near
-to a training image that nothing but a copy, rounded or compressed perhaps, explains it.
+to a training image that nothing but a copy explains it. At a tenth of the held-out images' median distance, of 300 of
+MNIST's training images all count that went through JPEG at quality 90 and 5 % at quality 75, and of 1,000 held-out or
+slightly blurred ones none.
 """
 
 from __future__ import annotations
@@ -147,9 +149,9 @@ def _share(distances: Tensor, limit: float) -> float:
     return float((distances < limit).double().mean())
 
 
-def _binomial(share: float, n: int) -> float:
-    """Standard deviation of a share of n independent draws."""
-    return math.sqrt(share * (1.0 - share) / n)
+def _binomial(share: float, n: int) -> float | None:
+    """Standard error of a share of n independent draws; at 0 and 1 the formula gives 0, which it is not: None."""
+    return math.sqrt(share * (1.0 - share) / n) or None
 
 
 @hookimpl

@@ -16,13 +16,13 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
-from genbench.api import Evaluation, Measurement, Metric, Offer, Option, Place, Prior, Summary
+from genbench.api import Evaluation, Measurement, Metric, Offer, Option, Place, Prior, Protocol, Summary
 from genbench.errors import MetricError, UsageError
 from genbench.features import Extractor, extract, finite
 from genbench.hookspecs import hookimpl
@@ -56,7 +56,7 @@ def distances(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
 
 def radii(x: Tensor, k: int) -> Tensor:
     """Distance of each row to its k-th nearest other one, `(n, f) -> (n,)`; duplicates count."""
-    return torch.cat([block.kthvalue(k + 1, dim=1).values for _, block in distances(x, x)])
+    return torch.cat([block.topk(k + 1, dim=1, largest=False).values[:, -1] for _, block in distances(x, x)])
 
 
 def precision_recall(real: Tensor, made: Tensor, k: int) -> dict[str, Found]:
@@ -90,8 +90,9 @@ def density_coverage(real: Tensor, made: Tensor, k: int) -> dict[str, Found]:
 
 
 def _share(hit: Tensor) -> Found:
+    """A share of independent draws; where it is 0 or 1 the usual standard error would be 0, which it is not."""
     share = float(hit.double().mean())
-    return Found(share, math.sqrt(share * (1.0 - share) / len(hit)))
+    return Found(share, math.sqrt(share * (1.0 - share) / len(hit)) or None)
 
 
 def _centred(real: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
@@ -144,6 +145,15 @@ class NeighbourMetric(FeatureMetric):
                 label=f"{part} ({extractor.head})",
                 se=one.se,
             )
+
+    def reference_features(self, e: Evaluation, extractor: Extractor) -> Tensor:
+        """Features of the held-out images of the evaluation's split, `(n, f)`, shared by all runs of the command."""
+        key = f"features/{extractor}/{e.split}/{e.images.content}/{e.device}"
+        return e.shared(key, lambda: finite(extract(extractor, e.references.to(e.device)), "the real images"))
+
+    def protocol(self, e: Evaluation, extractor: Extractor, references: int, generated: int, detail: str) -> Protocol:
+        """How the number is measured."""
+        return replace(super().protocol(e, extractor, references, generated, detail), split=e.split)
 
     def _training_features(self, e: Evaluation, extractor: Extractor, n: int) -> Tensor:
         """Features of n training images, shared by both metrics."""

@@ -131,7 +131,7 @@ class SSIM(Similarity):
     unit = "similarity"
     label = "SSIM"
 
-    def __init__(self, *, n: Annotated[int, Option("held-out images; 0: all", low=0)] = 0) -> None:
+    def __init__(self, *, n: Annotated[int, Option("held-out images; 0: all", low=0)] = 2000) -> None:
         """See the annotations."""
         self.n = n
 

@@ -193,6 +193,14 @@ def test_replayed_training_images_are_at_the_floor_of_neighbourhoods(
     assert set(found) == ({"precision", "recall"} if metric is PrecisionRecall else {"density", "coverage"})
 
 
+def test_neighbourhoods_are_of_the_evaluations_split(place: Place) -> None:
+    train, other = pictures(60, 0), pictures(30, 1)
+    e = evaluation(train, train, train, place, references=other, split="validation")
+    for one in PrecisionRecall().measure(e):
+        assert (one.protocol.split, one.protocol.references, one.n) == ("validation", 30, 30)
+        assert one.value < 1.0  # it would be 1 against the test images
+
+
 # ---------------------------------------------------------------- PSNR and SSIM
 
 
