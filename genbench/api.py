@@ -252,20 +252,25 @@ class Place:
 
 @dataclass(frozen=True)
 class Summary:
-    """What is known of a dataset before it is decoded."""
+    """What is known of a dataset before it is decoded.
+
+    `class_names` says what each label stands for, the dataset's name before a slash ("mnist/7"); empty where unknown.
+    """
 
     shape: Shape
     train: int
     test: int
     validation: int = 0
     classes: int = 0
+    class_names: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Images:
     """A decoded dataset: `(n, c, h, w)` uint8 per split, labels `(n,)` int64 where there are any.
 
-    `content` is a hash of all bytes, `preparation` says what was done to the originals (crop, filter, size).
+    `content` is a hash of all bytes, `preparation` says what was done to the originals (crop, filter, size),
+    `class_names` what each label stands for, as in `Summary`.
     """
 
     train: Tensor
@@ -277,6 +282,7 @@ class Images:
     preparation: str = "none"
     skipped: int = 0
     content: str = ""
+    class_names: tuple[str, ...] = ()
 
     @property
     def shape(self) -> Shape:

@@ -61,6 +61,7 @@ def _read(path: Path) -> Images:
         preparation=facts["preparation"],
         skipped=int(facts["skipped"]),
         content=facts["content"],
+        class_names=(),
     )
 
 

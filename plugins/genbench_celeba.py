@@ -58,7 +58,7 @@ class CelebA(Dataset):
         with open_pictures(_images_path(place)) as pictures:
             splits, _ = _splits(place, pictures)
         counts = {split: len(names) for split, names in splits.items()}
-        return Summary((3, self.size, self.size), **counts)
+        return Summary((3, self.size, self.size), class_names=(), **counts)
 
     def load(self, place: Place) -> Images:
         """Faces in the order of the partition file, `(n, 3, size, size)`; decoded once, then kept."""

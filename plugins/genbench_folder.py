@@ -69,7 +69,7 @@ class Folder(Dataset):
         """Counts, from the names alone."""
         with open_pictures(self._where(place)) as pictures:
             counts = {split: len(names) for split, names in self.splits(pictures).items()}
-        return Summary(self.shape, **counts)
+        return Summary(self.shape, class_names=(), **counts)
 
     def load(self, place: Place) -> Images:
         """The images in the order of their names, `(n, c, size, size)`; decoded once, then kept."""

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable, Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -101,6 +102,7 @@ def _variants(text: str) -> tuple[tuple[Skeleton, ...], ...]:
 
 
 VARIANTS = _variants(SKELETONS)
+CLASS_NAMES = tuple(f"glyphs/{digit}" for digit in range(len(VARIANTS)))
 POINTS = max(sum(map(len, skeleton)) for variants in VARIANTS for skeleton in variants)
 
 
@@ -230,12 +232,12 @@ class Glyphs(Dataset):
 
     def inspect(self, place: Place) -> Summary:
         """Shape and counts; nothing is read, so nothing can be missing."""
-        return Summary((1, SIDE, SIDE), **SPLITS, classes=len(VARIANTS))
+        return Summary((1, SIDE, SIDE), **SPLITS, classes=len(VARIANTS), class_names=CLASS_NAMES)
 
     def load(self, place: Place) -> Images:
         """The images, drawn in seconds at the first call and kept under a hash of this file."""
         source = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-        return kept(place, "glyphs", source, lambda: self._draw(place))
+        return replace(kept(place, "glyphs", source, lambda: self._draw(place)), class_names=CLASS_NAMES)
 
     def _draw(self, place: Place) -> Images:
         train, test, validation = (_drawn(split, place) for split in SPLITS)

@@ -36,6 +36,7 @@ Labelled = tuple[Tensor, Tensor]
 """Images `(n, c, h, w)` uint8 and labels `(n,)` int64."""
 
 CLASSES = 10
+GARMENTS = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot")
 
 
 @dataclass(frozen=True)
@@ -68,6 +69,7 @@ class PublishedSet(Dataset):
     shape: ClassVar[Shape]
     published: ClassVar[tuple[int, int]]
     """Images to train on and to test on, as published."""
+    class_names: ClassVar[tuple[str, ...]] = ()
 
     def __init__(self, *, validation: Annotated[int, Option("training images set aside, the last", low=0)] = 0) -> None:
         self.validation = validation
@@ -99,7 +101,7 @@ class PublishedSet(Dataset):
         train, test = self.published if absent else self._check(place.data_root)
         if self.validation >= train:
             raise UsageError(f"{self.name}: validation={self.validation} leaves none of the {train} training images")
-        return Summary(self.shape, train - self.validation, test, self.validation, CLASSES)
+        return Summary(self.shape, train - self.validation, test, self.validation, CLASSES, self.class_names)
 
     def load(self, place: Place) -> Images:
         """The images as published, labels beside them; validation is the end of the training file."""
@@ -113,7 +115,8 @@ class PublishedSet(Dataset):
             if int(values.min()) < 0 or int(values.max()) >= CLASSES:
                 raise DataError(f"{self.name}: a label in {place.data_root} is not one of 0..9: get the files again")
         n = summary.train
-        return with_content(Images(images[:n], test, images[n:], labels[:n], test_labels, labels[n:]))
+        split = Images(images[:n], test, images[n:], labels[:n], test_labels, labels[n:], class_names=self.class_names)
+        return with_content(split)
 
 
 def verify(path: Path, md5: str) -> None:
@@ -129,6 +132,7 @@ class MNIST(PublishedSet):
     shape = (1, 28, 28)
     published = (60_000, 10_000)
     source = datasets.MNIST
+    class_names = tuple(f"mnist/{digit}" for digit in range(CLASSES))
 
     def _check(self, root: Path) -> tuple[int, int]:
         train, train_labels, test, test_labels = self._files(root)
@@ -159,6 +163,7 @@ class FashionMNIST(MNIST):
 
     name = "fashion-mnist"
     source = datasets.FashionMNIST
+    class_names = tuple(f"fashion-mnist/{garment}" for garment in GARMENTS)
 
 
 def idx_count(path: Path, *size: int) -> int:

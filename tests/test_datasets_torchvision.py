@@ -60,7 +60,9 @@ def test_validation_is_the_end_of_the_training_file(mnist: Place) -> None:
     assert torch.equal(torch.cat([parted.train, parted.validation]), whole.train)
     assert parted.validation_labels is not None
     assert parted.validation_labels.tolist() == [4, 5, 6, 7, 8, 9]
-    assert sets.MNIST(validation=6).inspect(mnist) == Summary((1, 28, 28), 14, 10, 6, 10)
+    assert sets.MNIST(validation=6).inspect(mnist) == Summary(
+        (1, 28, 28), 14, 10, 6, 10, tuple(f"mnist/{digit}" for digit in range(10))
+    )
     with pytest.raises(UsageError, match="validation=20 leaves none of the 20"):
         sets.MNIST(validation=20).inspect(mnist)
 
