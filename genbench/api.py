@@ -311,7 +311,14 @@ class Dataset(ABC):
 
 @dataclass(frozen=True)
 class Protocol:
-    """How a number was measured. Numbers of different protocols are never compared."""
+    """How a number was measured. Numbers of different protocols are never compared.
+
+    It is the same for every model and seed of a study. `dataset` is the start of the hash of the images' bytes,
+    `preparation` what was done to the originals (crop, filter, size), `split` and `references` the real images and
+    their count, `generated` the count of samples, `values` their range and quantisation, `resize` what happens to an
+    image on its way into the extractor, `weights` the extractor's, by the start of their hash, `draws` the rule by
+    which random draws follow from the run's seed.
+    """
 
     method: str
     dataset: str
@@ -320,11 +327,12 @@ class Protocol:
     references: int
     generated: int
     values: str
+    resize: str = ""
     extractor: str = ""
     layer: str = ""
     weights: str = ""
     dtype: str = "float32"
-    draws: str = "derived from the run's seed"
+    draws: str = "from the run's seed and the purpose alone, the same for every model"
     detail: str = ""
 
     @property
@@ -447,6 +455,10 @@ class Evaluation(ABC):
     @abstractmethod
     def shared(self, key: str, make: Callable[[], T]) -> T:
         """`make()`, computed once per dataset and key and kept for every run of the command."""
+
+    @abstractmethod
+    def own(self, key: str, make: Callable[[], T]) -> T:
+        """`make()`, computed once per key and kept for this run: what several metrics need of its samples."""
 
 
 class Metric(ABC):

@@ -16,7 +16,10 @@ from genbench.random import generator
 T = TypeVar("T")
 
 BATCH = 500
-"""Images that go through a model at once. Noise is drawn per block of this size: it must not depend on any option."""
+"""Images that go through a model at once; no number depends on it."""
+
+NOISE = 500
+"""Draws made at once. It is part of what the draws are, so that it must not depend on any option or device."""
 
 FIXED = 0
 """The seed of the order in which held-out and training images are used: the same for all runs, whatever their seed."""
@@ -48,7 +51,8 @@ class DataEvaluation(Evaluation):
         self.setting, self.images, self.split = setting, images, split
         self.seed, self.device, self.training, self.place = seed, device, training, place
         self._memory = memory
-        self._own: dict[str, Tensor] = {}
+        self._pieces: dict[str, Tensor] = {}
+        self._own: dict[str, Any] = {}
 
     def generator(self, purpose: str) -> Generator:
         return generator("cpu", self.seed, "evaluation", purpose)
@@ -62,7 +66,7 @@ class DataEvaluation(Evaluation):
 
     def prior_draws(self, n: int, purpose: str) -> Tensor:
         prior, draws = self.setting.prior, self.generator(f"prior/{purpose}")
-        blocks = [prior.sample(BATCH, draws) for _ in range(0, n, BATCH)]
+        blocks = [prior.sample(NOISE, draws) for _ in range(0, n, NOISE)]
         return torch.cat(blocks)[:n].to(self.device)
 
     def shared(self, key: str, make: Callable[[], T]) -> T:
@@ -70,12 +74,17 @@ class DataEvaluation(Evaluation):
             self._memory[key] = make()
         return cast(T, self._memory[key])
 
+    def own(self, key: str, make: Callable[[], T]) -> T:
+        if key not in self._own:
+            self._own[key] = make()
+        return cast(T, self._own[key])
+
     @torch.no_grad()
-    def _blocks(self, name: str, inputs: Tensor, function: Callable[[Tensor], Tensor]) -> Tensor:
+    def _blocks(self, name: str, inputs: Tensor, function: Callable[[Tensor], Tensor], size: int) -> Tensor:
         """`function` over blocks of the inputs; kept, and the longest kept result serves shorter requests."""
-        if name not in self._own or len(self._own[name]) < len(inputs):
-            self._own[name] = torch.cat([function(block.to(self.device)) for block in inputs.split(BATCH)])
-        return self._own[name][: len(inputs)]
+        if name not in self._pieces or len(self._pieces[name]) < len(inputs):
+            self._pieces[name] = torch.cat([function(block.to(self.device)) for block in inputs.split(size)])
+        return self._pieces[name][: len(inputs)]
 
 
 def _first(images: Tensor, n: int, what: str, order: str) -> Tensor:
@@ -89,7 +98,7 @@ def _first(images: Tensor, n: int, what: str, order: str) -> Tensor:
 
 def _whole(n: int, total: int) -> int:
     """Whole blocks for n of `total` images: no number may depend on how many another metric asked for."""
-    return min(n + -n % BATCH, total) if n <= total else n
+    return min(n + -n % NOISE, total) if n <= total else n
 
 
 class RunEvaluation(DataEvaluation):
@@ -132,12 +141,13 @@ class RunEvaluation(DataEvaluation):
             "reconstructions",
             images,
             lambda x: finite(self.model.decode(self.model.encode(to_float(x))), "reconstructions"),
+            BATCH,
         )
         return rebuilt[: n or None]
 
     def samples(self, n: int) -> Tensor:
-        draws = self.prior_draws(n + -n % BATCH, "samples")
-        return self._blocks("samples", draws, self._decoded)[:n]
+        draws = self.prior_draws(n + -n % NOISE, "samples")
+        return self._blocks("samples", draws, self._decoded, BATCH)[:n]
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
@@ -148,4 +158,4 @@ class RunEvaluation(DataEvaluation):
 
     def _codes(self, name: str, images: Tensor) -> Tensor:
         draws = self.generator(name)
-        return self._blocks(name, images, lambda x: self.model.sample_code(to_float(x), draws))
+        return self._blocks(name, images, lambda x: self.model.sample_code(to_float(x), draws), NOISE)

@@ -25,6 +25,8 @@ from genbench.files import hash_file, hash_tensors
 SHORT = {"inception": "inception-v3-compat"}
 STANDARD = {"inception": "6726825d"}
 """How the SHA-256 of the standard weights begins, which is also in the published file's name."""
+RESIZE = {"inception": "to 299x299, bilinear without antialiasing, as TensorFlow 1 did"}
+"""What torch-fidelity's extractor does to images; others say it in a class attribute of this name."""
 PUBLISHED_FILE = "weights-inception-2015-12-05-6726825d.pth"
 BATCH = 100
 
@@ -47,6 +49,12 @@ class Extractor:
         """The name for a column head: with the layer where it is not the default one."""
         usual = FEATURE_EXTRACTORS_REGISTRY[self.registered].get_default_feature_layer_for_metric("fid")
         return self.name if self.layer == usual else f"{self.name} layer {self.layer}"
+
+    @property
+    def resize(self) -> str:
+        """What it does to an image that has not its size."""
+        made = FEATURE_EXTRACTORS_REGISTRY[self.registered]
+        return RESIZE.get(self.name) or getattr(made, "RESIZE", "as the extractor does")
 
     @property
     def weights_label(self) -> str:
@@ -98,11 +106,13 @@ def _find_weights(name: str, given: str, place: Place) -> Path:
     )
 
 
-def probe(extractor: Extractor, channels: int, height: int, width: int) -> None:
-    """Raise now, before any training, if the extractor cannot make finite features of such images."""
+def probe(extractor: Extractor, channels: int, height: int, width: int) -> int:
+    """The count of features; raises now, before any training, if such images have no finite ones."""
     noise = torch.randint(0, 256, (2, channels, height, width), generator=torch.Generator().manual_seed(0))
-    if not extract(extractor, noise.to(torch.uint8)).isfinite().all():
+    features = extract(extractor, noise.to(torch.uint8))
+    if not features.isfinite().all():
         raise DataError(f"{extractor.weights or extractor.name} has no finite layer {extractor.layer}: choose another")
+    return features.shape[1]
 
 
 @torch.no_grad()

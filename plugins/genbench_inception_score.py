@@ -13,9 +13,9 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from genbench.api import Evaluation, Measurement, Metric, Offer, Option, Place, Prior, Protocol, Shape, Summary
 from genbench.errors import DataError, MetricError, UsageError
-from genbench.features import Extractor, extract, finite, probe
+from genbench.features import Extractor, probe
 from genbench.hookspecs import hookimpl
-from genbench_fid import FEATURES, WEIGHTS, FeatureMetric
+from genbench_fid import FEATURES, VALUES, WEIGHTS, FeatureMetric
 
 SHUFFLE_SEED = 2020
 """torch-fidelity's own, with which it shuffles before it splits."""
@@ -58,6 +58,7 @@ class InceptionScore(FeatureMetric):
     extractor's: with grey28 it lies between 1 and 30, and real images of one dataset reach about 10.
     """
 
+    name = "inception-score"
     method = "exp of the mean KL(p(y|x) | p(y)), mean over splits"
 
     def __init__(
@@ -108,7 +109,7 @@ class InceptionScore(FeatureMetric):
         if self.n < self.splits:
             raise MetricError(f"inception-score: {self.n} samples in {self.splits} splits; each needs at least one")
         extractor = self.extractor(e.setting.shape, e.place)
-        found = score(finite(extract(extractor, e.samples(self.n)), "the samples"), self.splits)
+        found = score(self.sample_features(e, extractor, self.n), self.splits)
         key = f"inception-score/floor/{extractor}/{e.images.content}/{self.n}/{self.splits}/{e.device}"
         floor = e.shared(key, lambda: self.real(e, extractor)) if self.n <= len(e.images.train) else None
         yield Measurement(
@@ -125,8 +126,7 @@ class InceptionScore(FeatureMetric):
 
     def real(self, e: Evaluation, extractor: Extractor) -> Score:
         """The score of n training images."""
-        real = e.training_images(self.n).to(e.device)
-        return score(finite(extract(extractor, real), "the training images"), self.splits)
+        return score(self.training_features(e, extractor, self.n), self.splits)
 
     def _protocol(self, e: Evaluation, extractor: Extractor) -> Protocol:
         return Protocol(
@@ -136,7 +136,8 @@ class InceptionScore(FeatureMetric):
             split="none",
             references=0,
             generated=self.n,
-            values="uint8, grey repeated to three channels",
+            values=VALUES,
+            resize=extractor.resize,
             extractor=extractor.registered,
             layer=extractor.layer,
             weights=extractor.weights_label,

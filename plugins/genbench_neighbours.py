@@ -8,7 +8,7 @@ any sample.
 Why neither torch-fidelity's `prc` nor prdc's own code is called, though the tests measure against both. prdc and
 torch-fidelity's default hold whole n x n matrices; with `save_cpu_ram` torch-fidelity still holds 10,000 columns at
 once. Both take float32 distances as roots of cancelling differences, so that a point is not at distance 0 from its
-duplicate. torch-fidelity 0.3 exchanges precision and recall; 0.4 has them right. torchmetrics has neither metric.
+duplicate. torchmetrics has neither metric.
 """
 
 from __future__ import annotations
@@ -16,15 +16,14 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
-from genbench.api import Evaluation, Measurement, Metric, Offer, Option, Place, Prior, Protocol, Summary
+from genbench.api import Evaluation, Measurement, Metric, Offer, Option, Place, Prior, Summary
 from genbench.errors import MetricError, UsageError
-from genbench.features import Extractor, extract, finite
 from genbench.hookspecs import hookimpl
 from genbench_fid import COUNT, FEATURES, LAYER, WEIGHTS, FeatureMetric
 
@@ -126,7 +125,7 @@ class NeighbourMetric(FeatureMetric):
         found = self.compare(real, self.sample_features(e, extractor, n))
         key = f"{self.name}/floor/{extractor}/{e.split}/{e.images.content}/{len(real)}/{n}/{self.k}/{e.device}"
         floors: dict[str, Found] = (
-            e.shared(key, lambda: self.compare(real, self._training_features(e, extractor, n)))
+            e.shared(key, lambda: self.compare(real, self.training_features(e, extractor, n)))
             if n <= len(e.images.train)
             else {}
         )
@@ -145,22 +144,6 @@ class NeighbourMetric(FeatureMetric):
                 label=f"{part} ({extractor.head})",
                 se=one.se,
             )
-
-    def reference_features(self, e: Evaluation, extractor: Extractor) -> Tensor:
-        """Features of the held-out images of the evaluation's split, `(n, f)`, shared by all runs of the command."""
-        key = f"features/{extractor}/{e.split}/{e.images.content}/{e.device}"
-        return e.shared(key, lambda: finite(extract(extractor, e.references.to(e.device)), "the real images"))
-
-    def protocol(self, e: Evaluation, extractor: Extractor, references: int, generated: int, detail: str) -> Protocol:
-        """How the number is measured."""
-        return replace(super().protocol(e, extractor, references, generated, detail), split=e.split)
-
-    def _training_features(self, e: Evaluation, extractor: Extractor, n: int) -> Tensor:
-        """Features of n training images, shared by both metrics."""
-        key = f"training-features/{extractor}/{e.images.content}/{n}/{e.device}"
-        return e.shared(
-            key, lambda: finite(extract(extractor, e.training_images(n).to(e.device)), "the training images")
-        )
 
     def _need(self, made: int, real: int, error: type[UsageError] | type[MetricError]) -> None:
         if min(made, real) <= self.k:

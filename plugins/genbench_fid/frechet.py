@@ -1,87 +1,38 @@
-"""Distances between images in feature space: the Frechet distance (FID) and the kernel distance (KID)."""
+"""The Frechet distance of features (FID), its standard error, and its extrapolation to infinitely many samples."""
 
 from __future__ import annotations
 
+import math
+import statistics
 from collections.abc import Iterable
-from typing import Annotated, Literal
+from dataclasses import dataclass
+from typing import Annotated
 
 import torch
 from torch import Tensor
-from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
-import genbench_grey28  # registers the extractor
-from genbench.api import Evaluation, Measurement, Metric, Offer, Option, Place, Prior, Protocol, Shape, Summary
+from genbench.api import Evaluation, Measurement, Option, Place, Prior, Summary
 from genbench.distances import frechet
-from genbench.errors import MetricError
-from genbench.features import Extractor, choose, extract, finite, probe
-from genbench.hookspecs import hookimpl
+from genbench.errors import MetricError, UsageError
+from genbench.features import Extractor, probe
 from genbench.random import generator
+from genbench_fid.base import COUNT, FEATURES, LAYER, SPLIT, WEIGHTS, FeatureMetric, References
 
-Split = Literal["test", "held-out"]
-
-FEATURES = Option("extractor: inception, grey28 or any registered with torch-fidelity; auto: grey28 for 28x28 grey")
-LAYER = Option("layer of the extractor; auto: its usual one (2048 of inception)", source="arXiv:1706.08500")
-WEIGHTS = Option("file of the Inception weights, in torch-fidelity's format; none: its usual place")
-COUNT = Option("samples generated; 0: as many as there are references", low=0)
-SPLIT = Option("references: the test images, or held-out: validation and test images together")
-GREY28_SHAPE: Shape = (1, 28, 28)
-
-
-class FeatureMetric(Metric):
-    """What the metrics on features share: the choice of an extractor, references and samples."""
-
-    method: str
-
-    def __init__(self, features: str, layer: str, weights: str, count: int, split: Split) -> None:
-        """The options as they are declared by FID and KID."""
-        self.features, self.layer, self.weights, self.count, self.split = features, layer, weights, count, split
-
-    def extractor(self, shape: Shape, place: Place) -> Extractor:
-        """The extractor for images of a shape."""
-        name = self.features
-        if name == "auto":
-            name = genbench_grey28.NAME if shape == GREY28_SHAPE else "inception"
-        return choose(
-            name, "" if self.layer == "auto" else self.layer, "" if self.weights == "none" else self.weights, place
-        )
-
-    def check(self, summary: Summary, prior: Prior, place: Place) -> None:
-        """Refuse missing weights, and layers that they do not hold, before any training."""
-        probe(self.extractor(summary.shape, place), *summary.shape)
-
-    def references(self, e: Evaluation) -> Tensor:
-        """The real images, `(n, c, h, w)` uint8."""
-        return e.images.test if self.split == "test" else torch.cat([e.images.validation, e.images.test])
-
-    def reference_features(self, e: Evaluation, extractor: Extractor) -> Tensor:
-        """Features of the references, `(n, f)`, extracted once for all runs of the command."""
-        key = f"features/{extractor}/{self.split}/{e.images.content}/{e.device}"
-        return e.shared(key, lambda: finite(extract(extractor, self.references(e).to(e.device)), "the real images"))
-
-    def sample_features(self, e: Evaluation, extractor: Extractor, n: int) -> Tensor:
-        """Features of n samples, `(n, f)`."""
-        return finite(extract(extractor, e.samples(n)), "the samples")
-
-    def protocol(self, e: Evaluation, extractor: Extractor, references: int, generated: int, detail: str) -> Protocol:
-        """How the number is measured."""
-        return Protocol(
-            method=self.method,
-            dataset=e.images.content[:12],
-            preparation=e.images.preparation,
-            split=self.split,
-            references=references,
-            generated=generated,
-            values="uint8, grey repeated to three channels",
-            extractor=extractor.registered,
-            layer=extractor.layer,
-            weights=extractor.weights_label,
-            detail=detail,
-        )
+UNIT = "squared feature distance"
+NORMAL = statistics.NormalDist().inv_cdf(0.975)
+DIVISORS = (1, 2, 4)
+"""Into how many disjoint subsets the samples are split for the extrapolation."""
 
 
 class FID(FeatureMetric):
-    """Frechet distance between Gaussians fitted to features (arXiv:1706.08500, equation 6)."""
+    """Frechet distance between Gaussians fitted to features (arXiv:1706.08500, equation 6).
 
+    Its mean over draws lies above the distance of the laws by about c/n; compare equal n only, or use fid-infinity.
+    The standard error is that of the samples' draw, by `influence`; the references count as given. None where there
+    are no more samples than features: the fitted covariance is then singular and the expansion means nothing.
+    """
+
+    name = "fid"
     method = "Frechet distance of Gaussians fitted to features"
 
     def __init__(
@@ -91,7 +42,7 @@ class FID(FeatureMetric):
         layer: Annotated[str, LAYER] = "auto",
         weights: Annotated[str, WEIGHTS] = "none",
         count: Annotated[int, COUNT] = 0,
-        split: Annotated[Split, SPLIT] = "test",
+        split: Annotated[References, SPLIT] = "test",
         floor: Annotated[bool, Option("measure as many training images against the references as well")] = True,
     ) -> None:
         """See the annotations."""
@@ -103,30 +54,45 @@ class FID(FeatureMetric):
         extractor = self.extractor(e.setting.shape, e.place)
         real = self.reference_features(e, extractor)
         n = self.count or len(real)
-        if min(n, len(real)) < 2:
-            raise MetricError(f"fid: {n} samples against {len(real)} references; it needs two of each")
+        self.refuse_few(n, len(real))
         made = self.sample_features(e, extractor, n)
-        value = frechet(*_gaussian(real), *_gaussian(made))
-        floor = self.real_floor(e, extractor, real, n) if self.floor and n <= len(e.images.train) else None
-        protocol = self.protocol(e, extractor, len(real), n, "")
-        head = f"FID ({extractor.head})"
-        yield Measurement(value, "squared feature distance", "lower", n, protocol, floor=floor, label=head)
+        floor, floor_sd = self.real_floor(e, extractor, real, n) if self.floor else (None, None)
+        yield Measurement(
+            distance(real, made),
+            UNIT,
+            "lower",
+            n,
+            self.protocol(e, extractor, len(real), n, ""),
+            floor=floor,
+            floor_sd=floor_sd,
+            se=standard_error(real, made),
+            label=f"FID ({extractor.head})",
+        )
 
-    def real_floor(self, e: Evaluation, extractor: Extractor, real: Tensor, n: int) -> float:
-        """The distance of n training images, chosen alike for all runs, from the references; measured once."""
+    def real_floor(
+        self, e: Evaluation, extractor: Extractor, real: Tensor, n: int
+    ) -> tuple[float, float | None] | tuple[None, None]:
+        """The distance of n training images, the same for all runs, from the references; and its standard error."""
+        if n > len(e.images.train):
+            return None, None
 
-        def measured() -> float:
-            chosen = torch.randperm(len(e.images.train), generator=generator("cpu", 0, "fid/floor"))[:n]
-            training = e.images.train[chosen.to(e.images.train.device)].to(e.device)
-            return frechet(*_gaussian(real), *_gaussian(finite(extract(extractor, training), "training images")))
+        def measured() -> tuple[float, float | None]:
+            training = self.training_features(e, extractor, n)
+            return distance(real, training), standard_error(real, training)
 
-        return e.shared(f"fid/floor/{extractor}/{self.split}/{e.images.content}/{n}", measured)
+        return e.shared(f"fid/floor/{extractor}/{self.source(e)}/{e.images.content}/{n}", measured)
 
 
-class KID(FeatureMetric):
-    """Kernel distance: the unbiased squared MMD of features with a cubic kernel (arXiv:1801.01401, section 4)."""
+class FIDInfinity(FeatureMetric):
+    """FID of infinitely many samples against the same references, extrapolated (arXiv:1911.07023).
 
-    method = "unbiased MMD^2 of features, kernel (x.y/f + 1)^3, mean over subsets"
+    The mean of FID over draws of n samples is FID_infinity + c/n up to smaller terms. It is fitted to the FIDs of
+    disjoint subsets of n, n/2 and n/4 samples, over several random partitions. The references are not extrapolated:
+    the floor, of training images extrapolated alike, holds their own share.
+    """
+
+    name = "fid-infinity"
+    method = "Frechet distance of Gaussians fitted to features, extrapolated in 1/n to 0"
 
     def __init__(
         self,
@@ -135,48 +101,127 @@ class KID(FeatureMetric):
         layer: Annotated[str, LAYER] = "auto",
         weights: Annotated[str, WEIGHTS] = "none",
         count: Annotated[int, COUNT] = 0,
-        split: Annotated[Split, SPLIT] = "test",
-        subsets: Annotated[int, Option("random subsets averaged over", source="torch-fidelity", low=2)] = 100,
-        subset_size: Annotated[int, Option("images in a subset", source="torch-fidelity", low=2)] = 1000,
+        split: Annotated[References, SPLIT] = "test",
+        partitions: Annotated[int, Option("random partitions of the samples into halves and quarters", low=2)] = 8,
     ) -> None:
         """See the annotations."""
         super().__init__(features, layer, weights, count, split)
-        self.subsets, self.subset_size = subsets, subset_size
+        self.partitions = partitions
+
+    def check(self, summary: Summary, prior: Prior, place: Place) -> None:
+        """Refuse samples that are too few for the law in 1/n to hold."""
+        width = probe(self.extractor(summary.shape, place), *summary.shape)
+        _, made = self.expected(summary)
+        least = DIVISORS[-1] * (width + 1)
+        if made < least:
+            raise UsageError(
+                f"fid-infinity: {made} samples; its smallest subsets, a quarter each, must have more images than the"
+                f" {width} features: --set fid-infinity.count={least} or more, or a layer of fewer features"
+            )
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
-        """The mean over subsets and their standard deviation, by torch-fidelity's own function."""
+        """The extrapolated distance with its interval."""
         extractor = self.extractor(e.setting.shape, e.place)
         real = self.reference_features(e, extractor)
         n = self.count or len(real)
-        made = self.sample_features(e, extractor, n)
-        size = min(self.subset_size, n, len(real))
-        if size < 2:
-            raise MetricError(f"kid: {n} samples against {len(real)} references; it needs two of each")
-        found = kid_features_to_metric(
-            made.cpu().double(),
-            real.cpu().double(),
-            kid_subsets=self.subsets,
-            kid_subset_size=size,
-            rng_seed=2020,
-            verbose=False,
+        self.refuse_few(n, len(real))
+        found = extrapolated(real, self.sample_features(e, extractor, n), self.partitions)
+        floor = self._floor(e, extractor, real, n)
+        sizes = ", ".join(str(n // divisor) for divisor in DIVISORS)
+        detail = f"subsets of {sizes} samples, {self.partitions} partitions"
+        yield Measurement(
+            found.value,
+            UNIT,
+            "lower",
+            n,
+            self.protocol(e, extractor, len(real), n, detail),
+            floor=floor and floor.value,
+            floor_sd=floor and floor.se,
+            se=found.se,
+            low=found.value - NORMAL * found.se,
+            high=found.value + NORMAL * found.se,
+            label=f"FID\N{INFINITY} ({extractor.head})",
         )
-        head = f"KID ({extractor.head})"
-        protocol = self.protocol(e, extractor, len(real), n, f"{self.subsets} subsets of {size}, drawn from seed 2020")
-        mean, spread = found[KEY_METRIC_KID_MEAN], found[KEY_METRIC_KID_STD]
-        yield Measurement(mean, "MMD^2", "lower", n, protocol, floor=0.0, label=head)
-        yield Measurement(spread, "MMD^2", "neither", n, protocol, part="subset-sd", label=f"{head} sd over subsets")
+
+    def _floor(self, e: Evaluation, extractor: Extractor, real: Tensor, n: int) -> Extrapolated | None:
+        if n > len(e.images.train):
+            return None
+        key = f"fid-infinity/floor/{extractor}/{self.source(e)}/{e.images.content}/{n}/{self.partitions}"
+        return e.shared(key, lambda: extrapolated(real, self.training_features(e, extractor, n), self.partitions))
 
 
-def _gaussian(features: Tensor) -> tuple[Tensor, Tensor]:
+@dataclass(frozen=True)
+class Extrapolated:
+    """The intercept at 1/n = 0 and its standard error over draws of the samples; it may be below 0."""
+
+    value: float
+    se: float
+
+
+def gaussian(features: Tensor) -> tuple[Tensor, Tensor]:
     """Mean `(f,)` and covariance `(f, f)` of features, in float64."""
     features = features.double()
     return features.mean(0), torch.cov(features.T)
 
 
-@hookimpl
-def genbench_metrics() -> Iterable[Offer[Metric]]:
-    """FID and KID."""
-    yield Offer(
-        name="fid", about="Frechet distance of features, samples against real", make=FID, source="arXiv:1706.08500"
-    )
-    yield Offer(name="kid", about="Kernel distance of features, unbiased", make=KID, source="arXiv:1801.01401")
+def distance(real: Tensor, made: Tensor) -> float:
+    """The Frechet distance of features, `(n, f), (m, f)`."""
+    return frechet(*gaussian(real), *gaussian(made))
+
+
+def influence(real: Tensor, made: Tensor) -> Tensor:
+    r"""What each sample adds to the distance to first order, `(n, f), (m, f) -> (m,)` float64, with mean zero.
+
+    The derivative of equation 6 of arXiv:1706.08500 in the law of the samples, at a point mass in x:
+
+    .. math:: 2 (\mu_g - \mu_r) \cdot (x - \mu_g) + |x - \mu_g|^2
+              - |M^{-1/4} \Sigma_r^{1/2} (x - \mu_g)|^2 - \text{mean}, \qquad
+              M = \Sigma_r^{1/2} \Sigma_g \Sigma_r^{1/2}
+
+    since d tr M^{1/2} = tr(M^{-1/2} dM) / 2. The inverse is taken on the range of M.
+    """
+    (mean_r, cov_r), (mean_g, cov_g) = gaussian(real), gaussian(made)
+    values, vectors = torch.linalg.eigh(cov_r)
+    root = (vectors * values.clamp(min=0.0).sqrt()) @ vectors.T
+    values, vectors = torch.linalg.eigh(root @ cov_g @ root)
+    keep = values > values.max() * len(values) * torch.finfo(values.dtype).eps
+    away = made.double() - mean_g
+    whitened = (away @ root @ vectors[:, keep]) * values[keep].pow(-0.25)
+    found = 2.0 * away @ (mean_g - mean_r) + away.square().sum(1) - whitened.square().sum(1)
+    return found - found.mean()
+
+
+def standard_error(real: Tensor, made: Tensor) -> float | None:
+    """That of the distance over draws of the samples, `(n, f), (m, f)`; None where m <= f + 1."""
+    m, f = made.shape
+    if m <= f + 1:
+        return None
+    return float(influence(real, made).std()) / math.sqrt(m)
+
+
+def extrapolated(real: Tensor, made: Tensor, partitions: int) -> Extrapolated:
+    """The least-squares line through (1/size, mean FID of disjoint subsets of that size), at 1/size = 0.
+
+    The subsets of every size use all samples, so that each point has the first-order error of FID itself, and the
+    intercept, whose weights add up to 1, has it too. What depends on the partition comes on top, by its spread over
+    the partitions; the value is the mean over them.
+    """
+    first, (mean_r, cov_r) = standard_error(real, made), gaussian(real)
+    if first is None or len(made) // DIVISORS[-1] <= made.shape[1]:
+        raise MetricError(
+            f"fid-infinity: a quarter of {len(made)} samples has no more images than the {made.shape[1]} features"
+        )
+    sizes = torch.tensor([1.0 / (len(made) // divisor) for divisor in DIVISORS], dtype=torch.float64)
+    weights = torch.linalg.pinv(torch.stack([torch.ones_like(sizes), sizes], 1))[0]
+    whole = frechet(mean_r, cov_r, *gaussian(made))
+    intercepts = []
+    for partition in range(partitions):
+        order = torch.randperm(len(made), generator=generator("cpu", 0, "fid-infinity", partition)).to(made.device)
+        points = [whole]
+        for divisor in DIVISORS[1:]:
+            size = len(made) // divisor
+            parts = [made[order[at * size : (at + 1) * size]] for at in range(divisor)]
+            points.append(statistics.fmean(frechet(mean_r, cov_r, *gaussian(part)) for part in parts))
+        intercepts.append(float(weights @ torch.tensor(points, dtype=torch.float64)))
+    spread = statistics.stdev(intercepts)
+    return Extrapolated(statistics.fmean(intercepts), math.hypot(first, spread))

@@ -57,6 +57,8 @@ def hidden_layers() -> nn.Sequential:
 class Grey28(FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity has no annotations
     """The extractor as torch-fidelity calls it: uint8 images in, one tensor per requested layer out."""
 
+    RESIZE = "none"
+
     def __init__(
         self, name: str, features_list: list[str], feature_extractor_weights_path: str | None = None, **options: Any
     ) -> None:
