@@ -54,7 +54,7 @@ class Extractor:
     def resize(self) -> str:
         """What it does to an image that has not its size."""
         made = FEATURE_EXTRACTORS_REGISTRY[self.registered]
-        return RESIZE.get(self.name) or getattr(made, "RESIZE", "as the extractor does")
+        return RESIZE.get(self.name) or str(getattr(made, "RESIZE", "as the extractor does"))
 
     @property
     def weights_label(self) -> str:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from genbench.ladder import ladder
 from genbench.numerals import single
 from genbench.tables import Column, Mark, Table
 
@@ -96,7 +97,7 @@ def notes(table: Table, best: str = "*") -> list[str]:
     found += [f"{best} {BEST}"] * ("best" in marks) + [LEAD] * ("lead" in marks) + [UNDECIDED] * ("undecided" in marks)
     if any(column.floor is not None for column in table.columns) or any(cell.floor is not None for cell in cells):
         found.append("floor: what a perfect model would score with this many images or codes")
-    return found + _unequal(table)
+    return found + ladder(table) + _unequal(table)
 
 
 def _unequal(table: Table) -> list[str]:

@@ -28,8 +28,9 @@ class FID(FeatureMetric):
     """Frechet distance between Gaussians fitted to features (arXiv:1706.08500, equation 6).
 
     Its mean over draws lies above the distance of the laws by about c/n; compare equal n only, or use fid-infinity.
-    The standard error is that of the samples' draw, by `influence`; the references count as given. None where there
-    are no more samples than features: the fitted covariance is then singular and the expansion means nothing.
+    The standard error is that of the samples' draw, by `influence`; the references count as given. Where the distance
+    is at its floor the first-order part all but vanishes and it is some 25 % too large; there is none where there are
+    no more samples than features: the fitted covariance is then singular and the expansion means nothing.
     """
 
     name = "fid"
@@ -135,8 +136,8 @@ class FIDInfinity(FeatureMetric):
             "lower",
             n,
             self.protocol(e, extractor, len(real), n, detail),
-            floor=floor and floor.value,
-            floor_sd=floor and floor.se,
+            floor=floor.value if floor else None,
+            floor_sd=floor.se if floor else None,
             se=found.se,
             low=found.value - NORMAL * found.se,
             high=found.value + NORMAL * found.se,
@@ -187,8 +188,8 @@ def influence(real: Tensor, made: Tensor) -> Tensor:
     keep = values > values.max() * len(values) * torch.finfo(values.dtype).eps
     away = made.double() - mean_g
     whitened = (away @ root @ vectors[:, keep]) * values[keep].pow(-0.25)
-    found = 2.0 * away @ (mean_g - mean_r) + away.square().sum(1) - whitened.square().sum(1)
-    return found - found.mean()
+    found: Tensor = 2.0 * away @ (mean_g - mean_r) + away.square().sum(1) - whitened.square().sum(1)
+    return found.sub_(found.mean())
 
 
 def standard_error(real: Tensor, made: Tensor) -> float | None:

@@ -1,0 +1,116 @@
+"""Is FID-infinity from few images nearer to what many images give than plain FID is? Real images only.
+
+    python tests/benchmarks/fid_infinity.py --data-root DIR [--out reports/trust]
+
+References are 10,000 of MNIST's training images; what is compared with them are disjoint training images, as they are
+(the laws are equal) or blurred (they are not). For each n, plain FID and FID-infinity of n images over several draws
+stand beside the value of 10,000 images, and beside the limit of infinitely many, for which FID-infinity of 20,000
+images stands.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from torchvision.transforms.functional import gaussian_blur
+
+from genbench.api import Place
+from genbench.features import choose, extract
+from genbench.files import write_json, write_text
+from genbench.plugins import load
+from genbench.runs import Choice, make_dataset
+from genbench_fid.frechet import distance, extrapolated
+
+SIZES = (2_000, 3_000, 5_000, 7_500, 10_000)
+DRAWS = 20
+PARTITIONS = 8
+
+
+def main() -> None:
+    """Measure and write."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--data-root", type=Path, required=True)
+    parser.add_argument("--out", type=Path, default=Path("reports/trust"))
+    arguments = parser.parse_args()
+    place = Place(arguments.data_root, Path("~/.cache/genbench").expanduser())
+    catalogue = load()
+    fingerprint = catalogue.get("dataset", "mnist").plugin.fingerprint
+    images = make_dataset(catalogue, Choice("mnist", (), fingerprint)).load(place).train
+    order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
+    real, rest = images[order[:10_000]], images[order[10_000:]]
+    extractor = choose("grey28", "", "", place)
+    references = extract(extractor, real)
+    found = {
+        "equal laws": compared(references, extract(extractor, rest)),
+        "blurred": compared(references, extract(extractor, gaussian_blur(rest, [5, 5], [0.7, 0.7]))),
+    }
+    write_json(arguments.out / "fid-infinity.json", found)
+    write_text(arguments.out / "fid-infinity.md", markdown(found))
+    print(markdown(found))
+
+
+def compared(references: Tensor, pool: Tensor) -> dict[str, object]:
+    """Plain and extrapolated values by n over draws of the pool."""
+
+    def draw(n: int, seed: int) -> Tensor:
+        return pool[torch.randperm(len(pool), generator=torch.Generator().manual_seed(seed))[:n]]
+
+    many = [distance(references, draw(10_000, 1000 + seed)) for seed in range(DRAWS)]
+    limit = [extrapolated(references, draw(20_000, 2000 + seed), PARTITIONS).value for seed in range(4)]
+    target, infinite = statistics.fmean(many), statistics.fmean(limit)
+    lines = []
+    for n in SIZES:
+        plain = [distance(references, draw(n, seed)) for seed in range(DRAWS)]
+        infinity = [extrapolated(references, draw(n, seed), PARTITIONS) for seed in range(DRAWS)]
+        values = [one.value for one in infinity]
+        lines.append(
+            {
+                "n": n,
+                "fid": statistics.fmean(plain),
+                "fid sd": statistics.stdev(plain),
+                "fid-infinity": statistics.fmean(values),
+                "fid-infinity sd": statistics.stdev(values),
+                "fid-infinity se": statistics.fmean(one.se for one in infinity),
+                "covers the limit": sum(abs(one.value - infinite) < 1.96 * one.se for one in infinity) / DRAWS,
+                "fid error to 10,000": error(plain, target),
+                "fid-infinity error to 10,000": error(values, target),
+                "fid error to the limit": error(plain, infinite),
+                "fid-infinity error to the limit": error(values, infinite),
+            }
+        )
+    return {"value of 10,000": target, "limit": infinite, "draws": DRAWS, "by n": lines}
+
+
+def error(values: list[float], target: float) -> float:
+    """Root mean square distance from a target."""
+    return statistics.fmean((value - target) ** 2 for value in values) ** 0.5
+
+
+def markdown(found: dict[str, dict[str, object]]) -> str:
+    """The tables."""
+    lines = ["# FID-infinity on real images", "", "`python tests/benchmarks/fid_infinity.py --data-root DIR`", ""]
+    for name, result in found.items():
+        lines += [
+            f"## {name}: FID of 10,000 images {result['value of 10,000']:.3f}, limit {result['limit']:.3f}",
+            "",
+            "| n | FID | FID-infinity (se) | error to the value of 10,000: FID, FID-infinity | error to the limit | covers |",
+            "|--:|--:|--:|--:|--:|--:|",
+        ]
+        for one in result["by n"]:  # type: ignore[attr-defined]
+            lines.append(
+                f"| {one['n']:,} | {one['fid']:.3f} \u00b1 {one['fid sd']:.3f} | {one['fid-infinity']:.3f} \u00b1"
+                f" {one['fid-infinity sd']:.3f} ({one['fid-infinity se']:.3f}) | {one['fid error to 10,000']:.3f},"
+                f" {one['fid-infinity error to 10,000']:.3f} | {one['fid error to the limit']:.3f},"
+                f" {one['fid-infinity error to the limit']:.3f} | {one['covers the limit']:.0%} |"
+            )
+        lines.append("")
+    lines += ["Values are means over draws of n images, with their standard deviation over draws.", ""]
+    return "\n".join(lines)
+
+
+if __name__ == "__main__":
+    main()

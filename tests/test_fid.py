@@ -1,0 +1,277 @@
+"""FID's standard error, its extrapolation, its ladder, and that no number depends on how it is computed."""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+import genbench.evaluate
+import genbench.features
+from genbench.api import Evaluation, Images, Place, Summary, TrainingRecord
+from genbench.distances import frechet
+from genbench.errors import MetricError, NotApplicable, UsageError
+from genbench.evaluate import RunEvaluation
+from genbench.ladder import verdict
+from genbench.plan import Plan
+from genbench.plugins import Catalogue
+from genbench.runs import make_dataset, make_model
+from genbench_fid import FID, KID, FIDInfinity, FIDLadder, kid
+from genbench_fid.frechet import distance, extrapolated, gaussian, influence, standard_error
+from genbench_fid.ladder import gaussian_draws, mixture_draws
+
+WIDTH = 6
+
+
+def law(seed: int) -> Tensor:
+    return torch.randn(WIDTH, WIDTH, generator=Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def drawn(n: int, seed: int, root: Tensor, shift: float = 0.0) -> Tensor:
+    return torch.randn(n, WIDTH, generator=Generator().manual_seed(seed), dtype=torch.float64) @ root + shift
+
+
+# ---------------------------------------------------------------- standard errors
+
+
+def test_the_influence_is_the_derivative_of_the_distance_in_the_weight_of_a_sample() -> None:
+    real, made = drawn(200, 0, law(0)), drawn(60, 1, law(1), 0.5)
+    found = influence(real, made)
+    mean, cov = made.mean(0), (made - made.mean(0)).T @ (made - made.mean(0)) / len(made)
+    step = 1e-5
+    for i in (0, 7, 59):
+        away = made[i] - mean
+        moved = frechet(*gaussian(real), mean + step * away, (1 - step) * (cov + step * torch.outer(away, away)))
+        slope = (moved - frechet(*gaussian(real), mean, cov)) / step
+        assert slope == pytest.approx(float(found[i]), rel=0.03, abs=0.3)  # cov divides by n - 1 in one of them
+    assert float(found.mean()) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_standard_error_is_the_spread_over_redrawn_samples() -> None:
+    real, root = drawn(400, 0, law(0)), law(1)
+    values = [distance(real, drawn(300, seed, root, 0.3)) for seed in range(10, 130)]
+    errors = [standard_error(real, drawn(300, seed, root, 0.3)) for seed in range(10, 20)]
+    assert statistics.fmean(error for error in errors if error) == pytest.approx(statistics.stdev(values), rel=0.25)
+
+
+def test_no_standard_error_where_the_covariance_is_singular() -> None:
+    assert standard_error(drawn(50, 0, law(0)), drawn(WIDTH + 1, 1, law(0))) is None
+
+
+def test_the_standard_error_of_kid_is_the_spread_over_redrawn_samples() -> None:
+    real, root = drawn(200, 0, law(0)), law(1)
+
+    def complete(made: Tensor) -> float:
+        m, n = len(made), len(real)
+        within = kid._row_sums(made, made).sum() - kid._kernel_diagonal(made).sum()
+        return float(within / (m * (m - 1)) - 2.0 * kid._row_sums(made, real).sum() / (m * n))
+
+    values = [complete(drawn(150, seed, root)) for seed in range(10, 130)]
+    errors = [kid.standard_error(real, drawn(150, seed, root)) for seed in range(10, 40)]
+    assert statistics.fmean(errors) == pytest.approx(statistics.stdev(values), rel=0.25)
+
+
+def test_the_jackknife_of_kid_equals_the_one_by_leaving_out() -> None:
+    real, made = drawn(9, 0, law(0)), drawn(7, 1, law(1))
+
+    def complete(x: Tensor) -> float:
+        within = (x @ x.T / WIDTH + 1) ** 3
+        across = (x @ real.T / WIDTH + 1) ** 3
+        return float((within.sum() - within.trace()) / (len(x) * (len(x) - 1)) - 2 * across.mean())
+
+    left = torch.tensor([complete(torch.cat([made[:i], made[i + 1 :]])) for i in range(7)], dtype=torch.float64)
+    expected = math.sqrt(6 / 7 * float((left - left.mean()).square().sum()))
+    assert kid.standard_error(real, made) == pytest.approx(expected, rel=1e-9)
+
+
+# ---------------------------------------------------------------- extrapolation
+
+
+def test_the_extrapolated_distance_is_unbiased_where_the_plain_one_is_not_and_its_interval_covers() -> None:
+    real, root = drawn(300, 0, law(0)), law(0) + 0.1 * law(1)
+    truth = frechet(*gaussian(real), torch.zeros(WIDTH, dtype=torch.float64), root.T @ root)
+    plain, found = [], []
+    for seed in range(10, 60):
+        made = drawn(120, seed, root)
+        plain.append(distance(real, made))
+        found.append(extrapolated(real, made, 4))
+    values = [one.value for one in found]
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    assert statistics.fmean(values) == pytest.approx(truth, abs=4 * error)
+    assert statistics.fmean(plain) - truth > 8 * error
+    covered = sum(abs(one.value - truth) < 1.96 * one.se for one in found)
+    assert covered >= 43  # of 50: 95 % but for 4 standard deviations
+
+
+def test_a_quarter_of_the_samples_must_exceed_the_features(place: Place) -> None:
+    with pytest.raises(MetricError, match="no more images than the 6 features"):
+        extrapolated(drawn(50, 0, law(0)), drawn(27, 1, law(0)), 2)
+    with pytest.raises(UsageError, match=r"400 samples.*--set fid-infinity.count=516"):
+        FIDInfinity().check(Summary((1, 28, 28), 1000, 400), cast(Any, None), place)
+
+
+# ---------------------------------------------------------------- ladder
+
+
+def test_a_fitted_gaussian_has_the_mean_and_the_covariance_of_the_codes_singular_or_not() -> None:
+    codes = drawn(500, 0, law(0), 2.0)
+    codes[:, 0] = 3.0
+    made = gaussian_draws(codes, 200_000, Generator().manual_seed(0))
+    torch.testing.assert_close(made.mean(0), codes.mean(0), atol=0.05, rtol=0)
+    torch.testing.assert_close(torch.cov(made.T), torch.cov(codes.T), atol=0.15, rtol=0.02)
+    assert float((made[:, 0] - 3.0).abs().max()) < 1e-6
+
+
+def test_a_fitted_mixture_finds_the_modes_that_one_gaussian_blurs() -> None:
+    modes = torch.tensor([[-5.0, 0.0], [5.0, 0.0], [0.0, 5.0]], dtype=torch.float64)
+    codes = modes[torch.arange(600) % 3] + 0.1 * drawn(600, 0, law(0))[:, :2]
+    made = mixture_draws(codes, 900, 3, Generator().manual_seed(0))
+    nearest = torch.cdist(made, modes).min(1)
+    assert float(nearest.values.max()) < 3.0
+    assert nearest.indices.bincount(minlength=3).tolist() == pytest.approx([300, 300, 300], abs=60)
+
+
+def test_constant_codes_are_fitted_by_a_point() -> None:
+    codes = torch.full((200, 3), 1.5, dtype=torch.float64)
+    for made in (
+        gaussian_draws(codes, 50, Generator().manual_seed(0)),
+        mixture_draws(codes, 50, 10, Generator().manual_seed(0)),
+    ):
+        torch.testing.assert_close(made, torch.full((50, 3), 1.5, dtype=torch.float64), atol=0.01, rtol=0)
+
+
+@pytest.mark.parametrize(
+    ("rungs", "cause"),
+    [
+        ({"real": 1.0, "reconstructions": 20.0, "mixture": 22.0, "gaussian": 23.0, "prior": 24.0}, "the decoder"),
+        ({"real": 1.0, "reconstructions": 3.0, "mixture": 5.0, "gaussian": 30.0, "prior": 31.0}, "latent mismatch"),
+        ({"real": 1.0, "reconstructions": 3.0, "mixture": 30.0, "gaussian": 31.0, "prior": 32.0}, "holes between"),
+        ({"real": 1.0, "reconstructions": 1.0, "mixture": 1.0, "prior": 0.9}, "nothing is lost"),
+    ],
+)
+def test_the_ladder_names_the_step_that_costs_most(rungs: dict[str, float], cause: str) -> None:
+    assert cause in verdict(rungs)
+
+
+# ---------------------------------------------------------------- a real run, however it is computed
+
+
+@pytest.fixture
+def run(catalogue: Catalogue, planned: Callable[..., Plan], place: Place) -> Callable[..., Evaluation]:
+    """An evaluation of an untrained model on the tiny dataset at a size that grey28 takes."""
+
+    def make(model: str = "vae", **changes: Images) -> Evaluation:
+        plan = planned(model, settings=("dots.size=28",))
+        torch.manual_seed(3)
+        made = make_model(catalogue, plan.runs[0], (1, 28, 28))
+        images = changes.get("images") or make_dataset(catalogue, plan.runs[0].dataset).load(place)
+        record = TrainingRecord(1.0, 1, 1, "cpu", 1)
+        return RunEvaluation(
+            made,
+            made.setting,
+            images,
+            seed=0,
+            device=torch.device("cpu"),
+            training=record,
+            place=place,
+            memory={},
+        )
+
+    return make
+
+
+METRICS: list[Callable[[], Any]] = [
+    lambda: FID(count=700),
+    lambda: KID(count=700, subsets=5, subset_size=50),
+    lambda: FIDInfinity(count=700, partitions=2),
+    lambda: FIDLadder(count=700, codes=100),
+]
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=["fid", "kid", "fid-infinity", "fid-ladder"])
+def test_no_number_depends_on_the_batch_of_the_evaluation_or_on_what_was_measured_before(
+    metric: Callable[[], Any], run: Callable[..., Evaluation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [m.value for m in metric().measure(run())]
+    monkeypatch.setattr(genbench.evaluate, "BATCH", 37)
+    monkeypatch.setattr(genbench.features, "BATCH", 11)
+    other = run()
+    other.samples(900), other.codes(7), list(FID(count=300).measure(other))
+    assert [m.value for m in metric().measure(other)] == pytest.approx(expected, rel=1e-5, abs=1e-7)
+
+
+def test_the_ladder_has_a_rung_for_each_cause_and_its_last_one_is_fid(run: Callable[..., Evaluation]) -> None:
+    evaluation = run("ae")
+    found = {m.part: m for m in FIDLadder(count=60, codes=100).measure(evaluation)}
+    assert list(found) == ["real", "reconstructions", "mixture", "gaussian", "prior"]
+    (plain,) = FID(count=60).measure(evaluation)
+    assert found["prior"].value == plain.value
+    assert found["real"].value == plain.floor
+    assert len({m.protocol.key for m in found.values()}) == 5
+
+
+def test_codes_that_cannot_be_had_leave_the_ladder_out(run: Callable[..., Evaluation]) -> None:
+    evaluation = run("ae")
+
+    def no_codes(n: int) -> Tensor:
+        raise NotApplicable("no encoder")
+
+    evaluation.training_codes = no_codes  # type: ignore[method-assign]
+    with pytest.raises(NotApplicable):
+        list(FIDLadder(count=60, codes=100).measure(evaluation))
+
+
+def test_a_validation_evaluation_never_looks_at_test_images(run: Callable[..., Evaluation]) -> None:
+    images = run().images
+    blind = replace(images, test=images.test[:0])
+    for metric in (FID(split="held-out", count=60), FID(count=60), KID(count=60, subsets=2)):
+        evaluation = run(images=blind)
+        evaluation.split = "validation"
+        (measured, *_) = metric.measure(evaluation)
+        assert (measured.protocol.split, measured.protocol.references) == ("validation", 20)
+
+
+def test_one_class_missing_and_equal_images_have_a_number(run: Callable[..., Evaluation]) -> None:
+    images = run().images
+    for test in (images.test[images.test_labels != 0], images.test[:1].expand(60, -1, -1, -1)):
+        (measured,) = FID(count=60).measure(run(images=replace(images, test=test)))
+        assert measured.value > 0
+        assert math.isfinite(measured.value)
+
+
+def test_features_that_are_nan_are_refused_by_name(
+    run: Callable[..., Evaluation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genbench_fid.base.extract", lambda extractor, images: torch.full((len(images), 3), math.nan))
+    with pytest.raises(MetricError, match=r"features of the real images \(fid\) are not finite"):
+        list(FID(count=60).measure(run()))
+
+
+def test_the_protocol_is_complete_and_the_same_for_every_seed_and_model(run: Callable[..., Evaluation]) -> None:
+    protocols = set()
+    for model, seed in (("vae", 0), ("ae", 1)):
+        evaluation = run(model)
+        evaluation.seed = seed
+        protocols |= {m.protocol for m in FID(count=60).measure(evaluation)}
+    (protocol,) = protocols
+    assert protocol.resize == "none"
+    assert "rounded to uint8" in protocol.values
+    assert protocol.weights.startswith("shipped ")
+    assert SimpleNamespace(**vars(protocol)).dtype == "float32"
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_the_number_is_the_same_on_a_gpu(run: Callable[..., Evaluation], tmp_path: Path) -> None:
+    here, there = run(), run()
+    there.device = torch.device("cuda")
+    there.model.to("cuda")
+    values = [[m.value for m in FID(count=700).measure(e)] for e in (here, there)]
+    assert values[1] == pytest.approx(values[0], rel=1e-3)
