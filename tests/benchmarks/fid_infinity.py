@@ -97,7 +97,7 @@ def markdown(found: dict[str, dict[str, object]]) -> str:
         lines += [
             f"## {name}: FID of 10,000 images {result['value of 10,000']:.3f}, limit {result['limit']:.3f}",
             "",
-            "| n | FID | FID-infinity (se) | error to the value of 10,000: FID, FID-infinity | error to the limit | covers |",
+            "| n | FID | FID-infinity (se) | error to the value of 10,000: both | error to the limit: both | covers |",
             "|--:|--:|--:|--:|--:|--:|",
         ]
         for one in result["by n"]:  # type: ignore[attr-defined]
@@ -108,7 +108,12 @@ def markdown(found: dict[str, dict[str, object]]) -> str:
                 f" {one['fid-infinity error to the limit']:.3f} | {one['covers the limit']:.0%} |"
             )
         lines.append("")
-    lines += ["Values are means over draws of n images, with their standard deviation over draws.", ""]
+    lines += [
+        "Values are means over draws of n images, with their standard deviation over draws; errors are root mean squares,"
+        " first of FID, then of FID-infinity. To the limit FID-infinity is the nearer at every n. To the value of 10,000"
+        " images, which has a bias of its own, it is the nearer only while n is well below 10,000.",
+        "",
+    ]
     return "\n".join(lines)
 
 
