@@ -160,9 +160,7 @@ class Bench:
         count, marks = training_threads(model, run.batch, self.device), watch.marks(run)[:-1]
         torch.manual_seed(derive(run.seed, "global"))
         with threads(count):
-            moments = train(
-                model, prior, images.train, budget, checkpoint, key=run.key, stop=self.stop, marks=marks
-            )
+            moments = train(model, prior, images.train, budget, checkpoint, key=run.key, stop=self.stop, marks=marks)
             for moment in moments:
                 folder.log({name: value for name, value in asdict(moment).items() if name != "steps"})
                 self.listener.trained(moment)

@@ -52,7 +52,8 @@ def run_study(grid: Grid, catalogue: Catalogue, place: Place, device: str, out: 
         make_room(out)
         outcome = conduct(console, bench, planned)
     folders = [bench.folder(run) for run in planned.runs if (bench.folder(run).path / "run.json").exists()]
-    show_table(console, folders, grid.metrics, sort=grid.metrics[0] if grid.metrics else None)
+    sort = grid.metrics[0] if grid.metrics else None
+    show_table(console, folders, grid.metrics, sort=sort, select=grid.select)
     return closing(console, outcome, out)
 
 

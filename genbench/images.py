@@ -34,7 +34,7 @@ def with_content(images: Images) -> Images:
 
 
 def without_test(images: Images) -> Images:
-    """The same images without the test split: what is measured on validation images must not see it, even by mistake."""
+    """The same images without the test split: what is measured on validation images must never see it."""
     return replace(images, test=images.test[:0], test_labels=None)
 
 

@@ -9,13 +9,15 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from genbench import records
 from genbench.errors import MetricError
 from genbench.files import write_json
 from genbench.records import SCHEMA, mapping, maybe, number, text, whole
-from genbench.store import RunFolder
+
+if TYPE_CHECKING:
+    from genbench.store import RunFolder
 
 FOLDER, SNAPSHOTS, SELECTED = "snapshots", "snapshots.json", "selected.json"
 
@@ -60,7 +62,7 @@ def save_selections(folder: RunFolder, found: Mapping[str, Any]) -> None:
 
 
 def headline(numbers: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
-    """The number of a metric that ranks: its excess over the floor where it has one, else the first with a direction."""
+    """The number of a metric that ranks: its excess over the floor, else the first that has a direction."""
     ranking = [it for it in numbers if it["better"] != "neither"]
     return next((it for it in ranking if it["part"] == "excess"), ranking[0] if ranking else None)
 

@@ -16,7 +16,7 @@ from genbench.plugins import Catalogue, Kind
 from genbench.random import generator
 from genbench.runs import Choice, Run, count_parameters, make_dataset, make_metric, make_prior, run_of_record
 from genbench.store import RunFolder
-from genbench.watch import Watch, plan_watch
+from genbench.watch import UNWATCHED, Watch, plan_watch
 
 BYTES_PER_PARAMETER = 16
 """Weights, gradients and Adam's two moments in float32."""
@@ -50,7 +50,7 @@ class Plan:
     metrics: tuple[Choice, ...]
     summary: Summary
     parameters: Mapping[tuple[str, str, int], int]
-    watch: Watch = Watch()
+    watch: Watch = UNWATCHED
 
     def size(self, run: Run) -> int:
         """Count of a run's parameters, all players together."""

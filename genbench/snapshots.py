@@ -1,4 +1,4 @@
-"""Weights kept on the way of a training, their measurement on the validation split, and the selection of one of them."""
+"""Weights kept on the way of a training, their measurement on validation images, the selection of one of them."""
 
 from __future__ import annotations
 
@@ -47,9 +47,7 @@ def absent(folder: RunFolder, run: Run, watch: Watch) -> int:
         passed = int(load_facts(folder.path / CHECKPOINT).get("step", 0))
     else:
         return 0
-    return sum(
-        mark <= passed and not weights_path(folder, mark * run.batch).exists() for mark in watch.marks(run)[:-1]
-    )
+    return sum(mark <= passed and not weights_path(folder, mark * run.batch).exists() for mark in watch.marks(run)[:-1])
 
 
 def tell_absent(store: Path, runs: Sequence[Run], watch: Watch) -> list[str]:
@@ -63,7 +61,9 @@ def tell_absent(store: Path, runs: Sequence[Run], watch: Watch) -> list[str]:
         return []
     what = f"{lacking} of {len(runs)} runs were trained, or begun, without all of these snapshots"
     if watch.select is not None:
-        raise UsageError(f"--select {watch.select.name}: {what}; train into another folder (--out) to choose among them")
+        raise UsageError(
+            f"--select {watch.select.name}: {what}; train into another folder (--out) to choose among them"
+        )
     return [f"{what}: their curves hold what was kept; train into another folder (--out) to have all"]
 
 

@@ -63,8 +63,9 @@ def train(
     Batches are all of one size: consecutive pieces of an endless sequence of permutations of the training set, so each
     image is shown once in an epoch. All randomness is derived from (seed, purpose, step). When `stop()` turns true the
     state is saved and the iteration ends early. After each step in `marks` a moment is yielded whatever the clock says,
-    so that the caller may keep the weights; its seconds leave out what callers do between moments. Raises `TrainingDiverged` when a loss or a parameter is not finite;
-    the checkpoint then holds the last state that was, at a log point.
+    so that the caller may keep the weights; seconds leave out what the caller does between moments. Raises
+    `TrainingDiverged` when a loss or a parameter is not finite; the checkpoint then holds the last state that was, at a
+    log point.
     """
     device, total = images.device, len(images)
     players = model.players()

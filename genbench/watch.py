@@ -30,6 +30,10 @@ class Watch:
         return tuple(round(i * steps / self.count) for i in range(1, self.count + 1))
 
 
+UNWATCHED = Watch()
+"""Nothing is kept on the way."""
+
+
 def plan_watch(
     count: int,
     metrics: Sequence[Choice],
@@ -48,7 +52,7 @@ def plan_watch(
         asked = f"--select {select.name}" if select else "--snapshot-metrics" if metrics else ""
         if asked:
             raise UsageError(f"{asked}: needs snapshots of each training; say how many, for example --snapshots 6")
-        return Watch()
+        return UNWATCHED
     if select is not None:
         if count == 1:
             raise UsageError(f"--select {select.name}: one snapshot leaves no choice; say --snapshots 2 or more")
@@ -76,9 +80,7 @@ def _no_validation(dataset: Choice, summary: Summary) -> str:
     return f"{reason}: set training images aside with {aside} (another training set, so other runs)"
 
 
-def _check_metrics(
-    watch: Watch, runs: Sequence[Run], catalogue: Catalogue, summary: Summary, place: Place
-) -> None:
+def _check_metrics(watch: Watch, runs: Sequence[Run], catalogue: Catalogue, summary: Summary, place: Place) -> None:
     shown = replace(summary, test=summary.validation)  # a metric asks how many held-out images there are
     problems: dict[str, None] = {}
     for run in {(run.prior, run.latent_dim): run for run in runs}.values():
