@@ -31,6 +31,7 @@ from genbench.rows import Row
 
 UNITS: dict[By, str] = {"images": "images", "seconds": "seconds", "flops": "FLOPs"}
 SPLITS = {"validation": "snapshots on the validation split", "test": "the ends of the runs on the test split"}
+GAP, LABEL_WIDTH = 2, 30
 FIELDS = (
     *("dataset", "metric", "protocol", "split", "kind", "by", "budget", "group", "label"),
     *("images", "seconds", "flops", "seeds", "mean", "low", "high", "mark"),
@@ -85,15 +86,19 @@ def _budget_table(console: Console, sheet: Sheet, by: By, chosen: Sequence[float
         _line(console, f"no count of {UNITS[by]} lies within every run: name one by --at", "dim")
         return
     places = {(place.group, budget): place for budget in chosen for place in compared(sheet, by, budget)}
-    table = Table("at", *(_cost(budget, by) for budget in chosen), box=box.SIMPLE_HEAD, pad_edge=False)
-    for column in table.columns[1:]:
-        column.justify, column.no_wrap = "right", True
     last = [places.get((curve.group, chosen[-1])) for curve in sheet.curves]
     order = sorted(zip(sheet.curves, last, strict=True), key=lambda it: _rank(it[1], sheet))
-    for curve, _ in order:
-        cells = [places.get((curve.group, budget)) for budget in chosen]
-        table.add_row(Text(curve.label), *(_cell(cell) for cell in cells))
-    console.print(table)
+    width = GAP + max(len(_text(places.get((c.group, x)))) for c in sheet.curves for x in chosen)
+    room = console.width - GAP - min(LABEL_WIDTH, max(len(curve.label) for curve in sheet.curves))
+    fitting = max(1, room // width)
+    for start in range(0, len(chosen), fitting):
+        shown = chosen[start : start + fitting]
+        table = Table("at", *(_cost(budget, by) for budget in shown), box=box.SIMPLE_HEAD, pad_edge=False)
+        for column in table.columns[1:]:
+            column.justify, column.no_wrap = "right", True
+        for curve, _ in order:
+            table.add_row(Text(curve.label), *(_cell(places.get((curve.group, budget))) for budget in shown))
+        console.print(table)
     for note in _notes(sheet, by, places.values(), len(chosen) * len(sheet.curves)):
         _line(console, f" {note}", "dim")
 
@@ -102,11 +107,13 @@ def _rank(place: Place | None, sheet: Sheet) -> float:
     return math.inf if place is None else place.estimate.mean * (1.0 if sheet.lower else -1.0)
 
 
+def _text(place: Place | None) -> str:
+    return "-  " if place is None else f"{numeral(place.estimate).plain} {notes.SIGNS[place.mark] or ' '}"
+
+
 def _cell(place: Place | None) -> Text:
-    if place is None:
-        return Text("-  ", style="dim")
-    text = f"{numeral(place.estimate).plain} {notes.SIGNS[place.mark] or ' '}"
-    return Text(text, style="bold" if place.mark in {"best", "lead"} else "")
+    style = "dim" if place is None else "bold" if place.mark in {"best", "lead"} else ""
+    return Text(_text(place), style=style)
 
 
 def _notes(sheet: Sheet, by: By, places: Iterable[Place], cells: int) -> list[str]:

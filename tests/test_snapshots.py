@@ -9,7 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from genbench.api import Place
+from genbench.api import Place, TrainingRecord
 from genbench.bench import Bench, Outcome
 from genbench.errors import GenbenchError, MetricError, UsageError
 from genbench.files import load_tensors
@@ -18,6 +18,7 @@ from genbench.moments import best_moment, selections, snapshots, weights_path
 from genbench.plan import Grid, Plan, plan
 from genbench.plugins import load
 from genbench.rows import Row
+from genbench.runs import make_dataset, make_model
 from genbench.snapshots import tell_absent
 from genbench.store import RunFolder, find, protocols
 from genbench.study import rows
@@ -241,3 +242,20 @@ def test_a_damaged_snapshot_is_refused_by_name(study: Study) -> None:
     weights_path(folder, 80).write_bytes(content)
     (problem,) = study.run("ae", snapshots=2, snapshot_metrics=("planted",)).failed.values()
     assert "0000000080.safetensors is damaged" in problem
+
+
+def test_the_draws_of_a_choice_are_not_those_of_its_result(study: Study) -> None:
+    """A moment that was chosen for lucky samples must not be told by the same samples."""
+    planned = study.plan("ae")
+    run, bench = (
+        planned.runs[0],
+        Bench(study.catalogue, study.store, study.place, torch.device("cpu"), {}, Deaf(), bool),
+    )
+    images = make_dataset(study.catalogue, run.dataset).load(study.place)
+    model, cost = make_model(study.catalogue, run, images.shape), TrainingRecord(1.0, 160, 1, "cpu", 1)
+    test, validation, again = (
+        bench.evaluation(run, model, cost, split, images=images, memory={}).prior_draws(9, "samples")
+        for split in ("test", "validation", "validation")
+    )
+    assert not torch.equal(test, validation)
+    assert torch.equal(validation, again)
