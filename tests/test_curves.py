@@ -14,12 +14,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 from rich.console import Console
 
-from genbench import curves, curveview
+from genbench import curves, curveview, notes
 from genbench.curves import By, Sheet
 from genbench.errors import UsageError
 from genbench.gather import gather
 from genbench.picking import of_stage, pick
 from genbench.rows import Row
+from genbench.tables import assemble
 
 DOTS = Path(__file__).parent / "plugins" / "dots.py"
 numbers = st.floats(-10, 10).map(lambda x: round(x, 1))
@@ -191,6 +192,13 @@ def test_a_budget_that_no_group_has_is_refused_with_the_range() -> None:
         curveview.records(curve("vae", {50: 3.0, 100: 2.0}), "fid", "images", (101.0,))
 
 
+def test_a_table_says_what_equal_images_cost() -> None:
+    rows = [end("vae", 0, 1.0, flops=1e12), end("ae", 0, 2.0, flops=1.05e12), end("gan", 0, 3.0, flops=9e12)]
+    (told,) = [note for note in notes.notes(assemble(rows)[0]) if "FLOPs" in note]
+    assert "1e+12 (vae) to 9e+12 FLOPs (gan)" in told
+    assert not [note for note in notes.notes(assemble(rows[:2])[0]) if "FLOPs" in note]
+
+
 # ---------------------------------------------------------------- picking
 
 
@@ -276,6 +284,7 @@ def test_selected_moments_fill_the_table_of_their_command(genbench: Callable[...
     assert result.exit_code == 0, result.output
     assert "ae selected by reconstruction" in result.output
     assert "1 model " in result.output
+    assert "its test value is told once" in " ".join(result.output.split())
     (name,) = (path.name for path in Path("runs").iterdir() if path.is_dir())
     told = genbench("show", name).output
     assert "selected on validation images by reconstruction.pixel" in told
