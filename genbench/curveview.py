@@ -124,6 +124,8 @@ def _notes(sheet: Sheet, by: By, places: Iterable[Place], cells: int) -> list[st
     found += [notes.UNDECIDED] * ("undecided" in marks)
     if len(shown) < cells:
         found.append("- beyond the snapshots of a seed: never extrapolated")
+    if by == "seconds":
+        found.append("seconds are those of the machine, and of whatever else it did at the time")
     tracks = [track for curve in sheet.curves for track in curve.tracks(by).values()]
     if any(place.budget not in {x for x, _ in track} for place in shown for track in tracks):
         found.append("between two snapshots of a run: linear in the logarithm of the compute")

@@ -59,15 +59,15 @@ def pick(rows: Sequence[Row], name: str) -> tuple[list[Row], list[Pick]]:
         raise UsageError(f"--pick {name}: no validation values; get them by repeating genbench run with --snapshots 1")
     metric = resolve(validation, name)
     values = {(row.run, row.images): row for row in validation if row.metric == metric and row.value is not None}
-    ends: dict[str, int] = {}
-    for row in rows:
-        ends[row.run] = max(row.images, ends.get(row.run, 0))
+    ends = {row.run: row.images for row in sorted(rows, key=lambda row: row.images)}  # the largest count of each run
     cells: dict[Cell, dict[str, dict[int, Row | None]]] = {}
     for row in rows:
         if row.role == "model" and row.stage != "snapshot" and row.metric and row.value is not None:
-            where = (row.dataset, row.model, row.prior, row.network, row.latent_dim, ends[row.run], row.stage)
+            final = row.stage == "final"  # its last batch may have exceeded the count of images asked for
+            budget = row.images if final else ends[row.run]
+            where = (row.dataset, row.model, row.prior, row.network, row.latent_dim, budget, row.stage)
             own = cells.setdefault(where, {}).setdefault(row.group, {})
-            own[row.seed] = values.get((row.run, row.images))
+            own[row.seed] = values.get((row.run, ends[row.run] if final else row.images))
     labels = {row.group: row.label for row in rows}
     picks, dropped = [], set()
     for cell, candidates in cells.items():

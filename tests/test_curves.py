@@ -254,7 +254,7 @@ def test_the_stage_of_a_table_is_one() -> None:
 
 
 def test_from_run_to_curves_and_picks(genbench: Callable[..., Result], tmp_path: Path) -> None:
-    usual = ["--dataset", "dots", "--network", "mlp", "--latent-dim", "2", "--batch", "16", "--images", "96"]
+    usual = ["--dataset", "dots", "--network", "mlp", "--latent-dim", "2", "--batch", "16", "--images", "90"]
     usual += ["--metrics", "reconstruction", "--seeds", "2", "--plugin", str(DOTS), "--snapshots", "3"]
     for weight in ("1", "20"):
         result = genbench("run", "swae", "ae", *usual, "--set", f"swae.weight={weight}", "--device", "cpu")
