@@ -73,6 +73,31 @@ any_source_option = click.option(
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
 
 
+def snapshot_options(command: Any) -> Any:
+    """The options that say what is kept and measured on the way of a training."""
+    for option in (
+        click.option(
+            "--select", metavar="METRIC", help="Take the final numbers of each run's best snapshot by this metric."
+        ),
+        click.option(
+            "--snapshot-metrics",
+            multiple=True,
+            callback=names,
+            metavar="M,...",
+            help="What is measured at the snapshots, on validation images. [the first of --metrics]",
+        ),
+        click.option(
+            "--snapshots",
+            type=click.IntRange(0),
+            default=0,
+            metavar="N",
+            help="Keep N moments of each training, evenly spaced, its end among them.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 def place_options(command: Any) -> Any:
     """The options that say where data lies."""
     for option in (

@@ -5,17 +5,19 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
 
-from genbench.api import Images, Model, Place, TrainingRecord
-from genbench.checkpoints import load_weights, save_weights
-from genbench.errors import DataError, GenbenchError, StoreError
+from genbench.api import Images, Model, Place, Split, TrainingRecord
+from genbench.checkpoints import restore_weights, save_weights
+from genbench.errors import GenbenchError, StoreError
 from genbench.evaluate import RunEvaluation
 from genbench.files import load_tensors, write_json
-from genbench.images import save_grid
+from genbench.flops import counted_flops
+from genbench.images import save_grid, without_test
 from genbench.listener import LEFT, Listener
 from genbench.machine import (
     BusyError,
@@ -35,8 +37,10 @@ from genbench.plugins import Catalogue
 from genbench.random import derive
 from genbench.records import SCHEMA
 from genbench.runs import Choice, Run, make_dataset, make_model, make_prior
+from genbench.snapshots import Follower, keep
 from genbench.store import CHECKPOINT, RECONSTRUCTIONS, SAMPLES, TRAINING, WEIGHTS, RunFolder
 from genbench.train import Budget, train
+from genbench.watch import Watch
 
 PICTURED = 64
 
@@ -73,16 +77,23 @@ class Bench:
         found = self.folder(run).measurements()
         return [metric for metric in metrics if metric.key not in found or found[metric.key].get("error")]
 
-    def complete(self, run: Run, metrics: tuple[Choice, ...]) -> bool:
+    def complete(self, run: Run, plan: Plan) -> bool:
         """Whether nothing is left to do for a run."""
-        return self.folder(run).state == "trained" and not self.missing(run, metrics)
+        lacking = bool(self.missing(run, plan.metrics)) and plan.watch.select is None
+        if self.folder(run).state != "trained" or lacking:
+            return False
+        return not plan.watch.count or self.follower(run, plan.watch).settled(plan.metrics)
+
+    def follower(self, run: Run, watch: Watch) -> Follower:
+        """Who measures the moments of a run's training."""
+        return Follower(run, self.folder(run), watch, self.catalogue, self.listener, self.stop)
 
     def conduct(self, plan: Plan) -> Outcome:
         """Do what the plan still lacks; a run that fails is recorded and the others go on."""
         outcome = Outcome()
         todo = []
         for run in plan.runs:
-            if self.complete(run, plan.metrics):
+            if self.complete(run, plan):
                 outcome.skipped.append(run.name)
             else:
                 todo.append(run)
@@ -93,7 +104,7 @@ class Bench:
         memory: dict[str, Any] = {}
         for index, run in enumerate(todo, 1):
             self.listener.began(index, len(todo), run, self.folder(run).state)
-            problem = self._attempt(run, plan.metrics, images, memory)
+            problem = self._attempt(run, plan, images, memory)
             if self.stop():
                 outcome.interrupted = True
                 break
@@ -106,7 +117,7 @@ class Bench:
                 outcome.done.append(run.name)
         return outcome
 
-    def _attempt(self, run: Run, metrics: tuple[Choice, ...], images: Images, memory: dict[str, Any]) -> str:
+    def _attempt(self, run: Run, plan: Plan, images: Images, memory: dict[str, Any]) -> str:
         """Train and measure one run; "" or why it failed."""
         folder = self.folder(run)
         try:
@@ -115,10 +126,15 @@ class Bench:
                 if folder.record()["provenance"].get("content") != images.content:
                     raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
                 folder.forget_failure()
-                model = self._train(run, folder, images)
+                model = self._train(run, folder, images, plan.watch)
                 if model is None:
                     return ""
-                return self._measure(run, model, folder, self.missing(run, metrics), images, memory)
+                lacking = [] if plan.watch.select else self.missing(run, plan.metrics)
+                problems = self._measure(run, model, folder, lacking, images, memory)
+                if plan.watch.count and not self.stop():
+                    evaluate = partial(self.evaluation, run, model, images=images, memory=memory)
+                    problems += self.follower(run, plan.watch).follow(model, evaluate, plan.metrics)
+                return "; ".join(problems)
         except BusyError:
             return LEFT
         except (Exception, SystemExit) as error:  # a plug-in may raise anything; the other runs go on
@@ -128,26 +144,39 @@ class Bench:
             release_memory()
             return f"{kind}: {message}"
 
-    def _train(self, run: Run, folder: RunFolder, images: Images) -> Model | None:
-        """The trained model, from its weights or by training; None where it was interrupted."""
+    def _train(self, run: Run, folder: RunFolder, images: Images, watch: Watch) -> Model | None:
+        """The trained model, from its weights or by training; None where it was interrupted.
+
+        The weights of the watched moments are kept on the way.
+        """
         torch.manual_seed(derive(run.seed, "weights"))
         model = make_model(self.catalogue, run, images.shape).to(self.device)
         if folder.state == "trained":
             return restored(model, run, folder)
+        step_flops = counted_flops(model, run.batch)
         forget_peak_memory(self.device)
         budget, moment = Budget(run.images, run.batch, run.seed), None
         prior, checkpoint = make_prior(self.catalogue, run), folder.path / CHECKPOINT
-        count = training_threads(model, run.batch, self.device)
+        count, marks = training_threads(model, run.batch, self.device), watch.marks(run)[:-1]
         torch.manual_seed(derive(run.seed, "global"))
         with threads(count):
-            for moment in train(model, prior, images.train, budget, checkpoint, key=run.key, stop=self.stop):
+            moments = train(model, prior, images.train, budget, checkpoint, key=run.key, stop=self.stop, marks=marks)
+            for moment in moments:
                 folder.log({name: value for name, value in asdict(moment).items() if name != "steps"})
                 self.listener.trained(moment)
+                if moment.step in marks:
+                    keep(folder, run, model, moment, step_flops)
         if moment is None or moment.step < budget.steps:
             return None
         parameters = sum(parameter.numel() for parameter in model.parameters())
         record = TrainingRecord(
-            moment.seconds, moment.images, parameters, self.device.type, count, peak_memory(self.device)
+            moment.seconds,
+            moment.images,
+            parameters,
+            self.device.type,
+            count,
+            peak_memory(self.device),
+            None if step_flops is None else step_flops * moment.step,
         )
         write_json(folder.path / TRAINING, {"schema": SCHEMA, **asdict(record)})
         shape = "x".join(map(str, images.shape))
@@ -163,9 +192,11 @@ class Bench:
         metrics: list[Choice],
         images: Images,
         memory: dict[str, Any],
-    ) -> str:
-        """Take the pictures and the measurements that are missing; "" or which metrics failed."""
-        evaluation = self.evaluation(run, model, folder, images, memory)
+    ) -> list[str]:
+        """Take the pictures and the measurements that are missing; which metrics failed."""
+        known = {name.name for name in fields(TrainingRecord)}
+        record = TrainingRecord(**{name: value for name, value in folder.training().items() if name in known})
+        evaluation = self.evaluation(run, model, record, images=images, memory=memory)
         problems = picture(evaluation, folder)
         for choice in metrics:
             if self.stop():
@@ -180,14 +211,21 @@ class Bench:
             folder.save_measurements({**others, choice.key: entry})
             if entry["error"]:
                 problems.append(f"{choice.name}: {entry['error']}")
-        return "; ".join(problems)
+        return problems
 
     def evaluation(
-        self, run: Run, model: Model, folder: RunFolder, images: Images, memory: dict[str, Any]
+        self,
+        run: Run,
+        model: Model,
+        record: TrainingRecord,
+        split: Split = "test",
+        *,
+        images: Images,
+        memory: dict[str, Any],
     ) -> RunEvaluation:
-        """The evaluation of a trained run."""
-        known = {name.name for name in fields(TrainingRecord)}
-        record = TrainingRecord(**{name: value for name, value in folder.training().items() if name in known})
+        """The evaluation of a run's model; one on the validation split holds no test image."""
+        if split == "validation":
+            images, memory = without_test(images), memory.setdefault("of the validation split", {})
         return RunEvaluation(
             model,
             model.setting,
@@ -197,6 +235,7 @@ class Bench:
             training=record,
             place=self.place,
             memory=memory,
+            split=split,
         )
 
 
@@ -223,11 +262,5 @@ def trained_model(catalogue: Catalogue, run: Run, folder: RunFolder, device: tor
 
 def restored(model: Model, run: Run, folder: RunFolder) -> Model:
     """The model with the run's trained weights; `StoreError` where they are another run's, or damaged."""
-    try:
-        tensors, facts = load_tensors(folder.path / WEIGHTS)
-    except DataError as error:
-        raise StoreError(f"{error}; move it away and repeat the command to train it again") from None
-    if facts.get("key") != run.key:
-        raise StoreError(f"{folder.path / WEIGHTS} belongs to another run: move it away")
-    load_weights(folder.path / WEIGHTS, model, tensors)
+    restore_weights(folder.path / WEIGHTS, model, run.key)
     return model

@@ -70,6 +70,21 @@ def save_weights(path: Path, model: nn.Module, facts: Mapping[str, str]) -> None
     save_tensors(path, _distinct({f"model.{name}": value for name, value in model.state_dict().items()}), facts)
 
 
+def restore_weights(path: Path, model: nn.Module, key: str) -> dict[str, str]:
+    """Put the weights of a file by `save_weights` into the model; the facts that stand beside them.
+
+    Raises `StoreError` where the file is damaged or another run's.
+    """
+    try:
+        tensors, facts = load_tensors(path)
+    except DataError as error:
+        raise StoreError(f"{error}; move it away and repeat the command to train it again") from None
+    if facts.get("key") != key:
+        raise StoreError(f"{path} belongs to another run: move it away")
+    load_weights(path, model, tensors)
+    return facts
+
+
 def load_weights(path: Path, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
     """Put the tensors called `model.*` into the model; raises `StoreError` where names or shapes do not fit."""
     state = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}

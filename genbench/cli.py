@@ -21,7 +21,9 @@ from genbench.arguments import (
     plugin_option,
     run_folder,
     set_option,
+    snapshot_options,
 )
+from genbench.cli_curves import curves
 from genbench.errors import UsageError
 
 DEFAULT_METRICS = ("fid", "reconstruction", "latent-w2", "latent-sw", "sharpness", "speed")
@@ -79,6 +81,7 @@ def main() -> None:
     metavar="M,...",
     help="What is measured; the first one ranks.",
 )
+@snapshot_options
 @set_option
 @device_option
 @place_options
@@ -96,6 +99,9 @@ def run(
     images: int | None,
     batch: int,
     metrics: tuple[str, ...],
+    snapshots: int,
+    snapshot_metrics: tuple[str, ...],
+    select: str | None,
     settings: tuple[str, ...],
     device: str,
     data_root: Path | None,
@@ -127,6 +133,9 @@ def run(
         epochs=None if images is not None else epochs or DEFAULT_EPOCHS,
         images=images,
         settings=settings,
+        snapshots=snapshots,
+        snapshot_metrics=snapshot_metrics,
+        select=select,
     )
     catalogue, place = load_catalogue(plugins), make_place(data_root, download, skip_corrupt)
     sys.exit(run_study(grid, catalogue, place, device, out, dry_run=dry_run))
@@ -146,11 +155,20 @@ def run(
     help="csv and json print the tidy rows alone.",
 )
 @click.option("--sort", metavar="METRIC", help="Rank by this metric. [the first one]")
-def report(runs: tuple[Path, ...], export: Path | None, form: str, sort: str | None) -> None:
+@click.option(
+    "--pick",
+    "picked_by",
+    metavar="METRIC",
+    help="Of options that compete, show those best by this metric on validation images.",
+)
+def report(runs: tuple[Path, ...], export: Path | None, form: str, sort: str | None, picked_by: str | None) -> None:
     """Show and export the comparison of RUNS: run folders, or folders of them. [runs]"""
     from genbench.results import report_runs
 
-    report_runs(runs or (Path("runs"),), export, form, sort)
+    report_runs(runs or (Path("runs"),), export, form, sort, picked_by)
+
+
+main.add_command(curves)
 
 
 @main.command(name="list")

@@ -43,12 +43,17 @@ def run_study(grid: Grid, catalogue: Catalogue, place: Place, device: str, out: 
     with stoppable() as stop:
         bench = make_bench(catalogue, out, place, chosen, stop)
         show_plan(console, planned, bench, brief=not dry_run)
+        from genbench.snapshots import tell_absent
+
+        for line in tell_absent(bench.store, planned.runs, planned.watch):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
         if dry_run:
             return 0
         make_room(out)
         outcome = conduct(console, bench, planned)
     folders = [bench.folder(run) for run in planned.runs if (bench.folder(run).path / "run.json").exists()]
-    show_table(console, folders, grid.metrics, sort=grid.metrics[0] if grid.metrics else None)
+    sort = grid.metrics[0] if grid.metrics else None
+    show_table(console, folders, grid.metrics, sort=sort, select=grid.select)
     return closing(console, outcome, out)
 
 
@@ -123,7 +128,7 @@ def closing(console: Console, outcome: Outcome, out: Path) -> int:
 def show_plan(console: Console, planned: Plan, bench: Bench, *, brief: bool) -> None:
     """The cells of a plan, their parameters and states; in brief one line."""
     runs = planned.runs
-    states = {run.name: "done" if bench.complete(run, planned.metrics) else bench.folder(run).state for run in runs}
+    states = {run.name: "done" if bench.complete(run, planned) else bench.folder(run).state for run in runs}
     first, summary = runs[0], planned.summary
     counts = ", ".join(f"{count} {state}" for state, count in Counter(states.values()).items())
     console.print(

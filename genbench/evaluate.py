@@ -55,7 +55,8 @@ class DataEvaluation(Evaluation):
         self._own: dict[str, Any] = {}
 
     def generator(self, purpose: str) -> Generator:
-        return generator("cpu", self.seed, "evaluation", purpose)
+        apart = () if self.split == "test" else (self.split,)  # what a lucky draw won must not win on the test split
+        return generator("cpu", self.seed, "evaluation", *apart, purpose)
 
     def held_out(self, n: int) -> Tensor:
         name = "held-out" if self.split == "test" else self.split

@@ -66,6 +66,11 @@ def _name(column: Column) -> str:
     return f"{column.metric} {column.protocol}".rstrip()
 
 
+def csv_text(lines: Iterable[Sequence[object]]) -> str:
+    """Lines of cells as CSV; what is None or not finite is empty."""
+    return _csv([[_cell(value) for value in line] for line in lines])
+
+
 def _csv(lines: Iterable[Sequence[str]]) -> str:
     file = io.StringIO()
     csv.writer(file, lineterminator="\n").writerows(lines)

@@ -57,6 +57,8 @@ def gather(rows: Iterable[Row]) -> dict[str, Gathered]:
     """The rows by dataset, in one pass."""
     datasets: dict[str, Gathered] = {}
     for row in rows:
+        if row.stage == "snapshot":  # what was measured on the way, on validation images, is no result
+            continue
         gathered = datasets.setdefault(row.dataset, Gathered())
         group = gathered.groups.setdefault(row.group, Group(row.label or row.model, row))
         if row.seed < group.first.seed:

@@ -33,6 +33,11 @@ def with_content(images: Images) -> Images:
     return replace(images, content=hash_tensors({name: getattr(images, name) for name in TENSORS}))
 
 
+def without_test(images: Images) -> Images:
+    """The same images without the test split: what is measured on validation images must never see it."""
+    return replace(images, test=images.test[:0], test_labels=None)
+
+
 def kept(place: Place, name: str, key: str, make: Callable[[], Images]) -> Images:
     """Images decoded once: read from `place.cache`, or made and kept there under a name and a key of the originals.
 

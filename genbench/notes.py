@@ -21,8 +21,11 @@ BEST = (
     "not distinguishable from the best: paired one-sided t-tests over shared seeds, "
     "Holm's correction, family-wise error 5 % in each column"
 )
+SELECTED = "selected: the moment of each run that was best on validation images; its test value is told once"
 UNDECIDED = "? fewer than two seeds shared with any other group: undecided"
 HASH_LENGTH = 16
+UNEQUAL = 1.1
+"""From this ratio of the floating point operations on, groups are said to differ in what they cost."""
 
 
 @dataclass(frozen=True)
@@ -101,20 +104,35 @@ def notes(table: Table, best: str = "*") -> list[str]:
 
 
 def _unequal(table: Table) -> list[str]:
-    found = []
+    found = [SELECTED] * any(line.stage == "selected" for line in table.lines)
     for what, values in (
-        ("images trained on", {f"{line.images:,}" for line in table.lines}),
+        ("images trained on", {f"{line.images:,}" for line in table.lines if line.stage == "final"}),
         ("networks", {line.network for line in table.lines}),
     ):
         if 1 < len(values) <= 6:
             found.append(f"the groups differ in {what} ({', '.join(sorted(values))}): compare with care")
         elif len(values) > 6:
             found.append(f"the groups differ in {what} ({len(values)} values): compare with care")
+    found += _costs(table)
     metrics = dict.fromkeys(column.metric for column in table.columns if column.shared)
     for metric in metrics:
         count = sum(column.metric == metric for column in table.columns)
         found.append(f"{metric} was measured in {count} ways: a column each, never compared across (see the protocols)")
     return found
+
+
+def _costs(table: Table) -> list[str]:
+    """What equal images cost, where that is not the same: operations, and the seconds beside them."""
+    known = [(line.flops, line.label) for line in table.lines if line.flops is not None and line.stage == "final"]
+    if not known or max(known)[0] <= UNEQUAL * min(known)[0]:
+        return []
+    (least, cheap), (most, dear) = min(known), max(known)
+    seconds = [line.seconds for line in table.lines if line.seconds is not None]
+    clock = f", {min(seconds):,.3g} to {max(seconds):,.3g} seconds" if seconds else ""
+    return [
+        f"training cost {least:.2g} ({cheap}) to {most:.2g} FLOPs ({dear}){clock}: "
+        "genbench curves --by flops compares at equal cost"
+    ]
 
 
 def legend(table: Table, protocols: Protocols) -> Legend:

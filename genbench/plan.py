@@ -16,6 +16,7 @@ from genbench.plugins import Catalogue, Kind
 from genbench.random import generator
 from genbench.runs import Choice, Run, count_parameters, make_dataset, make_metric, make_prior, run_of_record
 from genbench.store import RunFolder
+from genbench.watch import UNWATCHED, Watch, plan_watch
 
 BYTES_PER_PARAMETER = 16
 """Weights, gradients and Adam's two moments in float32."""
@@ -36,6 +37,9 @@ class Grid:
     epochs: int | None = None
     images: int | None = None
     settings: tuple[str, ...] = ()
+    snapshots: int = 0
+    snapshot_metrics: tuple[str, ...] = ()
+    select: str | None = None
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,7 @@ class Plan:
     metrics: tuple[Choice, ...]
     summary: Summary
     parameters: Mapping[tuple[str, str, int], int]
+    watch: Watch = UNWATCHED
 
     def size(self, run: Run) -> int:
         """Count of a run's parameters, all players together."""
@@ -95,7 +100,11 @@ def plan(grid: Grid, catalogue: Catalogue, place: Place) -> Plan:
     )
     metrics = tuple(choices["metric", name] for name in grid.metrics)
     parameters = _check_cells(catalogue, runs, metrics, summary, place)
-    return Plan(runs, metrics, summary, parameters)
+    watched = grid.snapshot_metrics or grid.metrics[: min(1, grid.snapshots)]
+    select = None if grid.select is None else choices["metric", grid.select]
+    on_the_way = [choices["metric", name] for name in dict.fromkeys(watched)]
+    watch = plan_watch(grid.snapshots, on_the_way, select, runs, catalogue, summary, place)
+    return Plan(runs, metrics, summary, parameters, watch)
 
 
 def metric_choices(catalogue: Catalogue, metrics: Sequence[str], settings: Sequence[str]) -> tuple[Choice, ...]:
@@ -127,12 +136,13 @@ def plan_of_runs(
 
 
 def _names(grid: Grid) -> dict[Kind, tuple[str, ...]]:
+    on_the_way = dict.fromkeys([*grid.snapshot_metrics, *([grid.select] if grid.select is not None else [])])
     return {
         "model": grid.models,
         "prior": grid.priors,
         "network": (grid.network,),
         "dataset": (grid.dataset,),
-        "metric": grid.metrics,
+        "metric": (*grid.metrics, *(name for name in on_the_way if name not in grid.metrics)),
     }
 
 

@@ -11,7 +11,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from genbench.curves import By
+from genbench.curveview import export_csv
 from genbench.errors import StoreError, UsageError
+from genbench.files import write_text
+from genbench.moments import selections, told
+from genbench.picking import of_stage
 from genbench.rows import Row
 from genbench.store import RECONSTRUCTIONS, SAMPLES, RunFolder, find, protocols, readable
 from genbench.study import rows
@@ -22,8 +27,10 @@ if TYPE_CHECKING:
     from genbench.plugins import Catalogue
 
 
-def report_runs(places: Sequence[Path], target: Path | None, form: str, sort: str | None) -> None:
-    """Show and export the runs below the places."""
+def report_runs(
+    places: Sequence[Path], target: Path | None, form: str, sort: str | None, picked_by: str | None = None
+) -> None:
+    """Show and export the runs below the places; of options that compete, those that `picked_by` picks."""
     from genbench import export
     from genbench.report import render
 
@@ -33,6 +40,12 @@ def report_runs(places: Sequence[Path], target: Path | None, form: str, sort: st
     if not folders:
         raise StoreError("no run folder could be read")
     tidy, how = rows(folders), protocols(folders)
+    if picked_by is not None:
+        from genbench.picking import pick
+
+        tidy, picks = pick(tidy, picked_by)
+        for choice in picks:
+            click.echo(choice.text, err=form != "table")
     if form == "table":
         render(Console(), tidy, sort=sort, protocols=how)
     else:
@@ -59,16 +72,44 @@ def write_report(
 
     facts = {folder.name: export.RunFacts(folder.name, folder.path, folder.record()) for folder in folders}
     export.export(target, tidy, runs=facts, protocols=how, command=command_line(), sort=sort)
+    curves = export_csv(tidy)
+    if curves:
+        write_text(target / "curves.csv", curves)
 
 
-def show_table(console: Console, folders: Sequence[RunFolder], metrics: Sequence[str], sort: str | None) -> None:
-    """The comparison of some runs by some metrics."""
+def curve_runs(
+    places: Sequence[Path], metric: str | None, by: By, at: Sequence[float], form: str, *, extremes: bool
+) -> None:
+    """Show the metric against compute of the runs below the places."""
+    from genbench import curveview
+
+    folders, problems = readable(find(places))
+    for problem in problems:
+        click.echo(f"genbench: left out: {problem}", err=True)
+    tidy = rows(folders)
+    name = metric or next((row.metric for row in tidy if row.stage == "snapshot" and row.metric), "fid")
+    if form == "table":
+        curveview.show(Console(), tidy, name, by, at, extremes=extremes)
+        return
+    found = curveview.records(tidy, name, by, at)
+    click.echo({"csv": curveview.as_csv, "json": curveview.as_json}[form](found), nl=False)
+
+
+def show_table(
+    console: Console,
+    folders: Sequence[RunFolder],
+    metrics: Sequence[str],
+    sort: str | None,
+    select: str | None = None,
+) -> None:
+    """The comparison of some runs by some metrics: of their ends, or of the moments that a metric selected."""
     from genbench.report import render
 
     folders, problems = readable(folders)
     for problem in problems:
         click.echo(f"genbench: left out: {problem}", err=True)
-    tidy = [row for row in rows(folders) if not row.metric or row.metric.split(".")[0] in metrics]
+    shown = of_stage(rows(folders), select)
+    tidy = [row for row in shown if not row.metric or row.metric.split(".")[0] in metrics]
     ranking = [row.metric for row in tidy if row.metric.split(".")[0] == sort and row.better != "neither"]
     if tidy:
         console.print()
@@ -89,9 +130,11 @@ def show_run(path: Path) -> None:
     for name, value in {**record["run"], **record["provenance"]}.items():
         table.add_row(f"[dim]{escape(name)}[/]", escape(_words(value)))
     console.print(table)
+    for chosen in selections(folder).values():
+        console.print(told(chosen), markup=False, highlight=False, soft_wrap=True)
     numbers = Table("metric", "value", "floor", "n", "protocol", box=None, pad_edge=False, header_style="bold")
     for row in rows([folder]):
-        if row.metric:
+        if row.metric and row.stage != "snapshot":
             value = "failed: " + row.error if row.value is None else f"{row.value:.6g} {row.unit}"
             floor = "" if row.floor is None else f"{row.floor:.4g}"
             numbers.add_row(escape(row.metric), escape(value), floor, str(row.n or ""), row.protocol)

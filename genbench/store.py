@@ -7,6 +7,7 @@ training.json         what training cost
 weights.safetensors   the trained model
 metrics.json          measurements, by the metric's choice
 failure.json          why the last attempt failed; gone when an attempt succeeds
+snapshots/, snapshots.json, selected.json   what was kept, measured and selected on the way: see `moments`
 samples.png, reconstructions.png
 """
 
@@ -21,6 +22,7 @@ from typing import Any, Literal
 from genbench import records
 from genbench.errors import StoreError
 from genbench.files import write_json
+from genbench.moments import selections, snapshots
 from genbench.records import SCHEMA
 
 RUN, LOG, CHECKPOINT, WEIGHTS = "run.json", "log.jsonl", "checkpoint.safetensors", "weights.safetensors"
@@ -116,6 +118,7 @@ def readable(folders: Iterable[RunFolder]) -> tuple[list[RunFolder], list[str]]:
     for folder in folders:
         try:
             folder.record(), folder.measurements(), folder.failure()
+            snapshots(folder), selections(folder)
             if folder.state == "trained":
                 folder.training()
         except StoreError as error:
@@ -131,5 +134,7 @@ def protocols(folders: Iterable[RunFolder]) -> dict[str, dict[str, Any]]:
 
 
 def _numbers(folder: RunFolder) -> Iterator[dict[str, Any]]:
-    for measured in folder.measurements().values():
-        yield from measured.get("numbers", [])
+    moments = (*snapshots(folder).values(), *selections(folder).values())
+    for measurements in (folder.measurements(), *(moment["measurements"] for moment in moments)):
+        for measured in measurements.values():
+            yield from measured.get("numbers", [])

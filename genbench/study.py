@@ -7,6 +7,7 @@ import json
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
+from genbench.moments import selections, snapshots
 from genbench.rows import Row
 from genbench.store import RunFolder
 
@@ -43,8 +44,20 @@ def _rows_of(folder: RunFolder, record: Mapping[str, Any], labels: Mapping[str, 
     facts |= {"seconds": training["seconds"], "flops": training["flops"]}
     if folder.failure():  # trained, and then something went wrong
         yield Row(**facts, status="failed", error=folder.failure())
+    yield from _measured(facts, measured)
+    chosen = selections(folder)
+    for moment in chosen.values():
+        yield from _measured(facts | _selected(facts, moment), moment["measurements"])
+    for moment in snapshots(folder).values():
+        yield from _measured(facts | _cost(moment) | {"stage": "snapshot"}, moment["measurements"])
+    if not measured and not chosen and not folder.failure():
+        yield Row(**facts, status="unfinished", error="trained, not measured")
+
+
+def _measured(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> Iterable[Row]:
+    """A row for each number, and for each metric that failed."""
     for entry in measured.values():
-        facts |= {"split": entry["split"]}
+        facts = {**facts, "split": entry["split"]}
         if entry.get("error"):
             yield Row(**facts, metric=entry["metric"], status="failed", error=entry["error"])
         for number in entry.get("numbers", []):
@@ -54,8 +67,21 @@ def _rows_of(folder: RunFolder, record: Mapping[str, Any], labels: Mapping[str, 
                 head=number["label"] or entry["metric"] + (f".{number['part']}" if number["part"] else ""),
                 **{name: number[name] for name in NUMBER},
             )
-    if not measured and not folder.failure():
-        yield Row(**facts, status="unfinished", error="trained, not measured")
+
+
+def _cost(moment: Mapping[str, Any]) -> dict[str, Any]:
+    return {name: moment[name] for name in ("images", "seconds", "flops")}
+
+
+def _selected(facts: Mapping[str, Any], moment: Mapping[str, Any]) -> dict[str, Any]:
+    """A selected moment is a line of its own beside the end of the same training: never averaged with it."""
+    how = f"selected by {moment['by']}"
+    return {
+        **_cost(moment),
+        "stage": "selected",
+        "group": f"{facts['group']} {how}",
+        "label": f"{facts['label']} {how}",
+    }
 
 
 # ---------------------------------------------------------------- groups and their names

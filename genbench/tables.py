@@ -66,6 +66,9 @@ class Line:
     images: int
     network: str
     failed: bool
+    seconds: float | None = None
+    flops: float | None = None
+    stage: str = "final"
 
     @property
     def state(self) -> str:
@@ -111,6 +114,9 @@ def _table(dataset: str, gathered: Gathered, sort: str | None) -> Table:
             images=group.first.images,
             network=group.first.network,
             failed="failed" in group.seeds.values(),
+            seconds=group.first.seconds,
+            flops=group.first.flops,
+            stage=group.first.stage,
         )
         for name, group in gathered.groups.items()
     ]

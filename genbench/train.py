@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -54,6 +54,7 @@ def train(
     *,
     key: str,
     stop: Callable[[], bool],
+    marks: Container[int] = (),
     log_seconds: float = 0.5,
     save_seconds: float = 30.0,
 ) -> Iterator[Moment]:
@@ -61,8 +62,10 @@ def train(
 
     Batches are all of one size: consecutive pieces of an endless sequence of permutations of the training set, so each
     image is shown once in an epoch. All randomness is derived from (seed, purpose, step). When `stop()` turns true the
-    state is saved and the iteration ends early. Raises `TrainingDiverged` when a loss or a parameter is not finite;
-    the checkpoint then holds the last state that was, at a log point.
+    state is saved and the iteration ends early. After each step in `marks` a moment is yielded whatever the clock says,
+    so that the caller may keep the weights; seconds leave out what the caller does between moments. Raises
+    `TrainingDiverged` when a loss or a parameter is not finite; the checkpoint then holds the last state that was, at a
+    log point.
     """
     device, total = images.device, len(images)
     players = model.players()
@@ -95,11 +98,13 @@ def train(
         step += 1
 
         now, stopping = time.perf_counter(), stop()
-        if now - logged >= log_seconds or step == budget.steps or stopping:
+        if now - logged >= log_seconds or step == budget.steps or step in marks or stopping:
             terms = _means(sums, parameters, step - logged_step, step)  # the only wait on the device
             now = time.perf_counter()
             rate = (step - logged_step) * budget.batch / (now - logged)
             yield Moment(step, budget.steps, step * budget.batch, earlier + now - began, rate, terms)
+            resumed = time.perf_counter()
+            began, now = began + resumed - now, resumed
             logged, logged_step, sums = now, step, {}
             if step < budget.steps and (stopping or now - saved >= save_seconds):
                 save_checkpoint(checkpoint, model, optimisers, key, step, earlier + now - began)

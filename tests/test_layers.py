@@ -12,10 +12,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "rows", "__init__"),
     ("api", "files"),
     ("records", "hookspecs", "distances", "networks", "images", "random", "features", "decoding"),
-    ("options", "plugins", "store", "checkpoints"),
+    ("options", "plugins", "store", "checkpoints", "flops", "moments"),
     ("runs",),
-    ("plan", "train", "evaluate"),
+    ("plan", "watch", "train", "evaluate"),
     ("listener", "machine", "measuring"),
+    ("snapshots",),
     ("bench", "provenance"),
     (
         "stats",
@@ -30,9 +31,12 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "page",
         "report",
         "export",
+        "curves",
+        "curveview",
+        "picking",
     ),
     ("results",),
-    ("progress", "listing", "commands", "arguments", "cli", "__main__"),
+    ("progress", "listing", "commands", "arguments", "cli_curves", "cli", "__main__"),
 )
 PLUGINS_MAY_IMPORT = {
     "api",
