@@ -5,15 +5,18 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from genbench.api import Images, Model, Place, TrainingRecord
+from genbench.api import Control, Images, Model, Place, TrainingRecord
 from genbench.checkpoints import load_weights, save_weights
-from genbench.errors import DataError, GenbenchError, StoreError
-from genbench.evaluate import RunEvaluation
+from genbench.controls import ControlEvaluation, fitted
+from genbench.errors import DataError, GenbenchError, NotApplicable, StoreError
+from genbench.evaluate import DataEvaluation, RunEvaluation
 from genbench.files import load_tensors, write_json
 from genbench.images import save_grid
 from genbench.listener import LEFT, Listener
@@ -34,7 +37,7 @@ from genbench.plan import Plan
 from genbench.plugins import Catalogue
 from genbench.random import derive
 from genbench.records import SCHEMA
-from genbench.runs import Choice, Run, make_dataset, make_model, make_prior
+from genbench.runs import Choice, Run, make_dataset, make_model, make_prior, make_setting
 from genbench.store import CHECKPOINT, RECONSTRUCTIONS, SAMPLES, TRAINING, WEIGHTS, RunFolder
 from genbench.train import Budget, train
 
@@ -115,7 +118,11 @@ class Bench:
                 if folder.record()["provenance"].get("content") != images.content:
                     raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
                 folder.forget_failure()
-                model = self._train(run, folder, images)
+                model: Model | Control | None
+                if run.role == "control":
+                    model = fitted(self.catalogue, run, folder, images, self.device)
+                else:
+                    model = self._train(run, folder, images)
                 if model is None:
                     return ""
                 return self._measure(run, model, folder, self.missing(run, metrics), images, memory)
@@ -158,7 +165,7 @@ class Bench:
     def _measure(
         self,
         run: Run,
-        model: Model,
+        model: Model | Control,
         folder: RunFolder,
         metrics: list[Choice],
         images: Images,
@@ -183,14 +190,15 @@ class Bench:
         return "; ".join(problems)
 
     def evaluation(
-        self, run: Run, model: Model, folder: RunFolder, images: Images, memory: dict[str, Any]
-    ) -> RunEvaluation:
-        """The evaluation of a trained run."""
+        self, run: Run, model: Model | Control, folder: RunFolder, images: Images, memory: dict[str, Any]
+    ) -> DataEvaluation:
+        """The evaluation of a trained run, or of a fitted control."""
         known = {name.name for name in fields(TrainingRecord)}
         record = TrainingRecord(**{name: value for name, value in folder.training().items() if name in known})
-        return RunEvaluation(
-            model,
-            model.setting,
+        evaluate: Callable[..., DataEvaluation]
+        evaluate = partial(ControlEvaluation, model) if isinstance(model, Control) else partial(RunEvaluation, model)
+        return evaluate(
+            make_setting(self.catalogue, run, images.shape),
             images,
             seed=run.seed,
             device=self.device,
@@ -200,16 +208,22 @@ class Bench:
         )
 
 
-def picture(evaluation: RunEvaluation, folder: RunFolder) -> list[str]:
+def picture(evaluation: DataEvaluation, folder: RunFolder) -> list[str]:
     """Write the pictures that are missing; what went wrong, which must not cost the measurements."""
-    if (folder.path / RECONSTRUCTIONS).exists():
-        return []
-    try:
-        save_grid(folder.path / SAMPLES, evaluation.samples(PICTURED))
-        save_grid(folder.path / RECONSTRUCTIONS, pairs(evaluation, PICTURED // 2))
-    except GenbenchError as error:
-        return [f"pictures: {error}"]
-    return []
+    drawn: dict[str, Callable[[], Tensor]] = {
+        SAMPLES: lambda: evaluation.samples(PICTURED),
+        RECONSTRUCTIONS: lambda: pairs(evaluation, PICTURED // 2),
+    }
+    problems = []
+    for name, draw in drawn.items():
+        try:
+            if not (folder.path / name).exists():
+                save_grid(folder.path / name, draw())
+        except NotApplicable:
+            continue
+        except GenbenchError as error:
+            problems.append(f"pictures: {error}")
+    return problems
 
 
 def trained_model(catalogue: Catalogue, run: Run, folder: RunFolder, device: torch.device) -> Model:

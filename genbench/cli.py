@@ -11,6 +11,7 @@ from genbench import __version__
 from genbench.arguments import (
     Group,
     any_source_option,
+    controls_option,
     counts,
     device_option,
     load_catalogue,
@@ -79,6 +80,7 @@ def main() -> None:
     metavar="M,...",
     help="What is measured; the first one ranks.",
 )
+@controls_option
 @set_option
 @device_option
 @place_options
@@ -96,6 +98,7 @@ def run(
     images: int | None,
     batch: int,
     metrics: tuple[str, ...],
+    controls: tuple[str, ...],
     settings: tuple[str, ...],
     device: str,
     data_root: Path | None,
@@ -127,6 +130,7 @@ def run(
         epochs=None if images is not None else epochs or DEFAULT_EPOCHS,
         images=images,
         settings=settings,
+        controls=controls,
     )
     catalogue, place = load_catalogue(plugins), make_place(data_root, download, skip_corrupt)
     sys.exit(run_study(grid, catalogue, place, device, out, dry_run=dry_run))
@@ -157,7 +161,7 @@ def report(runs: tuple[Path, ...], export: Path | None, form: str, sort: str | N
 @click.argument(
     "kind",
     required=False,
-    type=click.Choice(["models", "priors", "networks", "datasets", "metrics", "plugins"]),
+    type=click.Choice(["models", "priors", "networks", "datasets", "metrics", "controls", "plugins"]),
 )
 @plugin_option
 def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:

@@ -14,7 +14,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("records", "hookspecs", "distances", "networks", "images", "random", "features", "decoding"),
     ("options", "plugins", "store", "checkpoints"),
     ("runs",),
-    ("plan", "train", "evaluate"),
+    ("plan", "train", "evaluate", "controls"),
     ("listener", "machine", "measuring"),
     ("bench", "provenance"),
     ("stats", "numerals", "gather", "tables", "notes", "study", "markup", "formats", "page", "report", "export"),
