@@ -18,14 +18,15 @@ from torch import Tensor
 from conftest import DOTS
 from genbench.api import Images, Place, TrainingRecord
 from genbench.bench import Bench, Outcome
-from genbench.controls import ControlEvaluation
+from genbench.controls import ControlEvaluation, fitted
 from genbench.distances import directions, frechet, sliced_wasserstein
 from genbench.errors import GenbenchError, MetricError, NotApplicable, Refused
 from genbench.images import to_float
 from genbench.listener import Deaf
 from genbench.plan import Plan
 from genbench.plugins import Catalogue, load
-from genbench.runs import Run, make_control, make_setting, run_of_record
+from genbench.random import derive
+from genbench.runs import Run, make_control, make_model, make_setting, run_of_record
 from genbench.store import RunFolder, find
 from genbench.study import rows
 
@@ -64,8 +65,15 @@ Evaluate = Callable[..., ControlEvaluation]
 def evaluate(catalogue: Catalogue, planned: Callable[..., Plan], images: Images, tmp_path: Path) -> Evaluate:
     """The evaluation of a fitted control on those images."""
 
-    def make(name: str, d: int = 4, prior: str = "normal", seed: int = 0, its: Images = images) -> ControlEvaluation:
-        chosen = planned("ae", controls=(name,), latent_dims=(d,), priors=(prior,)).runs
+    def make(
+        name: str,
+        d: int = 4,
+        prior: str = "normal",
+        seed: int = 0,
+        its: Images = images,
+        settings: tuple[str, ...] = (),
+    ) -> ControlEvaluation:
+        chosen = planned("ae", controls=(name,), latent_dims=(d,), priors=(prior,), settings=settings).runs
         (run,) = (run for run in chosen if run.role == "control")
         control, setting = make_control(catalogue, run), make_setting(catalogue, run, (1, 6, 6))
         torch.manual_seed(seed)
@@ -141,9 +149,13 @@ def test_pca_of_fewer_images_than_pixels_is_the_same_pca(evaluate: Evaluate, ima
     torch.testing.assert_close(e._control.deviations.double().square(), values[-5:].flip(0), rtol=1e-4, atol=0)
 
 
-@pytest.mark.parametrize("prior", ["normal", "uniform", "sphere"])
-def test_pca_codes_of_training_images_have_the_moments_of_the_prior(evaluate: Evaluate, prior: str) -> None:
-    e = evaluate("pca", prior=prior)
+@pytest.mark.parametrize(
+    ("prior", "setting"), [("normal", "normal.sigma=3"), ("uniform", "uniform.low=0"), ("sphere", "pca.images=0")]
+)
+def test_pca_codes_of_training_images_have_the_moments_of_the_prior(
+    evaluate: Evaluate, prior: str, setting: str
+) -> None:
+    e = evaluate("pca", prior=prior, settings=(setting,))
     codes, law = e.training_codes(0).double(), e.setting.prior
     torch.testing.assert_close(codes.mean(0), law.mean.double(), atol=1e-3, rtol=0)
     wanted = torch.diag(law.variance.double())
@@ -216,6 +228,20 @@ def test_draws_are_those_of_the_models_and_noise_follows_the_seed(evaluate: Eval
     assert torch.equal(e.samples(40), e.decode(e.prior_draws(500, "samples"))[:40])
     for name in ("replay", "noise", "untrained"):
         assert not torch.equal(evaluate(name).samples(40), evaluate(name, seed=1).samples(40))
+
+
+def test_untrained_has_the_weights_that_an_autoencoder_of_the_seed_begins_with(
+    catalogue: Catalogue, planned: Callable[..., Plan], images: Images, tmp_path: Path
+) -> None:
+    model, control = planned("ae", controls=("untrained",), seeds=(7,)).runs
+    torch.manual_seed(99)  # whatever went before
+    found = fitted(catalogue, control, RunFolder(tmp_path), images, torch.device("cpu"))
+    torch.manual_seed(derive(7, "weights"))
+    begun = make_model(catalogue, model, images.shape).eval()
+    z = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
+    with torch.no_grad():
+        assert torch.equal(found.decode(z), begun.decode(z))  # type: ignore[attr-defined]
+    assert found.parameters == sum(p.numel() for p in begun.parameters())
 
 
 # ---------------------------------------------------------------- as a study plans them
