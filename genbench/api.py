@@ -18,7 +18,7 @@ from typing import Generic, Literal, TypeVar
 import torch
 from torch import Generator, Tensor, nn
 
-from genbench.errors import Refused
+from genbench.errors import NotApplicable, Refused
 
 Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
@@ -472,11 +472,67 @@ class Metric(ABC):
         """The numbers. Raises `MetricError` where there is no right value."""
 
 
+# ---------------------------------------------------------------- controls
+
+
+class Control(ABC):
+    """What numbers are read against (real images, noise, ...): measured like a model, trained by no gradient.
+
+    A plain control depends neither on the prior nor on the latent dimension, so that a study measures it once; one with
+    codes is a `LatentControl`.
+    """
+
+    parameters: int = 0
+    """Count of the numbers that `fit` has set or drawn."""
+
+    def check(self, summary: Summary, prior: Prior) -> None:
+        """Refuse at planning time, with a `GenbenchError`, what this control cannot do; cheap."""
+
+    def fit(self, images: Images, setting: Setting) -> None:
+        """Compute from the *training* images what the control needs, the same at every call: nothing else is stored.
+
+        Any randomness is torch's global state, which the caller derives from the seed as it does for a model's weights.
+        """
+
+    @abstractmethod
+    def sample(self, n: int, evaluation: Evaluation) -> Tensor:
+        """n samples, `(n, c, h, w)` uint8; the first m of n are the m that `sample(m, evaluation)` gives.
+
+        Raises `NotApplicable` where there are no n of them.
+        """
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """Reconstructions in [0, 1], not rounded, of images in [0, 1], `(n, c, h, w)` both; may be `NotApplicable`."""
+        raise NotApplicable("this control reconstructs nothing")
+
+
+class LatentControl(Control):
+    """A control with an encoder and a decoder: its samples are decoded draws of the prior, as a model's are."""
+
+    @abstractmethod
+    def encode(self, x: Tensor) -> Tensor:
+        """Codes that compare with draws of the prior, `(n, c, h, w)` in [0, 1] -> `(n, d)`; no randomness."""
+
+    @abstractmethod
+    def decode(self, z: Tensor) -> Tensor:
+        """Images in [0, 1] for codes, `(n, d) -> (n, c, h, w)`."""
+
+    def sample(self, n: int, evaluation: Evaluation) -> Tensor:
+        """Decoded draws of the prior: the draws that every model of this seed decodes."""
+        return evaluation.decode(evaluation.prior_draws(n, "samples"))
+
+    def reconstruct(self, x: Tensor) -> Tensor:
+        """decode(encode(x))."""
+        return self.decode(self.encode(x))
+
+
 __all__ = [
     "Better",
+    "Control",
     "Dataset",
     "Evaluation",
     "Images",
+    "LatentControl",
     "Measurement",
     "Metric",
     "Model",

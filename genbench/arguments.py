@@ -67,6 +67,15 @@ set_option = click.option(
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the runs."
 )
+controls_option = click.option(
+    "--controls",
+    multiple=True,
+    callback=names,
+    is_flag=False,
+    flag_value="all",
+    metavar="[C,...]",
+    help="Measure controls as well: all, or those named (see `genbench list controls`).",
+)
 any_source_option = click.option(
     "--any-source", is_flag=True, help="Accept plug-ins whose source has changed since the training."
 )

@@ -10,11 +10,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import Tensor
 
-from genbench.api import Images, Model, Place, Split, TrainingRecord
+from genbench.api import Control, Images, Model, Place, Split, TrainingRecord
 from genbench.checkpoints import restore_weights, save_weights
-from genbench.errors import GenbenchError, StoreError
-from genbench.evaluate import RunEvaluation
+from genbench.controls import ControlEvaluation, fitted
+from genbench.errors import GenbenchError, NotApplicable, StoreError
+from genbench.evaluate import DataEvaluation, RunEvaluation
 from genbench.files import load_tensors, write_json
 from genbench.flops import counted_flops
 from genbench.images import save_grid, without_test
@@ -36,11 +38,11 @@ from genbench.plan import Plan
 from genbench.plugins import Catalogue
 from genbench.random import derive
 from genbench.records import SCHEMA
-from genbench.runs import Choice, Run, make_dataset, make_model, make_prior
+from genbench.runs import Choice, Run, make_dataset, make_model, make_prior, make_setting
 from genbench.snapshots import Follower, keep
 from genbench.store import CHECKPOINT, RECONSTRUCTIONS, SAMPLES, TRAINING, WEIGHTS, RunFolder
 from genbench.train import Budget, train
-from genbench.watch import Watch
+from genbench.watch import UNWATCHED, Watch
 
 PICTURED = 64
 
@@ -79,10 +81,11 @@ class Bench:
 
     def complete(self, run: Run, plan: Plan) -> bool:
         """Whether nothing is left to do for a run."""
-        lacking = bool(self.missing(run, plan.metrics)) and plan.watch.select is None
+        watch = plan.watch if run.role == "model" else UNWATCHED  # a control has no moments
+        lacking = bool(self.missing(run, plan.metrics)) and watch.select is None
         if self.folder(run).state != "trained" or lacking:
             return False
-        return not plan.watch.count or self.follower(run, plan.watch).settled(plan.metrics)
+        return not watch.count or self.follower(run, watch).settled(plan.metrics)
 
     def follower(self, run: Run, watch: Watch) -> Follower:
         """Who measures the moments of a run's training."""
@@ -126,12 +129,17 @@ class Bench:
                 if folder.record()["provenance"].get("content") != images.content:
                     raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
                 folder.forget_failure()
-                model = self._train(run, folder, images, plan.watch)
+                model: Model | Control | None
+                if run.role == "control":
+                    model = fitted(self.catalogue, run, folder, images, self.device)
+                else:
+                    model = self._train(run, folder, images, plan.watch)
                 if model is None:
                     return ""
-                lacking = [] if plan.watch.select else self.missing(run, plan.metrics)
+                watched = isinstance(model, Model) and bool(plan.watch.count)
+                lacking = [] if watched and plan.watch.select else self.missing(run, plan.metrics)
                 problems = self._measure(run, model, folder, lacking, images, memory)
-                if plan.watch.count and not self.stop():
+                if isinstance(model, Model) and watched and not self.stop():
                     evaluate = partial(self.evaluation, run, model, images=images, memory=memory)
                     problems += self.follower(run, plan.watch).follow(model, evaluate, plan.metrics)
                 return "; ".join(problems)
@@ -187,7 +195,7 @@ class Bench:
     def _measure(
         self,
         run: Run,
-        model: Model,
+        model: Model | Control,
         folder: RunFolder,
         metrics: list[Choice],
         images: Images,
@@ -216,19 +224,20 @@ class Bench:
     def evaluation(
         self,
         run: Run,
-        model: Model,
+        model: Model | Control,
         record: TrainingRecord,
         split: Split = "test",
         *,
         images: Images,
         memory: dict[str, Any],
-    ) -> RunEvaluation:
-        """The evaluation of a run's model; one on the validation split holds no test image."""
+    ) -> DataEvaluation:
+        """The evaluation of a trained run, or of a fitted control; one on the validation split holds no test image."""
         if split == "validation":
             images, memory = without_test(images), memory.setdefault("of the validation split", {})
-        return RunEvaluation(
-            model,
-            model.setting,
+        evaluate: Callable[..., DataEvaluation]
+        evaluate = partial(ControlEvaluation, model) if isinstance(model, Control) else partial(RunEvaluation, model)
+        return evaluate(
+            make_setting(self.catalogue, run, images.shape),
             images,
             seed=run.seed,
             device=self.device,
@@ -239,16 +248,22 @@ class Bench:
         )
 
 
-def picture(evaluation: RunEvaluation, folder: RunFolder) -> list[str]:
+def picture(evaluation: DataEvaluation, folder: RunFolder) -> list[str]:
     """Write the pictures that are missing; what went wrong, which must not cost the measurements."""
-    if (folder.path / RECONSTRUCTIONS).exists():
-        return []
-    try:
-        save_grid(folder.path / SAMPLES, evaluation.samples(PICTURED))
-        save_grid(folder.path / RECONSTRUCTIONS, pairs(evaluation, PICTURED // 2))
-    except GenbenchError as error:
-        return [f"pictures: {error}"]
-    return []
+    drawn: dict[str, Callable[[], Tensor]] = {
+        SAMPLES: lambda: evaluation.samples(PICTURED),
+        RECONSTRUCTIONS: lambda: pairs(evaluation, PICTURED // 2),
+    }
+    problems = []
+    for name, draw in drawn.items():
+        try:
+            if not (folder.path / name).exists():
+                save_grid(folder.path / name, draw())
+        except NotApplicable:
+            continue
+        except GenbenchError as error:
+            problems.append(f"pictures: {error}")
+    return problems
 
 
 def trained_model(catalogue: Catalogue, run: Run, folder: RunFolder, device: torch.device) -> Model:

@@ -11,6 +11,7 @@ from genbench import __version__
 from genbench.arguments import (
     Group,
     any_source_option,
+    controls_option,
     counts,
     device_option,
     load_catalogue,
@@ -82,6 +83,7 @@ def main() -> None:
     help="What is measured; the first one ranks.",
 )
 @snapshot_options
+@controls_option
 @set_option
 @device_option
 @place_options
@@ -102,6 +104,7 @@ def run(
     snapshots: int,
     snapshot_metrics: tuple[str, ...],
     select: str | None,
+    controls: tuple[str, ...],
     settings: tuple[str, ...],
     device: str,
     data_root: Path | None,
@@ -136,6 +139,7 @@ def run(
         snapshots=snapshots,
         snapshot_metrics=snapshot_metrics,
         select=select,
+        controls=controls,
     )
     catalogue, place = load_catalogue(plugins), make_place(data_root, download, skip_corrupt)
     sys.exit(run_study(grid, catalogue, place, device, out, dry_run=dry_run))
@@ -175,7 +179,7 @@ main.add_command(curves)
 @click.argument(
     "kind",
     required=False,
-    type=click.Choice(["models", "priors", "networks", "datasets", "metrics", "plugins"]),
+    type=click.Choice(["models", "priors", "networks", "datasets", "metrics", "controls", "plugins"]),
 )
 @plugin_option
 def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:

@@ -131,8 +131,11 @@ def show_plan(console: Console, planned: Plan, bench: Bench, *, brief: bool) -> 
     states = {run.name: "done" if bench.complete(run, planned) else bench.folder(run).state for run in runs}
     first, summary = runs[0], planned.summary
     counts = ", ".join(f"{count} {state}" for state, count in Counter(states.values()).items())
+    controls = sum(run.role == "control" for run in runs)
+    trained = len(runs) - controls
+    beside = f" and {controls} control{'s' * (controls > 1)}" if controls else ""
     console.print(
-        f"{len(runs)} run{'s' * (len(runs) > 1)} on {first.dataset.name} ({summary.train:,} training images,"
+        f"{trained} run{'s' * (trained != 1)}{beside} on {first.dataset.name} ({summary.train:,} training images,"
         f" {'x'.join(map(str, summary.shape))}), network {first.network.name}, {first.images:,} images each"
         f" in batches of {first.batch}, on {bench.device}: {counts}",
         markup=False,
@@ -148,7 +151,9 @@ def show_plan(console: Console, planned: Plan, bench: Bench, *, brief: bool) -> 
     for (model, prior, dim), members in cells.items():
         state = Counter(states[run.name] for run in members)
         words = ", ".join(f"{count} {what}" for what, count in state.items())
-        table.add_row(model, prior, str(dim), f"{planned.size(members[0]):,}", str(len(members)), words)
+        size, control = f"{planned.size(members[0]):,}", members[0].role == "control"
+        told = ("control " + model, prior, str(dim), "-", "-") if control else (model, prior, str(dim), size)
+        table.add_row(*told, *([] if control else [str(len(members))]), words)
     console.print(table)
     show_options(console, planned)
 

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from genbench.api import Dataset, Metric, Model, Network, Offer, Prior
+from genbench.api import Control, Dataset, Metric, Model, Network, Offer, Prior
 
 PROJECT = "genbench"
 
@@ -41,3 +41,8 @@ def genbench_datasets() -> Iterable[Offer[Dataset]]:  # type: ignore[empty-body]
 @hookspec
 def genbench_metrics() -> Iterable[Offer[Metric]]:  # type: ignore[empty-body]
     """Metrics: `make(*, options...)` is a `Metric`."""
+
+
+@hookspec
+def genbench_controls() -> Iterable[Offer[Control]]:  # type: ignore[empty-body]
+    """Controls: `make(*, options...)` is a `Control`, not yet fitted."""

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from genbench.api import Measurement
 from genbench.errors import GenbenchError, MetricError, NotApplicable, one_line
-from genbench.evaluate import RunEvaluation
+from genbench.evaluate import DataEvaluation
 from genbench.images import to_uint8
 from genbench.plugins import Catalogue
 from genbench.runs import Choice, make_metric
@@ -20,7 +20,7 @@ BESIDE = ("floor", "floor_sd", "se", "low", "high", "p", "detectable")
 """What may stand beside a value: finite, or None."""
 
 
-def measure(catalogue: Catalogue, choice: Choice, evaluation: RunEvaluation) -> dict[str, Any]:
+def measure(catalogue: Catalogue, choice: Choice, evaluation: DataEvaluation) -> dict[str, Any]:
     """One metric's entry for metrics.json: its numbers, why it failed, or why it does not apply."""
     entry: dict[str, Any] = {
         "metric": choice.name,
@@ -55,7 +55,7 @@ def as_plain(number: Measurement) -> dict[str, Any]:
     return plain | {"value": value, "protocol": number.protocol.key, "how": asdict(number.protocol)}
 
 
-def pairs(evaluation: RunEvaluation, n: int, columns: int = 8) -> Tensor:
+def pairs(evaluation: DataEvaluation, n: int, columns: int = 8) -> Tensor:
     """Originals and their reconstructions in alternating rows of `columns`, `(2n, c, h, w)` uint8."""
     n = min(n, len(evaluation.references))
     real, rebuilt = evaluation.held_out(n), to_uint8(evaluation.reconstructions(n).clone())

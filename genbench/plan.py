@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from genbench.api import Place, Prior, Summary
+from genbench.controls import check_control, control_names, control_runs
 from genbench.errors import GenbenchError, PluginError, Refused, StoreError, UsageError, one_line, unknown
 from genbench.options import complete
 from genbench.plugins import Catalogue, Kind
@@ -40,11 +41,15 @@ class Grid:
     snapshots: int = 0
     snapshot_metrics: tuple[str, ...] = ()
     select: str | None = None
+    controls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Plan:
-    """Runs in the order in which they are done, seeds outermost, so that an interrupted study is balanced."""
+    """Runs in the order in which they are done, seeds outermost, so that an interrupted study is balanced.
+
+    Controls come last.
+    """
 
     runs: tuple[Run, ...]
     metrics: tuple[Choice, ...]
@@ -53,7 +58,7 @@ class Plan:
     watch: Watch = UNWATCHED
 
     def size(self, run: Run) -> int:
-        """Count of a run's parameters, all players together."""
+        """Count of a run's parameters, all players together; 0 for a control, which is counted when it is fitted."""
         return self.parameters[run.model.name, run.prior.name, run.latent_dim]
 
 
@@ -63,9 +68,9 @@ def plan(grid: Grid, catalogue: Catalogue, place: Place) -> Plan:
     Raises `UsageError` for unknown names and options, `DataError` for missing data, and `Refused` for pairs that have
     no meaning, all of them named in one line.
     """
-    names = _names(grid)
+    names = _names(grid, catalogue)
     for kind, chosen in names.items():
-        if not chosen and kind != "metric":
+        if not chosen and kind not in ("metric", "control"):
             raise UsageError(f"no {kind} is named; possible: {', '.join(sorted(catalogue.entries[kind]))}")
         for name in chosen:
             catalogue.get(kind, name)
@@ -98,12 +103,14 @@ def plan(grid: Grid, catalogue: Catalogue, place: Place) -> Plan:
         for d in grid.latent_dims
         for m in grid.models
     )
+    trained = runs
+    runs += control_runs(catalogue, runs, tuple(choices["control", name] for name in names["control"]))
     metrics = tuple(choices["metric", name] for name in grid.metrics)
     parameters = _check_cells(catalogue, runs, metrics, summary, place)
     watched = grid.snapshot_metrics or grid.metrics[: min(1, grid.snapshots)]
     select = None if grid.select is None else choices["metric", grid.select]
     on_the_way = [choices["metric", name] for name in dict.fromkeys(watched)]
-    watch = plan_watch(grid.snapshots, on_the_way, select, runs, catalogue, summary, place)
+    watch = plan_watch(grid.snapshots, on_the_way, select, trained, catalogue, summary, place)
     return Plan(runs, metrics, summary, parameters, watch)
 
 
@@ -135,7 +142,7 @@ def plan_of_runs(
     return plans
 
 
-def _names(grid: Grid) -> dict[Kind, tuple[str, ...]]:
+def _names(grid: Grid, catalogue: Catalogue) -> dict[Kind, tuple[str, ...]]:
     on_the_way = dict.fromkeys([*grid.snapshot_metrics, *([grid.select] if grid.select is not None else [])])
     return {
         "model": grid.models,
@@ -143,6 +150,7 @@ def _names(grid: Grid) -> dict[Kind, tuple[str, ...]]:
         "network": (grid.network,),
         "dataset": (grid.dataset,),
         "metric": (*grid.metrics, *(name for name in on_the_way if name not in grid.metrics)),
+        "control": control_names(grid.controls, grid.models, catalogue),
     }
 
 
@@ -212,8 +220,11 @@ def _check_cells(
         parameters[cell] = 0
         try:
             check_draws(make_prior(catalogue, run), run)
-            parameters[cell] = count_parameters(catalogue, run, summary.shape)
-            check_memory(parameters[cell])
+            if run.role == "control":
+                check_control(catalogue, run, summary)
+            else:
+                parameters[cell] = count_parameters(catalogue, run, summary.shape)
+                check_memory(parameters[cell])
             for metric in metrics:
                 make_metric(catalogue, metric).check(summary, make_prior(catalogue, run), place)
         except GenbenchError as error:

@@ -21,8 +21,8 @@ from genbench.api import Offer
 from genbench.errors import GenbenchError, PluginError, UsageError, one_line, unknown
 from genbench.options import specs
 
-Kind = Literal["model", "prior", "network", "dataset", "metric"]
-KINDS: tuple[Kind, ...] = ("model", "prior", "network", "dataset", "metric")
+Kind = Literal["model", "prior", "network", "dataset", "metric", "control"]
+KINDS: tuple[Kind, ...] = ("model", "prior", "network", "dataset", "metric", "control")
 SELECT = "GENBENCH_LOAD_PLUGINS"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 

@@ -21,7 +21,8 @@ LINE_SECONDS = 10.0
 
 def title(run: Run) -> str:
     """A run in a few words."""
-    return f"{run.model.name}, {run.prior.name} prior, d={run.latent_dim}, seed {run.seed}"
+    control = "control " if run.role == "control" else ""
+    return f"{control}{run.model.name}, {run.prior.name} prior, d={run.latent_dim}, seed {run.seed}"
 
 
 def loss_words(terms: Mapping[str, float]) -> str:
@@ -42,6 +43,7 @@ class Bars:
     def __init__(self, console: Console, plan: Plan) -> None:
         """For a terminal; use as a context."""
         self._console = console
+        self._each = max(run.images for run in plan.runs)  # a control shows none, and still is a part of the study
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -80,12 +82,12 @@ class Bars:
         if self._study is None:
             if self._work is not None:
                 self._bars.remove_task(self._work)
-            self._study = self._bars.add_task("study", total=total * run.images, facts="")
+            self._study = self._bars.add_task("study", total=total * self._each, facts="")
             self._work = self._bars.add_task("", total=1, facts="")
         assert self._work is not None
         self._bars.reset(self._work, total=run.images, description=escape(title(run)))
-        self._bars.update(self._study, completed=(index - 1) * run.images, description=f"run {index} of {total}")
-        self._before = (index - 1) * run.images
+        self._bars.update(self._study, completed=(index - 1) * self._each, description=f"run {index} of {total}")
+        self._before = (index - 1) * self._each
         self._began = time.perf_counter()
 
     def trained(self, moment: Moment) -> None:
@@ -143,7 +145,8 @@ class Lines:
         """A line."""
         self._began = self._last = time.perf_counter()
         how = {"interrupted": "resuming", "trained": "measuring"}.get(state, "training")
-        self._say(f"[{index}/{total}] {title(run)}: {how}, {run.images:,} images")
+        told = f"{how}, {run.images:,} images" if run.role == "model" else "measuring"
+        self._say(f"[{index}/{total}] {title(run)}: {told}")
 
     def trained(self, moment: Moment) -> None:
         """A line now and then."""

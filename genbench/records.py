@@ -30,6 +30,11 @@ def number(value: Any) -> bool:
     return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
 
 
+def one_of(*words: str) -> Check:
+    """One of some words."""
+    return lambda value: value in words
+
+
 def maybe(check: Check) -> Check:
     """What `check` accepts, or null."""
     return lambda value: value is None or check(value)
@@ -70,6 +75,7 @@ RUN = mapping(
     run=mapping(
         **dict.fromkeys(("dataset", "model", "prior", "network"), _CHOICE),
         **dict.fromkeys(("latent_dim", "seed", "images", "batch"), whole),
+        role=one_of("model", "control"),
     ),
     provenance=mapping(),
 )

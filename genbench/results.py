@@ -138,6 +138,9 @@ def show_run(path: Path) -> None:
             value = "failed: " + row.error if row.value is None else f"{row.value:.6g} {row.unit}"
             floor = "" if row.floor is None else f"{row.floor:.4g}"
             numbers.add_row(escape(row.metric), escape(value), floor, str(row.n or ""), row.protocol)
+    for entry in folder.measurements().values():
+        if entry["inapplicable"]:
+            numbers.add_row(escape(entry["metric"]), escape(f"does not apply: {entry['inapplicable']}"), "", "", "")
     console.print(numbers)
     for picture in (SAMPLES, RECONSTRUCTIONS):
         if (path / picture).exists():
@@ -161,6 +164,8 @@ def sample_run(path: Path, catalogue: Catalogue, count: int, seed: int, target: 
     from genbench.random import generator
     from genbench.runs import make_prior, run_of_record
 
+    if RunFolder(path).record()["run"]["role"] == "control":
+        raise UsageError(f"{path} is a control, not a model: its samples are in {path / SAMPLES}")
     if target.suffix.lower() != ".png":
         raise UsageError(f"--out {target}: the picture is a PNG; name a file that ends in .png")
     folder, chosen = RunFolder(path), pick_device(device)

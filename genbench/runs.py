@@ -6,21 +6,24 @@ import hashlib
 import json
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass
-from typing import Any, TypeVar
+from typing import Any, Literal, TypeVar
 
 import torch
 
-from genbench.api import Dataset, Metric, Model, Network, Prior, Setting, Shape
+from genbench.api import Control, Dataset, Metric, Model, Network, Prior, Setting, Shape
 from genbench.errors import GenbenchError, PluginError, StoreError, one_line
 from genbench.options import Value
 from genbench.plugins import Catalogue, Kind
 
 T = TypeVar("T")
 
+Role = Literal["model", "control"]
+"""Whether a run trains a model, or is a control, which is fitted in closed form and ranked with nothing."""
+
 TRAINING = 1
 """Raised when the core changes in a way that changes trained weights: runs of another number are other runs."""
 
-TRAINED: tuple[Kind, ...] = ("model", "prior", "network")
+TRAINED: tuple[Kind, ...] = ("model", "control", "prior", "network")
 """What a trained run is made of; its data are told by their content."""
 
 
@@ -47,7 +50,8 @@ class Choice:
 class Run:
     """One training: what affects the weights, and nothing else.
 
-    `images` counts the images shown, repeats included; the last batch may exceed it.
+    `images` counts the images shown, repeats included; the last batch may exceed it. A control stands where a model
+    does, with `images` and `batch` 0.
     """
 
     dataset: Choice
@@ -58,17 +62,21 @@ class Run:
     seed: int
     images: int
     batch: int
+    role: Role = "model"
 
     @property
     def key(self) -> str:
         """A hash of everything that affects the weights."""
-        text = json.dumps([TRAINING, asdict(self)], sort_keys=True)
+        plain = asdict(self)
+        role = plain.pop("role")
+        text = json.dumps([TRAINING, plain] if role == "model" else [TRAINING, role, plain], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     @property
     def name(self) -> str:
         """The name of the run's folder: readable, and unique by the key."""
-        return f"{self.dataset.name}-{self.model.name}-{self.prior.name}-{self.latent_dim}d-s{self.seed}-{self.key}"
+        model = self.model.name if self.role == "model" else f"control-{self.model.name}"
+        return f"{self.dataset.name}-{model}-{self.prior.name}-{self.latent_dim}d-s{self.seed}-{self.key}"
 
     def record(self) -> dict[str, Any]:
         """The run as JSON data, options by name."""
@@ -88,9 +96,10 @@ def run_of_record(record: Mapping[str, Any]) -> Run:
             for kind in ("dataset", "model", "prior", "network")
         }
         counts = {name: int(record[name]) for name in ("latent_dim", "seed", "images", "batch")}
+        role: Role = "control" if record["role"] == "control" else "model"
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"the record describes no run: {type(error).__name__} {error}") from None
-    return Run(**choices, **counts)  # type: ignore[arg-type]  # mypy cannot see which names stand in which
+    return Run(**choices, **counts, role=role)  # type: ignore[arg-type]  # mypy cannot see which names stand in which
 
 
 # ---------------------------------------------------------------- from choices to things
@@ -104,9 +113,18 @@ def make_prior(catalogue: Catalogue, run: Run) -> Prior:
 
 def make_model(catalogue: Catalogue, run: Run, shape: Shape) -> Model:
     """A run's untrained model on the default device, weights from torch's global random state."""
+    return _made(catalogue, "model", run.model, Model, make_setting(catalogue, run, shape))
+
+
+def make_control(catalogue: Catalogue, run: Run) -> Control:
+    """The control of a control's run, not yet fitted."""
+    return _made(catalogue, "control", run.model, Control)
+
+
+def make_setting(catalogue: Catalogue, run: Run, shape: Shape) -> Setting:
+    """What a run's model, or its control, is built for."""
     network = _made(catalogue, "network", run.network, Network, shape)
-    setting = Setting(shape, run.latent_dim, make_prior(catalogue, run), network)
-    return _made(catalogue, "model", run.model, Model, setting)
+    return Setting(shape, run.latent_dim, make_prior(catalogue, run), network)
 
 
 def make_dataset(catalogue: Catalogue, choice: Choice) -> Dataset:

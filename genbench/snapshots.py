@@ -10,7 +10,7 @@ from typing import Any
 from genbench.api import Model, Split, TrainingRecord
 from genbench.checkpoints import restore_weights, save_weights
 from genbench.errors import MetricError, StoreError, UsageError
-from genbench.evaluate import RunEvaluation
+from genbench.evaluate import DataEvaluation
 from genbench.files import load_facts
 from genbench.listener import Listener
 from genbench.measuring import measure
@@ -28,7 +28,7 @@ from genbench.store import CHECKPOINT, WEIGHTS, RunFolder
 from genbench.train import Moment
 from genbench.watch import Watch
 
-Evaluate = Callable[[TrainingRecord, Split], RunEvaluation]
+Evaluate = Callable[[TrainingRecord, Split], DataEvaluation]
 """The evaluation of the model as it is now, with what its training has cost so far, on a split."""
 
 
@@ -55,6 +55,7 @@ def tell_absent(store: Path, runs: Sequence[Run], watch: Watch) -> list[str]:
 
     They are never trained anew in silence: what is trained stays.
     """
+    runs = [run for run in runs if run.role == "model"]
     found = [absent(RunFolder(store / run.name), run, watch) for run in runs] if watch.count else []
     lacking = sum(1 for count in found if count)
     if not lacking:
@@ -159,7 +160,7 @@ class Follower:
         whole = TrainingRecord(**{name: training[name] for name in TrainingRecord.__dataclass_fields__})
         return replace(whole, **{name: cost[name] for name in ("images", "seconds", "flops")})
 
-    def _measured(self, lacking: list[Choice], evaluation: RunEvaluation) -> Any:
+    def _measured(self, lacking: list[Choice], evaluation: DataEvaluation) -> Any:
         for choice in lacking:
             if self.stop():
                 return

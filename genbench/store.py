@@ -5,6 +5,7 @@ log.jsonl             a line for each log point of the training
 checkpoint.safetensors  from which an interrupted training resumes; gone when it is done
 training.json         what training cost
 weights.safetensors   the trained model
+fitted.json           of a control, in the place of weights: it is fitted anew wherever it is needed, to the same end
 metrics.json          measurements, by the metric's choice
 failure.json          why the last attempt failed; gone when an attempt succeeds
 snapshots/, snapshots.json, selected.json   what was kept, measured and selected on the way: see `moments`
@@ -26,7 +27,7 @@ from genbench.moments import selections, snapshots
 from genbench.records import SCHEMA
 
 RUN, LOG, CHECKPOINT, WEIGHTS = "run.json", "log.jsonl", "checkpoint.safetensors", "weights.safetensors"
-TRAINING, METRICS, FAILURE = "training.json", "metrics.json", "failure.json"
+TRAINING, FITTED, METRICS, FAILURE = "training.json", "fitted.json", "metrics.json", "failure.json"
 SAMPLES, RECONSTRUCTIONS = "samples.png", "reconstructions.png"
 
 State = Literal["new", "interrupted", "trained", "failed"]
@@ -46,7 +47,7 @@ class RunFolder:
     @property
     def state(self) -> State:
         """How far the training is; "failed" is an attempt that raised and has not been repeated."""
-        if (self.path / WEIGHTS).exists():
+        if (self.path / WEIGHTS).exists() or (self.path / FITTED).exists():
             return "trained"
         if (self.path / FAILURE).exists():
             return "failed"

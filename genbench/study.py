@@ -33,7 +33,7 @@ def _rows_of(folder: RunFolder, record: Mapping[str, Any], labels: Mapping[str, 
         "group": group,
         "label": labels[group],
         **{kind: run[kind]["name"] for kind in KINDS},
-        **{field: run[field] for field in ("latent_dim", "seed", "images")},
+        **{field: run[field] for field in ("latent_dim", "seed", "images", "role")},
     }
     measured = folder.measurements()
     state = folder.state
@@ -52,6 +52,8 @@ def _rows_of(folder: RunFolder, record: Mapping[str, Any], labels: Mapping[str, 
         yield from _measured(facts | _cost(moment) | {"stage": "snapshot"}, moment["measurements"])
     if not measured and not chosen and not folder.failure():
         yield Row(**facts, status="unfinished", error="trained, not measured")
+    elif measured and all(entry["inapplicable"] for entry in measured.values()):
+        yield Row(**facts)  # nothing failed, so nothing else tells of this run
 
 
 def _measured(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> Iterable[Row]:
@@ -99,11 +101,7 @@ def group_labels(runs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     fields = {key: _fields(run) for key, run in groups.items()}
     labels = {}
     for key, run in groups.items():
-        rivals = [
-            fields[other]
-            for other, its in groups.items()
-            if its["dataset"]["name"] == run["dataset"]["name"] and its["model"]["name"] == run["model"]["name"]
-        ]
+        rivals = [fields[other] for other, its in groups.items() if _named(its) == _named(run)]
         differing = [
             name
             for name in fields[key]
@@ -113,6 +111,11 @@ def group_labels(runs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
         told = ", ".join(_told(name, fields[key][name]) for name in shown)
         labels[key] = run["model"]["name"] + (f" ({told})" if told else "")
     return labels
+
+
+def _named(run: Mapping[str, Any]) -> tuple[str, str, str]:
+    """Dataset, role and model: what a label need not tell apart."""
+    return run["dataset"]["name"], run["role"], run["model"]["name"]
 
 
 def _fields(run: Mapping[str, Any]) -> dict[str, Any]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 from genbench.api import Better, Evaluation, Measurement, Metric, Offer, Protocol
+from genbench.errors import NotApplicable
 from genbench.hookspecs import hookimpl
 
 
@@ -14,6 +15,8 @@ class Speed(Metric):
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """Four facts of one training."""
         record = e.training
+        if not record.images:
+            raise NotApplicable("nothing was trained")
         protocol = Protocol(
             method="wall time of training proper, evaluation and data left out",
             dataset=e.images.content[:12],

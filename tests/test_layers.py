@@ -14,7 +14,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("records", "hookspecs", "distances", "networks", "images", "random", "features", "decoding"),
     ("options", "plugins", "store", "checkpoints", "flops", "moments"),
     ("runs",),
-    ("plan", "watch", "train", "evaluate"),
+    ("plan", "watch", "train", "evaluate", "controls"),
     ("listener", "machine", "measuring"),
     ("snapshots",),
     ("bench", "provenance"),
