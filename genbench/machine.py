@@ -62,6 +62,8 @@ def explain(error: BaseException, run: Run) -> tuple[str, str]:
     """The kind of a failure and one line about it."""
     text = one_line(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+        if run.role == "control":
+            return "out of memory", text[:120]
         return "out of memory", f"with batch {run.batch} ({text[:120]}); try a smaller --batch"
     return type(error).__name__, text
 
