@@ -19,7 +19,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("bench", "provenance"),
     ("stats", "numerals", "gather", "tables", "notes", "study", "markup", "formats", "page", "report", "export"),
     ("results",),
-    ("progress", "listing", "commands", "arguments", "cli", "__main__"),
+    ("progress", "listing", "commands", "arguments", "cli_results", "cli", "__main__"),
 )
 PLUGINS_MAY_IMPORT = {
     "api",
