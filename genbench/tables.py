@@ -13,8 +13,9 @@ from typing import Literal
 
 from genbench.errors import unknown
 from genbench.gather import Gathered, Group, Key, Problem, Values, gather
+from genbench.intervals import Estimate, estimate, paired_difference
 from genbench.rows import Row
-from genbench.stats import Estimate, estimate, paired_difference, set_of_best
+from genbench.stats import set_of_best
 
 DEFAULT_SORT = "fid"
 """The metric that ranks where none is asked for and it was measured."""

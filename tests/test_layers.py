@@ -17,8 +17,21 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("plan", "train", "evaluate"),
     ("listener", "machine", "measuring"),
     ("bench", "provenance"),
-    ("stats", "numerals", "gather", "tables", "notes", "study", "markup", "formats", "page", "report", "export"),
-    ("results",),
+    (
+        "intervals",
+        "stats",
+        "numerals",
+        "gather",
+        "tables",
+        "notes",
+        "study",
+        "markup",
+        "formats",
+        "page",
+        "report",
+        "export",
+    ),
+    ("results", "comparisons"),
     ("progress", "listing", "commands", "arguments", "cli_results", "cli", "__main__"),
 )
 PLUGINS_MAY_IMPORT = {
