@@ -6,7 +6,15 @@ from pathlib import Path
 
 import click
 
-from genbench.arguments import any_source_option, device_option, load_catalogue, out_option, plugin_option, run_folder
+from genbench.arguments import (
+    any_source_option,
+    counts,
+    device_option,
+    load_catalogue,
+    out_option,
+    plugin_option,
+    run_folder,
+)
 
 
 @click.command()
@@ -53,5 +61,42 @@ def sample(
     sample_run(run_folder(run_, runs), load_catalogue(plugins, any_source), count, seed, target, device)
 
 
-COMMANDS: tuple[click.Command, ...] = (show, sample)
+form_option = click.option(
+    "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to print."
+)
+
+
+@click.command()
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option("--metric", metavar="M", help="One metric, as report names it. [all that have a better direction]")
+@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="The runs.")
+@form_option
+def compare(a: str, b: str, metric: str | None, runs: Path, form: str) -> None:
+    """Compare two groups A and B of the table, paired by training seed.
+
+    A and B are labels of the table, models that one group has, or names of runs. Prints the mean difference with its
+    interval, a p-value, an effect size, a verdict, and how many more seeds would settle what is undecided.
+    """
+    from genbench.comparisons import show_comparison
+
+    show_comparison((runs,), a, b, metric, form)
+
+
+@click.command()
+@click.argument("pilot", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--metric", default="fid", show_default=True, metavar="M", help="The metric, as report names it.")
+@click.option("--difference", type=click.FloatRange(0, min_open=True), metavar="X", help="A difference to be found.")
+@click.option(
+    "--seeds", multiple=True, callback=counts, default=("3,5,10",), show_default=True, metavar="K,...", help="Seeds."
+)
+@form_option
+def power(pilot: tuple[Path, ...], metric: str, difference: float | None, seeds: tuple[int, ...], form: str) -> None:
+    """What numbers of seeds could show, by the runs of a PILOT: before anything else is trained."""
+    from genbench.comparisons import show_power
+
+    show_power(pilot, metric, difference, seeds, form)
+
+
+COMMANDS: tuple[click.Command, ...] = (compare, power, show, sample)
 """What `cli` adds to its own commands, in the order of the help."""

@@ -20,6 +20,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     (
         "intervals",
         "stats",
+        "power",
+        "compare",
         "numerals",
         "gather",
         "tables",
