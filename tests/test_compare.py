@@ -129,18 +129,15 @@ def test_a_forecast_needs_two_models_with_two_seeds() -> None:
 
 def test_the_commands_print_tables_and_json(genbench: Callable[..., Result]) -> None:
     study(genbench, "--seeds", "3")
+    pixel = ("--metric", "reconstruction.pixel")
     text = genbench("compare", "swae", "vae")
     assert text.exit_code == 0, text.output
     assert "d_z" in text.output
-    found = json.loads(
-        genbench("compare", "swae", "vae", "--metric", "reconstruction.pixel", "--format", "json").stdout
-    )
+    found = json.loads(genbench("compare", "swae", "vae", *pixel, "--format", "json").stdout)
     assert [one["metric"] for one in found["comparisons"]] == ["reconstruction.pixel"]
-    text = genbench("power", "runs", "--metric", "reconstruction.pixel", "--difference", "0.1")
+    text = genbench("power", "runs", *pixel, "--difference", "0.1")
     assert "95 % interval" in text.output
-    assert json.loads(genbench("power", "runs", "--metric", "reconstruction.pixel", "--format", "json").stdout)[0][
-        "table"
-    ]
+    assert json.loads(genbench("power", "runs", *pixel, "--format", "json").stdout)[0]["table"]
     run = next(path.name for path in Path("runs").glob("dots-vae*"))
     assert genbench("compare", "swae", run).exit_code == 0
     assert "did you mean 'swae'" in genbench("compare", "swea", "vae").output
