@@ -193,16 +193,16 @@ def _cell(line: Line, i: int, span: tuple[float, float]) -> CellView:
 
 
 def _range(table: Table) -> tuple[float, float]:
-    """What the intervals of the ranking column span; equal bounds where nothing is to be drawn."""
-    spans = [_span(line) for line in table.lines if line.cells and line.cells[0]]
+    """What the models' intervals in the ranking column span; equal bounds where nothing is to be drawn."""
+    spans = [_span(line) for line in table.lines if line.role == "model" and line.cells and line.cells[0]]
     if len(spans) < 2:
         return 0.0, 0.0
     return min(low for low, _, _ in spans), max(high for _, _, high in spans)
 
 
 def _interval(line: Line, left: float, right: float) -> tuple[float, float, float] | None:
-    """Low, mean and high of the ranking column as percentages of the range."""
-    if not left < right:
+    """Low, mean and high of the ranking column as percentages of the range; a control would dwarf the others."""
+    if not left < right or line.role != "model":
         return None
     low, mean, high = (round(100 * (x - left) / (right - left), 1) for x in _span(line))
     return low, mean, high

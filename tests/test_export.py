@@ -301,6 +301,9 @@ def test_controls_stand_apart_in_every_format(tmp_path: Path) -> None:
     export(tmp_path, rows)
     text = (tmp_path / "report.html").read_text()
     assert text.index("controls: scale only, not ranked") > text.index('data-key="vae"')
+    export(tmp_path / "alone", study("swae", "vae"))
+    drawn = [re.findall(r"<line .*?/>", page) for page in (text, (tmp_path / "alone/report.html").read_text())]
+    assert drawn[0] == drawn[1]  # a control does not change the scale of the models' intervals
     for written in (table_markdown(rows), table_latex(rows)):
         assert "**0.1" not in written
         assert "mathbf{0.1" not in written

@@ -10,6 +10,7 @@ from __future__ import annotations
 import json
 import math
 from collections.abc import Callable
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -24,9 +25,10 @@ SEED = 20_240
 OUT = Path(__file__).resolve().parents[2] / "reports" / "trust"
 
 Draw = Callable[[np.random.Generator, tuple[int, int]], Floats]
-LAWS: dict[str, Draw] = {  # mean 0
+LAWS: dict[str, Draw] = {  # mean 0, variance 1
     "normal": lambda rng, shape: rng.normal(size=shape),
-    "gamma, skewness 1": lambda rng, shape: rng.gamma(4.0, 1.0, shape) - 4.0,
+    "gamma, skewness 0.5": lambda rng, shape: (rng.gamma(16.0, 1.0, shape) - 16.0) / 4.0,
+    "gamma, skewness 1": lambda rng, shape: (rng.gamma(4.0, 1.0, shape) - 4.0) / 2.0,
 }
 
 
@@ -66,31 +68,33 @@ def set_errors(means: list[float], sds: list[float], draw: Draw, seeds: int, rng
     best, errors = [i for i, mean in enumerate(means) if mean == min(means)], 0
     for _ in range(SET_STUDIES):
         x = np.array(means)[:, None] + rng.normal(size=seeds)
-        x = x + np.array(sds)[:, None] * draw(rng, (len(means), seeds)) / math.sqrt(draw_variance(draw))
+        x = x + np.array(sds)[:, None] * draw(rng, (len(means), seeds))
         standings = set_of_best([dict(enumerate(map(float, row))) for row in x], lower=True)
         errors += any(standings[i].verdict == "worse" for i in best)
     return errors / SET_STUDIES
 
 
-def draw_variance(draw: Draw) -> float:
-    """1 for the normal law, 4 for the gamma law."""
-    return 1.0 if draw is LAWS["normal"] else 4.0
+def simulate(law: str) -> tuple[list[dict[str, object]], list[dict[str, object]]]:
+    """Coverages and errors of sets under one law."""
+    rng, draw = np.random.default_rng([SEED, list(LAWS).index(law)]), LAWS[law]
+    covered: list[dict[str, object]] = []
+    for n in (3, 5, 10, 20):
+        kind = "studentised bootstrap" if n >= BOOTSTRAP_FROM else "t"
+        for design, x in (("unpaired", draw(rng, (STUDIES, n))), ("paired", paired(draw, rng, n))):
+            covered.append({"law": law, "seeds": n, "design": design, "interval": kind, "coverage": coverage(x)})
+    sets: list[dict[str, object]] = [
+        {"law": law, "case": case, "seeds": seeds, "error": set_errors(means, sds, draw, seeds, rng)}
+        for case, (means, sds) in CASES.items()
+        for seeds in (3, 5, 10)
+    ]
+    return covered, sets
 
 
 def main() -> None:
-    """Simulate, check against the bounds, write."""
-    rng = np.random.default_rng(SEED)
-    covered, sets = [], []
-    for law, draw in LAWS.items():
-        for n in (3, 5, 10, 20):
-            kind = "studentised bootstrap" if n >= BOOTSTRAP_FROM else "t"
-            for design, x in (("unpaired", draw(rng, (STUDIES, n))), ("paired", paired(draw, rng, n))):
-                covered.append({"law": law, "seeds": n, "design": design, "interval": kind, "coverage": coverage(x)})
-    for law, draw in LAWS.items():
-        for case, (means, sds) in CASES.items():
-            for seeds in (3, 5, 10):
-                error = set_errors(means, sds, draw, seeds, rng)
-                sets.append({"law": law, "case": case, "seeds": seeds, "error": error})
+    """Simulate, one process for each law, and write."""
+    with ProcessPoolExecutor(len(LAWS)) as pool:
+        found = list(pool.map(simulate, LAWS))
+    covered, sets = ([one for law in found for one in law[part]] for part in (0, 1))
     lines = [
         "# Intervals and sets of bests, simulated",
         "",
@@ -101,7 +105,9 @@ def main() -> None:
         "|:--|--:|:--|:--|--:|",
         *(f"| {c['law']} | {c['seeds']} | {c['design']} | {c['interval']} | {c['coverage']:.1%} |" for c in covered),
         "",
-        "A set of bests errs where a model that truly is a best is left out; the bound is 5 %.",
+        "A set of bests errs where a model that truly is a best is left out. For normal values 5 % is a bound by"
+        " Bonferroni's inequality, nearly reached where all models are equal; for skewed values of very unequal"
+        " variances it is not one.",
         "",
         "| values over seeds | case | seeds | errs |",
         "|:--|:--|--:|--:|",
