@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from genbench import __version__
+from genbench import __version__, cli_results
 from genbench.arguments import (
     Group,
     any_source_option,
@@ -20,7 +20,6 @@ from genbench.arguments import (
     out_option,
     place_options,
     plugin_option,
-    run_folder,
     set_option,
     snapshot_options,
 )
@@ -190,50 +189,6 @@ def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
 
 
 @main.command()
-@click.argument("run_", metavar="RUN")
-@out_option
-def show(run_: str, out: Path) -> None:
-    """Show one RUN: its options, provenance, state and numbers."""
-    from genbench.results import show_run
-
-    show_run(run_folder(run_, out))
-
-
-@main.command()
-@click.argument("run_", metavar="RUN")
-@click.option("--count", type=click.IntRange(1, 100_000), default=64, show_default=True, help="How many samples.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the prior draws.")
-@click.option(
-    "--out",
-    "target",
-    type=click.Path(path_type=Path, dir_okay=False),
-    required=True,
-    metavar="FILE.png",
-    help="The picture.",
-)
-@click.option(
-    "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the runs."
-)
-@device_option
-@plugin_option
-@any_source_option
-def sample(
-    run_: str,
-    count: int,
-    seed: int,
-    target: Path,
-    runs: Path,
-    device: str,
-    plugins: tuple[Path, ...],
-    any_source: bool,
-) -> None:
-    """Decode prior draws of a trained RUN into a picture."""
-    from genbench.results import sample_run
-
-    sample_run(run_folder(run_, runs), load_catalogue(plugins, any_source), count, seed, target, device)
-
-
-@main.command()
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--metrics", multiple=True, callback=names, required=True, help="The metrics.")
 @set_option
@@ -257,3 +212,7 @@ def measure(
 
     catalogue, place = load_catalogue(plugins, any_source), make_place(data_root, download, skip_corrupt)
     sys.exit(measure_runs(runs or (Path("runs"),), catalogue, place, device, metrics, settings))
+
+
+for command in cli_results.COMMANDS:
+    main.add_command(command)

@@ -164,14 +164,14 @@ class ControlEvaluation(DataEvaluation):
     @torch.no_grad()
     def samples(self, n: int) -> Tensor:
         """The control's samples; those it decodes come in whole blocks, as a model's do."""
-        if len(self._own.get("samples", ())) < n:
+        if len(self._pieces.get("samples", ())) < n:
             whole = n + -n % BATCH if isinstance(self._control, LatentControl) else n
             made = self._control.sample(whole, self)
             wanted = (whole, *self.setting.shape)
             if made.shape != wanted or made.dtype != torch.uint8:
                 raise MetricError(f"the control samples {tuple(made.shape)} {made.dtype}, not {wanted} torch.uint8")
-            self._own["samples"] = made.to(self.device)
-        return self._own["samples"][:n]
+            self._pieces["samples"] = made.to(self.device)
+        return self._pieces["samples"][:n]
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:

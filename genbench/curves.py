@@ -13,8 +13,9 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from genbench.errors import UsageError, unknown
+from genbench.intervals import Estimate, estimate
 from genbench.rows import Row
-from genbench.stats import Estimate, estimate, set_of_best
+from genbench.stats import set_of_best
 from genbench.tables import Mark
 
 By = Literal["images", "seconds", "flops"]

@@ -81,10 +81,10 @@ class DataEvaluation(Evaluation):
         return cast(T, self._own[key])
 
     @torch.no_grad()
-    def _blocks(self, name: str, inputs: Tensor, function: Callable[[Tensor], Tensor], size: int) -> Tensor:
+    def _blocks(self, name: str, inputs: Tensor, function: Callable[[Tensor], Tensor], size: int = 0) -> Tensor:
         """`function` over blocks of the inputs; kept, and the longest kept result serves shorter requests."""
         if name not in self._pieces or len(self._pieces[name]) < len(inputs):
-            self._pieces[name] = torch.cat([function(block.to(self.device)) for block in inputs.split(size)])
+            self._pieces[name] = torch.cat([function(block.to(self.device)) for block in inputs.split(size or BATCH)])
         return self._pieces[name][: len(inputs)]
 
 
@@ -142,13 +142,12 @@ class RunEvaluation(DataEvaluation):
             "reconstructions",
             images,
             lambda x: finite(self.model.decode(self.model.encode(to_float(x))), "reconstructions"),
-            BATCH,
         )
         return rebuilt[: n or None]
 
     def samples(self, n: int) -> Tensor:
         draws = self.prior_draws(n + -n % NOISE, "samples")
-        return self._blocks("samples", draws, self._decoded, BATCH)[:n]
+        return self._blocks("samples", draws, self._decoded)[:n]
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:

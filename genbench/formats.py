@@ -13,11 +13,12 @@ from genbench.rows import COLUMNS, Row
 from genbench.tables import Column, Line, Table
 
 FIRST = (
-    *("run", "dataset", "model", "prior", "network", "latent_dim", "seed", "images"),
-    *("metric", "value", "floor", "unit", "better", "n", "protocol", "seconds", "status", "error"),
+    *("run", "dataset", "model", "prior", "network", "latent_dim", "seed", "images", "metric", "value", "floor"),
+    *("unit", "better", "n", "protocol", "seconds", "status", "error"),
 )
-TIDY = (*FIRST, *(name for name in COLUMNS if name not in FIRST))
-"""The columns of the tidy files in their fixed order; new ones come last, so that a reader by place goes on working."""
+LAST = ("group", "label", "head")
+TIDY = (*FIRST, *(name for name in COLUMNS if name not in (*FIRST, *LAST)), *LAST)
+"""The columns of the tidy files: the fixed ones, in the order of all versions, then later ones, then the names."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\n")
 """What a spreadsheet may take for the start of a formula, itself or after trimming."""
@@ -39,27 +40,39 @@ _values: Callable[[Row], tuple[object, ...]] = attrgetter(*TIDY)
 
 
 def table_csv(tables: Sequence[Table]) -> str:
-    """The tables as one CSV: a line per dataset and group; mean, interval, seeds and mark of each column."""
+    """The tables as one CSV: a line per dataset and group with its role, and for each column the mean, the interval and
+    its kind, seeds, mark, p, and standard deviations over seeds: all, of the training, of the sampling draw.
+    """
     names = {_name(column): None for table in tables for column in table.columns}
-    parts = ("mean", "low", "high", "seeds", "mark")
-    head = ["dataset", "model", "group", "seeds", "seeds done", "state"]
+    parts = ("mean", "low", "high", "seeds", "mark", "interval", "p", "sd", "sd training", "sd draw")
+    head = ["dataset", "model", "group", "role", "seeds", "seeds done", "state"]
     found = [[*head, *(f"{name} {part}" for name in names for part in parts)]]
     for table in tables:
         for line in table.lines:
             cells = _cells(table, line)
-            start = [table.dataset, line.label, line.group, len(line.seeds), len(line.done), line.state or "done"]
+            start = [
+                table.dataset,
+                line.label,
+                line.group,
+                line.role,
+                len(line.seeds),
+                len(line.done),
+                line.state or "done",
+            ]
             values = (value for name in names for value in cells.get(name, [""] * len(parts)))
             found.append([_cell(value) for value in (*start, *values)])
     return _csv(found)
 
 
 def _cells(table: Table, line: Line) -> dict[str, list[object]]:
-    """Mean, low, high, seeds and mark by the column's name."""
-    return {
-        _name(column): [cell.estimate.mean, cell.estimate.low, cell.estimate.high, cell.estimate.n, cell.mark]
-        for column, cell in zip(table.columns, line.cells, strict=True)
-        if cell
-    }
+    """What `table_csv` tells of a cell, by the column's name; the draw's part is the standard error where K = 1."""
+    found: dict[str, list[object]] = {}
+    for column, cell in zip(table.columns, line.cells, strict=True):
+        if cell:
+            e, parts = cell.estimate, cell.spread
+            sds = [parts.total, parts.training, parts.draw] if parts else [None, None, cell.se]
+            found[_name(column)] = [e.mean, e.low, e.high, e.n, cell.mark, e.kind, cell.p, *sds]
+    return found
 
 
 def _name(column: Column) -> str:

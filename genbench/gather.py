@@ -35,13 +35,30 @@ class Group:
 
 @dataclass
 class Values:
-    """What one (metric, protocol) pair collects: values by group and seed (a list: repeats), floors by group."""
+    """What one (metric, protocol) pair collects: values by group and seed (a list: repeats), floors by group.
+
+    `errors` are standard errors over draws and `p_values` those of a perfect fit (of repeats the largest), by group and
+    seed; `detectable` is the largest of the smallest values that a run's n can find.
+    """
 
     example: Row
     head: str = ""
     counts: set[int] = field(default_factory=set)
     values: dict[str, dict[int, list[float]]] = field(default_factory=dict)
     floors: dict[str, list[float]] = field(default_factory=dict)
+    floor_sds: list[float] = field(default_factory=list)
+    errors: dict[str, dict[int, list[float]]] = field(default_factory=dict)
+    p_values: dict[str, dict[int, float]] = field(default_factory=dict)
+    detectable: float | None = None
+
+    def by_seed(self, group: str) -> dict[int, float]:
+        """A group's value for each seed; repeats of a seed are averaged, never counted twice."""
+        return {seed: math.fsum(repeats) / len(repeats) for seed, repeats in self.values[group].items()}
+
+    def errors_of(self, group: str) -> list[float]:
+        """The standard errors over draws, one for each seed; empty where any is unknown."""
+        known = self.errors.get(group, {})
+        return [max(known[seed]) for seed in self.values[group]] if known.keys() == self.values[group].keys() else []
 
 
 @dataclass
@@ -54,10 +71,10 @@ class Gathered:
 
 
 def gather(rows: Iterable[Row]) -> dict[str, Gathered]:
-    """The rows by dataset, in one pass."""
+    """The rows by dataset, in one pass; snapshots of a training and numbers on validation images stay out."""
     datasets: dict[str, Gathered] = {}
     for row in rows:
-        if row.stage == "snapshot":  # what was measured on the way, on validation images, is no result
+        if row.stage == "snapshot" or (row.metric and row.split == "validation"):
             continue
         gathered = datasets.setdefault(row.dataset, Gathered())
         group = gathered.groups.setdefault(row.group, Group(row.label or row.model, row))
@@ -82,6 +99,15 @@ def _collect(columns: dict[Key, Values], row: Row, value: float) -> None:
     column.values.setdefault(row.group, {}).setdefault(row.seed, []).append(value)
     if row.floor is not None and math.isfinite(row.floor):
         column.floors.setdefault(row.group, []).append(row.floor)
+    if row.floor_sd is not None and math.isfinite(row.floor_sd):
+        column.floor_sds.append(row.floor_sd)
+    if row.se is not None and math.isfinite(row.se):
+        column.errors.setdefault(row.group, {}).setdefault(row.seed, []).append(row.se)
+    if row.p is not None and math.isfinite(row.p):
+        p_values = column.p_values.setdefault(row.group, {})
+        p_values[row.seed] = max(row.p, p_values.get(row.seed, 0.0))
+    if row.detectable is not None and math.isfinite(row.detectable):
+        column.detectable = max(row.detectable, column.detectable or 0.0)
 
 
 def _no_cause(row: Row) -> str:

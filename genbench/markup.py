@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable, Sequence
+from itertools import zip_longest
 
 from genbench import notes
 from genbench.notes import Legend, Protocols
-from genbench.numerals import numeral, single
+from genbench.numerals import numeral
 from genbench.tables import Cell, Column, Line, Section, Table
 
 LATEX = {
@@ -55,14 +56,9 @@ def _markdown(table: Table, protocols: Protocols) -> list[str]:
     lines = [f"## {escape_markdown(notes.title(table))}", ""]
     lines.append("| model | " + " | ".join(map(_markdown_head, table.columns)) + " |")
     lines.append("|:--" + "|--:" * len(table.columns) + "|")
-    for line in table.lines:
-        label = escape_markdown(line.label)
-        if behind := notes.progress(len(line.seeds), len(line.done)):
-            label += f"<br>{escape_markdown(behind)}"
-        cells = [_markdown_cell(cell) if cell else "" for cell in line.cells]
-        if line.state and cells:
-            cells[0] = line.state
-        lines.append(f"| {label} | " + " | ".join(cells) + " |")
+    for title, members in notes.blocks(table.lines):
+        lines += [f"| *{title}* | " + " | ".join("" for _ in table.columns) + " |"] * bool(title)
+        lines += map(_markdown_line, members)
     lines += ["", *(f"- {escape_markdown(note)}" for note in notes.notes(table, best="bold:")), ""]
     if table.problems:
         lines += ["### failed or unfinished", ""]
@@ -70,9 +66,19 @@ def _markdown(table: Table, protocols: Protocols) -> list[str]:
     return [*lines, "### how it was measured", "", *_markdown_legend(notes.legend(table, protocols)), ""]
 
 
+def _markdown_line(line: Line) -> str:
+    label = escape_markdown(line.label)
+    if behind := notes.progress(len(line.seeds), len(line.done)):
+        label += f"<br>{escape_markdown(behind)}"
+    cells = [_markdown_cell(cell) if cell else "" for cell in line.cells]
+    if line.state and cells:
+        cells[0] = line.state
+    return f"| {label} | " + " | ".join(cells) + " |"
+
+
 def _markdown_head(column: Column) -> str:
     parts = [escape_markdown(notes.head(column))]
-    parts += [escape_markdown(notes.floor(column.floor))] if column.floor is not None else []
+    parts += map(escape_markdown, notes.below_head(column))
     parts += [f"`{_one_line(column.protocol).replace('`', '').replace('|', '')}`"] if column.protocol else []
     return "<br>".join(parts)
 
@@ -80,7 +86,7 @@ def _markdown_head(column: Column) -> str:
 def _markdown_cell(cell: Cell) -> str:
     text = escape_markdown(numeral(cell.estimate).plain)
     text = {"best": f"**{text}**", "lead": f"{text}\\*", "undecided": f"{text} ?", "": text}[cell.mark]
-    return text + (f"<br>{escape_markdown(notes.floor(cell.floor))}" if cell.floor is not None else "")
+    return "<br>".join([text, *map(escape_markdown, notes.below_cell(cell))])
 
 
 def _markdown_legend(legend: Legend) -> Iterable[str]:
@@ -120,18 +126,22 @@ def _tabular(table: Table, columns: Sequence[int]) -> list[str]:
         return []
     chosen = [table.columns[i] for i in columns]
     heads = [["model", *(escape_latex(notes.head(column)) for column in chosen)]]
-    if any(column.floor is not None for column in chosen):
-        heads.append(["", *(_latex_floor(column.floor) for column in chosen)])
+    below = [notes.below_head(column) for column in chosen]
+    heads += [["", *map(escape_latex, texts)] for texts in zip_longest(*below, fillvalue="")]
     if any(column.protocol for column in chosen):
         heads.append(["", *(rf"\texttt{{{escape_latex(column.protocol)}}}" for column in chosen)])
-    body = [" & ".join([_latex_label(line), *(_latex_cell(line, i) for i in columns)]) for line in table.lines]
+    body: list[str] = []
+    for title, lines in notes.blocks(table.lines):
+        if title:
+            body += [r"\midrule", rf"\multicolumn{{{len(columns) + 1}}}{{l}}{{\emph{{{escape_latex(title)}}}}} \\"]
+        body += [" & ".join([_latex_label(line), *(_latex_cell(line, i) for i in columns)]) + r" \\" for line in lines]
     return [
         "",
         rf"\begin{{tabular}}{{l{'r' * len(columns)}}}",
         r"\toprule",
         *(" & ".join(row) + r" \\" for row in heads),
         r"\midrule",
-        *(row + r" \\" for row in body),
+        *body,
         r"\bottomrule",
         r"\end{tabular}",
     ]
@@ -149,11 +159,8 @@ def _latex_cell(line: Line, i: int) -> str:
     body = numeral(cell.estimate).latex
     text = rf"$\mathbf{{{body}}}$" if cell.mark == "best" else f"${body}$"
     text += {"lead": r"$^{*}$", "undecided": r"$^{?}$"}.get(cell.mark, "")
-    return text + (f" ({_latex_floor(cell.floor)})" if cell.floor is not None else "")
-
-
-def _latex_floor(value: float | None) -> str:
-    return "" if value is None else f"floor ${single(value, digits=3).latex}$"
+    below = notes.below_cell(cell)
+    return text + (f" ({escape_latex(', '.join(below))})" if below else "")
 
 
 def _one_line(text: str) -> str:

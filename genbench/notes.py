@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from genbench.intervals import BOOTSTRAP_FROM, Estimate
 from genbench.ladder import ladder
-from genbench.numerals import single
-from genbench.tables import Column, Mark, Table
+from genbench.numerals import numeral, single
+from genbench.tables import COPIES_ALLOWED, Cell, Column, Line, Mark, Standing, Table
 
 Protocols = Mapping[str, Mapping[str, object]]
 """The fields of each protocol, by its hash."""
@@ -26,6 +27,14 @@ UNDECIDED = "? fewer than two seeds shared with any other group: undecided"
 HASH_LENGTH = 16
 UNEQUAL = 1.1
 """From this ratio of the floating point operations on, groups are said to differ in what they cost."""
+ROLES: dict[Standing, str] = {
+    "model": "",
+    "copy": "copies training images: not ranked",
+    "control": "controls: scale only, not ranked",
+}
+"""What stands above the lines of each kind in a table."""
+
+INTERVALS = {"t": "t-interval", "bootstrap": "studentised bootstrap interval"}
 
 
 @dataclass(frozen=True)
@@ -63,10 +72,16 @@ class Failure:
 
 def title(table: Table) -> str:
     """One line: the dataset, the count of groups, the seeds, what ranks."""
-    counts = sorted({len(line.seeds) for line in table.lines})
-    groups = f"{len(table.lines)} model{'' if len(table.lines) == 1 else 's'}"
-    ranked = f" · ranked by {table.columns[0].metric}" if table.columns and len(table.lines) > 1 else ""
+    models = [line for line in table.lines if line.role != "control"]
+    counts = sorted({len(line.seeds) for line in models})
+    groups = f"{len(models)} model{'' if len(models) == 1 else 's'}"
+    ranked = f" · ranked by {table.columns[0].metric}" if table.columns and len(models) > 1 else ""
     return f"{table.dataset} · {groups} · {_counted(counts, 'seed')}{ranked}"
+
+
+def blocks(lines: Sequence[Line]) -> list[tuple[str, list[Line]]]:
+    """The lines of each role in their order, under what stands above them ("" for models)."""
+    return [(text, found) for role, text in ROLES.items() if (found := [ln for ln in lines if ln.role == role])]
 
 
 def progress(seeds: int, done: int) -> str:
@@ -80,9 +95,54 @@ def head(column: Column) -> str:
     return f"{column.head} {arrow}".rstrip()
 
 
-def floor(value: float) -> str:
-    """A floor as it stands under a head or a value."""
-    return f"floor {single(value, digits=3).plain}"
+def floor(value: float, sd: float | None = None) -> str:
+    """A floor as it stands under a head or a value, with its standard deviation over draws where it is known."""
+    if sd is None or not sd > 0:
+        return f"floor {single(value, digits=3).plain}"
+    return f"floor {numeral(Estimate(value, 2, value - sd, value + sd)).plain}"
+
+
+def below_head(column: Column) -> list[str]:
+    """The lines under a column's head: how many images or codes, the floor, the smallest value that n finds."""
+    found = [f"n = {_range(column.counts)}"] if column.counts else []
+    if column.floor is not None:
+        found.append(floor(column.floor, column.floor_sd))
+    return found + ([] if column.detectable is None else [f"detects {single(column.detectable, digits=2).plain}"])
+
+
+def below_cell(cell: Cell) -> list[str]:
+    """The lines under a value: its floor, the error of its draws where one seed has no interval, a p-value."""
+    found = [floor(cell.floor)] if cell.floor is not None else []
+    if cell.se is not None:
+        found.append(f"se {single(cell.se, digits=2).plain} (draws)")
+    return found + ([] if cell.p is None else [p_value(cell.p)])
+
+
+def p_value(p: float) -> str:
+    """A p-value as it is printed.
+
+    >>> p_value(0.0123), p_value(1e-9)
+    ('p = 0.012', 'p < 0.001')
+    """
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def spreads(table: Table) -> list[str]:
+    """What of the spread over seeds is the sampling draw, pooled over the models, and what would narrow it."""
+    found = []
+    for column in table.columns:
+        if column.spread is None or column.section == "detail":
+            continue
+        total, draw = (single(sd, digits=2).plain for sd in (column.spread.total, column.spread.draw))
+        text = f"{column.head}: sd over training seeds {total}, of which sampling draw {draw}"
+        if column.spread.negative:
+            advice = "the training's share is estimated below 0, set to 0: more samples a run first"
+        elif column.spread.draw > column.spread.training:
+            advice = "more samples a run narrow the interval most"
+        else:
+            advice = "more seeds narrow the interval, more samples hardly"
+        found.append(f"{text} ({advice})")
+    return found
 
 
 def notes(table: Table, best: str = "*") -> list[str]:
@@ -92,22 +152,45 @@ def notes(table: Table, best: str = "*") -> list[str]:
     counts = sorted({cell.estimate.n for cell in cells})
     found = []
     if counts and counts[-1] > 1:
-        found.append(f"± half the width of the 95 % t-interval of the mean over {_counted(counts, 'training seed')}")
+        found.append(
+            f"± half the width of the 95 % {_kinds(cells)} of the mean over {_counted(counts, 'training seed')}"
+        )
     if counts == [1]:
         found.append(ONE_SEED)
     elif counts[:1] == [1]:
         found.append("where no ± stands there is one seed: no interval")
     found += [f"{best} {BEST}"] * ("best" in marks) + [LEAD] * ("lead" in marks) + [UNDECIDED] * ("undecided" in marks)
     if any(column.floor is not None for column in table.columns) or any(cell.floor is not None for cell in cells):
-        found.append("floor: what a perfect model would score with this many images or codes")
-    return found + ladder(table) + _unequal(table)
+        spread = any(column.floor_sd for column in table.columns)
+        more = ", ± its standard deviation over draws" if spread else ""
+        found.append(f"floor: what a perfect model would score with this many images or codes{more}")
+    if any(cell.p is not None for cell in cells):
+        found.append(
+            "p: of a perfect fit in every seed, the smallest of the seeds' p-values times their number (Bonferroni)"
+        )
+    if any(column.detectable is not None for column in table.columns):
+        found.append("detects: the smallest true value that one run's n finds with a power of 80 % at 5 %")
+    if any(cell.se is not None for cell in cells):
+        found.append("se: standard error over the draws of one run, its weights fixed; no interval over training seeds")
+    if any(line.role == "copy" for line in table.lines):
+        found.append(
+            f"copies training images: more than {COPIES_ALLOWED:.0%} of the samples sit on one; cannot be a best"
+        )
+    return found + spreads(table) + ladder(table) + _unequal(table)
+
+
+def _kinds(cells: Sequence[Cell]) -> str:
+    kinds = {cell.estimate.kind for cell in cells}
+    told = [name for kind, name in INTERVALS.items() if kind in kinds]
+    return f"{' or '.join(told)} (from {BOOTSTRAP_FROM} seeds on)" if len(told) > 1 else "".join(told)
 
 
 def _unequal(table: Table) -> list[str]:
     found = [SELECTED] * any(line.stage == "selected" for line in table.lines)
+    models = [line for line in table.lines if line.role != "control"]
     for what, values in (
-        ("images trained on", {f"{line.images:,}" for line in table.lines if line.stage == "final"}),
-        ("networks", {line.network for line in table.lines}),
+        ("images trained on", {f"{line.images:,}" for line in models if line.stage == "final"}),
+        ("networks", {line.network for line in models}),
     ):
         if 1 < len(values) <= 6:
             found.append(f"the groups differ in {what} ({', '.join(sorted(values))}): compare with care")

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from dataclasses import dataclass
 
-from genbench.stats import Estimate
+from genbench.intervals import Estimate
 
 SMALL, LARGE = 1e-3, 1e7
 """Below and from these magnitudes a number is written with a power of ten."""

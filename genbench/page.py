@@ -45,28 +45,29 @@ class Page:
 
 @dataclass(frozen=True)
 class CellView:
-    """A cell: its text and half-width, its mark, the key that sorts it ("" is last), a floor, a hint on hovering, and
-    a drawn interval.
+    """A cell: its text and half-width, its mark, the key that sorts it ("" is last), lines below, a hint on
+    hovering, and a drawn interval.
     """
 
     text: str
     half: str = ""
     mark: str = ""
     key: str = ""
-    floor: str = ""
+    below: Sequence[str] = ()
     hint: str = ""
     interval: tuple[float, float, float] | None = None
 
 
 @dataclass(frozen=True)
 class LineView:
-    """A row of a table; `pictures` stand in its last cells."""
+    """A row of a table; `pictures` stand in its last cells, `title` above the first row of copies and of controls."""
 
     label: str
     progress: str
     state: str
     cells: Sequence[CellView]
     pictures: Sequence[Picture | None]
+    title: str = ""
 
 
 @dataclass(frozen=True)
@@ -109,7 +110,7 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["floor"] = notes.floor
+    environment.filters["below"] = notes.below_head
     environment.filters["head"] = _head
     return environment.get_template("report.html").render(
         name=page.name,
@@ -134,7 +135,11 @@ def _table(page: Page, table: Table) -> TableView:
         main = section == "headline"
         if chosen or main:
             shown = captions if main else []
-            lines = [_line(page, line, chosen, shown, span) for line in table.lines]
+            lines = [
+                _line(page, line, chosen, shown, span, above if k == 0 else "")
+                for above, members in notes.blocks(table.lines)
+                for k, line in enumerate(members)
+            ]
             grids.append(GridView(title, [table.columns[i] for i in chosen], lines, shown))
     return TableView(
         title=notes.title(table),
@@ -146,7 +151,12 @@ def _table(page: Page, table: Table) -> TableView:
 
 
 def _line(
-    page: Page, line: Line, columns: Sequence[int], captions: Iterable[str], span: tuple[float, float]
+    page: Page,
+    line: Line,
+    columns: Sequence[int],
+    captions: Iterable[str],
+    span: tuple[float, float],
+    title: str,
 ) -> LineView:
     pictures = {picture.caption: picture for picture in page.pictures.get(line.first_run, ())}
     return LineView(
@@ -155,6 +165,7 @@ def _line(
         state=line.state,
         cells=[_cell(line, i, span) for i in columns],
         pictures=[pictures.get(caption) for caption in captions],
+        title=title,
     )
 
 
@@ -168,7 +179,6 @@ def _cell(line: Line, i: int, span: tuple[float, float]) -> CellView:
         hint += f", 95 % interval {estimate.low:.4g} to {estimate.high:.4g}"
     if cell.behind is not None:
         hint += f"; minus the best, over {cell.behind.n} shared: {numeral(cell.behind).plain}"
-    floor = "" if cell.floor is None else notes.floor(cell.floor)
     digits = numeral(estimate)
     text, half = (digits.plain, "") if digits.exponent else (digits.mean, digits.half)
     return CellView(
@@ -176,23 +186,23 @@ def _cell(line: Line, i: int, span: tuple[float, float]) -> CellView:
         half=half,
         mark=cell.mark,
         key=repr(estimate.mean),
-        floor=floor,
+        below=notes.below_cell(cell),
         hint=hint,
         interval=_interval(line, *span) if i == 0 else None,
     )
 
 
 def _range(table: Table) -> tuple[float, float]:
-    """What the intervals of the ranking column span; equal bounds where nothing is to be drawn."""
-    spans = [_span(line) for line in table.lines if line.cells and line.cells[0]]
+    """What the models' intervals in the ranking column span; equal bounds where nothing is to be drawn."""
+    spans = [_span(line) for line in table.lines if line.role == "model" and line.cells and line.cells[0]]
     if len(spans) < 2:
         return 0.0, 0.0
     return min(low for low, _, _ in spans), max(high for _, _, high in spans)
 
 
 def _interval(line: Line, left: float, right: float) -> tuple[float, float, float] | None:
-    """Low, mean and high of the ranking column as percentages of the range."""
-    if not left < right:
+    """Low, mean and high of the ranking column as percentages of the range; a control would dwarf the others."""
+    if not left < right or line.role != "model":
         return None
     low, mean, high = (round(100 * (x - left) / (right - left), 1) for x in _span(line))
     return low, mean, high

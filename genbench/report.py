@@ -162,19 +162,18 @@ def _label_width(line: Line) -> int:
 
 
 def _column_width(paper: _Paper, table: Table, i: int) -> int:
-    cells = [_cell_text(line, i) for line in table.lines[:LINES_SHOWN]]
+    cells = [text for line in table.lines[:LINES_SHOWN] for text in [_cell_text(line, i), *_below(line, i)]]
     return max(cell_len(paper.plain(text)) for text in [*_head_lines(table.columns[i]), *cells])
 
 
 def _head_lines(column: Column) -> list[str]:
-    """The head broken after spaces, dots and hyphens, then the floor (where there is one) and the protocol's hash."""
+    """The head broken after spaces, dots and hyphens, then n, the floor, and the protocol's hash."""
     lines = [""]
     for word in notes.head(column).replace("-", "-\0").replace(".", ".\0").replace(" ", " \0").split("\0"):
         if lines[-1] and len(lines[-1]) + len(word.rstrip()) > HEAD_WIDTH and word not in notes.ARROWS.values():
             lines.append("")
         lines[-1] += word
-    below = [notes.floor(column.floor)] if column.floor is not None else []
-    return [line.rstrip() for line in lines] + below + [column.protocol[: notes.HASH_LENGTH]]
+    return [line.rstrip() for line in lines] + notes.below_head(column) + [column.protocol[: notes.HASH_LENGTH]]
 
 
 def _grid(paper: _Paper, table: Table, columns: Sequence[int]) -> Grid:
@@ -184,15 +183,27 @@ def _grid(paper: _Paper, table: Table, columns: Sequence[int]) -> Grid:
     grid.add_column(paper.text("model", "bold"), overflow="fold", max_width=LABEL_WIDTH, vertical="top")
     for i in columns:
         parts = _head_lines(table.columns[i])
-        named = len(parts) - 1 - (table.columns[i].floor is not None)
+        named = len(parts) - 1 - len(notes.below_head(table.columns[i]))
         head = Text("\n").join(paper.text(part, "bold" if k < named else "dim") for k, part in enumerate(parts))
         grid.add_column(head, justify="right", no_wrap=len(columns) > 1, overflow="fold", vertical="top")
-    for line in table.lines[:LINES_SHOWN]:
-        label = paper.text(line.label)
-        if behind := notes.progress(len(line.seeds), len(line.done)):
-            label = Text("\n").join([label, paper.text(behind, "dim")])
-        grid.add_row(label, *(_cell(paper, line, i) for i in columns))
+    for title, lines in notes.blocks(table.lines[:LINES_SHOWN]):
+        if title:
+            grid.add_section()
+            grid.add_row(paper.text(title, "italic"))
+        for line in lines:
+            grid.add_row(_label(paper, line), *(_cell(paper, line, i) for i in columns))
     return grid
+
+
+def _label(paper: _Paper, line: Line) -> Text:
+    behind = notes.progress(len(line.seeds), len(line.done))
+    return Text("\n").join([paper.text(line.label), *([paper.text(behind, "dim")] if behind else [])])
+
+
+def _below(line: Line, i: int) -> list[str]:
+    """The lines under a cell, with room for its mark."""
+    cell = line.cells[i]
+    return [f"{text}  " for text in notes.below_cell(cell)] if cell else []
 
 
 def _cell_text(line: Line, i: int) -> str:
@@ -208,6 +219,4 @@ def _cell(paper: _Paper, line: Line, i: int) -> Text:
     if cell is None:
         return paper.text(_cell_text(line, i), STYLES.get(line.state, "dim"))
     text = paper.text(_cell_text(line, i), "bold" if cell.mark in {"best", "lead"} else "")
-    if cell.floor is None:
-        return text
-    return Text("\n").join([text, paper.text(f"{notes.floor(cell.floor)}  ", "dim")])
+    return Text("\n").join([text, *(paper.text(below, "dim") for below in _below(line, i))])

@@ -1,4 +1,4 @@
-"""Statistics over training seeds: intervals, paired differences and the set that may be the best. Pure functions.
+"""The set of models that may be the best, and Holm's correction. Pure functions; intervals are in `intervals`.
 
 A *seed* is one independent training run; a model's values are a mapping from seed to value. Seeds are paired across
 models (same data order, same prior draws, same evaluation noise), so differences are taken seed by seed.
@@ -6,39 +6,19 @@ models (same data order, same prior draws, same evaluation noise), so difference
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
-LEVEL = 0.95
-"""Coverage of every interval, and one minus the family-wise error of every set of bests."""
+from genbench.intervals import LEVEL, Floats, t_upper
 
 RESOLUTION = 1e-6
 """Mean differences below this fraction of the values are rounding in float32 measurements, not evidence."""
 
 Verdict = Literal["best", "worse", "undecided"]
 """What is known of a model: it may be the best, it is not a best, or no test was possible."""
-
-Floats = NDArray[np.float64]
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over `n` seeds with its interval; `low` and `high` are None where n = 1 allows none."""
-
-    mean: float
-    n: int
-    low: float | None = None
-    high: float | None = None
-
-    @property
-    def half_width(self) -> float | None:
-        """Half the width of the interval."""
-        return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
 
 @dataclass(frozen=True)
@@ -47,32 +27,6 @@ class Standing:
 
     verdict: Verdict
     p: float | None = None
-
-
-def estimate(values: Sequence[float], level: float = LEVEL) -> Estimate:
-    """Mean and Student's t-interval: mean +- t_{n-1, (1 + level) / 2} * s / sqrt(n); Student (1908).
-
-    Exact for values that are normal over seeds; the median of three seeds says little, so no robust variant is tried.
-
-    >>> estimate([1.0, 2.0, 3.0])
-    Estimate(mean=2.0, n=3, low=-0.484..., high=4.484...)
-    >>> estimate([7.0])
-    Estimate(mean=7.0, n=1, low=None, high=None)
-    """
-    if not values:
-        raise ValueError("an estimate needs at least one value")
-    n, mean = len(values), math.fsum(values) / len(values)
-    if n == 1:
-        return Estimate(mean, n)
-    s = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    half = t_quantile(n - 1, (1 + level) / 2) * s / math.sqrt(n)
-    return Estimate(mean, n, mean - half, mean + half)
-
-
-def paired_difference(a: Mapping[int, float], b: Mapping[int, float], level: float = LEVEL) -> Estimate | None:
-    """Mean of a - b over the seeds that both have, with its t-interval; None where they share no seed."""
-    shared = sorted(a.keys() & b.keys())
-    return estimate([a[seed] - b[seed] for seed in shared], level) if shared else None
 
 
 def set_of_best(models: Sequence[Mapping[int, float]], *, lower: bool, level: float = LEVEL) -> tuple[Standing, ...]:
@@ -85,7 +39,8 @@ def set_of_best(models: Sequence[Mapping[int, float]], *, lower: bool, level: fl
     (Bonferroni, because they share data); the H_i are then rejected in Holm's order (Scand. J. Statistics 6, 1979).
     That controls the family-wise error in the strong sense, ties among the best and any dependence included, and
     assumes no common variance, which Dunnett's and Hsu's tables do. It asks less than all pairwise comparisons:
-    a difference between two models that are both worse than a third is not tested.
+    a difference between two models that are both worse than a third is not tested. The tests stay t-tests where the
+    intervals are bootstrap ones (10 seeds and more): a bootstrap tail of 2,000 resamples is too coarse for Holm's.
 
     A test needs two shared seeds; a model without any is "undecided". The best mean is always in the set when all
     models have the same seeds.
@@ -115,20 +70,6 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = running
     return tuple(adjusted)
-
-
-def t_quantile(df: int, probability: float) -> float:
-    """Quantile of Student's t with `df` degrees of freedom."""
-    from scipy.special import stdtrit  # scipy.stats would take a second to import
-
-    return float(stdtrit(df, probability))
-
-
-def t_upper(df: int, t: float) -> float:
-    """P(T >= t) of Student's t with `df` degrees of freedom."""
-    from scipy.special import stdtr
-
-    return float(stdtr(df, -t))
 
 
 def _standing(p: float | None, alpha: float) -> Standing:

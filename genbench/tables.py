@@ -13,8 +13,9 @@ from typing import Literal
 
 from genbench.errors import unknown
 from genbench.gather import Gathered, Group, Key, Problem, Values, gather
+from genbench.intervals import Estimate, Spread, combined_p, estimate, paired_difference, spread
 from genbench.rows import Row
-from genbench.stats import Estimate, estimate, paired_difference, set_of_best
+from genbench.stats import set_of_best
 
 DEFAULT_SORT = "fid"
 """The metric that ranks where none is asked for and it was measured."""
@@ -26,10 +27,22 @@ Mark = Literal["", "best", "lead", "undecided"]
 """A cell's mark: in the set of bests; the best value where no test was possible; no test with any other group."""
 
 
+Standing = Literal["model", "copy", "control"]
+"""What a line is: only a model is ranked and can be a best; a copy is a model that shows its training images."""
+
+STANDINGS: tuple[Standing, ...] = ("model", "copy", "control")
+COPIES = "nearest-train.copies"
+"""The metric that tells the share of samples that sit on a training image."""
+
+COPIES_ALLOWED = 0.05
+"""The share above which a model is a copy: a perfect model's samples come that near by chance far less often."""
+
+
 @dataclass(frozen=True)
 class Column:
-    """One metric under one protocol. `floor` is set where it is the same for all groups, `shared` where the metric
-    was measured under other protocols too.
+    """One metric under one protocol. `floor` is set where it is the same for all groups, `shared` where the metric was
+    measured under other protocols too, `spread` is
+    pooled over the models, `detectable` the smallest true value that every run's n finds.
     """
 
     metric: str
@@ -41,16 +54,26 @@ class Column:
     section: Section
     shared: bool
     floor: float | None = None
+    floor_sd: float | None = None
+    detectable: float | None = None
+    spread: Spread | None = None
 
 
 @dataclass(frozen=True)
 class Cell:
-    """A group's number in a column; `behind` is its paired difference from the best mean of the column."""
+    """A group's number in a column; `behind` is its paired difference from the best mean of the column.
+
+    `p` is that of "every seed's run is perfect"; `se` the standard error over draws where there is one seed alone;
+    `spread` what of the group's spread over seeds is the draws'.
+    """
 
     estimate: Estimate
     mark: Mark = ""
     floor: float | None = None
     behind: Estimate | None = None
+    p: float | None = None
+    se: float | None = None
+    spread: Spread | None = None
 
 
 @dataclass(frozen=True)
@@ -69,6 +92,7 @@ class Line:
     seconds: float | None = None
     flops: float | None = None
     stage: str = "final"
+    role: Standing = "model"
 
     @property
     def state(self) -> str:
@@ -100,13 +124,14 @@ def assemble(rows: Sequence[Row], sort: str | None = None) -> tuple[Table, ...]:
 
 
 def _table(dataset: str, gathered: Gathered, sort: str | None) -> Table:
-    columns = _columns(gathered.columns, sort)
-    cells = {column: _cells(column, gathered.columns[column.metric, column.protocol]) for column in columns}
-    labels = _labels(gathered.groups)
+    roles = _roles(gathered)
+    columns = _columns(gathered.columns, sort, roles)
+    cells = {column: _cells(column, gathered.columns[column.metric, column.protocol], roles) for column in columns}
+    names = labels(gathered.groups)
     lines = [
         Line(
             group=name,
-            label=labels[name],
+            label=names[name],
             cells=tuple(cells[column].get(name) for column in columns),
             seeds=tuple(sorted(group.seeds)),
             done=tuple(sorted(seed for seed, status in group.seeds.items() if status == "done")),
@@ -117,13 +142,28 @@ def _table(dataset: str, gathered: Gathered, sort: str | None) -> Table:
             seconds=group.first.seconds,
             flops=group.first.flops,
             stage=group.first.stage,
+            role=roles[name],
         )
         for name, group in gathered.groups.items()
     ]
     return Table(dataset, columns, _ranked(lines, columns), tuple(gathered.problems))
 
 
-def _labels(groups: Mapping[str, Group]) -> dict[str, str]:
+def _roles(gathered: Gathered) -> dict[str, Standing]:
+    """What each group is; a control is one even where it copies."""
+    copies = {
+        group
+        for (metric, _), found in gathered.columns.items()
+        for group in found.values
+        if metric == COPIES and _mean(list(found.by_seed(group).values())) > COPIES_ALLOWED
+    }
+    return {
+        name: "control" if group.first.role == "control" else "copy" if name in copies else "model"
+        for name, group in gathered.groups.items()
+    }
+
+
+def labels(groups: Mapping[str, Group]) -> dict[str, str]:
     """A label for each group; groups whose labels are equal are told apart by their own names."""
     seen: dict[str, int] = {}
     for group in groups.values():
@@ -131,7 +171,7 @@ def _labels(groups: Mapping[str, Group]) -> dict[str, str]:
     return {name: g.label if seen[g.label] == 1 else f"{g.label} [{name}]" for name, g in groups.items()}
 
 
-def _columns(collected: Mapping[Key, Values], sort: str | None) -> tuple[Column, ...]:
+def _columns(collected: Mapping[Key, Values], sort: str | None, roles: Mapping[str, Standing]) -> tuple[Column, ...]:
     """The columns: the ranking one first, then headlines, their other parts, and facts that rank nothing."""
     protocols: dict[str, int] = {}
     for metric, _ in collected:
@@ -155,6 +195,9 @@ def _columns(collected: Mapping[Key, Values], sort: str | None) -> tuple[Column,
                 section="headline" if key[0] == ranking else section,
                 shared=protocols[key[0]] > 1,
                 floor=floor,
+                floor_sd=_mean(found.floor_sds) if floor is not None and found.floor_sds else None,
+                detectable=found.detectable,
+                spread=spread([_spread_of(found, name) for name in found.values if roles[name] == "model"]),
             )
         )
     first_seen = {metric: place for place, metric in enumerate(dict.fromkeys(metric for metric, _ in collected))}
@@ -195,22 +238,34 @@ def _one_floor(floors: Mapping[str, Sequence[float]]) -> float | None:
     return _mean(means)
 
 
-def _cells(column: Column, found: Values) -> dict[str, Cell]:
-    """The groups' cells in one column, marked; repeats of a seed are averaged, never counted twice."""
-    by_seed = {name: {seed: _mean(repeats) for seed, repeats in seeds.items()} for name, seeds in found.values.items()}
+def _spread_of(found: Values, name: str) -> tuple[list[float], list[float]]:
+    """A group's values over seeds and their standard errors over draws."""
+    return list(found.by_seed(name).values()), found.errors_of(name)
+
+
+def _cells(column: Column, found: Values, roles: Mapping[str, Standing]) -> dict[str, Cell]:
+    """The groups' cells in one column; only models are marked, and only they are compared."""
+    by_seed = {name: found.by_seed(name) for name in found.values}
     estimates = {name: estimate(list(values.values())) for name, values in by_seed.items()}
+    models = {name: values for name, values in by_seed.items() if roles[name] == "model"}
     marks: Mapping[str, Mark] = {}
     best = None
-    if column.better != "neither" and len(by_seed) > 1:
+    if column.better != "neither" and len(models) > 1:
         lower = column.better == "lower"
-        best = (min if lower else max)(by_seed, key=lambda name: estimates[name].mean)
-        marks = _marks(by_seed, best, lower=lower)
+        best = (min if lower else max)(models, key=lambda name: estimates[name].mean)
+        marks = _marks(models, best, lower=lower)
     cells = {}
     for name, values in by_seed.items():
-        floors = found.floors.get(name)
-        floor = _mean(floors) if floors and column.floor is None else None
-        behind = None if best is None or name == best else paired_difference(values, by_seed[best])
-        cells[name] = Cell(estimates[name], marks.get(name, ""), floor, behind)
+        floors, errors, p_values = found.floors.get(name), found.errors_of(name), found.p_values.get(name, {})
+        cells[name] = Cell(
+            estimates[name],
+            marks.get(name, ""),
+            floor=_mean(floors) if floors and column.floor is None else None,
+            behind=None if best is None or name == best else paired_difference(values, by_seed[best]),
+            p=combined_p(list(p_values.values())) if p_values.keys() == values.keys() else None,
+            se=errors[0] if len(values) == 1 and errors else None,
+            spread=spread([_spread_of(found, name)]),
+        )
     return cells
 
 
@@ -227,12 +282,14 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _ranked(lines: Iterable[Line], columns: Sequence[Column]) -> tuple[Line, ...]:
-    """Best first; then groups without the ranking number, by label; then those of which no seed is done."""
+    """Models best first; then those without the ranking number, by label; then those of which no seed is done. Copies
+    and controls stand below all models.
+    """
     sign = -1.0 if columns and columns[0].better == "higher" else 1.0
 
-    def place(line: Line) -> tuple[bool, str, bool, float, str]:
+    def place(line: Line) -> tuple[int, bool, str, bool, float, str]:
         cell = line.cells[0] if line.cells else None
         value = sign * cell.estimate.mean if cell else 0.0
-        return not line.done, line.state, cell is None, value, line.label
+        return STANDINGS.index(line.role), not line.done, line.state, cell is None, value, line.label
 
     return tuple(sorted(lines, key=place))

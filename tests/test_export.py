@@ -24,6 +24,7 @@ from genbench.rows import COLUMNS, Row
 from genbench.tables import assemble
 
 FIXED = "run,dataset,model,prior,network,latent_dim,seed,images,metric,value,floor,unit,better,n,protocol,seconds"
+LATER = "role,stage,split,floor_sd,se,low,high,p,detectable,flops"
 EVIL = [
     "<script>alert(1)</script>",
     r"\input{x}",
@@ -100,7 +101,7 @@ class Page(HTMLParser):
 
 
 def test_columns_stand_in_their_fixed_order() -> None:
-    assert tidy_csv([row()]).startswith(f"{FIXED},status,error,group,label,")
+    assert tidy_csv([row()]).splitlines()[0] == f"{FIXED},status,error,{LATER},group,label,head"
     assert set(TIDY) == set(COLUMNS)
 
 
@@ -289,3 +290,21 @@ def test_latex_compiles(tmp_path: Path) -> None:
     command = ["pdflatex", "-halt-on-error", "-interaction=nonstopmode", "main.tex"]
     done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:]
+
+
+def test_controls_stand_apart_in_every_format(tmp_path: Path) -> None:
+    rows = [*study("swae", "vae"), *(row("replayed", seed, 0.1, role="control") for seed in range(3))]
+    (line,) = (x for x in csv.DictReader(io.StringIO(table_csv(assemble(rows)))) if x["model"] == "replayed")
+    assert (line["role"], line["fid aaaa1111 mark"]) == ("control", "")
+    assert "| *controls: scale only, not ranked* |" in table_markdown(rows)
+    assert r"\emph{controls: scale only, not ranked}" in table_latex(rows)
+    export(tmp_path, rows)
+    text = (tmp_path / "report.html").read_text()
+    assert text.index("controls: scale only, not ranked") > text.index('data-key="vae"')
+    export(tmp_path / "alone", study("swae", "vae"))
+    drawn = [re.findall(r"<line .*?/>", page) for page in (text, (tmp_path / "alone/report.html").read_text())]
+    assert drawn[0] == drawn[1]  # a control does not change the scale of the models' intervals
+    for written in (table_markdown(rows), table_latex(rows)):
+        assert "**0.1" not in written
+        assert "mathbf{0.1" not in written
+        assert written.index("controls: scale only") > written.rindex("vae")

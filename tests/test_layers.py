@@ -19,7 +19,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("snapshots",),
     ("bench", "provenance"),
     (
+        "intervals",
         "stats",
+        "power",
+        "compare",
         "numerals",
         "gather",
         "tables",
@@ -35,8 +38,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "curveview",
         "picking",
     ),
-    ("results",),
-    ("progress", "listing", "commands", "arguments", "cli_curves", "cli", "__main__"),
+    ("results", "comparisons"),
+    ("progress", "listing", "commands", "arguments", "cli_results", "cli_curves", "cli", "__main__"),
 )
 PLUGINS_MAY_IMPORT = {
     "api",

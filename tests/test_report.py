@@ -208,6 +208,68 @@ def test_only_failures_still_report() -> None:
     assert "loss is NaN" in shown([failed("a")])
 
 
+# ---------------------------------------------------------------- controls, copies, what never enters
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_a_control_is_never_ranked_marked_or_compared_with(lower: bool) -> None:
+    better = "lower" if lower else "higher"
+    models = [*three("a", 5.0, better=better), *three("b", 9.0, better=better)]
+    controls = three("replayed", 0.0 if lower else 99.0, better=better, role="control")
+    table, alone = only([*controls, *models]), only(models)
+    assert [line.role for line in table.lines] == ["model", "model", "control"]
+    assert table.lines[:2] == alone.lines
+    assert [cell.mark for cell in table.lines[2].cells if cell] == [""]
+    text = " ".join(shown([*controls, *models]).split())
+    assert text.index("controls: scale only, not ranked") < text.index("replayed")
+    assert "2 models" in text
+
+
+def test_a_copycat_cannot_win() -> None:
+    shares = [(m, s, v) for m, v in (("memory", 0.9), ("honest", 0.01)) for s in range(3)]
+    rows = [row(m, s, v, "nearest-train.copies", better="neither", protocol="c") for m, s, v in shares]
+    table = only([*three("memory", 0.1), *three("honest", 9.0), *rows])
+    assert [(line.label, line.role) for line in table.lines] == [("honest", "model"), ("memory", "copy")]
+    assert {cell.mark for cell in table.lines[1].cells if cell} == {""}
+    assert "copies training images" in shown([*three("memory", 0.1), *three("honest", 9.0), *rows])
+
+
+def test_snapshots_and_validation_numbers_never_enter() -> None:
+    rows = three("a", 5.0)
+    more = [
+        *three("a", 1.0, stage="snapshot"),
+        *three("a", 1.0, split="validation"),
+        *three("c", 1.0, stage="snapshot"),
+    ]
+    assert only([*rows, *more]) == only(rows)
+    assert only(three("a", 5.0, stage="selected")).lines[0].cells[0] == only(rows).lines[0].cells[0]
+
+
+def test_what_is_known_of_one_run_stands_under_its_value() -> None:
+    text = shown([row("a", se=0.25, p=0.0001, floor=1.47, floor_sd=0.012, detectable=0.05, n=10_000)])
+    for told in ("se 0.25 (draws)", "p < 0.001", "floor 1.470 ± 0.012", "detects 0.05", "n = 10,000"):
+        assert told in text
+    seeds = [row("a", seed, p=p) for seed, p in enumerate((0.004, 0.5, 0.9))]
+    cell = only(seeds).lines[0].cells[0]
+    assert cell is not None
+    assert cell.p == pytest.approx(0.012)  # three times the smallest
+
+
+def test_the_spread_over_seeds_is_split() -> None:
+    rows = [row(m, seed, 10 + value, se=0.5) for m in "ab" for seed, value in enumerate((-1.0, 0.0, 1.0))]
+    text = " ".join(shown(rows).split())
+    assert "fid: sd over training seeds 1, of which sampling draw 0.50 (more seeds" in text
+    loud = " ".join(shown([replace(r, se=5.0) for r in rows]).split())
+    assert "set to 0" in loud
+
+
+def test_the_notes_name_the_interval() -> None:
+    few = three("a", 5.0)
+    many = [row("b", seed, 5 + seed**0.5) for seed in range(10)]
+    assert "95 % t-interval of the mean over 3 training seeds" in " ".join(shown(few).split())
+    assert "95 % studentised bootstrap interval of the mean" in " ".join(shown(many).split())
+
+
 # ---------------------------------------------------------------- the terminal
 
 

@@ -14,9 +14,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 from scipy import stats as scipy_stats
 
-from genbench import numerals, stats
+from genbench import intervals, numerals, stats
+from genbench.intervals import Estimate, bootstrap_factors, combined_p, estimate, paired_difference, spread
 from genbench.numerals import numeral, single
-from genbench.stats import Estimate, estimate, holm, paired_difference, set_of_best
+from genbench.stats import holm, set_of_best
 
 STUDIES = 1000
 RNG_SEED = 7
@@ -31,7 +32,7 @@ def by_seed(values: np.ndarray) -> dict[int, float]:
 # ---------------------------------------------------------------- intervals
 
 
-@pytest.mark.parametrize("n", [2, 3, 5, 10])
+@pytest.mark.parametrize("n", [2, 3, 5, 9])
 def test_interval_equals_scipys(n: int) -> None:
     x = np.random.default_rng(n).normal(3.0, 2.0, n)
     found = estimate(list(x))
@@ -49,6 +50,42 @@ def test_interval_covers_the_truth_in_95_percent_of_studies(n: int) -> None:
         assert found.high is not None
         covered += found.low <= 20.0 <= found.high
     assert 0.93 <= covered / STUDIES <= 0.97
+
+
+@pytest.mark.parametrize("skewed", [False, True])
+def test_the_bootstrap_interval_covers_normal_and_skewed_values(skewed: bool) -> None:
+    rng = np.random.default_rng(RNG_SEED)
+    x = rng.gamma(4.0, 1.0, (2 * STUDIES, 10)) if skewed else rng.normal(4.0, 1.0, (2 * STUDIES, 10))
+    half = bootstrap_factors(x) * x.std(1, ddof=1) / math.sqrt(10)
+    assert 0.93 <= (np.abs(x.mean(1) - 4.0) <= half).mean() <= 0.97
+
+
+def test_the_interval_says_how_it_was_made() -> None:
+    x = list(np.random.default_rng(1).normal(size=10))
+    assert [estimate(x[:n]).kind for n in (1, 9, 10)] == ["none", "t", "bootstrap"]
+    assert estimate(x) == estimate(x[::-1])  # it depends on the values alone
+    assert estimate([1.0] * 9 + [2.0]).kind == "t"  # a third of the resamples has no spread
+    assert estimate([1.0] * 12) == Estimate(1.0, 12, 1.0, 1.0, "t")
+
+
+def test_a_variance_is_split_into_training_and_draw() -> None:
+    rng = np.random.default_rng(2)
+    training, draw = 2.0, 1.0
+    x = training * rng.normal(size=(400, 5)) + draw * rng.normal(size=(400, 5))
+    found = spread([(list(row), [draw] * 5) for row in x])
+    assert found is not None
+    assert (found.training, found.draw) == (pytest.approx(training, rel=0.06), pytest.approx(draw))
+    assert found.total**2 == pytest.approx(found.training**2 + found.draw**2)
+    loud = spread([([1.0, 1.1], [3.0, 3.0])])
+    assert loud is not None
+    assert (loud.training, loud.negative) == (0.0, True)
+    assert spread([([1.0], [0.5]), ([1.0, 2.0], [])]) is None
+
+
+def test_combined_evidence_keeps_its_level_under_any_dependence() -> None:
+    rng = np.random.default_rng(5)
+    for p in (rng.uniform(size=(4000, 5)), np.repeat(rng.uniform(size=(4000, 1)), 5, 1)):
+        assert np.mean([combined_p(list(row)) <= 0.05 for row in p]) <= 0.06
 
 
 def test_one_seed_has_no_interval() -> None:
@@ -193,7 +230,7 @@ def test_single_values() -> None:
     ]
 
 
-@pytest.mark.parametrize("module", [stats, numerals])
+@pytest.mark.parametrize("module", [intervals, stats, numerals])
 def test_examples_in_the_docstrings_hold(module: ModuleType) -> None:
     found = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
     assert found.attempted > 0

@@ -109,9 +109,9 @@ def markdown(found: dict[str, dict[str, object]]) -> str:
             )
         lines.append("")
     lines += [
-        "Values are means over draws of n images, with their standard deviation over draws; errors are root mean squares,"
-        " first of FID, then of FID-infinity. To the limit FID-infinity is the nearer at every n. To the value of 10,000"
-        " images, which has a bias of its own, it is the nearer only while n is well below 10,000.",
+        "Values are means over draws of n images, with their standard deviation over draws; errors are root mean"
+        " squares, first of FID, then of FID-infinity. To the limit FID-infinity is the nearer at every n. To the value"
+        " of 10,000 images, which has a bias of its own, it is the nearer only while n is well below 10,000.",
         "",
     ]
     return "\n".join(lines)
