@@ -2,7 +2,8 @@
 
     python tests/benchmarks/latent_null.py [--cells 500,2000] [--scale 1.0]
 
-Writes reports/trust/latent-null.json and .md after every cell (a metric, n and d), some minutes each. Codes are drawn
+Writes reports/trust/latent-null.json and .md after every cell (a metric, n and d), a minute or two each; a cell that
+the file has is not simulated again. Codes are drawn
 from the prior N(0, I) itself, or from N(t, I) with |t| such that the true statistic is what `detectable` says.
 """
 
@@ -202,8 +203,8 @@ def markdown(cells: list[dict[str, Any]]) -> str:
         "`python tests/benchmarks/latent_null.py`. Codes are drawn from the prior N(0, I) itself (first table), or",
         "from N(t, I) (second), |t| such that the true excess is a multiple of what `detectable` says. Errors are",
         "one standard deviation. *Level*: rejections at 5 %, with the null that users get, of the samples as drawn and",
-        "over all splits of each pair into two; with fresh nulls: mean and spread between nulls. *se / sd*: the standard",
-        "error that is reported, root mean square, over the spread of repetitions. *Said*: what `detectable` rests on.",
+        "over all splits of each pair into two; with fresh nulls: mean and spread between nulls. *se / sd*: the",
+        "standard error that is reported, root mean square, over the spread of repetitions. *Said*: what `detectable` rests on.",
         "",
         "| metric | n | d | pairs | level, % | over splits, % | fresh nulls, % | excess / its error | raw mean / sd |"
         " se / sd | raw se / sd |",
@@ -233,7 +234,8 @@ def markdown(cells: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--cells", default="500,2000", help="counts n to simulate; the others are kept as they are")
+    parser.add_argument("--cells", default="500,2000", help="counts n to simulate")
+    parser.add_argument("--again", action="store_true", help="simulate the cells that the file has, too")
     parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of repetitions")
     parser.add_argument("--out", type=Path, default=OUT)
     arguments = parser.parse_args()
@@ -243,6 +245,8 @@ def main() -> None:
     for n in map(int, arguments.cells.split(",")):
         for make in (LatentW2, LatentSW, LatentMMD):
             for d in (2, 8, 64):
+                if (make.name, n, d) in cells and not arguments.again:
+                    continue
                 cells[make.name, n, d] = cell(make, n, d, arguments.scale)
                 kept = [cells[key] for key in sorted(cells, key=lambda key: (key[1], key[0], key[2]))]
                 write_json(path, kept)
