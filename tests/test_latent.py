@@ -14,7 +14,7 @@ from torch import Generator, Tensor
 
 from genbench.api import Measurement, Place, Prior, Summary
 from genbench.distances import directions, exact_wasserstein, mmd, sliced_wasserstein
-from genbench.errors import MetricError, UsageError
+from genbench.errors import MetricError, NotApplicable, UsageError
 from genbench_latent import LatentMMD, LatentSW, LatentW2, genbench_metrics
 from genbench_latent.fit import LatentFit
 from genbench_plane import Ring
@@ -197,6 +197,19 @@ def test_a_solver_that_has_not_converged_is_an_error(monkeypatch: pytest.MonkeyP
     with pytest.raises(MetricError, match=r"latent-w2: .*did not converge: numItermax reached"):
         measured(small(LatentW2), Codes(drawn(Normal(3), 40), Normal(3), tmp_path))
     assert not list(tmp_path.rglob("*.safetensors"))
+
+
+class Codeless(Codes):
+    """A control without an encoder."""
+
+    def codes(self, n: int) -> Tensor:
+        raise NotApplicable("it has no codes")
+
+
+@pytest.mark.parametrize("make", METRICS)
+def test_what_has_no_codes_is_no_failure(make: type[LatentFit], tmp_path: Path) -> None:
+    with pytest.raises(NotApplicable, match="^it has no codes"):
+        measured(small(make), Codeless(torch.zeros(0, 3), Normal(3), tmp_path))
 
 
 @pytest.mark.parametrize("make", METRICS)
