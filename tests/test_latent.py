@@ -208,7 +208,7 @@ class Codeless(Codes):
 
 @pytest.mark.parametrize("make", METRICS)
 def test_what_has_no_codes_is_no_failure(make: type[LatentFit], tmp_path: Path) -> None:
-    with pytest.raises(NotApplicable, match="^it has no codes"):
+    with pytest.raises(NotApplicable, match=r"^it has no codes"):
         measured(small(make), Codeless(torch.zeros(0, 3), Normal(3), tmp_path))
 
 

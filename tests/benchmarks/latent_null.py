@@ -204,7 +204,7 @@ def markdown(cells: list[dict[str, Any]]) -> str:
         "from N(t, I) (second), |t| such that the true excess is a multiple of what `detectable` says. Errors are",
         "one standard deviation. *Level*: rejections at 5 %, with the null that users get, of the samples as drawn and",
         "over all splits of each pair into two; with fresh nulls: mean and spread between nulls. *se / sd*:",
-        "the standard error reported, root mean square, over the spread of repetitions. *Said*: what `detectable` rests on.",
+        "the standard error reported, root mean square, over the spread of repetitions. *Said*: what `detectable` has.",
         "",
         "| metric | n | d | pairs | level, % | over splits, % | fresh nulls, % | excess / its error | raw mean / sd |"
         " se / sd | raw se / sd |",
