@@ -42,7 +42,8 @@ class LatentFit(Metric):
     """The debiased squared distance of codes from the prior, tested against its null; where it has one, the raw one.
 
     Subclasses have the options `n` (points of each sample), `blocks` (B) and `replicates` (pairs of prior samples
-    behind the null).
+    behind the null). By simulation (reports/trust/latent-null.md) their defaults leave the rate of rejections at 5 % a
+    standard deviation of 0.6 to 1 % over nulls of other seeds.
     """
 
     n: int

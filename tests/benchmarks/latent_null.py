@@ -1,6 +1,6 @@
 """Simulates the latent tests under their null and under a shift: level, excess, standard errors, power.
 
-    python tests/benchmarks/latent_null.py [--cells 500,2000] [--scale 1.0]
+    python tests/benchmarks/latent_null.py [--cells 500,2000] [--metrics latent-sw] [--scale 1.0]
 
 Writes reports/trust/latent-null.json and .md after every cell (a metric, n and d), a minute or two each; a cell that
 the file has is not simulated again. Codes are drawn
@@ -235,6 +235,7 @@ def markdown(cells: list[dict[str, Any]]) -> str:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--cells", default="500,2000", help="counts n to simulate")
+    parser.add_argument("--metrics", default="latent-w2,latent-sw,latent-mmd", help="metrics to simulate")
     parser.add_argument("--again", action="store_true", help="simulate the cells that the file has, too")
     parser.add_argument("--scale", type=float, default=1.0, help="of the numbers of repetitions")
     parser.add_argument("--out", type=Path, default=OUT)
@@ -245,7 +246,9 @@ def main() -> None:
     for n in map(int, arguments.cells.split(",")):
         for make in (LatentW2, LatentSW, LatentMMD):
             for d in (2, 8, 64):
-                if (make.name, n, d) in cells and not arguments.again:
+                if make.name not in arguments.metrics.split(",") or (
+                    (make.name, n, d) in cells and not arguments.again
+                ):
                     continue
                 cells[make.name, n, d] = cell(make, n, d, arguments.scale)
                 kept = [cells[key] for key in sorted(cells, key=lambda key: (key[1], key[0], key[2]))]
