@@ -71,7 +71,7 @@ def test_what_is_done_is_skipped_and_a_new_metric_needs_no_training(study: Study
 
 def test_numbers_do_not_depend_on_which_metrics_are_measured_together(study: Study, tmp_path: Path) -> None:
     apart, together = study, Study(tmp_path / "together", study.place, study.grid)
-    settings = ("latent-w2.n=13", "latent-sw.n=60")
+    settings = ("latent-w2.n=23", "latent-sw.n=60")
     for name in ("latent-w2", "latent-sw", "reconstruction"):
         chosen = tuple(s for s in settings if s.startswith(name))
         apart.run("vae", metrics=(name,), settings=chosen)
