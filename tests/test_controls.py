@@ -339,7 +339,17 @@ def test_a_study_with_controls_shows_records_and_skips_them(genbench: Genbench) 
 
 def test_controls_are_measured_again_shown_and_exported(genbench: Genbench) -> None:
     assert genbench("run", "ae", *TINY, *NORMAL, "--latent-dim", "2", "--controls=pca,noise").exit_code == 0
-    measured = genbench("measure", "runs", "--metrics", "latent-mmd", "--set", "latent-mmd.n=50", *TINY[:2])
+    measured = genbench(
+        "measure",
+        "runs",
+        "--metrics",
+        "latent-mmd",
+        "--set",
+        "latent-mmd.n=50",
+        "--set",
+        "latent-mmd.blocks=5",
+        *TINY[:2],
+    )
     assert measured.exit_code == 0, measured.output
     found = {row.model: row.metric for row in rows(find([Path("runs")])) if row.metric == "latent-mmd"}
     assert set(found) == {"ae", "pca"}

@@ -62,6 +62,7 @@ def evaluation(train: Tensor, test: Tensor, made: Tensor, place: Place, **more: 
         "reconstructions": lambda n: made[: n or None],
         "setting": SimpleNamespace(shape=tuple(train.shape[1:])),
         "shared": shared,
+        "own": shared,
         "device": torch.device("cpu"),
         "place": place,
     }

@@ -155,7 +155,9 @@ def test_what_is_detectable_is_found_four_times_in_five(metric: LatentFit, d: in
     theta = metric.distance(Normal(d)).prepare(torch.eye(d)[:1].double())  # of a point, the projections themselves
     shift = math.sqrt(true / float(theta.square().mean() if isinstance(metric, LatentSW) else 1.0))
     values = [float(metric.statistic(table, as_given(metric.blocks))) for table in tables(metric, d, shift)]
-    assert sum(found.p(value) <= LEVEL for value in values) / RUNS == pytest.approx(0.8, abs=0.1)
+    assert sum(found.p(value) <= LEVEL for value in values) / RUNS == pytest.approx(
+        0.8, abs=0.13
+    )  # 3.5 binomial errors
 
 
 def test_what_is_detectable_falls_with_n() -> None:

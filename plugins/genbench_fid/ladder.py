@@ -19,6 +19,9 @@ from genbench_fid.frechet import UNIT, distance, standard_error
 FIT_SEED = 1903
 """Seed of the mixture's initialisation, the same for all runs."""
 
+STEPS = 1000
+"""Steps of expectation maximisation within which it must converge; some 50 are usual."""
+
 RIDGE = 1e-6
 """Added to the variances of the mixture, as scikit-learn does; codes are of the order of 1."""
 
@@ -42,7 +45,7 @@ class FIDLadder(FeatureMetric):
         layer: Annotated[str, LAYER] = "auto",
         weights: Annotated[str, WEIGHTS] = "none",
         count: Annotated[int, COUNT] = 0,
-        codes: Annotated[int, Option("training images whose codes are fitted", low=100)] = 10_000,
+        codes: Annotated[int, Option("training images whose codes are fitted", low=100)] = 5_000,
         components: Annotated[int, Option("Gaussians in the mixture", source="arXiv:1903.12436", low=1)] = 10,
     ) -> None:
         """See the annotations."""
@@ -118,10 +121,12 @@ def mixture_draws(codes: Tensor, n: int, components: int, draws: Generator) -> T
     from sklearn.exceptions import ConvergenceWarning  # a second to import
     from sklearn.mixture import GaussianMixture
 
-    distinct = len(torch.unique(codes, dim=0))
+    count = min(components, len(torch.unique(codes, dim=0)))
     with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # a fit that stops after 100 steps is a fit all the same
-        fitted = GaussianMixture(min(components, distinct), reg_covar=RIDGE, random_state=FIT_SEED).fit(codes.numpy())
+        warnings.simplefilter("ignore", ConvergenceWarning)  # an error below
+        fitted = GaussianMixture(count, reg_covar=RIDGE, max_iter=STEPS, random_state=FIT_SEED).fit(codes.numpy())
+    if not fitted.converged_:
+        raise MetricError(f"fid-ladder: the mixture of {count} Gaussians did not converge within {STEPS} steps")
     chosen = torch.multinomial(torch.from_numpy(fitted.weights_), n, replacement=True, generator=draws)
     roots = torch.from_numpy(np.linalg.cholesky(fitted.covariances_))
     noise = torch.randn(n, codes.shape[1], generator=draws, dtype=codes.dtype)

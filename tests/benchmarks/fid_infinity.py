@@ -19,14 +19,16 @@ from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
 from genbench.api import Place
+from genbench.distances import frechet
 from genbench.features import choose, extract
 from genbench.files import write_json, write_text
 from genbench.plugins import load
 from genbench.runs import Choice, make_dataset
-from genbench_fid.frechet import distance, extrapolated
+from genbench_fid.frechet import distance, extrapolated, gaussian, standard_error
 
 SIZES = (2_000, 3_000, 5_000, 7_500, 10_000)
 DRAWS = 20
+REPEATS = 500
 PARTITIONS = 8
 
 
@@ -48,6 +50,7 @@ def main() -> None:
         "equal laws": compared(references, extract(extractor, rest)),
         "blurred": compared(references, extract(extractor, gaussian_blur(rest, [5, 5], [0.7, 0.7]))),
     }
+    found["normal laws of known distance"] = simulated()
     write_json(arguments.out / "fid-infinity.json", found)
     write_text(arguments.out / "fid-infinity.md", markdown(found))
     print(markdown(found))
@@ -85,15 +88,52 @@ def compared(references: Tensor, pool: Tensor) -> dict[str, object]:
     return {"value of 10,000": target, "limit": infinite, "draws": DRAWS, "by n": lines}
 
 
+def simulated(width: int = 32, references: int = 2000, n: int = 1000) -> dict[str, object]:
+    """Mean, spread, standard error and coverage where the limit is known: two normal laws, the references fixed."""
+    draws = torch.Generator().manual_seed(1)
+
+    def normal(*shape: int) -> Tensor:
+        return torch.randn(*shape, generator=draws, dtype=torch.float64)
+
+    root = normal(width, width) / width**0.5
+    found: dict[str, object] = {}
+    for name, other, shift in (("equal", root, 0.0), ("unequal", root + 0.1 * normal(width, width) / width**0.5, 0.3)):
+        real = normal(references, width) @ root
+        limit = frechet(*gaussian(real), torch.full((width,), shift, dtype=torch.float64), other.T @ other)
+        plain, errors, limits = [], [], []
+        for _ in range(REPEATS):
+            made = normal(n, width) @ other + shift
+            plain.append(distance(real, made))
+            errors.append(standard_error(real, made) or 0.0)
+            limits.append(extrapolated(real, made, PARTITIONS))
+        values = [one.value for one in limits]
+        found[name] = {
+            "limit": limit,
+            "fid": statistics.fmean(plain),
+            "fid se / sd": rms(errors) / statistics.stdev(plain),
+            "fid-infinity": statistics.fmean(values),
+            "fid-infinity se / sd": rms([one.se for one in limits]) / statistics.stdev(values),
+            "coverage": sum(abs(one.value - limit) < 1.96 * one.se for one in limits) / REPEATS,
+        }
+    return found
+
+
+def rms(values: list[float]) -> float:
+    """Root mean square."""
+    return statistics.fmean(value**2 for value in values) ** 0.5
+
+
 def error(values: list[float], target: float) -> float:
     """Root mean square distance from a target."""
-    return statistics.fmean((value - target) ** 2 for value in values) ** 0.5
+    return rms([value - target for value in values])
 
 
 def markdown(found: dict[str, dict[str, object]]) -> str:
     """The tables."""
     lines = ["# FID-infinity on real images", "", "`python tests/benchmarks/fid_infinity.py --data-root DIR`", ""]
     for name, result in found.items():
+        if "by n" not in result:
+            continue
         lines += [
             f"## {name}: FID of 10,000 images {result['value of 10,000']:.3f}, limit {result['limit']:.3f}",
             "",
@@ -114,7 +154,16 @@ def markdown(found: dict[str, dict[str, object]]) -> str:
         " of 10,000 images, which has a bias of its own, it is the nearer only while n is well below 10,000.",
         "",
     ]
-    return "\n".join(lines)
+    lines += [
+        f"## simulated: 1,000 samples of a normal law in 32 dimensions, {REPEATS} repeats",
+        "",
+        "| laws | limit | FID | its se / sd | FID-infinity | its se / sd | 95 % interval covers |",
+        "|:--|--:|--:|--:|--:|--:|--:|",
+    ]
+    for name, one in found["normal laws of known distance"].items():
+        numbers = (f"{one[key]:.3f}" for key in ("limit", "fid", "fid se / sd", "fid-infinity", "fid-infinity se / sd"))  # type: ignore[index]
+        lines.append(f"| {name} | {' | '.join(numbers)} | {one['coverage']:.1%} |")  # type: ignore[index]
+    return "\n".join([*lines, ""])
 
 
 if __name__ == "__main__":
