@@ -4,21 +4,39 @@ from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from genbench.api import Offer
 from genbench.errors import GenbenchError, UsageError, one_line
-from genbench.options import complete
+from genbench.options import Value, complete
 from genbench.plugins import KINDS, Catalogue, Kind, load
-from genbench.testing import priors
+from genbench.testing import datasets, models, networks, objectives, priors
 from genbench.testing.results import Check, Failed, Result, Skipped, verdicts
 
 Checks = tuple[Callable[..., Any], tuple[Check[Any], ...]]
 
 _KINDS: Mapping[str, Checks] = {
+    "model": (models.build, models.CHECKS + objectives.CHECKS),
     "prior": (priors.build, priors.CHECKS),
+    "network": (networks.build, networks.CHECKS),
+    "dataset": (datasets.build, datasets.CHECKS),
 }
 """Per kind: from a `make` whose options are given to the subject, and the checks of that subject."""
+
+
+@dataclass(frozen=True)
+class Maker:
+    """An offer's `make` with its default options; those that a check changes are given by name."""
+
+    offer: Offer[Any]
+    defaults: Mapping[str, Value]
+
+    def __call__(self, *arguments: Any, **changes: object) -> Any:
+        """`make(*arguments, **options)`."""
+        return self.offer.make(*arguments, **{**self.defaults, **changes})
+
 
 CHECKED: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind in _KINDS)
 BUILT = "built_with_its_defaults"
@@ -49,7 +67,7 @@ def check_plugin(catalogue: Catalogue, kind: Kind, name: str) -> Iterator[Result
         options = complete(name, offer.make, {})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            subject = build(lambda *arguments: offer.make(*arguments, **options))
+            subject = build(Maker(offer, options))
     except (UsageError, Skipped) as reason:
         yield Result(kind, name, BUILT, "skipped", one_line(reason))
         return
@@ -61,7 +79,7 @@ def check_plugin(catalogue: Catalogue, kind: Kind, name: str) -> Iterator[Result
 
 
 def check(*names: str, kind: Kind | None = None, plugins: tuple[Path, ...] = ()) -> Iterator[Result]:
-    """Results for the offers called `names`, of one kind or of every kind that has the name; of all where none is given.
+    """Results for the offers called `names`, of one kind or of every kind that has the name.
 
     Without names, `plugins` are what is checked where any are given, else everything installed.
     """

@@ -134,8 +134,8 @@ def log_prob_agrees_with_draws(subject: Priors) -> str:
         excess = (count - expected).abs() - slack
         j = int(excess.argmax())
         compared += len(expected)
-        text = f"d = {prior.latent_dim}: {int(count[j])} of {DRAWS} draws in a cell, log_prob says {float(expected[j]):.0f}"
-        expect(float(excess[j]) <= 0.0, text)
+        found_here = f"{int(count[j])} of {DRAWS} draws in a cell, log_prob says {float(expected[j]):.0f}"
+        expect(float(excess[j]) <= 0.0, f"d = {prior.latent_dim}: {found_here}")
     return f"{compared} cells"
 
 

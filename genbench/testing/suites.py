@@ -10,7 +10,7 @@ from genbench.testing.kit import CHECKED, check_names, check_plugin
 from genbench.testing.results import Result
 
 
-def suite(*names: str, kind: Kind | None = None, plugins: Sequence[Path] = ()) -> Callable[[str, str, str], None]:
+def suite(*names: str, kind: Kind | None = None, plugins: Sequence[Path] = ()) -> Callable[[Kind, str, str], None]:
     """A parametrised pytest test of the offers called `names`, of one kind or of every kind that has the name.
 
     In a test module, `test_conformance = suite("spiral")`; a plug-in that is not installed is loaded by its file,
