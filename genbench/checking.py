@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Iterator
 from dataclasses import asdict
 from pathlib import Path
@@ -25,10 +26,10 @@ def results_of(catalogue: Catalogue, names: tuple[str, ...], files: tuple[Path, 
     yield from warnings_of(catalogue, files)
     chosen = selected(catalogue, names, None, files)
     for number, (kind, name) in enumerate(chosen, 1):
-        if click.get_text_stream("stderr").isatty():
+        if sys.stderr.isatty():
             click.echo(f"\r\x1b[Kchecking {number} of {len(chosen)}: {kind} {name}", nl=False, err=True)
         yield from check_plugin(catalogue, kind, name)
-    if chosen and click.get_text_stream("stderr").isatty():
+    if chosen and sys.stderr.isatty():
         click.echo("\r\x1b[K", nl=False, err=True)
 
 
@@ -36,7 +37,8 @@ def show_checks(
     catalogue: Catalogue, names: tuple[str, ...], files: tuple[Path, ...], form: Literal["table", "json"]
 ) -> int:
     """Print every result and return the exit status: 1 where a check fails."""
-    console, results, last = Console(), [], ("", "")
+    console, last = Console(), ("", "")
+    results: list[Result] = []
     for result in results_of(catalogue, names, files):
         results.append(result)
         if form == "table":

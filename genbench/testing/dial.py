@@ -35,7 +35,8 @@ class Encoder(nn.Module):
         raw = SPAN * (x.flatten(1)[:, : self.outputs] - 0.5)
         shift = torch.zeros(self.outputs, device=x.device)
         shift[: self.latent_dim] = self.offset.value
-        return self.gain * (raw + shift)
+        code: Tensor = self.gain * (raw + shift)
+        return code
 
 
 class Decoder(nn.Module):
@@ -51,7 +52,8 @@ class Decoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """`(n, d) -> (n, c, h, w)` logits."""
         logits: Tensor = self.linear(z)
-        return logits.unflatten(1, self.shape)
+        image: Tensor = logits.unflatten(1, self.shape)
+        return image
 
 
 @dataclass

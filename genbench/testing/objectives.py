@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator
+from typing import Any
 
 import torch
 from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
 
 from genbench.api import Model
 from genbench.errors import GenbenchError
@@ -117,26 +119,28 @@ def every_option_counts(subject: Models) -> str:
 
 def step_waits_on_nothing(subject: Models) -> str:
     """A step reads no number off the device, so that it can be captured; reported, not required."""
-    from torch.utils._python_dispatch import TorchDispatchMode
-
     waits: list[str] = []
-
-    class Watch(TorchDispatchMode):
-        def __torch_dispatch__(
-            self, func: object, types: object, args: tuple = (), kwargs: dict | None = None
-        ) -> object:  # type: ignore[type-arg]
-            if "_local_scalar_dense" in str(func) or "nonzero" in str(func):
-                waits.append(str(func))
-            return func(*args, **(kwargs or {}))  # type: ignore[operator]
-
     model = subject.new()
     x, z = squares(BATCH), draws(BATCH)
-    with Watch():
+    with _Watch(waits):
         for _ in model.moves(x, z, seeded(0)):
             pass
     if waits:
         raise Reported(f"a step waits on the device {len(waits)} times ({', '.join(sorted(set(waits)))})")
     return "a step waits on nothing"
+
+
+class _Watch(TorchDispatchMode):
+    """Notes each operation whose result a host would have to wait for."""
+
+    def __init__(self, waits: list[str]) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.waits = waits
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(word in str(func) for word in ("_local_scalar_dense", "nonzero", "masked_select")):
+            self.waits.append(str(func))
+        return func(*args, **(kwargs or {}))
 
 
 def _reaches_encoder(model: Model, player: str) -> bool:

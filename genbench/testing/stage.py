@@ -101,21 +101,21 @@ def fresh(make: Callable[..., Model], where: Setting, **options: object) -> Mode
 
 
 def steps(
-    model: Model, batches: Iterator[tuple[Tensor, Tensor]], *, learn: Callable[[str], bool] = lambda player: True
+    model: Model, batches: Iterator[tuple[Tensor, Tensor]], *, learn: Callable[[str], bool] | None = None
 ) -> list[Mapping[str, float]]:
-    """Train as the loop does, the players alone for which `learn`; the losses by player of each step."""
+    """Train as the loop does, those players for which `learn`, or all; the losses by player of each step."""
     players = model.players()
     optimisers = {name: player.optimiser(player.parameters) for name, player in players.items()}
-    found = []
+    found: list[Mapping[str, float]] = []
     for step, (x, z) in enumerate(batches):
-        losses = {}
+        seen: dict[str, float] = {}
         for move in model.moves(x, z, seeded(1000 + step)):
-            losses[move.player] = float(move.loss.detach())
-            if learn(move.player):
+            seen[move.player] = float(move.loss.detach())
+            if learn is None or learn(move.player):
                 optimisers[move.player].zero_grad(set_to_none=True)
                 move.loss.backward(inputs=players[move.player].parameters)
                 optimisers[move.player].step()
-        found.append(losses)
+        found.append(seen)
     return found
 
 
