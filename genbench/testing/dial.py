@@ -52,8 +52,7 @@ class Decoder(nn.Module):
     def forward(self, z: Tensor) -> Tensor:
         """`(n, d) -> (n, c, h, w)` logits."""
         logits: Tensor = self.linear(z)
-        image: Tensor = logits.unflatten(1, self.shape)
-        return image
+        return logits.view(-1, *self.shape)
 
 
 @dataclass

@@ -11,17 +11,17 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from genbench.api import Model
-from genbench.errors import GenbenchError
+from genbench.errors import GenbenchError, Refused
 from genbench.options import OptionSpec, specs
 from genbench.testing.dial import Dial, images
 from genbench.testing.models import Models, draws
-from genbench.testing.results import Check, Reported, expect
-from genbench.testing.stage import BATCH, LATENT, SHAPE, fresh, losses, seeded, setting, squares, steps
+from genbench.testing.results import Check, Reported, Skipped, expect
+from genbench.testing.stage import BATCH, LATENT, SHAPE, Gauss, fresh, losses, seeded, setting, squares, steps
 
 AWAY = 3.0
 """Standard deviations by which codes are shifted."""
 
-REPEATS = 200
+REPEATS = 100
 Z = 7.0
 
 
@@ -43,14 +43,19 @@ def matching_codes_cost_less(subject: Models) -> str:
     dial.offset.value = AWAY
     if len(model.players()) > 1:  # an adversary first learns to tell shifted codes, which stand still meanwhile
         steps(model, _batches(64, 150, 1000), learn=lambda player: player != mine)
-    gaps = []
-    for x, z in _batches(64, 8):
-        dial.offset.value = 0.0
-        near = float(losses(model, x, z)[mine])
-        dial.offset.value = AWAY
-        gaps.append(float(losses(model, x, z)[mine]) - near)
-    gap = sum(gaps) / len(gaps)
-    if all(each == 0.0 for each in gaps):
+    sides = (AWAY,) if len(model.players()) > 1 else (AWAY, -AWAY)
+    means = []
+    for side in sides:
+        gaps = []
+        for x, z in _batches(64, 8):
+            dial.offset.value = 0.0
+            near = float(losses(model, x, z)[mine])
+            dial.offset.value = side
+            gaps.append(float(losses(model, x, z)[mine]) - near)
+        means.append(sum(gaps) / len(gaps))
+    gap = min(means)
+    if not any(means):
+        expect(not _uses_draws(model), "the loss uses the prior's draws, and shifted codes do not change it at all")
         raise Reported("the loss does not depend on the law of the codes: a plain autoencoder")
     found = f"codes shifted by {AWAY:g} standard deviations change the loss of {mine} by {gap:+.3g}"
     expect(gap > 0.0, found)
@@ -130,17 +135,81 @@ def step_waits_on_nothing(subject: Models) -> str:
     return "a step waits on nothing"
 
 
-class _Watch(TorchDispatchMode):
-    """Notes each operation whose result a host would have to wait for."""
+def projections_are_averaged(subject: Models) -> str:
+    """Where there is an option `projections`, twice as many leave the size of the loss alone, within 30 %."""
+    spec = specs(getattr(subject.make, "offer").make).get("projections")  # noqa: B009
+    if spec is None or not isinstance(spec.default, int):
+        raise Skipped("there is no option `projections`")
+    sizes = []
+    for count in (spec.default, 2 * spec.default):
+        dial = Dial(SHAPE, LATENT)
+        model = fresh(subject.make, setting(network=dial), projections=count)
+        dial.offset.value = AWAY
+        found = [
+            sum(float(loss) for loss in losses(model, x, z, k).values()) for k, (x, z) in enumerate(_batches(64, 20))
+        ]
+        sizes.append(sum(found) / len(found))
+    text = f"loss {sizes[0]:.4g} with {spec.default} directions, {sizes[1]:.4g} with {2 * spec.default}"
+    expect(abs(sizes[1] - sizes[0]) <= 0.3 * abs(sizes[0]), text)
+    return text
 
-    def __init__(self, waits: list[str]) -> None:
+
+def the_prior_is_used(subject: Models) -> str:
+    """A loss that depends on the codes depends on the prior too: N(0, 9 I) in place of N(0, I) changes it."""
+    values = []
+    for sigma in (1.0, 3.0):
+        dial = Dial(SHAPE, LATENT)
+        try:
+            model = fresh(subject.make, setting(Gauss(LATENT, sigma=sigma), dial))
+        except Refused:
+            raise Skipped("refuses N(0, 9 I)") from None
+        for offset in (0.0, AWAY):
+            dial.offset.value = offset
+            x, z = next(_batches(64, 1))
+            values.append([float(loss) for loss in losses(model, x, sigma * z).values()])
+    if values[0] == values[1]:
+        raise Skipped("the loss does not depend on the codes")
+    expect(values[1] != values[3], "the loss is the same for N(0, I) and N(0, 9 I): a prior is assumed in silence")
+    return "the loss follows the prior"
+
+
+def nothing_broadcasts_by_accident(subject: Models) -> str:
+    """No step combines (n, 1) with (n,), which is (n, n); all pairs, where meant, are x[:, None] and y[None, :]."""
+    model, n = subject.new(), 13
+    pairs: list[str] = []
+    with _Watch([], pairs, n):
+        for _ in model.moves(squares(n), draws(n), seeded(0)):
+            pass
+    expect(not pairs, f"{', '.join(sorted(set(pairs)))} of (n, 1) and (n,) is (n, n)")
+    return "none"
+
+
+def _uses_draws(model: Model) -> bool:
+    x, z = next(_batches(8, 1))
+    z.requires_grad_()
+    return any(
+        torch.autograd.grad(move.loss, z, allow_unused=True, retain_graph=True)[0] is not None
+        for move in model.moves(x, z, seeded(0))
+        if move.loss.requires_grad
+    )
+
+
+class _Watch(TorchDispatchMode):
+    """Notes each operation that a host would have to wait for, and each that takes (n, 1) and (n,) to (n, n)."""
+
+    def __init__(self, waits: list[str], pairs: list[str] | None = None, n: int = 0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
-        self.waits = waits
+        self.waits, self.pairs, self.n = waits, [] if pairs is None else pairs, n
 
     def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
         if any(word in str(func) for word in ("_local_scalar_dense", "nonzero", "masked_select")):
             self.waits.append(str(func))
-        return func(*args, **(kwargs or {}))
+        shapes = {tuple(each.shape) for each in args if isinstance(each, Tensor)}
+        out = func(*args, **(kwargs or {}))
+        pair = {(self.n, 1), (self.n,)} <= shapes
+        if pair and isinstance(out, Tensor) and out.shape == (self.n, self.n):
+            self.pairs.append(str(func))
+        return out
 
 
 def _reaches_encoder(model: Model, player: str) -> bool:
@@ -183,5 +252,8 @@ CHECKS: tuple[Check[Models], ...] = (
     Check(matching_codes_cost_less, "add the penalty to the reconstruction cost, and make its weight and scale matter"),
     Check(penalty_ignores_batch_size, "take means over the batch; of pairs, over n(n-1) without the diagonal"),
     Check(every_option_counts, "use the option in the loss, or do not offer it"),
+    Check(projections_are_averaged, "take the mean over directions, each of length one"),
+    Check(the_prior_is_used, "use z, setting.prior.log_prob or normal_sigma; refuse priors that do not fit"),
+    Check(nothing_broadcasts_by_accident, "squeeze the critic's (n, 1) to (n,) before adding log p(z), which is (n,)"),
     Check(step_waits_on_nothing, "no .item(), float(tensor) or `if tensor` in moves"),
 )

@@ -19,18 +19,19 @@ BATCH = 16
 
 @dataclass(frozen=True)
 class Gauss(Prior):
-    """N(0, I); `closed` is whether it says so by `normal_sigma`."""
+    """N(0, sigma^2 I); `closed` is whether it says so by `normal_sigma`."""
 
     latent_dim: int
     closed: bool = True
+    sigma: float = 1.0
 
     def sample(self, n: int, generator: Generator) -> Tensor:
-        """Standard normal draws, `(n, d)`."""
-        return torch.randn(n, self.latent_dim, generator=generator, device=generator.device)
+        """Normal draws, `(n, d)`."""
+        return self.sigma * torch.randn(n, self.latent_dim, generator=generator, device=generator.device)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """The normal log density, `(n, d) -> (n,)`."""
-        return -0.5 * z.square().sum(1) - 0.5 * self.latent_dim * math.log(math.tau)
+        return -0.5 * (z / self.sigma).square().sum(1) - self.latent_dim * math.log(self.sigma * math.sqrt(math.tau))
 
     @property
     def full_support(self) -> bool:
@@ -39,8 +40,8 @@ class Gauss(Prior):
 
     @property
     def normal_sigma(self) -> float | None:
-        """1, or None where it is not told."""
-        return 1.0 if self.closed else None
+        """sigma, or None where it is not told."""
+        return self.sigma if self.closed else None
 
 
 @dataclass(frozen=True)

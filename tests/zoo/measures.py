@@ -53,7 +53,9 @@ class BatchedDistance(Metric):
 def gap(a: Tensor, b: Tensor) -> float:
     """A distance of pixel statistics, its root: real against samples."""
     x, y = to_float(a).flatten(1), to_float(b).flatten(1)
-    return float((x.mean(0) - y.mean(0)).square().sum() + (x.std(0) - y.std(0)).square().sum())
+    return float(
+        (x.mean(0) - y.mean(0)).square().sum() + (x.std(0, correction=0) - y.std(0, correction=0)).square().sum()
+    )
 
 
 def rescaled(images: Tensor) -> Tensor:

@@ -5,20 +5,24 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import torch
-from genbench_ae import AE
-from genbench_swae import SWAE
-from genbench_wae_gan import WAEGAN
-from genbench_wae_mmd import WAEMMD
 from torch import Generator, Tensor
 
 from genbench.api import Model, Move, Offer, Setting
-from genbench.distances import WAE_SCALES, mmd
+from genbench.distances import WAE_SCALES, directions, gaussian_kl, mmd
 from genbench.hookspecs import hookimpl
 from genbench.networks import squared_error
+from genbench_ae import AE
+from genbench_swae import SWAE
+from genbench_vae import VAE
+from genbench_wae_gan import WAEGAN
+from genbench_wae_mmd import WAEMMD
 
 
 class PenaltyAnew(WAEMMD):
-    """WAE-MMD with a penalty of one's own."""
+    """WAE-MMD with a penalty of one's own and no options."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
 
     def penalty(self, code: Tensor, z: Tensor, generator: Generator) -> Tensor:
         return mmd(code, z, scale=self.scale)
@@ -53,11 +57,15 @@ class OddPower(PenaltyAnew):
         return (code.sort(0).values - z.sort(0).values).pow(3).mean()
 
 
-class DirectionsNotNormalised(PenaltyAnew):
-    """And summed: the size of the penalty is that of the directions."""
+class DirectionsSummed(PenaltyAnew):
+    """No mean over directions."""
+
+    def __init__(self, setting: Setting, *, projections: int = 50) -> None:
+        super().__init__(setting)
+        self.projections = projections
 
     def penalty(self, code: Tensor, z: Tensor, generator: Generator) -> Tensor:
-        theta = torch.randn(code.shape[1], 50, generator=generator)
+        theta = directions(self.projections, code.shape[1], generator).T
         return ((code @ theta).sort(0).values - (z @ theta).sort(0).values).square().mean(0).sum()
 
 
@@ -77,6 +85,13 @@ class CrossWithoutDiagonal(PenaltyAnew):
 class ConstantKernel(PenaltyAnew):
     def penalty(self, code: Tensor, z: Tensor, generator: Generator) -> Tensor:
         return mmd(code, z, scale=1e9)
+
+
+class AssumesNormal(VAE):
+    """KL to N(0, I), whatever the prior."""
+
+    def divergence(self, mean: Tensor, log_variance: Tensor, noise: Tensor, code: Tensor) -> Tensor:
+        return gaussian_kl(mean, log_variance, 1.0)
 
 
 class Broadcast(WAEGAN):
@@ -113,7 +128,9 @@ class Shards(SWAE):
     """The sliced distance on each half of the batch, as under data-parallel training on two devices."""
 
     def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
-        halves = [next(iter(super(Shards, self).moves(a, b, generator))) for a, b in zip(x.chunk(2), z.chunk(2))]
+        halves = [
+            next(iter(super(Shards, self).moves(a, b, generator))) for a, b in zip(x.chunk(2), z.chunk(2), strict=True)
+        ]
         yield Move("autoencoder", sum(move.loss for move in halves) / len(halves))
 
 
@@ -122,7 +139,8 @@ KINDS = {
     "weight-unused": WeightUnused,
     "divided-by-pairs": DividedByPairs,
     "odd-power": OddPower,
-    "directions-not-normalised": DirectionsNotNormalised,
+    "directions-summed": DirectionsSummed,
+    "assumes-normal": AssumesNormal,
     "diagonal-left-in": DiagonalLeftIn,
     "cross-without-diagonal": CrossWithoutDiagonal,
     "constant-kernel": ConstantKernel,

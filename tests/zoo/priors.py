@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from genbench_plane import Circle, Disk
-from genbench_priors import Normal, Uniform
 from torch import Generator, Tensor
 
 from genbench.api import Offer, Prior
 from genbench.hookspecs import hookimpl
+from genbench_plane import Circle, Disk
+from genbench_priors import Normal, Uniform
 
 
 class VarianceTwoInTraining(Normal):
