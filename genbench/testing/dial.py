@@ -74,6 +74,7 @@ class Dial(Network):
 
 def images(codes: Tensor, shape: Shape) -> Tensor:
     """Images in [0, 1] that hold the codes, `(n, d) -> (n, c, h, w)`; every other pixel is 1/2, which reads as 0."""
-    x = torch.full((len(codes), math.prod(shape)), 0.5)
+    x: Tensor = torch.full((len(codes), math.prod(shape)), 0.5)
     x[:, : codes.shape[1]] = (codes / SPAN + 0.5).clamp(0.0, 1.0)
-    return x.unflatten(1, shape)
+    image: Tensor = x.unflatten(1, shape)
+    return image
