@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import Literal
 
 import click
 
@@ -212,6 +213,19 @@ def measure(
 
     catalogue, place = load_catalogue(plugins, any_source), make_place(data_root, download, skip_corrupt)
     sys.exit(measure_runs(runs or (Path("runs"),), catalogue, place, device, metrics, settings))
+
+
+@main.command()
+@click.argument("names_", nargs=-1, metavar="[NAME]...")
+@click.option(
+    "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to print."
+)
+@plugin_option
+def check(names_: tuple[str, ...], form: Literal["table", "json"], plugins: tuple[Path, ...]) -> None:
+    """Check NAMEs, all of each --plugin, or everything against the contract; exit status 1 where something fails."""
+    from genbench.checking import show_checks
+
+    sys.exit(show_checks(load_catalogue(plugins), names_, plugins, form))
 
 
 for command in cli_results.COMMANDS:

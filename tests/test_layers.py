@@ -14,7 +14,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("records", "hookspecs", "distances", "networks", "images", "random", "features", "decoding"),
     ("options", "plugins", "store", "checkpoints", "flops", "moments"),
     ("runs",),
-    ("plan", "watch", "train", "evaluate", "controls"),
+    ("plan", "watch", "train", "evaluate", "controls", "testing"),
     ("listener", "machine", "measuring"),
     ("snapshots",),
     ("bench", "provenance"),
@@ -39,7 +39,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "picking",
     ),
     ("results", "comparisons"),
-    ("progress", "listing", "commands", "arguments", "cli_results", "cli_curves", "cli", "__main__"),
+    ("progress", "listing", "checking", "commands", "arguments", "cli_results", "cli_curves", "cli", "__main__"),
 )
 PLUGINS_MAY_IMPORT = {
     "api",
@@ -82,13 +82,18 @@ MODULES = sorted(path.stem for path in (ROOT / "genbench").glob("*.py"))
 
 
 def test_every_module_has_a_layer() -> None:
-    assert sorted(module for members in LAYERS for module in members) == MODULES
+    assert sorted(module for members in LAYERS for module in members) == sorted([*MODULES, "testing"])
 
 
 @pytest.mark.parametrize("module", MODULES)
 def test_no_module_imports_a_higher_layer(module: str) -> None:
     found = imports(ROOT / "genbench" / f"{module}.py")
     assert not [name for name in found if layer(name) > layer(module)]
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "genbench" / "testing").glob("*.py")), ids=lambda path: path.stem)
+def test_the_kit_imports_no_higher_layer(path: Path) -> None:
+    assert not [name for name in imports(path) if layer(name) > layer("testing")]
 
 
 @pytest.mark.parametrize("path", sorted((ROOT / "plugins").rglob("*.py")), ids=lambda path: path.stem)

@@ -1,0 +1,17 @@
+"""The conformance kit: what every plug-in must keep to, as checks that a command and a test can run.
+
+    genbench check --plugin ./spiral.py           from the command line
+    from genbench.testing import suite            in a third party's tests/test_conformance.py:
+    test_conformance = suite("spiral")            one case for each check: prior-spiral-first_two_moments
+
+Everything is seeded: a verdict is the same at every call. Statistical checks raise a false alarm with a probability
+below 1e-6 for a plug-in.
+"""
+
+from __future__ import annotations
+
+from genbench.testing.kit import CHECKED, check, check_plugin, describe
+from genbench.testing.results import Result, Verdict
+from genbench.testing.suites import suite
+
+__all__ = ["CHECKED", "Result", "Verdict", "check", "check_plugin", "describe", "suite"]

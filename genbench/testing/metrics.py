@@ -1,0 +1,172 @@
+"""The checks of metrics, on evaluations whose pieces are known (`genbench.testing.synthetic`)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from genbench.api import Evaluation, Measurement, Metric, Summary
+from genbench.errors import GenbenchError, MetricError, Refused, UsageError
+from genbench.options import specs
+from genbench.testing.results import Check, Failed, Reported, Skipped, expect
+from genbench.testing.stage import Gauss
+from genbench.testing.synthetic import LATENT, SHAPE, TEST, TRAIN, VALIDATION, Scene, Synthetic
+
+GOOD = Scene()
+BAD = Scene(samples="noise", shift=3.0, error=1.0)
+SHARE = 0.05
+"""Of the gap between noise and real images: what order or chance may move a value by."""
+
+
+@dataclass
+class Measured:
+    """A metric's maker, and its numbers on the scenes measured so far, by part."""
+
+    make: Callable[..., Metric]
+    options: dict[str, int] = field(default_factory=dict)
+    known: dict[Scene, dict[str, Measurement]] = field(default_factory=dict)
+
+    def on(self, scene: Scene) -> dict[str, Measurement]:
+        """The measurements of a scene, once."""
+        if scene not in self.known:
+            self.known[scene] = self.anew(scene)
+        return self.known[scene]
+
+    def anew(self, scene: Scene) -> dict[str, Measurement]:
+        """The measurements of a scene by a new metric and a new evaluation."""
+        evaluation: Evaluation = Synthetic(scene)
+        found = list(self.make(**self.options).measure(evaluation))
+        parts = [each.part for each in found]
+        expect(len(set(parts)) == len(parts), f"two measurements of one part: {', '.join(parts)}")
+        return {each.part: each for each in found}
+
+    def ranked(self) -> dict[str, tuple[Measurement, Measurement]]:
+        """Real and noise, of the parts that rank and that the scenes tell apart."""
+        good, bad = self.on(GOOD), self.on(BAD)
+        return {
+            part: (good[part], bad[part])
+            for part in good
+            if part in bad and good[part].better != "neither" and good[part].value != bad[part].value
+        }
+
+
+def build(make: Callable[..., Metric]) -> Measured:
+    """The subject; an option `n` larger than the kit's test set is lowered to it."""
+    spec = specs(getattr(make, "offer").make).get("n")  # noqa: B009
+    small = spec is not None and isinstance(spec.default, int) and spec.default > TEST
+    subject = Measured(make, {"n": TEST} if small else {})
+    evaluation = Synthetic(GOOD)
+    try:
+        subject.make(**subject.options).check(Summary(SHAPE, TRAIN, TEST, VALIDATION), Gauss(LATENT), evaluation.place)
+        subject.on(GOOD)
+    except (UsageError, Refused, MetricError, GenbenchError) as error:
+        raise Skipped(f"refuses the kit's {TEST} grey images of 28x28: {error}") from None
+    return subject
+
+
+def finite_measurements(subject: Measured) -> str:
+    """It yields measurements with finite values, a unit, a count and a protocol."""
+    found = subject.on(GOOD)
+    expect(bool(found), "no measurement")
+    for part, each in found.items():
+        expect(isinstance(each, Measurement), f"yields {type(each).__name__}, not Measurement")
+        expect(math.isfinite(each.value), f"part '{part}' is {each.value}")
+        expect(bool(each.unit) and each.n > 0, f"part '{part}' lacks a unit or a count")
+    return f"{len(found)} numbers"
+
+
+def repeatable(subject: Measured) -> str:
+    """A second measurement of equal inputs gives equal numbers and protocols."""
+    first, second = subject.on(GOOD), subject.anew(GOOD)
+    expect(first.keys() == second.keys(), "the parts differ at a second measurement")
+    for part, each in first.items():
+        expect(each.value == second[part].value, f"part '{part}': {each.value:.6g}, then {second[part].value:.6g}")
+        expect(each.protocol == second[part].protocol, f"part '{part}': the protocols differ")
+    return "equal numbers"
+
+
+def better_holds(subject: Measured) -> str:
+    """`better` is true: real images and codes that follow the prior score better than noise and shifted codes."""
+    pairs = subject.ranked()
+    if not pairs:
+        raise Reported("no part that ranks depends on samples, codes or reconstructions")
+    for part, (good, bad) in pairs.items():
+        right = good.value < bad.value if good.better == "lower" else good.value > bad.value
+        found = f"part '{part}', {good.better} is better: {good.value:.4g} for real, {bad.value:.4g} for noise"
+        expect(right, found)
+    return found
+
+
+def order_does_not_matter(subject: Measured) -> str:
+    """A permutation of images, samples and codes changes no value by more than 5 % of what noise would."""
+    pairs = subject.ranked()
+    other = subject.on(Scene(order=5))
+    for part, (good, bad) in pairs.items():
+        change, gap = abs(other[part].value - good.value), abs(bad.value - good.value)
+        expect(change <= SHARE * gap, f"part '{part}': {good.value:.6g} becomes {other[part].value:.6g} when permuted")
+    return f"{len(pairs)} parts"
+
+
+def perfect_sits_at_the_floor(subject: Measured) -> str:
+    """Where lower is better, the references themselves, exact reconstructions and prior draws reach the floor.
+
+    The floor is 0 where none is stated; 5 % of the gap to noise, or six standard deviations of it, may be left.
+    """
+    perfect, pairs = subject.on(Scene(samples="references", error=0.0)), subject.ranked()
+    lower = {part: pair for part, pair in pairs.items() if pair[0].better == "lower"}
+    if not lower:
+        raise Skipped("no part where lower is better depends on samples, codes or reconstructions")
+    for part, (good, bad) in lower.items():
+        floor = good.floor or 0.0
+        room = max(SHARE * abs(bad.value - floor), 6.0 * (good.floor_sd or 0.0))
+        value = perfect[part].value
+        stated = "no floor is stated" if good.floor is None else f"the floor is {floor:.4g}"
+        expect(value <= floor + room, f"part '{part}' is {value:.4g} where nothing is wrong; {stated}")
+    return f"{len(lower)} parts"
+
+
+def contrast_is_seen(subject: Measured) -> str:
+    """Samples at a third of their brightness are not taken for equally good (rescaling by each image's own range)."""
+    good, noisy = subject.on(GOOD), subject.on(Scene(samples="noise"))
+    dim = subject.on(Scene(samples="dim"))
+    seen = [part for part, each in good.items() if each.value != noisy[part].value and each.better != "neither"]
+    if not seen:
+        raise Skipped("no part that ranks depends on the samples")
+    for part in seen:
+        change, gap = abs(dim[part].value - good[part].value), abs(noisy[part].value - good[part].value)
+        text = (
+            f"part '{part}': {good[part].value:.4g} for real samples, {dim[part].value:.4g} at a third of their light"
+        )
+        expect(change > 0.01 * gap, text)
+    return text
+
+
+def refuses_what_it_cannot_measure(subject: Measured) -> str:
+    """NaN in codes and reconstructions, or a single test image, is refused with `MetricError` or measured finitely."""
+    words = []
+    for what, scene in (("NaN", Scene(nan=True)), ("one image", Scene(test=1))):
+        try:
+            found = subject.anew(scene)
+        except GenbenchError:
+            words.append(f"{what}: refused")
+            continue
+        except Exception as error:
+            raise Failed(f"{what}: raises {type(error).__name__} ({error}), not MetricError") from None
+        wrong = [part for part, each in found.items() if not math.isfinite(each.value)]
+        expect(not wrong, f"{what}: part '{wrong[0] if wrong else ''}' is not finite, and nothing was raised")
+        words.append(f"{what}: measured")
+    return ", ".join(words)
+
+
+CHECKS: tuple[Check[Measured], ...] = (
+    Check(finite_measurements, "yield one Measurement for each part"),
+    Check(repeatable, "draw from e.generator(purpose) or e.prior_draws(n, purpose)"),
+    Check(better_holds, "say the other direction in `better`, or 'neither' where the value ranks nothing"),
+    Check(order_does_not_matter, "compute over all images at once, not as a mean over batches"),
+    Check(
+        perfect_sits_at_the_floor, "state as `floor` what a perfect model gets at this n; do not average over batches"
+    ),
+    Check(contrast_is_seen, "scale all images by the same 255, never each by its own minimum and maximum"),
+    Check(refuses_what_it_cannot_measure, "raise MetricError with the count and the reason"),
+)

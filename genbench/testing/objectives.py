@@ -1,0 +1,259 @@
+"""The checks of what a model's loss says: its sign, its scale and what its options do."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.utils._python_dispatch import TorchDispatchMode
+
+from genbench.api import Model
+from genbench.errors import GenbenchError, Refused
+from genbench.options import OptionSpec, specs
+from genbench.testing.dial import Dial, images
+from genbench.testing.models import Models, draws
+from genbench.testing.results import Check, Reported, Skipped, expect
+from genbench.testing.stage import BATCH, LATENT, SHAPE, Gauss, fresh, losses, seeded, setting, squares, steps
+
+AWAY = 3.0
+"""Standard deviations by which codes are shifted."""
+
+REPEATS = 100
+Z = 7.0
+
+
+def _dialled(subject: Models) -> tuple[Model, Dial]:
+    dial = Dial(SHAPE, LATENT)
+    return fresh(subject.make, setting(network=dial)), dial
+
+
+def _batches(n: int, count: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images whose codes follow N(0, I), and independent draws of it."""
+    for k in range(first, first + count):
+        yield images(draws(n, 2 * k), SHAPE), draws(n, 2 * k + 1)
+
+
+def matching_codes_cost_less(subject: Models) -> str:
+    """The loss is lower where the codes follow the prior than where they are shifted (a wrong sign)."""
+    model, dial = _dialled(subject)
+    mine = next(name for name, p in model.players().items() if _reaches_encoder(model, name))
+    dial.offset.value = AWAY
+    if len(model.players()) > 1:  # an adversary first learns to tell shifted codes, which stand still meanwhile
+        steps(model, _batches(64, 150, 1000), learn=lambda player: player != mine)
+    sides = (AWAY,) if len(model.players()) > 1 else (AWAY, -AWAY)
+    means = []
+    for side in sides:
+        gaps = []
+        for x, z in _batches(64, 8):
+            dial.offset.value = 0.0
+            near = float(losses(model, x, z)[mine])
+            dial.offset.value = side
+            gaps.append(float(losses(model, x, z)[mine]) - near)
+        means.append(sum(gaps) / len(gaps))
+    gap = min(means)
+    if not any(means):
+        expect(not _uses_draws(model), "the loss uses the prior's draws, and shifted codes do not change it at all")
+        raise Reported("the loss does not depend on the law of the codes: a plain autoencoder")
+    found = f"codes shifted by {AWAY:g} standard deviations change the loss of {mine} by {gap:+.3g}"
+    expect(gap > 0.0, found)
+    blank = math.prod(SHAPE) / 12.0  # summed squared error of a grey image against uniform pixels
+    expect(gap > 1e-3 * blank, f"{found}: next to nothing beside a blank image's squared error of {blank:.1f}")
+    return found
+
+
+def penalty_ignores_batch_size(subject: Models) -> str:
+    """The loss does not depend on the batch's size: no bias in its mean, or none when the batch is repeated.
+
+    A mean and a U-statistic have the same expectation for every size. A distance between the two empirical laws (sorted
+    samples) has a sampling share, but is unchanged where every row stands twice. A penalty that does neither (diagonal
+    left in, division by n(n-1), shards of a batch) is another objective at another batch size.
+    """
+    model, dial = _dialled(subject)
+    worst = 0.0
+    for offset in (0.0, AWAY):
+        dial.offset.value = offset
+        small = [losses(model, x, z, seed=7) for x, z in _batches(8, REPEATS)]
+        large = [losses(model, x, z, seed=8) for x, z in _batches(32, REPEATS, 5000)]
+        twice = [losses(model, x.repeat(2, 1, 1, 1), z.repeat(2, 1), seed=7) for x, z in _batches(8, REPEATS)]
+        for player in small[0]:
+            a, b, c = (torch.stack([each[player] for each in group]).double() for group in (small, large, twice))
+            floor = 1e-5 * float(a.abs().mean()) + 1e-9
+            bias = _score(a.mean() - b.mean(), (a.var() + b.var()).sqrt(), floor)
+            change = _score((c - a).mean(), (c - a).std(), floor)
+            worst = max(worst, min(bias, change))
+            found = f"mean loss of {player} {float(a.mean()):.4g} for batches of 8, {float(b.mean()):.4g} for 32"
+            expect(min(bias, change) <= Z, f"{found}, {float(c.mean()):.4g} for the 8 repeated twice")
+    return f"{worst:.1f} standard errors at most"
+
+
+def every_option_counts(subject: Models) -> str:
+    """Each option changes the losses, the learning or the size of the model, alone or beside another choice."""
+    options = specs(getattr(subject.make, "offer").make)  # noqa: B009
+    defaults = {name.replace("-", "_"): spec.default for name, spec in options.items()}
+    contexts: list[dict[str, object]] = [{}]
+    contexts += [
+        {n.replace("-", "_"): v} for n, s in options.items() if s.choices or s.type is bool for v in _others(s)
+    ]
+    prints: dict[str, tuple[float, ...]] = {}
+
+    def behaviour(changes: dict[str, object]) -> tuple[float, ...] | None:
+        key = repr(sorted(changes.items()))
+        if key not in prints:
+            try:
+                prints[key] = _behaviour(subject, {**defaults, **changes})
+            except GenbenchError:
+                prints[key] = ()
+        return prints[key] or None
+
+    idle = []
+    for name, spec in options.items():
+        field, counts = name.replace("-", "_"), False
+        for context in contexts:
+            if field not in context and not counts:
+                before = behaviour(context)
+                after = [behaviour({**context, field: value}) for value in _others(spec)]
+                counts = before is not None and any(each is not None and each != before for each in after)
+        if not counts and list(_others(spec)):
+            idle.append(name)
+    expect(not idle, f"changing {', '.join(idle)} changes nothing")
+    return f"{', '.join(options) or 'no options'}"
+
+
+def step_waits_on_nothing(subject: Models) -> str:
+    """A step reads no number off the device, so that it can be captured; reported, not required."""
+    waits: list[str] = []
+    model = subject.new()
+    x, z = squares(BATCH), draws(BATCH)
+    with _Watch(waits):
+        for _ in model.moves(x, z, seeded(0)):
+            pass
+    if waits:
+        raise Reported(f"a step waits on the device {len(waits)} times ({', '.join(sorted(set(waits)))})")
+    return "a step waits on nothing"
+
+
+def projections_are_averaged(subject: Models) -> str:
+    """Where there is an option `projections`, twice as many leave the size of the loss alone, within 30 %."""
+    spec = specs(getattr(subject.make, "offer").make).get("projections")  # noqa: B009
+    if spec is None or not isinstance(spec.default, int):
+        raise Skipped("there is no option `projections`")
+    sizes = []
+    for count in (spec.default, 2 * spec.default):
+        dial = Dial(SHAPE, LATENT)
+        model = fresh(subject.make, setting(network=dial), projections=count)
+        dial.offset.value = AWAY
+        found = [
+            sum(float(loss) for loss in losses(model, x, z, k).values()) for k, (x, z) in enumerate(_batches(64, 20))
+        ]
+        sizes.append(sum(found) / len(found))
+    text = f"loss {sizes[0]:.4g} with {spec.default} directions, {sizes[1]:.4g} with {2 * spec.default}"
+    expect(abs(sizes[1] - sizes[0]) <= 0.3 * abs(sizes[0]), text)
+    return text
+
+
+def the_prior_is_used(subject: Models) -> str:
+    """A loss that depends on the codes depends on the prior too: N(0, 9 I) in place of N(0, I) changes it."""
+    values = []
+    for sigma in (1.0, 3.0):
+        dial = Dial(SHAPE, LATENT)
+        try:
+            model = fresh(subject.make, setting(Gauss(LATENT, sigma=sigma), dial))
+        except Refused:
+            raise Skipped("refuses N(0, 9 I)") from None
+        for offset in (0.0, AWAY):
+            dial.offset.value = offset
+            x, z = next(_batches(64, 1))
+            values.append([float(loss) for loss in losses(model, x, sigma * z).values()])
+    if values[0] == values[1]:
+        raise Skipped("the loss does not depend on the codes")
+    expect(values[1] != values[3], "the loss is the same for N(0, I) and N(0, 9 I): a prior is assumed in silence")
+    return "the loss follows the prior"
+
+
+def nothing_broadcasts_by_accident(subject: Models) -> str:
+    """No step combines (n, 1) with (n,), which is (n, n); all pairs, where meant, are x[:, None] and y[None, :]."""
+    model, n = subject.new(), 13
+    pairs: list[str] = []
+    with _Watch([], pairs, n):
+        for _ in model.moves(squares(n), draws(n), seeded(0)):
+            pass
+    expect(not pairs, f"{', '.join(sorted(set(pairs)))} of (n, 1) and (n,) is (n, n)")
+    return "none"
+
+
+def _uses_draws(model: Model) -> bool:
+    x, z = next(_batches(8, 1))
+    z.requires_grad_()
+    return any(
+        torch.autograd.grad(move.loss, z, allow_unused=True, retain_graph=True)[0] is not None
+        for move in model.moves(x, z, seeded(0))
+        if move.loss.requires_grad
+    )
+
+
+class _Watch(TorchDispatchMode):
+    """Notes each operation that a host would have to wait for, and each that takes (n, 1) and (n,) to (n, n)."""
+
+    def __init__(self, waits: list[str], pairs: list[str] | None = None, n: int = 0) -> None:
+        super().__init__()  # type: ignore[no-untyped-call]
+        self.waits, self.pairs, self.n = waits, [] if pairs is None else pairs, n
+
+    def __torch_dispatch__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if any(word in str(func) for word in ("_local_scalar_dense", "nonzero", "masked_select")):
+            self.waits.append(str(func))
+        shapes = {tuple(each.shape) for each in args if isinstance(each, Tensor)}
+        out = func(*args, **(kwargs or {}))
+        pair = {(self.n, 1), (self.n,)} <= shapes
+        if pair and isinstance(out, Tensor) and out.shape == (self.n, self.n):
+            self.pairs.append(str(func))
+        return out
+
+
+def _reaches_encoder(model: Model, player: str) -> bool:
+    gain = {id(p) for name, p in model.named_parameters() if name.endswith("gain")}
+    return any(id(p) in gain for p in model.players()[player].parameters)
+
+
+def _score(gap: Tensor, spread: Tensor, floor: float) -> float:
+    return float(gap.abs() / (spread / math.sqrt(REPEATS) + floor))
+
+
+def _others(spec: OptionSpec) -> list[object]:
+    """Other values of an option than its default."""
+    if spec.choices:
+        return [choice for choice in spec.choices if choice != spec.default]
+    if spec.type is bool:
+        return [not spec.default]
+    if spec.type not in (int, float) or spec.default is None:
+        return []
+    value, high = spec.default, spec.meaning.high
+    other = value * 2 + (1 if value == 0 else 0)
+    return [spec.type(other if high is None or other <= high else value * 0.5)]
+
+
+def _behaviour(subject: Models, options: dict[str, object]) -> tuple[float, ...]:
+    """Numbers that tell two models apart: losses of a few steps at epochs early and late, and sizes."""
+    found: list[float] = []
+    model = subject.new(**options)
+    found.append(float(sum(p.numel() for p in model.parameters())))
+    for player in model.players().values():
+        found += [player.schedule(epoch) for epoch in (0, 40, 120)]
+    for epoch in (0, 40):
+        model.begin_epoch(epoch)
+        for each in steps(model, ((squares(BATCH, s), draws(BATCH, s)) for s in range(3))):
+            found += each.values()
+    return tuple(found)
+
+
+CHECKS: tuple[Check[Models], ...] = (
+    Check(matching_codes_cost_less, "add the penalty to the reconstruction cost, and make its weight and scale matter"),
+    Check(penalty_ignores_batch_size, "take means over the batch; of pairs, over n(n-1) without the diagonal"),
+    Check(every_option_counts, "use the option in the loss, or do not offer it"),
+    Check(projections_are_averaged, "take the mean over directions, each of length one"),
+    Check(the_prior_is_used, "use z, setting.prior.log_prob or normal_sigma; refuse priors that do not fit"),
+    Check(nothing_broadcasts_by_accident, "squeeze the critic's (n, 1) to (n,) before adding log p(z), which is (n,)"),
+    Check(step_waits_on_nothing, "no .item(), float(tensor) or `if tensor` in moves"),
+)

@@ -1,0 +1,212 @@
+"""The checks of priors. Thresholds are seven standard errors: below 3e-12 each by the normal law, below 1e-8 for the
+sparsest counts compared (100 expected), so below 1e-6 for the hundred or so comparisons that a prior undergoes."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from genbench.api import MOMENT_DRAWS, Prior
+from genbench.errors import GenbenchError, Refused
+from genbench.testing.quadrature import masses
+from genbench.testing.results import Check, Failed, Skipped, expect, global_state
+
+DRAWS = 40_000
+BATCHES, BATCH = 400, 64
+Z = 7.0
+BINS = 8
+DIMS = (2, 8, 1)
+
+
+@dataclass(frozen=True)
+class Priors:
+    """One offer's priors, of each latent dimension among 2, 8 and 1 that it accepts."""
+
+    priors: tuple[Prior, ...]
+
+
+def build(make: Callable[[int], Prior]) -> Priors:
+    """The subject of the checks; the refusal itself where no dimension is accepted."""
+    made: list[Prior] = []
+    refusal: GenbenchError | None = None
+    for d in DIMS:
+        try:
+            made.append(make(d))
+        except Refused as error:
+            refusal = error
+    if not made:
+        raise Failed(f"no latent dimension of {DIMS} is accepted: {refusal}")
+    return Priors(tuple(made))
+
+
+def draws(prior: Prior, seed: int = 1, n: int = DRAWS) -> Tensor:
+    """Independent draws in float64, `(n, d)`."""
+    return prior.sample(n, Generator().manual_seed(seed)).double()
+
+
+def shape_dtype_device(subject: Priors) -> str:
+    """`sample` and `sample_batch` yield (n, d) finite float32 on the generator's device; `latent_dim` is d."""
+    for prior in subject.priors:
+        for method in (prior.sample, prior.sample_batch):
+            for n in (1, 7):
+                z = method(n, Generator().manual_seed(0))
+                found = f"{method.__name__}({n}) is {tuple(z.shape)} {z.dtype} on {z.device}"
+                expect(z.shape == (n, prior.latent_dim), f"{found}: expected {(n, prior.latent_dim)}")
+                expect(z.dtype == torch.float32 and z.device.type == "cpu", f"{found}: expected float32 on cpu")
+                expect(bool(z.isfinite().all()), f"{found} with values that are not finite")
+    return f"latent dimensions {', '.join(str(prior.latent_dim) for prior in subject.priors)}"
+
+
+def determined_by_generator(subject: Priors) -> str:
+    """Draws are a function of the generator's state; global random state is neither read nor changed."""
+    for prior in subject.priors:
+        for method in (prior.sample, prior.sample_batch):
+            before = global_state()
+            first = method(16, Generator().manual_seed(0))
+            expect(global_state() == before, f"{method.__name__} changes the global random state")
+            again = method(16, Generator().manual_seed(0))
+            expect(torch.equal(first, again), f"{method.__name__} of equal generators gives different draws")
+            other = method(16, Generator().manual_seed(1))
+            expect(not torch.equal(first, other), f"{method.__name__} of different generators gives equal draws")
+    return "equal for equal seeds, different for different ones"
+
+
+def first_two_moments(subject: Priors) -> str:
+    """Mean and variance of the draws are the declared ones, within seven standard errors."""
+    worst = 0.0
+    for prior in subject.priors:
+        z = draws(prior)
+        for what, values, stated, own in (
+            ("mean", z, prior.mean, type(prior).mean is not Prior.mean),
+            ("variance", (z - z.mean(0)).square(), prior.variance, type(prior).variance is not Prior.variance),
+        ):
+            expect(stated.shape == (prior.latent_dim,), f"{what} is {tuple(stated.shape)}, not ({prior.latent_dim},)")
+            score = _score(values, stated.double(), own)
+            j = int(score.abs().argmax())
+            worst = max(worst, float(score[j].abs()))
+            found = f"coordinate {j} of {prior.latent_dim}: {what} {float(values.mean(0)[j]):.4g} of {DRAWS} draws"
+            expect(worst <= Z, f"{found}, declared {float(stated[j]):.4g} ({worst:.0f} standard errors)")
+    return f"largest deviation {worst:.1f} standard errors"
+
+
+def pairwise_scale(subject: Priors) -> str:
+    """`pairwise_scale` is E|z - z'|^2 of the draws, within seven standard errors."""
+    for prior in subject.priors:
+        z = draws(prior, seed=2)
+        gaps = (z[::2] - z[1::2]).square().sum(1, keepdim=True)
+        stated = torch.tensor([prior.pairwise_scale], dtype=torch.float64)
+        own = not {type(prior).pairwise_scale, type(prior).variance} <= {Prior.pairwise_scale, Prior.variance}
+        score = float(_score(gaps, stated, own).abs())
+        found = f"d = {prior.latent_dim}: E|z - z'|^2 is {float(gaps.mean()):.4g}"
+        expect(score <= Z, f"{found}, declared {float(stated):.4g} ({score:.0f} standard errors)")
+    return found
+
+
+def support(subject: Priors) -> str:
+    """Every draw lies within the declared bounds, and the density there is positive."""
+    for prior in subject.priors:
+        z = prior.sample(DRAWS, Generator().manual_seed(3))
+        if prior.bounds is not None:
+            low, high = prior.bounds
+            slack = 1e-5 * max(1.0, abs(low), abs(high))
+            inside = low - slack <= float(z.min()) and float(z.max()) <= high + slack
+            expect(inside, f"draws in [{float(z.min()):.4g}, {float(z.max()):.4g}], declared [{low:g}, {high:g}]")
+        if prior.has_density:
+            values = prior.log_prob(z)
+            expect(values.shape == (DRAWS,), f"log_prob is {tuple(values.shape)}, not ({DRAWS},)")
+            lost = int((~values.isfinite()).sum())
+            expect(lost == 0, f"log_prob of {lost} of {DRAWS} draws is not finite")
+    return "draws within their bounds"
+
+
+def log_prob_agrees_with_draws(subject: Priors) -> str:
+    """In one and two dimensions the density has the mass of the draws, cell by cell, within seven standard errors."""
+    compared = 0
+    for prior in _with_density(subject):
+        z = draws(prior, seed=4)
+        found = masses(prior, z.float(), BINS)
+        expected, count = found.density * DRAWS, found.draws.double()
+        slack = Z * (expected * (1 - found.density).clamp(min=0)).clamp(min=100.0).sqrt() + 0.01 * expected
+        excess = (count - expected).abs() - slack
+        j = int(excess.argmax())
+        compared += len(expected)
+        found_here = f"{int(count[j])} of {DRAWS} draws in a cell, log_prob says {float(expected[j]):.0f}"
+        expect(float(excess[j]) <= 0.0, f"d = {prior.latent_dim}: {found_here}")
+    return f"{compared} cells"
+
+
+def log_prob_integrates_to_one(subject: Priors) -> str:
+    """In one and two dimensions the density's mass in the box of the draws is one, within 2 %."""
+    for prior in _with_density(subject):
+        found = masses(prior, draws(prior, seed=4).float(), BINS)
+        total = float(found.density.sum()) / max(float(found.draws.sum()) / DRAWS, 1e-9)
+        expect(abs(total - 1.0) <= 0.02, f"d = {prior.latent_dim}: the density integrates to {total:.4f}")
+    return f"{total:.4f}"
+
+
+def batches_follow_the_prior(subject: Priors) -> str:
+    """`sample_batch`, used in training, has the law of `sample`, used in sampling: mean, variance and deciles."""
+    for prior in subject.priors:
+        z = draws(prior, seed=5)
+        edges = torch.quantile(z[:10_000], torch.linspace(0.1, 0.9, 9, dtype=torch.float64), dim=0)
+        generator = Generator().manual_seed(6)
+        batches = [_features(prior.sample_batch(BATCH, generator).double(), edges, z.mean(0)) for _ in range(BATCHES)]
+        means = torch.stack([batch.mean(0) for batch in batches])  # one per batch: rows of a batch may depend
+        whole = _features(z, edges, z.mean(0))
+        gap = means.mean(0) - whole.mean(0)
+        error = (means.var(0) / BATCHES + whole.var(0) / DRAWS).sqrt() + 1e-6
+        score = (gap / error).abs()
+        j, d = int(score.argmax()), prior.latent_dim
+        what = "mean" if j < d else "variance" if j < 2 * d else "share below a decile"
+        numbers = f"{float(means.mean(0)[j]):.4g} in training batches, {float(whole.mean(0)[j]):.4g} in sampling"
+        expect(float(score[j]) <= Z, f"{what} of coordinate {j % d}: {numbers} ({float(score[j]):.0f} standard errors)")
+    return f"{BATCHES} batches of {BATCH}"
+
+
+def rows_are_independent(subject: Priors) -> str:
+    """Rows of `sample` are independent: means of blocks of 64 vary as independent rows would."""
+    for prior in subject.priors:
+        z = draws(prior, seed=7, n=BATCHES * BATCH)
+        ratio = z.view(BATCHES, BATCH, -1).mean(1).var(0) / (z.var(0) / BATCH).clamp(min=1e-30)
+        worst = float((ratio - 1.0).abs().max())
+        bound = Z * math.sqrt(2.0 / BATCHES) * 1.5  # the chi-squared law's right tail is heavier than the normal one
+        expect(worst <= bound, f"block means vary {float(ratio[(ratio - 1).abs().argmax()]):.2g} times as they should")
+    return "block means vary as they should"
+
+
+def _score(values: Tensor, stated: Tensor, exact: bool) -> Tensor:
+    """Standard errors between the means of `(n, d)` values and what is stated, exactly or from draws itself."""
+    n = len(values)
+    error = (values.var(0) * (1.0 / n + (0.0 if exact else 1.0 / MOMENT_DRAWS))).sqrt()
+    return (values.mean(0) - stated) / (error + 1e-6 * (1.0 + stated.abs()))  # float32's rounding
+
+
+def _features(z: Tensor, edges: Tensor, centre: Tensor) -> Tensor:
+    below = (z[:, None, :] <= edges).double().flatten(1)
+    return torch.cat([z, (z - centre).square(), below], dim=1)
+
+
+def _with_density(subject: Priors) -> Sequence[Prior]:
+    low = [prior for prior in subject.priors if prior.latent_dim <= 2]
+    if not low:
+        raise Skipped("a grid needs a latent dimension of 1 or 2, which this prior refuses")
+    if not any(prior.has_density for prior in low):
+        raise Skipped("the prior has no density")
+    return [prior for prior in low if prior.has_density]
+
+
+CHECKS: tuple[Check[Priors], ...] = (
+    Check(shape_dtype_device, "return (n, latent_dim) float32 made with device=generator.device"),
+    Check(determined_by_generator, "hand `generator=generator` to every random function; use no numpy, no random"),
+    Check(first_two_moments, "make `mean` and `variance` those of `sample`, or leave them out to have them estimated"),
+    Check(pairwise_scale, "leave `pairwise_scale` out (it follows from `variance`) or make it E|z - z'|^2"),
+    Check(support, "make `bounds` hold every draw, and `log_prob` finite where draws fall"),
+    Check(log_prob_agrees_with_draws, "`log_prob` and `sample` are two laws: compare radius, scale and normalisation"),
+    Check(log_prob_integrates_to_one, "add the log of the normalising constant to `log_prob`"),
+    Check(batches_follow_the_prior, "`sample_batch` may stratify, but each row must follow the law of `sample`"),
+    Check(rows_are_independent, "stratify in `sample_batch` alone; measurements need independent rows"),
+)

@@ -1,0 +1,111 @@
+"""A synthetic evaluation for the checks of metrics: its samples, codes and reconstructions are what the kit says."""
+
+from __future__ import annotations
+
+import tempfile
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genbench.api import Images, Model, Place, Setting, Shape, TrainingRecord
+from genbench.errors import MetricError, NotApplicable
+from genbench.evaluate import DataEvaluation, finite
+from genbench.images import to_float, with_content
+from genbench.testing.stage import Gauss, Small, seeded
+
+SHAPE: Shape = (1, 28, 28)
+LATENT = 8
+TRAIN, TEST, VALIDATION = 800, 500, 100
+
+
+@dataclass(frozen=True)
+class Scene:
+    """What a metric is shown. `samples`: real, noise or dim pictures, or the references themselves; `shift` of the
+    codes in standard deviations; `error` of the reconstructions; `order` of a permutation; `nan` puts NaN into codes
+    and reconstructions; `test` images."""
+
+    samples: str = "real"
+    shift: float = 0.0
+    error: float = 0.05
+    order: int = 0
+    nan: bool = False
+    test: int = TEST
+
+
+def pictures(n: int, seed: int) -> Tensor:
+    """Smooth blobs on black, `(n, 1, 28, 28)` uint8."""
+    coarse = torch.rand(n, 1, 5, 5, generator=seeded(seed)).square()
+    smooth = F.interpolate(coarse, size=SHAPE[1:], mode="bilinear", align_corners=True)
+    return (smooth * 255).to(torch.uint8)
+
+
+def noise(n: int, seed: int) -> Tensor:
+    """Uniform noise, `(n, 1, 28, 28)` uint8."""
+    return torch.randint(0, 256, (n, *SHAPE), generator=seeded(seed), dtype=torch.uint8)
+
+
+class Synthetic(DataEvaluation):
+    """An evaluation of a scene; nothing was trained."""
+
+    def __init__(self, scene: Scene) -> None:
+        images = with_content(Images(pictures(TRAIN, 1), pictures(scene.test, 2), pictures(VALIDATION, 3)))
+        if scene.order:
+            images = replace(images, test=images.test[self._permutation(scene, len(images.test))])
+        folder = Path(tempfile.gettempdir())
+        super().__init__(
+            Setting(SHAPE, LATENT, Gauss(LATENT), Small(SHAPE)),
+            images,
+            seed=0,
+            device=torch.device("cpu"),
+            training=TrainingRecord(1.0, 1000, 1000, "cpu", 1, 2**20, 1e9),
+            place=Place(folder, folder),
+            memory={},
+        )
+        self.scene = scene
+
+    @staticmethod
+    def _permutation(scene: Scene, n: int) -> Tensor:
+        return torch.randperm(n, generator=seeded(scene.order)) if scene.order else torch.arange(n)
+
+    @property
+    def model(self) -> Model:
+        """There is none."""
+        raise NotApplicable("the kit's evaluation has no model")
+
+    def _spoilt(self, values: Tensor) -> Tensor:
+        if self.scene.nan:
+            values[len(values) // 2] = torch.nan
+        return values
+
+    def codes(self, n: int) -> Tensor:
+        """Normal draws, shifted."""
+        n = len(self.held_out(n))
+        draws = torch.randn(n, LATENT, generator=seeded(11))[self._permutation(self.scene, n)]
+        return self._spoilt(draws + self.scene.shift)
+
+    def training_codes(self, n: int) -> Tensor:
+        """Normal draws, shifted."""
+        n = len(self.training_images(n))
+        return self._spoilt(torch.randn(n, LATENT, generator=seeded(12)) + self.scene.shift)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Pictures that do not depend on the codes."""
+        return self.samples(len(z))
+
+    def reconstructions(self, n: int) -> Tensor:
+        """The held-out images, blended with noise by the scene's error."""
+        x = to_float(self.held_out(n))
+        made = (1 - self.scene.error) * x + self.scene.error * to_float(noise(len(x), 13))
+        return finite(self._spoilt(made), "reconstructions")
+
+    def samples(self, n: int) -> Tensor:
+        """Pictures as the scene says."""
+        if self.scene.samples == "references":
+            if n > len(self.references):
+                raise MetricError(f"{n} samples were asked for; this evaluation has {len(self.references)}")
+            return self.references[:n]
+        made = noise(n, 14) if self.scene.samples == "noise" else pictures(n, 14)
+        return (made // 3 if self.scene.samples == "dim" else made)[self._permutation(self.scene, n)]

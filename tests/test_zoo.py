@@ -1,0 +1,82 @@
+"""The bug zoo: for each error found in public code a faulty plug-in, and the check that names its fault.
+
+Not here, with the reason: directions that are not normalised multiply the penalty by d on average, which no check of a
+loss can tell from another weight; the log-density trick with a normal log p(z) in place of the prior's uses the prior's
+draws, so that only a test of the critic itself sees it (tests/test_models.py).
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from genbench.plugins import Catalogue, Kind, load
+from genbench.testing import check_plugin
+
+ZOO = Path(__file__).parent / "zoo"
+CAUGHT: dict[tuple[Kind, str], set[str]] = {
+    ("prior", "variance-two-in-training"): {"batches_follow_the_prior"},
+    ("prior", "unit-cube"): {
+        "first_two_moments",
+        "pairwise_scale",
+        "log_prob_agrees_with_draws",
+        "log_prob_integrates_to_one",
+    },
+    ("prior", "disk-with-uniform-radius"): {"first_two_moments", "pairwise_scale", "log_prob_agrees_with_draws"},
+    ("prior", "disk-declared-by-its-draws"): {"log_prob_agrees_with_draws"},
+    ("prior", "global-prior"): {"determined_by_generator"},
+    ("prior", "unnormalised"): {"log_prob_agrees_with_draws", "log_prob_integrates_to_one"},
+    ("model", "wrong-sign"): {"matching_codes_cost_less"},
+    ("model", "weight-unused"): {"every_option_counts"},
+    ("model", "divided-by-pairs"): {"penalty_ignores_batch_size"},
+    ("model", "odd-power"): {"matching_codes_cost_less", "learns_something"},
+    ("model", "directions-summed"): {"projections_are_averaged"},
+    ("model", "diagonal-left-in"): {"penalty_ignores_batch_size"},
+    ("model", "cross-without-diagonal"): {"penalty_ignores_batch_size"},
+    ("model", "constant-kernel"): {"matching_codes_cost_less"},
+    ("model", "assumes-normal"): {"the_prior_is_used"},
+    ("model", "broadcast"): {"nothing_broadcasts_by_accident"},
+    ("model", "tanh"): {"shapes_ranges_dtype_device", "learns_something"},
+    ("model", "standardised"): {"learns_something"},
+    ("model", "always-training"): {"evaluation_mode_is_kept"},
+    ("model", "global-model"): {"randomness_is_the_generators"},
+    ("model", "shards"): {"penalty_ignores_batch_size"},
+    ("dataset", "overlap"): {"splits_are_disjoint"},
+    ("dataset", "reshuffled"): {"second_load_is_equal"},
+    ("metric", "batched-distance"): {"perfect_sits_at_the_floor"},
+    ("metric", "rescaled"): {"contrast_is_seen"},
+    ("metric", "wrong-direction"): {"better_holds"},
+    ("metric", "global-metric"): {"repeatable"},
+    ("metric", "silent"): {"refuses_what_it_cannot_measure"},
+}
+
+
+@pytest.fixture(scope="module")
+def zoo() -> Catalogue:
+    return load(sorted(ZOO.glob("*.py")))
+
+
+@pytest.mark.parametrize(("kind", "name"), CAUGHT, ids=[name for _, name in CAUGHT])
+def test_the_kit_names_the_fault(zoo: Catalogue, kind: Kind, name: str) -> None:
+    failing = {result.check for result in check_plugin(zoo, kind, name) if result.verdict == "fails"}
+    assert failing == CAUGHT[kind, name]
+
+
+def test_every_animal_is_expected(zoo: Catalogue) -> None:
+    files = {str(path) for path in ZOO.glob("*.py")}
+    found = {(k, n) for k, entries in zoo.entries.items() for n, e in entries.items() if e.plugin.origin in files}
+    assert found == set(CAUGHT)
+
+
+BUNDLED = [(kind, name) for kind, entries in load().entries.items() for name in entries]
+SLOW = {"kid", "wae-celeba"}
+"""Ten seconds and more each; `genbench check` covers them."""
+
+
+@pytest.mark.parametrize(("kind", "name"), BUNDLED, ids=[f"{kind}-{name}" for kind, name in BUNDLED])
+def test_no_bundled_plugin_trips_a_check(zoo: Catalogue, kind: Kind, name: str) -> None:
+    if name in SLOW:
+        pytest.skip("slow: run `genbench check`")
+    failing = [result for result in check_plugin(zoo, kind, name) if result.verdict == "fails"]
+    assert not failing

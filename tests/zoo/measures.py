@@ -1,0 +1,103 @@
+"""A dataset and metrics with errors found in public code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+import torch
+from torch import Tensor
+
+from genbench.api import Dataset, Evaluation, Images, Measurement, Metric, Offer, Place, Protocol, Summary
+from genbench.distances import exact_wasserstein
+from genbench.hookspecs import hookimpl
+from genbench.images import to_float, with_content
+
+PROTOCOL = Protocol("faulty", "", "", "test", 1, 1, "codes")
+
+
+class Overlap(Dataset):
+    """Validation images that are training images."""
+
+    def inspect(self, place: Place) -> Summary:
+        return Summary((1, 8, 8), 50, 20, 10)
+
+    def load(self, place: Place) -> Images:
+        drawn = torch.randint(0, 256, (70, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+        return with_content(Images(drawn[:50], drawn[50:], drawn[40:50]))
+
+
+class Reshuffled(Overlap):
+    """Another order at every load."""
+
+    def load(self, place: Place) -> Images:
+        images = super().load(place)
+        chosen = torch.randperm(70)
+        drawn = torch.cat([images.train, images.test])[chosen]
+        return with_content(replace(images, train=drawn[:40], test=drawn[50:], validation=drawn[40:50]))
+
+    def inspect(self, place: Place) -> Summary:
+        return Summary((1, 8, 8), 40, 20, 10)
+
+
+class BatchedDistance(Metric):
+    """The mean exact distance over batches of 128: mostly the sampling floor, which is not told."""
+
+    def measure(self, e: Evaluation) -> Iterable[Measurement]:
+        codes, draws = e.codes(0), e.prior_draws(len(e.codes(0)), "batched")
+        pairs = list(zip(codes.split(128), draws.split(128), strict=True))
+        value = sum(exact_wasserstein(x.double(), y.double()) for x, y in pairs) / len(pairs)
+        yield Measurement(value, "code units", "lower", len(codes), PROTOCOL)
+
+
+def gap(a: Tensor, b: Tensor) -> float:
+    """A distance of pixel statistics, its root: real against samples."""
+    x, y = to_float(a).flatten(1), to_float(b).flatten(1)
+    return float(
+        (x.mean(0) - y.mean(0)).square().sum() + (x.std(0, correction=0) - y.std(0, correction=0)).square().sum()
+    )
+
+
+def rescaled(images: Tensor) -> Tensor:
+    x = to_float(images).flatten(1)
+    low, high = x.min(1, keepdim=True).values, x.max(1, keepdim=True).values
+    return ((x - low) / (high - low) * 255).to(torch.uint8).view_as(images)
+
+
+class Rescaled(Metric):
+    """Each image by its own minimum and maximum."""
+
+    def measure(self, e: Evaluation) -> Iterable[Measurement]:
+        value = gap(rescaled(e.references), rescaled(e.samples(len(e.references))))
+        yield Measurement(value, "pixels", "lower", len(e.references), PROTOCOL, floor=0.0)
+
+
+class WrongDirection(Metric):
+    def measure(self, e: Evaluation) -> Iterable[Measurement]:
+        yield Measurement(gap(e.references, e.samples(len(e.references))), "pixels", "higher", 1, PROTOCOL)
+
+
+class GlobalRandomness(Metric):
+    def measure(self, e: Evaluation) -> Iterable[Measurement]:
+        chosen = e.references[torch.randperm(len(e.references))[:50]]
+        yield Measurement(gap(chosen, e.samples(len(e.references))), "pixels", "neither", 1, PROTOCOL)
+
+
+class Silent(Metric):
+    """NaN where it cannot measure."""
+
+    def measure(self, e: Evaluation) -> Iterable[Measurement]:
+        yield Measurement(float(e.codes(0).square().sum(1).mean()), "code units^2", "neither", 1, PROTOCOL)
+
+
+@hookimpl
+def genbench_datasets() -> Iterable[Offer[Dataset]]:
+    yield Offer(name="overlap", about="Faulty", make=Overlap)
+    yield Offer(name="reshuffled", about="Faulty", make=Reshuffled)
+
+
+@hookimpl
+def genbench_metrics() -> Iterable[Offer[Metric]]:
+    kinds = {"batched-distance": BatchedDistance, "rescaled": Rescaled, "wrong-direction": WrongDirection}
+    for name, kind in {**kinds, "global-metric": GlobalRandomness, "silent": Silent}.items():
+        yield Offer(name=name, about="Faulty", make=kind)

@@ -1,0 +1,159 @@
+"""Models with errors found in public code."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import torch
+from torch import Generator, Tensor
+
+from genbench.api import Model, Move, Offer, Setting
+from genbench.distances import WAE_SCALES, directions, gaussian_kl, mmd
+from genbench.hookspecs import hookimpl
+from genbench.networks import squared_error
+from genbench_ae import AE
+from genbench_swae import SWAE
+from genbench_vae import VAE
+from genbench_wae_gan import WAEGAN
+from genbench_wae_mmd import WAEMMD
+
+
+class PenaltyAnew(WAEMMD):
+    """WAE-MMD with a penalty of one's own and no options."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+
+    def penalty(self, code: Tensor, z: Tensor, generator: Generator) -> Tensor:
+        return mmd(code, z, scale=self.scale)
+
+    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
+        code = self.encode(x)
+        fit = squared_error(self.logits(code), x).mean()
+        yield Move("autoencoder", fit + self.weight * self.penalty(code, z, generator))
+
+
+class WrongSign(PenaltyAnew):
+    def penalty(self, code: Tensor, z: Tensor, generator: Generator) -> Tensor:
+        return -mmd(code, z, scale=self.scale)
+
+
+class WeightUnused(WAEMMD):
+    def __init__(self, setting: Setting, *, weight: float = 200.0) -> None:
+        super().__init__(setting)
+
+
+class DividedByPairs(SWAE):
+    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
+        for move in super().moves(x, z, generator):
+            fit, n = move.terms["reconstruction"], len(x)
+            yield Move("autoencoder", fit + (move.loss - fit) / (n * (n - 1)))
+
+
+class OddPower(PenaltyAnew):
+    """Sorted differences cubed, without the absolute value."""
+
+    def penalty(self, code: Tensor, z: Tensor, generator: Generator) -> Tensor:
+        return (code.sort(0).values - z.sort(0).values).pow(3).mean()
+
+
+class DirectionsSummed(PenaltyAnew):
+    """No mean over directions."""
+
+    def __init__(self, setting: Setting, *, projections: int = 50) -> None:
+        super().__init__(setting)
+        self.projections = projections
+
+    def penalty(self, code: Tensor, z: Tensor, generator: Generator) -> Tensor:
+        theta = directions(self.projections, code.shape[1], generator).T
+        return ((code @ theta).sort(0).values - (z @ theta).sort(0).values).square().mean(0).sum()
+
+
+class DiagonalLeftIn(PenaltyAnew):
+    def penalty(self, code: Tensor, z: Tensor, generator: Generator) -> Tensor:
+        return mmd(code, z, scale=self.scale) + 2.0 * len(WAE_SCALES) / (len(code) - 1)
+
+
+class CrossWithoutDiagonal(PenaltyAnew):
+    """The cross term's diagonal left out, of n(n-1) pairs where n^2 is divided by."""
+
+    def penalty(self, code: Tensor, z: Tensor, generator: Generator) -> Tensor:
+        c, apart = self.scale, (code - z).square().sum(1)
+        return mmd(code, z, scale=c) + 2.0 * sum((s * c / (s * c + apart)).sum() for s in WAE_SCALES) / len(z) ** 2
+
+
+class ConstantKernel(PenaltyAnew):
+    def penalty(self, code: Tensor, z: Tensor, generator: Generator) -> Tensor:
+        return mmd(code, z, scale=1e9)
+
+
+class AssumesNormal(VAE):
+    """KL to N(0, I), whatever the prior."""
+
+    def divergence(self, mean: Tensor, log_variance: Tensor, noise: Tensor, code: Tensor) -> Tensor:
+        return gaussian_kl(mean, log_variance, 1.0)
+
+
+class Broadcast(WAEGAN):
+    """[n, 1] + [n] is [n, n]."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting, log_density=True)
+
+    def judge(self, z: Tensor) -> Tensor:
+        return self.critic(z) + self.setting.prior.log_prob(z)
+
+
+class Tanh(AE):
+    def decode(self, z: Tensor) -> Tensor:
+        return torch.tanh(self.logits(z))
+
+
+class Standardised(AE):
+    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
+        yield from super().moves((x - 0.1307) / 0.3081, z, generator)
+
+
+class AlwaysTraining(AE):
+    def train(self, mode: bool = True) -> AlwaysTraining:
+        return super().train(True)
+
+
+class GlobalRandomness(SWAE):
+    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
+        return super().moves(x, z, torch.default_generator)
+
+
+class Shards(SWAE):
+    """The sliced distance on each half of the batch, as under data-parallel training on two devices."""
+
+    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
+        halves = [
+            next(iter(super(Shards, self).moves(a, b, generator))) for a, b in zip(x.chunk(2), z.chunk(2), strict=True)
+        ]
+        yield Move("autoencoder", sum(move.loss for move in halves) / len(halves))
+
+
+KINDS = {
+    "wrong-sign": WrongSign,
+    "weight-unused": WeightUnused,
+    "divided-by-pairs": DividedByPairs,
+    "odd-power": OddPower,
+    "directions-summed": DirectionsSummed,
+    "assumes-normal": AssumesNormal,
+    "diagonal-left-in": DiagonalLeftIn,
+    "cross-without-diagonal": CrossWithoutDiagonal,
+    "constant-kernel": ConstantKernel,
+    "broadcast": Broadcast,
+    "tanh": Tanh,
+    "standardised": Standardised,
+    "always-training": AlwaysTraining,
+    "global-model": GlobalRandomness,
+    "shards": Shards,
+}
+
+
+@hookimpl
+def genbench_models() -> Iterable[Offer[Model]]:
+    for name, kind in KINDS.items():
+        yield Offer(name=name, about="Faulty", make=kind)
