@@ -7,10 +7,11 @@ from pathlib import Path
 
 import click
 
-from genbench import __version__
+from genbench import __version__, cli_authors
 from genbench.arguments import (
     Group,
     any_source_option,
+    catalogue_index,
     counts,
     device_option,
     load_catalogue,
@@ -22,6 +23,7 @@ from genbench.arguments import (
     run_folder,
     set_option,
 )
+from genbench.completing import complete_names
 from genbench.errors import UsageError
 
 DEFAULT_METRICS = ("fid", "reconstruction", "latent-w2", "latent-sw", "sharpness", "speed")
@@ -41,8 +43,15 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@click.option("--dataset", default="glyphs", show_default=True, metavar="D", help="The dataset.")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...", shell_complete=complete_names("model"))
+@click.option(
+    "--dataset",
+    default="glyphs",
+    show_default=True,
+    metavar="D",
+    shell_complete=complete_names("dataset"),
+    help="The dataset.",
+)
 @click.option(
     "--prior",
     "priors",
@@ -51,6 +60,7 @@ def main() -> None:
     default=("normal",),
     show_default=True,
     help="Priors of the codes.",
+    shell_complete=complete_names("prior"),
     metavar="P,...",
 )
 @click.option(
@@ -63,7 +73,14 @@ def main() -> None:
     help="Dimensions of the codes.",
     metavar="N,...",
 )
-@click.option("--network", default="conv", show_default=True, metavar="NET", help="Encoder and decoder of every model.")
+@click.option(
+    "--network",
+    default="conv",
+    show_default=True,
+    metavar="NET",
+    shell_complete=complete_names("network"),
+    help="Encoder and decoder of every model.",
+)
 @click.option(
     "--seeds", type=click.IntRange(1, 10_000), default=1, show_default=True, metavar="K", help="Training seeds."
 )
@@ -77,6 +94,7 @@ def main() -> None:
     default=(",".join(DEFAULT_METRICS),),
     show_default=True,
     metavar="M,...",
+    shell_complete=complete_names("metric"),
     help="What is measured; the first one ranks.",
 )
 @set_option
@@ -164,7 +182,7 @@ def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
     """Show everything that the plug-ins offer, with options, defaults, meanings and sources."""
     from genbench.listing import show_catalogue
 
-    show_catalogue(load_catalogue(plugins), kind)
+    show_catalogue(catalogue_index(plugins), kind)
 
 
 @main.command()
@@ -213,7 +231,14 @@ def sample(
 
 @main.command()
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--metrics", multiple=True, callback=names, required=True, help="The metrics.")
+@click.option(
+    "--metrics",
+    multiple=True,
+    callback=names,
+    required=True,
+    shell_complete=complete_names("metric"),
+    help="The metrics.",
+)
 @set_option
 @device_option
 @place_options
@@ -235,3 +260,7 @@ def measure(
 
     catalogue, place = load_catalogue(plugins, any_source), make_place(data_root, download, skip_corrupt)
     sys.exit(measure_runs(runs or (Path("runs"),), catalogue, place, device, metrics, settings))
+
+
+for author_command in cli_authors.COMMANDS:
+    main.add_command(author_command)

@@ -11,6 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "rows", "__init__"),
     ("api", "files"),
+    ("index", "authoring"),
     ("records", "hookspecs", "distances", "networks", "images", "random", "features", "decoding"),
     ("options", "plugins", "store", "checkpoints"),
     ("runs",),
@@ -19,7 +20,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("bench", "provenance"),
     ("stats", "numerals", "gather", "tables", "notes", "study", "markup", "formats", "page", "report", "export"),
     ("results",),
-    ("progress", "listing", "commands", "arguments", "cli", "__main__"),
+    ("progress", "listing", "commands", "arguments", "completing", "cli_authors", "cli", "__main__"),
 )
 PLUGINS_MAY_IMPORT = {
     "api",
@@ -87,7 +88,22 @@ def test_the_core_names_no_plugin() -> None:
         assert "from genbench_" not in path.read_text()
 
 
-@pytest.mark.parametrize("module", [*REPORTING, "arguments", "cli", "store", "rows", "files"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        *REPORTING,
+        "arguments",
+        "cli",
+        "index",
+        "listing",
+        "authoring",
+        "cli_authors",
+        "completing",
+        "store",
+        "rows",
+        "files",
+    ],
+)
 def test_reports_and_help_load_no_torch(module: str) -> None:
     """Followed through the imports at the top of each module, which is what loading it costs."""
     seen, ahead = set(), [module]
