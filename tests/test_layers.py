@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "rows", "__init__"),
+    ("errors", "rows", "deprecation", "__init__"),
     ("api", "files"),
     ("index", "authoring"),
     ("records", "hookspecs", "distances", "networks", "images", "random", "features", "decoding"),
