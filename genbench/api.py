@@ -3,6 +3,9 @@
 Conventions that hold everywhere. Images are `(n, c, h, w)`: uint8 in 0..255 at rest, float32 in [0, 1] where a model
 sees them. Codes and prior draws are `(n, d)` float32. Randomness comes from a `torch.Generator` that is handed in,
 never from global state.
+
+This module, `genbench.hookspecs`, `genbench.networks`, `genbench.distances`, `genbench.errors` and `genbench.testing`
+are the stable surface for plug-ins; anything deeper may change without a word.
 """
 
 from __future__ import annotations
@@ -13,12 +16,18 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Generic, Literal, TypeVar
+from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 
 import torch
 from torch import Generator, Tensor, nn
 
+from genbench.deprecation import Renamed, renamed
 from genbench.errors import NotApplicable, Refused
+
+API_VERSION = 1
+"""The version of this contract. It rises when a plug-in that keeps the contract could stop working: a name or a field
+is removed, a signature or a meaning changes. New names, and new fields with defaults, leave it alone. A renamed thing
+keeps its old name, with a `DeprecationWarning`, for one release."""
 
 Shape = tuple[int, int, int]
 """Channels, height and width of an image."""
@@ -526,7 +535,14 @@ class LatentControl(Control):
         return self.decode(self.encode(x))
 
 
+DEPRECATED: Mapping[str, Renamed] = {}
+"""Old names of this module and what they are now."""
+
+if not TYPE_CHECKING:  # a type checker would believe a module with a `__getattr__` to have every name
+    __getattr__ = renamed(__name__, DEPRECATED)
+
 __all__ = [
+    "API_VERSION",
     "Better",
     "Control",
     "Dataset",

@@ -10,11 +10,16 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
+from genbench.completing import complete_settings
 from genbench.errors import GenbenchError, UsageError, one_line
 
 if TYPE_CHECKING:
     from genbench.api import Place
+    from genbench.index import Index
     from genbench.plugins import Catalogue
+
+WITHOUT = "genbench.without"
+"""Where a command's context keeps the names of --without."""
 
 
 def names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -58,11 +63,41 @@ class Group(click.Group):
             ctx.exit(2)
 
 
-plugin_option = click.option(
-    "--plugin", "plugins", multiple=True, type=click.Path(path_type=Path), metavar="FILE", help="Load a plug-in file."
-)
+def _keep_without(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> None:
+    ctx.meta[WITHOUT] = names(ctx, param, values)
+
+
+def plugin_option(command: Any) -> Any:
+    """The options that select plug-ins; the names of --without stay in the context, for `load_catalogue`."""
+    for option in (
+        click.option(
+            "--without",
+            multiple=True,
+            metavar="NAME",
+            expose_value=False,
+            callback=_keep_without,
+            help="Leave an installed plug-in out.",
+        ),
+        click.option(
+            "--plugin",
+            "plugins",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Load a plug-in file.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
 set_option = click.option(
-    "--set", "settings", multiple=True, metavar="NAME.OPTION=VALUE", help="Set an option, e.g. swae.weight=10."
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME.OPTION=VALUE",
+    shell_complete=complete_settings,
+    help="Set an option, e.g. swae.weight=10.",
 )
 out_option = click.option(
     "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the runs."
@@ -124,22 +159,60 @@ def place_options(command: Any) -> Any:
 
 
 def load_catalogue(files: tuple[Path, ...], any_source: bool = False) -> Catalogue:
-    """The catalogue; broken plug-ins cost one line on stderr each."""
-    from genbench.plugins import load
+    """The catalogue; what is broken or odd costs one line on stderr each."""
+    from genbench.plugins import index_of, load
 
-    catalogue = load(files)
+    catalogue = load(files, without=_without())
     catalogue.any_source = any_source
-    for plugin in catalogue.broken:
-        click.echo(f"genbench: plug-in '{plugin.name}' of {plugin.origin} is broken: {plugin.cause}", err=True)
+    _tell_of_plugins(index_of(catalogue))
     return catalogue
+
+
+def catalogue_index(files: tuple[Path, ...] = (), *, quiet: bool = False) -> Index:
+    """The catalogue as plain data: the kept one while nothing installed has changed, else made anew and kept.
+
+    With plug-in files it is always made anew and not kept. Not quiet, what is broken or odd costs one line on stderr.
+    """
+    from genbench.index import index_path, installed_key, read_index, write_index
+
+    key, path = installed_key(without=_without()), index_path(cache_folder())
+    index = None if files else read_index(path, key)
+    if index is None:
+        from genbench.plugins import index_of, load
+
+        index = index_of(load(files, without=_without()))
+        if not files:
+            write_index(path, key, index)
+    if not quiet:
+        _tell_of_plugins(index)
+    return index
+
+
+def _without() -> tuple[str, ...]:
+    context = click.get_current_context(silent=True)
+    return tuple(context.meta.get(WITHOUT, ())) if context else ()
+
+
+def _tell_of_plugins(index: Index) -> None:
+    for plugin in index.plugins:
+        where = f"genbench: plug-in '{plugin.name}' of {plugin.origin}"
+        if plugin.state == "broken":
+            click.echo(f"{where} is broken: {plugin.cause}", err=True)
+        for note in plugin.notes:
+            click.echo(f"{where} {note}", err=True)
+
+
+def cache_folder() -> Path:
+    """Where genbench keeps what it can make again: GENBENCH_CACHE, or the user's cache folder."""
+    home = Path(os.environ.get("GENBENCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "genbench")
+    return home.expanduser()
 
 
 def make_place(data_root: Path | None, download: bool, skip_corrupt: bool) -> Place:
     """Where data lies, checked."""
     from genbench.api import Place
 
-    home = Path(os.environ.get("GENBENCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "genbench")
-    cache = home.expanduser()
+    cache = cache_folder()
     if data_root is not None and not data_root.is_dir() and not download:
         raise UsageError(f"--data-root {data_root}: there is no such folder")
     return Place(

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Literal
 
 import click
 
-from genbench import __version__, cli_results
+from genbench import __version__, cli_authors, cli_results
 from genbench.arguments import (
     Group,
     any_source_option,
+    catalogue_index,
     controls_option,
     counts,
     device_option,
@@ -25,6 +25,7 @@ from genbench.arguments import (
     snapshot_options,
 )
 from genbench.cli_curves import curves
+from genbench.completing import complete_names
 from genbench.errors import UsageError
 
 DEFAULT_METRICS = ("fid", "reconstruction", "latent-w2", "latent-sw", "sharpness", "speed")
@@ -44,8 +45,15 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...")
-@click.option("--dataset", default="glyphs", show_default=True, metavar="D", help="The dataset.")
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...", shell_complete=complete_names("model"))
+@click.option(
+    "--dataset",
+    default="glyphs",
+    show_default=True,
+    metavar="D",
+    shell_complete=complete_names("dataset"),
+    help="The dataset.",
+)
 @click.option(
     "--prior",
     "priors",
@@ -54,6 +62,7 @@ def main() -> None:
     default=("normal",),
     show_default=True,
     help="Priors of the codes.",
+    shell_complete=complete_names("prior"),
     metavar="P,...",
 )
 @click.option(
@@ -66,7 +75,14 @@ def main() -> None:
     help="Dimensions of the codes.",
     metavar="N,...",
 )
-@click.option("--network", default="conv", show_default=True, metavar="NET", help="Encoder and decoder of every model.")
+@click.option(
+    "--network",
+    default="conv",
+    show_default=True,
+    metavar="NET",
+    shell_complete=complete_names("network"),
+    help="Encoder and decoder of every model.",
+)
 @click.option(
     "--seeds", type=click.IntRange(1, 10_000), default=1, show_default=True, metavar="K", help="Training seeds."
 )
@@ -80,6 +96,7 @@ def main() -> None:
     default=(",".join(DEFAULT_METRICS),),
     show_default=True,
     metavar="M,...",
+    shell_complete=complete_names("metric"),
     help="What is measured; the first one ranks.",
 )
 @snapshot_options
@@ -186,12 +203,19 @@ def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
     """Show everything that the plug-ins offer, with options, defaults, meanings and sources."""
     from genbench.listing import show_catalogue
 
-    show_catalogue(load_catalogue(plugins), kind)
+    show_catalogue(catalogue_index(plugins), kind)
 
 
 @main.command()
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
-@click.option("--metrics", multiple=True, callback=names, required=True, help="The metrics.")
+@click.option(
+    "--metrics",
+    multiple=True,
+    callback=names,
+    required=True,
+    shell_complete=complete_names("metric"),
+    help="The metrics.",
+)
 @set_option
 @device_option
 @place_options
@@ -215,18 +239,5 @@ def measure(
     sys.exit(measure_runs(runs or (Path("runs"),), catalogue, place, device, metrics, settings))
 
 
-@main.command()
-@click.argument("names_", nargs=-1, metavar="[NAME]...")
-@click.option(
-    "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to print."
-)
-@plugin_option
-def check(names_: tuple[str, ...], form: Literal["table", "json"], plugins: tuple[Path, ...]) -> None:
-    """Check NAMEs, all of each --plugin, or everything against the contract; exit status 1 where something fails."""
-    from genbench.checking import show_checks
-
-    sys.exit(show_checks(load_catalogue(plugins), names_, plugins, form))
-
-
-for command in cli_results.COMMANDS:
+for command in (*cli_results.COMMANDS, *cli_authors.COMMANDS):
     main.add_command(command)

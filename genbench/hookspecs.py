@@ -1,7 +1,8 @@
 """The hooks: one for each kind of thing, without arguments, yielding `Offer`s.
 
 A plug-in is a module with functions of these names, marked with `genbench.hookspecs.hookimpl`, and an entry point in
-the group `genbench` (or the option `--plugin FILE`).
+the group `genbench` (or the option `--plugin FILE`). Each yields `Offer(name, about, make, source)`; the core calls
+`make` as its docstring says, with the options by keyword, while planning and again for each run.
 """
 
 from __future__ import annotations

@@ -7,9 +7,12 @@ import importlib.util
 import os
 import re
 import sys
+import time
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from contextlib import redirect_stderr, redirect_stdout
+from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
+from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -19,12 +22,15 @@ import pluggy
 from genbench import hookspecs
 from genbench.api import Offer
 from genbench.errors import GenbenchError, PluginError, UsageError, one_line, unknown
-from genbench.options import specs
+from genbench.index import KINDS as KINDS
+from genbench.index import Index, ListedOffer, ListedOption, ListedPlugin
+from genbench.index import Kind as Kind
+from genbench.options import OptionSpec, bounds_words, default_words, specs
 
-Kind = Literal["model", "prior", "network", "dataset", "metric", "control"]
-KINDS: tuple[Kind, ...] = ("model", "prior", "network", "dataset", "metric", "control")
 SELECT = "GENBENCH_LOAD_PLUGINS"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+SLOW_SECONDS = 10.0
+"""An import that takes longer is told of: every command that loads plug-ins waits for it."""
 
 
 @dataclass(frozen=True)
@@ -37,6 +43,16 @@ class Plugin:
     hooks: tuple[str, ...] = ()
     cause: str = ""
     fingerprint: str = ""
+    seconds: float = 0.0
+    """Wall time of importing it and of calling its hooks."""
+    printed: str = ""
+    """What it printed meanwhile, in one line: it is kept from our output."""
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What is odd about a plug-in that works all the same."""
+        slow = (f"takes {self.seconds:.1f} s to import",) if self.seconds > SLOW_SECONDS else ()
+        return slow + ((f"prints at import: {self.printed}",) if self.printed else ())
 
 
 @dataclass(frozen=True)
@@ -90,8 +106,14 @@ class Catalogue:
         self.entries[kind][name] = entry
 
 
-def load(files: Sequence[Path] = (), environment: Mapping[str, str] = os.environ) -> Catalogue:
-    """The catalogue of all installed plug-ins (entry points of the group `genbench`) and of the files named."""
+def load(
+    files: Sequence[Path] = (), environment: Mapping[str, str] = os.environ, without: Sequence[str] = ()
+) -> Catalogue:
+    """The catalogue of all installed plug-ins (entry points of the group `genbench`) and of the files named.
+
+    `GENBENCH_LOAD_PLUGINS` in the environment names the installed ones that are loaded, `without` those that are not;
+    `UsageError` for a name that no installed plug-in has.
+    """
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
     catalogue = Catalogue()
@@ -101,10 +123,15 @@ def load(files: Sequence[Path] = (), environment: Mapping[str, str] = os.environ
     missing = (names or set()) - {point.name for point in found}
     if missing:
         raise unknown(f"plug-in named in {SELECT},", sorted(missing)[0], {point.name for point in found})
+    absent = sorted(set(without) - {point.name for point in found})
+    if absent:
+        raise unknown("installed plug-in named by --without,", absent[0], {point.name for point in found})
     for point in found:
         claims = [_origin(other) for other in found if other.name == point.name]
         if names is not None and point.name not in names:
             catalogue.plugins.append(Plugin(point.name, _origin(point), "left out", cause=f"not in {SELECT}"))
+        elif point.name in without:
+            catalogue.plugins.append(Plugin(point.name, _origin(point), "left out", cause="--without"))
         elif len(claims) > 1:
             cause = f"the entry point '{point.name}' is claimed by {' and '.join(claims)}"
             catalogue.plugins.append(Plugin(point.name, _origin(point), "broken", cause=cause))
@@ -128,28 +155,39 @@ def _take(
 ) -> None:
     """Import one plug-in and collect its offers; whatever it raises becomes the cause of its being broken."""
     module: ModuleType | None = None
+    offers: list[tuple[Kind, Offer[Any]]] = []
+    words, started = StringIO(), time.perf_counter()
     try:
         if manager.has_plugin(name):
             raise PluginError(f"a plug-in named '{name}' is there already")
-        module = _import_file(where) if isinstance(where, Path) else where.load()
-        manager.register(module, name=name)
-        callers = manager.get_hookcallers(module) or []
-        misspelt = [caller.name for caller in callers if not caller.has_spec()]
-        if misspelt:
-            raise unknown("hook", misspelt[0], [f"genbench_{kind}s" for kind in KINDS])
-        plugin = Plugin(name, origin, "loaded", tuple(c.name for c in callers), fingerprint=fingerprint(module))
-        offers = [(kind, offer) for kind in KINDS for offer in _offers(manager, kind, module)]
+        with redirect_stdout(words), redirect_stderr(words):  # `report --format csv` must stay clean
+            module = _import_file(where) if isinstance(where, Path) else where.load()
+            hooks = _register(manager, module, name)
+            offers = [(kind, offer) for kind in KINDS for offer in _offers(manager, kind, module)]
+        plugin = Plugin(name, origin, "loaded", hooks, fingerprint=fingerprint(module))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plug-in may even call sys.exit at import
         if module is not None and manager.is_registered(module):
             manager.unregister(module)
+        offers = []
         cause = one_line(error) if isinstance(error, GenbenchError) else f"{type(error).__name__}: {one_line(error)}"
-        catalogue.plugins.append(Plugin(name, origin, "broken", cause=cause))
-        return
+        plugin = Plugin(name, origin, "broken", cause=cause)
+    printed = one_line(ValueError(words.getvalue()), 120) if words.getvalue().strip() else ""
+    plugin = replace(plugin, seconds=time.perf_counter() - started, printed=printed)
     catalogue.plugins.append(plugin)
     for kind, offer in offers:
         catalogue.add(kind, Entry(offer, plugin))
+
+
+def _register(manager: pluggy.PluginManager, module: ModuleType, name: str) -> tuple[str, ...]:
+    """Register a module and return its hooks; `PluginError` for a hook that there is not."""
+    manager.register(module, name=name)
+    callers = manager.get_hookcallers(module) or []
+    misspelt = [caller.name for caller in callers if not caller.has_spec()]
+    if misspelt:
+        raise unknown("hook", misspelt[0], [f"genbench_{kind}s" for kind in KINDS])
+    return tuple(caller.name for caller in callers)
 
 
 def _offers(manager: pluggy.PluginManager, kind: Kind, module: object) -> Iterable[Offer[Any]]:
@@ -188,3 +226,27 @@ def fingerprint(module: ModuleType) -> str:
     for path in files:
         digest.update(path.read_bytes())
     return digest.hexdigest()[:12]
+
+
+def index_of(catalogue: Catalogue) -> Index:
+    """The catalogue in words, as lists and completion show it."""
+    plugins = tuple(
+        ListedPlugin(p.name, p.origin, p.state, p.hooks, p.cause, round(p.seconds, 2), p.notes)
+        for p in catalogue.plugins
+    )
+    offers: dict[str, tuple[ListedOffer, ...]] = {
+        kind: tuple(_listed(catalogue.entries[kind][name]) for name in sorted(catalogue.entries[kind]))
+        for kind in KINDS
+    }
+    return Index(plugins, offers)
+
+
+def _listed(entry: Entry) -> ListedOffer:
+    offer = entry.offer
+    options = tuple(_listed_option(spec) for spec in specs(offer.make).values())
+    return ListedOffer(offer.name, offer.about, offer.source, entry.plugin.name, options)
+
+
+def _listed_option(spec: OptionSpec) -> ListedOption:
+    meaning = spec.meaning
+    return ListedOption(spec.name, spec.kind, default_words(spec), meaning.about, meaning.source, bounds_words(spec))

@@ -9,8 +9,9 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "rows", "__init__"),
+    ("errors", "rows", "deprecation", "__init__"),
     ("api", "files"),
+    ("index", "authoring"),
     ("records", "hookspecs", "distances", "networks", "images", "random", "features", "decoding"),
     ("options", "plugins", "store", "checkpoints", "flops", "moments"),
     ("runs",),
@@ -39,7 +40,10 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "picking",
     ),
     ("results", "comparisons"),
-    ("progress", "listing", "checking", "commands", "arguments", "cli_results", "cli_curves", "cli", "__main__"),
+    (
+        *("progress", "listing", "checking", "commands", "completing", "arguments"),
+        *("cli_results", "cli_curves", "cli_authors", "cli", "__main__"),
+    ),
 )
 PLUGINS_MAY_IMPORT = {
     "api",
@@ -112,7 +116,22 @@ def test_the_core_names_no_plugin() -> None:
         assert "from genbench_" not in path.read_text()
 
 
-@pytest.mark.parametrize("module", [*REPORTING, "arguments", "cli", "store", "rows", "files"])
+@pytest.mark.parametrize(
+    "module",
+    [
+        *REPORTING,
+        "arguments",
+        "cli",
+        "index",
+        "listing",
+        "authoring",
+        "cli_authors",
+        "completing",
+        "store",
+        "rows",
+        "files",
+    ],
+)
 def test_reports_and_help_load_no_torch(module: str) -> None:
     """Followed through the imports at the top of each module, which is what loading it costs."""
     seen, ahead = set(), [module]

@@ -198,3 +198,41 @@ def test_a_plugin_that_makes_the_wrong_thing_is_named(
 
 def test_errors_are_the_projects_own() -> None:
     assert issubclass(PluginError, GenbenchError)
+
+
+def test_what_a_plugin_prints_at_import_stays_out_of_our_output(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    noisy = "import sys\nprint('welcome to mine')\nprint('and more', file=sys.stderr)\n" + PRIOR.format(name="noisy")
+    (plugin,) = (p for p in load([write(tmp_path, "mine", noisy)]).plugins if p.name == "mine")
+    assert capsys.readouterr() == ("", "")
+    assert plugin.state == "loaded"
+    assert plugin.notes == ("prints at import: welcome to mine and more",)
+
+
+def test_an_import_that_takes_long_is_told_of(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(plugins, "SLOW_SECONDS", 0.0)
+    (plugin,) = (p for p in load([write(tmp_path, "mine", PRIOR.format(name="mine"))]).plugins if p.name == "mine")
+    assert plugin.notes[0].endswith("s to import")
+
+
+def test_plugins_are_left_out_by_name(genbench: Callable[..., Result]) -> None:
+    found = load(environment={}, without=["vae"])
+    assert [p.name for p in found.plugins if p.state == "left out"] == ["vae"]
+    assert "vae" not in found.entries["model"]
+    result = genbench("run", "vae", "--without", "vae,speed", "--dry-run")
+    assert result.exit_code == 2
+    assert "there is no model 'vae'" in result.output
+    result = genbench("list", "models", "--without", "va")
+    assert result.exit_code == 2
+    assert "did you mean 'vae'" in result.output
+
+
+def test_the_list_of_plugins_tells_state_origin_hooks_and_cause(
+    tmp_path: Path, genbench: Callable[..., Result]
+) -> None:
+    path = write(tmp_path, "mine", "print('hello there')\n" + PRIOR.format(name="mine"))
+    result = genbench("list", "plugins", "--plugin", str(path))
+    (row,) = (line for line in result.stdout.splitlines() if line.startswith("mine"))
+    assert all(word in row for word in ("loaded", "priors", " s "))
+    assert "prints at import: hello there" in " ".join(result.stderr.split())

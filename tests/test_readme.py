@@ -55,6 +55,13 @@ def test_the_plugin_of_the_readme_runs_as_printed(genbench: Callable[..., Result
     assert genbench("report", "--export", "reports/mine/").exit_code == 0
 
 
+def test_what_the_readme_makes_anew_runs_as_printed(genbench: Callable[..., Result]) -> None:
+    made, run = (c.split("  #")[0] for c in COMMANDS if "laplace" in c and "check" not in c)
+    assert genbench(*shlex.split(made)[1:]).exit_code == 0
+    result = genbench(*shlex.split(run)[1:], "--dry-run")
+    assert result.exit_code == 0, result.output
+
+
 def test_every_option_and_command_that_the_readme_names_exists() -> None:
     flags = {flag for command in main.commands.values() for option in command.params for flag in option.opts}
     assert set(re.findall(r"`(--[a-z-]+)", README)) <= flags

@@ -1,0 +1,112 @@
+"""A third party's plug-in: a spiral prior, an InfoVAE (arXiv:1706.02262) and a metric, from public modules alone."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated
+
+import torch
+from torch import Generator, Tensor
+
+from genbench.api import (
+    Evaluation,
+    Measurement,
+    Metric,
+    Model,
+    Move,
+    Offer,
+    Option,
+    Player,
+    Prior,
+    Protocol,
+    Refused,
+    Setting,
+)
+from genbench.distances import gaussian_kl, mmd
+from genbench.hookspecs import hookimpl
+from genbench.networks import Autoencoder, adam, cross_entropy, normal_like
+
+
+class Spiral(Prior):
+    """Archimedes' spiral in the plane: it has no density there."""
+
+    def __init__(self, latent_dim: int, *, turns: Annotated[float, Option("windings", above=0)] = 2.0) -> None:
+        if latent_dim != 2:
+            raise Refused(f"a spiral lies in the plane: --latent-dim 2, not {latent_dim}")
+        self.latent_dim = latent_dim
+        self.turns = turns
+
+    def sample(self, n: int, generator: Generator) -> Tensor:
+        """`(n, 2)`: radius sqrt(u), angle 2 pi turns radius."""
+        radius = torch.rand(n, generator=generator, device=generator.device).sqrt()
+        angle = 2 * torch.pi * self.turns * radius
+        return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
+
+
+class InfoVAE(Autoencoder):
+    """E[-log p(x|z)] + (1 - alpha) KL(q(z|x) | p) + (alpha + lambda - 1) MMD(q(z), p): equation 6 with the MMD."""
+
+    def __init__(
+        self,
+        setting: Setting,
+        *,
+        alpha: Annotated[float, Option("0: a VAE and the MMD; 1: no KL", source="arXiv:1706.02262", high=1)] = 0.0,
+        weight: Annotated[float, Option("lambda", source="arXiv:1706.02262, section 6", low=1)] = 1000.0,
+    ) -> None:
+        super().__init__(setting, outputs=2 * setting.latent_dim)
+        if setting.prior.normal_sigma is None and alpha != 1:
+            raise Refused("info-vae has the KL divergence from a normal prior alone: --set info-vae.alpha=1")
+        self.alpha, self.weight = alpha, weight
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The mean of q(z|x)."""
+        return self.encoder(x).chunk(2, dim=1)[0]
+
+    def sample_code(self, x: Tensor, generator: Generator) -> Tensor:
+        """A draw of q(z|x)."""
+        mean, log_variance = self.encoder(x).chunk(2, dim=1)
+        return mean + (0.5 * log_variance).exp() * normal_like(mean, generator)
+
+    def players(self) -> Mapping[str, Player]:
+        """One optimiser for everything."""
+        return {"autoencoder": Player(self.halves(), adam(1e-3))}
+
+    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
+        """One move."""
+        mean, log_variance = self.encoder(x).chunk(2, dim=1)
+        code = mean + (0.5 * log_variance).exp() * normal_like(mean, generator)
+        loss = cross_entropy(self.logits(code), x).mean()
+        loss = loss + (self.alpha + self.weight - 1) * mmd(code, z, scale=self.setting.prior.pairwise_scale)
+        if self.alpha != 1:
+            sigma = self.setting.prior.normal_sigma or 1.0
+            loss = loss + (1 - self.alpha) * gaussian_kl(mean, log_variance, sigma).mean()
+        yield Move("autoencoder", loss)
+
+
+class Radius(Metric):
+    """Mean length of the codes, beside that of as many draws of the prior."""
+
+    def measure(self, e: Evaluation) -> Iterable[Measurement]:
+        """One number."""
+        n = len(e.references)
+        protocol = Protocol("mean |z|", e.images.content[:12], e.images.preparation, e.split, n, 0, "codes")
+        ideal = float(e.prior_draws(n, "radius").norm(dim=1).mean())
+        yield Measurement(float(e.codes(n).norm(dim=1).mean()), "length", "neither", n, protocol, floor=ideal)
+
+
+@hookimpl
+def genbench_priors() -> Iterable[Offer[Prior]]:
+    """The spiral."""
+    yield Offer(name="specimen-spiral", about="A spiral in the plane", make=Spiral)
+
+
+@hookimpl
+def genbench_models() -> Iterable[Offer[Model]]:
+    """InfoVAE."""
+    yield Offer(name="info-vae", about="VAE with the MMD", make=InfoVAE, source="arXiv:1706.02262")
+
+
+@hookimpl
+def genbench_metrics() -> Iterable[Offer[Metric]]:
+    """Length of codes."""
+    yield Offer(name="radius", about="Mean length of codes", make=Radius)
