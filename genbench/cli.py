@@ -22,6 +22,7 @@ from genbench.arguments import (
     run_folder,
     set_option,
 )
+from genbench.cli_explain import explain
 from genbench.errors import UsageError
 
 DEFAULT_METRICS = ("fid", "reconstruction", "latent-w2", "latent-sw", "sharpness", "speed")
@@ -235,3 +236,6 @@ def measure(
 
     catalogue, place = load_catalogue(plugins, any_source), make_place(data_root, download, skip_corrupt)
     sys.exit(measure_runs(runs or (Path("runs"),), catalogue, place, device, metrics, settings))
+
+
+main.add_command(explain)

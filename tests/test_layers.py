@@ -18,8 +18,9 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("listener", "machine", "measuring"),
     ("bench", "provenance"),
     ("stats", "numerals", "gather", "tables", "notes", "study", "markup", "formats", "page", "report", "export"),
+    ("consequences", "differences", "findings", "explain", "explainview"),
     ("results",),
-    ("progress", "listing", "commands", "arguments", "cli", "__main__"),
+    ("progress", "listing", "commands", "arguments", "cli_explain", "cli", "__main__"),
 )
 PLUGINS_MAY_IMPORT = {
     "api",
@@ -87,7 +88,7 @@ def test_the_core_names_no_plugin() -> None:
         assert "from genbench_" not in path.read_text()
 
 
-@pytest.mark.parametrize("module", [*REPORTING, "arguments", "cli", "store", "rows", "files"])
+@pytest.mark.parametrize("module", [*REPORTING, "explainview", "arguments", "cli", "store", "rows", "files"])
 def test_reports_and_help_load_no_torch(module: str) -> None:
     """Followed through the imports at the top of each module, which is what loading it costs."""
     seen, ahead = set(), [module]
