@@ -16,7 +16,14 @@ from genbench.arguments import run_folder
 @click.option(
     "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the runs."
 )
-@click.option("--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="json holds every value in full.",
+)
 def explain(run_a: str, run_b: str, runs: Path, form: str) -> None:
     """Say in which fields two runs and their protocols differ, and which of those make them incomparable."""
     from rich.console import Console
