@@ -72,6 +72,7 @@ PROTOCOL: Mapping[str, str] = {
     "extractor": "features of another network",
     "layer": "features of another layer",
     "weights": "features by other weights",
+    "resize": "scaled otherwise for the extractor",
     "dtype": "another precision",
     "draws": "other random draws",
     "detail": "another setting of the metric, or of what it depends on",
