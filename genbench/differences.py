@@ -95,7 +95,8 @@ def differing(a: Mapping[str, Any], b: Mapping[str, Any]) -> Iterator[tuple[str,
     ours, theirs = leaves(a), leaves(b)
     for field in dict.fromkeys((*ours, *theirs)):
         one, other = ours.get(field, ABSENT), theirs.get(field, ABSENT)
-        if not same(one, other):
+        told_by_members = {} in (one, other) and any(name.startswith(f"{field}.") for name in (*ours, *theirs))
+        if not told_by_members and not same(one, other):
             yield field, one, other
 
 

@@ -179,6 +179,13 @@ def test_two_options_of_one_model_are_two_things(pair: tuple[Path, Path]) -> Non
     assert explained(pair).verdict.compared == ("model.decay", "model.rate")
 
 
+def test_no_options_at_all_differ_by_the_options_that_there_are(pair: tuple[Path, Path]) -> None:
+    edit(pair[1] / "run.json", "run", "model", "options", to={})
+    assert told(explained(pair)) == {"run.model.options.rate": "what is compared"}
+    edit(pair[0] / "run.json", "run", "model", to=lambda it: {**it, "options": {}, "more": {}})
+    assert told(explained(pair)) == {"run.model.more": "what is compared"}
+
+
 def test_another_source_by_the_same_name_asks_for_care(pair: tuple[Path, Path]) -> None:
     edit(pair[1] / "run.json", "run", "prior", "fingerprint", to="123")
     found = explained(pair)
