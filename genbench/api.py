@@ -527,11 +527,11 @@ class LatentControl(Control):
         """Images in [0, 1] for codes, `(n, d) -> (n, c, h, w)`."""
 
     def sample(self, n: int, evaluation: Evaluation) -> Tensor:
-        """Decoded draws of the prior: the draws that every model of this seed decodes."""
+        """Decoded draws of the prior, `(n, c, h, w)` uint8: the draws that every model of this seed decodes."""
         return evaluation.decode(evaluation.prior_draws(n, "samples"))
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """decode(encode(x))."""
+        """decode(encode(x)), `(n, c, h, w)` in [0, 1] both."""
         return self.decode(self.encode(x))
 
 

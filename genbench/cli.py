@@ -25,6 +25,7 @@ from genbench.arguments import (
     snapshot_options,
 )
 from genbench.cli_curves import curves
+from genbench.cli_explain import explain
 from genbench.completing import complete_names
 from genbench.errors import UsageError
 
@@ -239,5 +240,5 @@ def measure(
     sys.exit(measure_runs(runs or (Path("runs"),), catalogue, place, device, metrics, settings))
 
 
-for command in (*cli_results.COMMANDS, *cli_authors.COMMANDS):
+for command in (*cli_results.COMMANDS, explain, *cli_authors.COMMANDS):
     main.add_command(command)

@@ -39,10 +39,11 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "curveview",
         "picking",
     ),
+    ("consequences", "differences", "findings", "explain", "explainview"),
     ("results", "comparisons"),
     (
         *("progress", "listing", "checking", "commands", "completing", "arguments"),
-        *("cli_results", "cli_curves", "cli_authors", "cli", "__main__"),
+        *("cli_results", "cli_curves", "cli_explain", "cli_authors", "cli", "__main__"),
     ),
 )
 PLUGINS_MAY_IMPORT = {
@@ -120,6 +121,7 @@ def test_the_core_names_no_plugin() -> None:
     "module",
     [
         *REPORTING,
+        "explainview",
         "arguments",
         "cli",
         "index",
