@@ -114,7 +114,7 @@ def below_cell(cell: Cell) -> list[str]:
     """The lines under a value: its floor, the error of its draws where one seed has no interval, a p-value."""
     found = [floor(cell.floor)] if cell.floor is not None else []
     if cell.se is not None:
-        found.append(f"se {single(cell.se, digits=2).plain} (draws)")
+        found.append(f"se {single(cell.se, digits=2).plain}")
     return found + ([] if cell.p is None else [p_value(cell.p)])
 
 
