@@ -100,7 +100,11 @@ def _render_table(paper: _Paper, table: Table, protocols: Protocols, brief: bool
         paper.console.print()
         if SECTIONS[section] and columns[0] != 0:
             paper.line(SECTIONS[section], "italic")
-        paper.console.print(_grid(paper, table, columns))
+        for title, lines in notes.blocks(table.lines[:LINES_SHOWN]):
+            if title:
+                paper.console.print()
+                paper.line(title, "italic")
+            paper.console.print(_grid(paper, table, columns, lines, headed=not title))
     paper.console.print()
     if len(table.lines) > LINES_SHOWN:
         paper.line(f"{len(table.lines) - LINES_SHOWN:,} more groups: --export writes them all", indent=1)
@@ -176,22 +180,23 @@ def _head_lines(column: Column) -> list[str]:
     return [line.rstrip() for line in lines] + notes.below_head(column) + [column.protocol[: notes.HASH_LENGTH]]
 
 
-def _grid(paper: _Paper, table: Table, columns: Sequence[int]) -> Grid:
+def _grid(paper: _Paper, table: Table, columns: Sequence[int], lines: Sequence[Line], *, headed: bool) -> Grid:
+    """Some lines of a table; a grid without a head has the widths of the one above it."""
     plain = bool(paper.replacements)
     style = box.ASCII_DOUBLE_HEAD if plain else box.SIMPLE_HEAD
-    grid = Grid(box=style, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="")
-    grid.add_column(paper.text("model", "bold"), overflow="fold", max_width=LABEL_WIDTH, vertical="top")
+    grid = Grid(box=style, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="", show_header=headed)
+    label = min(LABEL_WIDTH, max(_label_width(line) for line in table.lines[:LINES_SHOWN]))
+    head = paper.text("model", "bold")
+    grid.add_column(head, overflow="fold", min_width=label, max_width=LABEL_WIDTH, vertical="top")
     for i in columns:
         parts = _head_lines(table.columns[i])
         named = len(parts) - 1 - len(notes.below_head(table.columns[i]))
         head = Text("\n").join(paper.text(part, "bold" if k < named else "dim") for k, part in enumerate(parts))
-        grid.add_column(head, justify="right", no_wrap=len(columns) > 1, overflow="fold", vertical="top")
-    for title, lines in notes.blocks(table.lines[:LINES_SHOWN]):
-        if title:
-            grid.add_section()
-            grid.add_row(paper.text(title, "italic"))
-        for line in lines:
-            grid.add_row(_label(paper, line), *(_cell(paper, line, i) for i in columns))
+        several = len(columns) > 1  # one column alone may fold, so that it fits any terminal
+        width = _column_width(paper, table, i) if several else None
+        grid.add_column(head, justify="right", no_wrap=several, overflow="fold", min_width=width, vertical="top")
+    for line in lines:
+        grid.add_row(_label(paper, line), *(_cell(paper, line, i) for i in columns))
     return grid
 
 
