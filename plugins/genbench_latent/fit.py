@@ -119,7 +119,7 @@ class LatentFit(Metric):
         null = evaluation.shared(f"null {key}", lambda: kept(place, self.name, key, lambda: self.null(prior)))
         xs, ys = self.cut(x), self.cut(y)
         # Models of one seed meet the same draws, whose own distances are computed once.
-        own = evaluation.shared(f"draws {evaluation.seed} {key}", lambda: within(distance, ys))
+        own = evaluation.shared(f"draws {evaluation.seed} {evaluation.split} {key}", lambda: within(distance, ys))
         table = joined(within(distance, xs), across(distance, xs, ys), own)
         noise = variances(table)
         if self.raw:
