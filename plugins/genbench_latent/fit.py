@@ -43,7 +43,8 @@ class LatentFit(Metric):
 
     Subclasses have the options `n` (points of each sample), `blocks` (B) and `replicates` (pairs of prior samples
     behind the null). By simulation (reports/trust/latent-null.md) their defaults leave the rate of rejections at 5 % a
-    standard deviation of 0.6 to 1 % over nulls of other seeds.
+    standard deviation of 0.6 to 1 % over nulls of other seeds. The standard error is over held-out images and prior
+    draws alike; all seeds encode the same images, so that values over seeds may spread less.
     """
 
     n: int
