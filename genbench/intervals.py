@@ -121,8 +121,11 @@ class Spread:
     """Standard deviations over training seeds: all of it, and the parts of the sampling draw and of the training.
 
     total^2 = training^2 + draw^2 by the law of total variance: a run's value is its weights' value plus the error of
-    its draws, whose variance is the mean squared standard error. Where the draws' own error exceeds what was seen,
-    the estimate of training^2 is negative: `training` is 0 then and `negative` says so.
+    its draws, whose variance is the mean squared standard error. That asks for errors of what each seed draws anew,
+    given what the seeds share. References are given (FID, KID), but the error of a latent fit counts the choice of the
+    held-out images as well, which all seeds encode: there `draw` is an upper bound and `training` a lower one, and in
+    a simulation of one encoder draw^2 is two to three times too large. Where the draws' own error exceeds what was
+    seen, the estimate of training^2 is negative: `training` is 0 then and `negative` says so.
     """
 
     total: float

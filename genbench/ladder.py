@@ -33,12 +33,16 @@ def verdict(rungs: dict[str, float]) -> str:
 
     The steps: floor to reconstructions (the decoder), reconstructions to the better of the fitted densities (codes
     between those of images decode badly), fitted density to the prior (the codes do not follow it).
+
+    The reconstructions are of the references themselves: a perfect decoder's are at 0, below the floor of other real
+    images, which samples cannot pass. Such a rung counts as the floor: nothing is lost up to there.
     """
     floor = rungs.get("real", 0.0)
+    rebuilt = max(rungs["reconstructions"], floor)
     fitted = min(rungs["mixture"], rungs.get("gaussian", rungs["mixture"]))
     steps = {
-        "the decoder": rungs["reconstructions"] - floor,
-        "holes between the codes": fitted - rungs["reconstructions"],
+        "the decoder": rebuilt - floor,
+        "holes between the codes": fitted - rebuilt,
         "latent mismatch": rungs["prior"] - fitted,
     }
     whole = rungs["prior"] - floor

@@ -128,13 +128,16 @@ def p_value(p: float) -> str:
 
 
 def spreads(table: Table) -> list[str]:
-    """What of the spread over seeds is the sampling draw, pooled over the models, and what would narrow it."""
+    """What of the spread over seeds is the sampling draw, pooled over the models, and what would narrow it.
+
+    "At most": the standard errors err upwards where they err (a latent fit's, and those of FID and KID at the floor).
+    """
     found = []
     for column in table.columns:
         if column.spread is None or column.section == "detail":
             continue
         total, draw = (single(sd, digits=2).plain for sd in (column.spread.total, column.spread.draw))
-        text = f"{column.head}: sd over training seeds {total}, of which sampling draw {draw}"
+        text = f"{column.head}: sd over training seeds {total}, of which sampling draw at most {draw}"
         if column.spread.negative:
             advice = "the training's share is estimated below 0, set to 0: more samples a run first"
         elif column.spread.draw > column.spread.training:

@@ -141,7 +141,7 @@ class NearestTrain(Metric):
             generated=self.n,
             values="uint8 / 255",
             dtype="exact integers",
-            detail=f"{len(e.images.train)} training images; copy: below {self.fraction:g} of the held-out median",
+            detail=f"{len(e.images.train)} training images; copy: below {self.fraction!r} of the held-out median",
         )
 
 

@@ -155,6 +155,7 @@ def test_constant_codes_are_fitted_by_a_point() -> None:
         ({"real": 1.0, "reconstructions": 3.0, "mixture": 5.0, "gaussian": 30.0, "prior": 31.0}, "latent mismatch"),
         ({"real": 1.0, "reconstructions": 3.0, "mixture": 30.0, "gaussian": 31.0, "prior": 32.0}, "holes between"),
         ({"real": 1.0, "reconstructions": 1.0, "mixture": 1.0, "prior": 0.9}, "nothing is lost"),
+        ({"real": 5.0, "reconstructions": 0.0, "mixture": 5.0, "prior": 5.5}, "latent mismatch (0.500 of 0.500)"),
     ],
 )
 def test_the_ladder_names_the_step_that_costs_most(rungs: dict[str, float], cause: str) -> None:
@@ -216,6 +217,14 @@ def test_the_ladder_has_a_rung_for_each_cause_and_its_last_one_is_fid(run: Calla
     assert found["prior"].value == plain.value
     assert found["real"].value == plain.floor
     assert len({m.protocol.key for m in found.values()}) == 5
+
+
+def test_reconstructions_draw_nothing_and_have_no_standard_error(
+    run: Callable[..., Evaluation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genbench_fid.ladder.standard_error", lambda real, made: 1.0)
+    found = {m.part: m.se for m in FIDLadder(count=60, codes=100).measure(run("ae"))}
+    assert {part for part, se in found.items() if se is None} == {"reconstructions"}
 
 
 def test_codes_that_cannot_be_had_leave_the_ladder_out(run: Callable[..., Evaluation]) -> None:

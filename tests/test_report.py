@@ -258,7 +258,7 @@ def test_what_is_known_of_one_run_stands_under_its_value() -> None:
 def test_the_spread_over_seeds_is_split() -> None:
     rows = [row(m, seed, 10 + value, se=0.5) for m in "ab" for seed, value in enumerate((-1.0, 0.0, 1.0))]
     text = " ".join(shown(rows).split())
-    assert "fid: sd over training seeds 1, of which sampling draw 0.50 (more seeds" in text
+    assert "fid: sd over training seeds 1, of which sampling draw at most 0.50 (more seeds" in text
     loud = " ".join(shown([replace(r, se=5.0) for r in rows]).split())
     assert "set to 0" in loud
 

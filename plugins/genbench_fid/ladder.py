@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from dataclasses import replace
 from typing import Annotated
 
 import numpy as np
@@ -74,7 +75,9 @@ class FIDLadder(FeatureMetric):
         if floor is not None:
             yield self.rung(e, extractor, real, floor, "real", "training images")
         rebuilt = self.extracted(extractor, to_uint8(e.reconstructions(0).clone()), "the reconstructions")
-        yield self.rung(e, extractor, real, rebuilt, "reconstructions", "reconstructions of the references, rounded")
+        detail = "reconstructions of the references, rounded"
+        # No standard error: neither the references nor their reconstructions are draws of the run.
+        yield replace(self.rung(e, extractor, real, rebuilt, "reconstructions", detail), se=None)
         for part, drawn in (
             ("mixture", mixture_draws(codes, n, self.components, e.generator("fid-ladder/mixture"))),
             ("gaussian", gaussian_draws(codes, n, e.generator("fid-ladder/gaussian"))),
