@@ -40,7 +40,7 @@ def measure(catalogue: Catalogue, choice: Choice, evaluation: DataEvaluation) ->
         entry |= {"inapplicable": one_line(reason), "numbers": []}
     except (Exception, SystemExit) as error:  # a metric that fails must not cost the others
         kind = "" if isinstance(error, GenbenchError) else f"{type(error).__name__}: "
-        entry["error"] = kind + one_line(error)
+        entry["error"] = kind + one_line(error).removeprefix(f"{choice.name}: ")
         entry["numbers"] = []
     return entry
 

@@ -131,8 +131,8 @@ def spreads(table: Table) -> list[str]:
     """What of the spread over seeds is the sampling draw, pooled over the models, and what would narrow it."""
     found = []
     for column in table.columns:
-        if column.spread is None or column.section == "detail":
-            continue
+        if column.spread is None or column.section == "detail" or column.spread.total == column.spread.draw == 0:
+            continue  # equal values of all seeds: nothing is there to split
         total, draw = (single(sd, digits=2).plain for sd in (column.spread.total, column.spread.draw))
         text = f"{column.head}: sd over training seeds {total}, of which sampling draw {draw}"
         if column.spread.negative:

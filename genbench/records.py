@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,13 @@ def text(value: Any) -> bool:
 
 
 def whole(value: Any) -> bool:
-    """A whole number of at least 0."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    """A whole number of at least 0 that a float holds."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
 
 
 def number(value: Any) -> bool:
-    """A finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """A finite number that a float holds."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def one_of(*words: str) -> Check:
@@ -63,7 +63,7 @@ _CHOICE = mapping(name=text, options=mapping(), fingerprint=text)
 _NUMBER = mapping(
     value=number,
     unit=text,
-    better=text,
+    better=one_of("lower", "higher", "neither"),
     n=whole,
     part=text,
     label=text,

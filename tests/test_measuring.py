@@ -51,3 +51,10 @@ def test_a_field_that_breaks_the_contract_is_refused(field: str, value: object, 
 def test_whatever_is_kept_can_be_read_again() -> None:
     entry = {"metric": "m", "options": {}, "error": "", "inapplicable": "", "split": "test"}
     assert records.MEASUREMENTS({"measurements": {"k": {**entry, "numbers": [as_plain(SOUND)]}}})
+
+
+@pytest.mark.parametrize(("field", "value"), [("value", 10**400), ("n", 10**400), ("better", "smaller")])
+def test_a_number_that_no_float_holds_is_damage_and_no_traceback(field: str, value: object) -> None:
+    entry = {"metric": "m", "options": {}, "error": "", "inapplicable": "", "split": "test"}
+    numbers = [as_plain(SOUND) | {field: value}]
+    assert not records.MEASUREMENTS({"measurements": {"k": {**entry, "numbers": numbers}}})
