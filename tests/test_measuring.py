@@ -12,6 +12,7 @@ import torch
 from genbench import records
 from genbench.api import Measurement, Protocol
 from genbench.errors import MetricError
+from genbench.ladder import verdict
 from genbench.measuring import as_plain
 
 SOUND = Measurement(1.0, "unit", "lower", 10, Protocol("none", "", "", "test", 1, 1, "none"))
@@ -58,3 +59,10 @@ def test_a_number_that_no_float_holds_is_damage_and_no_traceback(field: str, val
     entry = {"metric": "m", "options": {}, "error": "", "inapplicable": "", "split": "test"}
     numbers = [as_plain(SOUND) | {field: value}]
     assert not records.MEASUREMENTS({"measurements": {"k": {**entry, "numbers": numbers}}})
+
+
+def test_a_step_of_the_ladder_is_no_share_of_less_than_itself() -> None:
+    """Constant codes: the prior's samples score better than reconstructions do."""
+    told = verdict({"real": 13.9, "reconstructions": 326.0, "mixture": 326.0, "prior": 305.0})
+    assert told == "mostly the decoder (312, of which other steps win back 21)"
+    assert "of 90" in verdict({"real": 10.0, "reconstructions": 90.0, "mixture": 95.0, "prior": 100.0})
