@@ -50,13 +50,13 @@ def mapping(**fields: Check) -> Check:
 
 
 def every(check: Check) -> Check:
-    """A list, or an object, each of whose members passes."""
+    """A list each of whose members passes."""
+    return lambda value: isinstance(value, list) and all(check(member) for member in value)
 
-    def holds(value: Any) -> bool:
-        members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [None]
-        return all(check(member) for member in members)
 
-    return holds
+def each(check: Check, key: Check = text) -> Check:
+    """An object each of whose values passes, and each of whose names."""
+    return lambda value: isinstance(value, dict) and all(key(name) and check(it) for name, it in value.items())
 
 
 _CHOICE = mapping(name=text, options=mapping(), fingerprint=text)
@@ -80,7 +80,7 @@ RUN = mapping(
     provenance=mapping(),
 )
 MEASUREMENTS = mapping(
-    measurements=every(
+    measurements=each(
         mapping(
             metric=text,
             options=mapping(),

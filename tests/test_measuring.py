@@ -66,3 +66,10 @@ def test_a_step_of_the_ladder_is_no_share_of_less_than_itself() -> None:
     told = verdict({"real": 13.9, "reconstructions": 326.0, "mixture": 326.0, "prior": 305.0})
     assert told == "mostly the decoder (312, of which other steps win back 21)"
     assert "of 90" in verdict({"real": 10.0, "reconstructions": 90.0, "mixture": 95.0, "prior": 100.0})
+
+
+def test_a_list_in_the_place_of_an_object_is_damage_and_no_traceback() -> None:
+    entry = {"metric": "m", "options": {}, "error": "", "inapplicable": "", "split": "test", "numbers": []}
+    assert records.MEASUREMENTS({"measurements": {"k": entry}})
+    assert not records.MEASUREMENTS({"measurements": [entry]})
+    assert not records.MEASUREMENTS({"measurements": {"k": {**entry, "numbers": {"a": as_plain(SOUND)}}}})
