@@ -51,4 +51,7 @@ def verdict(rungs: dict[str, float]) -> str:
         return "nothing is lost"
     share = steps[cause] / whole
     word = "mostly" if share > SHARE else "most of all"
-    return f"{word} {cause} ({single(steps[cause], digits=3).plain} of {single(whole, digits=3).plain})"
+    lost = single(steps[cause], digits=3).plain
+    if steps[cause] > whole:  # "312 of 291" would be no share
+        return f"{word} {cause} ({lost}, of which other steps win back {single(steps[cause] - whole, digits=3).plain})"
+    return f"{word} {cause} ({lost} of {single(whole, digits=3).plain})"

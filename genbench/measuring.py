@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, fields
-from typing import Any
+from operator import index
+from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from genbench.api import Measurement
+from genbench.api import Better, Measurement
 from genbench.errors import GenbenchError, MetricError, NotApplicable, one_line
 from genbench.evaluate import DataEvaluation
 from genbench.images import to_uint8
@@ -34,25 +35,59 @@ def measure(catalogue: Catalogue, choice: Choice, evaluation: DataEvaluation) ->
         with torch.no_grad():
             for number in make_metric(catalogue, choice).measure(evaluation):
                 entry["numbers"].append(as_plain(number))
+        _check_parts([number["part"] for number in entry["numbers"]])
     except NotApplicable as reason:
         entry |= {"inapplicable": one_line(reason), "numbers": []}
     except (Exception, SystemExit) as error:  # a metric that fails must not cost the others
         kind = "" if isinstance(error, GenbenchError) else f"{type(error).__name__}: "
-        entry["error"] = kind + one_line(error)
+        entry["error"] = kind + one_line(error).removeprefix(f"{choice.name}: ")
         entry["numbers"] = []
     return entry
 
 
 def as_plain(number: Measurement) -> dict[str, Any]:
-    """A measurement as JSON data; raises where the value is no finite number."""
-    value = float(number.value)
-    if value != value or value in (float("inf"), float("-inf")):
-        raise MetricError(f"the value{f' of {number.part}' if number.part else ''} is not finite ({value})")
-    plain = {name.name: getattr(number, name.name) for name in fields(number) if name.name != "protocol"}
-    wrong = [name for name in BESIDE if plain[name] is not None and not math.isfinite(plain[name])]
-    if wrong:
-        raise MetricError(f"the {wrong[0]} {f'of {number.part} ' if number.part else ''}is not finite")
-    return plain | {"value": value, "protocol": number.protocol.key, "how": asdict(number.protocol)}
+    """A measurement as JSON data, numbers of NumPy and torch as Python's.
+
+    Raises `MetricError` where a field is not what the contract says: one such field in metrics.json would make every
+    other number of the run unreadable.
+    """
+    of = f" of {number.part}" if number.part else ""
+    plain: dict[str, Any] = {name.name: getattr(number, name.name) for name in fields(number)}
+    plain |= {"value": _finite(number.value, f"value{of}")}
+    plain |= {name: None if plain[name] is None else _finite(plain[name], f"{name}{of}") for name in BESIDE}
+    if plain["p"] is not None and not 0 <= plain["p"] <= 1:
+        raise MetricError(f"the p{of} is {plain['p']:g}, and a p-value lies between 0 and 1")
+    try:
+        plain["n"] = index(number.n)
+    except TypeError:
+        plain["n"] = -1
+    if plain["n"] < 0:
+        raise MetricError(f"the n{of} is {number.n!r}, and n counts images or codes")
+    if number.better not in get_args(Better):
+        raise MetricError(f"better{of} is {number.better!r}; possible: {', '.join(get_args(Better))}")
+    wrong = next((name for name in ("unit", "part", "label") if not isinstance(plain[name], str)), None)
+    if wrong is not None:
+        raise MetricError(f"the {wrong} is {plain[wrong]!r}, and should be a string")
+    return plain | {"protocol": number.protocol.key, "how": asdict(number.protocol)}
+
+
+def _finite(number: Any, what: str) -> float:
+    try:
+        value = float(number)
+    except (TypeError, ValueError):
+        raise MetricError(f"the {what} is no number ({number!r})") from None
+    if not math.isfinite(value):
+        raise MetricError(f"the {what} is not finite ({value})")
+    return value
+
+
+def _check_parts(parts: list[str]) -> None:
+    """Raises `MetricError` where a metric yields no number, or two that nothing tells apart."""
+    if not parts:
+        raise MetricError("it yields no number; a metric that has no meaning for a run raises NotApplicable")
+    twice = next((part for part in parts if parts.count(part) > 1), None)
+    if twice is not None:
+        raise MetricError(f"it yields two numbers of the part {twice!r}: the parts of a metric differ")
 
 
 def pairs(evaluation: DataEvaluation, n: int, columns: int = 8) -> Tensor:

@@ -26,11 +26,11 @@ _MOMENT, _CHOSEN = mapping(**_COST), mapping(**_COST, by=text, part=text, value=
 
 
 def _snapshots(value: Any) -> bool:
-    return records.every(lambda it: _MOMENT(it) and records.MEASUREMENTS(it))(value.get("snapshots"))
+    return records.each(lambda it: _MOMENT(it) and records.MEASUREMENTS(it), str.isdecimal)(value.get("snapshots"))
 
 
 def _selections(value: Any) -> bool:
-    return records.every(lambda it: _CHOSEN(it) and records.MEASUREMENTS(it))(value.get("selections"))
+    return records.each(lambda it: _CHOSEN(it) and records.MEASUREMENTS(it))(value.get("selections"))
 
 
 def weights_path(folder: RunFolder, images: int) -> Path:

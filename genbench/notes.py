@@ -134,8 +134,8 @@ def spreads(table: Table) -> list[str]:
     """
     found = []
     for column in table.columns:
-        if column.spread is None or column.section == "detail":
-            continue
+        if column.spread is None or column.section == "detail" or column.spread.total == column.spread.draw == 0:
+            continue  # equal values of all seeds: nothing is there to split
         total, draw = (single(sd, digits=2).plain for sd in (column.spread.total, column.spread.draw))
         text = f"{column.head}: sd over training seeds {total}, of which sampling draw at most {draw}"
         if column.spread.negative:

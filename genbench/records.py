@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import math
+import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -21,13 +21,13 @@ def text(value: Any) -> bool:
 
 
 def whole(value: Any) -> bool:
-    """A whole number of at least 0."""
-    return isinstance(value, int) and not isinstance(value, bool) and value >= 0
+    """A whole number of at least 0 that a float holds."""
+    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
 
 
 def number(value: Any) -> bool:
-    """A finite number."""
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
+    """A finite number that a float holds."""
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
 def one_of(*words: str) -> Check:
@@ -50,20 +50,20 @@ def mapping(**fields: Check) -> Check:
 
 
 def every(check: Check) -> Check:
-    """A list, or an object, each of whose members passes."""
+    """A list each of whose members passes."""
+    return lambda value: isinstance(value, list) and all(check(member) for member in value)
 
-    def holds(value: Any) -> bool:
-        members = value.values() if isinstance(value, dict) else value if isinstance(value, list) else [None]
-        return all(check(member) for member in members)
 
-    return holds
+def each(check: Check, key: Check = text) -> Check:
+    """An object each of whose values passes, and each of whose names."""
+    return lambda value: isinstance(value, dict) and all(key(name) and check(it) for name, it in value.items())
 
 
 _CHOICE = mapping(name=text, options=mapping(), fingerprint=text)
 _NUMBER = mapping(
     value=number,
     unit=text,
-    better=text,
+    better=one_of("lower", "higher", "neither"),
     n=whole,
     part=text,
     label=text,
@@ -80,7 +80,7 @@ RUN = mapping(
     provenance=mapping(),
 )
 MEASUREMENTS = mapping(
-    measurements=every(
+    measurements=each(
         mapping(
             metric=text,
             options=mapping(),

@@ -127,6 +127,16 @@ def test_a_metric_that_fails_costs_no_other_number(study: Study) -> None:
     assert "not finite" in found["not-a-number"].error
 
 
+def test_a_metric_that_yields_what_cannot_be_kept_costs_no_other_number(study: Study) -> None:
+    outcome = study.run("ae", metrics=("reconstruction", "mute", "twice", "uncountable"))
+    (problem,) = outcome.failed.values()
+    assert "mute: it yields no number" in problem
+    assert "twice: it yields two numbers" in problem
+    assert "uncountable: the n is -1" in problem
+    (value,) = {row.value for row in rows(find([study.store])) if row.metric == "reconstruction.pixel"}
+    assert value is not None
+
+
 def test_images_that_are_not_finite_are_no_black_images(study: Study) -> None:
     """Cast to uint8, NaN is 0: an FID of such samples would be a number like any other."""
     (problem,) = study.run("blind", metrics=("sharpness", "reconstruction")).failed.values()

@@ -89,6 +89,25 @@ class NotANumber(Metric):
         yield Measurement(float("nan"), "none", "lower", 1, protocol)
 
 
+class Mute(Metric):
+    def measure(self, evaluation: Evaluation) -> Iterable[Measurement]:
+        return ()
+
+
+class Twice(Metric):
+    def measure(self, evaluation: Evaluation) -> Iterable[Measurement]:
+        number = Measurement(1.0, "none", "lower", 1, Protocol("none", "", "", "test", 1, 1, "none"))
+        yield number
+        yield number
+
+
+class Uncountable(Metric):
+    """Its n would have made metrics.json unreadable."""
+
+    def measure(self, evaluation: Evaluation) -> Iterable[Measurement]:
+        yield Measurement(1.0, "none", "lower", -1, Protocol("none", "", "", "test", 1, 1, "none"))
+
+
 @hookimpl
 def genbench_models() -> Iterable[Offer[Model]]:
     kinds = {"explodes": Explodes, "raises": Raises, "hungry": Hungry, "blind": Blind, "vandal": Vandal}
@@ -100,3 +119,6 @@ def genbench_models() -> Iterable[Offer[Model]]:
 def genbench_metrics() -> Iterable[Offer[Metric]]:
     yield Offer(name="broken-metric", about="Raises", make=Broken)
     yield Offer(name="not-a-number", about="NaN", make=NotANumber)
+    yield Offer(name="mute", about="Yields nothing", make=Mute)
+    yield Offer(name="twice", about="Yields one part twice", make=Twice)
+    yield Offer(name="uncountable", about="A negative n", make=Uncountable)
