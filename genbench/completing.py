@@ -86,8 +86,9 @@ def complete_metrics_of_runs(ctx: click.Context, param: click.Parameter, incompl
     from genbench.store import find, readable
     from genbench.study import rows
 
+    places = ctx.params.get("runs") or ctx.args or ["runs"]  # before an option without its value, they stand in args
     try:
-        folders, _ = readable(find([Path(place) for place in ctx.params.get("runs") or ("runs",)]))
+        folders, _ = readable(find([Path(place) for place in places]))
     except GenbenchError:
         return []
     names = {row.metric for row in rows(folders) if row.metric}
@@ -99,7 +100,10 @@ def _index(ctx: click.Context) -> Index:
     from genbench.arguments import catalogue_index
 
     files = tuple(path for path in ctx.params.get("plugins") or () if path.is_file())
-    with redirect_stderr(StringIO()):  # a broken plug-in must not write into the line being typed
+    with (
+        ctx.scope(cleanup=False),
+        redirect_stderr(StringIO()),
+    ):  # a broken plug-in must not write into the line being typed
         try:
             return catalogue_index(files, quiet=True)
         except GenbenchError:
