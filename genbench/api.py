@@ -48,7 +48,8 @@ T = TypeVar("T")
 class Option:
     """What an option means; stands in the annotation: `weight: Annotated[float, Option("...", low=0)] = 10.0`.
 
-    `source` says where the default comes from. `low` and `high` are inclusive bounds, `above` an exclusive lower one.
+    `about` is its meaning in a few words. `source` says where the default comes from. `low` and `high` are inclusive
+    bounds, `above` an exclusive lower one.
     """
 
     about: str
@@ -64,7 +65,8 @@ class Offer(Generic[T]):
 
     The keyword-only parameters of `make` are its options: their annotations (int, float, bool, str, a `Literal` of
     strings, or one of these `| None`; with an `Option` in `Annotated`) and their defaults give the help, the
-    validation and the complete record of a run. `name` is lower case letters, digits and hyphens.
+    validation and the complete record of a run. `name` is lower case letters, digits and hyphens, `about` one line for
+    lists, `source` the paper or the code that it comes from ("ours" where there is none).
     """
 
     name: str
@@ -80,7 +82,10 @@ MOMENT_DRAWS = 100_000
 
 
 class Prior(ABC):
-    """A distribution on R^d that latent codes are meant to follow."""
+    """A distribution on R^d that latent codes are meant to follow.
+
+    Its `make` raises `Refused` where a latent dimension has no meaning; once made, only `log_prob` may raise.
+    """
 
     latent_dim: int
 
@@ -145,7 +150,10 @@ class Prior(ABC):
 
 
 class Network(ABC):
-    """An encoder/decoder pair for one image shape: the controlled variable, the same for every model."""
+    """An encoder/decoder pair for one image shape: the controlled variable, the same for every model.
+
+    Its `make` raises `Refused` for a shape that does not fit; once made, no method raises.
+    """
 
     shape: Shape
 
@@ -163,7 +171,11 @@ class Network(ABC):
 
 @dataclass(frozen=True)
 class Setting:
-    """What a model is built for; the same for every model of a comparison."""
+    """What a model is built for, the same for every model of a comparison.
+
+    `shape` is the images', `latent_dim` the d of the codes, `prior` what they are meant to follow, `network` what makes
+    encoder and decoder.
+    """
 
     shape: Shape
     latent_dim: int
@@ -187,7 +199,7 @@ def constant(epoch: int) -> float:
 
 @dataclass(frozen=True)
 class Player:
-    """Parameters that one optimiser owns; `schedule(epoch)` multiplies its learning rate from that epoch on."""
+    """The `parameters` that one `optimiser` owns; `schedule(epoch)` multiplies its learning rate from that epoch on."""
 
     parameters: tuple[nn.Parameter, ...]
     optimiser: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -195,7 +207,11 @@ class Player:
 
 
 class Model(nn.Module, ABC):
-    """An autoencoder-type generative model: codes for images, images for codes, and an objective as moves."""
+    """An autoencoder-type generative model: codes for images, images for codes, and an objective as moves.
+
+    Its `make` raises `Refused` for a setting that has no meaning (a KL divergence from a prior without a density); once
+    made, no method raises: a loss that is not finite is the training loop's to tell, as `TrainingDiverged`.
+    """
 
     setting: Setting
 
@@ -249,7 +265,12 @@ def silent(progress: Progress) -> None:
 
 @dataclass(frozen=True)
 class Place:
-    """Where data may be read and kept, and how."""
+    """Where data may be read and kept, and how.
+
+    `data_root` holds datasets in torchvision's layout, `cache` what can be made again. Without `download` nothing is
+    fetched, without `skip_corrupt` a broken image is a `DataError`. `workers` is a count of threads or processes,
+    `report` is told of long work.
+    """
 
     data_root: Path
     cache: Path
@@ -261,7 +282,8 @@ class Place:
 
 @dataclass(frozen=True)
 class Summary:
-    """What is known of a dataset before it is decoded.
+    """What is known of a dataset before it is decoded: the `shape` of an image and the counts of images in `train`,
+    `test` and `validation`, and of `classes` (0: no labels).
 
     `class_names` says what each label stands for, the dataset's name before a slash ("mnist/7"); empty where unknown.
     """
@@ -278,6 +300,8 @@ class Summary:
 class Images:
     """A decoded dataset: `(n, c, h, w)` uint8 per split, labels `(n,)` int64 where there are any.
 
+    The splits are `train`, `test` and `validation`, the labels `train_labels`, `test_labels` and `validation_labels`;
+    `skipped` counts corrupt images that were left out.
     `content` is a hash of all bytes, `preparation` says what was done to the originals (crop, filter, size),
     `class_names` what each label stands for, as in `Summary`.
     """
@@ -312,7 +336,10 @@ class Dataset(ABC):
 
     @abstractmethod
     def load(self, place: Place) -> Images:
-        """The decoded images on the CPU; the same bytes at every call. Long work reports to `place.report`."""
+        """The decoded images on the CPU; the same bytes at every call. Long work reports to `place.report`.
+
+        Raises `DataError` for an image that cannot be decoded, unless `place.skip_corrupt`.
+        """
 
 
 # ---------------------------------------------------------------- metrics
@@ -322,11 +349,12 @@ class Dataset(ABC):
 class Protocol:
     """How a number was measured. Numbers of different protocols are never compared.
 
-    It is the same for every model and seed of a study. `dataset` is the start of the hash of the images' bytes,
-    `preparation` what was done to the originals (crop, filter, size), `split` and `references` the real images and
-    their count, `generated` the count of samples, `values` their range and quantisation, `resize` what happens to an
-    image on its way into the extractor, `weights` the extractor's, by the start of their hash, `draws` the rule by
-    which random draws follow from the run's seed.
+    It is the same for every model and seed of a study. `method` names the estimator, `detail` what else decides the
+    number, `dtype` the precision of the arithmetic, `layer` that of the extractor whose outputs are used. `dataset` is
+    the start of the hash of the images' bytes, `preparation` what was done to the originals (crop, filter, size),
+    `split` and `references` the real images and their count, `generated` the count of samples, `values` their range and
+    quantisation, `resize` what happens to an image on its way into the extractor, `weights` the extractor's, by the
+    start of their hash, `draws` the rule by which random draws follow from the run's seed.
     """
 
     method: str
@@ -356,8 +384,8 @@ class Measurement:
     """One number of a metric. `part` follows the metric's name after a dot where it has several.
 
     `floor` is the value that a perfect model would get at this n and `floor_sd` its standard deviation over draws,
-    `unit` the unit or the scale, `n` the count of images or codes that went in. `label` is a column head where the name
-    alone would not do ("FID (grey28)").
+    `unit` the unit or the scale, `better` its better direction, `protocol` how it was measured, `n` the count of images
+    or codes that went in. `label` is a column head where the name alone would not do ("FID (grey28)").
 
     What is known of the value of *one* run, its weights fixed: `se` is its standard error over the draws (of samples,
     of the prior, of q(z|x)), in the unit of the value; `low` and `high` a 95 % interval where it has one that is not
@@ -383,7 +411,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class TrainingRecord:
-    """What training cost: seconds of training proper, images shown, parameters, and on what.
+    """What training cost: seconds of training proper, images shown, parameters, and on what (`threads` of a CPU).
 
     `peak_memory` is in bytes, the device's during the training, or on a CPU the process's; None where unknown. `flops`
     are floating point operations, a multiplication and an addition counting two, of matrix products and convolutions in
@@ -516,7 +544,10 @@ class Control(ABC):
 
 
 class LatentControl(Control):
-    """A control with an encoder and a decoder: its samples are decoded draws of the prior, as a model's are."""
+    """A control with an encoder and a decoder: its samples are decoded draws of the prior, as a model's are.
+
+    `encode` and `decode` raise nothing.
+    """
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genbench.completing import complete_settings
+from genbench.completing import complete_plugins, complete_settings
 from genbench.errors import GenbenchError, UsageError, one_line
 
 if TYPE_CHECKING:
@@ -76,6 +76,7 @@ def plugin_option(command: Any) -> Any:
             metavar="NAME",
             expose_value=False,
             callback=_keep_without,
+            shell_complete=complete_plugins,
             help="Leave an installed plug-in out.",
         ),
         click.option(

@@ -26,7 +26,7 @@ from genbench.arguments import (
 )
 from genbench.cli_curves import curves
 from genbench.cli_explain import explain
-from genbench.completing import complete_names
+from genbench.completing import complete_metrics_of_runs, complete_names
 from genbench.errors import UsageError
 
 DEFAULT_METRICS = ("fid", "reconstruction", "latent-w2", "latent-sw", "sharpness", "speed")
@@ -176,7 +176,9 @@ def run(
     show_default=True,
     help="csv and json print the tidy rows alone.",
 )
-@click.option("--sort", metavar="METRIC", help="Rank by this metric. [the first one]")
+@click.option(
+    "--sort", metavar="METRIC", shell_complete=complete_metrics_of_runs, help="Rank by this metric. [the first one]"
+)
 @click.option(
     "--pick",
     "picked_by",

@@ -5,10 +5,12 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from contextlib import redirect_stderr
 from io import StringIO
+from pathlib import Path
 
 import click
 from click.shell_completion import CompletionItem, get_completion_class
 
+from genbench.errors import GenbenchError
 from genbench.index import Index
 
 VARIABLE = "_GENBENCH_COMPLETE"
@@ -37,7 +39,7 @@ def complete_names(kind: str) -> Completer:
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         before, comma, last = incomplete.rpartition(",")
         given = set(before.split(","))
-        offers = _index().offers.get(kind, ())
+        offers = _index(ctx).offers.get(kind, ())
         return [
             CompletionItem(f"{before}{comma}{offer.name}", help=offer.about)
             for offer in offers
@@ -49,7 +51,7 @@ def complete_names(kind: str) -> Completer:
 
 def complete_settings(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Completes NAME.OPTION=VALUE: first the name, then the option, then a choice where the option has some."""
-    return list(_settings(_index(), incomplete))
+    return list(_settings(_index(ctx), incomplete))
 
 
 def _settings(index: Index, incomplete: str) -> Iterable[CompletionItem]:
@@ -68,8 +70,41 @@ def _settings(index: Index, incomplete: str) -> Iterable[CompletionItem]:
             yield CompletionItem(f"{owner}.{option.name}=", help=f"{option.about} [{option.default}]")
 
 
-def _index() -> Index:
+def complete_plugins(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Completes names of installed plug-ins, the last one of several with commas."""
+    before, comma, last = incomplete.rpartition(",")
+    given = set(before.split(","))
+    return [
+        CompletionItem(f"{before}{comma}{plugin.name}", help=plugin.origin)
+        for plugin in _index(ctx).plugins
+        if plugin.name.startswith(last) and plugin.name not in given
+    ]
+
+
+def complete_metrics_of_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Completes the metrics that the RUNS given before, or those in `runs`, were measured by."""
+    from genbench.store import find, readable
+    from genbench.study import rows
+
+    places = ctx.params.get("runs") or ctx.args or ["runs"]  # before an option without its value, they stand in args
+    try:
+        folders, _ = readable(find([Path(place) for place in places]))
+    except GenbenchError:
+        return []
+    names = {row.metric for row in rows(folders) if row.metric}
+    return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
+
+
+def _index(ctx: click.Context) -> Index:
+    """The catalogue, with the files of --plugin that stand on the line: those are loaded anew, which takes seconds."""
     from genbench.arguments import catalogue_index
 
-    with redirect_stderr(StringIO()):  # a broken plug-in must not write into the line being typed
-        return catalogue_index(quiet=True)
+    files = tuple(path for path in ctx.params.get("plugins") or () if path.is_file())
+    with (
+        ctx.scope(cleanup=False),
+        redirect_stderr(StringIO()),
+    ):  # a broken plug-in must not write into the line being typed
+        try:
+            return catalogue_index(files, quiet=True)
+        except GenbenchError:
+            return catalogue_index(quiet=True)

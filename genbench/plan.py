@@ -250,7 +250,10 @@ def check_draws(prior: Prior, run: Run) -> None:
         wanted = (7, run.latent_dim)
         if drawn.shape != wanted or drawn.dtype != torch.float32 or not drawn.isfinite().all():
             what = f"{tuple(drawn.shape)} {drawn.dtype}" + ("" if drawn.isfinite().all() else " with NaN or infinity")
-            raise PluginError(f"the prior '{run.prior.name}' draws {what}; 7 draws are {wanted} torch.float32, finite")
+            raise PluginError(
+                f"the prior '{run.prior.name}' draws {what}; 7 draws are {wanted} torch.float32, finite"
+                f" (raise Refused in its __init__ where --latent-dim {run.latent_dim} has no meaning)"
+            )
 
 
 def check_memory(parameters: int) -> None:

@@ -9,10 +9,8 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Mapping, Sequence
-from contextlib import redirect_stderr, redirect_stdout
 from dataclasses import dataclass, field, replace
 from importlib.metadata import EntryPoint, entry_points
-from io import StringIO
 from pathlib import Path
 from types import ModuleType
 from typing import Any, Literal
@@ -26,6 +24,7 @@ from genbench.index import KINDS as KINDS
 from genbench.index import Index, ListedOffer, ListedOption, ListedPlugin
 from genbench.index import Kind as Kind
 from genbench.options import OptionSpec, bounds_words, default_words, specs
+from genbench.quiet import captured
 
 SELECT = "GENBENCH_LOAD_PLUGINS"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -120,12 +119,10 @@ def load(
     selected = environment.get(SELECT)
     names = None if selected is None else {name.strip() for name in selected.split(",") if name.strip()}
     found = sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: point.name)
-    missing = (names or set()) - {point.name for point in found}
-    if missing:
-        raise unknown(f"plug-in named in {SELECT},", sorted(missing)[0], {point.name for point in found})
-    absent = sorted(set(without) - {point.name for point in found})
-    if absent:
-        raise unknown("installed plug-in named by --without,", absent[0], {point.name for point in found})
+    installed = {point.name for point in found}
+    for given, by in ((names or (), f"plug-in named in {SELECT},"), (without, "plug-in named by --without,")):
+        for name in sorted(set(given) - installed):
+            raise unknown(f"installed {by}", name, installed)
     for point in found:
         claims = [_origin(other) for other in found if other.name == point.name]
         if names is not None and point.name not in names:
@@ -156,11 +153,12 @@ def _take(
     """Import one plug-in and collect its offers; whatever it raises becomes the cause of its being broken."""
     module: ModuleType | None = None
     offers: list[tuple[Kind, Offer[Any]]] = []
-    words, started = StringIO(), time.perf_counter()
+    words: list[str] = []
+    started = time.perf_counter()
     try:
         if manager.has_plugin(name):
             raise PluginError(f"a plug-in named '{name}' is there already")
-        with redirect_stdout(words), redirect_stderr(words):  # `report --format csv` must stay clean
+        with captured() as words:  # `check --format json` must stay clean
             module = _import_file(where) if isinstance(where, Path) else where.load()
             hooks = _register(manager, module, name)
             offers = [(kind, offer) for kind in KINDS for offer in _offers(manager, kind, module)]
@@ -173,7 +171,7 @@ def _take(
         offers = []
         cause = one_line(error) if isinstance(error, GenbenchError) else f"{type(error).__name__}: {one_line(error)}"
         plugin = Plugin(name, origin, "broken", cause=cause)
-    printed = one_line(ValueError(words.getvalue()), 120) if words.getvalue().strip() else ""
+    printed = one_line(ValueError(text), 120) if (text := " ".join(words).strip()) else ""
     plugin = replace(plugin, seconds=time.perf_counter() - started, printed=printed)
     catalogue.plugins.append(plugin)
     for kind, offer in offers:

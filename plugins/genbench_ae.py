@@ -38,4 +38,5 @@ class AE(Autoencoder):
 @hookimpl
 def genbench_models() -> Iterable[Offer[Model]]:
     """Offer the model."""
-    yield Offer(name="ae", about="Autoencoder without a regulariser: the control", make=AE)
+    source = "doi:10.1126/science.1127647"
+    yield Offer(name="ae", about="Autoencoder without a regulariser: the control", make=AE, source=source)

@@ -139,4 +139,5 @@ def genbench_metrics() -> Iterable[Offer[Metric]]:
         name="class-balance",
         about="Classes of the samples under grey28 against the held-out labels",
         make=ClassBalance,
+        source="ours",
     )

@@ -91,5 +91,6 @@ def sharpness(images: Tensor) -> float:
 @hookimpl
 def genbench_metrics() -> Iterable[Offer[Metric]]:
     """Reconstruction and sharpness."""
-    yield Offer(name="reconstruction", about="Squared error on held-out images", make=Reconstruction)
+    source = "arXiv:1711.01558, section 4: the cost |x - y|^2"
+    yield Offer(name="reconstruction", about="Squared error on held-out images", make=Reconstruction, source=source)
     yield Offer(name="sharpness", about="Sharpness of the samples", make=Sharpness, source="arXiv:1711.01558")

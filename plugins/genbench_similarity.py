@@ -150,7 +150,12 @@ class SSIM(Similarity):
 @hookimpl
 def genbench_metrics() -> Iterable[Offer[Metric]]:
     """PSNR and SSIM."""
-    yield Offer(name="psnr", about="Peak signal-to-noise ratio on held-out images", make=PSNR)
+    yield Offer(
+        name="psnr",
+        about="Peak signal-to-noise ratio on held-out images",
+        make=PSNR,
+        source="doi:10.1109/ICPR.2010.579",
+    )
     yield Offer(
         name="ssim",
         about="Structural similarity on held-out images",

@@ -44,4 +44,6 @@ class Speed(Metric):
 @hookimpl
 def genbench_metrics() -> Iterable[Offer[Metric]]:
     """Speed."""
-    yield Offer(name="speed", about="Images per second, seconds, parameters, peak memory of training", make=Speed)
+    yield Offer(
+        name="speed", about="Images per second, seconds, parameters, peak memory of training", make=Speed, source="ours"
+    )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import dataclasses
 import inspect
 import re
 import sys
@@ -13,7 +14,7 @@ import pytest
 
 from genbench import api, hookspecs
 from genbench.deprecation import Renamed, renamed
-from genbench.plugins import KINDS
+from genbench.plugins import KINDS, Kind, load
 
 TREE = ast.parse(Path(api.__file__).read_text(encoding="utf-8"))
 
@@ -56,6 +57,47 @@ def test_every_public_method_is_documented_and_typed_and_tensors_have_shapes(
     assert "return" in method.__annotations__
     if method.__annotations__["return"] == "Tensor":
         assert re.search(r"`[^`]*\((n|d)?,", text), f"{cls.__name__}.{name} returns a tensor of a shape not told"
+
+
+ABSTRACT = [(cls, name) for cls, name, _ in METHODS if name in getattr(cls, "__abstractmethods__", ())]
+
+
+@pytest.mark.parametrize(("cls", "name"), ABSTRACT, ids=[f"{c.__name__}.{n}" for c, n in ABSTRACT])
+def test_what_an_abstract_method_raises_is_told_there_or_of_its_class(cls: type, name: str) -> None:
+    text = f"{getattr(vars(cls)[name], 'fget', vars(cls)[name]).__doc__} {cls.__doc__}"
+    assert re.search(r"\braises? (`[A-Z]\w+`|nothing)|\bno method raises", text, flags=re.IGNORECASE)
+
+
+RECORDS = [cls for name in api.__all__ if dataclasses.is_dataclass(cls := getattr(api, name))]
+
+
+@pytest.mark.parametrize("cls", RECORDS, ids=lambda cls: cls.__name__)
+def test_every_field_of_a_record_is_told_of(cls: type) -> None:
+    """By its name, or in words where the name is one of those."""
+    text = cls.__doc__ or ""
+    silent = [f.name for f in dataclasses.fields(cls) if not re.search(rf"\b{f.name.replace('_', '[_ ]')}\b", text)]
+    assert not silent
+
+
+@pytest.mark.parametrize(
+    ("cls", "unit"),
+    [
+        (api.TrainingRecord, r"seconds.*bytes.*floating point operations"),
+        (api.Images, r"uint8.*int64"),
+        (api.Measurement, r"in the unit of the value"),
+        (api.Progress, r"units"),
+    ],
+    ids=lambda value: getattr(value, "__name__", ""),
+)
+def test_units_are_told(cls: type, unit: str) -> None:
+    assert re.search(unit, cls.__doc__ or "", flags=re.DOTALL)
+
+
+@pytest.mark.parametrize("kind", ["model", "prior", "network", "metric"])
+def test_every_bundled_offer_has_a_source(kind: Kind) -> None:
+    entries = load(environment={}).entries[kind]
+    assert entries
+    assert [name for name, entry in entries.items() if not entry.offer.source] == []
 
 
 def test_every_hook_is_documented_with_the_signature_of_its_make() -> None:

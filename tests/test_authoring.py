@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import shlex
 import tomllib
 from collections.abc import Callable
@@ -12,6 +13,8 @@ from click.testing import Result
 
 from genbench.authoring import TRY, next_steps, template
 from genbench.plugins import load
+from genbench.testing import describe
+from genbench.testing.imports import deeper
 
 DOTS = ("--plugin", str(Path(__file__).parent / "plugins" / "dots.py"))
 TINY = ("--images", "64", "--batch", "16", "--latent-dim", "2")
@@ -22,8 +25,8 @@ def test_every_template_is_short_and_runs_as_printed(kind: str, genbench: Callab
     made = genbench("new", kind, "my-own")
     assert made.exit_code == 0, made.output
     assert len(Path("my-own.py").read_text().splitlines()) < 60
-    _, run, report = next_steps(kind, "my-own", Path(), package=False)
-    assert all(command in made.output for command in (run, report))
+    check, run, report = next_steps(kind, "my-own", Path(), package=False)
+    assert all(command in made.output for command in (check, run, report))
     dots = () if kind == "dataset" else (*DOTS, "--dataset", "dots")
     small = () if kind == "network" else ("--network", "mlp")
     metrics = () if kind == "metric" else ("--metrics", "reconstruction")
@@ -31,6 +34,20 @@ def test_every_template_is_short_and_runs_as_printed(kind: str, genbench: Callab
     assert result.exit_code == 0, result.output
     result = genbench(*shlex.split(report)[1:])
     assert result.exit_code == 0, result.output
+
+
+@pytest.mark.parametrize("kind", TRY)
+def test_every_template_keeps_the_contract_and_imports_public_modules(
+    kind: str, genbench: Callable[..., Result]
+) -> None:
+    genbench("new", kind, "my-own")
+    check, *_ = next_steps(kind, "my-own", Path(), package=False)
+    result = genbench(*shlex.split(check)[1:], "--format", "json")
+    assert result.exit_code == 0, result.output
+    verdicts = {(found["kind"], found["check"]): found["verdict"] for found in json.loads(result.stdout)}
+    assert {check for of, check in verdicts if of == kind} == set(describe(kind))
+    assert "fails" not in verdicts.values()
+    assert not set(deeper(Path("my-own.py").read_text())) - {"genbench.images"}  # its place is being decided
 
 
 @pytest.mark.parametrize("kind", TRY)

@@ -11,10 +11,13 @@ from importlib.metadata import EntryPoint
 from pathlib import Path
 
 import pytest
+from click.shell_completion import ShellComplete
 from click.testing import Result
 
+from conftest import DOTS
 from genbench import index
-from genbench.index import SCHEMA, installed_key, read_index, write_index
+from genbench.cli import main
+from genbench.index import KINDS, SCHEMA, installed_key, read_index, write_index
 from genbench.plugins import Catalogue, index_of
 
 
@@ -70,6 +73,9 @@ def test_the_list_and_completion_load_no_torch(tmp_path: Path, genbench: Callabl
         ("genbench run --metrics fid,latent-", "fid,latent-w2"),
         ("genbench run --set wae-mmd.kernel=", "wae-mmd.kernel=imq"),
         ("genbench comp", "completion"),
+        ("genbench run --without wae-m", "wae-mmd"),
+        ("genbench list --without vae,swa", "vae,swae"),
+        ("genbench list pri", "priors"),
     ):
         count = str(len(words.split()) - 1)
         asked = {"_GENBENCH_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": count}
@@ -84,3 +90,38 @@ def test_the_completion_script_says_how_to_install_it(shell: str, genbench: Call
     assert result.exit_code == 0
     assert result.output.startswith("# To install: genbench completion")
     assert f"_GENBENCH_COMPLETE={shell}_complete" in result.output
+
+
+def completed(*words: str) -> list[str]:
+    """What is offered for the last word of a line, in this process."""
+    *before, incomplete = words
+    found = ShellComplete(main, {}, "genbench", "_GENBENCH_COMPLETE").get_completions(before, incomplete)
+    return [item.value for item in found]
+
+
+def test_what_a_plugin_file_on_the_line_offers_is_completed(genbench: Callable[..., Result]) -> None:
+    assert genbench("new", "prior", "moon").exit_code == 0
+    assert completed("run", "swae", "--prior", "moo") == []
+    assert completed("run", "swae", "--plugin", "moon.py", "--prior", "moo") == ["moon"]
+    assert completed("run", "swae", "--plugin", "moon.py", "--set", "moon.s") == ["moon.scale="]
+    assert completed("run", "swae", "--plugin", "absent.py", "--prior", "rin") == ["ring"]
+    Path("moon.py").write_text("raise SystemExit('broken')")
+    assert completed("run", "swae", "--plugin", "moon.py", "--prior", "rin") == ["ring"]
+
+
+def test_plugins_that_are_left_out_offer_nothing(genbench: Callable[..., Result]) -> None:
+    assert "vae" not in completed("run", "--without", "vae", "va")
+    assert completed("run", "va") == ["vae"]
+
+
+def test_the_kinds_of_the_list_are_completed() -> None:
+    kinds = {f"{kind}s" for kind in KINDS}
+    assert set(completed("list", "")) == {*kinds, "plugins"}
+
+
+def test_sorting_is_completed_by_what_was_measured(genbench: Callable[..., Result]) -> None:
+    assert completed("report", "--sort", "") == []
+    tiny = ("--network", "mlp", "--images", "32", "--batch", "16", "--latent-dim", "2", "--metrics", "reconstruction")
+    assert genbench("run", "ae", "--plugin", str(DOTS), "--dataset", "dots", *tiny, "--out", "mine").exit_code == 0
+    assert completed("report", "mine", "--sort", "rec") == ["reconstruction.image", "reconstruction.pixel"]
+    assert completed("report", "mine", "--sort", "fid") == []

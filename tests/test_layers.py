@@ -13,7 +13,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("api", "files"),
     ("index", "authoring"),
     ("records", "hookspecs", "distances", "networks", "images", "random", "features", "decoding"),
-    ("options", "plugins", "store", "checkpoints", "flops", "moments"),
+    ("quiet", "options", "plugins", "store", "checkpoints", "flops", "moments"),
     ("runs",),
     ("plan", "watch", "train", "evaluate", "controls", "testing"),
     ("listener", "machine", "measuring"),

@@ -2,8 +2,12 @@
 
 from __future__ import annotations
 
+import os
 import re
 import shlex
+import subprocess
+import sys
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
@@ -59,6 +63,35 @@ def test_what_the_readme_makes_anew_runs_as_printed(genbench: Callable[..., Resu
     made, run = (c.split("  #")[0] for c in COMMANDS if "laplace" in c and "check" not in c)
     assert genbench(*shlex.split(made)[1:]).exit_code == 0
     result = genbench(*shlex.split(run)[1:], "--dry-run")
+    assert result.exit_code == 0, result.output
+
+
+def test_the_plugin_of_the_readme_is_installed_and_tested_by_what_is_printed(
+    tmp_path: Path, genbench: Callable[..., Result]
+) -> None:
+    """With the entry point as printed, in a process that finds the distribution on its path."""
+    (plugin,) = (text for language, text in BLOCKS if language == "python" and "# spiral.py" in text)
+    (points,) = (text for language, text in BLOCKS if language == "toml")
+    (test,) = (text for language, text in BLOCKS if language == "python" and "suite(" in text)
+    ((name, module),) = tomllib.loads(points)["project"]["entry-points"]["genbench"].items()
+    info = tmp_path / "theirs-1.0.dist-info"
+    info.mkdir()
+    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
+    (info / "entry_points.txt").write_text(f"[genbench]\n{name} = {module}\n")
+    (tmp_path / f"{module}.py").write_text(plugin)
+    (tmp_path / "test_spiral.py").write_text(test)
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_spiral.py"]
+    environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^\d+ passed", done.stdout, flags=re.MULTILINE)
+    assert genbench("list", "--without", "glyphs").exit_code == 0
+
+
+def test_what_the_readme_makes_anew_keeps_the_contract(genbench: Callable[..., Result]) -> None:
+    made, check = (c.split("  #")[0] for c in COMMANDS if "laplace" in c and "run" not in c)
+    assert genbench(*shlex.split(made)[1:]).exit_code == 0
+    result = genbench(*shlex.split(check)[1:])
     assert result.exit_code == 0, result.output
 
 

@@ -1,55 +1,41 @@
-"""A third party's distribution, built and installed without network, is part of every command."""
+"""Distributions of third parties, built and installed without network, are part of every command.
+
+One is the specimen, the others are what `genbench new --package` writes; all share one environment.
+"""
 
 from __future__ import annotations
 
-import importlib.util
-import os
-import shutil
-import site
+import re
 import subprocess
-import sys
-import sysconfig
-import venv
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 
-from genbench.cli import main
+from foreign import Python, environment
+from genbench.authoring import TRY, write_plugin
 
 HERE = Path(__file__).parent
+NAMES = {kind: f"their-{kind}" for kind in TRY}
 
 
 @pytest.fixture(scope="module")
-def theirs(tmp_path_factory: pytest.TempPathFactory) -> Callable[..., subprocess.CompletedProcess[str]]:
-    """The command line of a fresh environment that has the specimen's wheel and sees this one's packages."""
-    for needed in ("hatchling", "ensurepip"):
-        if importlib.util.find_spec(needed) is None:
-            pytest.skip(f"{needed} is not installed: it builds or installs the specimen's wheel offline")
-    folder = tmp_path_factory.mktemp("specimen")
-    shutil.copytree(HERE / "specimen", folder / "source", ignore=shutil.ignore_patterns("__pycache__"))
-    build = "import sys; from hatchling.build import build_wheel; print(build_wheel(sys.argv[1]))"
-    made = subprocess.run(
-        [sys.executable, "-c", build, str(folder)], cwd=folder / "source", capture_output=True, text=True, check=True
-    )
-    venv.create(folder / "env", with_pip=True)
-    python = folder / "env" / ("Scripts" if os.name == "nt" else "bin") / "python"
-    wheel = folder / made.stdout.split()[-1]
-    installing = [python, "-m", "pip", "install", "-q", "--no-index", "--no-deps", wheel]
-    subprocess.run(installing, check=True, capture_output=True)
-    target = sysconfig.get_path("purelib", vars={"base": str(folder / "env")})
-    # addsitedir, and not a bare path: it reads the .pth files in turn, of an editable genbench say
-    seen = [path for path in {sysconfig.get_path("purelib"), *site.getsitepackages()} if Path(path) != Path(target)]
-    Path(target, "ours.pth").write_text("".join(f"import site; site.addsitedir({path!r})\n" for path in seen))
-    environment = {**os.environ, "GENBENCH_CACHE": str(folder / "cache"), "COLUMNS": "160"}
-    environment.pop("PYTHONPATH", None)
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("theirs")
 
-    def run(*arguments: str) -> subprocess.CompletedProcess[str]:
-        return subprocess.run(
-            [python, "-m", "genbench", *arguments], cwd=folder, env=environment, capture_output=True, text=True
-        )
 
-    return run
+@pytest.fixture(scope="module")
+def python(folder: Path) -> Python:
+    """The Python of a fresh environment that has the specimen and a new package of each kind."""
+    for kind, name in NAMES.items():
+        write_plugin(kind, name, folder / "sources", package=True)
+    return environment(folder, HERE / "specimen", *(folder / "sources" / name for name in NAMES.values()))
+
+
+@pytest.fixture(scope="module")
+def theirs(python: Python) -> Callable[..., subprocess.CompletedProcess[str]]:
+    """The command line of that environment."""
+    return lambda *arguments: python("-m", "genbench", *arguments)
 
 
 def test_the_specimen_is_listed_with_its_distribution(theirs: Callable[..., subprocess.CompletedProcess[str]]) -> None:
@@ -78,7 +64,28 @@ def test_a_combination_that_the_specimen_refuses_is_one_line(
     assert "--set info-vae.alpha=1" in done.stderr
 
 
-@pytest.mark.skipif("check" not in main.commands, reason="this build has no `genbench check`")
 def test_the_specimen_keeps_the_contract(theirs: Callable[..., subprocess.CompletedProcess[str]]) -> None:
     done = theirs("check", "specimen-spiral", "info-vae", "radius")
     assert done.returncode == 0, done.stdout + done.stderr
+    assert re.search(r"^\d\d holds, 0 fails, ", done.stdout.splitlines()[-1])
+    heads = [line for line in done.stdout.splitlines() if line and not line.startswith(" ")]
+    assert heads[:-1] == ["prior specimen-spiral", "model info-vae", "metric radius"]
+
+
+def test_every_command_knows_what_is_installed(python: Python) -> None:
+    done = python("-m", "genbench", "list", "plugins")
+    assert (done.returncode, done.stderr) == (0, "")
+    for kind, name in NAMES.items():
+        (row,) = (line for line in done.stdout.splitlines() if line.startswith(f"{name} "))
+        assert all(word in row for word in ("loaded", f"genbench-{name} 0.1.0", f"{kind}s")), row
+    done = python("-m", "genbench", "list", "priors")
+    assert "  their-prior  " in done.stdout
+
+
+def test_the_tests_that_were_written_pass_and_are_the_kits(folder: Path, python: Python) -> None:
+    places = [str(folder / "sources" / name / "tests") for name in NAMES.values()]
+    done = python("-m", "pytest", "-v", "-p", "no:cacheprovider", *places)
+    assert done.returncode == 0, done.stdout + done.stderr
+    passed = re.findall(r"\[(\w+)-(their-\w+)-\w+\] PASSED", done.stdout)
+    for kind, name in NAMES.items():
+        assert passed.count((kind, name)) >= 3, kind

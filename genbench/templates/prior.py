@@ -33,8 +33,8 @@ class MyPrior(Prior):
         pair = torch.empty(2, n, self.latent_dim, device=generator.device).exponential_(generator=generator)
         return self.scale * (pair[0] - pair[1])
 
-    # From here on all is optional: leave out what you cannot state, and it is estimated or refused where it is needed.
-    # `genbench check` compares what you do state with the draws.
+    # Once `sample` is another law, delete what follows, down to the hook: it is all optional, and what is left out is
+    # estimated or refused where it is needed. `genbench check` compares what you do state with the draws.
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density in nats, `(n, d) -> (n,)`. Without it a VAE refuses this prior."""

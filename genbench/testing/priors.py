@@ -200,13 +200,19 @@ def _with_density(subject: Priors) -> Sequence[Prior]:
 
 
 CHECKS: tuple[Check[Priors], ...] = (
-    Check(shape_dtype_device, "return (n, latent_dim) float32 made with device=generator.device"),
+    Check(
+        shape_dtype_device,
+        "return (n, latent_dim) float32 on generator.device; for a d without meaning raise Refused in __init__",
+    ),
     Check(determined_by_generator, "hand `generator=generator` to every random function; use no numpy, no random"),
     Check(first_two_moments, "make `mean` and `variance` those of `sample`, or leave them out to have them estimated"),
     Check(pairwise_scale, "leave `pairwise_scale` out (it follows from `variance`) or make it E|z - z'|^2"),
     Check(support, "make `bounds` hold every draw, and `log_prob` finite where draws fall"),
-    Check(log_prob_agrees_with_draws, "`log_prob` and `sample` are two laws: compare radius, scale and normalisation"),
-    Check(log_prob_integrates_to_one, "add the log of the normalising constant to `log_prob`"),
+    Check(
+        log_prob_agrees_with_draws,
+        "`log_prob` and `sample` are two laws: compare their scale and norm, or leave `log_prob` out",
+    ),
+    Check(log_prob_integrates_to_one, "add the log of the normalising constant to `log_prob`, or leave it out"),
     Check(batches_follow_the_prior, "`sample_batch` may stratify, but each row must follow the law of `sample`"),
     Check(rows_are_independent, "stratify in `sample_batch` alone; measurements need independent rows"),
 )

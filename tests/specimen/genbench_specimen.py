@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated
 
@@ -23,6 +24,7 @@ from genbench.api import (
     Setting,
 )
 from genbench.distances import gaussian_kl, mmd
+from genbench.errors import MetricError
 from genbench.hookspecs import hookimpl
 from genbench.networks import Autoencoder, adam, cross_entropy, normal_like
 
@@ -51,12 +53,16 @@ class InfoVAE(Autoencoder):
         setting: Setting,
         *,
         alpha: Annotated[float, Option("0: a VAE and the MMD; 1: no KL", source="arXiv:1706.02262", high=1)] = 0.0,
-        weight: Annotated[float, Option("lambda", source="arXiv:1706.02262, section 6", low=1)] = 1000.0,
+        weight: Annotated[
+            float, Option("lambda", source="ours: at the paper's 1000 a short training learns the prior alone", low=1)
+        ] = 10.0,
+        rate: Annotated[float, Option("Adam's learning rate", source="ours", above=0)] = 3e-3,
     ) -> None:
         super().__init__(setting, outputs=2 * setting.latent_dim)
         if setting.prior.normal_sigma is None and alpha != 1:
             raise Refused("info-vae has the KL divergence from a normal prior alone: --set info-vae.alpha=1")
-        self.alpha, self.weight = alpha, weight
+        self.alpha, self.weight, self.rate = alpha, weight, rate
+        self.scale = setting.prior.pairwise_scale  # once: a float taken in a step would wait on the device
 
     def encode(self, x: Tensor) -> Tensor:
         """The mean of q(z|x)."""
@@ -69,14 +75,14 @@ class InfoVAE(Autoencoder):
 
     def players(self) -> Mapping[str, Player]:
         """One optimiser for everything."""
-        return {"autoencoder": Player(self.halves(), adam(1e-3))}
+        return {"autoencoder": Player(self.halves(), adam(self.rate))}
 
     def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
         """One move."""
         mean, log_variance = self.encoder(x).chunk(2, dim=1)
         code = mean + (0.5 * log_variance).exp() * normal_like(mean, generator)
         loss = cross_entropy(self.logits(code), x).mean()
-        loss = loss + (self.alpha + self.weight - 1) * mmd(code, z, scale=self.setting.prior.pairwise_scale)
+        loss = loss + (self.alpha + self.weight - 1) * mmd(code, z, scale=self.scale)
         if self.alpha != 1:
             sigma = self.setting.prior.normal_sigma or 1.0
             loss = loss + (1 - self.alpha) * gaussian_kl(mean, log_variance, sigma).mean()
@@ -90,8 +96,10 @@ class Radius(Metric):
         """One number."""
         n = len(e.references)
         protocol = Protocol("mean |z|", e.images.content[:12], e.images.preparation, e.split, n, 0, "codes")
-        ideal = float(e.prior_draws(n, "radius").norm(dim=1).mean())
-        yield Measurement(float(e.codes(n).norm(dim=1).mean()), "length", "neither", n, protocol, floor=ideal)
+        value, ideal = (float(z.norm(dim=1).mean()) for z in (e.codes(n), e.prior_draws(n, "radius")))
+        if not math.isfinite(value):
+            raise MetricError(f"the mean length of {n} codes is {value}: the encoder diverged")
+        yield Measurement(value, "length", "neither", n, protocol, floor=ideal)
 
 
 @hookimpl
