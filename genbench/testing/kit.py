@@ -12,17 +12,18 @@ from genbench.api import Offer
 from genbench.errors import GenbenchError, UsageError, one_line
 from genbench.options import Value, complete
 from genbench.plugins import KINDS, Catalogue, Kind, load
-from genbench.testing import datasets, metrics, models, networks, objectives, priors
+from genbench.testing import controls, datasets, metrics, models, networks, objectives, priors, projections
 from genbench.testing.results import Check, Failed, Result, Skipped, verdicts
 
 Checks = tuple[Callable[..., Any], tuple[Check[Any], ...]]
 
 _KINDS: Mapping[str, Checks] = {
-    "model": (models.build, models.CHECKS + objectives.CHECKS),
+    "model": (models.build, models.CHECKS + objectives.CHECKS + projections.CHECKS),
     "prior": (priors.build, priors.CHECKS),
     "network": (networks.build, networks.CHECKS),
     "metric": (metrics.build, metrics.CHECKS),
     "dataset": (datasets.build, datasets.CHECKS),
+    "control": (controls.build, controls.CHECKS),
 }
 """Per kind: from a `make` whose options are given to the subject, and the checks of that subject."""
 
