@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from genbench.api import Offer
-from genbench.errors import GenbenchError, UsageError, one_line
+from genbench.errors import GenbenchError, UsageError, one_line, unknown
 from genbench.options import Value, complete
 from genbench.plugins import KINDS, Catalogue, Kind, load
 from genbench.testing import controls, datasets, metrics, models, networks, objectives, priors, projections
@@ -90,6 +90,11 @@ def check(*names: str, kind: Kind | None = None, plugins: tuple[Path, ...] = ())
         yield from check_plugin(catalogue, each, name)
 
 
+def unknown_name(catalogue: Catalogue, name: str, kinds: Iterable[Kind]) -> UsageError:
+    """The error for a name that no kind has: it tells the nearest one, whatever its kind."""
+    return unknown("plug-in", name, sorted({each for kind in kinds for each in catalogue.entries[kind]}))
+
+
 def selected(
     catalogue: Catalogue, names: tuple[str, ...], kind: Kind | None, plugins: tuple[Path, ...]
 ) -> list[tuple[Kind, str]]:
@@ -107,6 +112,6 @@ def selected(
     for name in names:
         having = [each for each in kinds if name in catalogue.entries[each]]
         if not having:
-            catalogue.get(kinds[0], name)  # raises, with the nearest name
+            raise unknown_name(catalogue, name, kinds)
         found += [(each, name) for each in having]
     return found

@@ -41,6 +41,11 @@ class Floats(Noise):
         return super().sample(n, evaluation) / 255.0
 
 
+class Centred(nn.Module):
+    def forward(self, code: Tensor) -> Tensor:
+        return code - code.mean(0)
+
+
 class Leaky(Network):
     """Batch statistics in evaluation mode too."""
 
@@ -48,7 +53,7 @@ class Leaky(Network):
         self.shape, self.inner = shape, MLP(shape)
 
     def encoder(self, outputs: int) -> nn.Module:
-        return nn.Sequential(self.inner.encoder(outputs), nn.BatchNorm1d(outputs, track_running_stats=False))
+        return nn.Sequential(self.inner.encoder(outputs), Centred())
 
     def decoder(self, latent_dim: int) -> nn.Module:
         return self.inner.decoder(latent_dim)
