@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import json
 import math
+import sys
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -15,6 +17,7 @@ from torch import Generator, Tensor
 import genbench.evaluate
 import genbench.features
 from genbench.api import Offer, Prior
+from genbench.checking import results_of
 from genbench.errors import UsageError
 from genbench.options import complete
 from genbench.plugins import load
@@ -75,6 +78,19 @@ def test_the_table_says_what_to_do_and_the_exit_status_is_one(genbench: Callable
     assert "to do: hand `generator=generator`" in done.output
     assert done.output.rstrip().endswith("0 reported")
     assert "checking" not in done.output + done.stderr  # the line on what is being checked is for a terminal
+
+
+def test_a_terminal_is_told_what_is_being_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    results = list(results_of(load(), ("held-out",), ()))
+    assert len(results) == len(check_names("control"))
+    assert "checking 1 of 1: control held-out" in screen.getvalue()
+    assert screen.getvalue().endswith("\r\x1b[K")
 
 
 def test_json_holds_every_result_and_the_exit_status_is_zero(genbench: Callable[..., Ran]) -> None:

@@ -103,10 +103,13 @@ def repeatable(subject: Measured) -> str:
 
 
 def better_holds(subject: Measured) -> str:
-    """`better` is true: real images and codes that follow the prior score better than noise and shifted codes."""
+    """`better` is true: real images and codes that follow the prior score better than noise and shifted codes.
+
+    Reported, and not required, of a metric that the scenes do not move or that ranks nothing (sharpness, a time).
+    """
     pairs = subject.ranked()
     if not pairs:
-        raise Reported("no part that ranks depends on samples, codes or reconstructions")
+        raise Reported("no part that ranks tells the kit's pictures and codes from noise: its direction is not checked")
     for part, (good, bad) in pairs.items():
         right = good.value < bad.value if good.better == "lower" else good.value > bad.value
         found = f"part '{part}', {good.better} is better: {good.value:.4g} for real, {bad.value:.4g} for noise"
@@ -158,7 +161,7 @@ def perfect_sits_at_the_floor(subject: Measured) -> str:
     """
     lower = {part: pair for part, pair in subject.ranked().items() if pair[0].better == "lower"}
     if not lower:
-        raise Skipped("no part where lower is better depends on samples, codes or reconstructions")
+        raise Skipped("no part where lower is better tells the kit's pictures and codes from noise")
     perfect = subject.on(Scene(samples="references", error=0.0))
     for part, (good, bad) in lower.items():
         floor = good.floor or 0.0
