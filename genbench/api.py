@@ -4,8 +4,9 @@ Conventions that hold everywhere. Images are `(n, c, h, w)`: uint8 in 0..255 at 
 sees them. Codes and prior draws are `(n, d)` float32. Randomness comes from a `torch.Generator` that is handed in,
 never from global state.
 
-This module, `genbench.hookspecs`, `genbench.networks`, `genbench.distances`, `genbench.errors` and `genbench.testing`
-are the stable surface for plug-ins; anything deeper may change without a word.
+This module, `genbench.hookspecs`, `genbench.networks`, `genbench.distances`, `genbench.images`, `genbench.errors` and
+`genbench.testing` are the stable surface for plug-ins; anything deeper may change without a word, and `genbench check
+--plugin FILE` tells where a file imports it.
 """
 
 from __future__ import annotations

@@ -9,7 +9,7 @@ from pathlib import Path
 from genbench.plugins import Catalogue, Plugin
 from genbench.testing.results import Result
 
-PUBLIC = ("api", "hookspecs", "distances", "networks", "errors", "testing")
+PUBLIC = ("api", "hookspecs", "distances", "networks", "images", "errors", "testing")
 """The stable surface: what a plug-in may import as `genbench.NAME`. Anything else may change without a word."""
 
 

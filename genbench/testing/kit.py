@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import warnings
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from genbench.api import Offer
-from genbench.errors import GenbenchError, UsageError, one_line
+from genbench.errors import GenbenchError, UsageError, one_line, unknown
 from genbench.options import Value, complete
 from genbench.plugins import KINDS, Catalogue, Kind, load
-from genbench.testing import datasets, metrics, models, networks, objectives, priors
+from genbench.testing import controls, datasets, metrics, models, networks, objectives, priors, projections
 from genbench.testing.results import Check, Failed, Result, Skipped, verdicts
 
 Checks = tuple[Callable[..., Any], tuple[Check[Any], ...]]
 
 _KINDS: Mapping[str, Checks] = {
-    "model": (models.build, models.CHECKS + objectives.CHECKS),
+    "model": (models.build, models.CHECKS + objectives.CHECKS + projections.CHECKS),
     "prior": (priors.build, priors.CHECKS),
     "network": (networks.build, networks.CHECKS),
     "metric": (metrics.build, metrics.CHECKS),
     "dataset": (datasets.build, datasets.CHECKS),
+    "control": (controls.build, controls.CHECKS),
 }
 """Per kind: from a `make` whose options are given to the subject, and the checks of that subject."""
 
@@ -89,6 +90,11 @@ def check(*names: str, kind: Kind | None = None, plugins: tuple[Path, ...] = ())
         yield from check_plugin(catalogue, each, name)
 
 
+def unknown_name(catalogue: Catalogue, name: str, kinds: Iterable[Kind]) -> UsageError:
+    """The error for a name that no kind has: it tells the nearest one, whatever its kind."""
+    return unknown("plug-in", name, sorted({each for kind in kinds for each in catalogue.entries[kind]}))
+
+
 def selected(
     catalogue: Catalogue, names: tuple[str, ...], kind: Kind | None, plugins: tuple[Path, ...]
 ) -> list[tuple[Kind, str]]:
@@ -106,6 +112,6 @@ def selected(
     for name in names:
         having = [each for each in kinds if name in catalogue.entries[each]]
         if not having:
-            catalogue.get(kinds[0], name)  # raises, with the nearest name
+            raise unknown_name(catalogue, name, kinds)
         found += [(each, name) for each in having]
     return found

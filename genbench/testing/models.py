@@ -17,6 +17,8 @@ from genbench.testing.stage import (
     LATENT,
     SHAPE,
     Cube,
+    DecoderHalf,
+    EncoderHalf,
     Gauss,
     Small,
     fresh,
@@ -93,20 +95,27 @@ def players_own_all_parameters(subject: Models) -> str:
 
 
 def gradients_reach_everything(subject: Models) -> str:
-    """Each parameter gets a gradient from its player's loss that is finite and, for encoder and decoder, not zero."""
+    """Each parameter gets a finite gradient from its player's losses; those of encoder and decoder are not all zero."""
     model = subject.new()
-    players = model.players()
+    players, names = model.players(), {id(p): name for name, p in model.named_parameters()}
+    sizes: dict[int, float] = {}
     for move in model.moves(squares(BATCH), draws(BATCH), seeded(0)):
         expect(move.loss.dim() == 0, f"the loss of {move.player} is {tuple(move.loss.shape)}, not a scalar")
-        grads = torch.autograd.grad(move.loss, players[move.player].parameters, allow_unused=True, retain_graph=True)
-        names = {id(p): name for name, p in model.named_parameters()}
-        for p, grad in zip(players[move.player].parameters, grads, strict=True):
-            name = names.get(id(p), "a parameter")
-            expect(grad is not None, f"the loss of {move.player} does not reach {name}")
-            expect(grad is None or bool(grad.isfinite().all()), f"the gradient of {name} is not finite")
-        size = sum(float(grad.abs().sum()) for grad in grads if grad is not None)
-        expect(size > 0.0, f"every gradient of {move.player} is zero")
-    return "finite and present"
+        owned = players[move.player].parameters
+        grads = torch.autograd.grad(move.loss, owned, allow_unused=True, retain_graph=True)
+        for p, grad in zip(owned, grads, strict=True):
+            if grad is not None:
+                expect(bool(grad.isfinite().all()), f"the gradient of {names.get(id(p), 'a parameter')} is not finite")
+                sizes[id(p)] = sizes.get(id(p), 0.0) + float(grad.abs().sum())
+    for half, kind in (("encoder", EncoderHalf), ("decoder", DecoderHalf)):
+        inside = [id(p) for module in model.modules() if isinstance(module, kind) for p in module.parameters()]
+        expect(bool(inside), f"no module of the model is the {half} that setting.network made")
+        expect(sum(sizes.get(p, 0.0) for p in inside) > 0.0, f"no loss has a gradient in the {half}")
+    for player, its in players.items():
+        missed = [names.get(id(p), "a parameter") for p in its.parameters if id(p) not in sizes]
+        expect(not missed, f"no loss of {player} reaches {', '.join(missed)}")
+        expect(sum(sizes[id(p)] for p in its.parameters) > 0.0, f"every gradient of {player} is zero")
+    return "finite and present, in encoder and decoder"
 
 
 def finite_over_priors(subject: Models) -> str:
@@ -213,7 +222,10 @@ def _squared_error(model: Model, x: torch.Tensor) -> float:
 CHECKS: tuple[Check[Models], ...] = (
     Check(shapes_ranges_dtype_device, "end `decode` in a sigmoid; keep the input's dtype and device; flatten codes"),
     Check(players_own_all_parameters, "give each parameter to one Player, e.g. Player(tuple(self.parameters()), ...)"),
-    Check(gradients_reach_everything, "yield a scalar loss that uses every parameter of the player; detach the others"),
+    Check(
+        gradients_reach_everything,
+        "build both halves from setting.network, and let no detach() or zero weight cut one off",
+    ),
     Check(finite_over_priors, "bound what is divided by or exponentiated, or raise Refused in make for such a prior"),
     Check(randomness_is_the_generators, "draw with the generator that `moves` and `sample_code` are handed"),
     Check(evaluation_mode_is_kept, "do not override `train`, and never call .train() or .eval() in a method"),

@@ -30,7 +30,7 @@ def _dialled(subject: Models) -> tuple[Model, Dial]:
     return fresh(subject.make, setting(network=dial)), dial
 
 
-def _batches(n: int, count: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+def batches(n: int, count: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
     """Images whose codes follow N(0, I), and independent draws of it."""
     for k in range(first, first + count):
         yield images(draws(n, 2 * k), SHAPE), draws(n, 2 * k + 1)
@@ -42,12 +42,12 @@ def matching_codes_cost_less(subject: Models) -> str:
     mine = next(name for name, p in model.players().items() if _reaches_encoder(model, name))
     dial.offset.value = AWAY
     if len(model.players()) > 1:  # an adversary first learns to tell shifted codes, which stand still meanwhile
-        steps(model, _batches(64, 150, 1000), learn=lambda player: player != mine)
+        steps(model, batches(64, 150, 1000), learn=lambda player: player != mine)
     sides = (AWAY,) if len(model.players()) > 1 else (AWAY, -AWAY)
     means = []
     for side in sides:
         gaps = []
-        for x, z in _batches(64, 8):
+        for x, z in batches(64, 8):
             dial.offset.value = 0.0
             near = float(losses(model, x, z)[mine])
             dial.offset.value = side
@@ -75,9 +75,9 @@ def penalty_ignores_batch_size(subject: Models) -> str:
     worst = 0.0
     for offset in (0.0, AWAY):
         dial.offset.value = offset
-        small = [losses(model, x, z, seed=7) for x, z in _batches(8, REPEATS)]
-        large = [losses(model, x, z, seed=8) for x, z in _batches(32, REPEATS, 5000)]
-        twice = [losses(model, x.repeat(2, 1, 1, 1), z.repeat(2, 1), seed=7) for x, z in _batches(8, REPEATS)]
+        small = [losses(model, x, z, seed=7) for x, z in batches(8, REPEATS)]
+        large = [losses(model, x, z, seed=8) for x, z in batches(32, REPEATS, 5000)]
+        twice = [losses(model, x.repeat(2, 1, 1, 1), z.repeat(2, 1), seed=7) for x, z in batches(8, REPEATS)]
         for player in small[0]:
             a, b, c = (torch.stack([each[player] for each in group]).double() for group in (small, large, twice))
             floor = 1e-5 * float(a.abs().mean()) + 1e-9
@@ -135,25 +135,6 @@ def step_waits_on_nothing(subject: Models) -> str:
     return "a step waits on nothing"
 
 
-def projections_are_averaged(subject: Models) -> str:
-    """Where there is an option `projections`, twice as many leave the size of the loss alone, within 30 %."""
-    spec = specs(getattr(subject.make, "offer").make).get("projections")  # noqa: B009
-    if spec is None or not isinstance(spec.default, int):
-        raise Skipped("there is no option `projections`")
-    sizes = []
-    for count in (spec.default, 2 * spec.default):
-        dial = Dial(SHAPE, LATENT)
-        model = fresh(subject.make, setting(network=dial), projections=count)
-        dial.offset.value = AWAY
-        found = [
-            sum(float(loss) for loss in losses(model, x, z, k).values()) for k, (x, z) in enumerate(_batches(64, 20))
-        ]
-        sizes.append(sum(found) / len(found))
-    text = f"loss {sizes[0]:.4g} with {spec.default} directions, {sizes[1]:.4g} with {2 * spec.default}"
-    expect(abs(sizes[1] - sizes[0]) <= 0.3 * abs(sizes[0]), text)
-    return text
-
-
 def the_prior_is_used(subject: Models) -> str:
     """A loss that depends on the codes depends on the prior too: N(0, 9 I) in place of N(0, I) changes it."""
     values = []
@@ -165,7 +146,7 @@ def the_prior_is_used(subject: Models) -> str:
             raise Skipped("refuses N(0, 9 I)") from None
         for offset in (0.0, AWAY):
             dial.offset.value = offset
-            x, z = next(_batches(64, 1))
+            x, z = next(batches(64, 1))
             values.append([float(loss) for loss in losses(model, x, sigma * z).values()])
     if values[0] == values[1]:
         raise Skipped("the loss does not depend on the codes")
@@ -185,7 +166,7 @@ def nothing_broadcasts_by_accident(subject: Models) -> str:
 
 
 def _uses_draws(model: Model) -> bool:
-    x, z = next(_batches(8, 1))
+    x, z = next(batches(8, 1))
     z.requires_grad_()
     return any(
         torch.autograd.grad(move.loss, z, allow_unused=True, retain_graph=True)[0] is not None
@@ -252,7 +233,6 @@ CHECKS: tuple[Check[Models], ...] = (
     Check(matching_codes_cost_less, "add the penalty to the reconstruction cost, and make its weight and scale matter"),
     Check(penalty_ignores_batch_size, "take means over the batch; of pairs, over n(n-1) without the diagonal"),
     Check(every_option_counts, "use the option in the loss, or do not offer it"),
-    Check(projections_are_averaged, "take the mean over directions, each of length one"),
     Check(the_prior_is_used, "use z, setting.prior.log_prob or normal_sigma; refuse priors that do not fit"),
     Check(nothing_broadcasts_by_accident, "squeeze the critic's (n, 1) to (n,) before adding log p(z), which is (n,)"),
     Check(step_waits_on_nothing, "no .item(), float(tensor) or `if tensor` in moves"),

@@ -80,6 +80,7 @@ def first_two_moments(subject: Priors) -> str:
     worst = 0.0
     for prior in subject.priors:
         z = draws(prior)
+        _refuse_heavy(z)
         for what, values, stated, own in (
             ("mean", z, prior.mean, type(prior).mean is not Prior.mean),
             ("variance", (z - z.mean(0)).square(), prior.variance, type(prior).variance is not Prior.variance),
@@ -97,6 +98,7 @@ def pairwise_scale(subject: Priors) -> str:
     """`pairwise_scale` is E|z - z'|^2 of the draws, within seven standard errors."""
     for prior in subject.priors:
         z = draws(prior, seed=2)
+        _refuse_heavy(z)
         gaps = (z[::2] - z[1::2]).square().sum(1, keepdim=True)
         stated = torch.tensor([prior.pairwise_scale], dtype=torch.float64)
         own = not {type(prior).pairwise_scale, type(prior).variance} <= {Prior.pairwise_scale, Prior.variance}
@@ -140,23 +142,36 @@ def log_prob_agrees_with_draws(subject: Priors) -> str:
 
 
 def log_prob_integrates_to_one(subject: Priors) -> str:
-    """In one and two dimensions the density's mass in the box of the draws is one, within 2 %."""
+    """In one and two dimensions the density's mass in and around the box of the draws, and the tail's share, are one.
+
+    What lies beyond five boxes is the share of *other* draws there: a heavy tail is no fault. Two per cent are left to
+    the quadrature, and seven standard errors to that share. Mass where no draw falls counts, as far as the boxes reach.
+    """
     for prior in _with_density(subject):
         found = masses(prior, draws(prior, seed=4).float(), BINS)
-        total = float(found.density.sum()) / max(float(found.draws.sum()) / DRAWS, 1e-9)
-        expect(abs(total - 1.0) <= 0.02, f"d = {prior.latent_dim}: the density integrates to {total:.4f}")
+        beyond = found.beyond(draws(prior, seed=8).float())
+        total = float(found.density.sum()) + found.around + beyond
+        room = 0.02 + Z * math.sqrt(max(beyond * (1.0 - beyond), 1.0 / DRAWS) / DRAWS)
+        where = f" ({found.around:.3f} of it where few draws fall)" if found.around > 0.02 else ""
+        expect(abs(total - 1.0) <= room, f"d = {prior.latent_dim}: the density integrates to {total:.4f}{where}")
     return f"{total:.4f}"
 
 
 def batches_follow_the_prior(subject: Priors) -> str:
-    """`sample_batch`, used in training, has the law of `sample`, used in sampling: mean, variance and deciles."""
+    """`sample_batch`, used in training, has the law of `sample`, used in sampling: mean, variance and deciles.
+
+    Mean and variance are of draws cut to the central 99.8 %, so that heavy tails do not matter.
+    """
     for prior in subject.priors:
         z = draws(prior, seed=5)
         edges = torch.quantile(z[:10_000], torch.linspace(0.1, 0.9, 9, dtype=torch.float64), dim=0)
         generator = Generator().manual_seed(6)
-        batches = [_features(prior.sample_batch(BATCH, generator).double(), edges, z.mean(0)) for _ in range(BATCHES)]
+        ends = _ends(z)
+        centre = _trimmed(z, ends).mean(0)
+        drawn = (prior.sample_batch(BATCH, generator).double() for _ in range(BATCHES))
+        batches = [_features(batch, edges, centre, ends) for batch in drawn]
         means = torch.stack([batch.mean(0) for batch in batches])  # one per batch: rows of a batch may depend
-        whole = _features(z, edges, z.mean(0))
+        whole = _features(z, edges, centre, ends)
         gap = means.mean(0) - whole.mean(0)
         error = (means.var(0) / BATCHES + whole.var(0) / DRAWS).sqrt() + 1e-6
         score = (gap / error).abs()
@@ -171,6 +186,7 @@ def rows_are_independent(subject: Priors) -> str:
     """Rows of `sample` are independent: means of blocks of 64 vary as independent rows would."""
     for prior in subject.priors:
         z = draws(prior, seed=7, n=BATCHES * BATCH)
+        z = _trimmed(z, _ends(z))
         ratio = z.view(BATCHES, BATCH, -1).mean(1).var(0) / (z.var(0) / BATCH).clamp(min=1e-30)
         worst = float((ratio - 1.0).abs().max())
         bound = Z * math.sqrt(2.0 / BATCHES) * 1.5  # the chi-squared law's right tail is heavier than the normal one
@@ -185,8 +201,29 @@ def _score(values: Tensor, stated: Tensor, exact: bool) -> Tensor:
     return (values.mean(0) - stated) / (error + 1e-6 * (1.0 + stated.abs()))  # float32's rounding
 
 
-def _features(z: Tensor, edges: Tensor, centre: Tensor) -> Tensor:
+def _refuse_heavy(z: Tensor) -> None:
+    """`Skipped` where the variance of the draws has no standard error: tails of an index below 4, by Hill's estimate.
+
+    Of the 100 largest of 40,000 deviations; the estimate is 5.3 for an exponential tail, more for a lighter one.
+    """
+    largest = (z - z.median(0).values).abs().topk(101, dim=0).values
+    index = 100.0 / (largest[:-1] / largest[-1].clamp(min=1e-30)).log().sum(0).clamp(min=1e-9)
+    if float(index.min()) < 4.0:
+        raise Skipped(f"heavy tails (index {float(index.min()):.1f}): squares of the draws have no standard error")
+
+
+def _trimmed(z: Tensor, ends: Tensor) -> Tensor:
+    """Draws moved to the ends `(2, d)` where they lie beyond: means of these have a standard error for every law."""
+    return torch.minimum(torch.maximum(z, ends[0]), ends[1])
+
+
+def _ends(z: Tensor) -> Tensor:
+    return torch.quantile(z[:10_000], torch.tensor([0.001, 0.999], dtype=torch.float64), dim=0)
+
+
+def _features(z: Tensor, edges: Tensor, centre: Tensor, ends: Tensor) -> Tensor:
     below = (z[:, None, :] <= edges).double().flatten(1)
+    z = _trimmed(z, ends)
     return torch.cat([z, (z - centre).square(), below], dim=1)
 
 

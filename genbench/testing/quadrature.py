@@ -10,7 +10,7 @@ from torch import Tensor
 from genbench.api import Prior
 
 BASE = 64
-"""Cells a side to begin with; a multiple of every number of bins used."""
+"""Cells a side of the box to begin with; a multiple of every number of bins used."""
 
 ROUNDS = 7
 POINTS = 400_000
@@ -19,28 +19,76 @@ WEIGHTS = (0.1739274226, 0.3260725774, 0.3260725774, 0.1739274226)
 """Gauss-Legendre on [0, 1], exact to degree 7."""
 
 
+AROUND = 2
+"""Boxes on every side of the draws' box that are searched for mass that no draw shows."""
+
+SHELL = 16
+"""Cells a side of each of these to begin with."""
+
+
 @dataclass(frozen=True)
 class Masses:
-    """Per bin of a regular grid over the box of the draws: the density's mass and how many draws fell there."""
+    """Of a density: its mass per bin of a regular grid over a box of draws, and around that box.
+
+    `low` and `high` are the box's corners, `(d,)`; `draws` counts the draws of each bin.
+    """
 
     density: Tensor
     draws: Tensor
+    around: float
+    low: Tensor
+    high: Tensor
+
+    def beyond(self, z: Tensor) -> float:
+        """The share of draws, `(n, d)`, that lie outside of everything integrated over."""
+        reach = AROUND * (self.high - self.low)
+        return 1.0 - float(_within(z, self.low - reach, self.high + reach).double().mean())
 
 
 def masses(prior: Prior, z: Tensor, bins: int) -> Masses:
-    """Masses in bins^d cells over the box of draws z, `(n, d)`, d = 1 or 2, widened by half its size where unbounded.
+    """Masses in bins^d cells over a box of draws z, `(n, d)`, d = 1 or 2, and in the 5^d - 1 boxes around it.
+
+    The box holds the draws and a quarter of their range more on each side, but is no wider than three times the range
+    of the central 99.8 %: a heavy tail would make the cells too wide for the law's body.
+    """
+    low, high = _box(z)
+    side, d = (high - low) / BASE, z.shape[1]
+    middle, mass = _integrate(prior, low + _lattice(BASE, d) * side, side)
+    density = torch.zeros(bins**d, dtype=torch.float64).index_add_(0, _bin(middle, low, high, bins), mass)
+    inner = z[_within(z, low, high)]
+    boxes = _lattice(2 * AROUND + 1, d) - AROUND
+    corners = low + boxes[boxes.abs().sum(1) > 0] * (high - low)
+    side = (high - low) / SHELL
+    shell = (corners[:, None] + _lattice(SHELL, d) * side).flatten(0, 1)
+    around = float(_integrate(prior, shell, side)[1].sum())
+    return Masses(density, torch.bincount(_bin(inner, low, high, bins), minlength=bins**d), around, low, high)
+
+
+def _box(z: Tensor) -> tuple[Tensor, Tensor]:
+    least, most = z.min(0).values, z.max(0).values
+    room = 0.25 * (most - least) + 1e-3
+    tails = torch.quantile(z, torch.tensor([0.001, 0.999], dtype=z.dtype), dim=0)
+    body = tails[1] - tails[0] + 1e-3
+    return torch.maximum(least - room, tails[0] - body), torch.minimum(most + room, tails[1] + body)
+
+
+def _within(z: Tensor, low: Tensor, high: Tensor) -> Tensor:
+    return ((z >= low) & (z < high)).all(1)
+
+
+def _lattice(count: int, d: int) -> Tensor:
+    """The count^d points of a lattice, `(count^d, d)` int64."""
+    return torch.cartesian_prod(*[torch.arange(count)] * d).view(-1, d)
+
+
+def _integrate(prior: Prior, corner: Tensor, side: Tensor) -> tuple[Tensor, Tensor]:
+    """Middles `(m, d)` and masses `(m,)` of the cells at `corner`, `(n, d)`, halved where that is needed.
 
     Cells are halved in each coordinate where two rules (4 and 2 points a side) disagree most, at most seven times.
     """
-    low, high = z.min(0).values, z.max(0).values
-    low, high = low - 0.25 * (high - low) - 1e-3, high + 0.25 * (high - low) + 1e-3
-    d = z.shape[1]
-    side = (high - low) / BASE
-    axes = torch.meshgrid(*[torch.arange(BASE)] * d, indexing="ij")
-    corner = low + torch.stack([axis.flatten() for axis in axes], 1) * side
-    size = side.expand_as(corner)
-    total = torch.zeros(bins**d, dtype=torch.float64)
-    budget = POINTS // 4**d
+    d = corner.shape[1]
+    size, budget = side.expand_as(corner), POINTS // 4**d
+    found: list[tuple[Tensor, Tensor]] = []
     for level in range(ROUNDS + 1):
         fine = _rule(prior, corner, size, NODES, WEIGHTS)
         coarse = _rule(prior, corner, size, (0.2113248654, 0.7886751346), (0.5, 0.5))
@@ -50,15 +98,13 @@ def masses(prior: Prior, z: Tensor, bins: int) -> Masses:
             rough = error >= error.topk(budget // 2**d).values[-1].clamp(min=1e-12)
         if level == ROUNDS:
             rough = torch.zeros_like(rough)
-        done = ~rough
-        total.index_add_(0, _bin(corner[done] + size[done] / 2, low, high, bins), fine[done])
+        found.append((corner[~rough] + size[~rough] / 2, fine[~rough]))
         if not rough.any():
             break
         half = size[rough] / 2
-        shifts = torch.cartesian_prod(*[torch.arange(2)] * d).view(-1, d)
-        corner = (corner[rough][:, None] + shifts * half[:, None]).flatten(0, 1)
+        corner = (corner[rough][:, None] + _lattice(2, d) * half[:, None]).flatten(0, 1)
         size = half.repeat_interleave(2**d, 0)
-    return Masses(total, torch.bincount(_bin(z, low, high, bins), minlength=bins**d))
+    return torch.cat([middle for middle, _ in found]), torch.cat([mass for _, mass in found])
 
 
 def _rule(prior: Prior, corner: Tensor, size: Tensor, nodes: tuple[float, ...], weights: tuple[float, ...]) -> Tensor:

@@ -55,6 +55,14 @@ class Cube(Prior):
         return 2.0 * torch.rand(n, self.latent_dim, generator=generator, device=generator.device) - 1.0
 
 
+class EncoderHalf(nn.Sequential):
+    """An encoder of the kit's: wherever a model keeps it, its parameters are known by this class."""
+
+
+class DecoderHalf(nn.Sequential):
+    """A decoder of the kit's, known as well."""
+
+
 @dataclass(frozen=True)
 class Small(Network):
     """One hidden layer each way; with batch norm where `normed`."""
@@ -65,13 +73,13 @@ class Small(Network):
     def encoder(self, outputs: int) -> nn.Module:
         """`(n, c, h, w) -> (n, outputs)`."""
         norm = [nn.BatchNorm1d(outputs)] if self.normed else []
-        return nn.Sequential(nn.Flatten(), *dense(math.prod(self.shape), outputs, width=24, depth=1), *norm)
+        return EncoderHalf(nn.Flatten(), *dense(math.prod(self.shape), outputs, width=24, depth=1), *norm)
 
     def decoder(self, latent_dim: int) -> nn.Module:
         """`(n, d) -> (n, c, h, w)` logits."""
         norm = [nn.BatchNorm1d(latent_dim)] if self.normed else []
         layers = dense(latent_dim, math.prod(self.shape), width=24, depth=1)
-        return nn.Sequential(*norm, *layers, nn.Unflatten(1, self.shape))
+        return DecoderHalf(*norm, *layers, nn.Unflatten(1, self.shape))
 
 
 def setting(prior: Prior | None = None, network: Network | None = None) -> Setting:

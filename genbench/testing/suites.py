@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from genbench.plugins import Kind, load
-from genbench.testing.kit import CHECKED, check_names, check_plugin
+from genbench.testing.kit import CHECKED, check_names, check_plugin, unknown_name
 from genbench.testing.results import Result
 
 
@@ -26,7 +26,7 @@ def suite(*names: str, kind: Kind | None = None, plugins: Sequence[Path] = ()) -
     for name in names:
         kinds = [kind] if kind else [each for each in CHECKED if name in catalogue.entries[each]]
         if not kinds:
-            catalogue.get(CHECKED[0], name)  # raises, with the nearest name
+            raise unknown_name(catalogue, name, CHECKED)
         for each in kinds:
             catalogue.get(each, name)
             cases += [pytest.param(each, name, check, id=f"{each}-{name}-{check}") for check in check_names(each)]

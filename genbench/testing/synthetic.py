@@ -19,20 +19,24 @@ from genbench.testing.stage import Gauss, Small, seeded
 SHAPE: Shape = (1, 28, 28)
 LATENT = 8
 TRAIN, TEST, VALIDATION = 800, 500, 100
+CLASSES = tuple(f"mnist/{digit}" for digit in range(10))
+"""Of the pictures, which no digit resembles: for metrics that ask for classes that a classifier knows."""
 
 
 @dataclass(frozen=True)
 class Scene:
     """What a metric is shown. `samples`: real, noise or dim pictures, or the references themselves; `shift` of the
     codes in standard deviations; `error` of the reconstructions; `order` of a permutation; `nan` puts NaN into codes
-    and reconstructions; `test` images."""
+    and reconstructions; `strided` images lie otherwise in memory; `test` and `train` images there are (0: 500)."""
 
     samples: str = "real"
     shift: float = 0.0
     error: float = 0.05
     order: int = 0
     nan: bool = False
-    test: int = TEST
+    strided: bool = False
+    test: int = 0
+    train: int = TRAIN
 
 
 def pictures(n: int, seed: int) -> Tensor:
@@ -42,18 +46,34 @@ def pictures(n: int, seed: int) -> Tensor:
     return (smooth * 255).to(torch.uint8)
 
 
+def strided(images: Tensor) -> Tensor:
+    """The same images as every second one of a larger tensor: equal, and not contiguous."""
+    return torch.stack([images, 255 - images], 1)[:, 0]
+
+
 def noise(n: int, seed: int) -> Tensor:
     """Uniform noise, `(n, 1, 28, 28)` uint8."""
     return torch.randint(0, 256, (n, *SHAPE), generator=seeded(seed), dtype=torch.uint8)
+
+
+def real_images(train: int, test: int, validation: int, *, test_seed: int = 2) -> Images:
+    """Splits of pictures, as many as asked for; each has a class, its number's remainder by ten."""
+    splits = [pictures(train, 1), pictures(test, test_seed), pictures(validation, 3)]
+    a, b, c = (torch.arange(len(split)) % len(CLASSES) for split in splits)
+    return with_content(Images(splits[0], splits[1], splits[2], a, b, c, class_names=CLASSES))
 
 
 class Synthetic(DataEvaluation):
     """An evaluation of a scene; nothing was trained."""
 
     def __init__(self, scene: Scene) -> None:
-        images = with_content(Images(pictures(TRAIN, 1), pictures(scene.test, 2), pictures(VALIDATION, 3)))
+        images = real_images(scene.train, scene.test or TEST, VALIDATION)
         if scene.order:
-            images = replace(images, test=images.test[self._permutation(scene, len(images.test))])
+            order = self._permutation(scene, len(images.test))
+            assert images.test_labels is not None
+            images = replace(images, test=images.test[order], test_labels=images.test_labels[order])
+        if scene.strided:
+            images = replace(images, train=strided(images.train), test=strided(images.test))
         folder = Path(tempfile.gettempdir())
         super().__init__(
             Setting(SHAPE, LATENT, Gauss(LATENT), Small(SHAPE)),
@@ -108,4 +128,5 @@ class Synthetic(DataEvaluation):
                 raise MetricError(f"{n} samples were asked for; this evaluation has {len(self.references)}")
             return self.references[:n]
         made = noise(n, 14) if self.scene.samples == "noise" else pictures(n, 14)
-        return (made // 3 if self.scene.samples == "dim" else made)[self._permutation(self.scene, n)]
+        made = (made // 3 if self.scene.samples == "dim" else made)[self._permutation(self.scene, n)]
+        return strided(made) if self.scene.strided else made

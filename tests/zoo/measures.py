@@ -8,6 +8,7 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
+import genbench.features
 from genbench.api import Dataset, Evaluation, Images, Measurement, Metric, Offer, Place, Protocol, Summary
 from genbench.distances import exact_wasserstein
 from genbench.hookspecs import hookimpl
@@ -83,6 +84,24 @@ class GlobalRandomness(Metric):
         yield Measurement(gap(chosen, e.samples(len(e.references))), "pixels", "neither", 1, PROTOCOL)
 
 
+class FirstPair(Metric):
+    """The first sample and the first reference stand for all."""
+
+    def measure(self, e: Evaluation) -> Iterable[Measurement]:
+        value = (to_float(e.samples(1)) - to_float(e.references[:1])).square().sum()
+        yield Measurement(float(value), "pixels^2", "lower", 1, PROTOCOL)
+
+
+class BatchScaled(Metric):
+    """Each batch by its own range, as batch statistics in an extractor would."""
+
+    def measure(self, e: Evaluation) -> Iterable[Measurement]:
+        blocks = e.samples(len(e.references)).split(genbench.features.BATCH)
+        scaled = torch.cat([to_float(block) - to_float(block).mean(0) for block in blocks])
+        value = (scaled.var(0, correction=0) - to_float(e.references).var(0, correction=0)).square().sum()
+        yield Measurement(float(value), "pixels^2", "lower", len(scaled), PROTOCOL, floor=0.0)
+
+
 class Silent(Metric):
     """NaN where it cannot measure."""
 
@@ -98,6 +117,14 @@ def genbench_datasets() -> Iterable[Offer[Dataset]]:
 
 @hookimpl
 def genbench_metrics() -> Iterable[Offer[Metric]]:
-    kinds = {"batched-distance": BatchedDistance, "rescaled": Rescaled, "wrong-direction": WrongDirection}
-    for name, kind in {**kinds, "global-metric": GlobalRandomness, "silent": Silent}.items():
+    kinds = {
+        "batched-distance": BatchedDistance,
+        "rescaled": Rescaled,
+        "wrong-direction": WrongDirection,
+        "global-metric": GlobalRandomness,
+        "silent": Silent,
+        "first-pair": FirstPair,
+        "batch-scaled": BatchScaled,
+    }
+    for name, kind in kinds.items():
         yield Offer(name=name, about="Faulty", make=kind)

@@ -134,7 +134,64 @@ class Shards(SWAE):
         yield Move("autoencoder", sum(move.loss for move in halves) / len(halves))
 
 
+class DirectionsOfAnyLength(DirectionsSummed):
+    """Directions that were drawn and not normalised."""
+
+    def penalty(self, code: Tensor, z: Tensor, generator: Generator) -> Tensor:
+        theta = torch.randn(code.shape[1], self.projections, generator=generator)
+        return ((code @ theta).sort(0).values - (z @ theta).sort(0).values).square().mean()
+
+
+class EncoderCutOff(PenaltyAnew):
+    """Codes detached before anything is computed of them: neither term reaches the encoder."""
+
+    def encode(self, x: Tensor) -> Tensor:
+        return super().encode(x).detach()
+
+
+class DecoderCutOff(PenaltyAnew):
+    """A reconstruction without weight: the decoder gets zeros, the encoder its penalty."""
+
+    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
+        code = self.encode(x)
+        fit = squared_error(self.logits(code), x).mean()
+        yield Move("autoencoder", 0.0 * fit + self.weight * self.penalty(code, z, generator))
+
+
+class ForgetsState(AE):
+    """What learning changes is kept in a plain attribute, which no state dict has."""
+
+    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
+        yield from super().moves(x, z, generator)
+        self.seen = getattr(self, "seen", 0) + 1
+
+    def logits(self, z: Tensor) -> Tensor:
+        return super().logits(z) * (1.0 + 0.01 * getattr(self, "seen", 0))
+
+
+class Orphan(AE):
+    """A layer that no player owns."""
+
+    def __init__(self, setting: Setting) -> None:
+        super().__init__(setting)
+        self.extra = torch.nn.Linear(setting.latent_dim, setting.latent_dim)
+
+
+class WholeBatchesOnly(AE):
+    """The first batch's size is taken for that of every batch."""
+
+    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
+        self.batch = getattr(self, "batch", len(x))
+        yield from super().moves(x.view(self.batch, -1).view(self.batch, *self.setting.shape), z, generator)
+
+
 KINDS = {
+    "directions-of-any-length": DirectionsOfAnyLength,
+    "encoder-cut-off": EncoderCutOff,
+    "decoder-cut-off": DecoderCutOff,
+    "forgets-state": ForgetsState,
+    "orphan": Orphan,
+    "whole-batches-only": WholeBatchesOnly,
     "wrong-sign": WrongSign,
     "weight-unused": WeightUnused,
     "divided-by-pairs": DividedByPairs,

@@ -47,7 +47,15 @@ class Unnormalised(Normal):
         return -0.5 * z.square().sum(1)
 
 
+class SecondLobe(Normal):
+    """A density with a second lobe where no draw falls: of mass two, and right wherever there are draws."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return torch.logaddexp(super().log_prob(z), super().log_prob(z - 20.0))
+
+
 KINDS = {
+    "second-lobe": SecondLobe,
     "variance-two-in-training": VarianceTwoInTraining,
     "unit-cube": UnitCube,
     "disk-with-uniform-radius": DiskWithUniformRadius,

@@ -1,0 +1,172 @@
+"""The checks of controls: the contract of `genbench.api.Control`, on the kit's pictures."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import torch
+from torch import Tensor
+
+from genbench.api import Control, Images, LatentControl, Place, Setting, Summary, TrainingRecord
+from genbench.controls import ControlEvaluation
+from genbench.errors import NotApplicable
+from genbench.images import to_float
+from genbench.testing.results import Check, Skipped, expect, global_state
+from genbench.testing.stage import Gauss, Small, seeded
+from genbench.testing.synthetic import SHAPE, noise, pictures, real_images
+
+LATENT = 8
+TRAIN, TEST = 300, 120
+FEW, SOME = 7, 70
+
+
+@dataclass(frozen=True)
+class Controls:
+    """One offer of a control, with its default options."""
+
+    make: Callable[[], Control]
+
+    def fitted(self, seed: int = 0, test: int = 2) -> tuple[Control, ControlEvaluation]:
+        """A control fitted as a run fits it, and its evaluation; `test` seeds the held-out pictures."""
+        images = real_images(TRAIN, TEST, 20, test_seed=test)
+        setting = Setting(SHAPE, LATENT, Gauss(LATENT), Small(SHAPE))
+        control = self.make()
+        torch.manual_seed(seed)  # the caller's part of the contract; the kit puts the global state back
+        with torch.no_grad():
+            control.fit(images, setting)
+        return control, evaluation(control, setting, images)
+
+
+def build(make: Callable[[], Control]) -> Controls:
+    """The subject; the refusal itself where the control refuses the kit's pictures."""
+    subject = Controls(make)
+    make().check(Summary(SHAPE, TRAIN, TEST), Gauss(LATENT))
+    subject.fitted()
+    return subject
+
+
+def evaluation(control: Control, setting: Setting, images: Images) -> ControlEvaluation:
+    """What a run of the seed 0 hands to metrics."""
+    place = Place(Path(tempfile.gettempdir()), Path(tempfile.gettempdir()))
+    cost = TrainingRecord(0.0, 0, control.parameters, "cpu", 1)
+    return ControlEvaluation(
+        control, setting, images, seed=0, device=torch.device("cpu"), training=cost, place=place, memory={}
+    )
+
+
+def samples_are_uint8(subject: Controls) -> str:
+    """`sample(n, e)` is (n, c, h, w) uint8, the same at a second call, and uses no global randomness."""
+    control, e = subject.fitted()
+    with torch.no_grad():
+        before = global_state()
+        first = control.sample(FEW, e)
+        expect(global_state() == before, "sampling changes the global random state")
+        torch.manual_seed(99)
+        again = control.sample(FEW, e)
+    found = f"sample({FEW}, e) is {tuple(first.shape)} {first.dtype}"
+    expect(first.shape == (FEW, *SHAPE) and first.dtype == torch.uint8, f"{found}, expected {(FEW, *SHAPE)} uint8")
+    expect(torch.equal(first, again), "a second call gives other samples")
+    return found
+
+
+def fewer_samples_are_the_first(subject: Controls) -> str:
+    """`sample(m, e)` is the first m of `sample(n, e)`, or `NotApplicable` where there are no n.
+
+    One grey level is left to the rounding of a decoder that is given another batch.
+    """
+    control, e = subject.fitted()
+    with torch.no_grad():
+        few, some = control.sample(FEW, e), control.sample(SOME, e)
+        expect(_alike(few, some[:FEW]), f"sample({FEW}, e) is not the first {FEW} of sample({SOME}, e)")
+        try:
+            many = control.sample(10 * TRAIN, e)
+        except NotApplicable as reason:
+            return f"{SOME} samples; for {10 * TRAIN}: {reason}"
+    expect(len(many) == 10 * TRAIN, f"sample({10 * TRAIN}, e) gives {len(many)}")
+    expect(_alike(some, many[:SOME]), f"sample({SOME}, e) is not the first {SOME} of sample({10 * TRAIN}, e)")
+    return f"{FEW}, {SOME} and {10 * TRAIN} samples"
+
+
+def reconstructs_in_the_unit_interval(subject: Controls) -> str:
+    """Reconstructions are (n, c, h, w) in [0, 1], float32, of each image alone; or `NotApplicable`."""
+    control, _ = subject.fitted()
+    x = to_float(pictures(FEW, 5))
+    kept = x.clone()
+    with torch.no_grad():
+        try:
+            made, alone = control.reconstruct(x), control.reconstruct(x[:2])
+        except NotApplicable as reason:
+            raise Skipped(str(reason)) from None
+    low, high = float(made.min()), float(made.max())
+    expect(made.shape == x.shape and made.dtype == torch.float32, f"reconstruct is {tuple(made.shape)} {made.dtype}")
+    expect(low >= 0.0 and high <= 1.0, f"reconstructions lie in [{low:.3g}, {high:.3g}], not in [0, 1]")
+    expect(torch.equal(x, kept), "reconstruct changes the images that it is given")
+    apart = float((made[:2] - alone).abs().max())
+    expect(apart < 1e-4, f"a reconstruction depends on the rest of its batch ({apart:.2g})")
+    return f"in [{low:.2f}, {high:.2f}]"
+
+
+def codes_have_their_shape(subject: Controls) -> str:
+    """A `LatentControl` encodes to (n, d) finite float32 without randomness and decodes to [0, 1]."""
+    control, _ = subject.fitted()
+    if not isinstance(control, LatentControl):
+        raise Skipped("a control without codes")
+    x = to_float(pictures(FEW, 5))
+    with torch.no_grad():
+        code = control.encode(x)
+        again = control.encode(x)
+        image = control.decode(4.0 * Gauss(LATENT).sample(FEW, seeded(3)))
+    expect(code.shape == (FEW, LATENT) and code.dtype == torch.float32, f"encode is {tuple(code.shape)} {code.dtype}")
+    expect(bool(code.isfinite().all()) and torch.equal(code, again), "encode is random or not finite")
+    low, high = float(image.min()), float(image.max())
+    expect(image.shape == (FEW, *SHAPE), f"decode is {tuple(image.shape)}, expected {(FEW, *SHAPE)}")
+    expect(low >= 0.0 and high <= 1.0, f"decoded images lie in [{low:.3g}, {high:.3g}], not in [0, 1]")
+    return "codes and images as the contract says"
+
+
+def fitted_again_is_the_same(subject: Controls) -> str:
+    """A second fit from the same images and seed gives equal samples, reconstructions and count of parameters."""
+    (first, e), (second, other) = subject.fitted(), subject.fitted()
+    expect(first.parameters == second.parameters, f"{first.parameters} parameters, then {second.parameters}")
+    for what, a, b in zip(("samples", "reconstructions"), _shown(first, e), _shown(second, other), strict=True):
+        expect(torch.equal(a, b), f"a second fit gives other {what}: nothing is stored, so a rerun would differ")
+    return f"{first.parameters:,} parameters"
+
+
+def fitting_ignores_held_out_images(subject: Controls) -> str:
+    """`fit` looks at training images alone: with other held-out images what was fitted is the same."""
+    (first, e), (second, _) = subject.fitted(test=2), subject.fitted(test=9)
+    theirs = evaluation(second, e.setting, e.images)  # what samples are made *from* may be the held-out images
+    expect(first.parameters == second.parameters, f"{first.parameters} parameters, then {second.parameters}")
+    for what, a, b in zip(("samples", "reconstructions"), _shown(first, e), _shown(second, theirs), strict=True):
+        expect(torch.equal(a, b), f"other held-out images at `fit` give other {what}")
+    return "the same with other held-out images"
+
+
+def _alike(a: Tensor, b: Tensor) -> bool:
+    return a.shape == b.shape and int((a.int() - b.int()).abs().max()) <= 1
+
+
+@torch.no_grad()
+def _shown(control: Control, e: ControlEvaluation) -> tuple[Tensor, Tensor]:
+    """Samples, and reconstructions of images and of noise, which are empty where the control has none."""
+    try:
+        made = control.reconstruct(to_float(torch.cat([pictures(FEW, 5), noise(FEW, 6)])))
+    except NotApplicable:
+        made = torch.empty(0)
+    return control.sample(SOME, e), made
+
+
+CHECKS: tuple[Check[Controls], ...] = (
+    Check(samples_are_uint8, "round with x.mul(255).round().to(torch.uint8); draw from evaluation.generator(purpose)"),
+    Check(fewer_samples_are_the_first, "draw in blocks whose size does not depend on n, and cut the last one"),
+    Check(reconstructs_in_the_unit_interval, "clamp to [0, 1], and treat each image alone"),
+    Check(codes_have_their_shape, "flatten what `encode` yields; end `decode` in a sigmoid or a clamp"),
+    Check(
+        fitted_again_is_the_same, "fit from the images; draw from torch's global state alone, which the caller seeds"
+    ),
+    Check(fitting_ignores_held_out_images, "use images.train in `fit`, never images.test or images.validation"),
+)
