@@ -29,7 +29,7 @@ from genbench.cli_explain import explain
 from genbench.completing import complete_metrics_of_runs, complete_names
 from genbench.errors import UsageError
 
-DEFAULT_METRICS = ("fid", "reconstruction", "latent-w2", "latent-sw", "sharpness", "speed")
+DEFAULT_METRICS = ("fid", "reconstruction", "latent-w2", "latent-sw", "nearest-train", "sharpness", "speed")
 DEFAULT_EPOCHS = 3
 
 

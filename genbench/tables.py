@@ -272,7 +272,8 @@ def _cells(column: Column, found: Values, roles: Mapping[str, Standing]) -> dict
 def _marks(by_seed: Mapping[str, Mapping[int, float]], best: str, *, lower: bool) -> dict[str, Mark]:
     standings = set_of_best(list(by_seed.values()), lower=lower)
     if all(standing.verdict == "undecided" for standing in standings):
-        return {best: "lead"}
+        level = [name for name, values in by_seed.items() if list(values.values()) == list(by_seed[best].values())]
+        return {} if len(level) == len(by_seed) else dict.fromkeys(level, "lead")
     marks: dict[str, Mark] = {"best": "best", "worse": "", "undecided": "undecided"}
     return {name: marks[standing.verdict] for name, standing in zip(by_seed, standings, strict=True)}
 

@@ -312,3 +312,13 @@ def test_thousands_of_runs_take_seconds() -> None:
     start = time.perf_counter()
     assert "800 more groups" in shown(rows)
     assert time.perf_counter() - start < 10.0
+
+
+def test_models_that_share_the_best_value_lead_together_and_none_does_where_all_are_equal() -> None:
+    def marks(*values: float) -> list[str]:
+        (table,) = assemble([row(name, value=value) for name, value in zip("abc", values, strict=True)])
+        return [cell.mark for line in sorted(table.lines, key=lambda line: line.label) for cell in line.cells if cell]
+
+    assert marks(1.0, 1.0, 2.0) == ["lead", "lead", ""]
+    assert marks(1.0, 1.0, 1.0) == ["", "", ""]
+    assert marks(2.0, 1.0, 3.0) == ["", "lead", ""]
