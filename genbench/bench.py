@@ -15,7 +15,7 @@ from torch import Tensor
 from genbench.api import Control, Images, Model, Place, Split, TrainingRecord
 from genbench.checkpoints import restore_weights, save_weights
 from genbench.controls import ControlEvaluation, fitted
-from genbench.errors import GenbenchError, NotApplicable, StoreError
+from genbench.errors import GenbenchError, NotApplicable, StoreError, one_line
 from genbench.evaluate import DataEvaluation, RunEvaluation
 from genbench.files import load_tensors, write_json
 from genbench.flops import counted_flops
@@ -261,8 +261,9 @@ def picture(evaluation: DataEvaluation, folder: RunFolder) -> list[str]:
                 save_grid(folder.path / name, draw())
         except NotApplicable:
             continue
-        except GenbenchError as error:
-            problems.append(f"pictures: {error}")
+        except (Exception, SystemExit) as error:  # a plug-in may raise anything
+            kind = "" if isinstance(error, GenbenchError) else f"{type(error).__name__}: "
+            problems.append(f"pictures: {kind}{one_line(error)}")
     return problems
 
 

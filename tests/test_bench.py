@@ -5,19 +5,21 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
 
 import pytest
 import torch
 from PIL import Image
 
 from genbench.api import Place
-from genbench.bench import Bench, Outcome
+from genbench.bench import Bench, Outcome, picture
 from genbench.files import load_tensors
 from genbench.listener import Deaf
 from genbench.machine import claimed, peak_memory
 from genbench.plan import Grid, Plan, plan
 from genbench.plugins import load
-from genbench.store import find, protocols
+from genbench.store import RunFolder, find, protocols
 from genbench.study import rows
 
 FAULTY = Path(__file__).parent / "plugins" / "faulty.py"
@@ -142,6 +144,18 @@ def test_images_that_are_not_finite_are_no_black_images(study: Study) -> None:
     (problem,) = study.run("blind", metrics=("sharpness", "reconstruction")).failed.values()
     assert "not finite" in problem
     assert not [row for row in rows(find([study.store])) if row.value is not None]
+
+
+def test_a_decoder_that_raises_costs_its_picture_and_nothing_else(tmp_path: Path) -> None:
+    def raises(n: int) -> torch.Tensor:
+        raise IndexError("no colour")
+
+    image = torch.zeros(2, 1, 4, 4)
+    evaluation = SimpleNamespace(
+        samples=raises, references=image, held_out=lambda n: image.to(torch.uint8), reconstructions=lambda n: image
+    )
+    assert picture(cast(Any, evaluation), RunFolder(tmp_path)) == ["pictures: IndexError: no colour"]
+    assert (tmp_path / "reconstructions.png").exists()
 
 
 def test_peak_memory_does_not_tell_of_earlier_runs(study: Study) -> None:

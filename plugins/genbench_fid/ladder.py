@@ -11,7 +11,7 @@ import torch
 from torch import Generator, Tensor
 
 from genbench.api import Evaluation, Measurement, Option, Place, Prior, Summary
-from genbench.errors import MetricError, UsageError
+from genbench.errors import MetricError, UsageError, one_line
 from genbench.features import Extractor
 from genbench.images import to_uint8
 from genbench_fid.base import COUNT, FEATURES, LAYER, WEIGHTS, FeatureMetric
@@ -127,7 +127,11 @@ def mixture_draws(codes: Tensor, n: int, components: int, draws: Generator) -> T
     count = min(components, len(torch.unique(codes, dim=0)))
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", ConvergenceWarning)  # an error below
-        fitted = GaussianMixture(count, reg_covar=RIDGE, max_iter=STEPS, random_state=FIT_SEED).fit(codes.numpy())
+        mixture = GaussianMixture(count, reg_covar=RIDGE, max_iter=STEPS, random_state=FIT_SEED)
+        try:
+            fitted = mixture.fit(codes.numpy())
+        except ValueError as error:  # codes of 1e28, say
+            raise MetricError(f"fid-ladder: no mixture fits the codes: {one_line(error, 120)}") from None
     if not fitted.converged_:
         raise MetricError(f"fid-ladder: the mixture of {count} Gaussians did not converge within {STEPS} steps")
     chosen = torch.multinomial(torch.from_numpy(fitted.weights_), n, replacement=True, generator=draws)
