@@ -18,6 +18,8 @@ if TYPE_CHECKING:  # torch is loaded by the functions on tensors alone: reports 
     from torch import Tensor
 
 CHECKSUM = "sha256"
+PART = ".part"
+"""How the name of a file ends that is being written."""
 
 
 def _permissions() -> int:
@@ -33,7 +35,7 @@ PERMISSIONS = _permissions()
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     """Let `write` fill a temporary file beside `path`, then put it in place in one step."""
     path.parent.mkdir(parents=True, exist_ok=True)
-    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}.part")
+    temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}{PART}")
     try:
         write(temporary)
         temporary.chmod(PERMISSIONS)

@@ -22,7 +22,7 @@ from typing import Any, Literal
 
 from genbench import records
 from genbench.errors import StoreError
-from genbench.files import write_json
+from genbench.files import PART, write_json
 from genbench.moments import selections, snapshots
 from genbench.records import SCHEMA
 
@@ -54,7 +54,12 @@ class RunFolder:
         return "interrupted" if (self.path / CHECKPOINT).exists() else "new"
 
     def begin(self, record: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
-        """Write run.json, first of all; an older one of the same run keeps its provenance."""
+        """Write run.json, first of all; an older one of the same run keeps its provenance.
+
+        For whoever holds the folder: what a killed process had half written is removed.
+        """
+        for left in self.path.glob(f"**/.*{PART}"):
+            left.unlink()
         if (self.path / RUN).exists():
             if self.record()["run"] != json.loads(json.dumps(record)):
                 raise StoreError(f"{self.path / RUN} describes another run: move the folder away")

@@ -158,6 +158,19 @@ def test_a_decoder_that_raises_costs_its_picture_and_nothing_else(tmp_path: Path
     assert (tmp_path / "reconstructions.png").exists()
 
 
+def test_what_a_killed_process_had_half_written_is_removed(study: Study) -> None:
+    study.run("ae")
+    (folder,) = find([study.store])
+    left = [folder.path / ".weights.safetensors.0a1b2c3d.part", folder.path / "snapshots" / ".1.safetensors.x.part"]
+    for path in left:
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+    (folder.path / "metrics.json").unlink()
+    study.run("ae")
+    assert not [path for path in left if path.exists()]
+    assert (folder.path / "metrics.json").exists()
+
+
 def test_peak_memory_does_not_tell_of_earlier_runs(study: Study) -> None:
     hoard = torch.ones(2**27)  # half a gigabyte, once
     earlier = peak_memory(torch.device("cpu"))
