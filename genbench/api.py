@@ -416,7 +416,9 @@ class TrainingRecord:
 
     `peak_memory` is in bytes, the device's during the training, or on a CPU the process's; None where unknown. `flops`
     are floating point operations, a multiplication and an addition counting two, of matrix products and convolutions in
-    all players' forward and backward passes, as torch's counter has them; None where unknown.
+    all players' forward and backward passes, as torch's counter has them; None where unknown. `precision` is that of
+    the arithmetic, `memory_format` that of convolutions' weights ("contiguous" or "channels-last"), `step` says how
+    steps were done: "eager", "graph" (one CUDA graph), or "eager: " and why a GPU had to do without a graph.
     """
 
     seconds: float
@@ -426,6 +428,9 @@ class TrainingRecord:
     threads: int
     peak_memory: int | None = None
     flops: float | None = None
+    precision: str = "float32"
+    memory_format: str = "contiguous"
+    step: str = "eager"
 
 
 class Evaluation(ABC):

@@ -23,6 +23,8 @@ from genbench.images import save_grid, without_test
 from genbench.listener import LEFT, Listener
 from genbench.machine import (
     BusyError,
+    arrange,
+    arranged,
     claimed,
     explain,
     forget_peak_memory,
@@ -30,12 +32,11 @@ from genbench.machine import (
     on_device,
     peak_memory,
     release_memory,
-    threads,
-    training_threads,
 )
 from genbench.measuring import measure, pairs
 from genbench.plan import Plan
 from genbench.plugins import Catalogue
+from genbench.precision import computing
 from genbench.random import derive
 from genbench.records import SCHEMA
 from genbench.runs import Choice, Run, make_dataset, make_model, make_prior, make_setting
@@ -45,6 +46,8 @@ from genbench.train import Budget, train
 from genbench.watch import UNWATCHED, Watch
 
 PICTURED = 64
+UNLOGGED = ("steps", "how")
+"""Of a moment, what is the same at every log point: the plan and training.json have it."""
 
 
 @dataclass
@@ -165,12 +168,12 @@ class Bench:
         forget_peak_memory(self.device)
         budget, moment = Budget(run.images, run.batch, run.seed), None
         prior, checkpoint = make_prior(self.catalogue, run), folder.path / CHECKPOINT
-        count, marks = training_threads(model, run.batch, self.device), watch.marks(run)[:-1]
+        arrangement, marks = arrange(model, run.batch, self.device), watch.marks(run)[:-1]
         torch.manual_seed(derive(run.seed, "global"))
-        with threads(count):
+        with arranged(model, arrangement), computing(model, run.precision, self.device):
             moments = train(model, prior, images.train, budget, checkpoint, key=run.key, stop=self.stop, marks=marks)
             for moment in moments:
-                folder.log({name: value for name, value in asdict(moment).items() if name != "steps"})
+                folder.log({name: value for name, value in asdict(moment).items() if name not in UNLOGGED})
                 self.listener.trained(moment)
                 if moment.step in marks:
                     keep(folder, run, model, moment, step_flops)
@@ -182,9 +185,12 @@ class Bench:
             moment.images,
             parameters,
             self.device.type,
-            count,
+            arrangement.threads,
             peak_memory(self.device),
             None if step_flops is None else step_flops * moment.step,
+            run.precision,
+            arrangement.memory_format,
+            moment.how,
         )
         write_json(folder.path / TRAINING, {"schema": SCHEMA, **asdict(record)})
         shape = "x".join(map(str, images.shape))

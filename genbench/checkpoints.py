@@ -57,12 +57,22 @@ def load_checkpoint(path: Path, model: nn.Module, optimisers: Mapping[str, Optim
             if place.startswith(prefix):
                 index, name = place.removeprefix(prefix).split(".", 1)
                 state.setdefault(int(index), {})[name] = value
+        _lay_out_as_parameters(state, optimiser)
         optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     torch.set_rng_state(tensors["random.cpu"])
     device = next(iter(model.parameters())).device
     if device.type == "cuda" and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"], device)
     return int(facts["step"]), float(facts["seconds"])
+
+
+def _lay_out_as_parameters(state: Mapping[int, dict[str, Any]], optimiser: Optimizer) -> None:
+    """Give each moment its parameter's strides: a fused optimiser walks through both memories side by side."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    for index, values in state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameters[index].shape:
+                values[name] = torch.empty_like(parameters[index], dtype=value.dtype).copy_(value)
 
 
 def save_weights(path: Path, model: nn.Module, facts: Mapping[str, str]) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
@@ -28,6 +29,9 @@ from genbench.cli_curves import curves
 from genbench.cli_explain import explain
 from genbench.completing import complete_metrics_of_runs, complete_names
 from genbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from genbench.precision import Precision
 
 DEFAULT_METRICS = ("fid", "reconstruction", "latent-w2", "latent-sw", "nearest-train", "sharpness", "speed")
 DEFAULT_EPOCHS = 3
@@ -100,6 +104,13 @@ def main() -> None:
     shell_complete=complete_names("metric"),
     help="What is measured; the first one ranks.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "tf32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Arithmetic of the training; losses and measurements stay in float32. tf32 needs a GPU.",
+)
 @snapshot_options
 @controls_option
 @set_option
@@ -119,6 +130,7 @@ def run(
     images: int | None,
     batch: int,
     metrics: tuple[str, ...],
+    precision: Precision,
     snapshots: int,
     snapshot_metrics: tuple[str, ...],
     select: str | None,
@@ -158,6 +170,7 @@ def run(
         snapshot_metrics=snapshot_metrics,
         select=select,
         controls=controls,
+        precision=precision,
     )
     catalogue, place = load_catalogue(plugins), make_place(data_root, download, skip_corrupt)
     sys.exit(run_study(grid, catalogue, place, device, out, dry_run=dry_run))

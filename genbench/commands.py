@@ -36,9 +36,11 @@ INTERRUPTED = 130
 def run_study(grid: Grid, catalogue: Catalogue, place: Place, device: str, out: Path, *, dry_run: bool) -> int:
     """Plan, train, measure, show; the exit status: 0, 1 where a run failed, 130 where it was interrupted."""
     from genbench.plan import plan
+    from genbench.precision import check_precision
 
     console = Console()
     chosen = pick_device(device)
+    check_precision(grid.precision, chosen)
     planned = plan(grid, catalogue, place)
     with stoppable() as stop:
         bench = make_bench(catalogue, out, place, chosen, stop)
@@ -137,7 +139,8 @@ def show_plan(console: Console, planned: Plan, bench: Bench, *, brief: bool) -> 
     console.print(
         f"{trained} run{'s' * (trained != 1)}{beside} on {first.dataset.name} ({summary.train:,} training images,"
         f" {'x'.join(map(str, summary.shape))}), network {first.network.name}, {first.images:,} images each"
-        f" in batches of {first.batch}, on {bench.device}: {counts}",
+        f" in batches of {first.batch}{'' if first.precision == 'float32' else f', {first.precision}'},"
+        f" on {bench.device}: {counts}",
         markup=False,
         highlight=False,
         soft_wrap=True,

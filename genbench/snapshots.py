@@ -157,7 +157,9 @@ class Follower:
 
     def _record(self, cost: Mapping[str, Any]) -> TrainingRecord:
         training = self.folder.training()
-        whole = TrainingRecord(**{name: training[name] for name in TrainingRecord.__dataclass_fields__})
+        whole = TrainingRecord(
+            **{name: training[name] for name in TrainingRecord.__dataclass_fields__ if name in training}
+        )
         return replace(whole, **{name: cost[name] for name in ("images", "seconds", "flops")})
 
     def _measured(self, lacking: list[Choice], evaluation: DataEvaluation) -> Any:
