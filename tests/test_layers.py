@@ -38,12 +38,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "curves",
         "curveview",
         "picking",
+        *("recipes", "verdicts", "reproduction"),
     ),
     ("consequences", "differences", "findings", "explain", "explainview"),
     ("results", "comparisons"),
     (
         *("progress", "listing", "checking", "commands", "completing", "arguments"),
-        *("cli_results", "cli_curves", "cli_explain", "cli_authors", "cli", "__main__"),
+        *("cli_results", "cli_curves", "cli_explain", "cli_authors", "cli_reproduce", "reproduce", "cli", "__main__"),
     ),
 )
 PLUGINS_MAY_IMPORT = {
@@ -124,6 +125,7 @@ def test_the_core_names_no_plugin() -> None:
         "explainview",
         "arguments",
         "cli",
+        "cli_reproduce",
         "index",
         "listing",
         "authoring",
