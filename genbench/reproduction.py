@@ -6,7 +6,7 @@ import csv
 import io
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +29,8 @@ class Line:
     seeds: tuple[int, ...]
     values: tuple[float, ...]
     verdict: Verdict | None
+    there: tuple[str, ...] = ()
+    """What was measured instead, where nothing was of this name."""
 
     @property
     def whose(self) -> str:
@@ -57,7 +59,9 @@ def compare(
         rows.sort(key=lambda row: row.seed)
         how = protocols.get(rows[0].protocol, {}) if rows else {}
         fields = [*_budget(budget), *(f"--set {setting}" for setting in changed)]
-        lines.append(judged(number, [(row.seed, row.value or 0.0) for row in rows], how, fields))
+        line = judged(number, [(row.seed, row.value or 0.0) for row in rows], how, fields)
+        there = () if rows else tuple(dict.fromkeys(row.metric for row in measured[number.cell] if row.metric))
+        lines.append(replace(line, there=there))
     return tuple(lines)
 
 
@@ -110,6 +114,9 @@ def notes(recipe: ParsedRecipe, cells: Iterable[Cell], lines: Sequence[Line], bu
     found += [f"lambda in {cell.name}: {cell.weighting}" for cell in cells]
     found += [f"differs from the paper: {deviation}" for deviation in recipe.deviations]
     for line in lines:
+        if line.there:
+            there = ", ".join(line.there)
+            found.append(f"no run of {line.whose} has a number {line.published.metric}; these runs have {there}")
         for name, reason in line.published.tolerated.items():
             found.append(f"not held against {line.whose}, {line.published.metric}: {name} ({reason})")
     found += [f"source of {source}" for source in sorted({f"published: {line.published.source}" for line in lines})]
