@@ -27,6 +27,7 @@ from genbench.arguments import (
 )
 from genbench.cli_curves import curves
 from genbench.cli_explain import explain
+from genbench.cli_reproduce import reproduce
 from genbench.completing import complete_metrics_of_runs, complete_names
 from genbench.errors import UsageError
 
@@ -212,7 +213,7 @@ main.add_command(curves)
 @click.argument(
     "kind",
     required=False,
-    type=click.Choice(["models", "priors", "networks", "datasets", "metrics", "controls", "plugins"]),
+    type=click.Choice(["models", "priors", "networks", "datasets", "metrics", "controls", "recipes", "plugins"]),
 )
 @plugin_option
 def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
@@ -255,5 +256,5 @@ def measure(
     sys.exit(measure_runs(runs or (Path("runs"),), catalogue, place, device, metrics, settings))
 
 
-for command in (*cli_results.COMMANDS, explain, *cli_authors.COMMANDS):
+for command in (reproduce, *cli_results.COMMANDS, explain, *cli_authors.COMMANDS):
     main.add_command(command)

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "rows", "deprecation", "__init__"),
     ("api", "files"),
-    ("index", "authoring"),
+    ("index", "authoring", "recipes"),
     ("records", "hookspecs", "distances", "networks", "images", "random", "features", "decoding"),
     ("quiet", "options", "plugins", "store", "checkpoints", "flops", "moments", "precision", "steps", "capture"),
     ("runs",),
@@ -38,12 +38,13 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "curves",
         "curveview",
         "picking",
+        *("verdicts", "reproduction"),
     ),
     ("consequences", "differences", "findings", "explain", "explainview"),
     ("results", "comparisons"),
     (
         *("progress", "listing", "checking", "commands", "completing", "arguments"),
-        *("cli_results", "cli_curves", "cli_explain", "cli_authors", "cli", "__main__"),
+        *("cli_results", "cli_curves", "cli_explain", "cli_authors", "cli_reproduce", "reproduce", "cli", "__main__"),
     ),
 )
 PLUGINS_MAY_IMPORT = {
@@ -124,7 +125,9 @@ def test_the_core_names_no_plugin() -> None:
         "explainview",
         "arguments",
         "cli",
+        "cli_reproduce",
         "index",
+        "recipes",
         "listing",
         "authoring",
         "cli_authors",
