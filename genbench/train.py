@@ -14,9 +14,13 @@ from torch.optim import Optimizer
 
 from genbench.api import Model, Prior
 from genbench.checkpoints import load_checkpoint, save_checkpoint
-from genbench.errors import TrainingDiverged
+from genbench.errors import StoreError, TrainingDiverged
 from genbench.images import to_float
 from genbench.random import generator
+from genbench.ranks import Ranks
+
+WORDS = ((False, False), (True, False), (True, True))
+"""What the leader tells the other processes after a step: whether to log, and whether to stop."""
 
 
 @dataclass(frozen=True)
@@ -55,6 +59,7 @@ def train(
     key: str,
     stop: Callable[[], bool],
     marks: Container[int] = (),
+    ranks: Ranks | None = None,
     log_seconds: float = 0.5,
     save_seconds: float = 30.0,
 ) -> Iterator[Moment]:
@@ -66,12 +71,17 @@ def train(
     so that the caller may keep the weights; seconds leave out what the caller does between moments. Raises
     `TrainingDiverged` when a loss or a parameter is not finite; the checkpoint then holds the last state that was, at a
     log point.
+
+    Of several `ranks`, which must all call this, the leader decides where to log and to stop, and writes checkpoints.
     """
+    ranks = ranks or Ranks()
     device, total = images.device, len(images)
     players = model.players()
     optimisers = {name: player.optimiser(player.parameters) for name, player in players.items()}
     base_rates = {name: [group["lr"] for group in o.param_groups] for name, o in optimisers.items()}
     step, earlier = load_checkpoint(checkpoint, model, optimisers, key) if checkpoint.exists() else (0, 0.0)
+    if not ranks.same(step):
+        raise StoreError(f"{checkpoint}: the processes read different checkpoints; they need one file system")
     parameters = list(model.parameters())
 
     model.train()
@@ -88,17 +98,21 @@ def train(
 
         x = to_float(images.index_select(0, order.indices(step)))
         z = prior.sample_batch(budget.batch, generator(device, budget.seed, "prior", step))
-        for move in model.moves(x, z, generator(device, budget.seed, "model", step)):
-            optimiser = optimisers[move.player]
-            optimiser.zero_grad(set_to_none=True)
-            move.loss.backward(inputs=players[move.player].parameters)
-            optimiser.step()
-            for term, value in {move.player: move.loss, **move.terms}.items():
-                sums[term] = sums[term] + value.detach() if term in sums else value.detach().clone()
+        with ranks.training():
+            for move in model.moves(x, z, generator(device, budget.seed, "model", step)):
+                optimiser = optimisers[move.player]
+                optimiser.zero_grad(set_to_none=True)
+                move.loss.backward(inputs=players[move.player].parameters)
+                ranks.reduce(players[move.player].parameters)
+                optimiser.step()
+                for term, value in {move.player: move.loss, **move.terms}.items():
+                    sums[term] = sums[term] + value.detach() if term in sums else value.detach().clone()
         step += 1
 
         now, stopping = time.perf_counter(), stop()
-        if now - logged >= log_seconds or step == budget.steps or step in marks or stopping:
+        logging = now - logged >= log_seconds or step == budget.steps or step in marks or stopping
+        logging, stopping = WORDS[ranks.agree(WORDS.index((logging, stopping)))]
+        if logging:
             terms = _means(sums, parameters, step - logged_step, step)  # the only wait on the device
             now = time.perf_counter()
             rate = (step - logged_step) * budget.batch / (now - logged)
@@ -106,7 +120,7 @@ def train(
             resumed = time.perf_counter()
             began, now = began + resumed - now, resumed
             logged, logged_step, sums = now, step, {}
-            if step < budget.steps and (stopping or now - saved >= save_seconds):
+            if ranks.leads and step < budget.steps and (stopping or now - saved >= save_seconds):
                 save_checkpoint(checkpoint, model, optimisers, key, step, earlier + now - began)
                 saved = time.perf_counter()
         if stopping:
