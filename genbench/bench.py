@@ -38,6 +38,7 @@ from genbench.plan import Plan
 from genbench.plugins import Catalogue
 from genbench.precision import computing
 from genbench.random import derive
+from genbench.ranks import Divided, Ranks
 from genbench.records import SCHEMA
 from genbench.runs import Choice, Run, make_dataset, make_model, make_prior, make_setting
 from genbench.snapshots import Follower, keep
@@ -72,6 +73,7 @@ class Bench:
     provenance: Mapping[str, Any]
     listener: Listener
     stop: Callable[[], bool]
+    ranks: Ranks = field(default_factory=Ranks)
 
     def folder(self, run: Run) -> RunFolder:
         """Where a run lives."""
@@ -152,6 +154,8 @@ class Bench:
             kind, message = explain(error, run)
             if not isinstance(error, StoreError):
                 folder.fail(kind, message, traceback.format_exc())
+            if self.ranks.world > 1 and not isinstance(error, GenbenchError):
+                raise  # the other processes may not have met it, and wait: torchrun ends them all
             release_memory()
             return f"{kind}: {message}"
 
@@ -161,7 +165,8 @@ class Bench:
         The weights of the watched moments are kept on the way.
         """
         torch.manual_seed(derive(run.seed, "weights"))
-        model = make_model(self.catalogue, run, images.shape).to(self.device)
+        divided = None if self.ranks.world == 1 else partial(Divided, ranks=self.ranks)
+        model = make_model(self.catalogue, run, images.shape, divided).to(self.device)
         if folder.state == "trained":
             return restored(model, run, folder)
         step_flops = counted_flops(model, run.batch)
@@ -169,9 +174,20 @@ class Bench:
         budget, moment = Budget(run.images, run.batch, run.seed), None
         prior, checkpoint = make_prior(self.catalogue, run), folder.path / CHECKPOINT
         arrangement, marks = arrange(model, run.batch, self.device), watch.marks(run)[:-1]
+        self.ranks.agree(int(run.key, 16))  # the others begin to train it too: see genbench.accompany
         torch.manual_seed(derive(run.seed, "global"))
         with arranged(model, arrangement), computing(model, run.precision, self.device):
-            moments = train(model, prior, images.train, budget, checkpoint, key=run.key, stop=self.stop, marks=marks)
+            moments = train(
+                model,
+                prior,
+                images.train,
+                budget,
+                checkpoint,
+                key=run.key,
+                stop=self.stop,
+                marks=marks,
+                ranks=self.ranks,
+            )
             for moment in moments:
                 folder.log({name: value for name, value in asdict(moment).items() if name not in UNLOGGED})
                 self.listener.trained(moment)

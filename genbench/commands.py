@@ -35,24 +35,31 @@ INTERRUPTED = 130
 
 def run_study(grid: Grid, catalogue: Catalogue, place: Place, device: str, out: Path, *, dry_run: bool) -> int:
     """Plan, train, measure, show; the exit status: 0, 1 where a run failed, 130 where it was interrupted."""
+    from genbench.accompany import END, accompany
     from genbench.plan import plan
     from genbench.precision import check_precision
+    from genbench.ranks import joined, local_device
 
     console = Console()
-    chosen = pick_device(device)
+    chosen = local_device(pick_device(device))
     check_precision(grid.precision, chosen)
     planned = plan(grid, catalogue, place)
-    with stoppable() as stop:
-        bench = make_bench(catalogue, out, place, chosen, stop)
+    with stoppable() as stop, joined(chosen) as ranks:
+        bench = replace(make_bench(catalogue, out, place, chosen, stop), ranks=ranks)
+        if not ranks.leads:
+            accompany(bench, planned)
+            return 0
         show_plan(console, planned, bench, brief=not dry_run)
         from genbench.snapshots import tell_absent
 
         for line in tell_absent(bench.store, planned.runs, planned.watch):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         if dry_run:
+            ranks.agree(END)
             return 0
         make_room(out)
         outcome = conduct(console, bench, planned)
+        ranks.agree(END)
     folders = [bench.folder(run) for run in planned.runs if (bench.folder(run).path / "run.json").exists()]
     sort = grid.metrics[0] if grid.metrics else None
     show_table(console, folders, grid.metrics, sort=sort, select=grid.select)
@@ -69,7 +76,10 @@ def measure_runs(
 ) -> int:
     """Measure trained runs; the exit status as in `run_study`."""
     from genbench.plan import metric_choices, plan_of_runs
+    from genbench.ranks import launched
 
+    if launched():
+        raise UsageError("torchrun trains one model in several processes, with genbench run; measure in one process")
     console = Console()
     chosen = pick_device(device)
     choices = metric_choices(catalogue, metrics, settings)
@@ -182,8 +192,10 @@ def make_bench(catalogue: Catalogue, out: Path, place: Place, device: torch.devi
     from genbench.bench import Bench
     from genbench.listener import Deaf
     from genbench.provenance import arguments, provenance
+    from genbench.ranks import processes
 
-    return Bench(catalogue, out, place, device, provenance(device, arguments()), Deaf(), stop)
+    facts = {**provenance(device, arguments()), "processes": processes()}
+    return Bench(catalogue, out, place, device, facts, Deaf(), stop)
 
 
 @contextmanager

@@ -13,12 +13,16 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("api", "files"),
     ("index", "authoring", "recipes"),
     ("records", "hookspecs", "distances", "networks", "images", "random", "features", "decoding"),
-    ("quiet", "options", "plugins", "store", "checkpoints", "flops", "moments", "precision", "steps", "capture"),
+    (
+        *("quiet", "options", "plugins", "store", "checkpoints", "flops", "moments", "precision"),
+        *("batchnorm", "ranks", "steps", "capture"),
+    ),
     ("runs",),
     ("plan", "watch", "train", "together", "evaluate", "controls", "testing"),
     ("listener", "machine", "measuring"),
     ("snapshots",),
     ("bench", "provenance"),
+    ("accompany",),
     (
         "intervals",
         "stats",
