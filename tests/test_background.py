@@ -21,9 +21,7 @@ def test_the_caller_goes_on_and_gets_results_in_the_order_of_giving() -> None:
 
 def test_a_task_that_fails_costs_no_other() -> None:
     with Background[float]() as tasks:
-        tasks.give("bad", lambda: 1 / 0)
-        tasks.give("good", lambda: 1.0)
-        bad, good = tasks.rest()
+        bad, good = [*tasks.give("bad", lambda: 1 / 0), *tasks.give("good", lambda: 1.0), *tasks.rest()]
     assert isinstance(bad.error, ZeroDivisionError)
     assert (bad.name, bad.result) == ("bad", None)
     assert good == Finished("good", 1.0, None)
@@ -31,8 +29,12 @@ def test_a_task_that_fails_costs_no_other() -> None:
 
 def test_no_more_tasks_than_allowed_are_unfinished() -> None:
     gate = threading.Event()
+
+    def wait() -> None:
+        gate.wait(10)
+
     with Background[None](waiting=2) as tasks:
-        tasks.give("a", lambda: None if gate.wait(10) else None)
+        tasks.give("a", wait)
         tasks.give("b", lambda: None)
         threading.Timer(0.1, gate.set).start()
         assert next(tasks.give("c", lambda: None)).name == "a"
