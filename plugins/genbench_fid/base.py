@@ -11,6 +11,7 @@ import genbench_grey28  # registers the extractor
 from genbench.api import Evaluation, Metric, Option, Place, Prior, Protocol, Shape, Summary
 from genbench.errors import MetricError
 from genbench.features import Extractor, choose, extract, finite, probe
+from genbench_fid.cache import kept
 
 References = Literal["test", "held-out", "all"]
 
@@ -67,16 +68,19 @@ class FeatureMetric(Metric):
         return torch.cat([*training, e.images.validation, e.images.test])
 
     def reference_features(self, e: Evaluation, extractor: Extractor) -> Tensor:
-        """Features of the references, `(n, f)`, extracted once for all runs of the command."""
+        """Features of the references, `(n, f)`, extracted once for all commands: see `genbench_fid.cache`."""
         key = f"features/{extractor}/{self.source(e)}/{e.images.content}/{e.device}"
-        return e.shared(key, lambda: self.extracted(extractor, self.references(e).to(e.device), "the real images"))
+        return e.shared(key, lambda: self.kept(e, extractor, self.references(e), "the real images"))
 
     def training_features(self, e: Evaluation, extractor: Extractor, n: int) -> Tensor:
-        """Features of n training images, the same for all runs, extracted once."""
+        """Features of n training images, the same for all runs, extracted once for all commands."""
         key = f"training-features/{extractor}/{e.images.content}/{n}/{e.device}"
-        return e.shared(
-            key, lambda: self.extracted(extractor, e.training_images(n).to(e.device), "the training images")
-        )
+        return e.shared(key, lambda: self.kept(e, extractor, e.training_images(n), "the training images"))
+
+    def kept(self, e: Evaluation, extractor: Extractor, images: Tensor, what: str) -> Tensor:
+        """Features of real images, from disk where they were extracted before."""
+        images = images.to(e.device)
+        return kept(e.place, extractor, images, lambda: self.extracted(extractor, images, what))
 
     def sample_features(self, e: Evaluation, extractor: Extractor, n: int) -> Tensor:
         """Features of n samples, `(n, f)`, extracted once for all metrics of a run."""
