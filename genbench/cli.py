@@ -7,7 +7,7 @@ from pathlib import Path
 
 import click
 
-from genbench import __version__, cli_authors, cli_results
+from genbench import __version__, cli_authors, cli_bundles, cli_results
 from genbench.arguments import (
     Group,
     any_source_option,
@@ -242,5 +242,5 @@ def measure(
     sys.exit(measure_runs(runs or (Path("runs"),), catalogue, place, device, metrics, settings))
 
 
-for command in (*cli_results.COMMANDS, explain, *cli_authors.COMMANDS):
+for command in (*cli_results.COMMANDS, explain, *cli_bundles.COMMANDS, *cli_authors.COMMANDS):
     main.add_command(command)

@@ -18,7 +18,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("plan", "watch", "train", "evaluate", "controls", "testing"),
     ("listener", "machine", "measuring"),
     ("snapshots",),
-    ("bench", "provenance"),
+    ("bench", "provenance", "archive", "bundles"),
     (
         "intervals",
         "stats",
@@ -43,7 +43,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("results", "comparisons"),
     (
         *("progress", "listing", "checking", "commands", "completing", "arguments"),
-        *("cli_results", "cli_curves", "cli_explain", "cli_authors", "cli", "__main__"),
+        *("cli_results", "cli_curves", "cli_explain", "cli_authors", "cli_bundles", "cli", "__main__"),
     ),
 )
 PLUGINS_MAY_IMPORT = {
