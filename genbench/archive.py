@@ -55,7 +55,7 @@ BROKEN = (
 PATH_FAULTS = (("\0", "a name with NUL"), ("\\", "a backslash"), (":", "a drive letter or a stream"))
 
 
-def write_zip(files: dict[str, Path], target: Path) -> None:
+def write_zip(files: dict[str, Path], target: Path | BinaryIO) -> None:
     """Write a bundle of files, by the name of their entry; the same files give the same bytes."""
     listed = {name: {"size": path.stat().st_size, "sha256": hash_file(path)} for name, path in files.items()}
     manifest = {"schema": BUNDLE_SCHEMA, "genbench": __version__, "files": listed}

@@ -60,9 +60,9 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 def full_disk(path: Path, error: Exception) -> StoreError | None:
     """The error of a disk that is full, naming the file and the disk; None where `error` is of another kind.
 
-    safetensors tells the system's error in a text alone: "... Os { code: 28, ... }".
+    safetensors tells the system's error in a text alone: "... (os error 28)", or "... Os { code: 28, ... }".
     """
-    codes = [getattr(error, "errno", None), *map(int, re.findall(r"Os \{ code: (\d+)", str(error)))]
+    codes = [getattr(error, "errno", None), *map(int, re.findall(r"(?:Os \{ code: |os error )(\d+)", str(error)))]
     if not {errno.ENOSPC, errno.EDQUOT} & set(codes):
         return None
     disk = next(at for at in (path.absolute(), *path.absolute().parents) if os.path.ismount(at))

@@ -22,7 +22,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from genbench import records
-from genbench.errors import StoreError
+from genbench.errors import StoreError, one_line
 from genbench.files import PART, full_disk, write_json
 from genbench.moments import selections, snapshots
 from genbench.records import SCHEMA
@@ -151,8 +151,10 @@ def readable(folders: Iterable[RunFolder]) -> tuple[list[RunFolder], list[str]]:
             snapshots(folder), selections(folder)
             if folder.state == "trained":
                 folder.training()
+            if (folder.path / FITTED).exists():
+                records.read(folder.path / FITTED, records.FITTED)
         except StoreError as error:
-            problems.append(str(error))
+            problems.append(one_line(error, limit=4000))
         else:
             good.append(folder)
     return good, problems
