@@ -13,11 +13,11 @@ import torch
 from torch import Tensor
 
 from genbench.api import Control, Images, Model, Place, Split, TrainingRecord
-from genbench.checkpoints import restore_weights, save_weights
+from genbench.checkpoints import restore_weights, save_weights, weights_shape
 from genbench.controls import ControlEvaluation, fitted
 from genbench.errors import GenbenchError, NotApplicable, StoreError, one_line
 from genbench.evaluate import DataEvaluation, RunEvaluation
-from genbench.files import load_tensors, write_json
+from genbench.files import write_json
 from genbench.flops import counted_flops
 from genbench.images import save_grid, without_test
 from genbench.listener import LEFT, Listener
@@ -293,12 +293,11 @@ def trained_model(catalogue: Catalogue, run: Run, folder: RunFolder, device: tor
     """The trained model of a run folder."""
     if folder.state != "trained":
         raise StoreError(f"{folder.path} is not trained ({folder.state}): finish it with the command that began it")
-    _, facts = load_tensors(folder.path / WEIGHTS)
-    c, h, w = (int(size) for size in facts["shape"].split("x"))
-    return restored(make_model(catalogue, run, (c, h, w)).to(device), run, folder)
+    shape = weights_shape(folder.weights())
+    return restored(make_model(catalogue, run, shape).to(device), run, folder)
 
 
 def restored(model: Model, run: Run, folder: RunFolder) -> Model:
     """The model with the run's trained weights; `StoreError` where they are another run's, or damaged."""
-    restore_weights(folder.path / WEIGHTS, model, run.key)
+    restore_weights(folder.weights(), model, run.key)
     return model

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from genbench import __version__, cli_authors, cli_results
+from genbench import __version__, cli_authors, cli_bundles, cli_results
 from genbench.arguments import (
     Group,
     any_source_option,
@@ -256,5 +256,5 @@ def measure(
     sys.exit(measure_runs(runs or (Path("runs"),), catalogue, place, device, metrics, settings))
 
 
-for command in (reproduce, *cli_results.COMMANDS, explain, *cli_authors.COMMANDS):
+for command in (reproduce, *cli_results.COMMANDS, explain, *cli_bundles.COMMANDS, *cli_authors.COMMANDS):
     main.add_command(command)

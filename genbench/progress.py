@@ -71,10 +71,14 @@ class Bars:
     def preparing(self, progress: Preparation) -> None:
         """One bar for the dataset."""
         if self._work is None:
-            self._work = self._bars.add_task(progress.what, total=None, facts="")
+            self._work = self._bars.add_task(escape(progress.what), total=None, facts="")
         facts = f"{progress.done:,} of {progress.total:,}" if progress.total else ""
         self._bars.update(
-            self._work, description=progress.what, completed=progress.done, total=progress.total or None, facts=facts
+            self._work,
+            description=escape(progress.what),
+            completed=progress.done,
+            total=progress.total or None,
+            facts=facts,
         )
 
     def began(self, index: int, total: int, run: Run, state: str) -> None:

@@ -18,7 +18,7 @@ from genbench.files import write_text
 from genbench.moments import selections, told
 from genbench.picking import of_stage
 from genbench.rows import Row
-from genbench.store import RECONSTRUCTIONS, SAMPLES, RunFolder, find, protocols, readable
+from genbench.store import IMPORTED, RECONSTRUCTIONS, SAMPLES, RunFolder, find, protocols, readable
 from genbench.study import rows
 
 if TYPE_CHECKING:
@@ -123,28 +123,39 @@ def show_run(path: Path) -> None:
     if problems:
         raise StoreError(problems[0])
     record = folder.record()
-    console.print(f"[bold]{escape(folder.name)}[/]  {folder.state}", highlight=False)
+    came = "  imported" if (path / IMPORTED).exists() else ""
+    console.print(f"[bold]{_shown(folder.name)}[/]  {folder.state}{came}", highlight=False)
     if folder.failure():
-        console.print(f"[red]{escape(folder.failure())}[/]", highlight=False)
+        console.print(f"[red]{_shown(folder.failure())}[/]", highlight=False)
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in {**record["run"], **record["provenance"]}.items():
-        table.add_row(f"[dim]{escape(name)}[/]", escape(_words(value)))
+        table.add_row(f"[dim]{_shown(name)}[/]", _shown(_words(value)))
     console.print(table)
     for chosen in selections(folder).values():
-        console.print(told(chosen), markup=False, highlight=False, soft_wrap=True)
+        console.print(_plain(told(chosen)), markup=False, highlight=False, soft_wrap=True)
     numbers = Table("metric", "value", "floor", "n", "protocol", box=None, pad_edge=False, header_style="bold")
     for row in rows([folder]):
         if row.metric and row.stage != "snapshot":
             value = "failed: " + row.error if row.value is None else f"{row.value:.6g} {row.unit}"
             floor = "" if row.floor is None else f"{row.floor:.4g}"
-            numbers.add_row(escape(row.metric), escape(value), floor, str(row.n or ""), row.protocol)
+            numbers.add_row(_shown(row.metric), _shown(value), floor, str(row.n or ""), _shown(row.protocol))
     for entry in folder.measurements().values():
         if entry["inapplicable"]:
-            numbers.add_row(escape(entry["metric"]), escape(f"does not apply: {entry['inapplicable']}"), "", "", "")
+            told_why = _shown(f"does not apply: {entry['inapplicable']}")
+            numbers.add_row(_shown(entry["metric"]), told_why, "", "", "")
     console.print(numbers)
     for picture in (SAMPLES, RECONSTRUCTIONS):
         if (path / picture).exists():
             console.print(str(path / picture), markup=False, highlight=False, soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _shown(text: str) -> str:
+    """Text of a run's files, never taken for markup or for a terminal's control codes: runs may come from anyone."""
+    return escape(_plain(text))
 
 
 def _words(value: Any) -> str:

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("plan", "watch", "train", "together", "evaluate", "controls", "testing"),
     ("listener", "machine", "measuring"),
     ("snapshots",),
-    ("bench", "provenance"),
+    ("bench", "provenance", "archive", "bundles"),
     ("accompany",),
     (
         "intervals",
@@ -48,7 +48,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("results", "comparisons"),
     (
         *("progress", "listing", "checking", "commands", "completing", "arguments"),
-        *("cli_results", "cli_curves", "cli_explain", "cli_authors", "cli_reproduce", "reproduce", "cli", "__main__"),
+        *("cli_results", "cli_curves", "cli_explain", "cli_authors", "cli_bundles", "cli_reproduce", "reproduce"),
+        *("cli", "__main__"),
     ),
 )
 PLUGINS_MAY_IMPORT = {
