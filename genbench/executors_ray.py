@@ -187,7 +187,10 @@ class Cluster:
             return [self._fail(hand, "worker failed", one_line(error.cause if error.cause else error))]
         except self._ray.exceptions.RayError as error:
             return [self._fail(hand, "worker lost", one_line(error))]
-        news = self._told(hand, end["news"])
+        news: list[News] = []
+        with suppress(self._ray.exceptions.RayError):  # the question is answered when the run ends
+            news += self._told(hand, self._ray.get(hand.poll))
+        news += self._told(hand, end["news"])
         problem = end["problem"]
         if end["files"] is not None:
             try:
@@ -296,7 +299,7 @@ def _opened(site: Site, ray: ModuleType, address: str, slot: Slot) -> Iterator[C
         put = ray.put(arrays)  # once for each node; actors there map it
         del images, arrays
         texts = plugin_texts(brief["plugins"])
-        executor = Cluster(ray, site, slot, (json.dumps(brief), json.dumps(facts), put, texts, (token.name, secret)))
+        executor = Cluster(ray, site, slot, (json.dumps(brief), json.dumps(facts), [put], texts, (token.name, secret)))
         stack.callback(executor.close)
         yield executor
 

@@ -1,4 +1,4 @@
-"""What a Ray actor does: it holds the plug-ins and the images, and does one run after another. Ray itself is not seen.
+"""What a Ray actor does: it holds the plug-ins and the images, and does one run after another.
 
 Arguments and results are JSON texts, bytes and numpy arrays.
 """
@@ -29,11 +29,14 @@ class RayActor:
         self,
         brief: str,
         facts: str,
-        arrays: Mapping[str, np.ndarray[Any, Any]],
+        arrays: Sequence[Any],
         plugins: Sequence[tuple[str, str]],
         token: tuple[str, str],
     ) -> None:
-        """Load the plug-ins from their texts and put the images on the device."""
+        """Load the plug-ins from their texts and put the images on the device.
+
+        `arrays` holds the reference to them: as an argument of its own it would be lost to an actor that is restarted.
+        """
         told: dict[str, Any] = json.loads(brief)
         self._scratch = tempfile.TemporaryDirectory(prefix="genbench-")
         folder = Path(self._scratch.name)
@@ -51,7 +54,8 @@ class RayActor:
         self._stopping = threading.Event()
         self._news: list[tuple[str, str, str]] = []
         self._something = threading.Condition()
-        place = images(json.loads(facts), arrays)
+        self._idle = True
+        place = images(json.loads(facts), fetched(arrays[0]))
         self._workplace = Workplace({**told, "plugins": files}, place, self._stopping.is_set, held=True)
 
     def shares(self) -> bool:
@@ -63,14 +67,15 @@ class RayActor:
         self._stopping.set()
 
     def poll(self, seconds: float) -> list[tuple[str, str, str]]:
-        """The news since the last call, waited for so long at most."""
+        """The news since the last call, waited for so long at most, and no longer than the run goes on."""
         with self._something:
-            self._something.wait_for(lambda: bool(self._news), timeout=seconds)
+            self._something.wait_for(lambda: self._idle or bool(self._news), timeout=seconds)
             news, self._news = self._news, []
         return news
 
     def do(self, name: str, record: str, files: Mapping[str, bytes]) -> dict[str, Any]:
         """Do a run, from the files of its folder where this machine does not see it; its end, and its files there."""
+        self._idle = False
         run = checked_run(json.loads(record), name)
         folder = self._store / run.name
         if not self._shares:
@@ -80,12 +85,23 @@ class RayActor:
                 path.write_bytes(content)
         end = self._workplace.do(json.loads(record), self._tell, self._store)
         returned = None if self._shares else read_folder(folder, ("lock",))
+        with self._something:
+            self._idle = True
+            self._something.notify_all()
         return {**end, "news": self.poll(0.0), "files": returned}
 
     def _tell(self, name: str, kind: str, facts: Mapping[str, Any]) -> None:
         with self._something:
             self._news.append((name, kind, json.dumps(facts)))
             self._something.notify_all()
+
+
+def fetched(reference: Any) -> Mapping[str, np.ndarray[Any, Any]]:
+    """What a reference refers to: mapped where it lies on this machine, brought here once where it does not."""
+    import ray
+
+    found: Mapping[str, np.ndarray[Any, Any]] = ray.get(reference)
+    return found
 
 
 def images(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> Images:
