@@ -29,6 +29,7 @@ from genbench.cli_curves import curves
 from genbench.cli_explain import explain
 from genbench.cli_reproduce import reproduce
 from genbench.completing import complete_metrics_of_runs, complete_names
+from genbench.engines import chosen_engine, engine_options
 from genbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -116,6 +117,7 @@ def main() -> None:
 @controls_option
 @set_option
 @device_option
+@engine_options
 @place_options
 @out_option
 @plugin_option
@@ -173,8 +175,9 @@ def run(
         controls=controls,
         precision=precision,
     )
+    engine = chosen_engine()
     catalogue, place = load_catalogue(plugins), make_place(data_root, download, skip_corrupt)
-    sys.exit(run_study(grid, catalogue, place, device, out, dry_run=dry_run))
+    sys.exit(run_study(grid, catalogue, place, device, out, dry_run=dry_run, chosen_engine=engine))
 
 
 @main.command()
@@ -235,6 +238,7 @@ def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
 )
 @set_option
 @device_option
+@engine_options
 @place_options
 @plugin_option
 @any_source_option
@@ -252,8 +256,9 @@ def measure(
     """Measure trained RUNS anew or by further metrics; nothing is trained. [runs]"""
     from genbench.commands import measure_runs
 
+    engine = chosen_engine()
     catalogue, place = load_catalogue(plugins, any_source), make_place(data_root, download, skip_corrupt)
-    sys.exit(measure_runs(runs or (Path("runs"),), catalogue, place, device, metrics, settings))
+    sys.exit(measure_runs(runs or (Path("runs"),), catalogue, place, device, metrics, settings, engine))
 
 
 for command in (reproduce, *cli_results.COMMANDS, explain, *cli_bundles.COMMANDS, *cli_authors.COMMANDS):

@@ -18,6 +18,7 @@ from genbench.arguments import (
     set_option,
 )
 from genbench.completing import complete_names
+from genbench.engines import chosen_engine, engine_options
 
 
 @click.command()
@@ -37,6 +38,7 @@ from genbench.completing import complete_names
 @device_option
 @place_options
 @out_option
+@engine_options
 @plugin_option
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 def reproduce(
@@ -62,5 +64,5 @@ def reproduce(
     from genbench.reproduce import reproduce as carry_out
 
     catalogue, place = load_catalogue(plugins), make_place(data_root, download, skip_corrupt)
-    wish = Wish(cells, budget, seeds, settings)
-    sys.exit(carry_out(name, wish, catalogue, place, device, out, export, dry_run=dry_run))
+    wish, engine = Wish(cells, budget, seeds, settings), chosen_engine()
+    sys.exit(carry_out(name, wish, catalogue, place, device, out, export, dry_run=dry_run, engine=engine))

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from genbench.engines import SERIAL, Chosen, advice, engine_of
 from genbench.errors import UsageError
 from genbench.results import pick_device, show_table
 from genbench.store import find, readable
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     import torch
 
     from genbench.api import Place
-    from genbench.bench import Bench, Outcome
+    from genbench.bench import Bench
+    from genbench.executors import Engine, Outcome
     from genbench.plan import Grid, Plan
     from genbench.plugins import Catalogue
     from genbench.runs import Choice, Run
@@ -33,15 +35,28 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 
 
-def run_study(grid: Grid, catalogue: Catalogue, place: Place, device: str, out: Path, *, dry_run: bool) -> int:
+def run_study(
+    grid: Grid,
+    catalogue: Catalogue,
+    place: Place,
+    device: str,
+    out: Path,
+    *,
+    dry_run: bool,
+    chosen_engine: Chosen = SERIAL,
+) -> int:
     """Plan, train, measure, show; the exit status: 0, 1 where a run failed, 130 where it was interrupted."""
     from genbench.accompany import END, accompany
     from genbench.plan import plan
     from genbench.precision import check_precision
-    from genbench.ranks import joined, local_device
+    from genbench.ranks import joined, launched, local_device
 
+    if launched() and chosen_engine != SERIAL:
+        raise UsageError(
+            "torchrun trains one model in several processes, one run after another: leave --executor, --jobs and --run-timeout off"
+        )
     console = Console()
-    chosen = local_device(pick_device(device))
+    chosen, engine = local_device(pick_device(device)), engine_of(chosen_engine)
     check_precision(grid.precision, chosen)
     planned = plan(grid, catalogue, place)
     with stoppable() as stop, joined(chosen) as ranks:
@@ -58,7 +73,9 @@ def run_study(grid: Grid, catalogue: Catalogue, place: Place, device: str, out: 
             ranks.agree(END)
             return 0
         make_room(out)
-        outcome = conduct(console, bench, planned)
+        if told := advice(chosen_engine, len(planned.runs), place.workers, chosen.type != "cpu"):
+            console.print(told, markup=False, highlight=False, soft_wrap=True)
+        outcome = conduct(console, bench, planned, engine)
         ranks.agree(END)
     folders = [bench.folder(run) for run in planned.runs if (bench.folder(run).path / "run.json").exists()]
     sort = grid.metrics[0] if grid.metrics else None
@@ -73,6 +90,7 @@ def measure_runs(
     device: str,
     metrics: Sequence[str],
     settings: Sequence[str],
+    chosen_engine: Chosen = SERIAL,
 ) -> int:
     """Measure trained runs; the exit status as in `run_study`."""
     from genbench.plan import metric_choices, plan_of_runs
@@ -81,7 +99,7 @@ def measure_runs(
     if launched():
         raise UsageError("torchrun trains one model in several processes, with genbench run; measure in one process")
     console = Console()
-    chosen = pick_device(device)
+    chosen, engine = pick_device(device), engine_of(chosen_engine)
     choices = metric_choices(catalogue, metrics, settings)
     folders, problems = readable(find(places))
     for problem in problems:
@@ -94,7 +112,7 @@ def measure_runs(
     total = 0
     with stoppable() as stop:
         for store, planned in plans:
-            outcome = conduct(console, make_bench(catalogue, store, place, chosen, stop), planned)
+            outcome = conduct(console, make_bench(catalogue, store, place, chosen, stop), planned, engine)
             total = total or (INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
     show_table(console, trained, metrics, sort=None)
     return total
@@ -110,13 +128,13 @@ def make_room(out: Path) -> None:
         raise UsageError(f"--out {out}: cannot be written ({error.strerror}); name another folder") from None
 
 
-def conduct(console: Console, bench: Bench, planned: Plan) -> Outcome:
+def conduct(console: Console, bench: Bench, planned: Plan, engine: Engine) -> Outcome:
     """Do the work behind bars in a terminal, or with few lines elsewhere."""
     from genbench.progress import Bars, Lines
 
     shown = Bars(console, planned) if console.is_terminal else Lines(console, planned)
     with shown:
-        return replace(bench, listener=shown).conduct(planned)
+        return replace(bench, listener=shown).conduct(planned, engine)
 
 
 def closing(console: Console, outcome: Outcome, out: Path) -> int:

@@ -17,6 +17,7 @@ from rich.table import Table
 
 from genbench import reproduction
 from genbench.commands import INTERRUPTED, closing, conduct, make_bench, make_room, show_plan, stoppable
+from genbench.engines import SERIAL, Chosen, engine_of
 from genbench.errors import PluginError, UsageError, unknown
 from genbench.files import write_json, write_text
 from genbench.numerals import numeral
@@ -52,6 +53,7 @@ def reproduce(
     export: Path | None,
     *,
     dry_run: bool,
+    engine: Chosen = SERIAL,
 ) -> int:
     """Run a recipe and show its table; the exit status as of `genbench run`."""
     own = tuple(setting for setting in wish.settings if setting.partition(".")[0] == name)
@@ -70,7 +72,7 @@ def reproduce(
             return 0
         make_room(out)
         for _, its in planned:
-            outcome = conduct(console, bench, its)
+            outcome = conduct(console, bench, its, engine_of(engine))
             status = max(status, INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
             closing(console, outcome, out)
             if outcome.interrupted:
