@@ -577,7 +577,10 @@ class LatentControl(Control):
 
 @dataclass(frozen=True)
 class Finding:
-    """One number of an experiment: `metric` of a `case` ("d = 64, L = 50"), measured under `seed` from n repeats."""
+    """One number of an experiment: the `value` of a `metric` in a `case` ("d = 64, L = 50"), in its `unit`.
+
+    It was measured under `seed`, from n repeats.
+    """
 
     case: str
     metric: str

@@ -23,6 +23,7 @@ from genbench.files import load_tensors, parse_json, save_tensors
 from genbench.images import kept
 from genbench.index import Index, read_index, write_index
 from genbench.store import RunFolder, find, readable
+from genbench_celeba import PUBLISHED, read_partition
 
 Genbench = Callable[..., Result]
 DOTS = ("--plugin", str(Path(__file__).parent / "plugins" / "dots.py"))
@@ -247,6 +248,15 @@ def test_no_damaged_checkpoint_is_used(tmp_path: Path) -> None:
         with pytest.raises(StoreError, match="holds no checkpoint"):
             load_checkpoint(path, model, optimisers, "k")
     assert all(torch.equal(value, state[name]) for name, value in model.state_dict().items())
+
+
+def test_a_whole_partition_has_the_published_counts() -> None:
+    """One flipped bit moves a face to another split, and every line is still of the right form."""
+    parts = [part for part, count in enumerate(PUBLISHED) for _ in range(count)]
+    data = "".join(f"{k:06d}.jpg {part}\n" for k, part in enumerate(parts, 1)).encode()
+    assert tuple(map(len, read_partition(data, Path("x")).values())) == PUBLISHED
+    with pytest.raises(DataError, match="x is damaged: it assigns 162,769, 19,868, 19,962 images"):
+        read_partition(data[:11] + b"1" + data[12:], Path("x"))
 
 
 @pytest.mark.parametrize(
