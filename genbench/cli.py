@@ -26,6 +26,7 @@ from genbench.arguments import (
 )
 from genbench.cli_curves import curves
 from genbench.cli_explain import explain
+from genbench.cli_plot import plot
 from genbench.completing import complete_metrics_of_runs, complete_names
 from genbench.errors import UsageError
 
@@ -242,5 +243,5 @@ def measure(
     sys.exit(measure_runs(runs or (Path("runs"),), catalogue, place, device, metrics, settings))
 
 
-for command in (*cli_results.COMMANDS, explain, *cli_authors.COMMANDS):
+for command in (*cli_results.COMMANDS, explain, plot, *cli_authors.COMMANDS):
     main.add_command(command)
