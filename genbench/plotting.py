@@ -11,7 +11,8 @@ import click
 
 from genbench.curves import By
 from genbench.errors import StoreError
-from genbench.figurerows import curves, fid_ladder, latent_size, ranks
+from genbench.figureranks import ranks
+from genbench.figurerows import curves, fid_ladder, latent_size
 from genbench.figurestyle import Drawing, checked_target, save
 from genbench.store import RunFolder, find, readable
 from genbench.study import rows

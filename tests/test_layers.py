@@ -38,7 +38,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "curves",
         "curveview",
         "picking",
-        *("figurestyle", "figurerows", "figurepictures"),
+        *("figurestyle", "figureranks", "figurerows", "figurepictures"),
     ),
     ("consequences", "differences", "findings", "explain", "explainview"),
     ("results", "comparisons", "figuremodels"),
