@@ -1,4 +1,4 @@
-"""Groups in their order by a metric, with the ranks that each may have; and what all figures of rows share. No torch."""
+"""Groups in their order by a metric, and the ranks each may have; what all figures of rows share. No torch."""
 
 from __future__ import annotations
 
