@@ -27,6 +27,7 @@ from genbench.arguments import (
 )
 from genbench.cli_curves import curves
 from genbench.cli_explain import explain
+from genbench.cli_plot import plot
 from genbench.cli_reproduce import reproduce
 from genbench.completing import complete_metrics_of_runs, complete_names
 from genbench.engines import chosen_engine, engine_options
@@ -261,5 +262,5 @@ def measure(
     sys.exit(measure_runs(runs or (Path("runs"),), catalogue, place, device, metrics, settings, engine))
 
 
-for command in (reproduce, *cli_results.COMMANDS, explain, *cli_bundles.COMMANDS, *cli_authors.COMMANDS):
+for command in (reproduce, *cli_results.COMMANDS, explain, plot, *cli_bundles.COMMANDS, *cli_authors.COMMANDS):
     main.add_command(command)

@@ -24,7 +24,12 @@ from genbench.study import rows
 if TYPE_CHECKING:
     import torch
 
+    from genbench.figurestyle import Drawing
     from genbench.plugins import Catalogue
+
+
+SAMPLE_ROWS = 24
+"""Groups in the report's figure of samples; all samples stand beside the table."""
 
 
 def report_runs(
@@ -71,10 +76,31 @@ def write_report(
     from genbench.provenance import command_line
 
     facts = {folder.name: export.RunFacts(folder.name, folder.path, folder.record()) for folder in folders}
-    export.export(target, tidy, runs=facts, protocols=how, command=command_line(), sort=sort)
+    drawings = drawn(folders, tidy)
+    export.export(target, tidy, runs=facts, protocols=how, command=command_line(), sort=sort, drawings=drawings)
     curves = export_csv(tidy)
     if curves:
         write_text(target / "curves.csv", curves)
+
+
+def drawn(folders: Sequence[RunFolder], tidy: Sequence[Row]) -> list[Drawing]:
+    """The figures that rows and stored pictures allow; the models' samples are those of their lowest seed."""
+    from genbench.figurepictures import Strip, stored, strips
+    from genbench.figurerows import possible
+
+    paths = {folder.name: folder.path for folder in folders}
+    first: dict[tuple[str, str, int, str], Row] = {}
+    for row in sorted(tidy, key=lambda row: row.seed):
+        ends = row.role == "model" and row.stage == "final"
+        if ends and row.run in paths and (paths[row.run] / SAMPLES).exists():
+            first.setdefault((row.dataset, row.prior, row.latent_dim, row.group), row)
+    its = []
+    for (dataset, prior, d, _), row in sorted(first.items(), key=lambda it: (it[0][:3], it[1].label)):
+        block = f"{dataset}, prior {prior}, d = {d}, seed {row.seed}"
+        its.append(Strip(row.label, stored(paths[row.run] / SAMPLES, 12), block))
+    its = [strip for strip in its if len(strip.images)][:SAMPLE_ROWS]
+    samples = [strips("samples", "Samples: in each block a column is the same draw of the prior", its)] if its else []
+    return samples + possible(tidy)
 
 
 def curve_runs(

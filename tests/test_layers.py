@@ -48,13 +48,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "curveview",
         "picking",
         *("verdicts", "reproduction"),
+        *("figurestyle", "figureranks", "figurerows", "figurepictures"),
     ),
     ("consequences", "differences", "findings", "explain", "explainview"),
-    ("results", "comparisons"),
+    ("results", "comparisons", "figuremodels"),
+    ("plotting",),
     (
         *("progress", "listing", "checking", "commands", "completing", "arguments"),
-        *("cli_results", "cli_curves", "cli_explain", "cli_authors", "cli_bundles", "cli_reproduce", "reproduce"),
-        *("cli", "__main__"),
+        *("cli_results", "cli_curves", "cli_plot", "cli_explain", "cli_authors", "cli_bundles", "cli_reproduce"),
+        *("reproduce", "cli", "__main__"),
     ),
 )
 PLUGINS_MAY_IMPORT = {
@@ -141,6 +143,8 @@ def test_the_core_names_no_plugin() -> None:
         "listing",
         "authoring",
         "cli_authors",
+        "cli_plot",
+        "plotting",
         "completing",
         "store",
         "rows",

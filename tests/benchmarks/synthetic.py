@@ -55,7 +55,9 @@ class Shape:
 
 
 DEEP = Shape("20 groups x 500 seeds", MODELS, ("normal",), (2, 4, 8, 16, 32), 500)
-WIDE = Shape("2,000 groups x 5 seeds", ("swae", "wae-mmd", "ae", "wae-gan"), ("normal", "mixture"), tuple(range(2, 252)), 5)
+WIDE = Shape(
+    "2,000 groups x 5 seeds", ("swae", "wae-mmd", "ae", "wae-gan"), ("normal", "mixture"), tuple(range(2, 252)), 5
+)
 
 # part, mean, unit, better, n, floor, standard error, p, label
 NUMBERS: Mapping[str, tuple[tuple[str, float, str, str, int, float | None, float | None, float | None, str], ...]] = {
@@ -169,7 +171,13 @@ def _measured(choice: Choice, draws: random.Random, quality: float) -> dict[str,
         value = mean if unit == "share" else mean * quality * (1 + draws.gauss(0, 0.03))
         numbers.append(
             {
-                **{"value": value, "unit": unit, "better": better, "n": n, "protocol": f"{choice.key[:6]}{len(part):02d}"},
+                **{
+                    "value": value,
+                    "unit": unit,
+                    "better": better,
+                    "n": n,
+                    "protocol": f"{choice.key[:6]}{len(part):02d}",
+                },
                 **{"part": part, "floor": floor, "label": label, "floor_sd": None if floor is None else 0.0376},
                 **{"se": se, "low": None, "high": None, "p": p, "detectable": 0.04 if p else None, "how": how},
             }
