@@ -7,7 +7,6 @@ from pathlib import Path
 
 import pytest
 import torch
-from tape import TapeRecorder
 from torch import Generator, Tensor, nn
 
 from genbench.api import Model, Move, Place, Player
@@ -19,6 +18,7 @@ from genbench.runs import Run, make_dataset, make_model, make_prior
 from genbench.steps import EagerStep, Parts, Step, StepOf
 from genbench.together import together
 from genbench.train import Budget, Moment, advance, train
+from tape import TapeRecorder
 
 MODELS = ("ae", "swae", "vae", "wae-gan", "wae-mmd")
 NOTEBOOKS = ("swae.annealing=1.1", "swae.optimiser=rmsprop", "swae.cost=bce-l1", "swae.weight=10")
@@ -118,7 +118,9 @@ def test_a_run_goes_on_from_steps_of_either_kind(
 class Line(nn.Module):
     """A model of one number, which `change` may alter at each epoch and `loss` makes a loss of."""
 
-    def __init__(self, loss: Callable[[Line], Tensor], change: Callable[[Line, int], None] = lambda line, epoch: None):
+    def __init__(
+        self, loss: Callable[[Line], Tensor], change: Callable[[Line, int], None] = lambda line, epoch: None
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(()))
         self.loss, self.change = loss, change
@@ -203,7 +205,7 @@ def test_trainings_in_turns_end_as_they_would_alone(
             advance(model, prior, images, budget, tmp_path / run.key, run.key, lambda: False, step_of=step_of)
         )
     ends = {which: moment.step for which, moment in together(trainings, torch.device("cpu"), [1] * len(runs))}
-    assert ends == {which: 15 for which in range(4)}
+    assert ends == dict.fromkeys(range(4), 15)
     for run, model in zip(runs, models, strict=True):
         assert_equal(trained(catalogue, run, place, tmp_path / "alone", EagerStep)[0], model)
 

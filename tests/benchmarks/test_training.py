@@ -1,0 +1,137 @@
+"""Training on a CPU against the loops that a user would write or install: `pytest tests/benchmarks/test_training.py`.
+
+MNIST is looked for under GENBENCH_DATA, or where the tests have it.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from ratio import compare
+from torch import Tensor
+from usual import PYTHAE, Pythae, UsualLoop, pythae_python
+
+from genbench.api import Model, Place, Prior, Setting
+from genbench.machine import Arrangement, arrange, arranged
+from genbench.plugins import Catalogue, load
+from genbench.precision import Precision, computing
+from genbench.train import Budget, train
+
+DATA = Path(os.environ.get("GENBENCH_DATA") or Path(__file__).resolve().parents[2].parent / "shared" / "data")
+CPU = torch.device("cpu")
+IMAGES = 5_120
+CORES = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+
+
+@pytest.fixture(autouse=True)
+def _all_cores() -> Iterator[None]:
+    """The usual loops have torch's usual count of threads, whatever OMP_NUM_THREADS says."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(CORES)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> Catalogue:
+    return load([])
+
+
+@pytest.fixture(scope="module")
+def mnist(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Tensor:
+    if not (DATA / "MNIST").exists():
+        pytest.skip(f"there is no MNIST in {DATA}: set GENBENCH_DATA")
+    place = Place(DATA, tmp_path_factory.mktemp("cache"))
+    return catalogue.get("dataset", "mnist").offer.make().load(place).train  # type: ignore[attr-defined, no-any-return]
+
+
+def ours(
+    catalogue: Catalogue,
+    images: Tensor,
+    model: str,
+    network: str,
+    shown: int = IMAGES,
+    batch: int = 128,
+    precision: Precision = "float32",
+    change: Callable[[Arrangement], Arrangement] = lambda it: it,
+) -> Callable[[], float]:
+    """A training of `shown` images by `genbench run`'s loop, arranged as it would be, or as `change` says."""
+
+    def run() -> float:
+        torch.manual_seed(0)
+        made, prior = build(catalogue, images, model, network)
+        arrangement = change(arrange(made, batch, CPU))
+        with arranged(made, arrangement), computing(made, precision, CPU):
+            budget = Budget(shown, batch, 0)
+            last = list(train(made, prior, images, budget, Path("none"), key="", stop=lambda: False))[-1]
+        return last.images
+
+    return run
+
+
+def build(catalogue: Catalogue, images: Tensor, model: str, network: str) -> tuple[Model, Prior]:
+    shape = tuple(images.shape[1:])
+    prior = catalogue.get("prior", "normal").offer.make(8)
+    made = catalogue.get("model", model).offer.make(
+        Setting(shape, 8, prior, catalogue.get("network", network).offer.make(shape))
+    )
+    return made, prior  # type: ignore[return-value]
+
+
+def test_mlp_against_the_usual_loop(catalogue: Catalogue, mnist: Tensor) -> None:
+    loops = {f"usual loop, {workers} workers": UsualLoop(DATA, workers, IMAGES) for workers in (0, 1, 2)}
+    item = compare(
+        "MNIST, mlp, SWAE L = 50, batch 128, usual loop",
+        {"genbench": ours(catalogue, mnist, "swae", "mlp"), **loops},
+        unit="images",
+        file="training",
+        goal=3.0,
+        note=f"the usual loop has {CORES} threads, ours the one that `arrange` gives it",
+    )
+    assert item.met
+
+
+def test_mlp_against_pythae(catalogue: Catalogue, mnist: Tensor) -> None:
+    try:
+        python = pythae_python()
+    except (OSError, subprocess.SubprocessError) as error:
+        pytest.skip(f"{PYTHAE} cannot be installed: {getattr(error, 'stderr', None) or error}")
+    with ExitStack() as stack:
+        trainers = {
+            f"pythae, {workers} workers": stack.enter_context(closing(Pythae(python, DATA, IMAGES, workers)))
+            for workers in (0, 2)
+        }
+        item = compare(
+            "MNIST, mlp, WAE-MMD, batch 128, pythae",
+            {"genbench": ours(catalogue, mnist, "wae-mmd", "mlp"), **trainers},
+            unit="images",
+            file="training",
+            goal=3.0,
+            note=f"{PYTHAE}, its images a float tensor in memory, {CORES} threads",
+        )
+    assert item.met
+
+
+@pytest.mark.parametrize(("network", "shown"), [("mlp", 6400), ("conv", 6400), ("swae-mnist", 384)])
+def test_arrangements(network: str, shown: int, catalogue: Catalogue, mnist: Tensor) -> None:
+    """What threads, channels-last weights and bfloat16 are worth; the rule in `genbench.machine` rests on it."""
+    changes: dict[str, tuple[Callable[[Arrangement], Arrangement], Precision]] = {
+        "as arranged": (lambda it: it, "float32"),
+        "1 thread": (lambda it: replace(it, threads=1), "float32"),
+        f"{CORES} threads": (lambda it: replace(it, threads=CORES), "float32"),
+        "contiguous": (lambda it: replace(it, memory_format="contiguous"), "float32"),
+        "channels-last": (lambda it: replace(it, memory_format="channels-last"), "float32"),
+        "bfloat16": (lambda it: it, "bfloat16"),
+    }
+    contenders = {
+        name: ours(catalogue, mnist, "swae", network, shown, precision=precision, change=change)
+        for name, (change, precision) in changes.items()
+    }
+    compare(f"MNIST, {network}, arrangements", contenders, unit="images", file="training")
