@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
+from contextlib import nullcontext
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
@@ -13,11 +14,13 @@ import torch
 from torch import Tensor
 
 from genbench.api import Control, Images, Model, Place, Split, TrainingRecord
-from genbench.checkpoints import restore_weights, save_weights
+from genbench.checkpoints import restore_weights, save_weights, weights_shape
 from genbench.controls import ControlEvaluation, fitted
 from genbench.errors import GenbenchError, NotApplicable, StoreError, one_line
 from genbench.evaluate import DataEvaluation, RunEvaluation
-from genbench.files import load_tensors, write_json
+from genbench.executors import Engine, Outcome, Site, carry_out
+from genbench.executors_serial import serial
+from genbench.files import write_json
 from genbench.flops import counted_flops
 from genbench.images import save_grid, without_test
 from genbench.listener import LEFT, Listener
@@ -29,7 +32,6 @@ from genbench.machine import (
     explain,
     forget_peak_memory,
     isolated,
-    on_device,
     peak_memory,
     release_memory,
 )
@@ -38,8 +40,10 @@ from genbench.plan import Plan
 from genbench.plugins import Catalogue
 from genbench.precision import computing
 from genbench.random import derive
+from genbench.ranks import Divided, Ranks
 from genbench.records import SCHEMA
 from genbench.runs import Choice, Run, make_dataset, make_model, make_prior, make_setting
+from genbench.shipping import brief
 from genbench.snapshots import Follower, keep
 from genbench.store import CHECKPOINT, RECONSTRUCTIONS, SAMPLES, TRAINING, WEIGHTS, RunFolder
 from genbench.train import Budget, train
@@ -48,17 +52,6 @@ from genbench.watch import UNWATCHED, Watch
 PICTURED = 64
 UNLOGGED = ("steps", "how")
 """Of a moment, what is the same at every log point: the plan and training.json have it."""
-
-
-@dataclass
-class Outcome:
-    """What became of a plan's runs, by name."""
-
-    skipped: list[str] = field(default_factory=list)
-    done: list[str] = field(default_factory=list)
-    failed: dict[str, str] = field(default_factory=dict)
-    left: list[str] = field(default_factory=list)
-    interrupted: bool = False
 
 
 @dataclass(frozen=True)
@@ -72,6 +65,7 @@ class Bench:
     provenance: Mapping[str, Any]
     listener: Listener
     stop: Callable[[], bool]
+    ranks: Ranks = field(default_factory=Ranks)
 
     def folder(self, run: Run) -> RunFolder:
         """Where a run lives."""
@@ -94,8 +88,8 @@ class Bench:
         """Who measures the moments of a run's training."""
         return Follower(run, self.folder(run), watch, self.catalogue, self.listener, self.stop)
 
-    def conduct(self, plan: Plan) -> Outcome:
-        """Do what the plan still lacks; a run that fails is recorded and the others go on."""
+    def conduct(self, plan: Plan, engine: Engine = serial) -> Outcome:
+        """Have the engine do what the plan still lacks; a run that fails is recorded and the others go on."""
         outcome = Outcome()
         todo = []
         for run in plan.runs:
@@ -105,29 +99,47 @@ class Bench:
                 todo.append(run)
         if not todo:
             return outcome
-        dataset = make_dataset(self.catalogue, plan.runs[0].dataset)
-        images = on_device(dataset.load(replace(self.place, report=self.listener.preparing)), self.device)
-        memory: dict[str, Any] = {}
-        for index, run in enumerate(todo, 1):
-            self.listener.began(index, len(todo), run, self.folder(run).state)
-            problem = self._attempt(run, plan, images, memory)
-            if self.stop():
-                outcome.interrupted = True
-                break
-            self.listener.ended(run, problem)
-            if problem == LEFT:
-                outcome.left.append(run.name)
-            elif problem:
-                outcome.failed[run.name] = problem
-            else:
-                outcome.done.append(run.name)
+        with engine(self._site(plan, len(todo))) as executor:
+            carry_out(executor, todo, lambda run: self.folder(run).state, self.listener, self.stop, outcome)
         return outcome
 
-    def _attempt(self, run: Run, plan: Plan, images: Images, memory: dict[str, Any]) -> str:
-        """Train and measure one run; "" or why it failed."""
+    def _site(self, plan: Plan, runs: int) -> Site:
+        """What an engine needs to know."""
+        dataset, memory, content = make_dataset(self.catalogue, plan.runs[0].dataset), dict[str, Any](), ""
+
+        def load() -> Images:
+            nonlocal content
+            images = dataset.load(replace(self.place, report=self.listener.preparing))
+            content = images.content
+            return images
+
+        def attempt(run: Run, images: Images) -> str:
+            return self.attempt(run, plan, images, memory)
+
+        def fail(run: Run, kind: str, message: str, trace: str) -> str:
+            return self._record_failure(run, kind, message, trace, content)
+
+        plain = brief(self.catalogue, self.store, self.place, str(self.device), plan, str(self.provenance["command"]))
+        return Site(self.store, plain, runs, load, attempt, fail, self.stop)
+
+    def _record_failure(self, run: Run, kind: str, message: str, trace: str, content: str) -> str:
+        """Record that a run's worker is gone; the problem in one line."""
         folder = self.folder(run)
         try:
-            with claimed(folder.path), isolated(self.device):
+            with claimed(folder.path):
+                folder.begin(run.record(), {**self.provenance, "content": content})
+                folder.fail(kind, message, trace)
+        except BusyError:  # another command took it over
+            return LEFT
+        except StoreError as error:
+            return f"{kind}: {message}; {error}"
+        return f"{kind}: {message}"
+
+    def attempt(self, run: Run, plan: Plan, images: Images, memory: dict[str, Any], *, held: bool = False) -> str:
+        """Train and measure one run; "" or why it failed. `held` says that its folder is claimed for it already."""
+        folder = self.folder(run)
+        try:
+            with nullcontext() if held else claimed(folder.path), isolated(self.device):
                 folder.begin(run.record(), {**self.provenance, "content": images.content})
                 if folder.record()["provenance"].get("content") != images.content:
                     raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
@@ -152,6 +164,8 @@ class Bench:
             kind, message = explain(error, run)
             if not isinstance(error, StoreError):
                 folder.fail(kind, message, traceback.format_exc())
+            if self.ranks.world > 1 and not isinstance(error, GenbenchError):
+                raise  # the other processes may not have met it, and wait: torchrun ends them all
             release_memory()
             return f"{kind}: {message}"
 
@@ -161,7 +175,8 @@ class Bench:
         The weights of the watched moments are kept on the way.
         """
         torch.manual_seed(derive(run.seed, "weights"))
-        model = make_model(self.catalogue, run, images.shape).to(self.device)
+        divided = None if self.ranks.world == 1 else partial(Divided, ranks=self.ranks)
+        model = make_model(self.catalogue, run, images.shape, divided).to(self.device)
         if folder.state == "trained":
             return restored(model, run, folder)
         step_flops = counted_flops(model, run.batch)
@@ -169,9 +184,20 @@ class Bench:
         budget, moment = Budget(run.images, run.batch, run.seed), None
         prior, checkpoint = make_prior(self.catalogue, run), folder.path / CHECKPOINT
         arrangement, marks = arrange(model, run.batch, self.device), watch.marks(run)[:-1]
+        self.ranks.agree(int(run.key, 16))  # the others begin to train it too: see genbench.accompany
         torch.manual_seed(derive(run.seed, "global"))
         with arranged(model, arrangement), computing(model, run.precision, self.device):
-            moments = train(model, prior, images.train, budget, checkpoint, key=run.key, stop=self.stop, marks=marks)
+            moments = train(
+                model,
+                prior,
+                images.train,
+                budget,
+                checkpoint,
+                key=run.key,
+                stop=self.stop,
+                marks=marks,
+                ranks=self.ranks,
+            )
             for moment in moments:
                 folder.log({name: value for name, value in asdict(moment).items() if name not in UNLOGGED})
                 self.listener.trained(moment)
@@ -277,12 +303,11 @@ def trained_model(catalogue: Catalogue, run: Run, folder: RunFolder, device: tor
     """The trained model of a run folder."""
     if folder.state != "trained":
         raise StoreError(f"{folder.path} is not trained ({folder.state}): finish it with the command that began it")
-    _, facts = load_tensors(folder.path / WEIGHTS)
-    c, h, w = (int(size) for size in facts["shape"].split("x"))
-    return restored(make_model(catalogue, run, (c, h, w)).to(device), run, folder)
+    shape = weights_shape(folder.weights())
+    return restored(make_model(catalogue, run, shape).to(device), run, folder)
 
 
 def restored(model: Model, run: Run, folder: RunFolder) -> Model:
     """The model with the run's trained weights; `StoreError` where they are another run's, or damaged."""
-    restore_weights(folder.path / WEIGHTS, model, run.key)
+    restore_weights(folder.weights(), model, run.key)
     return model

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from genbench import __version__, cli_authors, cli_results
+from genbench import __version__, cli_authors, cli_bundles, cli_results
 from genbench.arguments import (
     Group,
     any_source_option,
@@ -27,7 +27,10 @@ from genbench.arguments import (
 )
 from genbench.cli_curves import curves
 from genbench.cli_explain import explain
+from genbench.cli_plot import plot
+from genbench.cli_reproduce import reproduce
 from genbench.completing import complete_metrics_of_runs, complete_names
+from genbench.engines import chosen_engine, engine_options
 from genbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -115,6 +118,7 @@ def main() -> None:
 @controls_option
 @set_option
 @device_option
+@engine_options
 @place_options
 @out_option
 @plugin_option
@@ -172,8 +176,9 @@ def run(
         controls=controls,
         precision=precision,
     )
+    engine = chosen_engine()
     catalogue, place = load_catalogue(plugins), make_place(data_root, download, skip_corrupt)
-    sys.exit(run_study(grid, catalogue, place, device, out, dry_run=dry_run))
+    sys.exit(run_study(grid, catalogue, place, device, out, dry_run=dry_run, chosen_engine=engine))
 
 
 @main.command()
@@ -212,7 +217,7 @@ main.add_command(curves)
 @click.argument(
     "kind",
     required=False,
-    type=click.Choice(["models", "priors", "networks", "datasets", "metrics", "controls", "plugins"]),
+    type=click.Choice(["models", "priors", "networks", "datasets", "metrics", "controls", "recipes", "plugins"]),
 )
 @plugin_option
 def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
@@ -234,6 +239,7 @@ def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
 )
 @set_option
 @device_option
+@engine_options
 @place_options
 @plugin_option
 @any_source_option
@@ -251,9 +257,10 @@ def measure(
     """Measure trained RUNS anew or by further metrics; nothing is trained. [runs]"""
     from genbench.commands import measure_runs
 
+    engine = chosen_engine()
     catalogue, place = load_catalogue(plugins, any_source), make_place(data_root, download, skip_corrupt)
-    sys.exit(measure_runs(runs or (Path("runs"),), catalogue, place, device, metrics, settings))
+    sys.exit(measure_runs(runs or (Path("runs"),), catalogue, place, device, metrics, settings, engine))
 
 
-for command in (*cli_results.COMMANDS, explain, *cli_authors.COMMANDS):
+for command in (reproduce, *cli_results.COMMANDS, explain, plot, *cli_bundles.COMMANDS, *cli_authors.COMMANDS):
     main.add_command(command)

@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
+from genbench.engines import SERIAL, Chosen, advice, engine_of
 from genbench.errors import UsageError
 from genbench.results import pick_device, show_table
 from genbench.store import find, readable
@@ -25,7 +26,8 @@ if TYPE_CHECKING:
     import torch
 
     from genbench.api import Place
-    from genbench.bench import Bench, Outcome
+    from genbench.bench import Bench
+    from genbench.executors import Engine, Outcome
     from genbench.plan import Grid, Plan
     from genbench.plugins import Catalogue
     from genbench.runs import Choice, Run
@@ -33,26 +35,48 @@ if TYPE_CHECKING:
 INTERRUPTED = 130
 
 
-def run_study(grid: Grid, catalogue: Catalogue, place: Place, device: str, out: Path, *, dry_run: bool) -> int:
+def run_study(
+    grid: Grid,
+    catalogue: Catalogue,
+    place: Place,
+    device: str,
+    out: Path,
+    *,
+    dry_run: bool,
+    chosen_engine: Chosen = SERIAL,
+) -> int:
     """Plan, train, measure, show; the exit status: 0, 1 where a run failed, 130 where it was interrupted."""
+    from genbench.accompany import END, accompany
     from genbench.plan import plan
     from genbench.precision import check_precision
+    from genbench.ranks import joined, launched, local_device
 
+    if launched() and chosen_engine != SERIAL:
+        raise UsageError(
+            "torchrun trains one model in several processes, one run after another: leave --executor, --jobs and --run-timeout off"
+        )
     console = Console()
-    chosen = pick_device(device)
+    chosen, engine = local_device(pick_device(device)), engine_of(chosen_engine)
     check_precision(grid.precision, chosen)
     planned = plan(grid, catalogue, place)
-    with stoppable() as stop:
-        bench = make_bench(catalogue, out, place, chosen, stop)
+    with stoppable() as stop, joined(chosen) as ranks:
+        bench = replace(make_bench(catalogue, out, place, chosen, stop), ranks=ranks)
+        if not ranks.leads:
+            accompany(bench, planned)
+            return 0
         show_plan(console, planned, bench, brief=not dry_run)
         from genbench.snapshots import tell_absent
 
         for line in tell_absent(bench.store, planned.runs, planned.watch):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         if dry_run:
+            ranks.agree(END)
             return 0
         make_room(out)
-        outcome = conduct(console, bench, planned)
+        if told := advice(chosen_engine, len(planned.runs), place.workers, chosen.type != "cpu"):
+            console.print(told, markup=False, highlight=False, soft_wrap=True)
+        outcome = conduct(console, bench, planned, engine)
+        ranks.agree(END)
     folders = [bench.folder(run) for run in planned.runs if (bench.folder(run).path / "run.json").exists()]
     sort = grid.metrics[0] if grid.metrics else None
     show_table(console, folders, grid.metrics, sort=sort, select=grid.select)
@@ -66,12 +90,16 @@ def measure_runs(
     device: str,
     metrics: Sequence[str],
     settings: Sequence[str],
+    chosen_engine: Chosen = SERIAL,
 ) -> int:
     """Measure trained runs; the exit status as in `run_study`."""
     from genbench.plan import metric_choices, plan_of_runs
+    from genbench.ranks import launched
 
+    if launched():
+        raise UsageError("torchrun trains one model in several processes, with genbench run; measure in one process")
     console = Console()
-    chosen = pick_device(device)
+    chosen, engine = pick_device(device), engine_of(chosen_engine)
     choices = metric_choices(catalogue, metrics, settings)
     folders, problems = readable(find(places))
     for problem in problems:
@@ -84,7 +112,7 @@ def measure_runs(
     total = 0
     with stoppable() as stop:
         for store, planned in plans:
-            outcome = conduct(console, make_bench(catalogue, store, place, chosen, stop), planned)
+            outcome = conduct(console, make_bench(catalogue, store, place, chosen, stop), planned, engine)
             total = total or (INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
     show_table(console, trained, metrics, sort=None)
     return total
@@ -100,13 +128,13 @@ def make_room(out: Path) -> None:
         raise UsageError(f"--out {out}: cannot be written ({error.strerror}); name another folder") from None
 
 
-def conduct(console: Console, bench: Bench, planned: Plan) -> Outcome:
+def conduct(console: Console, bench: Bench, planned: Plan, engine: Engine) -> Outcome:
     """Do the work behind bars in a terminal, or with few lines elsewhere."""
     from genbench.progress import Bars, Lines
 
     shown = Bars(console, planned) if console.is_terminal else Lines(console, planned)
     with shown:
-        return replace(bench, listener=shown).conduct(planned)
+        return replace(bench, listener=shown).conduct(planned, engine)
 
 
 def closing(console: Console, outcome: Outcome, out: Path) -> int:
@@ -182,8 +210,10 @@ def make_bench(catalogue: Catalogue, out: Path, place: Place, device: torch.devi
     from genbench.bench import Bench
     from genbench.listener import Deaf
     from genbench.provenance import arguments, provenance
+    from genbench.ranks import processes
 
-    return Bench(catalogue, out, place, device, provenance(device, arguments()), Deaf(), stop)
+    facts = {**provenance(device, arguments()), "processes": processes()}
+    return Bench(catalogue, out, place, device, facts, Deaf(), stop)
 
 
 @contextmanager

@@ -18,6 +18,9 @@ class Listener(Protocol):
     def preparing(self, progress: Progress) -> None:
         """The dataset is being decoded or generated."""
 
+    def about(self, run: Run) -> None:
+        """What is told next concerns this run, one of several that may be at work."""
+
     def began(self, index: int, total: int, run: Run, state: str) -> None:
         """Run `index` (from 1) of those that need work begins."""
 
@@ -30,11 +33,17 @@ class Listener(Protocol):
     def ended(self, run: Run, problem: str) -> None:
         """The run is done, or failed with a problem, or was left to another process."""
 
+    def paused(self, run: Run) -> None:
+        """The run was interrupted: the same command resumes it."""
+
 
 class Deaf:
     """The listener that shows nothing."""
 
     def preparing(self, progress: Progress) -> None:
+        """Nothing."""
+
+    def about(self, run: Run) -> None:
         """Nothing."""
 
     def began(self, index: int, total: int, run: Run, state: str) -> None:
@@ -47,4 +56,7 @@ class Deaf:
         """Nothing."""
 
     def ended(self, run: Run, problem: str) -> None:
+        """Nothing."""
+
+    def paused(self, run: Run) -> None:
         """Nothing."""

@@ -71,6 +71,10 @@ class Catalogue:
     claims: dict[tuple[Kind, str], list[str]] = field(default_factory=dict)
     any_source: bool = False
     """Whether runs may be restored with a plug-in whose source has changed since."""
+    files: tuple[Path, ...] = ()
+    """The plug-in files that `load` was given, as a worker elsewhere must be."""
+    without: tuple[str, ...] = ()
+    """The installed plug-ins that `load` was told to leave out."""
 
     def get(self, kind: Kind, name: str) -> Entry:
         """The offer of a name; the error says what is near, who else claims it, or which plug-in is broken."""
@@ -115,7 +119,7 @@ def load(
     """
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
-    catalogue = Catalogue()
+    catalogue = Catalogue(files=tuple(files), without=tuple(without))
     selected = environment.get(SELECT)
     names = None if selected is None else {name.strip() for name in selected.split(",") if name.strip()}
     found = sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: point.name)

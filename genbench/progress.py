@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 
 from rich.console import Console
 from rich.markup import escape
@@ -37,8 +38,19 @@ def clock(seconds: float) -> str:
     return f"{hours}:{minutes:02}:{rest:02}" if hours else f"{minutes}:{rest:02}"
 
 
+@dataclass
+class Work:
+    """A run at work: its bar where there are bars, when it began, when it last printed a line, its images so far."""
+
+    run: Run
+    began: float
+    told: float
+    bar: TaskID | None = None
+    images: int = 0
+
+
 class Bars:
-    """Live bars: the study, the run at work, its speed and loss terms, the time left of both."""
+    """Live bars: the study, the runs at work, their speed and loss terms, the time left of all."""
 
     def __init__(self, console: Console, plan: Plan) -> None:
         """For a terminal; use as a context."""
@@ -55,9 +67,10 @@ class Bars:
             transient=True,
         )
         self._study: TaskID | None = None
-        self._work: TaskID | None = None
-        self._began = time.perf_counter()
-        self._shown = 0
+        self._data: TaskID | None = None
+        self._works: dict[str, Work] = {}
+        self._about = ""
+        self._over = 0
 
     def __enter__(self) -> Bars:
         """Show the bars."""
@@ -70,45 +83,73 @@ class Bars:
 
     def preparing(self, progress: Preparation) -> None:
         """One bar for the dataset."""
-        if self._work is None:
-            self._work = self._bars.add_task(progress.what, total=None, facts="")
+        if self._data is None:
+            self._data = self._bars.add_task(escape(progress.what), total=None, facts="")
         facts = f"{progress.done:,} of {progress.total:,}" if progress.total else ""
         self._bars.update(
-            self._work, description=progress.what, completed=progress.done, total=progress.total or None, facts=facts
+            self._data,
+            description=escape(progress.what),
+            completed=progress.done,
+            total=progress.total or None,
+            facts=facts,
         )
+
+    def about(self, run: Run) -> None:
+        """Which bar moves next."""
+        self._about = run.name
 
     def began(self, index: int, total: int, run: Run, state: str) -> None:
         """The run's bar below the study's."""
         if self._study is None:
-            if self._work is not None:
-                self._bars.remove_task(self._work)
+            if self._data is not None:
+                self._bars.remove_task(self._data)
             self._study = self._bars.add_task("study", total=total * self._each, facts="")
-            self._work = self._bars.add_task("", total=1, facts="")
-        assert self._work is not None
-        self._bars.reset(self._work, total=run.images, description=escape(title(run)))
-        self._bars.update(self._study, completed=(index - 1) * self._each, description=f"run {index} of {total}")
-        self._before = (index - 1) * self._each
-        self._began = time.perf_counter()
+        bar = self._bars.add_task(escape(title(run)), total=run.images, facts="")
+        self._works[run.name] = Work(run, time.perf_counter(), 0.0, bar)
+        self._bars.update(self._study, description=f"run {index} of {total}")
+        self._count()
 
     def trained(self, moment: Moment) -> None:
         """Speed and loss terms."""
-        assert self._work is not None
-        assert self._study is not None
+        work = self._works[self._about]
+        assert work.bar is not None
         facts = f"{moment.rate:,.0f} images/s  {escape(loss_words(moment.terms))}"
-        self._bars.update(self._work, completed=moment.images, facts=facts)
-        self._bars.update(self._study, completed=self._before + moment.images)
+        self._bars.update(work.bar, completed=moment.images, facts=facts)
+        work.images = min(moment.images, self._each)
+        self._count()
 
     def measuring(self, metric: str) -> None:
         """What is measured now."""
-        assert self._work is not None
-        self._bars.update(self._work, facts=f"measuring {escape(metric)}")
+        work = self._works[self._about]
+        assert work.bar is not None
+        self._bars.update(work.bar, facts=f"measuring {escape(metric)}")
 
     def ended(self, run: Run, problem: str) -> None:
         """A line that stays."""
-        seconds = clock(time.perf_counter() - self._began)
+        seconds = clock(self._leave(run))
         mark = "[dim]-[/]" if problem == LEFT else "[red]✗[/]" if problem else "[green]✓[/]"
         told = f"{mark} {escape(title(run))}{f': {escape(problem)}' if problem else ''}"
         self._console.print(f"{told} [dim]({seconds})[/]", highlight=False)
+
+    def paused(self, run: Run) -> None:
+        """Its bar goes."""
+        self._leave(run)
+
+    def _leave(self, run: Run) -> float:
+        """Take a run's bar away; how long it was at work, in seconds."""
+        work = self._works.pop(run.name, None)
+        if work is None:  # its worker died before it began
+            return 0.0
+        assert work.bar is not None
+        self._bars.remove_task(work.bar)
+        self._over += 1
+        self._count()
+        return time.perf_counter() - work.began
+
+    def _count(self) -> None:
+        assert self._study is not None
+        at_work = sum(work.images for work in self._works.values())
+        self._bars.update(self._study, completed=self._over * self._each + at_work)
 
 
 class Lines:
@@ -117,8 +158,11 @@ class Lines:
     def __init__(self, console: Console, plan: Plan) -> None:
         """For anything but a terminal; use as a context."""
         self._console = console
-        self._last = self._began = time.perf_counter()
+        self._last = time.perf_counter()
         self._name = ""
+        self._works: dict[str, Work] = {}
+        self._about = ""
+        self._several = False
 
     def __enter__(self) -> Lines:
         """Nothing to show yet."""
@@ -141,27 +185,46 @@ class Lines:
             return
         self._name, self._last = progress.what, now
 
+    def about(self, run: Run) -> None:
+        """Whose lines come next."""
+        self._about = run.name
+
     def began(self, index: int, total: int, run: Run, state: str) -> None:
         """A line."""
-        self._began = self._last = time.perf_counter()
+        now = time.perf_counter()
+        self._works[run.name] = Work(run, now, now)
+        self._several = self._several or len(self._works) > 1
         how = {"interrupted": "resuming", "trained": "measuring"}.get(state, "training")
         told = f"{how}, {run.images:,} images" if run.role == "model" else "measuring"
         self._say(f"[{index}/{total}] {title(run)}: {told}")
 
     def trained(self, moment: Moment) -> None:
         """A line now and then."""
-        now = time.perf_counter()
-        if now - self._last < LINE_SECONDS:
+        now, work = time.perf_counter(), self._works[self._about]
+        if now - work.told < LINE_SECONDS:
             return
-        self._last = now
+        work.told = now
         left = clock((moment.steps - moment.step) * (moment.images / moment.step) / max(moment.rate, 1e-9))
         share = 100 * moment.step // moment.steps
-        self._say(f"    {share:3d} %  {moment.rate:,.0f} images/s  {loss_words(moment.terms)}  {left} left")
+        self._say(
+            f"    {share:3d} %  {moment.rate:,.0f} images/s  {loss_words(moment.terms)}  {left} left"
+            + self._whose(work.run)
+        )
 
     def measuring(self, metric: str) -> None:
         """Nothing: the run's last line follows soon."""
 
     def ended(self, run: Run, problem: str) -> None:
         """A line."""
+        work = self._works.pop(run.name, None)
+        seconds = clock(time.perf_counter() - work.began if work else 0.0)
         told = problem if problem == LEFT else f"FAILED: {problem}" if problem else "done"
-        self._say(f"    {told} ({clock(time.perf_counter() - self._began)})")
+        self._say(f"    {told} ({seconds}){self._whose(run)}")
+
+    def paused(self, run: Run) -> None:
+        """Nothing: the last line of all tells of it."""
+        self._works.pop(run.name, None)
+
+    def _whose(self, run: Run) -> str:
+        """The run's name, where lines of several mix."""
+        return f"  [{title(run)}]" if self._several else ""

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -17,6 +17,9 @@ from genbench.plugins import Catalogue, Kind
 from genbench.precision import PRECISIONS, Precision
 
 T = TypeVar("T")
+
+Wrap = Callable[[Network], Network]
+"""A network for a network: the same modules, made to do something more."""
 
 Role = Literal["model", "control"]
 """Whether a run trains a model, or is a control, which is fitted in closed form and ranked with nothing."""
@@ -122,9 +125,14 @@ def make_prior(catalogue: Catalogue, run: Run) -> Prior:
         return _made(catalogue, "prior", run.prior, Prior, run.latent_dim)
 
 
-def make_model(catalogue: Catalogue, run: Run, shape: Shape) -> Model:
-    """A run's untrained model on the default device, weights from torch's global random state."""
-    return _made(catalogue, "model", run.model, Model, make_setting(catalogue, run, shape))
+def make_model(catalogue: Catalogue, run: Run, shape: Shape, wrap: Wrap | None = None) -> Model:
+    """A run's untrained model on the default device, weights from torch's global random state.
+
+    `wrap` stands for its network where the model is trained in an unusual way.
+    """
+    setting = make_setting(catalogue, run, shape)
+    setting = setting if wrap is None else replace(setting, network=wrap(setting.network))
+    return _made(catalogue, "model", run.model, Model, setting)
 
 
 def make_control(catalogue: Catalogue, run: Run) -> Control:

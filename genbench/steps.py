@@ -13,6 +13,7 @@ from torch.optim import Optimizer
 from genbench.api import Model, Player, Prior
 from genbench.images import to_float
 from genbench.random import generator
+from genbench.ranks import Ranks
 
 Sums = dict[str, Tensor]
 """Terms by name, each a scalar on the device, summed over steps."""
@@ -30,6 +31,7 @@ class Parts:
     players: Mapping[str, Player]
     optimisers: Mapping[str, Optimizer]
     base_rates: Mapping[str, tuple[float, ...]]
+    ranks: Ranks
 
     @property
     def device(self) -> torch.device:
@@ -45,7 +47,9 @@ class Parts:
                 group["lr"] = rate * factor
 
 
-def gather_parts(model: Model, prior: Prior, images: Tensor, batch: int, seed: int) -> Parts:
+def gather_parts(
+    model: Model, prior: Prior, images: Tensor, batch: int, seed: int, ranks: Ranks | None = None
+) -> Parts:
     """The parts of a training, with fresh optimisers; on a GPU they are such that a CUDA graph can hold their steps."""
     players = model.players()
     optimisers = {name: player.optimiser(player.parameters) for name, player in players.items()}
@@ -55,7 +59,7 @@ def gather_parts(model: Model, prior: Prior, images: Tensor, batch: int, seed: i
                 if "capturable" in group:  # its count of steps is then a tensor on the device
                     group["capturable"] = True
     rates = {name: tuple(group["lr"] for group in o.param_groups) for name, o in optimisers.items()}
-    return Parts(model, prior, images, batch, seed, players, optimisers, rates)
+    return Parts(model, prior, images, batch, seed, players, optimisers, rates, ranks or Ranks())
 
 
 class Step(Protocol):
@@ -82,16 +86,18 @@ def do_batch(parts: Parts, indices: Tensor, prior_noise: Generator, model_noise:
     """All that is done with one batch: gather, draw, play every move with its optimiser step, sum the terms.
 
     This is the one place of batch-level work. It reads nothing that a recording could not hold fast: no step number, no
-    clock. Data-parallel training averages gradients between `backward` and the optimiser's step.
+    clock. Of several processes each comes here with the whole batch: `genbench.ranks` divides what the halves do.
     """
     x = to_float(parts.images.index_select(0, indices))
     z = parts.prior.sample_batch(parts.batch, prior_noise)
-    for move in parts.model.moves(x, z, model_noise):
-        optimiser = parts.optimisers[move.player]
-        optimiser.zero_grad(set_to_none=True)
-        move.loss.backward(inputs=parts.players[move.player].parameters)
-        optimiser.step()
-        add_terms(sums, {move.player: move.loss, **move.terms})
+    with parts.ranks.training():
+        for move in parts.model.moves(x, z, model_noise):
+            player, optimiser = parts.players[move.player], parts.optimisers[move.player]
+            optimiser.zero_grad(set_to_none=True)
+            move.loss.backward(inputs=player.parameters)
+            parts.ranks.reduce(player.parameters)
+            optimiser.step()
+            add_terms(sums, {move.player: move.loss, **move.terms})
 
 
 def add_terms(sums: Sums, terms: Mapping[str, Tensor]) -> None:

@@ -14,9 +14,13 @@ from torch import Tensor
 from genbench.api import Model, Prior
 from genbench.capture import usual_step
 from genbench.checkpoints import load_checkpoint, save_checkpoint
-from genbench.errors import TrainingDiverged
+from genbench.errors import StoreError, TrainingDiverged
 from genbench.random import generator
-from genbench.steps import StepOf, gather_parts
+from genbench.ranks import Ranks
+from genbench.steps import EagerStep, StepOf, gather_parts
+
+WORDS = ((False, False), (True, False), (True, True))
+"""What the leader tells the other processes after a step: whether to log, and whether to stop."""
 
 
 @dataclass(frozen=True)
@@ -59,6 +63,7 @@ def train(
     key: str,
     stop: Callable[[], bool],
     marks: Container[int] = (),
+    ranks: Ranks | None = None,
     log_seconds: float = 0.5,
     save_seconds: float = 30.0,
     step_of: StepOf = usual_step,
@@ -71,9 +76,12 @@ def train(
     so that the caller may keep the weights; seconds leave out what the caller does between moments. `step_of` makes
     what does a step: a recorded one on a GPU. Raises `TrainingDiverged` when a loss or a parameter is not finite; the
     checkpoint then holds the last state that was, at a log point.
+
+    Of several `ranks`, which must all call this, the leader decides where to log and to stop, and writes checkpoints;
+    their steps are eager ones.
     """
     paced = (log_seconds, save_seconds)
-    every = advance(model, prior, images, budget, checkpoint, key, stop, marks, paced, step_of)
+    every = advance(model, prior, images, budget, checkpoint, key, stop, marks, paced, step_of, ranks)
     return (moment for moment in every if moment is not None)
 
 
@@ -88,16 +96,20 @@ def advance(
     marks: Container[int] = (),
     paced: tuple[float, float] = (0.5, 30.0),
     step_of: StepOf = usual_step,
+    ranks: Ranks | None = None,
 ) -> Iterator[Moment | None]:
     """`train` with a pause after every step: a moment at a log point, None elsewhere, for `genbench.together`.
 
     `paced` are the seconds between log points and between checkpoints. Time passed in a pause that is no moment counts.
     """
+    ranks = ranks or Ranks()
     device, total = images.device, len(images)
-    parts = gather_parts(model, prior, images, budget.batch, budget.seed)
+    parts = gather_parts(model, prior, images, budget.batch, budget.seed, ranks)
     done = load_checkpoint(checkpoint, model, parts.optimisers, key) if checkpoint.exists() else (0, 0.0)
     step, earlier = done
-    parameters, work = list(model.parameters()), step_of(parts)
+    if not ranks.same(step):
+        raise StoreError(f"{checkpoint}: the processes read different checkpoints; they need one file system")
+    parameters, work = list(model.parameters()), step_of(parts) if ranks.world == 1 else EagerStep(parts)
 
     model.train()
     began = logged = saved = time.perf_counter()
@@ -111,7 +123,9 @@ def advance(
         step += 1
 
         now, stopping = time.perf_counter(), stop()
-        if not (now - logged >= paced[0] or step == budget.steps or step in marks or stopping):
+        logging = now - logged >= paced[0] or step == budget.steps or step in marks or stopping
+        logging, stopping = WORDS[ranks.agree(WORDS.index((logging, stopping)))]
+        if not logging:
             yield None
             continue
         terms = _means(work.take(), parameters, step - logged_step, step)  # the only wait on the device
@@ -121,7 +135,7 @@ def advance(
         resumed = time.perf_counter()
         began, now = began + resumed - now, resumed
         logged, logged_step = now, step
-        if step < budget.steps and (stopping or now - saved >= paced[1]):
+        if ranks.leads and step < budget.steps and (stopping or now - saved >= paced[1]):
             save_checkpoint(checkpoint, model, parts.optimisers, key, step, earlier + now - began)
             saved = time.perf_counter()
         if stopping:

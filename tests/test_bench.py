@@ -13,7 +13,8 @@ import torch
 from PIL import Image
 
 from genbench.api import Place
-from genbench.bench import Bench, Outcome, picture
+from genbench.bench import Bench, picture
+from genbench.executors import Outcome
 from genbench.files import load_tensors
 from genbench.listener import Deaf
 from genbench.machine import claimed, peak_memory

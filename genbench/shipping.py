@@ -1,0 +1,149 @@
+"""What goes to a worker and comes back, as plain data: JSON and bytes. No object is pickled by us, nothing is code.
+
+The text of a plug-in file named on the command line is the exception: it is code, and is what the user asked to run.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from genbench.api import Images, Place, Summary
+from genbench.errors import StoreError
+from genbench.plan import Plan
+from genbench.plugins import Catalogue
+from genbench.runs import Choice, Run
+from genbench.train import Moment
+from genbench.watch import Watch
+
+TENSORS = ("train", "test", "validation", "train_labels", "test_labels", "validation_labels")
+FACTS = ("preparation", "skipped", "content", "class_names")
+DTYPES = {"uint8": torch.uint8, "int64": torch.int64}
+
+
+def brief(catalogue: Catalogue, store: Path, place: Place, device: str, plan: Plan, command: str) -> dict[str, Any]:
+    """All that a worker must know beside its images and its runs; what to write into run.json is found out there."""
+    return {
+        "store": str(store.resolve()),
+        "place": {
+            "data_root": str(place.data_root.resolve()),
+            "cache": str(place.cache.resolve()),
+            **{name: getattr(place, name) for name in ("download", "skip_corrupt", "workers")},
+        },
+        "device": device,
+        "metrics": [choice_record(choice) for choice in plan.metrics],
+        "watch": {
+            "count": plan.watch.count,
+            "metrics": [choice_record(choice) for choice in plan.watch.metrics],
+            "select": None if plan.watch.select is None else choice_record(plan.watch.select),
+        },
+        "plugins": [str(file.resolve()) for file in catalogue.files],
+        "without": list(catalogue.without),
+        "any_source": catalogue.any_source,
+        "command": command,
+        "threads": torch.get_num_threads(),
+    }
+
+
+def place_of(record: Mapping[str, Any]) -> Place:
+    """The place in a brief."""
+    return Place(**{**record, "data_root": Path(record["data_root"]), "cache": Path(record["cache"])})
+
+
+def plan_of(record: Mapping[str, Any], run: Run, images: Images) -> Plan:
+    """The part of the plan that concerns one run."""
+    watch = record["watch"]
+    select = None if watch["select"] is None else choice_of(watch["select"])
+    counts = (len(images.train), len(images.test), len(images.validation))
+    return Plan(
+        (run,),
+        tuple(choice_of(metric) for metric in record["metrics"]),
+        Summary(images.shape, *counts),
+        {},
+        Watch(watch["count"], tuple(choice_of(metric) for metric in watch["metrics"]), select),
+    )
+
+
+def choice_record(choice: Choice) -> dict[str, Any]:
+    """A choice as JSON data."""
+    return {**asdict(choice), "options": choice.values}
+
+
+def choice_of(record: Mapping[str, Any]) -> Choice:
+    """The choice that `choice_record` describes."""
+    return Choice(record["name"], tuple(sorted(record["options"].items())), record["fingerprint"])
+
+
+def moment_record(moment: Moment) -> dict[str, Any]:
+    """A moment of a training as JSON data."""
+    return {**asdict(moment), "terms": dict(moment.terms)}
+
+
+def moment_of(record: Mapping[str, Any]) -> Moment:
+    """The moment that `moment_record` describes."""
+    return Moment(**record)
+
+
+# ---------------------------------------------------------------- images
+
+
+def image_tensors(images: Images) -> dict[str, Tensor]:
+    """The tensors of a dataset by field; fields without one are left out."""
+    found = {name: getattr(images, name) for name in TENSORS}
+    return {name: tensor.contiguous() for name, tensor in found.items() if tensor is not None}
+
+
+def image_facts(images: Images) -> dict[str, Any]:
+    """Everything else of a dataset, and the shapes and dtypes of its tensors, as JSON data."""
+    tensors = {
+        name: {"shape": list(tensor.shape), "dtype": str(tensor.dtype).removeprefix("torch.")}
+        for name, tensor in image_tensors(images).items()
+    }
+    return {"tensors": tensors, **{name: getattr(images, name) for name in FACTS}}
+
+
+def images_of(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Images:
+    """The dataset of such facts and tensors."""
+    given: dict[str, Any] = {**tensors, **{name: facts[name] for name in FACTS}}
+    return replace(Images(**given), class_names=tuple(facts["class_names"]))
+
+
+def map_images(facts: Mapping[str, Any], paths: Mapping[str, str]) -> Images:
+    """The dataset in files of raw bytes: the system keeps one copy of them, however many processes map it.
+
+    The maps are private: what a plug-in writes into them reaches no other process.
+    """
+    tensors = {}
+    for name, told in facts["tensors"].items():
+        shape, dtype = told["shape"], DTYPES[told["dtype"]]
+        size = torch.Size(shape).numel()
+        if size:
+            tensors[name] = torch.from_file(paths[name], shared=False, size=size, dtype=dtype).reshape(shape)
+        else:  # an empty file cannot be mapped
+            tensors[name] = torch.empty(shape, dtype=dtype)
+    return images_of(facts, tensors)
+
+
+# ---------------------------------------------------------------- run folders
+
+
+def read_folder(path: Path, leave: Sequence[str]) -> dict[str, bytes]:
+    """The files in and below a run's folder by relative name, but for temporary ones and those to leave."""
+    if not path.is_dir():
+        return {}
+    files = sorted(file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
+    named = {str(file.relative_to(path)): file for file in files if not file.name.startswith(".")}
+    return {name: file.read_bytes() for name, file in named.items() if name not in leave}
+
+
+def checked_name(name: str) -> Path:
+    """A relative path that stays in its folder; `StoreError` for any other."""
+    path = Path(name)
+    if path.is_absolute() or ".." in path.parts or not path.parts:
+        raise StoreError(f"a worker returned a file called {name!r}, which is outside of the run's folder")
+    return path
