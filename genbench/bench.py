@@ -46,7 +46,7 @@ from genbench.runs import Choice, Run, make_dataset, make_model, make_prior, mak
 from genbench.shipping import brief
 from genbench.snapshots import Follower, keep
 from genbench.store import CHECKPOINT, RECONSTRUCTIONS, SAMPLES, TRAINING, WEIGHTS, RunFolder
-from genbench.train import Budget, train
+from genbench.train import Budget, Moment, train
 from genbench.watch import UNWATCHED, Watch
 
 PICTURED = 64
@@ -199,7 +199,7 @@ class Bench:
                 ranks=self.ranks,
             )
             for moment in moments:
-                folder.log({name: value for name, value in asdict(moment).items() if name not in UNLOGGED})
+                folder.log(logged(moment))
                 self.listener.trained(moment)
                 if moment.step in marks:
                     keep(folder, run, model, moment, step_flops)
@@ -278,6 +278,12 @@ class Bench:
             memory=memory,
             split=split,
         )
+
+
+def logged(moment: Moment) -> dict[str, Any]:
+    """A moment's line in the log: what differs between log points, and why a GPU had to do without a graph."""
+    line = {name: value for name, value in asdict(moment).items() if name not in UNLOGGED}
+    return {**line, "how": moment.how} if moment.how.startswith("eager: ") else line
 
 
 def picture(evaluation: DataEvaluation, folder: RunFolder) -> list[str]:

@@ -12,6 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -79,6 +80,25 @@ def ours(
     return run
 
 
+def compiled(run: Callable[[], float]) -> Callable[[], float]:
+    """The same training with encoder and decoder compiled, each kept over calls by torch's own cache."""
+
+    def compiling() -> float:
+        with pytest.MonkeyPatch.context() as patch:
+            made = build
+
+            def build_compiled(*arguments: Any) -> tuple[Model, Prior]:
+                model, prior = made(*arguments)
+                for half in (model.encoder, model.decoder):
+                    half.forward = torch.compile(half.forward)  # type: ignore[union-attr, method-assign]
+                return model, prior
+
+            patch.setitem(globals(), "build", build_compiled)
+            return run()
+
+    return compiling
+
+
 def build(catalogue: Catalogue, images: Tensor, model: str, network: str) -> tuple[Model, Prior]:
     shape = tuple(images.shape[1:])
     prior = catalogue.get("prior", "normal").offer.make(8)
@@ -138,3 +158,12 @@ def test_arrangements(network: str, shown: int, catalogue: Catalogue, mnist: Ten
         for name, (change, precision) in changes.items()
     }
     compare(f"MNIST, {network}, arrangements", contenders, unit="images", file="training")
+
+
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_compiling(network: str, catalogue: Catalogue, mnist: Tensor) -> None:
+    """What `torch.compile` is worth once compiled; the first call, which compiles, does not count."""
+    plain = ours(catalogue, mnist, "swae", network)
+    compare(
+        f"MNIST, {network}, compiled", {"compiled": compiled(plain), "as it is": plain}, unit="images", file="training"
+    )
