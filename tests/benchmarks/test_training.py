@@ -160,6 +160,7 @@ def test_arrangements(network: str, shown: int, catalogue: Catalogue, mnist: Ten
     compare(f"MNIST, {network}, arrangements", contenders, unit="images", file="training")
 
 
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
 @pytest.mark.parametrize("network", ["mlp", "conv"])
 def test_compiling(network: str, catalogue: Catalogue, mnist: Tensor) -> None:
     """What `torch.compile` is worth once compiled; the first call, which compiles, does not count."""
