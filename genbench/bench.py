@@ -46,12 +46,10 @@ from genbench.runs import Choice, Run, make_dataset, make_model, make_prior, mak
 from genbench.shipping import brief
 from genbench.snapshots import Follower, keep
 from genbench.store import CHECKPOINT, RECONSTRUCTIONS, SAMPLES, TRAINING, WEIGHTS, RunFolder
-from genbench.train import Budget, Moment, train
+from genbench.train import Budget, train
 from genbench.watch import UNWATCHED, Watch
 
 PICTURED = 64
-UNLOGGED = ("steps", "how")
-"""Of a moment, what is the same at every log point: the plan and training.json have it."""
 
 
 @dataclass(frozen=True)
@@ -199,7 +197,7 @@ class Bench:
                 ranks=self.ranks,
             )
             for moment in moments:
-                folder.log(logged(moment))
+                folder.log(moment.logged())
                 self.listener.trained(moment)
                 if moment.step in marks:
                     keep(folder, run, model, moment, step_flops)
@@ -278,12 +276,6 @@ class Bench:
             memory=memory,
             split=split,
         )
-
-
-def logged(moment: Moment) -> dict[str, Any]:
-    """A moment's line in the log: what differs between log points, and why a GPU had to do without a graph."""
-    line = {name: value for name, value in asdict(moment).items() if name not in UNLOGGED}
-    return {**line, "how": moment.how} if moment.how.startswith("eager: ") else line
 
 
 def picture(evaluation: DataEvaluation, folder: RunFolder) -> list[str]:

@@ -138,6 +138,8 @@ def test_the_record_says_how_a_training_was_done(genbench: Callable[..., Result]
     record = json.loads(path.read_text())
     told = {name: record[name] for name in ("precision", "memory_format", "step", "threads")}
     assert told == {"precision": "bfloat16", "memory_format": "contiguous", "step": "eager", "threads": 1}
+    shown = genbench("show", path.parent.name).output
+    assert "threads 1, precision bfloat16, memory_format contiguous, step eager" in shown
     both = genbench("run", "swae", *few)
     assert both.exit_code == 0
     report = genbench("report")

@@ -184,6 +184,8 @@ def test_a_step_that_cannot_be_recorded_is_done_eagerly_and_told(
     assert_equal(one, other)
     assert found[-1].how.startswith("eager: ")
     assert reason in found[-1].how
+    assert found[-1].logged()["how"] == found[-1].how
+    assert "how" not in expected[-1].logged()
     assert found[-1].terms == expected[-1].terms
 
 
