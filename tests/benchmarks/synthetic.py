@@ -1,7 +1,7 @@
 """A store of many finished runs that were never trained: what the commands that read runs are measured on.
 
-Every file is written by the store's own writers, from a grid that `genbench run` plans, so the same command finds all of
-it done. Numbers are drawn around those of a real study; the records have a real one's size (14 kB of metrics a run).
+Every file is written by the store's own writers, from a grid that `genbench run` plans, so the same command finds all
+of it done. Numbers are drawn around those of a real study; the records have a real one's size (14 kB of metrics a run).
 """
 
 from __future__ import annotations
