@@ -1,8 +1,7 @@
 """Image files as uint8 tensors: a zip archive and a folder read alike, decoded in parallel.
 
-PIL decodes: torchvision's own decoders are deprecated since 0.29. Workers are threads, not processes: PIL releases the
-interpreter's lock while it decodes and resizes, nothing is copied between processes, and no worker has to import torch
-first (seconds each on a small machine).
+Workers are threads, not processes: torch's decoder and its resize (see `genbench.pixels`) release the interpreter's
+lock, nothing is copied between processes, and no worker has to import torch first (seconds each on a small machine).
 """
 
 from __future__ import annotations
@@ -28,6 +27,7 @@ from torch import Tensor
 
 from genbench.api import Images, Place, Progress, Shape
 from genbench.errors import DataError
+from genbench.pixels import decoders, quiet_decoders
 
 Split = Literal["train", "validation", "test"]
 
@@ -78,8 +78,11 @@ class Pictures(ABC):
         self.close()
 
     def key(self, splits: Mapping[Split, Sequence[str]], *facts: object) -> str:
-        """SHA-256 over the marks of the files of each split, in order, and over whatever else decides the result."""
-        digest = hashlib.sha256(repr(facts).encode())
+        """SHA-256 over the marks of the files of each split, in order, and over whatever else decides the result.
+
+        The decoders and their versions are among that: others may round otherwise.
+        """
+        digest = hashlib.sha256(repr((*facts, decoders())).encode())
         for split, names in splits.items():
             digest.update(f"\n{split}\n".encode())
             digest.update("\n".join(f"{name}\t{self.marks[name]}" for name in names).encode())
@@ -148,8 +151,11 @@ def decode_splits(
     shape: Shape,
     place: Place,
     preparation: str,
+    finish: Callable[[Sequence[Tensor]], Tensor] = torch.stack,
 ) -> Images:
-    """Every named file through `decode`, bytes -> `shape` uint8, in the order of the names whatever the workers.
+    """Every named file through `decode`, bytes -> uint8, in the order of the names whatever the workers.
+
+    `finish` makes some decoded images at once -> `(n, *shape)` uint8, each the same whatever the others are.
 
     The first file that cannot be decoded is a `DataError` that names it; with `place.skip_corrupt` such files are left
     out and counted in `skipped`.
@@ -164,7 +170,9 @@ def decode_splits(
                 images = torch.empty((len(names), *shape), dtype=torch.uint8)
                 good = torch.ones(len(names), dtype=torch.bool)
                 starts = range(0, len(names), CHUNK)
-                for start, bad in zip(starts, pool.map(_chunk(pictures, names, decode, images), starts), strict=True):
+                for start, bad in zip(
+                    starts, pool.map(_chunk(pictures, names, decode, finish, images), starts), strict=True
+                ):
                     if bad and not place.skip_corrupt:
                         raise _corrupt(pictures, names, *next(iter(bad.items())))
                     good[list(bad)] = False
@@ -180,17 +188,24 @@ def decode_splits(
 
 
 def _chunk(
-    pictures: Pictures, names: Sequence[str], decode: Callable[[bytes], Tensor], images: Tensor
+    pictures: Pictures,
+    names: Sequence[str],
+    decode: Callable[[bytes], Tensor],
+    finish: Callable[[Sequence[Tensor]], Tensor],
+    images: Tensor,
 ) -> Callable[[int], dict[int, str]]:
     """A task that fills `images` from an index on and returns what is wrong, by index."""
 
     def run(start: int) -> dict[int, str]:
+        good: dict[int, Tensor] = {}
         bad: dict[int, str] = {}
         for i in range(start, min(start + CHUNK, len(names))):
             try:
-                images[i] = decode(pictures.read(names[i]))
+                good[i] = decode(pictures.read(names[i]))
             except UNREADABLE as error:
                 bad[i] = one_line(error)
+        if good:
+            images[list(good)] = finish(list(good.values()))
         return bad
 
     return run
@@ -212,6 +227,7 @@ def _warnings_settled() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # metadata that PIL finds odd; the pixels are whole
         warnings.simplefilter("error", Image.DecompressionBombWarning)
+        quiet_decoders()
         yield
 
 

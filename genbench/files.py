@@ -159,13 +159,18 @@ def hash_tensors(tensors: Mapping[str, Tensor | None]) -> str:
     return digest.hexdigest()
 
 
-def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None) -> None:
-    """Write tensors and string facts as safetensors, atomically, with a checksum over all of it."""
+def save_tensors(
+    path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None, digest: str = ""
+) -> None:
+    """Write tensors and string facts as safetensors, atomically, with a checksum over all of it.
+
+    `digest` is `hash_tensors(tensors)` where it is known: a large dataset takes as long to hash as to write.
+    """
     from safetensors.torch import save_file
 
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
     metadata = {**(facts or {}), FORMAT: FORMAT_VERSION}
-    metadata[CHECKSUM] = _checksum(on_cpu, metadata)
+    metadata[CHECKSUM] = _checksum(digest or hash_tensors(on_cpu), metadata)
     write_atomically(path, lambda temporary: save_file(on_cpu, temporary, metadata))
 
 
@@ -179,7 +184,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
         raise DataError(f"{path} is missing") from None
     except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError, OverflowError) as error:
         raise DataError(f"{path} is no whole safetensors file: {one_line(error)}") from None
-    if facts.pop(CHECKSUM, "") != _checksum(tensors, facts):
+    if facts.pop(CHECKSUM, "") != _checksum(hash_tensors(tensors), facts):
         raise DataError(f"{path} is damaged: its checksum does not hold")
     written = facts.pop(FORMAT, FORMAT_VERSION)
     if written != FORMAT_VERSION:
@@ -200,6 +205,6 @@ def load_facts(path: Path) -> dict[str, str]:
         raise DataError(f"{path} is no whole safetensors file: {one_line(error)}") from None
 
 
-def _checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> str:
+def _checksum(digest: str, facts: Mapping[str, str]) -> str:
     text = json.dumps({key: facts[key] for key in sorted(facts) if key != CHECKSUM})
-    return hashlib.sha256((hash_tensors(tensors) + text).encode()).hexdigest()
+    return hashlib.sha256((digest + text).encode()).hexdigest()

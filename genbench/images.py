@@ -53,7 +53,7 @@ def kept(place: Place, name: str, key: str, make: Callable[[], Images]) -> Image
     images = with_content(make())
     tensors = {field: getattr(images, field) for field in TENSORS if getattr(images, field) is not None}
     facts = {"preparation": images.preparation, "skipped": str(images.skipped), "content": images.content}
-    save_tensors(path, tensors, facts)
+    save_tensors(path, tensors, facts, images.content)  # the hash of the same tensors
     return images
 
 

@@ -6,7 +6,7 @@ otherwise a fixed pseudo-random part of the files, chosen by a hash of their nam
 picture under two names count as two pictures.
 
 Preparation: the EXIF orientation is applied, transparent pixels are laid on white, the central square is resized to
-`size` with PIL's antialiased bilinear filter. 16-bit grey is scaled to 8 bits, not clipped; of an animation the first
+`size` with the antialiased bilinear filter of torchvision's `Resize` on tensors. 16-bit grey is scaled to 8 bits, not clipped; of an animation the first
 frame counts; grey is ITU-R 601 luma.
 """
 
@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import numpy as np
-from PIL import Image, ImageOps
+from PIL import ExifTags, Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
@@ -29,12 +29,13 @@ from genbench.decoding import Pictures, Split, decode_splits, open_pictures
 from genbench.errors import DataError, UsageError
 from genbench.hookspecs import hookimpl
 from genbench.images import kept
+from genbench.pixels import decoded, resized
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
 """What PIL may take a file for; its other readers (PostScript calls a program) stay shut."""
 
-VERSION = 1
+VERSION = 2
 """Part of the cache's key: raise it when this file comes to prepare images differently."""
 
 Channels = Literal["rgb", "grey"]
@@ -125,12 +126,24 @@ class Folder(Dataset):
 def picture(data: bytes, *, size: int, channels: Channels) -> Tensor:
     """An image file's bytes -> `(3 or 1, size, size)` uint8."""
     with Image.open(BytesIO(data), formats=FORMATS) as image:
-        flat = _on_white(_eight_bits(ImageOps.exif_transpose(image))).convert("RGB" if channels == "rgb" else "L")
-    side = min(flat.size)
-    left, top = (flat.width - side) // 2, (flat.height - side) // 2
-    square = flat.crop((left, top, left + side, top + side)).resize((size, size), Image.Resampling.BILINEAR)
-    pixels: Tensor = pil_to_tensor(square)
-    return pixels
+        if channels == "rgb" and image.mode == "RGB" and not _transparent(image) and _upright(image):
+            pixels = decoded(image, data)
+        else:
+            flat = _on_white(_eight_bits(ImageOps.exif_transpose(image)))
+            pixels = pil_to_tensor(flat.convert("RGB" if channels == "rgb" else "L"))
+    height, width = pixels.shape[1:]
+    side = min(height, width)
+    left, top = (width - side) // 2, (height - side) // 2
+    return resized([pixels[:, top : top + side, left : left + side]], size)[0]
+
+
+def _upright(image: Image.Image) -> bool:
+    """Whether the EXIF orientation, 1 where there is none, leaves the pixels where they are."""
+    return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+
+
+def _transparent(image: Image.Image) -> bool:
+    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -147,7 +160,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 def _on_white(image: Image.Image) -> Image.Image:
     """The image without transparency: what shows through is white."""
-    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
+    if not _transparent(image):
         return image
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from genbench.api import Place, Summary
 from genbench.errors import DataError, UsageError
+from genbench.pixels import quiet_decoders
 from genbench_folder import Folder, picture
 
 RED = (255, 0, 0)
@@ -52,7 +54,9 @@ def numbers(images: Tensor) -> list[int]:
 
 
 def rgb(data: bytes, size: int = 8) -> Tensor:
-    return picture(data, size=size, channels="rgb")
+    with warnings.catch_warnings():
+        quiet_decoders()
+        return picture(data, size=size, channels="rgb")
 
 
 # ---------------------------------------------------------------- splits

@@ -12,7 +12,8 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "rows", "deprecation", "__init__"),
     ("api", "files"),
     ("index", "authoring", "recipes", "potentials", "background"),
-    ("records", "hookspecs", "distances", "networks", "images", "random", "features", "decoding"),
+    ("records", "hookspecs", "distances", "networks", "images", "random", "features", "pixels"),
+    ("decoding",),
     (
         *("quiet", "options", "plugins", "store", "checkpoints", "flops", "moments", "precision"),
         *("batchnorm", "ranks", "steps", "capture"),
@@ -70,6 +71,7 @@ PLUGINS_MAY_IMPORT = {
     "features",
     "random",
     "decoding",
+    "pixels",
 }
 REPORTING = next(members for members in LAYERS if "stats" in members)
 

@@ -1,0 +1,96 @@
+"""Peak memory of one command by the number of runs it has done: flat beyond the dataset and the network.
+
+`pytest tests/benchmarks/test_memory.py` starts `genbench run` on tiny runs, asks the system for the process's resident
+memory every 5 ms, and writes the highest until 5, 20 and 60 runs were done to reports/speed/memory.json and .md. Linux.
+"""
+
+from __future__ import annotations
+
+import shlex
+import statistics
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ratio import OUT, machine
+
+from conftest import DOTS
+from genbench.files import read_json, write_json, write_text
+
+COUNTS = (5, 20, 60)
+REPEATS = 3
+GROWTH = 8.0
+"""MiB that the peak may grow by from the first count to the last: caches that fill, not runs that stay."""
+STUDIES = {
+    "conv": ("swae", "wae-mmd", "vae", "--network", "conv"),
+    "mlp, two players": ("swae", "wae-gan", "cwae", "--network", "mlp"),
+}
+
+
+def resident(process: int) -> float:
+    """MiB of memory that a process holds now; 0 when it is gone."""
+    try:
+        status = Path(f"/proc/{process}/status").read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return 0.0
+    return next((int(line.split()[1]) / 1024 for line in status if line.startswith("VmRSS:")), 0.0)
+
+
+def peaks(arguments: tuple[str, ...], at: Path) -> list[float]:
+    """The highest resident memory until each count of runs was done, MiB."""
+    command = [sys.executable, "-m", "genbench", "run", *arguments, "--plugin", str(DOTS), "--out", str(at / "runs")]
+    highest, found = 0.0, list[float]()
+    with (at / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        done = 0
+        while process.poll() is None:
+            highest = max(highest, resident(process.pid))
+            done = sum(1 for _ in (at / "runs").glob("*/metrics.json"))
+            if len(found) < len(COUNTS) - 1 and done >= COUNTS[len(found)]:
+                found.append(highest)
+            time.sleep(0.005)
+    assert process.returncode == 0, (at / "log").read_text()
+    assert sum(1 for _ in (at / "runs").glob("*/metrics.json")) == COUNTS[-1]
+    return [*found, highest]
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell a process's memory")
+@pytest.mark.parametrize("study", list(STUDIES))
+def test_memory_is_flat_in_the_number_of_runs(study: str, tmp_path: Path) -> None:
+    grid = ("--prior", "normal,ring", "--latent-dim", "2", "--seeds", "10", "--dataset", "dots", "--device", "cpu")
+    size = ("--batch", "32", "--images", "640", "--metrics", "reconstruction,latent-sw,nearest-train,sharpness,speed")
+    arguments = (*STUDIES[study], *grid, *size)
+    measured = []
+    for repeat in range(REPEATS):
+        (tmp_path / str(repeat)).mkdir()
+        measured.append(peaks(arguments, tmp_path / str(repeat)))
+    growth = [after[-1] - after[0] for after in measured]
+    entry = {
+        "command": shlex.join(["genbench", "run", *arguments]),
+        "runs": COUNTS,
+        "peaks": [statistics.median(column) for column in zip(*measured, strict=True)],
+        "growth": {"median": statistics.median(growth), "low": min(growth), "high": max(growth)},
+        "goal": GROWTH,
+        "repeats": REPEATS,
+        "machine": machine(),
+    }
+    path = OUT / "memory.json"
+    entries: dict[str, Any] = {**(read_json(path) if path.exists() else {}), study: entry}
+    write_json(path, entries)
+    write_text(OUT / "memory.md", table(entries))
+    assert entry["growth"]["median"] <= GROWTH
+
+
+def table(entries: dict[str, Any]) -> str:
+    """The studies as one markdown table."""
+    counts = " | ".join(f"{count} runs" for count in COUNTS)
+    lines = [f"| peak resident memory, MiB | {counts} | growth, median (lowest to highest) | goal |"]
+    lines.append("|:--|" + "--:|" * (len(COUNTS) + 2))
+    for name, entry in entries.items():
+        told = " | ".join(f"{peak:.1f}" for peak in entry["peaks"])
+        grown = "{median:.1f} ({low:.1f} to {high:.1f})".format(**entry["growth"])
+        lines.append(f"| {name} | {told} | {grown} | at most {entry['goal']:g} |")
+    notes = [f"* {name}: {entry['repeats']} repeats of `{entry['command']}`" for name, entry in entries.items()]
+    return "\n".join([*lines, "", *notes, ""])
