@@ -31,6 +31,8 @@ from genbench.pixels import decoders, quiet_decoders
 
 Split = Literal["train", "validation", "test"]
 
+Finish = Callable[[Sequence[Tensor]], Tensor]
+
 CHUNK = 32
 """Images per task: enough that handing tasks out costs nothing, few enough for a smooth bar."""
 
@@ -144,6 +146,11 @@ def open_pictures(path: Path) -> Pictures:
     return FolderPictures(path) if path.is_dir() else ZipPictures(path)
 
 
+def stacked(images: Sequence[Tensor]) -> Tensor:
+    """Images that decoding has finished already, in one tensor."""
+    return torch.stack(list(images))
+
+
 def decode_splits(
     pictures: Pictures,
     splits: Mapping[Split, Sequence[str]],
@@ -151,7 +158,7 @@ def decode_splits(
     shape: Shape,
     place: Place,
     preparation: str,
-    finish: Callable[[Sequence[Tensor]], Tensor] = torch.stack,
+    finish: Finish = stacked,
 ) -> Images:
     """Every named file through `decode`, bytes -> uint8, in the order of the names whatever the workers.
 
@@ -169,10 +176,8 @@ def decode_splits(
             for split, names in splits.items():
                 images = torch.empty((len(names), *shape), dtype=torch.uint8)
                 good = torch.ones(len(names), dtype=torch.bool)
-                starts = range(0, len(names), CHUNK)
-                for start, bad in zip(
-                    starts, pool.map(_chunk(pictures, names, decode, finish, images), starts), strict=True
-                ):
+                starts, chunk = range(0, len(names), CHUNK), _chunk(pictures, names, decode, finish, images)
+                for start, bad in zip(starts, pool.map(chunk, starts), strict=True):
                     if bad and not place.skip_corrupt:
                         raise _corrupt(pictures, names, *next(iter(bad.items())))
                     good[list(bad)] = False
@@ -191,7 +196,7 @@ def _chunk(
     pictures: Pictures,
     names: Sequence[str],
     decode: Callable[[bytes], Tensor],
-    finish: Callable[[Sequence[Tensor]], Tensor],
+    finish: Finish,
     images: Tensor,
 ) -> Callable[[int], dict[int, str]]:
     """A task that fills `images` from an index on and returns what is wrong, by index."""

@@ -6,8 +6,8 @@ otherwise a fixed pseudo-random part of the files, chosen by a hash of their nam
 picture under two names count as two pictures.
 
 Preparation: the EXIF orientation is applied, transparent pixels are laid on white, the central square is resized to
-`size` with the antialiased bilinear filter of torchvision's `Resize` on tensors. 16-bit grey is scaled to 8 bits, not clipped; of an animation the first
-frame counts; grey is ITU-R 601 luma.
+`size` with the antialiased bilinear filter of torchvision's `Resize` on tensors. 16-bit grey is scaled to 8 bits, not
+clipped; of an animation the first frame counts; grey is ITU-R 601 luma.
 """
 
 from __future__ import annotations
@@ -139,7 +139,8 @@ def picture(data: bytes, *, size: int, channels: Channels) -> Tensor:
 
 def _upright(image: Image.Image) -> bool:
     """Whether the EXIF orientation, 1 where there is none, leaves the pixels where they are."""
-    return image.getexif().get(ExifTags.Base.Orientation, 1) == 1
+    orientation: int = image.getexif().get(ExifTags.Base.Orientation, 1)
+    return orientation == 1
 
 
 def _transparent(image: Image.Image) -> bool:
