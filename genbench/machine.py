@@ -5,7 +5,7 @@ from __future__ import annotations
 import fcntl
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
@@ -15,6 +15,7 @@ from torch.utils.flop_counter import FlopCounterMode
 
 from genbench.api import Images, Model
 from genbench.errors import one_line
+from genbench.heap import heap_kept
 from genbench.runs import Run
 
 FEW_OPERATIONS = 1e9
@@ -101,17 +102,21 @@ def peak_memory(device: torch.device) -> int | None:
 
 @dataclass(frozen=True)
 class Arrangement:
-    """How a training uses its machine: threads of a CPU, and where the channels of a convolution's weights lie."""
+    """How a training uses its machine: threads of a CPU, and where the channels of a convolution's weights lie.
+
+    `keeps_heap` says that memory stays with the process between steps (see `genbench.heap`).
+    """
 
     threads: int
     memory_format: Literal["contiguous", "channels-last"]
+    keeps_heap: bool = False
 
 
 def arrange(model: Model, batch: int, device: torch.device) -> Arrangement:
     """The arrangement that suits a training: a rule in the size of a step, so that a resumed one has the same.
 
-    On a CPU large steps have all threads and channels-last weights, small ones neither. On a GPU convolutions are
-    channels-last.
+    On a CPU large steps have all threads, channels-last weights and a kept heap, small ones none of it. On a GPU
+    convolutions are channels-last.
     """
     if device.type != "cpu":
         return Arrangement(torch.get_num_threads(), "channels-last" if _convolves(model) else "contiguous")
@@ -121,7 +126,7 @@ def arrange(model: Model, batch: int, device: torch.device) -> Arrangement:
         model.eval().decode(model.encode(x))
     if counter.get_total_flops() < FEW_OPERATIONS:
         return Arrangement(1, "contiguous")
-    return Arrangement(torch.get_num_threads(), "channels-last" if _convolves(model) else "contiguous")
+    return Arrangement(torch.get_num_threads(), "channels-last" if _convolves(model) else "contiguous", keeps_heap=True)
 
 
 def _convolves(model: Model) -> bool:
@@ -134,7 +139,7 @@ def arranged(model: Model, arrangement: Arrangement) -> Iterator[None]:
     if arrangement.memory_format == "channels-last":
         model.to(memory_format=torch.channels_last)
     try:
-        with threads(arrangement.threads):
+        with threads(arrangement.threads), heap_kept() if arrangement.keeps_heap else nullcontext():
             yield
     finally:
         if arrangement.memory_format == "channels-last":

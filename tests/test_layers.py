@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "rows", "deprecation", "__init__"),
+    ("errors", "rows", "deprecation", "heap", "__init__"),
     ("api", "files"),
     ("index", "authoring", "recipes", "potentials", "background"),
     ("records", "hookspecs", "distances", "networks", "images", "random", "features", "pixels"),

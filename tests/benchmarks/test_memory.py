@@ -61,7 +61,8 @@ def peaks(arguments: tuple[str, ...], at: Path) -> list[float]:
 def test_memory_is_flat_in_the_number_of_runs(study: str, tmp_path: Path) -> None:
     grid = ("--prior", "normal,ring", "--latent-dim", "2", "--seeds", "10", "--dataset", "dots", "--device", "cpu")
     size = ("--batch", "32", "--images", "640", "--metrics", "reconstruction,latent-sw,nearest-train,sharpness,speed")
-    arguments = (*STUDIES[study], *grid, *size)
+    fits = ("--set", "latent-sw.n=60", "--set", "nearest-train.n=60")
+    arguments = (*STUDIES[study], *grid, *size, *fits)
     measured = []
     for repeat in range(REPEATS):
         (tmp_path / str(repeat)).mkdir()

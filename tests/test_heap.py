@@ -1,0 +1,57 @@
+"""Memory freed within `heap_kept` is used again without asking the system, and given back at the end."""
+
+from __future__ import annotations
+
+import gc
+import platform
+import resource
+from pathlib import Path
+
+import pytest
+import torch
+
+import genbench.heap
+from genbench.heap import heap_kept
+
+BYTES = 80 << 20
+
+
+def faults(steps: int) -> int:
+    """Pages that the system had to hand out while blocks of a step's size came and went."""
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(steps):
+        blocks = [torch.zeros(BYTES // 4, dtype=torch.uint8) for _ in range(4)]
+        del blocks
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+
+
+def resident() -> int:
+    lines = Path("/proc/self/status").read_text().splitlines()
+    return next(int(line.split()[1]) << 10 for line in lines if line.startswith("VmRSS:"))
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_pages_are_kept_within_and_given_back_after() -> None:
+    gc.collect()
+    outside = faults(10)
+    with heap_kept():
+        faults(1)
+        within = faults(10)
+        held = resident()
+    assert within < outside / 10
+    assert resident() < held - BYTES // 2
+    assert faults(10) > outside / 2
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="another C library")
+def test_an_error_within_gives_them_back_too() -> None:
+    with pytest.raises(ZeroDivisionError), heap_kept():
+        raise ZeroDivisionError
+    assert faults(4) > 4 * BYTES // 8192
+
+
+def test_another_c_library_is_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(platform, "libc_ver", lambda: ("", ""))
+    assert genbench.heap._glibc() is None
+    with heap_kept():
+        assert torch.zeros(BYTES, dtype=torch.uint8).sum() == 0
