@@ -51,7 +51,7 @@ def peaks(arguments: tuple[str, ...], at: Path) -> list[float]:
             if len(found) < len(COUNTS) - 1 and done >= COUNTS[len(found)]:
                 found.append(highest)
             time.sleep(0.005)
-    assert process.returncode == 0, (at / "log").read_text()
+    assert process.returncode == 0, (at / "log").read_text()[-2000:]
     assert sum(1 for _ in (at / "runs").glob("*/metrics.json")) == COUNTS[-1]
     return [*found, highest]
 
@@ -60,8 +60,8 @@ def peaks(arguments: tuple[str, ...], at: Path) -> list[float]:
 @pytest.mark.parametrize("study", list(STUDIES))
 def test_memory_is_flat_in_the_number_of_runs(study: str, tmp_path: Path) -> None:
     grid = ("--prior", "normal,ring", "--latent-dim", "2", "--seeds", "10", "--dataset", "dots", "--device", "cpu")
-    size = ("--batch", "32", "--images", "640", "--metrics", "reconstruction,latent-sw,nearest-train,sharpness,speed")
-    fits = ("--set", "latent-sw.n=60", "--set", "nearest-train.n=60")
+    size = ("--batch", "32", "--images", "640", "--metrics", "reconstruction,latent-sw,sharpness,speed")
+    fits = ("--set", "latent-sw.n=60")
     arguments = (*STUDIES[study], *grid, *size, *fits)
     measured = []
     for repeat in range(REPEATS):
