@@ -20,7 +20,7 @@ from pathlib import Path, PurePosixPath
 from typing import Annotated, Literal
 
 import numpy as np
-from PIL import ExifTags, Image, ImageOps
+from PIL import Image, ImageOps
 from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
@@ -29,7 +29,7 @@ from genbench.decoding import Pictures, Split, decode_splits, open_pictures
 from genbench.errors import DataError, UsageError
 from genbench.hookspecs import hookimpl
 from genbench.images import kept
-from genbench.pixels import decoded, resized
+from genbench.pixels import plain_jpeg, resized
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
@@ -125,26 +125,15 @@ class Folder(Dataset):
 
 def picture(data: bytes, *, size: int, channels: Channels) -> Tensor:
     """An image file's bytes -> `(3 or 1, size, size)` uint8."""
-    with Image.open(BytesIO(data), formats=FORMATS) as image:
-        if channels == "rgb" and image.mode == "RGB" and not _transparent(image) and _upright(image):
-            pixels = decoded(image, data)
-        else:
+    pixels = plain_jpeg(data, most=Image.MAX_IMAGE_PIXELS or 0) if channels == "rgb" else None
+    if pixels is None:
+        with Image.open(BytesIO(data), formats=FORMATS) as image:
             flat = _on_white(_eight_bits(ImageOps.exif_transpose(image)))
             pixels = pil_to_tensor(flat.convert("RGB" if channels == "rgb" else "L"))
     height, width = pixels.shape[1:]
     side = min(height, width)
     left, top = (width - side) // 2, (height - side) // 2
     return resized([pixels[:, top : top + side, left : left + side]], size)[0]
-
-
-def _upright(image: Image.Image) -> bool:
-    """Whether the EXIF orientation, 1 where there is none, leaves the pixels where they are."""
-    orientation: int = image.getexif().get(ExifTags.Base.Orientation, 1)
-    return orientation == 1
-
-
-def _transparent(image: Image.Image) -> bool:
-    return image.mode in ("RGBA", "LA", "PA") or "transparency" in image.info
 
 
 def _eight_bits(image: Image.Image) -> Image.Image:
@@ -161,7 +150,7 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 def _on_white(image: Image.Image) -> Image.Image:
     """The image without transparency: what shows through is white."""
-    if not _transparent(image):
+    if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
         return image
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from genbench.decoding import UNREADABLE
-from genbench.pixels import decoded, decoders, quiet_decoders, resized
+from genbench.pixels import decoders, plain_jpeg, quiet_decoders, resized
 
 
 @pytest.fixture(autouse=True)
@@ -39,8 +39,8 @@ def jpeg(image: Image.Image, **options: object) -> bytes:
 
 
 def ours(data: bytes) -> Tensor:
-    with Image.open(BytesIO(data), formats=("JPEG",)) as image:
-        return decoded(image, data)
+    pixels = plain_jpeg(data, most=10**6)
+    return by_pil(data) if pixels is None else pixels
 
 
 def by_pil(data: bytes) -> Tensor:
@@ -66,8 +66,10 @@ def by_pil(data: bytes) -> Tensor:
 @pytest.mark.parametrize(("height", "width"), [(218, 178), (17, 33), (1, 1), (64, 8)])
 def test_decoders_agree(height: int, width: int, options: dict[str, object]) -> None:
     data = jpeg(photograph(height, width), **options)
-    assert ours(data).shape == (3, height, width)
-    assert torch.equal(ours(data), by_pil(data))
+    pixels = plain_jpeg(data, most=height * width)
+    assert pixels is not None
+    assert pixels.shape == (3, height, width)
+    assert torch.equal(pixels, by_pil(data))
 
 
 def outcome(decode: object, data: bytes) -> Tensor | None:
@@ -92,11 +94,18 @@ def test_decoders_agree_on_damaged_files() -> None:
     assert 30 < refused < 270
 
 
-def test_without_torchvision_s_decoder_pil_decodes(monkeypatch: pytest.MonkeyPatch) -> None:
-    data = jpeg(photograph(218, 178))
-    before = ours(data)
+def test_what_is_not_plain_is_left_to_pil(monkeypatch: pytest.MonkeyPatch) -> None:
+    image = photograph(30, 20)
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    assert plain_jpeg(jpeg(image, exif=exif), most=600) is None
+    assert plain_jpeg(jpeg(image.convert("L")), most=600) is None
+    assert plain_jpeg(jpeg(image.convert("CMYK")), most=600) is None
+    assert plain_jpeg(jpeg(image), most=599) is None  # a bomb is not even decoded
+    assert plain_jpeg(b"\x89PNG", most=600) is None
+    assert plain_jpeg(b"", most=600) is None
     monkeypatch.delattr(torchvision.io, "decode_jpeg", raising=False)
-    assert torch.equal(ours(data), before)
+    assert plain_jpeg(jpeg(image), most=600) is None
 
 
 def test_every_decoder_is_named() -> None:
