@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "rows", "deprecation", "__init__"),
     ("api", "files"),
-    ("index", "authoring", "recipes", "potentials", "background"),
+    ("index", "authoring", "recipes", "potentials", "background", "inception"),
     ("records", "hookspecs", "distances", "networks", "images", "random", "features", "decoding"),
     (
         *("quiet", "options", "plugins", "store", "checkpoints", "flops", "moments", "precision"),
