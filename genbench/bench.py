@@ -50,8 +50,6 @@ from genbench.train import Budget, train
 from genbench.watch import UNWATCHED, Watch
 
 PICTURED = 64
-UNLOGGED = ("steps", "how")
-"""Of a moment, what is the same at every log point: the plan and training.json have it."""
 
 
 @dataclass(frozen=True)
@@ -119,7 +117,9 @@ class Bench:
         def fail(run: Run, kind: str, message: str, trace: str) -> str:
             return self._record_failure(run, kind, message, trace, content)
 
-        plain = brief(self.catalogue, self.store, self.place, str(self.device), plan, str(self.provenance["command"]))
+        plain = brief(
+            self.catalogue, self.store, self.place, str(self.device), plan, str(self.provenance.get("command", ""))
+        )
         return Site(self.store, plain, runs, load, attempt, fail, self.stop)
 
     def _record_failure(self, run: Run, kind: str, message: str, trace: str, content: str) -> str:
@@ -199,7 +199,7 @@ class Bench:
                 ranks=self.ranks,
             )
             for moment in moments:
-                folder.log({name: value for name, value in asdict(moment).items() if name not in UNLOGGED})
+                folder.log(moment.logged())
                 self.listener.trained(moment)
                 if moment.step in marks:
                     keep(folder, run, model, moment, step_flops)

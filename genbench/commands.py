@@ -53,7 +53,8 @@ def run_study(
 
     if launched() and chosen_engine != SERIAL:
         raise UsageError(
-            "torchrun trains one model in several processes, one run after another: leave --executor, --jobs and --run-timeout off"
+            "torchrun trains one model in several processes, one run after another: leave --executor, --jobs and"
+            " --run-timeout off"
         )
     console = Console()
     chosen, engine = local_device(pick_device(device)), engine_of(chosen_engine)

@@ -105,7 +105,8 @@ def test_exports_hold_the_text_as_text(text: str, genbench: Genbench) -> None:
     page = Path("out/report.html").read_text()
     found = Tags(page)
     assert found.tags.count("script") == 1  # the report's own
-    assert all(link and link.startswith(("data:image/png;base64,", "pictures/")) for link in found.links)
+    own = ("data:image/png;base64,", "data:image/svg+xml;base64,", "pictures/", "figures/")
+    assert all(link and link.startswith(own) for link in found.links), [str(link)[:60] for link in found.links]
     latex = Path("out/table.tex").read_text()
     body = "\n".join(line for line in latex.splitlines() if not line.startswith("%"))
     assert r"\input" not in body
