@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from genbench.api import Images
+from genbench.beside import Rest
 from genbench.listener import LEFT, Listener
 from genbench.runs import Run
 from genbench.shipping import moment_of
@@ -72,14 +73,15 @@ class Site:
 
     `brief` is plain JSON data from which a `genbench.worker.Workplace` is made elsewhere. `load` decodes the images, on
     the CPU; `attempt` does a run in this process with images that are on the device, and `fail` records one whose
-    worker is gone: (run, kind, message, trace). Both return the problem in one line, "" where there is none.
+    worker is gone: (run, kind, message, trace). Both return the problem in one line, "" where there is none. What
+    `attempt` hands to its last argument is still to be done for the run, which has not ended until it is saved.
     """
 
     store: Path
     brief: Mapping[str, Any]
     runs: int
     load: Callable[[], Images]
-    attempt: Callable[[Run, Images], str]
+    attempt: Callable[[Run, Images, Callable[[Rest], None]], str]
     fail: Callable[[Run, str, str, str], str]
     stop: Callable[[], bool]
 

@@ -10,7 +10,6 @@ import torch
 from torch import Tensor
 
 from genbench.api import Images, Model, Place
-from genbench.bench import trained_model
 from genbench.distances import directions, sliced_wasserstein
 from genbench.errors import UsageError
 from genbench.evaluate import FIXED, finite
@@ -20,6 +19,7 @@ from genbench.images import to_float, to_uint8
 from genbench.plugins import Catalogue
 from genbench.random import generator
 from genbench.runs import Run, make_dataset, make_prior, run_of_record
+from genbench.snapshots import trained_model
 from genbench.store import RunFolder
 from genbench.study import rows
 

@@ -202,11 +202,11 @@ def _words(value: Any) -> str:
 
 def sample_run(path: Path, catalogue: Catalogue, count: int, seed: int, target: Path, device: str) -> None:
     """Decode prior draws of a trained run into a picture."""
-    from genbench.bench import trained_model
     from genbench.evaluate import finite
     from genbench.images import save_grid, to_uint8
     from genbench.random import generator
     from genbench.runs import make_prior, run_of_record
+    from genbench.snapshots import trained_model
 
     if RunFolder(path).record()["run"]["role"] == "control":
         raise UsageError(f"{path} is a control, not a model: its samples are in {path / SAMPLES}")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import cast
 
 import torch
@@ -21,10 +22,13 @@ class Setting:
 class Codes:
     """An `Evaluation` whose codes are given; `made` are the keys of what it had to compute."""
 
+    device = torch.device("cpu")
+
     def __init__(self, codes: Tensor, prior: Prior, cache: Path, seed: int = 0, split: str = "test") -> None:
         self.setting, self.seed, self.split, self._codes = Setting(prior), seed, split, codes
         self.images = Images(*(torch.zeros(4, 1, 2, 2, dtype=torch.uint8),) * 3, content="c0ffee")
         self.place = Place(data_root=Path(), cache=cache)
+        self.training = SimpleNamespace(images=100)
         self.memory: dict[str, object] = {}
         self.made: list[str] = []
 

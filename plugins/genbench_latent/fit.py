@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import ClassVar
 
@@ -92,13 +92,31 @@ class LatentFit(Metric):
 
     def measure(self, evaluation: Evaluation) -> Iterator[Measurement]:
         """The debiased distance with its standard error and p-value; before it the raw one beside its floor."""
-        prior = evaluation.setting.prior
+        return self._begun(evaluation, evaluation.device)()
+
+    def detached(self, evaluation: Evaluation) -> Callable[[], Iterator[Measurement]]:
+        """All but the codes, the draws, and where on the device a start of the whole samples' transport is found."""
+        return self._begun(evaluation, CPU)
+
+    def whole(self, evaluation: Evaluation, x: Tensor, y: Tensor) -> Callable[[], float]:
+        """Computes the distance between whole samples; what the device does for it is done when this is asked for."""
+        distance = self.distance(evaluation.setting.prior)
+        return lambda: _whole(distance, x, y)
+
+    def _begun(self, evaluation: Evaluation, device: torch.device) -> Callable[[], Iterator[Measurement]]:
+        """Takes codes and draws; what is returned keeps neither, which are on the evaluation's device."""
         codes, draws = evaluation.codes(self.n), evaluation.prior_draws(self.n, self.name)
         self._check_codes(codes, draws)
-        try:
-            yield from self._compared(evaluation, _exact(codes), _exact(draws), self.distance(prior, codes.device))
-        except MetricError as error:
-            raise MetricError(f"{self.name}: {error}") from None
+        x, y, distance = _exact(codes), _exact(draws), self.distance(evaluation.setting.prior, device)
+        raw = self.whole(evaluation, x, y) if self.raw else None
+
+        def compared() -> Iterator[Measurement]:
+            try:
+                yield from self._compared(evaluation, x, y, distance, raw)
+            except MetricError as error:
+                raise MetricError(f"{self.name}: {error}") from None
+
+        return compared
 
     def null(self, prior: Prior) -> Null:
         """The numbers between independent samples of the prior itself."""
@@ -116,7 +134,9 @@ class LatentFit(Metric):
             slope=torch.tensor(self.slope(prior), dtype=torch.float64),
         )
 
-    def _compared(self, evaluation: Evaluation, x: Tensor, y: Tensor, distance: Distance) -> Iterator[Measurement]:
+    def _compared(
+        self, evaluation: Evaluation, x: Tensor, y: Tensor, distance: Distance, raw: Callable[[], float] | None
+    ) -> Iterator[Measurement]:
         prior, place = evaluation.setting.prior, evaluation.place
         key = f"{self!r} {identity(prior)}"
         null = evaluation.shared(f"null {key}", lambda: kept(place, self.name, key, lambda: self.null(prior)))
@@ -125,8 +145,8 @@ class LatentFit(Metric):
         own = evaluation.shared(f"draws {evaluation.seed} {evaluation.split} {key}", lambda: within(distance, ys))
         table = joined(within(distance, xs), across(distance, xs, ys), own)
         noise = variances(table)
-        if self.raw:
-            value = _whole(distance, x, y)
+        if self.raw and raw:
+            value = raw()
             spread = _raw_variance(noise.mains, self.blocks, null)
             yield replace(
                 self._plain(evaluation, self.raw, value),
