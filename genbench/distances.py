@@ -220,15 +220,11 @@ def exact_wasserstein(x: Tensor, y: Tensor, device: torch.device | None = None) 
     by POT's network simplex; some 16 nm bytes. A solver that has not converged raises `MetricError`. It begins from
     `transport_start` on the `device` (by default that of x), which changes how long it takes, not the value.
     """
-    return exact_transport(x, y, transport_start(x, y, device or x.device))[0]
+    return exact_transport(x, y, transport_start(x, y, device or x.device))
 
 
-def exact_transport(x: Tensor, y: Tensor, start: Tensor | None) -> tuple[float, Tensor]:
-    """`exact_wasserstein` from given potentials of y, `(m,)` in squared units, or from none; and y's optimal ones.
-
-    Any finite potentials will do: those of x follow from them by a c-transform, so that x need not be the sample that
-    they were found for.
-    """
+def exact_transport(x: Tensor, y: Tensor, start: Tensor | None) -> float:
+    """`exact_wasserstein` begun from any finite potentials of y, `(m,)` in squared units, or from none."""
     _check_pair("exact_wasserstein", x, y)
     x, y = x.detach().cpu().double(), y.detach().cpu().double()
     _check_finite("exact_wasserstein", "x", x)
@@ -236,11 +232,10 @@ def exact_transport(x: Tensor, y: Tensor, start: Tensor | None) -> tuple[float, 
     cost = squared_distances(x, y)
     largest = float(cost.max())
     if largest == 0.0:
-        return 0.0, torch.zeros(len(y), dtype=torch.float64)
+        return 0.0
     # The solver's tolerances are absolute: costs between 0 and 1 make the result the same at every scale.
     cost /= largest
-    value, potentials = _network_simplex(cost, None if start is None else start.cpu().double() / largest)
-    return math.sqrt(largest * value), largest * potentials
+    return math.sqrt(largest * _network_simplex(cost, None if start is None else start.cpu().double() / largest))
 
 
 def transport_start(x: Tensor, y: Tensor, device: torch.device) -> Tensor | None:
@@ -255,21 +250,21 @@ def transport_start(x: Tensor, y: Tensor, device: torch.device) -> Tensor | None
     return largest * annealed(cost.div_(largest).float())[1].double()
 
 
-def _network_simplex(cost: Tensor, g: Tensor | None) -> tuple[float, Tensor]:
-    """The least mean cost between uniform weights, `(n, m) -> ()`, and columns' potentials; from such or from none."""
+def _network_simplex(cost: Tensor, g: Tensor | None) -> float:
+    """The least mean cost between uniform weights, `(n, m) -> ()`, from potentials of the columns `(m,)` or none."""
     import ot  # a second to import, and only measurements need it
 
     potentials = None
     if g is not None:
         f = (cost - g).amin(1)
         potentials = (f.numpy(), (cost - f[:, None]).amin(0).numpy())
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # POT warns where it fails; here that is an error, below
-        value, log = ot.emd2([], [], cost.numpy(), numItermax=SIMPLEX_STEPS, log=True, potentials_init=potentials)
+    # POT warns where it fails; here that is an error, below. (`catch_warnings` is not safe beside other threads.)
+    warnings.filterwarnings("ignore", module=r"ot\.")
+    value, log = ot.emd2([], [], cost.numpy(), numItermax=SIMPLEX_STEPS, log=True, potentials_init=potentials)
     if log["result_code"] != 1 or not math.isfinite(value):
         shape = " x ".join(map(str, cost.shape))
         raise MetricError(f"exact optimal transport of {shape} points did not converge: {log['warning'] or value}")
-    return max(0.0, float(value)), torch.from_numpy(log["v"])
+    return max(0.0, float(value))
 
 
 # ---------------------------------------------------------------- checks

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from pathlib import Path
-from types import SimpleNamespace
 from typing import cast
 
 import torch
@@ -28,7 +27,6 @@ class Codes:
         self.setting, self.seed, self.split, self._codes = Setting(prior), seed, split, codes
         self.images = Images(*(torch.zeros(4, 1, 2, 2, dtype=torch.uint8),) * 3, content="c0ffee")
         self.place = Place(data_root=Path(), cache=cache)
-        self.training = SimpleNamespace(images=100)
         self.memory: dict[str, object] = {}
         self.made: list[str] = []
 

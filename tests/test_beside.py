@@ -25,8 +25,6 @@ from genbench.store import find
 from genbench.study import rows
 from genbench.train import Moment
 from genbench_latent import LatentW2
-from genbench_priors import Normal
-from latents import Codes, drawn, measured
 
 PLUGINS = [Path(__file__).parent / "plugins" / name for name in ("dots.py", "faulty.py")]
 METRICS = ("latent-w2", "reconstruction", "latent-sw")
@@ -204,29 +202,3 @@ def test_a_detached_measurement_cannot_have_the_model(study: Study) -> None:
     assert [number.value for number in rest()] == expected
     with pytest.raises(MetricError, match="asks for the model"):
         evaluation.codes(40)
-
-
-def test_a_later_moment_begins_from_the_potentials_of_an_earlier_one(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    starts = []
-
-    def noted(x: torch.Tensor, y: torch.Tensor, start: torch.Tensor | None) -> tuple[float, torch.Tensor]:
-        starts.append(start)
-        return exact_transport(x, y, start)
-
-    monkeypatch.setattr(genbench_latent, "exact_transport", noted)
-    metric, prior, memory = LatentW2(n=60, replicates=2), Normal(4), dict[str, object]()
-
-    def value(images: int, moved: float, seed: int = 0) -> float:
-        evaluation = Codes(drawn(prior, 60) + moved, prior, tmp_path, seed)
-        evaluation.memory, evaluation.training.images = memory, images
-        return measured(metric, evaluation)[""].value
-
-    values = [value(100, 0.0), value(200, 0.1), value(300, 0.2)]
-    assert [start is None for start in starts] == [True, False, False]
-    value(100, 0.3)  # another training begins
-    value(200, 0.3, seed=1)  # and one against other draws
-    assert [start is None for start in starts[3:]] == [True, True]
-    memory.clear()
-    assert [value(100, moved) for moved in (0.0, 0.1, 0.2)] == pytest.approx(values, rel=1e-9)

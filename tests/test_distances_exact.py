@@ -194,21 +194,11 @@ def test_where_the_simplex_starts_does_not_change_the_distance(name: str, monkey
 
 
 @pytest.mark.parametrize("name", SAMPLES)
-def test_potentials_of_another_sample_do_not_change_the_distance(name: str) -> None:
+def test_no_potentials_whatever_change_the_distance(name: str) -> None:
     x, y = SAMPLES[name]
-    scale = float(x.abs().max()) ** 2
-    moved = x + 0.1 * math.sqrt(scale) * normal(*x.shape, 9)
-    cold, own = exact_transport(x, y, None)
-    _, others = exact_transport(moved, y, None)
-    for start in (own, others, torch.zeros(len(y)), 7.0 * others):
-        assert exact_transport(x, y, start)[0] ** 2 == pytest.approx(cold**2, rel=1e-9, abs=1e-14 * scale)
-
-
-def test_the_potentials_are_dual_to_the_distance() -> None:
-    x, y = normal(60, 3, 1), 2.0 * normal(50, 3, 2)
-    value, g = exact_transport(x, y, None)
-    f = (squared_distances(x, y) - g).amin(1)
-    assert float(f.mean() + g.mean()) == pytest.approx(value**2, rel=1e-9)
+    cold, scale = exact_transport(x, y, None), float(x.abs().max()) ** 2
+    for start in (torch.zeros(len(y)), scale * normal(len(y), 1, 9)[:, 0]):
+        assert exact_transport(x, y, start) ** 2 == pytest.approx(cold**2, rel=1e-9, abs=1e-14 * scale)
 
 
 def test_annealed_potentials_are_feasible_and_near_the_optimum() -> None:

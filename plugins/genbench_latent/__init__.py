@@ -14,14 +14,13 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from genbench.api import Evaluation, Metric, Offer, Option, Place, Prior, Summary
+from genbench.api import Metric, Offer, Option, Place, Prior, Summary
 from genbench.distances import directions, exact_transport, exact_wasserstein, transport_start
 from genbench.errors import UsageError
 from genbench.hookspecs import hookimpl
 from genbench_latent.blocks import Distance
 from genbench_latent.fit import CPU, LatentFit, Part
 from genbench_latent.kernel import kernel_distance, translation_slope, unbiased
-from genbench_latent.null import identity
 
 DIRECTIONS_SEED = 1804_01947
 """Seed of the directions of `latent-sw`: the same in every run and for every null."""
@@ -31,14 +30,6 @@ SQUARED = "\N{SUPERSCRIPT TWO}"
 N = Option("held-out images encoded, and prior draws", low=16)
 BLOCKS = Option("blocks of each sample: for the debiased distance, its standard error and its null", low=4)
 REPLICATES = Option("pairs of prior samples behind the p-value; up to eight of them give the floor", low=2)
-
-
-@dataclass(frozen=True)
-class Earlier:
-    """Optimal potentials of the prior draws, `(n,)`, against the codes after so many images."""
-
-    images: int
-    potentials: Tensor
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -65,26 +56,10 @@ class LatentW2(LatentFit):
         """W2^2; the device finds the simplex a start."""
         return Distance(lambda block: block, lambda u, v: exact_wasserstein(u, v, device) ** 2)
 
-    def whole(self, evaluation: Evaluation, x: Tensor, y: Tensor) -> Callable[[], float]:
-        """W2, begun from the potentials that the draws had against the codes of an earlier moment of the training.
-
-        Where there is none, as `exact_wasserstein` begins. Moments of a training are measured in turn, so that the last
-        potentials kept are of this one where they were found after fewer images; those of other trainings save nothing
-        for certain (reports/speed/evaluation-notes.md).
-        """
-        images = evaluation.training.images
-        key = f"potentials {evaluation.seed} {evaluation.split} {self!r} {identity(evaluation.setting.prior)}"
-        last: list[Earlier | None] = evaluation.shared(key, lambda: [None])
-        earlier = last[0]
-        begun = earlier.potentials if earlier and earlier.images < images else None
-        start = transport_start(x, y, evaluation.device) if begun is None else begun
-
-        def compute() -> float:
-            value, potentials = exact_transport(x, y, start)
-            last[0] = Earlier(images, potentials)
-            return value
-
-        return compute
+    def whole(self, x: Tensor, y: Tensor, prior: Prior, device: torch.device) -> Callable[[], float]:
+        """W2, the simplex's start found at once."""
+        start = transport_start(x, y, device)
+        return lambda: exact_transport(x, y, start)
 
     def slope(self, prior: Prior) -> float:
         """Of 2 t.(mean x - mean y), which is what a translation by t adds beside |t|^2: 8 s^2 / n."""
