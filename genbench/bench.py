@@ -13,7 +13,7 @@ from typing import Any
 import torch
 
 from genbench.api import Control, Images, Model, Place, Split, TrainingRecord
-from genbench.beside import Detached, Rest, rest_of, save_measurement, set_aside
+from genbench.beside import Detached, Rest, measure_all, rest_of
 from genbench.checkpoints import save_weights
 from genbench.controls import ControlEvaluation, fitted
 from genbench.errors import GenbenchError, StoreError
@@ -35,7 +35,7 @@ from genbench.machine import (
     peak_memory,
     release_memory,
 )
-from genbench.measuring import measure, picture
+from genbench.measuring import picture
 from genbench.plan import Plan
 from genbench.plugins import Catalogue
 from genbench.precision import computing
@@ -289,16 +289,7 @@ class Bench:
         record = TrainingRecord(**{name: value for name, value in folder.training().items() if name in known})
         evaluation = self.evaluation(run, model, record, images=images, memory=memory)
         problems = picture(evaluation, folder)
-        for choice in metrics:
-            if self.stop():
-                break
-            self.listener.measuring(choice.name)
-            if aside is not None and set_aside(self.catalogue, choice, evaluation, aside):
-                continue
-            problems += save_measurement(folder, choice, measure(self.catalogue, choice, evaluation))
-        if aside:
-            evaluation.forget()
-        return problems
+        return problems + measure_all(self.catalogue, metrics, evaluation, folder, self.listener, self.stop, aside)
 
     def evaluation(
         self,

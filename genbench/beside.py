@@ -12,7 +12,8 @@ import torch
 
 from genbench.background import Finished
 from genbench.evaluate import DataEvaluation
-from genbench.measuring import detached
+from genbench.listener import Listener
+from genbench.measuring import detached, measure
 from genbench.plugins import Catalogue
 from genbench.runs import Choice
 from genbench.store import RunFolder
@@ -54,12 +55,32 @@ class Rest:
         return work
 
 
-def set_aside(catalogue: Catalogue, choice: Choice, evaluation: DataEvaluation, aside: list[Detached]) -> bool:
-    """Put the measurement aside where it can do without the model from now on; whether it could."""
-    work = detached(catalogue, choice, evaluation)
-    if work is not None:
-        aside.append(Detached(choice, work))
-    return work is not None
+def measure_all(
+    catalogue: Catalogue,
+    choices: Sequence[Choice],
+    evaluation: DataEvaluation,
+    folder: RunFolder,
+    listener: Listener,
+    stop: Callable[[], bool],
+    aside: list[Detached] | None,
+) -> list[str]:
+    """Measure and save until `stop()`, or put aside where there is an `aside` and the metric can; which ones failed.
+
+    Where something was put aside the evaluation has forgotten its model.
+    """
+    problems = []
+    for choice in choices:
+        if stop():
+            break
+        listener.measuring(choice.name)
+        work = None if aside is None else detached(catalogue, choice, evaluation)
+        if aside is not None and work is not None:
+            aside.append(Detached(choice, work))
+        else:
+            problems += save_measurement(folder, choice, measure(catalogue, choice, evaluation))
+    if aside:
+        evaluation.forget()
+    return problems
 
 
 def rest_of(
