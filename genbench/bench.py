@@ -15,6 +15,7 @@ from torch import Tensor
 
 from genbench.api import Control, Images, Model, Place, Split, TrainingRecord
 from genbench.checkpoints import restore_weights, save_weights
+from genbench.claims import BusyError, claimed
 from genbench.controls import ControlEvaluation, fitted
 from genbench.errors import GenbenchError, NotApplicable, StoreError, one_line
 from genbench.evaluate import DataEvaluation, RunEvaluation
@@ -25,8 +26,6 @@ from genbench.flops import counted_flops
 from genbench.images import save_grid, without_test
 from genbench.listener import LEFT, Listener
 from genbench.machine import (
-    BusyError,
-    claimed,
     explain,
     forget_peak_memory,
     isolated,

@@ -20,11 +20,11 @@ from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
+from genbench.claims import LEASE, BusyError, claimed
 from genbench.errors import StoreError, UsageError, one_line
 from genbench.executors import Engine, News, Site
 from genbench.files import write_atomically, write_text
 from genbench.listener import LEFT
-from genbench.machine import BusyError, claimed
 from genbench.ray_actor import RayActor
 from genbench.runs import Run
 from genbench.shipping import checked_name, image_facts, image_tensors, read_folder
@@ -36,7 +36,7 @@ POLL_SECONDS = 2.0
 """How long an actor keeps a question for news that it has not got."""
 PATIENCE_SECONDS = 60.0
 """How long an actor may take to save its run's state when the command stops."""
-NOT_SENT = ("lock",)
+NOT_SENT = ("lock", LEASE)
 
 
 @dataclass

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
@@ -23,22 +22,6 @@ Measured on two cores with the network `conv`, batch 128 (0.2e9 operations), in 
 10,500; but beside one other busy process two threads fell to 220 (each of some hundred small parallel regions waits for
 a thread that is not running) and one thread to 5,900.
 """
-
-
-class BusyError(Exception):
-    """Another process works on this run."""
-
-
-@contextmanager
-def claimed(path: Path) -> Iterator[None]:
-    """Hold a run's folder; the operating system gives it free when the process ends, however it ends."""
-    path.mkdir(parents=True, exist_ok=True)
-    with (path / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError from None
-        yield
 
 
 @contextmanager

@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "rows", "deprecation", "__init__"),
-    ("api", "files"),
+    ("api", "files", "claims"),
     ("index", "authoring"),
     ("records", "hookspecs", "distances", "networks", "images", "random", "features", "decoding"),
     ("quiet", "options", "plugins", "store", "checkpoints", "flops", "moments"),

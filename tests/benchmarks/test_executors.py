@@ -60,7 +60,14 @@ def test_two_jobs_on_two_cores() -> None:
 
 def test_runs_that_wait_go_at_once() -> None:
     """Sleeping runs: what the executor itself costs, whatever else the machine does. 0.8 of ideal is 3.2 by four."""
-    grid = {"dataset": "dots", "network": "mlp", "seeds": tuple(range(8)), "batch": 16, "images": 480, "settings": ("sleeper.pause=0.3",)}
+    grid = {
+        "dataset": "dots",
+        "network": "mlp",
+        "seeds": tuple(range(8)),
+        "batch": 16,
+        "images": 480,
+        "settings": ("sleeper.pause=0.3",),
+    }
     contenders = {
         "--jobs 4": study(("sleeper",), local(4), **grid),
         "--jobs 1": study(("sleeper",), local(1), **grid),
