@@ -416,7 +416,9 @@ class TrainingRecord:
 
     `peak_memory` is in bytes, the device's during the training, or on a CPU the process's; None where unknown. `flops`
     are floating point operations, a multiplication and an addition counting two, of matrix products and convolutions in
-    all players' forward and backward passes, as torch's counter has them; None where unknown.
+    all players' forward and backward passes, as torch's counter has them; None where unknown. `precision` is that of
+    the arithmetic, `memory_format` that of convolutions' weights ("contiguous" or "channels-last"), `step` says how
+    steps were done: "eager", "graph" (one CUDA graph), or "eager: " and why a GPU had to do without a graph.
     """
 
     seconds: float
@@ -426,6 +428,9 @@ class TrainingRecord:
     threads: int
     peak_memory: int | None = None
     flops: float | None = None
+    precision: str = "float32"
+    memory_format: str = "contiguous"
+    step: str = "eager"
 
 
 class Evaluation(ABC):
@@ -567,6 +572,38 @@ class LatentControl(Control):
         return self.decode(self.encode(x))
 
 
+# ---------------------------------------------------------------- recipes
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One number of an experiment: the `value` of a `metric` in a `case` ("d = 64, L = 50"), in its `unit`.
+
+    It was measured under `seed`, from n repeats.
+    """
+
+    case: str
+    metric: str
+    value: float
+    n: int
+    unit: str = ""
+    seed: int = 0
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """A paper's experiment: the `text` of a TOML file, whose keys `genbench.recipes` describes; `where` names the file.
+
+    A recipe of `study = "grid"` has no code: its cells are trained and measured as `genbench run` would. What no grid
+    can say has `study = "experiment"` and brings `experiment(seed, budget)`, budget a fraction in (0, 1] of its
+    repeats, which yields findings; its published numbers, margins and verdicts are the file's all the same.
+    """
+
+    text: str
+    where: str
+    experiment: Callable[[int, float], Iterable[Finding]] | None = None
+
+
 DEPRECATED: Mapping[str, Renamed] = {}
 """Old names of this module and what they are now."""
 
@@ -579,6 +616,7 @@ __all__ = [
     "Control",
     "Dataset",
     "Evaluation",
+    "Finding",
     "Images",
     "LatentControl",
     "Measurement",
@@ -593,6 +631,7 @@ __all__ = [
     "Prior",
     "Progress",
     "Protocol",
+    "Recipe",
     "Refused",
     "Setting",
     "Shape",

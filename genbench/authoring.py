@@ -22,6 +22,7 @@ TRY: Mapping[str, str] = {
     "metric": "genbench run swae wae-mmd --metrics {name},reconstruction",
     "dataset": "genbench run swae --dataset {name}",
     "network": "genbench run swae --network {name}",
+    "recipe": "genbench reproduce {name}",
 }
 """For each kind of template, the command that uses what was written."""
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
-from dataclasses import asdict, dataclass, fields, replace
+from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -14,30 +14,32 @@ import torch
 from torch import Tensor
 
 from genbench.api import Control, Images, Model, Place, Split, TrainingRecord
-from genbench.checkpoints import restore_weights, save_weights
+from genbench.checkpoints import restore_weights, save_weights, weights_shape
 from genbench.claims import BusyError, claimed
 from genbench.controls import ControlEvaluation, fitted
 from genbench.errors import GenbenchError, NotApplicable, StoreError, one_line
 from genbench.evaluate import DataEvaluation, RunEvaluation
-from genbench.executors import Engine, Outcome, Site, carry_out
+from genbench.executors import Engine, Outcome, Site, carry_out, record_loss
 from genbench.executors_serial import serial
-from genbench.files import load_tensors, write_json
+from genbench.files import write_json
 from genbench.flops import counted_flops
 from genbench.images import save_grid, without_test
 from genbench.listener import LEFT, Listener
 from genbench.machine import (
+    arrange,
+    arranged,
     explain,
     forget_peak_memory,
     isolated,
     peak_memory,
     release_memory,
-    threads,
-    training_threads,
 )
 from genbench.measuring import measure, pairs
 from genbench.plan import Plan
 from genbench.plugins import Catalogue
+from genbench.precision import computing
 from genbench.random import derive
+from genbench.ranks import Divided, Ranks
 from genbench.records import SCHEMA
 from genbench.runs import Choice, Run, make_dataset, make_model, make_prior, make_setting
 from genbench.shipping import brief
@@ -47,6 +49,8 @@ from genbench.train import Budget, train
 from genbench.watch import UNWATCHED, Watch
 
 PICTURED = 64
+UNLOGGED = ("steps", "how")
+"""Of a moment, what is the same at every log point: the plan and training.json have it."""
 
 
 @dataclass(frozen=True)
@@ -60,6 +64,7 @@ class Bench:
     provenance: Mapping[str, Any]
     listener: Listener
     stop: Callable[[], bool]
+    ranks: Ranks = field(default_factory=Ranks)
 
     def folder(self, run: Run) -> RunFolder:
         """Where a run lives."""
@@ -111,23 +116,11 @@ class Bench:
             return self.attempt(run, plan, images, memory)
 
         def fail(run: Run, kind: str, message: str, trace: str) -> str:
-            return self._record_failure(run, kind, message, trace, content)
+            facts = {**self.provenance, "content": content}
+            return record_loss(self.folder(run), run, facts, kind, message, trace)
 
         plain = brief(self.catalogue, self.store, self.place, str(self.device), plan, str(self.provenance["command"]))
         return Site(self.store, plain, runs, load, attempt, fail, self.stop)
-
-    def _record_failure(self, run: Run, kind: str, message: str, trace: str, content: str) -> str:
-        """Record that a run's worker is gone; the problem in one line."""
-        folder = self.folder(run)
-        try:
-            with claimed(folder.path):
-                folder.begin(run.record(), {**self.provenance, "content": content})
-                folder.fail(kind, message, trace)
-        except BusyError:  # another command took it over
-            return LEFT
-        except StoreError as error:
-            return f"{kind}: {message}; {error}"
-        return f"{kind}: {message}"
 
     def attempt(self, run: Run, plan: Plan, images: Images, memory: dict[str, Any], *, held: bool = False) -> str:
         """Train and measure one run; "" or why it failed. `held` says that its folder is claimed for it already."""
@@ -158,6 +151,8 @@ class Bench:
             kind, message = explain(error, run)
             if not isinstance(error, StoreError):
                 folder.fail(kind, message, traceback.format_exc())
+            if self.ranks.world > 1 and not isinstance(error, GenbenchError):
+                raise  # the other processes may not have met it, and wait: torchrun ends them all
             release_memory()
             return f"{kind}: {message}"
 
@@ -167,19 +162,31 @@ class Bench:
         The weights of the watched moments are kept on the way.
         """
         torch.manual_seed(derive(run.seed, "weights"))
-        model = make_model(self.catalogue, run, images.shape).to(self.device)
+        divided = None if self.ranks.world == 1 else partial(Divided, ranks=self.ranks)
+        model = make_model(self.catalogue, run, images.shape, divided).to(self.device)
         if folder.state == "trained":
             return restored(model, run, folder)
         step_flops = counted_flops(model, run.batch)
         forget_peak_memory(self.device)
         budget, moment = Budget(run.images, run.batch, run.seed), None
         prior, checkpoint = make_prior(self.catalogue, run), folder.path / CHECKPOINT
-        count, marks = training_threads(model, run.batch, self.device), watch.marks(run)[:-1]
+        arrangement, marks = arrange(model, run.batch, self.device), watch.marks(run)[:-1]
+        self.ranks.agree(int(run.key, 16))  # the others begin to train it too: see genbench.accompany
         torch.manual_seed(derive(run.seed, "global"))
-        with threads(count):
-            moments = train(model, prior, images.train, budget, checkpoint, key=run.key, stop=self.stop, marks=marks)
+        with arranged(model, arrangement), computing(model, run.precision, self.device):
+            moments = train(
+                model,
+                prior,
+                images.train,
+                budget,
+                checkpoint,
+                key=run.key,
+                stop=self.stop,
+                marks=marks,
+                ranks=self.ranks,
+            )
             for moment in moments:
-                folder.log({name: value for name, value in asdict(moment).items() if name != "steps"})
+                folder.log({name: value for name, value in asdict(moment).items() if name not in UNLOGGED})
                 self.listener.trained(moment)
                 if moment.step in marks:
                     keep(folder, run, model, moment, step_flops)
@@ -191,9 +198,12 @@ class Bench:
             moment.images,
             parameters,
             self.device.type,
-            count,
+            arrangement.threads,
             peak_memory(self.device),
             None if step_flops is None else step_flops * moment.step,
+            run.precision,
+            arrangement.memory_format,
+            moment.how,
         )
         write_json(folder.path / TRAINING, {"schema": SCHEMA, **asdict(record)})
         shape = "x".join(map(str, images.shape))
@@ -280,12 +290,11 @@ def trained_model(catalogue: Catalogue, run: Run, folder: RunFolder, device: tor
     """The trained model of a run folder."""
     if folder.state != "trained":
         raise StoreError(f"{folder.path} is not trained ({folder.state}): finish it with the command that began it")
-    _, facts = load_tensors(folder.path / WEIGHTS)
-    c, h, w = (int(size) for size in facts["shape"].split("x"))
-    return restored(make_model(catalogue, run, (c, h, w)).to(device), run, folder)
+    shape = weights_shape(folder.weights())
+    return restored(make_model(catalogue, run, shape).to(device), run, folder)
 
 
 def restored(model: Model, run: Run, folder: RunFolder) -> Model:
     """The model with the run's trained weights; `StoreError` where they are another run's, or damaged."""
-    restore_weights(folder.path / WEIGHTS, model, run.key)
+    restore_weights(folder.weights(), model, run.key)
     return model

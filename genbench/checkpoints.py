@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from genbench.errors import DataError, StoreError
-from genbench.files import load_tensors, save_tensors
+from genbench.errors import DataError, StoreError, one_line
+from genbench.files import load_facts, load_tensors, save_tensors
 
 
 def save_checkpoint(
@@ -49,7 +49,20 @@ def load_checkpoint(path: Path, model: nn.Module, optimisers: Mapping[str, Optim
     if facts.get("key") != key:
         raise StoreError(f"{path} belongs to another run ({facts.get('key')}, not {key}): move it away")
     load_weights(path, model, tensors)
-    numbers = json.loads(facts["numbers"])
+    try:
+        _restore(model, optimisers, tensors, json.loads(facts["numbers"]))
+        return int(facts["step"]), float(facts["seconds"])
+    except (KeyError, ValueError, TypeError, AttributeError, RuntimeError) as error:
+        raise StoreError(
+            f"{path} holds no checkpoint of this model ({type(error).__name__}: {one_line(error)}); move it away and"
+            " repeat the command to train from the start"
+        ) from None
+
+
+def _restore(
+    model: nn.Module, optimisers: Mapping[str, Optimizer], tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
+) -> None:
+    """Put a checkpoint's optimisers and random states in place."""
     for player, optimiser in optimisers.items():
         prefix = f"optimiser.{player}."
         state: dict[int, dict[str, Any]] = {}
@@ -57,12 +70,38 @@ def load_checkpoint(path: Path, model: nn.Module, optimisers: Mapping[str, Optim
             if place.startswith(prefix):
                 index, name = place.removeprefix(prefix).split(".", 1)
                 state.setdefault(int(index), {})[name] = value
+        _lay_out_as_parameters(state, optimiser)
         optimiser.load_state_dict({"state": state, "param_groups": optimiser.state_dict()["param_groups"]})
     torch.set_rng_state(tensors["random.cpu"])
     device = next(iter(model.parameters())).device
     if device.type == "cuda" and "random.cuda" in tensors:
         torch.cuda.set_rng_state(tensors["random.cuda"], device)
-    return int(facts["step"]), float(facts["seconds"])
+
+
+def steps_done(path: Path) -> int:
+    """The steps behind a checkpoint, from its head alone; `StoreError` where it says none."""
+    try:
+        return int(load_facts(path)["step"])
+    except (DataError, KeyError, ValueError) as error:
+        raise StoreError(f"{path} is no checkpoint ({one_line(error)}): move it away") from None
+
+
+def weights_shape(path: Path) -> tuple[int, int, int]:
+    """The shape (c, h, w) of the images that the weights in a file were trained on; `StoreError` where it has none."""
+    try:
+        c, h, w = (int(size) for size in load_tensors(path)[1]["shape"].split("x"))
+    except (DataError, KeyError, ValueError) as error:
+        raise StoreError(f"{path} are no trained weights ({one_line(error)}): move it away and train again") from None
+    return c, h, w
+
+
+def _lay_out_as_parameters(state: Mapping[int, dict[str, Any]], optimiser: Optimizer) -> None:
+    """Give each moment its parameter's strides: a fused optimiser walks through both memories side by side."""
+    parameters = [parameter for group in optimiser.param_groups for parameter in group["params"]]
+    for index, values in state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == parameters[index].shape:
+                values[name] = torch.empty_like(parameters[index], dtype=value.dtype).copy_(value)
 
 
 def save_weights(path: Path, model: nn.Module, facts: Mapping[str, str]) -> None:

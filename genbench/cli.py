@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from genbench import __version__, cli_authors, cli_results
+from genbench import __version__, cli_authors, cli_bundles, cli_results
 from genbench.arguments import (
     Group,
     any_source_option,
@@ -26,9 +27,14 @@ from genbench.arguments import (
 )
 from genbench.cli_curves import curves
 from genbench.cli_explain import explain
+from genbench.cli_plot import plot
+from genbench.cli_reproduce import reproduce
 from genbench.completing import complete_metrics_of_runs, complete_names
 from genbench.engines import chosen_engine, engine_options
 from genbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from genbench.precision import Precision
 
 DEFAULT_METRICS = ("fid", "reconstruction", "latent-w2", "latent-sw", "nearest-train", "sharpness", "speed")
 DEFAULT_EPOCHS = 3
@@ -101,6 +107,13 @@ def main() -> None:
     shell_complete=complete_names("metric"),
     help="What is measured; the first one ranks.",
 )
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "tf32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Arithmetic of the training; losses and measurements stay in float32. tf32 needs a GPU.",
+)
 @snapshot_options
 @controls_option
 @set_option
@@ -121,6 +134,7 @@ def run(
     images: int | None,
     batch: int,
     metrics: tuple[str, ...],
+    precision: Precision,
     snapshots: int,
     snapshot_metrics: tuple[str, ...],
     select: str | None,
@@ -160,6 +174,7 @@ def run(
         snapshot_metrics=snapshot_metrics,
         select=select,
         controls=controls,
+        precision=precision,
     )
     engine = chosen_engine()
     catalogue, place = load_catalogue(plugins), make_place(data_root, download, skip_corrupt)
@@ -202,7 +217,7 @@ main.add_command(curves)
 @click.argument(
     "kind",
     required=False,
-    type=click.Choice(["models", "priors", "networks", "datasets", "metrics", "controls", "plugins"]),
+    type=click.Choice(["models", "priors", "networks", "datasets", "metrics", "controls", "recipes", "plugins"]),
 )
 @plugin_option
 def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
@@ -247,5 +262,5 @@ def measure(
     sys.exit(measure_runs(runs or (Path("runs"),), catalogue, place, device, metrics, settings, engine))
 
 
-for command in (*cli_results.COMMANDS, explain, *cli_authors.COMMANDS):
+for command in (reproduce, *cli_results.COMMANDS, explain, plot, *cli_bundles.COMMANDS, *cli_authors.COMMANDS):
     main.add_command(command)

@@ -46,24 +46,38 @@ def run_study(
     chosen_engine: Chosen = SERIAL,
 ) -> int:
     """Plan, train, measure, show; the exit status: 0, 1 where a run failed, 130 where it was interrupted."""
+    from genbench.accompany import END, accompany
     from genbench.plan import plan
+    from genbench.precision import check_precision
+    from genbench.ranks import joined, launched, local_device
 
+    if launched() and chosen_engine != SERIAL:
+        raise UsageError(
+            "torchrun trains one model in several processes, one run after another: leave --executor, --jobs and"
+            " --run-timeout off"
+        )
     console = Console()
-    chosen, engine = pick_device(device), engine_of(chosen_engine)
+    chosen, engine = local_device(pick_device(device)), engine_of(chosen_engine)
+    check_precision(grid.precision, chosen)
     planned = plan(grid, catalogue, place)
-    with stoppable() as stop:
-        bench = make_bench(catalogue, out, place, chosen, stop)
+    with stoppable() as stop, joined(chosen) as ranks:
+        bench = replace(make_bench(catalogue, out, place, chosen, stop), ranks=ranks)
+        if not ranks.leads:
+            accompany(bench, planned)
+            return 0
         show_plan(console, planned, bench, brief=not dry_run)
         from genbench.snapshots import tell_absent
 
         for line in tell_absent(bench.store, planned.runs, planned.watch):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         if dry_run:
+            ranks.agree(END)
             return 0
         make_room(out)
         if told := advice(chosen_engine, len(planned.runs), place.workers, chosen.type != "cpu"):
             console.print(told, markup=False, highlight=False, soft_wrap=True)
         outcome = conduct(console, bench, planned, engine)
+        ranks.agree(END)
     folders = [bench.folder(run) for run in planned.runs if (bench.folder(run).path / "run.json").exists()]
     sort = grid.metrics[0] if grid.metrics else None
     show_table(console, folders, grid.metrics, sort=sort, select=grid.select)
@@ -81,7 +95,10 @@ def measure_runs(
 ) -> int:
     """Measure trained runs; the exit status as in `run_study`."""
     from genbench.plan import metric_choices, plan_of_runs
+    from genbench.ranks import launched
 
+    if launched():
+        raise UsageError("torchrun trains one model in several processes, with genbench run; measure in one process")
     console = Console()
     chosen, engine = pick_device(device), engine_of(chosen_engine)
     choices = metric_choices(catalogue, metrics, settings)
@@ -151,7 +168,8 @@ def show_plan(console: Console, planned: Plan, bench: Bench, *, brief: bool) -> 
     console.print(
         f"{trained} run{'s' * (trained != 1)}{beside} on {first.dataset.name} ({summary.train:,} training images,"
         f" {'x'.join(map(str, summary.shape))}), network {first.network.name}, {first.images:,} images each"
-        f" in batches of {first.batch}, on {bench.device}: {counts}",
+        f" in batches of {first.batch}{'' if first.precision == 'float32' else f', {first.precision}'},"
+        f" on {bench.device}: {counts}",
         markup=False,
         highlight=False,
         soft_wrap=True,
@@ -193,8 +211,10 @@ def make_bench(catalogue: Catalogue, out: Path, place: Place, device: torch.devi
     from genbench.bench import Bench
     from genbench.listener import Deaf
     from genbench.provenance import arguments, provenance
+    from genbench.ranks import processes
 
-    return Bench(catalogue, out, place, device, provenance(device, arguments()), Deaf(), stop)
+    facts = {**provenance(device, arguments()), "processes": processes()}
+    return Bench(catalogue, out, place, device, facts, Deaf(), stop)
 
 
 @contextmanager

@@ -69,7 +69,7 @@ def control_runs(catalogue: Catalogue, runs: Sequence[Run], controls: Sequence[C
     cells = list(dict.fromkeys((run.prior, run.latent_dim) for run in runs))
     found = []
     for control in controls:
-        blank = replace(runs[0], model=control, seed=seed, images=0, batch=0, role="control")
+        blank = replace(runs[0], model=control, seed=seed, images=0, batch=0, role="control", precision="float32")
         latent = isinstance(make_control(catalogue, blank), LatentControl)
         found += [replace(blank, prior=prior, latent_dim=dim) for prior, dim in (cells if latent else cells[:1])]
     return tuple(found)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from genbench.figurestyle import Drawing, encoded, save
 from genbench.files import write_atomically, write_text
 from genbench.formats import table_csv, tidy_csv, tidy_json
 from genbench.markup import latex, markdown
@@ -46,11 +47,13 @@ def export(
     protocols: Protocols | None = None,
     command: str = "",
     sort: str | None = None,
+    drawings: Sequence[Drawing] = (),
 ) -> tuple[Path, ...]:
     """Write the study into `folder` and return the files, report.html last.
 
     `runs` are the runs by their name in the rows, `protocols` the fields of each protocol by its hash, `command` what
-    the user typed, `sort` the metric that ranks. Every file is whole or absent; the folder may exist.
+    the user typed, `sort` the metric that ranks, `drawings` figures, written as PNG and PDF. Every file is whole or
+    absent; the folder may exist.
     """
     runs, protocols = runs or {}, protocols or {}
     tables = assemble(rows, sort)
@@ -65,9 +68,11 @@ def export(
         write_text(folder / name, text)
     pictures = _copy_pictures(folder / "pictures", tables, runs)
     records = {name: facts.record for name, facts in runs.items()}
-    page = Page(folder.resolve().name, tables, protocols, _embedded(pictures), records, rows, command)
+    shown, figures = _figures(folder / "figures", drawings)
+    embedded = _embedded(pictures, EMBEDDED_BYTES - sum(len(figure.uri) for figure in shown) * 3 // 4)
+    page = Page(folder.resolve().name, tables, protocols, embedded, records, rows, command, shown)
     write_text(folder / "report.html", render(page))
-    files = [folder / name for name in texts] + [path for _, _, path in pictures]
+    files = [folder / name for name in texts] + [path for _, _, path in pictures] + figures
     return (*files, folder / "report.html")
 
 
@@ -115,10 +120,25 @@ def _file_name(name: str) -> str:
     return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
 
 
-def _embedded(pictures: Sequence[tuple[str, str, Path]]) -> dict[str, list[Picture]]:
+def _figures(folder: Path, drawings: Sequence[Drawing]) -> tuple[list[Picture], list[Path]]:
+    """Write the figures; those that the page shows (the smaller of PNG and SVG) while they take half the room."""
+    room, shown, files = EMBEDDED_BYTES // 2, [], []
+    for drawing in drawings:
+        for form in ("png", "pdf"):
+            files.append(folder / f"{drawing.name}.{form}")
+            save(drawing.figure, files[-1])
+        forms = {"svg+xml": encoded(drawing.figure, "svg"), "png": (folder / f"{drawing.name}.png").read_bytes()}
+        form, data = min(forms.items(), key=lambda it: len(it[1]))
+        fits = len(data) <= room
+        room -= len(data) * fits
+        uri = f"data:image/{form};base64,{base64.b64encode(data).decode()}" if fits else ""
+        shown.append(Picture(drawing.caption, uri, f"figures/{drawing.name}.png"))
+    return shown, files
+
+
+def _embedded(pictures: Sequence[tuple[str, str, Path]], room: int) -> dict[str, list[Picture]]:
     """The pictures by run, as data: URIs while there is room: all samples first, then all reconstructions."""
     order = {caption: place for place, caption in enumerate(FIRST_PICTURES)}
-    room = EMBEDDED_BYTES
     found: dict[str, list[Picture]] = {}
     for run, caption, path in sorted(pictures, key=lambda picture: order.get(picture[1], len(order))):
         size = path.stat().st_size

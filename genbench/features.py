@@ -23,8 +23,8 @@ from genbench.errors import DataError, MetricError, UsageError, unknown
 from genbench.files import hash_file, hash_tensors
 
 SHORT = {"inception": "inception-v3-compat"}
-STANDARD = {"inception": "6726825d"}
-"""How the SHA-256 of the standard weights begins, which is also in the published file's name."""
+STANDARD = {"inception": "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"}
+"""The SHA-256 of the standard weights, whose beginning is in the published file's name; any other file is custom."""
 RESIZE = {"inception": "to 299x299, bilinear without antialiasing, as TensorFlow 1 did"}
 """What torch-fidelity's extractor does to images; others say it in a class attribute of this name."""
 PUBLISHED_FILE = "weights-inception-2015-12-05-6726825d.pth"
@@ -62,7 +62,7 @@ class Extractor:
         if not self.weights:
             return f"shipped {_state_hash(self)[:12]}"
         digest = _hash(self.weights, Path(self.weights).stat().st_mtime_ns)
-        kind = "standard" if digest.startswith(STANDARD.get(self.name, "-")) else "custom"
+        kind = "standard" if digest == STANDARD.get(self.name) else "custom"
         return f"{kind} {digest[:12]}"
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import json
 import os
+import re
+import shutil
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,12 +15,18 @@ from uuid import uuid4
 
 from safetensors import SafetensorError, safe_open
 
-from genbench.errors import DataError
+from genbench.errors import DataError, StoreError, one_line
 
 if TYPE_CHECKING:  # torch is loaded by the functions on tensors alone: reports write files without it
     from torch import Tensor
 
 CHECKSUM = "sha256"
+FORMAT, FORMAT_VERSION = "format", "1"
+"""The fact that says how a tensor file of ours is laid out; those written before there was one are of version 1."""
+JSON_BYTES = 64 << 20
+"""More than any JSON file of ours holds; what is larger is not even read."""
+DEPTH = 64
+"""How deep JSON may be nested: far above what we write, far below what Python's own recursion bears."""
 PART = ".part"
 """How the name of a file ends that is being written."""
 
@@ -42,8 +51,26 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
+    except (OSError, SafetensorError) as error:
+        raise full_disk(path, error) or error from None
     finally:
         temporary.unlink(missing_ok=True)
+
+
+def full_disk(path: Path, error: Exception) -> StoreError | None:
+    """The error of a disk that is full, naming the file and the disk; None where `error` is of another kind.
+
+    safetensors tells the system's error in a text alone: "... (os error 28)", or "... Os { code: 28, ... }".
+    """
+    codes = [getattr(error, "errno", None), *map(int, re.findall(r"(?:Os \{ code: |os error )(\d+)", str(error)))]
+    if not {errno.ENOSPC, errno.EDQUOT} & set(codes):
+        return None
+    disk = next(at for at in (path.absolute(), *path.absolute().parents) if os.path.ismount(at))
+    free = shutil.disk_usage(disk).free
+    return StoreError(
+        f"{path} cannot be written: the disk at {disk} is full ({free:,} bytes free); make room and repeat the"
+        " command: what was written before is whole"
+    )
 
 
 def write_text(path: Path, text: str) -> None:
@@ -63,11 +90,51 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path) -> Any:
     """The value in a JSON file; `DataError` names a file that is absent or is no JSON."""
     try:
-        return json.loads(path.read_text(encoding="utf-8"))
+        size = path.stat().st_size
+        data = path.read_bytes() if size <= JSON_BYTES else b""
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
-    except (OSError, ValueError, RecursionError) as error:
-        raise DataError(f"{path} cannot be read as JSON: {error}") from None
+    except OSError as error:
+        raise DataError(f"{path} cannot be read as JSON: {error.strerror or error}") from None
+    if size > JSON_BYTES:
+        raise DataError(f"{path} cannot be read as JSON: {size:,} bytes; no file of ours has more than {JSON_BYTES:,}")
+    return parse_json(data, path)
+
+
+SUSPICIOUS = re.compile(rb"[eE]\+?\d{3}|\\u[dD][89a-fA-F]|\d{300}")
+"""Numbers that may exceed a float, halves of surrogate pairs: rare, so the slow check is theirs alone."""
+
+
+def parse_json(data: bytes, name: Path | str) -> Any:
+    """The value in JSON text, UTF-8, that can be written again; `DataError` names what it was read from.
+
+    Refused beyond what `json` refuses: NaN and infinities (written out or by overflow), half surrogate pairs (no file
+    and no terminal takes them), and nesting deeper than `DEPTH`.
+    """
+    try:
+        value = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+        if data.count(b"{") + data.count(b"[") > DEPTH and _deeper(value, DEPTH):
+            raise ValueError(f"nested more than {DEPTH} deep")
+        if SUSPICIOUS.search(data):
+            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+    except (ValueError, RecursionError) as error:
+        raise DataError(f"{name} cannot be read as JSON: {one_line(error, 120)}") from None
+    return value
+
+
+def _no_constant(name: str) -> None:
+    raise ValueError(f"{name} is no JSON")
+
+
+def _deeper(value: Any, depth: int) -> bool:
+    """Whether anything in a JSON value lies deeper than so many lists and objects; without recursion."""
+    level = [value]
+    for _ in range(depth + 1):
+        inner: list[Any] = []
+        for it in level:
+            inner += it.values() if isinstance(it, dict) else it if isinstance(it, list) else ()
+        level = inner
+    return bool(level)
 
 
 def hash_file(path: Path) -> str:
@@ -96,7 +163,7 @@ def save_tensors(path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, 
     from safetensors.torch import save_file
 
     on_cpu = {name: tensor.detach().cpu().contiguous() for name, tensor in tensors.items()}
-    metadata = dict(facts or {})
+    metadata = {**(facts or {}), FORMAT: FORMAT_VERSION}
     metadata[CHECKSUM] = _checksum(on_cpu, metadata)
     write_atomically(path, lambda temporary: save_file(on_cpu, temporary, metadata))
 
@@ -109,10 +176,15 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
             tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118  (no iterator on it)
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"{path} is no whole safetensors file: {error}") from None
+    except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError, OverflowError) as error:
+        raise DataError(f"{path} is no whole safetensors file: {one_line(error)}") from None
     if facts.pop(CHECKSUM, "") != _checksum(tensors, facts):
         raise DataError(f"{path} is damaged: its checksum does not hold")
+    written = facts.pop(FORMAT, FORMAT_VERSION)
+    if written != FORMAT_VERSION:
+        raise DataError(
+            f"{path} has format {written!r}; this version reads {FORMAT_VERSION}: use the one that wrote it"
+        )
     return tensors, facts
 
 
@@ -123,8 +195,8 @@ def load_facts(path: Path) -> dict[str, str]:
             return dict(file.metadata() or {})
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
-    except (SafetensorError, OSError, ValueError, RuntimeError) as error:
-        raise DataError(f"{path} is no whole safetensors file: {error}") from None
+    except (SafetensorError, OSError, ValueError, RuntimeError, MemoryError, OverflowError) as error:
+        raise DataError(f"{path} is no whole safetensors file: {one_line(error)}") from None
 
 
 def _checksum(tensors: Mapping[str, Tensor], facts: Mapping[str, str]) -> str:

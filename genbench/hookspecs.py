@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from genbench.api import Control, Dataset, Metric, Model, Network, Offer, Prior
+from genbench.api import Control, Dataset, Metric, Model, Network, Offer, Prior, Recipe
 
 PROJECT = "genbench"
 
@@ -47,3 +47,8 @@ def genbench_metrics() -> Iterable[Offer[Metric]]:  # type: ignore[empty-body]
 @hookspec
 def genbench_controls() -> Iterable[Offer[Control]]:  # type: ignore[empty-body]
     """Controls: `make(*, options...)` is a `Control`, not yet fitted."""
+
+
+@hookspec
+def genbench_recipes() -> Iterable[Offer[Recipe]]:  # type: ignore[empty-body]
+    """Recipes: `make(*, options...)` is a `Recipe`, whose text is read before anything trains."""

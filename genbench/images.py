@@ -11,8 +11,8 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from genbench.api import Images, Place
-from genbench.errors import DataError
+from genbench.api import Images, Place, Progress
+from genbench.errors import DataError, GenbenchError, one_line
 from genbench.files import hash_tensors, load_tensors, save_tensors, write_atomically
 
 TENSORS = ("train", "test", "validation", "train_labels", "test_labels", "validation_labels")
@@ -47,7 +47,8 @@ def kept(place: Place, name: str, key: str, make: Callable[[], Images]) -> Image
     if path.exists():
         try:
             return _read(path)
-        except DataError:
+        except DataError as error:
+            place.report(Progress(f"{error}; decoding anew", 0, 0))
             path.unlink()
     images = with_content(make())
     tensors = {field: getattr(images, field) for field in TENSORS if getattr(images, field) is not None}
@@ -61,13 +62,16 @@ def _read(path: Path) -> Images:
     known = {field.name for field in fields(Images)}
     if not set(tensors) <= known or not {"train", "test", "validation"} <= set(tensors):
         raise DataError(f"{path} does not hold images")
-    return Images(
-        **tensors,
-        preparation=facts["preparation"],
-        skipped=int(facts["skipped"]),
-        content=facts["content"],
-        class_names=(),
-    )
+    try:
+        return Images(
+            **tensors,
+            preparation=facts["preparation"],
+            skipped=int(facts["skipped"]),
+            content=facts["content"],
+            class_names=(),
+        )
+    except (KeyError, ValueError, GenbenchError) as error:
+        raise DataError(f"{path} does not hold images ({one_line(error)})") from None
 
 
 def save_grid(path: Path, images: Tensor, columns: int = 8, padding: int = 2) -> None:

@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 from genbench import __version__
 
-Kind = Literal["model", "prior", "network", "dataset", "metric", "control"]
-KINDS: tuple[Kind, ...] = ("model", "prior", "network", "dataset", "metric", "control")
+Kind = Literal["model", "prior", "network", "dataset", "metric", "control", "recipe"]
+KINDS: tuple[Kind, ...] = ("model", "prior", "network", "dataset", "metric", "control", "recipe")
 SCHEMA = 1
 
 

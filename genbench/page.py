@@ -41,6 +41,7 @@ class Page:
     records: Mapping[str, Mapping[str, object]]
     rows: Sequence[Row]
     command: str
+    figures: Sequence[Picture] = ()
 
 
 @dataclass(frozen=True)
@@ -117,6 +118,8 @@ def render(page: Page) -> str:
         tables=[_table(page, table) for table in page.tables],
         plan=_plan(page),
         command=page.command,
+        figures=page.figures,
+        left_out=sum(not p.uri for its in (page.figures, *page.pictures.values()) for p in its),
         version=__version__,
     )
 

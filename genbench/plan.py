@@ -14,6 +14,7 @@ from genbench.controls import check_control, control_names, control_runs
 from genbench.errors import GenbenchError, PluginError, Refused, StoreError, UsageError, one_line, unknown
 from genbench.options import complete
 from genbench.plugins import Catalogue, Kind
+from genbench.precision import Precision
 from genbench.random import generator
 from genbench.runs import Choice, Run, count_parameters, make_dataset, make_metric, make_prior, run_of_record
 from genbench.store import RunFolder
@@ -42,6 +43,7 @@ class Grid:
     snapshot_metrics: tuple[str, ...] = ()
     select: str | None = None
     controls: tuple[str, ...] = ()
+    precision: Precision = "float32"
 
 
 @dataclass(frozen=True)
@@ -97,6 +99,7 @@ def plan(grid: Grid, catalogue: Catalogue, place: Place) -> Plan:
             s,
             images,
             grid.batch,
+            precision=grid.precision,
         )
         for s in grid.seeds
         for p in grid.priors

@@ -84,10 +84,14 @@ class Bars:
     def preparing(self, progress: Preparation) -> None:
         """One bar for the dataset."""
         if self._data is None:
-            self._data = self._bars.add_task(progress.what, total=None, facts="")
+            self._data = self._bars.add_task(escape(progress.what), total=None, facts="")
         facts = f"{progress.done:,} of {progress.total:,}" if progress.total else ""
         self._bars.update(
-            self._data, description=progress.what, completed=progress.done, total=progress.total or None, facts=facts
+            self._data,
+            description=escape(progress.what),
+            completed=progress.done,
+            total=progress.total or None,
+            facts=facts,
         )
 
     def about(self, run: Run) -> None:

@@ -7,8 +7,8 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
-from genbench.errors import DataError, StoreError
-from genbench.files import read_json
+from genbench.errors import DataError, StoreError, one_line
+from genbench.files import parse_json, read_json
 
 SCHEMA = 2
 
@@ -40,6 +40,11 @@ def maybe(check: Check) -> Check:
     return lambda value: value is None or check(value)
 
 
+def value(it: Any) -> bool:
+    """A value that an option may have: text, a finite number, true, false or null; data, whatever it spells."""
+    return it is None or isinstance(it, str | bool) or number(it)
+
+
 def mapping(**fields: Check) -> Check:
     """An object with at least these fields."""
 
@@ -59,7 +64,7 @@ def each(check: Check, key: Check = text) -> Check:
     return lambda value: isinstance(value, dict) and all(key(name) and check(it) for name, it in value.items())
 
 
-_CHOICE = mapping(name=text, options=mapping(), fingerprint=text)
+_CHOICE = mapping(name=text, options=each(value), fingerprint=text)
 _NUMBER = mapping(
     value=number,
     unit=text,
@@ -101,21 +106,37 @@ TRAINING = mapping(
     flops=maybe(number),
 )
 FAILURE = mapping(kind=text, message=text)
+FITTED = mapping(key=text, content=text)
+IMPORTED = mapping(bundle=text, sha256=text, weights=lambda it: isinstance(it, bool))
 
 
 def read(path: Path, check: Check) -> Mapping[str, Any]:
     """The object in a JSON file of ours; `StoreError` names a file that is damaged, foreign or of another schema."""
     away = f"move the folder {path.parent} away"
     try:
-        value = read_json(path)
+        found = read_json(path)
     except DataError as error:
         raise StoreError(f"{error}; {away}") from None
-    if not isinstance(value, dict) or "schema" not in value:
-        raise StoreError(f"{path} is no genbench file; {away}")
-    if value["schema"] != SCHEMA:
-        raise StoreError(
-            f"{path} has schema {value['schema']!r}; this version reads {SCHEMA}: use the one that wrote it"
-        )
-    if not check(value):
-        raise StoreError(f"{path} does not hold what its schema says; {away}")
-    return value
+    return checked(found, check, path, away)
+
+
+def parse(data: bytes, check: Check, name: Path | str) -> Mapping[str, Any]:
+    """As `read`, of the bytes of such a file."""
+    try:
+        found = parse_json(data, name)
+    except DataError as error:
+        raise StoreError(str(error)) from None
+    return checked(found, check, name)
+
+
+def checked(found: Any, check: Check, name: Path | str, advice: str = "", schema: int = SCHEMA) -> dict[str, Any]:
+    """The object, where it is of our schema and holds what `check` wants; else `StoreError`."""
+    ending = f"; {advice}" if advice else ""
+    if not isinstance(found, dict) or "schema" not in found:
+        raise StoreError(f"{name} is no genbench file{ending}")
+    if type(found["schema"]) is not int or found["schema"] != schema:
+        told = one_line(ValueError(repr(found["schema"])), 40)
+        raise StoreError(f"{name} has schema {told}; this version reads {schema}: use the one that wrote it")
+    if not check(found):
+        raise StoreError(f"{name} does not hold what its schema says{ending}")
+    return found

@@ -18,13 +18,18 @@ from genbench.files import write_text
 from genbench.moments import selections, told
 from genbench.picking import of_stage
 from genbench.rows import Row
-from genbench.store import RECONSTRUCTIONS, SAMPLES, RunFolder, find, protocols, readable
+from genbench.store import IMPORTED, RECONSTRUCTIONS, SAMPLES, RunFolder, find, protocols, readable
 from genbench.study import rows
 
 if TYPE_CHECKING:
     import torch
 
+    from genbench.figurestyle import Drawing
     from genbench.plugins import Catalogue
+
+
+SAMPLE_ROWS = 24
+"""Groups in the report's figure of samples; all samples stand beside the table."""
 
 
 def report_runs(
@@ -71,10 +76,31 @@ def write_report(
     from genbench.provenance import command_line
 
     facts = {folder.name: export.RunFacts(folder.name, folder.path, folder.record()) for folder in folders}
-    export.export(target, tidy, runs=facts, protocols=how, command=command_line(), sort=sort)
+    drawings = drawn(folders, tidy)
+    export.export(target, tidy, runs=facts, protocols=how, command=command_line(), sort=sort, drawings=drawings)
     curves = export_csv(tidy)
     if curves:
         write_text(target / "curves.csv", curves)
+
+
+def drawn(folders: Sequence[RunFolder], tidy: Sequence[Row]) -> list[Drawing]:
+    """The figures that rows and stored pictures allow; the models' samples are those of their lowest seed."""
+    from genbench.figurepictures import Strip, stored, strips
+    from genbench.figurerows import possible
+
+    paths = {folder.name: folder.path for folder in folders}
+    first: dict[tuple[str, str, int, str], Row] = {}
+    for row in sorted(tidy, key=lambda row: row.seed):
+        ends = row.role == "model" and row.stage == "final"
+        if ends and row.run in paths and (paths[row.run] / SAMPLES).exists():
+            first.setdefault((row.dataset, row.prior, row.latent_dim, row.group), row)
+    its = []
+    for (dataset, prior, d, _), row in sorted(first.items(), key=lambda it: (it[0][:3], it[1].label)):
+        block = f"{dataset}, prior {prior}, d = {d}, seed {row.seed}"
+        its.append(Strip(row.label, stored(paths[row.run] / SAMPLES, 12), block))
+    its = [strip for strip in its if len(strip.images)][:SAMPLE_ROWS]
+    samples = [strips("samples", "Samples: in each block a column is the same draw of the prior", its)] if its else []
+    return samples + possible(tidy)
 
 
 def curve_runs(
@@ -123,28 +149,39 @@ def show_run(path: Path) -> None:
     if problems:
         raise StoreError(problems[0])
     record = folder.record()
-    console.print(f"[bold]{escape(folder.name)}[/]  {folder.state}", highlight=False)
+    came = "  imported" if (path / IMPORTED).exists() else ""
+    console.print(f"[bold]{_shown(folder.name)}[/]  {folder.state}{came}", highlight=False)
     if folder.failure():
-        console.print(f"[red]{escape(folder.failure())}[/]", highlight=False)
+        console.print(f"[red]{_shown(folder.failure())}[/]", highlight=False)
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in {**record["run"], **record["provenance"]}.items():
-        table.add_row(f"[dim]{escape(name)}[/]", escape(_words(value)))
+        table.add_row(f"[dim]{_shown(name)}[/]", _shown(_words(value)))
     console.print(table)
     for chosen in selections(folder).values():
-        console.print(told(chosen), markup=False, highlight=False, soft_wrap=True)
+        console.print(_plain(told(chosen)), markup=False, highlight=False, soft_wrap=True)
     numbers = Table("metric", "value", "floor", "n", "protocol", box=None, pad_edge=False, header_style="bold")
     for row in rows([folder]):
         if row.metric and row.stage != "snapshot":
             value = "failed: " + row.error if row.value is None else f"{row.value:.6g} {row.unit}"
             floor = "" if row.floor is None else f"{row.floor:.4g}"
-            numbers.add_row(escape(row.metric), escape(value), floor, str(row.n or ""), row.protocol)
+            numbers.add_row(_shown(row.metric), _shown(value), floor, str(row.n or ""), _shown(row.protocol))
     for entry in folder.measurements().values():
         if entry["inapplicable"]:
-            numbers.add_row(escape(entry["metric"]), escape(f"does not apply: {entry['inapplicable']}"), "", "", "")
+            told_why = _shown(f"does not apply: {entry['inapplicable']}")
+            numbers.add_row(_shown(entry["metric"]), told_why, "", "", "")
     console.print(numbers)
     for picture in (SAMPLES, RECONSTRUCTIONS):
         if (path / picture).exists():
             console.print(str(path / picture), markup=False, highlight=False, soft_wrap=True)
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else " " for c in text)
+
+
+def _shown(text: str) -> str:
+    """Text of a run's files, never taken for markup or for a terminal's control codes: runs may come from anyone."""
+    return escape(_plain(text))
 
 
 def _words(value: Any) -> str:

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import asdict, dataclass, replace
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -14,8 +14,12 @@ from genbench.api import Control, Dataset, Metric, Model, Network, Prior, Settin
 from genbench.errors import GenbenchError, PluginError, StoreError, one_line
 from genbench.options import Value
 from genbench.plugins import Catalogue, Kind
+from genbench.precision import PRECISIONS, Precision
 
 T = TypeVar("T")
+
+Wrap = Callable[[Network], Network]
+"""A network for a network: the same modules, made to do something more."""
 
 Role = Literal["model", "control"]
 """Whether a run trains a model, or is a control, which is fitted in closed form and ranked with nothing."""
@@ -51,7 +55,7 @@ class Run:
     """One training: what affects the weights, and nothing else.
 
     `images` counts the images shown, repeats included; the last batch may exceed it. A control stands where a model
-    does, with `images` and `batch` 0.
+    does, with `images` and `batch` 0. A `precision` of float32 is no part of the key or the record: older runs have it.
     """
 
     dataset: Choice
@@ -63,11 +67,12 @@ class Run:
     images: int
     batch: int
     role: Role = "model"
+    precision: Precision = "float32"
 
     @property
     def key(self) -> str:
         """A hash of everything that affects the weights."""
-        plain = asdict(self)
+        plain = self._plain()
         role = plain.pop("role")
         text = json.dumps([TRAINING, plain] if role == "model" else [TRAINING, role, plain], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
@@ -80,9 +85,15 @@ class Run:
 
     def record(self) -> dict[str, Any]:
         """The run as JSON data, options by name."""
-        plain = asdict(self)
+        plain = self._plain()
         for kind in ("dataset", "model", "prior", "network"):
             plain[kind]["options"] = dict(plain[kind]["options"])
+        return plain
+
+    def _plain(self) -> dict[str, Any]:
+        plain = asdict(self)
+        if self.precision == "float32":
+            del plain["precision"]
         return plain
 
 
@@ -97,9 +108,12 @@ def run_of_record(record: Mapping[str, Any]) -> Run:
         }
         counts = {name: int(record[name]) for name in ("latent_dim", "seed", "images", "batch")}
         role: Role = "control" if record["role"] == "control" else "model"
+        precision: Precision = record.get("precision", "float32")
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision {precision!r}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"the record describes no run: {type(error).__name__} {error}") from None
-    return Run(**choices, **counts, role=role)  # type: ignore[arg-type]  # mypy cannot see which names stand in which
+    return Run(**choices, **counts, role=role, precision=precision)  # type: ignore[arg-type]  # which names stand where
 
 
 # ---------------------------------------------------------------- from choices to things
@@ -111,9 +125,14 @@ def make_prior(catalogue: Catalogue, run: Run) -> Prior:
         return _made(catalogue, "prior", run.prior, Prior, run.latent_dim)
 
 
-def make_model(catalogue: Catalogue, run: Run, shape: Shape) -> Model:
-    """A run's untrained model on the default device, weights from torch's global random state."""
-    return _made(catalogue, "model", run.model, Model, make_setting(catalogue, run, shape))
+def make_model(catalogue: Catalogue, run: Run, shape: Shape, wrap: Wrap | None = None) -> Model:
+    """A run's untrained model on the default device, weights from torch's global random state.
+
+    `wrap` stands for its network where the model is trained in an unusual way.
+    """
+    setting = make_setting(catalogue, run, shape)
+    setting = setting if wrap is None else replace(setting, network=wrap(setting.network))
+    return _made(catalogue, "model", run.model, Model, setting)
 
 
 def make_control(catalogue: Catalogue, run: Run) -> Control:

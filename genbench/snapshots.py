@@ -8,10 +8,9 @@ from pathlib import Path
 from typing import Any
 
 from genbench.api import Model, Split, TrainingRecord
-from genbench.checkpoints import restore_weights, save_weights
+from genbench.checkpoints import restore_weights, save_weights, steps_done
 from genbench.errors import MetricError, StoreError, UsageError
 from genbench.evaluate import DataEvaluation
-from genbench.files import load_facts
 from genbench.listener import Listener
 from genbench.measuring import measure
 from genbench.moments import (
@@ -44,7 +43,7 @@ def absent(folder: RunFolder, run: Run, watch: Watch) -> int:
     if folder.state == "trained":
         passed = run.images + run.batch
     elif (folder.path / CHECKPOINT).exists():
-        passed = int(load_facts(folder.path / CHECKPOINT).get("step", 0))
+        passed = steps_done(folder.path / CHECKPOINT)
     else:
         return 0
     return sum(mark <= passed and not weights_path(folder, mark * run.batch).exists() for mark in watch.marks(run)[:-1])
@@ -157,7 +156,9 @@ class Follower:
 
     def _record(self, cost: Mapping[str, Any]) -> TrainingRecord:
         training = self.folder.training()
-        whole = TrainingRecord(**{name: training[name] for name in TrainingRecord.__dataclass_fields__})
+        whole = TrainingRecord(
+            **{name: training[name] for name in TrainingRecord.__dataclass_fields__ if name in training}
+        )
         return replace(whole, **{name: cost[name] for name in ("images", "seconds", "flops")})
 
     def _measured(self, lacking: list[Choice], evaluation: DataEvaluation) -> Any:

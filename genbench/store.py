@@ -8,6 +8,7 @@ weights.safetensors   the trained model
 fitted.json           of a control, in the place of weights: it is fitted anew wherever it is needed, to the same end
 metrics.json          measurements, by the metric's choice
 failure.json          why the last attempt failed; gone when an attempt succeeds
+imported.json         of a run that came in a bundle: from which, and whether its weights came along
 snapshots/, snapshots.json, selected.json   what was kept, measured and selected on the way: see `moments`
 samples.png, reconstructions.png
 """
@@ -21,14 +22,15 @@ from pathlib import Path
 from typing import Any, Literal
 
 from genbench import records
-from genbench.errors import StoreError
-from genbench.files import PART, write_json
+from genbench.errors import StoreError, one_line
+from genbench.files import PART, full_disk, write_json
 from genbench.moments import selections, snapshots
 from genbench.records import SCHEMA
 
 RUN, LOG, CHECKPOINT, WEIGHTS = "run.json", "log.jsonl", "checkpoint.safetensors", "weights.safetensors"
 TRAINING, FITTED, METRICS, FAILURE = "training.json", "fitted.json", "metrics.json", "failure.json"
 SAMPLES, RECONSTRUCTIONS = "samples.png", "reconstructions.png"
+IMPORTED = "imported.json"
 
 State = Literal["new", "interrupted", "trained", "failed"]
 
@@ -47,7 +49,7 @@ class RunFolder:
     @property
     def state(self) -> State:
         """How far the training is; "failed" is an attempt that raised and has not been repeated."""
-        if (self.path / WEIGHTS).exists() or (self.path / FITTED).exists():
+        if any((self.path / name).exists() for name in (WEIGHTS, FITTED, IMPORTED)):
             return "trained"
         if (self.path / FAILURE).exists():
             return "failed"
@@ -67,8 +69,26 @@ class RunFolder:
         write_json(self.path / RUN, {"schema": SCHEMA, "run": record, "provenance": provenance})
 
     def record(self) -> dict[str, Any]:
-        """The parsed run.json; `StoreError` where it is of another schema or not a run's."""
-        return dict(records.read(self.path / RUN, records.RUN))
+        """The parsed run.json; `StoreError` where it is of another schema or not a run's.
+
+        The provenance of an imported run says so: its run.json stays byte for byte what its author wrote.
+        """
+        found = dict(records.read(self.path / RUN, records.RUN))
+        if (self.path / IMPORTED).exists():
+            origin = records.read(self.path / IMPORTED, records.IMPORTED)
+            told = {name: origin[name] for name in ("bundle", "sha256", "weights")}
+            found["provenance"] = {**found["provenance"], "imported": told}
+        return found
+
+    def weights(self) -> Path:
+        """The file of the trained weights; `StoreError` where they did not come along with an imported run."""
+        path = self.path / WEIGHTS
+        if not path.exists() and (self.path / IMPORTED).exists():
+            raise StoreError(
+                f"{self.path} was imported without its weights: measure it where it was trained, ask for a bundle with"
+                " weights, or move the folder away to train it here"
+            )
+        return path
 
     def training(self) -> dict[str, Any]:
         """What training cost: seconds, images, parameters, peak_memory."""
@@ -101,8 +121,11 @@ class RunFolder:
 
     def log(self, line: Mapping[str, Any]) -> None:
         """Append a line to the log."""
-        with (self.path / LOG).open("a", encoding="utf-8") as file:
-            file.write(json.dumps(line) + "\n")
+        try:
+            with (self.path / LOG).open("a", encoding="utf-8") as file:
+                file.write(json.dumps(line) + "\n")
+        except OSError as error:
+            raise full_disk(self.path / LOG, error) or error from None
 
 
 def find(places: Iterable[Path]) -> list[RunFolder]:
@@ -112,6 +135,7 @@ def find(places: Iterable[Path]) -> list[RunFolder]:
         if not place.exists():
             raise StoreError(f"there is no folder {place}: train something with `genbench run`, or name another folder")
         below = [place] if (place / RUN).exists() else sorted(path.parent for path in place.glob(f"**/{RUN}"))
+        below = [path for path in below if not any(part.endswith(PART) for part in path.parts)]  # a killed import's
         if not below:
             raise StoreError(f"{place} holds no runs: train something with `genbench run`, or name another folder")
         found.update({path.resolve(): RunFolder(path) for path in below})
@@ -127,8 +151,10 @@ def readable(folders: Iterable[RunFolder]) -> tuple[list[RunFolder], list[str]]:
             snapshots(folder), selections(folder)
             if folder.state == "trained":
                 folder.training()
+            if (folder.path / FITTED).exists():
+                records.read(folder.path / FITTED, records.FITTED)
         except StoreError as error:
-            problems.append(str(error))
+            problems.append(one_line(error, limit=4000))
         else:
             good.append(folder)
     return good, problems

@@ -122,6 +122,7 @@ def _fields(run: Mapping[str, Any]) -> dict[str, Any]:
     """What can tell two groups apart, by the name that a label shows."""
     fields: dict[str, Any] = {"prior": run["prior"]["name"], "latent_dim": run["latent_dim"]}
     fields |= {"network": run["network"]["name"], "images": run["images"], "batch": run["batch"]}
+    fields["precision"] = run.get("precision", "float32")
     for kind in KINDS:
         fields |= {f"{run[kind]['name']}.{name}": value for name, value in run[kind]["options"].items()}
     fields["source"] = " ".join(run[kind]["fingerprint"][:6] for kind in KINDS)

@@ -10,18 +10,25 @@ from pathlib import Path
 
 import torch
 from torch import Tensor
-from torch.optim import Optimizer
 
 from genbench.api import Model, Prior
+from genbench.capture import usual_step
 from genbench.checkpoints import load_checkpoint, save_checkpoint
-from genbench.errors import TrainingDiverged
-from genbench.images import to_float
+from genbench.errors import StoreError, TrainingDiverged
 from genbench.random import generator
+from genbench.ranks import Ranks
+from genbench.steps import EagerStep, StepOf, gather_parts
+
+WORDS = ((False, False), (True, False), (True, True))
+"""What the leader tells the other processes after a step: whether to log, and whether to stop."""
 
 
 @dataclass(frozen=True)
 class Moment:
-    """The state of a training at a log point: `terms` are means since the last one, `rate` is images per second."""
+    """The state of a training at a log point: `terms` are means since the last one, `rate` is images per second.
+
+    `how` says how its steps are done (`genbench.steps.Step`).
+    """
 
     step: int
     steps: int
@@ -29,6 +36,7 @@ class Moment:
     seconds: float
     rate: float
     terms: Mapping[str, float]
+    how: str = "eager"
 
 
 @dataclass(frozen=True)
@@ -55,67 +63,83 @@ def train(
     key: str,
     stop: Callable[[], bool],
     marks: Container[int] = (),
+    ranks: Ranks | None = None,
     log_seconds: float = 0.5,
     save_seconds: float = 30.0,
+    step_of: StepOf = usual_step,
 ) -> Iterator[Moment]:
     """Train `model` on `images`, `(n, c, h, w)` uint8 on the model's device, from its checkpoint where there is one.
 
     Batches are all of one size: consecutive pieces of an endless sequence of permutations of the training set, so each
     image is shown once in an epoch. All randomness is derived from (seed, purpose, step). When `stop()` turns true the
     state is saved and the iteration ends early. After each step in `marks` a moment is yielded whatever the clock says,
-    so that the caller may keep the weights; seconds leave out what the caller does between moments. Raises
-    `TrainingDiverged` when a loss or a parameter is not finite; the checkpoint then holds the last state that was, at a
-    log point.
+    so that the caller may keep the weights; seconds leave out what the caller does between moments. `step_of` makes
+    what does a step: a recorded one on a GPU. Raises `TrainingDiverged` when a loss or a parameter is not finite; the
+    checkpoint then holds the last state that was, at a log point.
+
+    Of several `ranks`, which must all call this, the leader decides where to log and to stop, and writes checkpoints;
+    their steps are eager ones.
     """
+    paced = (log_seconds, save_seconds)
+    every = advance(model, prior, images, budget, checkpoint, key, stop, marks, paced, step_of, ranks)
+    return (moment for moment in every if moment is not None)
+
+
+def advance(
+    model: Model,
+    prior: Prior,
+    images: Tensor,
+    budget: Budget,
+    checkpoint: Path,
+    key: str,
+    stop: Callable[[], bool],
+    marks: Container[int] = (),
+    paced: tuple[float, float] = (0.5, 30.0),
+    step_of: StepOf = usual_step,
+    ranks: Ranks | None = None,
+) -> Iterator[Moment | None]:
+    """`train` with a pause after every step: a moment at a log point, None elsewhere, for `genbench.together`.
+
+    `paced` are the seconds between log points and between checkpoints. Time passed in a pause that is no moment counts.
+    """
+    ranks = ranks or Ranks()
     device, total = images.device, len(images)
-    players = model.players()
-    optimisers = {name: player.optimiser(player.parameters) for name, player in players.items()}
-    base_rates = {name: [group["lr"] for group in o.param_groups] for name, o in optimisers.items()}
-    step, earlier = load_checkpoint(checkpoint, model, optimisers, key) if checkpoint.exists() else (0, 0.0)
-    parameters = list(model.parameters())
+    parts = gather_parts(model, prior, images, budget.batch, budget.seed, ranks)
+    done = load_checkpoint(checkpoint, model, parts.optimisers, key) if checkpoint.exists() else (0, 0.0)
+    step, earlier = done
+    if not ranks.same(step):
+        raise StoreError(f"{checkpoint}: the processes read different checkpoints; they need one file system")
+    parameters, work = list(model.parameters()), step_of(parts) if ranks.world == 1 else EagerStep(parts)
 
     model.train()
     began = logged = saved = time.perf_counter()
     logged_step, epoch = step, -1
-    sums: dict[str, Tensor] = {}
     order = BatchOrder(total, budget.batch, budget.seed, device)
     while step < budget.steps:
         if step * budget.batch // total != epoch:
             epoch = step * budget.batch // total
-            model.begin_epoch(epoch)
-            for name, player in players.items():
-                _set_rates(optimisers[name], base_rates[name], player.schedule(epoch))
-
-        x = to_float(images.index_select(0, order.indices(step)))
-        z = prior.sample_batch(budget.batch, generator(device, budget.seed, "prior", step))
-        for move in model.moves(x, z, generator(device, budget.seed, "model", step)):
-            optimiser = optimisers[move.player]
-            optimiser.zero_grad(set_to_none=True)
-            move.loss.backward(inputs=players[move.player].parameters)
-            optimiser.step()
-            for term, value in {move.player: move.loss, **move.terms}.items():
-                sums[term] = sums[term] + value.detach() if term in sums else value.detach().clone()
+            work.begin_epoch(epoch)
+        work.do(step, order.indices(step))
         step += 1
 
         now, stopping = time.perf_counter(), stop()
-        if now - logged >= log_seconds or step == budget.steps or step in marks or stopping:
-            terms = _means(sums, parameters, step - logged_step, step)  # the only wait on the device
-            now = time.perf_counter()
-            rate = (step - logged_step) * budget.batch / (now - logged)
-            yield Moment(step, budget.steps, step * budget.batch, earlier + now - began, rate, terms)
-            resumed = time.perf_counter()
-            began, now = began + resumed - now, resumed
-            logged, logged_step, sums = now, step, {}
-            if step < budget.steps and (stopping or now - saved >= save_seconds):
-                save_checkpoint(checkpoint, model, optimisers, key, step, earlier + now - began)
-                saved = time.perf_counter()
+        logging = now - logged >= paced[0] or step == budget.steps or step in marks or stopping
+        logging, stopping = WORDS[ranks.agree(WORDS.index((logging, stopping)))]
+        if not logging:
+            yield None
+            continue
+        terms = _means(work.take(), parameters, step - logged_step, step)  # the only wait on the device
+        now = time.perf_counter()
+        rate = (step - logged_step) * budget.batch / (now - logged)
+        yield Moment(step, budget.steps, step * budget.batch, earlier + now - began, rate, terms, work.how)
+        resumed = time.perf_counter()
+        began, now = began + resumed - now, resumed
+        logged, logged_step = now, step
+        if ranks.leads and step < budget.steps and (stopping or now - saved >= paced[1]):
+            save_checkpoint(checkpoint, model, parts.optimisers, key, step, earlier + now - began)
+            saved = time.perf_counter()
         if stopping:
             return
-
-
-def _set_rates(optimiser: Optimizer, base_rates: Sequence[float], factor: float) -> None:
-    for group, rate in zip(optimiser.param_groups, base_rates, strict=True):
-        group["lr"] = rate * factor
 
 
 class BatchOrder:

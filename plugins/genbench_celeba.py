@@ -11,6 +11,7 @@ the filter of the WAE authors' own code (tolstikhin/wae, datahandler.py).
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable
 from dataclasses import replace
 from functools import partial
@@ -34,6 +35,8 @@ VERSION = 1
 """Part of the cache's key: raise it when this file comes to prepare images differently."""
 
 SPLITS: dict[str, Split] = {"0": "train", "1": "validation", "2": "test"}
+PUBLISHED = (162_770, 19_867, 19_962)
+NAME = re.compile(r"[A-Za-z0-9_-]+\.jpe?g")
 Filter = Literal["bilinear", "lanczos"]
 
 
@@ -131,18 +134,30 @@ def _partition(place: Place) -> dict[Split, list[str]]:
             f"celeba's split is missing: no {PARTITION} in {folders[0]} or {folders[1]}: "
             "get it from 'Eval' on the authors' page (mmlab.ie.cuhk.edu.hk/projects/CelebA.html)"
         )
+    return read_partition(path.read_bytes(), path)
+
+
+def read_partition(data: bytes, path: Path) -> dict[Split, list[str]]:
+    """The partition in the bytes of its file; `DataError` names the first line that is none.
+
+    A whole list has to have the published counts: one flipped bit in it moves a face to another split.
+    """
     splits: dict[Split, list[str]] = {"train": [], "validation": [], "test": []}
     seen: set[str] = set()
-    for number, line in enumerate(path.read_text(encoding="utf-8", errors="replace").splitlines(), 1):
+    for number, line in enumerate(data.decode("utf-8", errors="replace").splitlines(), 1):
         name, _, part = line.strip().partition(" ")
         split = SPLITS.get(part.strip())
         if not name:
             continue
-        if split is None or name in seen or "/" in name or "\\" in name:
+        if split is None or name in seen or not NAME.fullmatch(name):
             fault = "names an image twice" if name in seen else "is not of the form '000001.jpg 0'"
             raise DataError(f"{path}: line {number} {fault}: get the file again")
         seen.add(name)
         splits[split].append(name)
+    counts = tuple(map(len, splits.values()))
+    if sum(counts) == sum(PUBLISHED) and counts != PUBLISHED:
+        told = ", ".join(f"{count:,}" for count in counts)
+        raise DataError(f"{path} is damaged: it assigns {told} images to its splits: get the file again")
     return splits
 
 

@@ -1,8 +1,8 @@
 """MNIST, Fashion-MNIST, CIFAR-10 and SVHN in torchvision's layout under the data root.
 
-torchvision reads the idx and .mat files and downloads (only with `--download`); the checks are ours, since its readers
-state a broken file as an assertion. None of the four has an official validation split and published recipes train on
-the whole training set, so validation is empty unless the option asks for it.
+torchvision reads the .mat files and downloads (only with `--download`); idx files and all checks are read here, since
+its readers state a broken file as an assertion. None of the four has an official validation split and published recipes
+train on the whole training set, so validation is empty unless the option asks for it.
 
 Nothing is unpickled. CIFAR-10's binary version is read as it is. The python version, which torchvision downloads, is a
 pickle: its bytes are first compared with torchvision's published MD5, and the two values wanted, the pixels and the
@@ -15,6 +15,7 @@ import pickletools
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
+from hashlib import sha256
 from http.client import HTTPException
 from math import prod
 from pathlib import Path
@@ -23,7 +24,6 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 from torchvision import datasets
-from torchvision.datasets.mnist import read_image_file, read_label_file
 from torchvision.datasets.utils import check_integrity, download_and_extract_archive, download_url
 
 from genbench.api import Dataset, Images, Offer, Option, Place, Progress, Shape, Summary
@@ -132,6 +132,13 @@ class MNIST(PublishedSet):
     shape = (1, 28, 28)
     published = (60_000, 10_000)
     source = datasets.MNIST
+    hashes: ClassVar[dict[str, str]] = {
+        "train-images-idx3-ubyte": "ba891046e6505d7a",
+        "train-labels-idx1-ubyte": "65a50cbbf4e906d7",
+        "t10k-images-idx3-ubyte": "0fa7898d509279e4",
+        "t10k-labels-idx1-ubyte": "ff7bcfd416de3373",
+    }
+    """How the SHA-256 of each unpacked file begins: idx has no checksum, and a flipped bit is a legal pixel."""
     class_names = tuple(f"mnist/{digit}" for digit in range(CLASSES))
 
     def _check(self, root: Path) -> tuple[int, int]:
@@ -143,10 +150,16 @@ class MNIST(PublishedSet):
 
     def _read(self, root: Path) -> tuple[Labelled, Labelled]:
         train, train_labels, test, test_labels = self._files(root)
-        return (
-            (read_image_file(train).unsqueeze(1), read_label_file(train_labels)),
-            (read_image_file(test).unsqueeze(1), read_label_file(test_labels)),
-        )
+        return self._pair(train, train_labels), self._pair(test, test_labels)
+
+    def _pair(self, images: Path, labels: Path) -> Labelled:
+        """Images and labels of two files; where there are as many as published, they have to be those published."""
+        pixels, digits = images.read_bytes(), labels.read_bytes()
+        found = idx_values(pixels, images, 28, 28)
+        for path, data in ((images, pixels), (labels, digits)):
+            if len(found) in self.published and sha256(data).hexdigest()[:16] != self.hashes[path.name]:
+                raise DataError(f"{path} is not the published file (its SHA-256 differs): delete it and get it again")
+        return found.unsqueeze(1), idx_values(digits, labels).long()
 
     def _downloads(self, root: Path) -> list[Download]:
         folder = root / self.source.__name__ / "raw"
@@ -163,25 +176,43 @@ class FashionMNIST(MNIST):
 
     name = "fashion-mnist"
     source = datasets.FashionMNIST
+    hashes = {  # noqa: RUF012
+        "train-images-idx3-ubyte": "c59f468a2f672dc8",
+        "train-labels-idx1-ubyte": "bad3541b69d91243",
+        "t10k-images-idx3-ubyte": "5b4141f0afbad91e",
+        "t10k-labels-idx1-ubyte": "0402a96d92fd2663",
+    }
     class_names = tuple(f"fashion-mnist/{garment}" for garment in GARMENTS)
 
 
 def idx_count(path: Path, *size: int) -> int:
-    """How many items of a size an idx file of bytes holds; `DataError` where its head or its length says otherwise.
+    """How many items of a size an idx file of bytes holds; `DataError` where its head or its length says otherwise."""
+    with path.open("rb") as file:
+        head = file.read(8 + 4 * len(size))
+    return idx_head(head, path.stat().st_size, path, *size)
+
+
+def idx_head(head: bytes, length: int, path: Path, *size: int) -> int:
+    """The count in the head of an idx file of `length` bytes; `DataError` names `path`.
 
     Head: 0, 0, 8 (unsigned bytes), the number of dimensions, then the count and each side as big-endian four bytes.
     """
-    with path.open("rb") as file:
-        head = file.read(8 + 4 * len(size))
     kind, sides = bytes((0, 0, 8, 1 + len(size))), b"".join(side.to_bytes(4, "big") for side in size)
     count = int.from_bytes(head[4:8], "big")
     if head[:4] != kind or head[8:] != sides or not count:
         what = "x".join(map(str, size)) or "single"
         raise DataError(f"{path} is no idx file of {what} bytes: delete it and get it again")
-    expected, length = len(head) + count * prod(size), path.stat().st_size
+    expected = len(head) + count * prod(size)
     if length != expected:
         raise DataError(f"{path} has {length} bytes instead of {expected}: delete it and get it again")
     return count
+
+
+def idx_values(data: bytes, path: Path, *size: int) -> Tensor:
+    """The bytes of an idx file -> `(n, *size)` uint8; `DataError` names `path`."""
+    start = 8 + 4 * len(size)
+    count = idx_head(data[:start], len(data), path, *size)
+    return torch.frombuffer(bytearray(data[start:]), dtype=torch.uint8).view(count, *size)
 
 
 class CIFAR10(PublishedSet):

@@ -108,6 +108,23 @@ def test_a_label_beyond_nine_is_refused(mnist: Place) -> None:
         sets.MNIST().load(mnist)
 
 
+@pytest.mark.parametrize("published", [(20, 99), (99, 10)])
+def test_a_file_of_the_published_size_has_to_be_the_published_one(
+    mnist: Place, monkeypatch: pytest.MonkeyPatch, published: tuple[int, int]
+) -> None:
+    """A flipped bit is a legal pixel: the published hash alone tells."""
+    raw = mnist.data_root / "MNIST" / "raw"
+    known = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in raw.iterdir()}
+    monkeypatch.setattr(sets.MNIST, "published", published)
+    monkeypatch.setattr(sets.MNIST, "hashes", known)
+    sets.MNIST().load(mnist)
+    path = raw / ("train-images-idx3-ubyte" if published[0] == 20 else "t10k-labels-idx1-ubyte")
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    with pytest.raises(DataError, match=f"{path.name} is not the published file"):
+        sets.MNIST().load(mnist)
+
+
 @pytest.mark.parametrize("make", [sets.MNIST, sets.FashionMNIST])
 def test_the_real_files(make: type[sets.MNIST], tmp_path: Path) -> None:
     if not (SHARED / make.source.__name__).is_dir():

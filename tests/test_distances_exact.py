@@ -18,11 +18,13 @@ from genbench.distances import (
     directions,
     exact_wasserstein,
     frechet,
+    frechet_of_samples,
     gaussian_kl,
     sliced_wasserstein,
     squared_distances,
 )
 from genbench.errors import MetricError
+from genbench.potentials import annealed, pays
 
 
 def seeded(seed: int = 0) -> Generator:
@@ -80,6 +82,13 @@ def test_frechet_names_what_is_not_finite() -> None:
     bad = torch.full((2, 2), math.nan)
     with pytest.raises(MetricError, match=r"cov_y of shape \(2, 2\) holds 4"):
         frechet(torch.zeros(2), torch.eye(2), torch.zeros(2), bad)
+
+
+@pytest.mark.parametrize("d", [5, 60])
+def test_frechet_of_samples_is_that_of_their_moments(d: int) -> None:
+    x, y = 30.0 * normal(20, d, 1) + 7.0, normal(30, d, 2)
+    assert frechet_of_samples(x, y) == pytest.approx(frechet(*moments(x), *moments(y)), rel=1e-10)
+    assert frechet_of_samples(x, x) == pytest.approx(0.0, abs=1e-8)
 
 
 # ---------------------------------------------------------------- exact optimal transport
@@ -156,3 +165,43 @@ def test_exact_is_above_sliced() -> None:
     sliced = float(sliced_wasserstein(x, y, directions(5000, 6, seeded(), torch.float64)))
     assert 0 < sliced < exact_wasserstein(x, y) ** 2 / 6
     assert np.isfinite(sliced)
+
+
+SAMPLES = {
+    "normal": (normal(150, 8, 1), 1.5 * normal(150, 8, 2)),
+    "line": (normal(80, 1, 1), normal(80, 1, 2)),
+    "unequal counts": (normal(70, 3, 1), normal(45, 3, 2) + 1.0),
+    "equal": (normal(60, 3, 1), normal(60, 3, 1)),
+    "duplicates": (normal(10, 2, 1).repeat(8, 1), normal(8, 2, 2).repeat(10, 1)),
+    "one point": (normal(1, 4, 1), normal(9, 4, 2)),
+    "two points": (normal(2, 2, 1), normal(2, 2, 2)),
+    "huge": (1e150 * normal(50, 2, 1), 1e150 * normal(50, 2, 2)),
+    "tiny": (1e-150 * normal(50, 2, 1), 1e-150 * normal(50, 2, 2)),
+    "outlier": (torch.cat([normal(60, 2, 1), torch.full((1, 2), 1e6, dtype=torch.float64)]), normal(61, 2, 2)),
+}
+
+
+@pytest.mark.parametrize("name", SAMPLES)
+def test_where_the_simplex_starts_does_not_change_the_distance(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    x, y = SAMPLES[name]
+    cold = exact_wasserstein(x, y)
+    begun = []
+    monkeypatch.setattr(module, "pays", lambda *_: True)
+    monkeypatch.setattr(module, "annealed", lambda cost: begun.append(annealed(cost)) or begun[-1])
+    assert exact_wasserstein(x, y) == pytest.approx(cold, rel=1e-9, abs=1e-9 * float(x.abs().max()))
+    assert len(begun) == 1
+
+
+def test_annealed_potentials_are_feasible_and_near_the_optimum() -> None:
+    x, y = normal(300, 8, 1), normal(200, 8, 2)
+    cost = squared_distances(x, y)
+    f, g = annealed((cost / cost.max()).float())
+    assert float((f[:, None] + g - cost / cost.max()).max()) < 1e-6
+    optimum = exact_wasserstein(x, y) ** 2 / float(cost.max())
+    assert 0.97 * optimum < float(f.mean() + g.mean()) <= optimum + 1e-6
+
+
+def test_a_start_is_used_where_it_was_measured_to_pay() -> None:
+    cpu, gpu = torch.device("cpu"), torch.device("cuda")
+    assert [pays(n, n, d, cpu) for n, d in ((1999, 64), (2000, 64), (10_000, 2))] == [False, True, False]
+    assert [pays(n, n, 2, gpu) for n in (999, 1000)] == [False, True]

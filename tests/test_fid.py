@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import statistics
 from collections.abc import Callable
 from dataclasses import replace
@@ -24,7 +25,7 @@ from genbench.ladder import verdict
 from genbench.plan import Plan
 from genbench.plugins import Catalogue
 from genbench.runs import make_dataset, make_model
-from genbench_fid import FID, KID, FIDInfinity, FIDLadder, kid
+from genbench_fid import FID, KID, FIDInfinity, FIDLadder, cache, kid
 from genbench_fid.frechet import distance, extrapolated, gaussian, influence, standard_error
 from genbench_fid.ladder import gaussian_draws, mixture_draws
 
@@ -281,6 +282,65 @@ def test_the_protocol_is_complete_and_the_same_for_every_seed_and_model(run: Cal
     assert "rounded to uint8" in protocol.values
     assert protocol.weights.startswith("shipped ")
     assert SimpleNamespace(**vars(protocol)).dtype == "float32"
+
+
+@pytest.fixture
+def extracted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each call of the extractor was given."""
+    counts: list[int] = []
+
+    def extract(extractor: Any, images: Tensor) -> Tensor:
+        counts.append(len(images))
+        return genbench.features.extract(extractor, images)
+
+    monkeypatch.setattr("genbench_fid.base.extract", extract)
+    return counts
+
+
+def test_a_second_command_extracts_no_feature_of_a_real_image(
+    run: Callable[..., Evaluation], extracted: list[int]
+) -> None:
+    metrics = (FID(count=70), KID(count=70, subsets=2))
+    first = [m.value for metric in metrics for m in metric.measure(run())]
+    real = len(run().images.test)
+    assert sorted(extracted) == sorted([real, 70, 70, 70])
+    extracted.clear()
+    assert [m.value for metric in metrics for m in metric.measure(run())] == first
+    assert extracted == [70, 70]  # samples of each of two evaluations alone
+
+
+def test_features_on_disk_are_those_of_the_very_images(run: Callable[..., Evaluation], extracted: list[int]) -> None:
+    (plain,) = FID(count=70, floor=False).measure(run())
+    images = run().images
+    (other,) = FID(count=70, floor=False).measure(run(images=replace(images, test=255 - images.test)))
+    assert other.value != plain.value
+
+
+def test_damaged_features_are_extracted_anew_with_a_line(
+    run: Callable[..., Evaluation], extracted: list[int], place: Place
+) -> None:
+    (plain,) = FID(count=70, floor=False).measure(run())
+    (path,) = (place.cache / "features").iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-4] + b"\0\1\2\3")
+    extracted.clear()
+    evaluation, told = run(), []
+    evaluation.place = replace(place, report=lambda progress: told.append(progress.what))
+    (again,) = FID(count=70, floor=False).measure(evaluation)
+    assert again.value == plain.value
+    assert extracted[0] == len(evaluation.images.test)
+    assert told == [f"features anew, since {path} is damaged"]
+    assert path.read_bytes() == whole
+
+
+def test_the_features_on_disk_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "MOST_BYTES", 25)
+    paths = [tmp_path / f"{i}.safetensors" for i in range(4)]
+    for age, path in enumerate(paths):
+        path.write_bytes(bytes(10))
+        os.utime(path, (age, age))
+    cache.bound(tmp_path, paths[0])
+    assert sorted(tmp_path.iterdir()) == [paths[0], paths[3]]
 
 
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")

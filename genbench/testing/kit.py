@@ -12,7 +12,7 @@ from genbench.api import Offer
 from genbench.errors import GenbenchError, UsageError, one_line, unknown
 from genbench.options import Value, complete
 from genbench.plugins import KINDS, Catalogue, Kind, load
-from genbench.testing import controls, datasets, metrics, models, networks, objectives, priors, projections
+from genbench.testing import controls, datasets, metrics, models, networks, objectives, priors, projections, recipes
 from genbench.testing.results import Check, Failed, Result, Skipped, verdicts
 
 Checks = tuple[Callable[..., Any], tuple[Check[Any], ...]]
@@ -24,6 +24,7 @@ _KINDS: Mapping[str, Checks] = {
     "metric": (metrics.build, metrics.CHECKS),
     "dataset": (datasets.build, datasets.CHECKS),
     "control": (controls.build, controls.CHECKS),
+    "recipe": (recipes.build, recipes.CHECKS),
 }
 """Per kind: from a `make` whose options are given to the subject, and the checks of that subject."""
 

@@ -11,14 +11,17 @@ import genbench_grey28  # registers the extractor
 from genbench.api import Evaluation, Metric, Option, Place, Prior, Protocol, Shape, Summary
 from genbench.errors import MetricError
 from genbench.features import Extractor, choose, extract, finite, probe
+from genbench_fid.cache import kept
 
-References = Literal["test", "held-out"]
+References = Literal["test", "held-out", "all"]
 
 FEATURES = Option("extractor: inception, grey28 or any registered with torch-fidelity; auto: grey28 for 28x28 grey")
 LAYER = Option("layer of the extractor; auto: its usual one (2048 of inception)", source="arXiv:1706.08500")
 WEIGHTS = Option("file of the Inception weights, in torch-fidelity's format; none: its usual place")
 COUNT = Option("samples generated; 0: as many as there are references", low=0)
-SPLIT = Option("references: the test images, or held-out: validation and test images together")
+SPLIT = Option(
+    "references: the test images; held-out: validation and test; all: training images as well, as some papers have it"
+)
 GREY28_SHAPE: Shape = (1, 28, 28)
 VALUES = "0..255, rounded to uint8; grey repeated to three channels"
 
@@ -48,7 +51,8 @@ class FeatureMetric(Metric):
 
     def expected(self, summary: Summary) -> tuple[int, int]:
         """How many references and samples a test evaluation of such a dataset has."""
-        references = summary.test + (summary.validation if self.split == "held-out" else 0)
+        references = summary.test + (summary.validation if self.split != "test" else 0)
+        references += summary.train if self.split == "all" else 0
         return references, self.count or references
 
     def source(self, e: Evaluation) -> str:
@@ -57,21 +61,26 @@ class FeatureMetric(Metric):
 
     def references(self, e: Evaluation) -> Tensor:
         """The real images, `(n, c, h, w)` uint8."""
-        if self.source(e) != "held-out":
+        source = self.source(e)
+        if source not in ("held-out", "all"):
             return e.references
-        return torch.cat([e.images.validation, e.images.test])
+        training = [e.images.train] if source == "all" else []
+        return torch.cat([*training, e.images.validation, e.images.test])
 
     def reference_features(self, e: Evaluation, extractor: Extractor) -> Tensor:
-        """Features of the references, `(n, f)`, extracted once for all runs of the command."""
+        """Features of the references, `(n, f)`, extracted once for all commands: see `genbench_fid.cache`."""
         key = f"features/{extractor}/{self.source(e)}/{e.images.content}/{e.device}"
-        return e.shared(key, lambda: self.extracted(extractor, self.references(e).to(e.device), "the real images"))
+        return e.shared(key, lambda: self.kept(e, extractor, self.references(e), "the real images"))
 
     def training_features(self, e: Evaluation, extractor: Extractor, n: int) -> Tensor:
-        """Features of n training images, the same for all runs, extracted once."""
+        """Features of n training images, the same for all runs, extracted once for all commands."""
         key = f"training-features/{extractor}/{e.images.content}/{n}/{e.device}"
-        return e.shared(
-            key, lambda: self.extracted(extractor, e.training_images(n).to(e.device), "the training images")
-        )
+        return e.shared(key, lambda: self.kept(e, extractor, e.training_images(n), "the training images"))
+
+    def kept(self, e: Evaluation, extractor: Extractor, images: Tensor, what: str) -> Tensor:
+        """Features of real images, from disk where they were extracted before."""
+        images = images.to(e.device)
+        return kept(e.place, extractor, images, lambda: self.extracted(extractor, images, what))
 
     def sample_features(self, e: Evaluation, extractor: Extractor, n: int) -> Tensor:
         """Features of n samples, `(n, f)`, extracted once for all metrics of a run."""

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from genbench.api import Evaluation, Measurement, Option, Place, Prior, Summary
-from genbench.distances import frechet
+from genbench.distances import frechet, frechet_of_samples
 from genbench.errors import MetricError, UsageError
 from genbench.features import Extractor, probe
 from genbench.random import generator
@@ -167,7 +167,7 @@ def gaussian(features: Tensor) -> tuple[Tensor, Tensor]:
 
 def distance(real: Tensor, made: Tensor) -> float:
     """The Frechet distance of features, `(n, f), (m, f)`."""
-    return frechet(*gaussian(real), *gaussian(made))
+    return frechet_of_samples(real, made)
 
 
 def influence(real: Tensor, made: Tensor) -> Tensor:

@@ -19,7 +19,7 @@ from genbench.distances import directions, exact_wasserstein
 from genbench.errors import UsageError
 from genbench.hookspecs import hookimpl
 from genbench_latent.blocks import Distance
-from genbench_latent.fit import LatentFit, Part
+from genbench_latent.fit import CPU, LatentFit, Part
 from genbench_latent.kernel import kernel_distance, translation_slope, unbiased
 
 DIRECTIONS_SEED = 1804_01947
@@ -52,9 +52,9 @@ class LatentW2(LatentFit):
         f"latent W2{SQUARED} excess",
     )
 
-    def distance(self, prior: Prior) -> Distance:
-        """W2^2."""
-        return Distance(lambda block: block, lambda u, v: exact_wasserstein(u, v) ** 2)
+    def distance(self, prior: Prior, device: torch.device = CPU) -> Distance:
+        """W2^2; the device finds the simplex a start."""
+        return Distance(lambda block: block, lambda u, v: exact_wasserstein(u, v, device) ** 2)
 
     def slope(self, prior: Prior) -> float:
         """Of 2 t.(mean x - mean y), which is what a translation by t adds beside |t|^2: 8 s^2 / n."""
@@ -76,7 +76,7 @@ class LatentSW(LatentFit):
         "excess", "centred SW2^2 between blocks", "code units^2", "lower", f"latent SW2{SQUARED} excess"
     )
 
-    def distance(self, prior: Prior) -> Distance:
+    def distance(self, prior: Prior, device: torch.device = CPU) -> Distance:
         """SW2^2: of sorted projections, the mean squared difference (arXiv:1804.01947, algorithm 1)."""
         generator = Generator().manual_seed(DIRECTIONS_SEED)
         theta = directions(self.projections, prior.latent_dim, generator, torch.float64)
@@ -115,7 +115,7 @@ class LatentMMD(LatentFit):
                 f"{self.name}: the prior's E|z - z'|^2 is {prior.pairwise_scale:g}, which is no scale for a kernel"
             )
 
-    def distance(self, prior: Prior) -> Distance:
+    def distance(self, prior: Prior, device: torch.device = CPU) -> Distance:
         """-2 times the mean kernel, whose centred sum over all pairs of points is the squared MMD."""
         return kernel_distance(prior.pairwise_scale)
 

@@ -1,0 +1,64 @@
+"""What the processes do that train beside the leader: the same steps of the same runs, and nothing else.
+
+torchrun starts the same command N times. The leader plans, claims, writes, measures and reports as one process alone
+would; the others plan too, and then wait for its word: the key of the next run that it trains, or `END`.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+from functools import partial
+
+import torch
+
+from genbench.api import Images
+from genbench.bench import Bench
+from genbench.errors import GenbenchError
+from genbench.machine import arrange, arranged, isolated, on_device
+from genbench.plan import Plan
+from genbench.precision import computing
+from genbench.random import derive
+from genbench.ranks import Divided
+from genbench.runs import Run, make_dataset, make_model, make_prior
+from genbench.store import CHECKPOINT
+from genbench.train import Budget, train
+
+END = -1
+
+
+def accompany(bench: Bench, plan: Plan) -> None:
+    """Train with the leader whatever it trains, until it is done.
+
+    What the leader refuses or records as diverged is met here as well, and passed over; any other error ends this
+    process, and torchrun with it all: the same command goes on from the last checkpoint.
+    """
+    runs = {int(run.key, 16): run for run in plan.runs}
+    images = None
+    while (word := bench.ranks.agree(END)) != END:
+        images = images or _load(bench, runs[word])  # the leader has decoded it by now
+        with suppress(GenbenchError), isolated(bench.device):
+            _steps(bench, runs[word], images, plan)
+
+
+def _load(bench: Bench, run: Run) -> Images:
+    return on_device(make_dataset(bench.catalogue, run.dataset).load(bench.place), bench.device)
+
+
+def _steps(bench: Bench, run: Run, images: Images, plan: Plan) -> None:
+    torch.manual_seed(derive(run.seed, "weights"))
+    model = make_model(bench.catalogue, run, images.shape, partial(Divided, ranks=bench.ranks)).to(bench.device)
+    arrangement = arrange(model, run.batch, bench.device)
+    torch.manual_seed(derive(run.seed, "global"))
+    with arranged(model, arrangement), computing(model, run.precision, bench.device):
+        for _ in train(
+            model,
+            make_prior(bench.catalogue, run),
+            images.train,
+            Budget(run.images, run.batch, run.seed),
+            bench.folder(run).path / CHECKPOINT,
+            key=run.key,
+            stop=lambda: False,
+            marks=plan.watch.marks(run)[:-1],
+            ranks=bench.ranks,
+        ):
+            pass

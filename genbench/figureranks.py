@@ -1,0 +1,138 @@
+"""Groups in their order by a metric, and the ranks each may have; what all figures of rows share. No torch."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+from genbench.curves import resolve
+from genbench.errors import UsageError
+from genbench.figurestyle import COLUMN, HAIR, SOFT, Drawing, blank, looks, short, styled
+from genbench.gather import Gathered, gather
+from genbench.intervals import LEVEL, Estimate, estimate, paired_difference
+from genbench.rows import Row
+from genbench.tables import assemble
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LINES = 40
+"""Groups that one panel of ranks can show."""
+
+BARS = "mean and 95 % interval over training seeds"
+
+
+def asked_metric(rows: Sequence[Row], metric: str | None) -> str:
+    """The full name of the metric asked for; of none, the one that ranks the table of these rows."""
+    if metric is not None:
+        return resolve(rows, metric)
+    ranking = [table.columns[0].metric for table in assemble(rows) if table.columns]
+    if not ranking:
+        raise UsageError("nothing was measured of these runs: genbench measure RUNS --metrics fid")
+    return ranking[0]
+
+
+def direction(head: str, better: str) -> str:
+    """A head with an arrow towards the better values."""
+    arrows = {"lower": " \N{DOWNWARDS ARROW}", "higher": " \N{UPWARDS ARROW}"}
+    return head + arrows.get(better, "")
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A group's mean and the ranks that it may have: simultaneously for all groups, with probability 95 %."""
+
+    group: str
+    label: str
+    model: str
+    estimate: Estimate
+    best: int
+    worst: int
+
+
+def rank_intervals(values: Mapping[str, Mapping[int, float]], *, lower: bool) -> dict[str, tuple[int, int]]:
+    """The best and the worst rank that each group may have.
+
+    From simultaneous intervals of all paired differences (Bonferroni): a group is behind those surely better than it
+    and before those surely worse. All intervals cover together with at least the level (Mogstad, Romano, Shaikh and
+    Wilhelm, Review of Economic Studies 91, 2024, section 3). Without shared seeds nothing is sure.
+    """
+    names = list(values)
+    pairs = max(1, len(names) * (len(names) - 1) // 2)
+    ahead, behind = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
+    for i, a in enumerate(names):
+        for b in names[i + 1 :]:
+            gap = paired_difference(values[a], values[b], 1 - (1 - LEVEL) / pairs)
+            if gap is None or gap.low is None or gap.high is None or gap.low <= 0 <= gap.high:
+                continue
+            first, second = (a, b) if (gap.high < 0) == lower else (b, a)
+            ahead[second] += 1
+            behind[first] += 1
+    return {name: (1 + ahead[name], len(names) - behind[name]) for name in names}
+
+
+def ranks(rows: Sequence[Row], metric: str | None = None) -> Drawing:
+    """The groups in their order by a metric: means with intervals, and the ranks that each may have."""
+    name = asked_metric(rows, metric)
+    shown = {
+        (dataset, protocol): _ranked(found, name, protocol)
+        for dataset, found in gather(rows).items()
+        for measured, protocol in found.columns
+        if measured == name
+    }
+    shown = {key: its for key, its in shown.items() if len(its) > 1}
+    if not shown:
+        raise UsageError(f"ranks: fewer than two models were measured by {name} in one way; name more runs")
+    heights = [0.25 * len(its) + 0.8 for its in shown.values()]
+    with styled():
+        figure = blank(COLUMN + 0.6, sum(heights))
+        panels = figure.subplots(
+            len(shown), 2, squeeze=False, sharey="row", gridspec_kw={"height_ratios": heights, "width_ratios": (3, 2)}
+        )
+        for (left, right), ((dataset, protocol), its) in zip(panels, shown.items(), strict=True):
+            first = next(row for row in rows if (row.metric, row.protocol) == (name, protocol))
+            _forest(left, right, its)
+            left.set_xlabel(direction(first.head, first.better))
+            left.set_title(f"{dataset}, protocol {protocol}", loc="left")
+    return Drawing("ranks", f"{name}: {BARS}; ranks that a group may have, 95 % for all groups together", figure)
+
+
+def _ranked(found: Gathered, metric: str, protocol: str) -> list[Ranked]:
+    column = found.columns[metric, protocol]
+    if column.example.better == "neither":
+        raise UsageError(f"--metric {metric}: it has no better direction, so it ranks nothing")
+    lower = column.example.better == "lower"
+    models = [name for name in column.values if found.groups[name].first.role == "model"]
+    values = {name: column.by_seed(name) for name in models}
+    possible = rank_intervals(values, lower=lower)
+    its = [
+        Ranked(
+            name,
+            found.groups[name].label,
+            found.groups[name].first.model,
+            estimate(list(own.values())),
+            *possible[name],
+        )
+        for name, own in values.items()
+    ]
+    return sorted(its, key=lambda one: one.estimate.mean if lower else -one.estimate.mean)[:LINES]
+
+
+def _forest(left: Axes, right: Axes, its: Sequence[Ranked]) -> None:
+    look = looks([(one.group, one.model) for one in its])
+    for y, one in enumerate(its):
+        own = look[one.group]
+        reach = one.estimate.half_width or 0.0
+        left.errorbar([one.estimate.mean], [y], xerr=[reach], color=own.colour, marker=own.marker, capsize=2)
+        right.plot([one.best, one.worst], [y, y], color=own.colour, marker=own.marker, lw=3, solid_capstyle="round")
+    left.set_yticks(range(len(its)), [short(one.label, 34) for one in its])
+    left.set_ylim(len(its) - 0.5, -0.5)
+    right.set_xlim(0.5, len(its) + 0.5)
+    steps = max(1, len(its) // 6)
+    right.set_xticks(range(1, len(its) + 1, steps))
+    right.set_xlabel("rank")
+    for axes in (left, right):
+        axes.grid(axis="x", color=HAIR, lw=0.5)
+        axes.tick_params(axis="y", length=0)
+    right.spines["left"].set_color(SOFT)

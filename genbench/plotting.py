@@ -1,0 +1,84 @@
+"""The work of `genbench plot`: from kind and runs to a file; torch is loaded by the kinds that decode alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from genbench.curves import By
+from genbench.errors import StoreError
+from genbench.figureranks import ranks
+from genbench.figurerows import curves, fid_ladder, latent_size
+from genbench.figurestyle import Drawing, checked_target, save
+from genbench.store import RunFolder, find, readable
+from genbench.study import rows
+
+if TYPE_CHECKING:
+    from genbench.api import Place
+    from genbench.plugins import Catalogue
+
+
+@dataclass(frozen=True)
+class Choices:
+    """The options of `genbench plot` that choose what is shown."""
+
+    metric: str | None
+    by: tuple[By, ...]
+    seed: int
+    count: int
+
+
+def plot_rows(kind: str, places: Sequence[Path], target: Path, chosen: Choices) -> None:
+    """Draw a kind that the numbers of the runs allow."""
+    checked_target(target)
+    tidy = rows(_folders(places))
+    draw: dict[str, Callable[[], Drawing]] = {
+        "curves": lambda: curves(tidy, chosen.metric, chosen.by or ("images", "seconds")),
+        "latent-size": lambda: latent_size(tidy, chosen.metric),
+        "ladder": lambda: fid_ladder(tidy),
+        "ranks": lambda: ranks(tidy, chosen.metric),
+    }
+    _finish(draw[kind](), target)
+
+
+def plot_models(
+    kind: str, places: Sequence[Path], target: Path, chosen: Choices, catalogue: Catalogue, place: Place, device: str
+) -> None:
+    """Draw a kind that needs the trained models."""
+    checked_target(target)
+    import torch
+
+    from genbench.figuremodels import Maker, trained
+    from genbench.results import pick_device
+
+    where = pick_device(device)
+    with torch.no_grad():
+        groups = trained(_folders(places), catalogue, where)
+        maker = Maker(groups, catalogue, place, where, chosen.seed, chosen.count)
+        draw: dict[str, Callable[[], Drawing]] = {
+            "samples": maker.samples,
+            "reconstructions": maker.reconstructions,
+            "interpolations": maker.interpolations,
+            "grid": maker.grid,
+            "codes": maker.codes,
+        }
+        drawing = draw[kind]()
+    _finish(drawing, target)
+
+
+def _folders(places: Sequence[Path]) -> list[RunFolder]:
+    folders, problems = readable(find(places))
+    for problem in problems:
+        click.echo(f"genbench: left out: {problem}", err=True)
+    if not folders:
+        raise StoreError("no run folder could be read")
+    return folders
+
+
+def _finish(drawing: Drawing, target: Path) -> None:
+    save(drawing.figure, target)
+    click.echo(f"{drawing.caption}: {target}")

@@ -1,0 +1,272 @@
+"""Recipes: a paper's experiment read from TOML, every key and type checked. Pure; no torch.
+
+name = "cwae-table1"                     the offer's name
+about, citation = "..."                  one line; the paper or code, with its identifier
+study = "grid"                           or "experiment": the offer brings the code
+deviations = ["..."]                     how this differs from the paper, shown under the table
+
+[protocols.paper]                        how published numbers were measured: fields of `genbench.api.Protocol`
+layer = "2048"
+
+[[cells]]                                as the options of `genbench run`; `set` are its --set
+name = "mnist"
+lambda = "mean over the batch of summed squares + lambda * mean sliced distance"
+
+[[published]]                            a number, whose it is, how it was measured, and the margin of equivalence
+cell = "mnist", model = "swae", metric = "fid", value = 30.94, protocol = "paper", margin = 3.0, source = "..."
+"""
+
+from __future__ import annotations
+
+import tomllib
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+from genbench.errors import UsageError, unknown
+
+Study = Literal["grid", "experiment"]
+PROTOCOL_FIELDS = (
+    *("method", "preparation", "split", "references", "generated", "values", "resize", "extractor", "layer"),
+    *("weights", "dtype", "detail"),
+)
+"""What a recipe may state of a published number's protocol; what it leaves out is not compared."""
+
+
+@dataclass(frozen=True)
+class Cell:
+    """One grid of a recipe. Of `epochs` and `images` one is set; `weighting` tells lambda with its reduction."""
+
+    name: str
+    dataset: str
+    models: tuple[str, ...]
+    priors: tuple[str, ...]
+    latent_dims: tuple[int, ...]
+    network: str
+    seeds: int
+    batch: int
+    metrics: tuple[str, ...]
+    weighting: str
+    epochs: int | None = None
+    images: int | None = None
+    settings: tuple[str, ...] = ()
+    snapshots: int = 0
+    snapshot_metrics: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class Published:
+    """A number of a paper, and half the width of the interval about it within which ours counts as equivalent.
+
+    `cell`, `model`, `prior` and `latent_dim` say of which runs, the case of an experiment's finding `case`. The margin
+    is in the metric's unit. `tolerated` are fields of the protocol that may differ, each with the reason.
+    """
+
+    metric: str
+    value: float
+    margin: float
+    source: str
+    protocol: Mapping[str, str]
+    cell: str = ""
+    model: str = ""
+    prior: str = ""
+    latent_dim: int = 0
+    case: str = ""
+    tolerated: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class ParsedRecipe:
+    """A recipe as read: what is run, what was published, and how the two differ."""
+
+    name: str
+    about: str
+    citation: str
+    study: Study
+    cells: tuple[Cell, ...] = ()
+    published: tuple[Published, ...] = ()
+    deviations: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True)
+class _Key:
+    """A key of a table: what it holds in words, whether a value is that, and its default where it is not required."""
+
+    words: str
+    holds: Callable[[Any], bool]
+    default: Any = None
+    required: bool = False
+
+
+def _whole(value: Any) -> bool:
+    return isinstance(value, int) and not isinstance(value, bool) and value >= 1
+
+
+def _number(value: Any) -> bool:
+    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) < float("inf")
+
+
+def _text(value: Any) -> bool:
+    return isinstance(value, str) and bool(value.strip())
+
+
+def _list(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and all(check(member) for member in value)
+
+
+def _some(check: Callable[[Any], bool]) -> Callable[[Any], bool]:
+    return lambda value: isinstance(value, list) and bool(value) and all(check(member) for member in value)
+
+
+def _texts(value: Any) -> bool:
+    return isinstance(value, dict) and all(_text(member) for member in value.values())
+
+
+TEXT, WHOLE = _Key("a text", _text, required=True), _Key("a whole number from 1", _whole, required=True)
+NAMES = _Key("a list of names", _some(_text), required=True)
+
+RECIPE: Mapping[str, _Key] = {
+    "name": TEXT,
+    "about": TEXT,
+    "citation": TEXT,
+    "study": _Key('"grid" or "experiment"', lambda value: value in ("grid", "experiment"), "grid"),
+    "deviations": _Key("a list of texts", _list(_text), ()),
+    "protocols": _Key("tables", lambda value: isinstance(value, dict), {}),
+    "cells": _Key("tables", _list(lambda value: isinstance(value, dict)), ()),
+    "published": _Key("tables", _list(lambda value: isinstance(value, dict)), ()),
+}
+CELL: Mapping[str, _Key] = {
+    "name": TEXT,
+    "dataset": TEXT,
+    "models": NAMES,
+    "priors": NAMES,
+    "latent-dims": _Key("a list of whole numbers from 1", _some(_whole), required=True),
+    "network": TEXT,
+    "seeds": WHOLE,
+    "batch": WHOLE,
+    "metrics": NAMES,
+    "lambda": TEXT,
+    "epochs": _Key("a whole number from 1", _whole),
+    "images": _Key("a whole number from 1", _whole),
+    "set": _Key("a list of NAME.OPTION=VALUE", _list(_text), ()),
+    "snapshots": _Key("a whole number from 1", _whole, 0),
+    "snapshot-metrics": _Key("a list of names", _some(_text), ()),
+}
+PUBLISHED: Mapping[str, _Key] = {
+    "cell": _Key("the name of a cell", _text, ""),
+    "model": _Key("a name", _text, ""),
+    "prior": _Key("a name", _text, ""),
+    "latent-dim": _Key("a whole number from 1", _whole, 0),
+    "case": _Key("a text", _text, ""),
+    "metric": TEXT,
+    "value": _Key("a number", _number, required=True),
+    "margin": _Key("a number above 0", lambda value: _number(value) and value > 0, required=True),
+    "source": TEXT,
+    "protocol": TEXT,
+    "tolerated": _Key("a table of field = reason", _texts, {}),
+}
+
+
+def parse(text: str, where: str) -> ParsedRecipe:
+    """The recipe in a TOML text; `UsageError` names the file, the table and the key that is wrong."""
+    try:
+        raw = tomllib.loads(text)
+    except tomllib.TOMLDecodeError as error:
+        raise UsageError(f"{where}: no TOML: {error}") from None
+    top = _table(raw, RECIPE, where)
+    protocols = {name: _protocol(fields, f"{where}: [protocols.{name}]") for name, fields in top["protocols"].items()}
+    cells = tuple(_cell(cell, f"{where}: cells[{i}]") for i, cell in enumerate(top["cells"]))
+    published = tuple(
+        _published(number, protocols, cells, top["study"], f"{where}: published[{i}]")
+        for i, number in enumerate(top["published"])
+    )
+    names = [cell.name for cell in cells]
+    for name in names:
+        if names.count(name) > 1:
+            raise UsageError(f"{where}: two cells are named '{name}'")
+    if (top["study"] == "grid") != bool(cells):
+        raise UsageError(f'{where}: key \'cells\': study = "grid" has at least one cell, "experiment" has none')
+    about = {key: top[key] for key in ("name", "about", "citation", "study")}
+    return ParsedRecipe(**about, cells=cells, published=published, deviations=tuple(top["deviations"]))
+
+
+def _table(raw: Mapping[str, Any], keys: Mapping[str, _Key], where: str) -> dict[str, Any]:
+    """Every key with its value, given or default."""
+    for name in raw:
+        if name not in keys:
+            raise UsageError(f"{where}: {unknown('key', name, keys)}")
+    found = {}
+    for name, key in keys.items():
+        if name not in raw and key.required:
+            raise UsageError(f"{where}: the key '{name}' is missing; it is {key.words}")
+        value = raw.get(name, key.default)
+        if name in raw and not key.holds(value):
+            raise UsageError(f"{where}: key '{name}': {value!r} is not {key.words}")
+        found[name] = value
+    return found
+
+
+def _cell(raw: Mapping[str, Any], where: str) -> Cell:
+    it = _table(raw, CELL, where)
+    if (it["epochs"] is None) == (it["images"] is None):
+        raise UsageError(f"{where}: key 'epochs': give one of 'epochs' and 'images'")
+    return Cell(
+        name=it["name"],
+        dataset=it["dataset"],
+        models=tuple(it["models"]),
+        priors=tuple(it["priors"]),
+        latent_dims=tuple(it["latent-dims"]),
+        network=it["network"],
+        seeds=it["seeds"],
+        batch=it["batch"],
+        metrics=tuple(it["metrics"]),
+        weighting=it["lambda"],
+        epochs=it["epochs"],
+        images=it["images"],
+        settings=tuple(it["set"]),
+        snapshots=it["snapshots"],
+        snapshot_metrics=tuple(it["snapshot-metrics"]),
+    )
+
+
+def _protocol(raw: Any, where: str) -> dict[str, str]:
+    if not isinstance(raw, dict):
+        raise UsageError(f"{where}: not a table of the protocol's fields")
+    for name, value in raw.items():
+        if name not in PROTOCOL_FIELDS:
+            raise UsageError(f"{where}: {unknown('key', name, PROTOCOL_FIELDS)}")
+        if not (_text(value) or _whole(value)):
+            raise UsageError(f"{where}: key '{name}': {value!r} is neither a text nor a whole number from 1")
+    return {name: str(value) for name, value in raw.items()}
+
+
+def _published(
+    raw: Mapping[str, Any], protocols: Mapping[str, Mapping[str, str]], cells: Sequence[Cell], study: Study, where: str
+) -> Published:
+    it = _table(raw, PUBLISHED, where)
+    if it["protocol"] not in protocols:
+        raise UsageError(f"{where}: key 'protocol': {unknown('protocol', it['protocol'], protocols)}")
+    for name in it["tolerated"]:
+        if name not in protocols[it["protocol"]]:
+            raise UsageError(f"{where}: key 'tolerated': the protocol '{it['protocol']}' states no '{name}'")
+    if study == "grid":
+        named = {cell.name: cell for cell in cells}
+        if it["cell"] not in named:
+            raise UsageError(f"{where}: key 'cell': {unknown('cell', it['cell'], named)}")
+        _inside(it, named[it["cell"]], where)
+    elif not it["case"]:
+        raise UsageError(f"{where}: the key 'case' is missing; an experiment's number is of a case")
+    rest = {name: it[name] for name in ("metric", "margin", "source", "cell", "model", "prior", "case", "tolerated")}
+    value, protocol = float(it["value"]), protocols[it["protocol"]]
+    return Published(**rest, value=value, protocol=protocol, latent_dim=it["latent-dim"])
+
+
+def _inside(it: Mapping[str, Any], cell: Cell, where: str) -> None:
+    """Refuse a number that no run of its cell has, or that runs of two kinds would share."""
+    for key, possible in (("model", cell.models), ("prior", cell.priors), ("latent-dim", cell.latent_dims)):
+        if not it[key] and len(possible) > 1:
+            raise UsageError(f"{where}: the key '{key}' is missing; the cell '{cell.name}' has {possible}")
+        if it[key] and it[key] not in possible:
+            raise UsageError(f"{where}: key '{key}': {it[key]!r} is not in the cell '{cell.name}': {possible}")
+    if it["metric"].split(".")[0] not in cell.metrics:
+        raise UsageError(f"{where}: key 'metric': the cell '{cell.name}' measures {', '.join(cell.metrics)}")

@@ -1,0 +1,203 @@
+"""What `genbench reproduce` does: plan all of a recipe, run it as any study is run, compare with what was published.
+
+A recipe that trains nothing brings an experiment instead of cells; its findings are compared in the same table.
+"""
+
+from __future__ import annotations
+
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from rich.console import Console
+from rich.table import Table
+
+from genbench import reproduction
+from genbench.commands import INTERRUPTED, closing, conduct, make_bench, make_room, show_plan, stoppable
+from genbench.engines import SERIAL, Chosen, engine_of
+from genbench.errors import PluginError, UsageError, unknown
+from genbench.files import write_json, write_text
+from genbench.numerals import numeral
+from genbench.options import complete
+from genbench.plan import Grid, Plan, plan
+from genbench.recipes import Cell, ParsedRecipe, parse
+from genbench.results import pick_device, write_report
+from genbench.store import RunFolder, protocols, readable
+from genbench.study import rows
+
+if TYPE_CHECKING:
+    from genbench.api import Finding, Place, Recipe
+    from genbench.plugins import Catalogue
+
+
+@dataclass(frozen=True)
+class Wish:
+    """What the command line asks of a recipe: `cells` (none: all), a fraction of the budget, seeds in place of its."""
+
+    cells: tuple[str, ...] = ()
+    budget: float = 1.0
+    seeds: int | None = None
+    settings: tuple[str, ...] = ()
+
+
+def reproduce(
+    name: str,
+    wish: Wish,
+    catalogue: Catalogue,
+    place: Place,
+    device: str,
+    out: Path,
+    export: Path | None,
+    *,
+    dry_run: bool,
+    engine: Chosen = SERIAL,
+) -> int:
+    """Run a recipe and show its table; the exit status as of `genbench run`."""
+    own = tuple(setting for setting in wish.settings if setting.partition(".")[0] == name)
+    offered, recipe = read_recipe(name, catalogue, own)
+    rest = replace(wish, settings=tuple(setting for setting in wish.settings if setting not in own))
+    if recipe.study == "experiment":
+        return _experiment(offered, recipe, rest, export, own, dry_run=dry_run)
+    planned = [(cell, _plan(cell, rest, catalogue, place)) for cell in chosen_cells(recipe, wish.cells)]
+    console, chosen, status, outcome = Console(), pick_device(device), 0, None
+    with stoppable() as stop:
+        bench = make_bench(catalogue, out, place, chosen, stop)
+        for cell, its in planned:
+            console.print(f"[bold]{cell.name}[/]")
+            show_plan(console, its, bench, brief=not dry_run)
+        if dry_run:
+            return 0
+        make_room(out)
+        for _, its in planned:
+            outcome = conduct(console, bench, its, engine_of(engine))
+            status = max(status, INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
+            closing(console, outcome, out)
+            if outcome.interrupted:
+                break
+    folders = {cell.name: [bench.folder(run) for run in its.runs] for cell, its in planned}
+    there = {name: readable([f for f in its if (f.path / "run.json").exists()])[0] for name, its in folders.items()}
+    everything = [folder for its in there.values() for folder in its]
+    measured = {name: rows(its) for name, its in there.items()}
+    lines = reproduction.compare(recipe, measured, protocols(everything), wish.budget, wish.settings)
+    told = reproduction.notes(recipe, [cell for cell, _ in planned], lines, wish.budget)
+    console.print()
+    reproduction.show(console, lines, told)
+    if export is not None and everything:
+        _export(recipe, lines, told, everything, export)
+    return status
+
+
+def read_recipe(name: str, catalogue: Catalogue, settings: Sequence[str] = ()) -> tuple[Recipe, ParsedRecipe]:
+    """The offer's recipe and what its text says; `settings` are the recipe's own, `NAME.OPTION=VALUE`."""
+    from genbench.api import Recipe
+
+    offer = catalogue.get("recipe", name).offer
+    pairs = [setting.partition(".")[2].partition("=") for setting in settings]
+    offered = offer.make(**complete(name, offer.make, {option.strip(): value.strip() for option, _, value in pairs}))
+    if not isinstance(offered, Recipe):
+        raise PluginError(f"the recipe '{name}' made a {type(offered).__name__}, not a genbench.api.Recipe")
+    recipe = parse(offered.text, offered.where)
+    if recipe.name != name:
+        raise PluginError(f"{offered.where}: key 'name': '{recipe.name}', and the plug-in offers it as '{name}'")
+    if (recipe.study == "experiment") != (offered.experiment is not None):
+        raise PluginError(f"{offered.where}: key 'study': '{recipe.study}', and the offer says otherwise")
+    return offered, recipe
+
+
+def chosen_cells(recipe: ParsedRecipe, names: Sequence[str]) -> list[Cell]:
+    """The cells of these names, all where none is named."""
+    by_name = {cell.name: cell for cell in recipe.cells}
+    for name in names:
+        if name not in by_name:
+            raise unknown(f"cell of {recipe.name} called", name, by_name)
+    return [by_name[name] for name in dict.fromkeys(names)] if names else list(recipe.cells)
+
+
+def grid_of(cell: Cell, wish: Wish) -> Grid:
+    """The grid that a cell asks for, with the seeds and settings of the command line."""
+    overridden = {setting.partition("=")[0].strip() for setting in wish.settings}
+    kept = tuple(setting for setting in cell.settings if setting.partition("=")[0].strip() not in overridden)
+    shared = {field.name for field in fields(Cell)} & {field.name for field in fields(Grid)}
+    same = {name: getattr(cell, name) for name in shared - {"seeds", "settings"}}
+    return Grid(**same, seeds=tuple(range(wish.seeds or cell.seeds)), settings=kept + tuple(wish.settings))
+
+
+def _plan(cell: Cell, wish: Wish, catalogue: Catalogue, place: Place) -> Plan:
+    """The checked plan of a cell at the wished fraction of the images of each run, at least one batch."""
+    grid = grid_of(cell, wish)
+    whole = plan(grid, catalogue, place)
+    if wish.budget >= 1:
+        return whole
+    images = max(grid.batch, round(wish.budget * whole.runs[0].images))
+    return plan(replace(grid, epochs=None, images=images), catalogue, place)
+
+
+def _export(
+    recipe: ParsedRecipe,
+    lines: Sequence[reproduction.Line],
+    told: Sequence[str],
+    folders: Sequence[RunFolder],
+    target: Path,
+) -> None:
+    from genbench.provenance import command_line
+
+    ranking = next((line.published.metric for line in lines if line.seeds), None)
+    write_report(folders, rows(folders), protocols(folders), target, ranking)
+    reproduction.write(target, recipe.name, lines, told, command_line())
+
+
+# ---------------------------------------------------------------- experiments
+
+
+def _experiment(
+    offered: Recipe, recipe: ParsedRecipe, wish: Wish, export: Path | None, own: Sequence[str], *, dry_run: bool
+) -> int:
+    """Run an experiment under each seed and compare; nothing is kept but what is exported."""
+    if wish.cells or wish.settings:
+        what = "--cells" if wish.cells else f"--set {wish.settings[0]}"
+        raise UsageError(f"{what}: {recipe.name} is an experiment of its own, without cells; it has {recipe.name}.…")
+    assert offered.experiment is not None, recipe.name
+    console, seeds = Console(), range(wish.seeds or 1)
+    if dry_run:
+        console.print(f"experiment {recipe.name}, {len(seeds)} seed(s), {wish.budget:g} of its repeats", markup=False)
+        return 0
+    found = [finding for seed in seeds for finding in offered.experiment(seed, wish.budget)]
+    differ = ([f"budget: published 1, ours {wish.budget:g}"] if wish.budget < 1 else []) + [f"--set {s}" for s in own]
+    lines = []
+    for number in recipe.published:
+        its = [f for f in found if (f.case, f.metric) == (number.case, number.metric)]
+        lines.append(reproduction.judged(number, [(f.seed, f.value) for f in its], number.protocol, differ))
+    told = reproduction.notes(recipe, (), lines, wish.budget)
+    _show_findings(console, found)
+    reproduction.show(console, lines, told)
+    if export is not None:
+        from genbench.provenance import command_line
+
+        plain = [asdict(finding) for finding in found]
+        write_json(export / "findings.json", plain)
+        out = io.StringIO()
+        writer = csv.DictWriter(out, list(plain[0]), lineterminator="\n")
+        writer.writeheader()
+        writer.writerows(plain)
+        write_text(export / "findings.csv", out.getvalue())
+        reproduction.write(export, recipe.name, lines, told, command_line())
+    return 0
+
+
+def _show_findings(console: Console, found: Sequence[Finding]) -> None:
+    """A line for each case, a column for each metric, means over seeds."""
+    from genbench.intervals import estimate
+
+    cases = dict.fromkeys(finding.case for finding in found)
+    metrics = dict.fromkeys(finding.metric for finding in found)
+    values: Mapping[tuple[str, str], list[float]] = {(case, metric): [] for case in cases for metric in metrics}
+    for finding in found:
+        values[finding.case, finding.metric].append(finding.value)
+    table = Table("case", *metrics, box=None, pad_edge=False, header_style="bold")
+    for case in cases:
+        numbers = (values[case, metric] for metric in metrics)
+        table.add_row(case, *(numeral(estimate(its)).plain if its else "" for its in numbers))
+    console.print(table)

@@ -1,0 +1,98 @@
+"""The checks of recipes: that they can be read, planned and cited. Nothing is trained."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import islice
+from pathlib import Path
+
+from genbench.api import Finding, Recipe
+from genbench.options import complete
+from genbench.plugins import Catalogue, load
+from genbench.recipes import Cell, ParsedRecipe, parse
+from genbench.testing.results import Check, Skipped, expect
+
+
+@dataclass(frozen=True)
+class Read:
+    """A recipe, its offer's name, and what its text says."""
+
+    name: str
+    offered: Recipe
+    parsed: ParsedRecipe
+
+
+def build(make: Callable[[], Recipe]) -> Read:
+    """The subject of the checks; a text that cannot be read fails here, with the key that is wrong."""
+    offered = make()
+    return Read(getattr(make, "offer").name, offered, parse(offered.text, offered.where))  # noqa: B009
+
+
+def named_as_offered(subject: Read) -> str:
+    """The text's name is the offer's, and its study is the one that the offer brings."""
+    expect(subject.parsed.name == subject.name, f"the text says '{subject.parsed.name}'")
+    brings = subject.offered.experiment is not None
+    expect((subject.parsed.study == "experiment") == brings, f"study = '{subject.parsed.study}'")
+    return subject.parsed.study
+
+
+def parts_are_offered(subject: Read) -> str:
+    """Every model, prior, network, dataset and metric of every cell is offered, with the options that are set."""
+    if not subject.parsed.cells:
+        raise Skipped("an experiment has no cells")
+    catalogue = load([Path(subject.offered.where)] if Path(subject.offered.where).is_file() else [])
+    for cell in subject.parsed.cells:
+        _check_options(cell, catalogue)
+    return f"{len(subject.parsed.cells)} cells"
+
+
+def _check_options(cell: Cell, catalogue: Catalogue) -> None:
+    parts = [
+        *(("model", name) for name in cell.models),
+        *(("prior", name) for name in cell.priors),
+        *(("metric", name) for name in (*cell.metrics, *cell.snapshot_metrics)),
+        ("network", cell.network),
+        ("dataset", cell.dataset),
+    ]
+    known = {name for part in parts for name in part}
+    texts: dict[str, dict[str, str]] = {}
+    for setting in cell.settings:
+        target, equals, value = setting.partition("=")
+        owner, dot, option = target.partition(".")
+        expect(bool(equals and dot), f"cell {cell.name}: set: '{setting}' is not NAME.OPTION=VALUE")
+        expect(owner in known, f"cell {cell.name}: set: '{owner}' is no part of the cell")
+        texts.setdefault(owner, {})[option] = value
+    for kind, name in parts:
+        offer = catalogue.get(kind, name).offer  # type: ignore[arg-type]  # mypy widens the kinds to str
+        complete(name, offer.make, {**texts.get(kind, {}), **texts.get(name, {})})
+
+
+def numbers_are_cited(subject: Read) -> str:
+    """Every published number has a source and states at least one field of the protocol it was measured by."""
+    for number in subject.parsed.published:
+        whose = f"{number.cell or number.case} {number.model} {number.metric}"
+        expect(bool(number.protocol), f"{whose}: its protocol states no field")
+    expect(bool(re.search(r"\w", subject.parsed.citation)), "no citation")
+    return f"{len(subject.parsed.published)} numbers"
+
+
+def experiment_yields_findings(subject: Read) -> str:
+    """An experiment at its least budget yields findings first of all, and the same ones under the same seed."""
+    if subject.offered.experiment is None:
+        raise Skipped("a grid has no experiment")
+    first, again = (list(islice(subject.offered.experiment(0, 1e-9), 3)) for _ in range(2))
+    expect(bool(first) and all(isinstance(found, Finding) for found in first), f"{first!r}")
+    expect(first == again, "two calls with one seed differ")
+    return f"{first[0].metric} of {first[0].case}"
+
+
+CHECKS: tuple[Check[Read], ...] = (
+    Check(named_as_offered, "give the TOML's `name` and `study` as they are offered"),
+    Check(
+        parts_are_offered, "name what `genbench list` shows; `genbench reproduce NAME --dry-run` plans with the data"
+    ),
+    Check(numbers_are_cited, "give each [[published]] a source and a [protocols.…] with what the paper says"),
+    Check(experiment_yields_findings, "yield genbench.api.Finding; take all randomness from the seed"),
+)
