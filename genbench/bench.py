@@ -49,8 +49,6 @@ from genbench.train import Budget, train
 from genbench.watch import UNWATCHED, Watch
 
 PICTURED = 64
-UNLOGGED = ("steps", "how")
-"""Of a moment, what is the same at every log point: the plan and training.json have it."""
 
 
 @dataclass(frozen=True)
@@ -186,7 +184,7 @@ class Bench:
                 ranks=self.ranks,
             )
             for moment in moments:
-                folder.log({name: value for name, value in asdict(moment).items() if name not in UNLOGGED})
+                folder.log(moment.logged())
                 self.listener.trained(moment)
                 if moment.step in marks:
                     keep(folder, run, model, moment, step_flops)

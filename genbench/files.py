@@ -101,8 +101,9 @@ def read_json(path: Path) -> Any:
     return parse_json(data, path)
 
 
-SUSPICIOUS = re.compile(rb"[eE]\+?\d{3}|\\u[dD][89a-fA-F]|\d{300}")
-"""Numbers that may exceed a float, halves of surrogate pairs: rare, so the slow check is theirs alone."""
+SUSPICIOUS = re.compile(rb"[\s:,\[]-?\d+(?:\.\d*)?[eE]\+?\d{3}|^-?\d|\\u[dD][89a-fA-F]|\d{300}")
+"""Numbers that may exceed a float, halves of surrogate pairs: rare (a hash such as "7e123" is no number), so the slow
+check is theirs alone."""
 
 
 def parse_json(data: bytes, name: Path | str) -> Any:

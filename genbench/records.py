@@ -27,6 +27,8 @@ def whole(value: Any) -> bool:
 
 def number(value: Any) -> bool:
     """A finite number that a float holds."""
+    if type(value) is float:  # nearly all are: checks of 10,000 runs take seconds
+        return -sys.float_info.max <= value <= sys.float_info.max
     return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
 
 
@@ -48,8 +50,15 @@ def value(it: Any) -> bool:
 def mapping(**fields: Check) -> Check:
     """An object with at least these fields."""
 
+    wanted = tuple(fields.items())
+
     def check(value: Any) -> bool:
-        return isinstance(value, dict) and all(name in value and holds(value[name]) for name, holds in fields.items())
+        if not isinstance(value, dict):
+            return False
+        for name, holds in wanted:  # noqa: SIM110  (a generator takes twice as long)
+            if name not in value or not holds(value[name]):
+                return False
+        return True
 
     return check
 

@@ -142,6 +142,10 @@ def show_table(
         render(console, tidy, sort=next(iter(ranking), None), protocols=protocols(folders), brief=True)
 
 
+HOW = ("device", "threads", "precision", "memory_format", "step")
+"""Of a training's record, what says how it was done."""
+
+
 def show_run(path: Path) -> None:
     """A run's options, provenance, state, numbers and pictures."""
     console, folder = Console(), RunFolder(path)
@@ -156,6 +160,9 @@ def show_run(path: Path) -> None:
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in {**record["run"], **record["provenance"]}.items():
         table.add_row(f"[dim]{_shown(name)}[/]", _shown(_words(value)))
+    if folder.state == "trained":
+        how = {name: value for name, value in folder.training().items() if name in HOW}
+        table.add_row("[dim]training[/]", _shown(", ".join(f"{name} {value}" for name, value in how.items())))
     console.print(table)
     for chosen in selections(folder).values():
         console.print(_plain(told(chosen)), markup=False, highlight=False, soft_wrap=True)

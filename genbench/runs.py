@@ -5,7 +5,8 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Mapping
-from dataclasses import asdict, dataclass, replace
+from dataclasses import dataclass, fields, replace
+from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -44,10 +45,14 @@ class Choice:
         """The options as keyword arguments."""
         return dict(self.options)
 
-    @property
+    def plain(self) -> dict[str, Any]:
+        """The fields by name."""
+        return {"name": self.name, "options": self.options, "fingerprint": self.fingerprint}
+
+    @cached_property
     def key(self) -> str:
         """Eight hexadecimal digits of everything in the choice."""
-        return hashlib.sha256(json.dumps(asdict(self)).encode()).hexdigest()[:8]
+        return hashlib.sha256(json.dumps(self.plain()).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
@@ -69,7 +74,7 @@ class Run:
     role: Role = "model"
     precision: Precision = "float32"
 
-    @property
+    @cached_property
     def key(self) -> str:
         """A hash of everything that affects the weights."""
         plain = self._plain()
@@ -77,7 +82,7 @@ class Run:
         text = json.dumps([TRAINING, plain] if role == "model" else [TRAINING, role, plain], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
-    @property
+    @cached_property
     def name(self) -> str:
         """The name of the run's folder: readable, and unique by the key."""
         model = self.model.name if self.role == "model" else f"control-{self.model.name}"
@@ -91,7 +96,8 @@ class Run:
         return plain
 
     def _plain(self) -> dict[str, Any]:
-        plain = asdict(self)
+        plain: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
+        plain |= {kind: plain[kind].plain() for kind in ("dataset", "model", "prior", "network")}
         if self.precision == "float32":
             del plain["precision"]
         return plain

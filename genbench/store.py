@@ -16,6 +16,7 @@ samples.png, reconstructions.png
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -128,36 +129,88 @@ class RunFolder:
             raise full_disk(self.path / LOG, error) or error from None
 
 
+@dataclass(frozen=True)
+class ReadFolder(RunFolder):
+    """A run folder whose records were read and found whole, once: later changes of the files do not show."""
+
+    read_state: State
+    read_record: dict[str, Any]
+    read_training: dict[str, Any]
+    read_measurements: dict[str, Any]
+    read_failure: str
+
+    @property
+    def state(self) -> State:
+        """As it was."""
+        return self.read_state
+
+    def record(self) -> dict[str, Any]:
+        """As it was."""
+        return self.read_record
+
+    def training(self) -> dict[str, Any]:
+        """As it was; where there was none it is read, which says so."""
+        return self.read_training or super().training()
+
+    def measurements(self) -> dict[str, Any]:
+        """As they were."""
+        return self.read_measurements
+
+    def failure(self) -> str:
+        """As it was."""
+        return self.read_failure
+
+
 def find(places: Iterable[Path]) -> list[RunFolder]:
     """All run folders at or below the places, sorted by name; `StoreError` where a place holds none."""
-    found: dict[Path, RunFolder] = {}
+    found: dict[tuple[int, int], RunFolder] = {}
     for place in places:
         if not place.exists():
             raise StoreError(f"there is no folder {place}: train something with `genbench run`, or name another folder")
-        below = [place] if (place / RUN).exists() else sorted(path.parent for path in place.glob(f"**/{RUN}"))
-        below = [path for path in below if not any(part.endswith(PART) for part in path.parts)]  # a killed import's
+        below = list(_below(place))
         if not below:
             raise StoreError(f"{place} holds no runs: train something with `genbench run`, or name another folder")
-        found.update({path.resolve(): RunFolder(path) for path in below})
+        for path in below:
+            facts = path.stat()
+            found[facts.st_dev, facts.st_ino] = RunFolder(path)
     return sorted(found.values(), key=lambda folder: folder.name)
 
 
+def _below(place: Path) -> Iterator[Path]:
+    """The run folders at or below; a run holds no run, and what ends in PART a killed import has left."""
+    for root, folders, files in os.walk(place):
+        if RUN in files:
+            folders.clear()
+            yield Path(root)
+        folders[:] = sorted(folder for folder in folders if not folder.endswith(PART))
+
+
 def readable(folders: Iterable[RunFolder]) -> tuple[list[RunFolder], list[str]]:
-    """The folders whose records hold, and what is wrong with the others: one bad folder must not hide the rest."""
-    good, problems = [], []
+    """The folders whose records hold, read, and what is wrong with the others: one must not hide the rest."""
+    good: list[RunFolder] = []
+    problems, hows = [], dict[str, Any]()
     for folder in folders:
         try:
-            folder.record(), folder.measurements(), folder.failure()
-            snapshots(folder), selections(folder)
-            if folder.state == "trained":
-                folder.training()
-            if (folder.path / FITTED).exists():
-                records.read(folder.path / FITTED, records.FITTED)
+            good.append(_read(folder, hows))
         except StoreError as error:
             problems.append(one_line(error, limit=4000))
-        else:
-            good.append(folder)
     return good, problems
+
+
+def _read(folder: RunFolder, hows: dict[str, Any]) -> ReadFolder:
+    """The folder with its records; equal protocols are one object, or 10,000 runs would take a gigabyte."""
+    state = folder.state
+    snapshots(folder), selections(folder)
+    if (folder.path / FITTED).exists():
+        records.read(folder.path / FITTED, records.FITTED)
+    measurements = folder.measurements()
+    for entry in measurements.values():
+        for number in entry["numbers"]:
+            known = hows.setdefault(number["protocol"], number["how"])
+            if known == number["how"]:
+                number["how"] = known
+    training = folder.training() if state == "trained" else {}
+    return ReadFolder(folder.path, state, folder.record(), training, measurements, folder.failure())
 
 
 def protocols(folders: Iterable[RunFolder]) -> dict[str, dict[str, Any]]:

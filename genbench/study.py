@@ -99,18 +99,26 @@ def group_labels(runs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """A short name for each group: the model, and what tells it from other groups of the same model and dataset."""
     groups = {group_key(run): run for run in runs}
     fields = {key: _fields(run) for key, run in groups.items()}
-    labels = {}
+    families: dict[tuple[str, str, str], list[str]] = {}
     for key, run in groups.items():
-        rivals = [fields[other] for other, its in groups.items() if _named(its) == _named(run)]
-        differing = [
-            name
-            for name in fields[key]
-            if any(name not in rival or rival[name] != fields[key][name] for rival in rivals)
-        ]
-        shown = [name for name in differing if name != "source"] or differing
-        told = ", ".join(_told(name, fields[key][name]) for name in shown)
-        labels[key] = run["model"]["name"] + (f" ({told})" if told else "")
+        families.setdefault(_named(run), []).append(key)
+    labels = {}
+    for (_, _, model), members in families.items():
+        telling = _telling([fields[key] for key in members])
+        for key in members:
+            differing = [name for name in fields[key] if name in telling]
+            shown = [name for name in differing if name != "source"] or differing
+            told = ", ".join(_told(name, fields[key][name]) for name in shown)
+            labels[key] = model + (f" ({told})" if told else "")
     return labels
+
+
+def _telling(family: Sequence[Mapping[str, Any]]) -> set[str]:
+    """The fields in which not all members are alike, or which some lack."""
+    names = {name for member in family for name in member}
+    return {
+        name for name in names if any(name not in member or member[name] != family[0].get(name) for member in family)
+    }
 
 
 def _named(run: Mapping[str, Any]) -> tuple[str, str, str]:

@@ -5,8 +5,9 @@ from __future__ import annotations
 import math
 import time
 from collections.abc import Callable, Container, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -37,6 +38,11 @@ class Moment:
     rate: float
     terms: Mapping[str, float]
     how: str = "eager"
+
+    def logged(self) -> dict[str, Any]:
+        """Its line in the log: what differs between log points, and why a GPU had to do without a graph."""
+        line = {name: value for name, value in asdict(self).items() if name not in ("steps", "how")}
+        return {**line, "how": self.how} if self.how.startswith("eager: ") else line
 
 
 @dataclass(frozen=True)

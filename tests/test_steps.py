@@ -118,7 +118,9 @@ def test_a_run_goes_on_from_steps_of_either_kind(
 class Line(nn.Module):
     """A model of one number, which `change` may alter at each epoch and `loss` makes a loss of."""
 
-    def __init__(self, loss: Callable[[Line], Tensor], change: Callable[[Line, int], None] = lambda line, epoch: None):
+    def __init__(
+        self, loss: Callable[[Line], Tensor], change: Callable[[Line, int], None] = lambda line, epoch: None
+    ) -> None:
         super().__init__()
         self.weight = nn.Parameter(torch.ones(()))
         self.loss, self.change = loss, change
@@ -182,6 +184,8 @@ def test_a_step_that_cannot_be_recorded_is_done_eagerly_and_told(
     assert_equal(one, other)
     assert found[-1].how.startswith("eager: ")
     assert reason in found[-1].how
+    assert found[-1].logged()["how"] == found[-1].how
+    assert "how" not in expected[-1].logged()
     assert found[-1].terms == expected[-1].terms
 
 

@@ -1,7 +1,7 @@
 """A store of many finished runs that were never trained: what the commands that read runs are measured on.
 
-Every file is written by the store's own writers, from a grid that `genbench run` plans, so the same command finds all of
-it done. Numbers are drawn around those of a real study; the records have a real one's size (14 kB of metrics a run).
+Every file is written by the store's own writers, from a grid that `genbench run` plans, so the same command finds all
+of it done. Numbers are drawn around those of a real study; the records have a real one's size (14 kB of metrics a run).
 """
 
 from __future__ import annotations
@@ -171,15 +171,21 @@ def _measured(choice: Choice, draws: random.Random, quality: float) -> dict[str,
         value = mean if unit == "share" else mean * quality * (1 + draws.gauss(0, 0.03))
         numbers.append(
             {
-                **{
-                    "value": value,
-                    "unit": unit,
-                    "better": better,
-                    "n": n,
-                    "protocol": f"{choice.key[:6]}{len(part):02d}",
-                },
-                **{"part": part, "floor": floor, "label": label, "floor_sd": None if floor is None else 0.0376},
-                **{"se": se, "low": None, "high": None, "p": p, "detectable": 0.04 if p else None, "how": how},
+                "value": value,
+                "unit": unit,
+                "better": better,
+                "n": n,
+                "protocol": f"{choice.key[:6]}{len(part):02d}",
+                "part": part,
+                "floor": floor,
+                "label": label,
+                "floor_sd": None if floor is None else 0.0376,
+                "se": se,
+                "low": None,
+                "high": None,
+                "p": p,
+                "detectable": 0.04 if p else None,
+                "how": how,
             }
         )
     facts = {"metric": choice.name, "options": choice.values, "split": "test", "error": "", "inapplicable": ""}

@@ -1,0 +1,234 @@
+"""Training on one GPU against the usual loop: one command, under ten minutes, its table last.
+
+    python tests/benchmarks/gpu.py --data-root DIR                 # MNIST in torchvision's layout
+    python tests/benchmarks/gpu.py --device cpu --tiny             # does every line of it run?
+
+Each case is counted first (operations of a step, bytes of its weights' traffic), then timed: ours as a recorded step,
+ours eagerly, and the usual loop where the goal is a ratio to it. The achieved fraction is of the rate of a large matrix
+product, measured here in the same precision. The table goes to reports/speed/gpu.md as well, unless --tiny.
+"""
+
+from __future__ import annotations
+
+import argparse
+import statistics
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import torch
+from torch import Tensor
+from usual import UsualLoop
+
+from genbench.api import Model, Prior, Setting
+from genbench.capture import CapturedStep, CudaRecorder
+from genbench.files import write_text
+from genbench.flops import step_flops
+from genbench.machine import arrange, arranged
+from genbench.plugins import Catalogue, load
+from genbench.precision import Precision, computing
+from genbench.steps import EagerStep, Parts, Step, StepOf
+from genbench.together import together
+from genbench.train import Budget, advance, train
+
+OUT = Path(__file__).resolve().parents[2] / "reports" / "speed" / "gpu.md"
+REPEATS = 5
+BYTES_PER_PARAMETER = 40
+"""Of a step's traffic in float32: weights read forward, backward and by Adam, the gradient written and read, Adam's two
+moments read and written, the weights written; ten transfers of four bytes. Activations come on top."""
+
+
+@dataclass(frozen=True)
+class Case:
+    """A training to time; `goal` is against the usual loop (`ratio`) or a fraction of the product's rate."""
+
+    name: str
+    shape: tuple[int, int, int]
+    model: str
+    network: str
+    batch: int
+    steps: int
+    options: tuple[tuple[str, object], ...] = ()
+    precision: Precision = "float32"
+    latent_dim: int = 8
+    goal: str = ""
+    usual: bool = False
+    seeds: int = 1
+
+
+NOTEBOOKS = (("cost", "bce-l1"), ("weight", 10.0), ("annealing", 1.1), ("optimiser", "rmsprop"))
+CASES = (
+    Case("MNIST, mlp, swae", (1, 28, 28), "swae", "mlp", 128, 4000, goal="10 x usual", usual=True),
+    Case("MNIST, mlp, wae-gan", (1, 28, 28), "wae-gan", "mlp", 128, 3000),
+    Case("MNIST, mlp, swae, ten seeds", (1, 28, 28), "swae", "mlp", 128, 1500, goal="50 x usual", seeds=10),
+    Case("MNIST, swae-mnist, notebooks", (1, 28, 28), "swae", "swae-mnist", 500, 300, NOTEBOOKS, goal="4 x eager loop"),
+    Case("CelebA 64, wae-celeba, wae-mmd", (3, 64, 64), "wae-mmd", "wae-celeba", 100, 60, (), "bfloat16", 64, "40 %"),
+    Case("CelebA 64, wae-celeba, wae-gan", (3, 64, 64), "wae-gan", "wae-celeba", 100, 60, (), "bfloat16", 64, "40 %"),
+)
+
+
+@dataclass(frozen=True)
+class Bench:
+    """What the cases share; `rates` are the operations a second of a large matrix product by precision."""
+
+    catalogue: Catalogue
+    device: torch.device
+    rates: dict[Precision, float]
+    tiny: bool
+
+    def images(self, case: Case) -> Tensor:
+        """Noise of the dataset's shape on the device: the time of a step does not depend on what is shown."""
+        count = 4 * case.batch if self.tiny else 20_000
+        noise = torch.Generator(device=self.device).manual_seed(0)
+        return torch.randint(256, (count, *case.shape), generator=noise, dtype=torch.uint8, device=self.device)
+
+    def build(self, case: Case, seed: int) -> tuple[Model, Prior]:
+        """A fresh model on the device, and its prior."""
+        torch.manual_seed(seed)
+        prior = self.catalogue.get("prior", "normal").offer.make(case.latent_dim)
+        network = self.catalogue.get("network", case.network).offer.make(case.shape)
+        setting = Setting(case.shape, case.latent_dim, prior, network)  # type: ignore[arg-type]
+        model = self.catalogue.get("model", case.model).offer.make(setting, **dict(case.options))
+        return model.to(self.device), prior  # type: ignore[attr-defined, return-value]
+
+    def step_of(self, captured: bool) -> StepOf:
+        """Recorded or eager; on a CPU eager alone."""
+
+        def make(parts: Parts) -> Step:
+            on_graph = captured and self.device.type == "cuda"
+            return CapturedStep(parts, CudaRecorder(self.device)) if on_graph else EagerStep(parts)
+
+        return make
+
+    def rate(self, case: Case, images: Tensor, *, captured: bool) -> tuple[float, str]:
+        """Images a second of a training without its first log interval, which has the recording; and how."""
+        model, prior = self.build(case, 0)
+        budget = Budget(2 * case.steps * case.batch, case.batch, 0)
+        step_of, arrangement = self.step_of(captured), arrange(model, case.batch, self.device)
+        with arranged(model, arrangement), computing(model, case.precision, self.device):
+            first, last = train(
+                model,
+                prior,
+                images,
+                budget,
+                Path("no checkpoint"),
+                key="",
+                stop=lambda: False,
+                marks=(case.steps,),
+                log_seconds=1e9,
+                save_seconds=1e9,
+                step_of=step_of,
+            )
+        return (last.images - first.images) / (last.seconds - first.seconds), last.how
+
+    def rate_together(self, case: Case, images: Tensor) -> tuple[float, str]:
+        """Images a second of all seeds together, each with its recording and its stream, after the first half."""
+        how, path = "", Path("no checkpoint")
+        trainings = []
+        for seed in range(case.seeds):
+            model, prior = self.build(case, seed)
+            budget = Budget(2 * case.steps * case.batch, case.batch, seed)
+            marks, paced = (case.steps,), (1e9, 1e9)
+            training = advance(model, prior, images, budget, path, "", lambda: False, marks, paced, self.step_of(True))
+            trainings.append(training)
+        half, began = 0, 0.0
+        for _, moment in together(trainings, self.device, range(case.seeds)):
+            how = moment.how
+            half += moment.step == case.steps
+            if half == case.seeds and not began:
+                began = time.perf_counter()
+        return case.seeds * case.steps * case.batch / (time.perf_counter() - began), how
+
+
+def product_rate(device: torch.device, precision: Precision, size: int) -> float:
+    """Operations a second of a large matrix product, the best of several."""
+    dtype = torch.bfloat16 if precision == "bfloat16" else torch.float32
+    a, b = (torch.randn(size, size, device=device, dtype=dtype) for _ in range(2))
+    best = 0.0
+    for _ in range(REPEATS + 2):
+        wait(device)
+        began = time.perf_counter()
+        for _ in range(5):
+            a @ b
+        wait(device)
+        best = max(best, 5 * 2 * size**3 / (time.perf_counter() - began))
+    return best
+
+
+def wait(device: torch.device) -> None:
+    """Until the device is done."""
+    if device.type == "cuda":
+        torch.cuda.synchronize(device)
+
+
+def timed(run: Callable[[], float]) -> float:
+    """Units a second of a call that gives back how many it did."""
+    began = time.perf_counter()
+    count = run()
+    return count / (time.perf_counter() - began)
+
+
+def measure(bench: Bench, case: Case, usual: float) -> list[str]:
+    """The cells of a case's row; `usual` is the usual loop's rate on the MLP, 0 where unknown."""
+    images = bench.images(case)
+    model, _ = bench.build(case, 0)
+    each = step_flops(model, case.batch) / case.batch
+    traffic = BYTES_PER_PARAMETER * sum(p.numel() for p in model.parameters()) / case.batch
+    del model
+    repeats = 1 if bench.tiny else REPEATS if case.seeds == 1 else 2
+    graph, eager, how = [], [], ""
+    for _ in range(repeats):
+        rate, how = bench.rate_together(case, images) if case.seeds > 1 else bench.rate(case, images, captured=True)
+        graph.append(rate)
+        if case.seeds == 1:
+            eager.append(bench.rate(case, images, captured=False)[0])
+    rate = statistics.median(graph)
+    against = f"{rate / usual:.1f} x usual" if usual and (case.usual or "usual" in case.goal) else ""
+    loop = f"{statistics.median(eager):,.0f}" if eager else ""
+    beside = f"{rate / statistics.median(eager):.1f} x eager" if eager else ""
+    reached = each * rate / bench.rates[case.precision]
+    spread = f"{rate:,.0f} ({min(graph):,.0f} to {max(graph):,.0f})"
+    ratios = ", ".join(part for part in (against, beside) if part)
+    cost = f"{each / 1e6:,.1f} | {traffic / 1e6:,.2f}"
+    return [case.name, case.precision, cost, spread, loop, ratios, f"{100 * reached:.1f} %", case.goal, how]
+
+
+def main() -> None:
+    """Count, time, print."""
+    parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
+    parser.add_argument("--device", default="cuda")
+    parser.add_argument("--data-root", type=Path, help="MNIST, for the usual loop")
+    parser.add_argument("--tiny", action="store_true", help="a few steps of each case: whether it runs")
+    asked = parser.parse_args()
+    device = torch.device(asked.device)
+    rates: dict[Precision, float] = {
+        precision: product_rate(device, precision, 256 if asked.tiny else 8192)
+        for precision in ("float32", "bfloat16")  # type: ignore[assignment]
+    }
+    bench = Bench(load([]), device, rates, asked.tiny)
+    usual = 0.0
+    if asked.data_root is not None:
+        for workers in (0,) if asked.tiny else (0, 2, 4, 8):
+            loop = UsualLoop(asked.data_root, workers, 256 if asked.tiny else 12_800, str(device))
+            loop()
+            usual = max(usual, *(timed(loop) for _ in range(1 if asked.tiny else REPEATS)))
+    heads = "case|precision|MFLOP an image|MB of weights an image|images/s|eager|ratio|of the product's rate|goal|step"
+    rows = [heads.split("|"), [":--"] * 2 + ["--:"] * 6 + [":--"] * 2]
+    for case in CASES:
+        small = replace(case, steps=1, batch=2 if "celeba" in case.network else 8)
+        if asked.tiny:
+            small = replace(small, seeds=min(2, case.seeds))
+        rows.append(measure(bench, small if asked.tiny else case, usual))
+        print(f"measured {case.name}", flush=True)
+    name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
+    told = ", ".join(f"{precision} {rate / 1e12:.3g} TFLOP/s" for precision, rate in rates.items())
+    lines = [f"On {name}, torch {torch.__version__}; a large product: {told}; usual loop {usual:,.0f} images/s.", ""]
+    table = "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
+    if not asked.tiny:
+        write_text(OUT, table)
+    print(table)
+
+
+if __name__ == "__main__":
+    main()

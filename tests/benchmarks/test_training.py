@@ -1,0 +1,170 @@
+"""Training on a CPU against the loops that a user would write or install: `pytest tests/benchmarks/test_training.py`.
+
+MNIST is looked for under GENBENCH_DATA, or where the tests have it. The usual loops have all cores' threads, as torch
+would give them; beside other busy processes that stalls them, and USUAL_THREADS=1 is the fairer comparison.
+"""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, closing
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from ratio import compare
+from torch import Tensor
+from usual import PYTHAE, Pythae, UsualLoop, pythae_python
+
+from genbench.api import Model, Place, Prior, Setting
+from genbench.machine import Arrangement, arrange, arranged
+from genbench.plugins import Catalogue, load
+from genbench.precision import Precision, computing
+from genbench.train import Budget, train
+
+DATA = Path(os.environ.get("GENBENCH_DATA") or Path(__file__).resolve().parents[2].parent / "shared" / "data")
+CPU = torch.device("cpu")
+IMAGES = 5_120
+OURS = 4 * IMAGES
+"""Of a call: enough that making the model and planning its arrangement, which a run does once, does not count."""
+CORES = int(os.environ.get("USUAL_THREADS") or os.cpu_count() or 1)
+
+
+@pytest.fixture(autouse=True)
+def _all_cores() -> Iterator[None]:
+    """The usual loops have torch's usual count of threads, whatever OMP_NUM_THREADS says."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(CORES)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def catalogue() -> Catalogue:
+    return load([])
+
+
+@pytest.fixture(scope="module")
+def mnist(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Tensor:
+    if not (DATA / "MNIST").exists():
+        pytest.skip(f"there is no MNIST in {DATA}: set GENBENCH_DATA")
+    place = Place(DATA, tmp_path_factory.mktemp("cache"))
+    return catalogue.get("dataset", "mnist").offer.make().load(place).train  # type: ignore[attr-defined, no-any-return]
+
+
+def ours(
+    catalogue: Catalogue,
+    images: Tensor,
+    model: str,
+    network: str,
+    shown: int = OURS,
+    batch: int = 128,
+    precision: Precision = "float32",
+    change: Callable[[Arrangement], Arrangement] = lambda it: it,
+) -> Callable[[], float]:
+    """A training of `shown` images by `genbench run`'s loop, arranged as it would be, or as `change` says."""
+
+    def run() -> float:
+        torch.manual_seed(0)
+        made, prior = build(catalogue, images, model, network)
+        arrangement = change(arrange(made, batch, CPU))
+        with arranged(made, arrangement), computing(made, precision, CPU):
+            budget = Budget(shown, batch, 0)
+            last = list(train(made, prior, images, budget, Path("none"), key="", stop=lambda: False))[-1]
+        return last.images
+
+    return run
+
+
+def compiled(run: Callable[[], float]) -> Callable[[], float]:
+    """The same training with encoder and decoder compiled, each kept over calls by torch's own cache."""
+
+    def compiling() -> float:
+        with pytest.MonkeyPatch.context() as patch:
+            made = build
+
+            def build_compiled(*arguments: Any) -> tuple[Model, Prior]:
+                model, prior = made(*arguments)
+                for half in (model.encoder, model.decoder):
+                    half.forward = torch.compile(half.forward)  # type: ignore[union-attr, method-assign]
+                return model, prior
+
+            patch.setitem(globals(), "build", build_compiled)
+            return run()
+
+    return compiling
+
+
+def build(catalogue: Catalogue, images: Tensor, model: str, network: str) -> tuple[Model, Prior]:
+    shape = tuple(images.shape[1:])
+    prior = catalogue.get("prior", "normal").offer.make(8)
+    made = catalogue.get("model", model).offer.make(
+        Setting(shape, 8, prior, catalogue.get("network", network).offer.make(shape))
+    )
+    return made, prior  # type: ignore[return-value]
+
+
+def test_mlp_against_the_usual_loop(catalogue: Catalogue, mnist: Tensor) -> None:
+    loops = {f"usual loop, {workers} workers": UsualLoop(DATA, workers, IMAGES) for workers in (0, 1, 2)}
+    item = compare(
+        "MNIST, mlp, SWAE L = 50, batch 128, usual loop",
+        {"genbench": ours(catalogue, mnist, "swae", "mlp"), **loops},
+        unit="images",
+        file="training",
+        goal=3.0,
+        note=f"the usual loop's threads: {CORES}; ours: 1, as `arrange` has it",
+    )
+    assert item.met
+
+
+def test_mlp_against_pythae(catalogue: Catalogue, mnist: Tensor) -> None:
+    try:
+        python = pythae_python()
+    except (OSError, subprocess.SubprocessError) as error:
+        pytest.skip(f"{PYTHAE} cannot be installed: {getattr(error, 'stderr', None) or error}")
+    with ExitStack() as stack:
+        trainers = {
+            f"pythae, {workers} workers": stack.enter_context(closing(Pythae(python, DATA, IMAGES, workers)))
+            for workers in (0, 2)
+        }
+        item = compare(
+            "MNIST, mlp, WAE-MMD, batch 128, pythae",
+            {"genbench": ours(catalogue, mnist, "wae-mmd", "mlp"), **trainers},
+            unit="images",
+            file="training",
+            goal=3.0,
+            note=f"{PYTHAE}, its images a float tensor in memory; its threads: {CORES}, ours 1",
+        )
+    assert item.met
+
+
+@pytest.mark.parametrize(("network", "shown"), [("mlp", 6400), ("conv", 6400), ("swae-mnist", 384)])
+def test_arrangements(network: str, shown: int, catalogue: Catalogue, mnist: Tensor) -> None:
+    """What threads, channels-last weights and bfloat16 are worth; the rule in `genbench.machine` rests on it."""
+    changes: dict[str, tuple[Callable[[Arrangement], Arrangement], Precision]] = {
+        "as arranged": (lambda it: it, "float32"),
+        "1 thread": (lambda it: replace(it, threads=1), "float32"),
+        f"{CORES} threads": (lambda it: replace(it, threads=CORES), "float32"),
+        "contiguous": (lambda it: replace(it, memory_format="contiguous"), "float32"),
+        "channels-last": (lambda it: replace(it, memory_format="channels-last"), "float32"),
+        "bfloat16": (lambda it: it, "bfloat16"),
+    }
+    contenders = {
+        name: ours(catalogue, mnist, "swae", network, shown, precision=precision, change=change)
+        for name, (change, precision) in changes.items()
+    }
+    compare(f"MNIST, {network}, arrangements", contenders, unit="images", file="training")
+
+
+@pytest.mark.filterwarnings("ignore")  # the compiler's own
+@pytest.mark.parametrize("network", ["mlp", "conv"])
+def test_compiling(network: str, catalogue: Catalogue, mnist: Tensor) -> None:
+    """What `torch.compile` is worth once compiled; the first call, which compiles, does not count."""
+    plain = ours(catalogue, mnist, "swae", network)
+    compare(
+        f"MNIST, {network}, compiled", {"compiled": compiled(plain), "as it is": plain}, unit="images", file="training"
+    )
