@@ -32,19 +32,30 @@ PLUGINS = [Path(__file__).parent / "plugins" / f"{name}.py" for name in ("dots",
 
 
 class Ears(Deaf):
-    """Notes what it is told, and does something once a run has ended."""
+    """Notes what it is told, and does something once: when three runs are at work, at the latest after six."""
 
     def __init__(self, then: Callable[[], None] = lambda: None) -> None:
         self.heard: list[tuple[str, str]] = []
-        self.then = then
+        self.at_work = self.most = 0
+        self.then: Callable[[], None] | None = then
 
     def began(self, index: int, total: int, run: Run, state: str) -> None:
         self.heard.append(("began", run.name))
+        self.at_work += 1
+        self.most = max(self.most, self.at_work)
+        if self.at_work == 3:
+            self._act()
 
     def ended(self, run: Run, problem: str) -> None:
         self.heard.append(("ended", run.name))
-        if sum(what == "ended" for what, _ in self.heard) == 1:
+        self.at_work -= 1
+        if sum(what == "ended" for what, _ in self.heard) == 6:
+            self._act()
+
+    def _act(self) -> None:
+        if self.then is not None:
             self.then()
+        self.then = None
 
 
 def study(folder: Path, planned: Plan, engine: Engine, ears: Ears, place: Place) -> dict[str, Any]:
@@ -55,7 +66,7 @@ def study(folder: Path, planned: Plan, engine: Engine, ears: Ears, place: Place)
     found = [folder for folder in find([folder]) if folder.state == "trained"]
     numbers = [(row.run, row.metric, row.value) for row in rows(found)]
     left = sorted(path.name for path in folder.glob(".*"))
-    return {**asdict(outcome), "heard": ears.heard, "numbers": numbers, "left": left}
+    return {**asdict(outcome), "heard": ears.heard, "most": ears.most, "numbers": numbers, "left": left}
 
 
 def main(folder: Path) -> dict[str, Any]:
@@ -69,6 +80,7 @@ def main(folder: Path) -> dict[str, Any]:
         seeds=tuple(range(6)),
         metrics=("reconstruction",),
         images=160,
+        settings=("sleeper.pause=0.2",),
         **facts,
     )
     planned = plan(grid, load(PLUGINS), place)
@@ -82,7 +94,7 @@ def main(folder: Path) -> dict[str, Any]:
         engine = executors_ray.cluster("auto", None, 0.0, 1.0, None)
         ears = Ears(lambda: cluster.remove_node(nodes[1], allow_graceful=False))
         found["killed"] = study(folder / "ray", planned, engine, ears, place)
-        found["nodes after"] = sum(node["Alive"] for node in ray.nodes())
+        found["nodes after"] = len(cluster.list_all_nodes())
         executors_ray.write_text = lambda path, text: None  # type: ignore[assignment]  # as where no folder is shared
         found["returned"] = study(
             folder / "returned", few, executors_ray.cluster("auto", 1, 0.0, 1.0, None), Ears(), place

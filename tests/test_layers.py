@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("executors_serial",),
     ("bench", "provenance", "archive", "bundles"),
     ("worker", "executors_local", "accompany"),
-    ("ray_actor",),
+    ("ray_actor", "ray_connection"),
     ("executors_ray",),
     ("engines",),
     (
