@@ -10,7 +10,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "rows", "deprecation", "__init__"),
-    ("api", "files"),
+    ("api", "files", "claims"),
     ("index", "authoring", "recipes", "potentials", "background"),
     ("records", "hookspecs", "distances", "networks", "images", "random", "features", "decoding"),
     (
@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("executors_serial",),
     ("bench", "provenance", "archive", "bundles"),
     ("worker", "executors_local", "accompany"),
-    ("ray_actor",),
+    ("ray_actor", "ray_connection"),
     ("executors_ray",),
     ("engines",),
     (
