@@ -138,7 +138,8 @@ def _figures(folder: Path, drawings: Sequence[Drawing]) -> tuple[list[Picture], 
     for drawing, forms, each in zip(drawings, found, most, strict=True):
         vector = len(forms["svg+xml"]) <= min(each, len(forms["png"]))
         kind = "svg+xml" if vector else "png"
-        shown.append(Picture.of(embedded(forms[kind], kind, each), drawing.caption, f"figures/{drawing.name}.png"))
+        inside, file = embedded(forms[kind], kind, each), f"figures/{drawing.name}.png"
+        shown.append(Picture.of(inside, drawing.caption, file, round(drawing.figure.get_figwidth(), 2)))
     return shown, files
 
 

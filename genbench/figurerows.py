@@ -68,10 +68,11 @@ def _curves(axes: Axes, sheet: Sheet, by: By, look: Mapping[str, Look]) -> None:
 
 def _round_ticks(axes: Axes, xs: Sequence[float]) -> None:
     """Plain numbers at a logarithmic axis, a few of them even within one decade."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
 
-    narrow = xs[-1] < 30 * xs[0]
-    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if narrow else (1.0,)))
+    reach = xs[-1] / xs[0] if xs[0] > 0 else 1.0
+    locator: Locator = LogLocator(base=10, subs=(1.0, 2.0, 5.0) if reach < 30 else (1.0,))
+    axes.xaxis.set_major_locator(MaxNLocator(3) if reach < 10 else locator)  # within a decade LogLocator crowds
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if 1 <= x < 1e5 else f"{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 

@@ -26,18 +26,19 @@ ABSENT = ""
 class Picture:
     """A picture of a run: its caption, its data: URI ("" where there was no room) and its file beside the report.
 
-    `smaller`: the file shows it larger.
+    `smaller`: the file shows it larger. `inches` is a figure's width on paper, 0 of a picture.
     """
 
     caption: str
     uri: str
     file: str
     smaller: bool = False
+    inches: float = 0.0
 
     @classmethod
-    def of(cls, it: Embedded, caption: str, file: str) -> Picture:
+    def of(cls, it: Embedded, caption: str, file: str, inches: float = 0.0) -> Picture:
         """An embedded picture with its caption and file."""
-        return cls(caption, it.uri, file, it.smaller)
+        return cls(caption, it.uri, file, it.smaller, inches)
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from genbench.files import write_text
 from genbench.numerals import numeral, single
@@ -190,7 +190,8 @@ def notes(recipe: ParsedRecipe, cells: Iterable[Cell], lines: Sequence[Line], bu
 def show(console: Console, lines: Sequence[Line], told: Sequence[str]) -> None:
     """Print the table and its notes."""
     if lines:
-        table = Table(*HEAD, box=None, pad_edge=False, header_style="bold")
+        heads = [Column(head, overflow="fold", min_width=20 if head == "verdict" else None) for head in HEAD]
+        table = Table(*heads, box=None, pad_edge=False, header_style="bold")
         numbers = numbered(lines)
         for line in lines:
             table.add_row(*(escape(cell) for cell in cells_of(line, numbers)))

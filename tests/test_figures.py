@@ -310,7 +310,8 @@ addEventListener("load", () => {
   button.click(); const up = order(); button.click(); const down = order();
   const broken = [...document.images].filter(image => image.src && !image.naturalWidth).length;
   const facts = {up, down, broken, errors, fetched: performance.getEntriesByType("resource").map(it => it.name),
-                 wide: document.documentElement.scrollWidth, seen: innerWidth};
+                 wide: document.documentElement.scrollWidth, seen: innerWidth,
+                 right: table.tBodies[0].rows[0].cells[column].getBoundingClientRect().right};
   parent.postMessage(JSON.stringify(facts), "*");
 });
 </script></head>"""
@@ -320,6 +321,7 @@ addEventListener("load", () => {
 def test_the_page_in_a_browser(tmp_path: Path) -> None:
     """Sorting works, nothing is fetched, no error, and nothing is wider than a phone of 360 pixels."""
     rows, report = study("swae", "vae", "<script>alert(1)</script>", "mine-" * 20), tmp_path / "report.html"
+    rows += [row("noise", 0, 30.0, role="control")]
     exporting.export(tmp_path, rows, drawings=[ranks(rows)], command="genbench " + "x" * 500)
     text = report.read_text()
     report.with_name("probed.html").write_text(text.replace("</head>", PROBE))
@@ -343,6 +345,7 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
     assert len(set(facts["up"])) == 4
     assert facts["seen"] == 360
     assert facts["wide"] <= 360
+    assert facts["right"] <= 360  # the number that ranks is seen without scrolling
     assert len(text.encode()) < 10_000_000
 
 

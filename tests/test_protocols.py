@@ -41,6 +41,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "pixel-sw": {"n": 80, "blocks": 4, "projections": 40},
     "psnr": {"n": 100},
     "reconstruction": {"n": 100},
+    "ring-coverage": {"n": 120},
     "sharpness": {"n": 100},
     "ssim": {"n": 60},
 }
