@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genbench.figurestyle import PAGE, Drawing, blank, broken, styled
+from genbench.figurestyle import PAGE, Drawing, blank, broken, printable, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -89,7 +89,7 @@ def strips(name: str, caption: str, its: Sequence[Strip]) -> Drawing:
                 (MARGIN - GAP) / PAGE, (y + height / 2) / total, broken(strip.label, 17), ha="right", va="center"
             )
             if space == HEAD:
-                figure.text(MARGIN / PAGE, (y + height + GAP) / total, strip.block, va="bottom")
+                figure.text(MARGIN / PAGE, (y + height + GAP) / total, printable(strip.block), va="bottom")
     return Drawing(name, caption, figure)
 
 

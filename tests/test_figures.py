@@ -168,7 +168,7 @@ def test_a_report_draws_what_its_rows_allow() -> None:
 
 @pytest.mark.parametrize("form", ["png", "pdf", "svg"])
 def test_a_file_is_the_same_at_every_call_and_names_stay_text(form: str) -> None:
-    rows = study("swae", "$x_{<script>&")
+    rows = study("swae", "$x_{<script>&\x1b[2J\n\u4e2d")
     first = encoded(ranks(rows).figure, form)
     assert encoded(ranks(rows).figure, form) == first
     assert b"<script>&" not in first
