@@ -204,6 +204,7 @@ class Bench:
             run.precision,
             arrangement.memory_format,
             moment.how,
+            run.batch,
         )
         write_json(folder.path / TRAINING, {"schema": SCHEMA, **asdict(record)})
         shape = "x".join(map(str, images.shape))

@@ -203,11 +203,39 @@ def run(
     metavar="METRIC",
     help="Of options that compete, show those best by this metric on validation images.",
 )
-def report(runs: tuple[Path, ...], export: Path | None, form: str, sort: str | None, picked_by: str | None) -> None:
+@click.option(
+    "--figures",
+    type=click.Choice(["numbers", "all"]),
+    default="numbers",
+    show_default=True,
+    help="Of --export; all: also those that need the models and their data.",
+)
+@device_option
+@place_options
+@plugin_option
+@any_source_option
+def report(
+    runs: tuple[Path, ...],
+    export: Path | None,
+    form: str,
+    sort: str | None,
+    picked_by: str | None,
+    figures: str,
+    device: str,
+    data_root: Path | None,
+    download: bool,
+    skip_corrupt: bool,
+    plugins: tuple[Path, ...],
+    any_source: bool,
+) -> None:
     """Show and export the comparison of RUNS: run folders, or folders of them. [runs]"""
-    from genbench.results import report_runs
+    from genbench.results import Workshop, report_runs
 
-    report_runs(runs or (Path("runs"),), export, form, sort, picked_by)
+    workshop = None
+    if figures == "all":
+        place = make_place(data_root, download, skip_corrupt)
+        workshop = Workshop(load_catalogue(plugins, any_source), place, device)
+    report_runs(runs or (Path("runs"),), export, form, sort, picked_by, workshop)
 
 
 main.add_command(curves)

@@ -59,14 +59,7 @@ def plot_models(
     with torch.no_grad():
         groups = trained(_folders(places), catalogue, where)
         maker = Maker(groups, catalogue, place, where, chosen.seed, chosen.count)
-        draw: dict[str, Callable[[], Drawing]] = {
-            "samples": maker.samples,
-            "reconstructions": maker.reconstructions,
-            "interpolations": maker.interpolations,
-            "grid": maker.grid,
-            "codes": maker.codes,
-        }
-        drawing = draw[kind]()
+        drawing = maker.kinds()[kind]()
     _finish(drawing, target)
 
 
