@@ -9,7 +9,6 @@ writes there, from any other the files come back through Ray.
 from __future__ import annotations
 
 import json
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
@@ -26,6 +25,7 @@ from genbench.files import write_atomically, write_text
 from genbench.listener import LEFT
 from genbench.machine import BusyError, claimed
 from genbench.ray_actor import RayActor
+from genbench.ray_connection import connected
 from genbench.runs import Run
 from genbench.shipping import checked_name, image_facts, image_tensors, read_folder
 from genbench.store import FITTED, METRICS, RUN, WEIGHTS
@@ -253,29 +253,6 @@ def _fill(path: Path, content: bytes) -> None:
 def plugin_texts(files: list[str]) -> list[tuple[str, str]]:
     """Name and text of each plug-in file: it may not lie on other machines."""
     return [(Path(file).name, Path(file).read_text(encoding="utf-8")) for file in files]
-
-
-@contextmanager
-def connected(ray: ModuleType, address: str) -> Iterator[None]:
-    """A connection to the cluster, unless the process has one already; `UsageError` where there is no cluster."""
-    if ray.is_initialized():
-        yield
-        return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    started: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
-    try:
-        ray.init(address=address, logging_level="ERROR", log_to_driver=False, **started)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UsageError(
-            f"--address {address}: no Ray cluster answers ({one_line(error, 160)}); start one with `ray start --head`,"
-            " or say --address local"
-        ) from None
-    for number, handler in handlers.items():  # ray takes SIGTERM for itself; here it means: save and stop
-        signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 @contextmanager

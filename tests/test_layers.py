@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "rows", "deprecation", "__init__"),
     ("api", "files"),
-    ("index", "authoring", "recipes", "potentials", "background"),
+    ("index", "authoring", "recipes", "potentials", "background", "finite"),
     ("records", "hookspecs", "distances", "networks", "images", "random", "features", "decoding"),
     (
         *("quiet", "options", "plugins", "store", "checkpoints", "flops", "moments", "precision"),
@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("executors_serial",),
     ("bench", "provenance", "archive", "bundles"),
     ("worker", "executors_local", "accompany"),
-    ("ray_actor",),
+    ("ray_actor", "ray_connection"),
     ("executors_ray",),
     ("engines",),
     (
