@@ -119,14 +119,14 @@ def measure_runs(
     return total
 
 
-def make_room(out: Path) -> None:
-    """Make the folder of the runs now, so that a place that cannot be written costs no work."""
+def make_room(out: Path, flag: str = "--out") -> None:
+    """Make a folder that will be written to now, so that a place that cannot be written costs no work."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise UsageError(f"--out {out}: cannot be written ({error.strerror}); name another folder") from None
+        raise UsageError(f"{flag} {out}: cannot be written ({error.strerror}); name another folder") from None
 
 
 def conduct(console: Console, bench: Bench, planned: Plan, engine: Engine) -> Outcome:

@@ -56,6 +56,10 @@ def reproduce(
     engine: Chosen = SERIAL,
 ) -> int:
     """Run a recipe and show its table; the exit status as of `genbench run`."""
+    from genbench.ranks import launched
+
+    if launched():
+        raise UsageError("torchrun trains one model in several processes, with genbench run; reproduce in one process")
     own = tuple(setting for setting in wish.settings if setting.partition(".")[0] == name)
     offered, recipe = read_recipe(name, catalogue, own)
     rest = replace(wish, settings=tuple(setting for setting in wish.settings if setting not in own))
@@ -71,6 +75,8 @@ def reproduce(
         if dry_run:
             return 0
         make_room(out)
+        if export is not None:
+            make_room(export, "--export")
         for _, its in planned:
             outcome = conduct(console, bench, its, engine_of(engine))
             status = max(status, INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
@@ -164,6 +170,8 @@ def _experiment(
     if dry_run:
         console.print(f"experiment {recipe.name}, {len(seeds)} seed(s), {wish.budget:g} of its repeats", markup=False)
         return 0
+    if export is not None:
+        make_room(export, "--export")
     found = [finding for seed in seeds for finding in offered.experiment(seed, wish.budget)]
     differ = ([f"budget: published 1, ours {wish.budget:g}"] if wish.budget < 1 else []) + [f"--set {s}" for s in own]
     lines = []

@@ -138,3 +138,21 @@ def test_only_final_rows_of_the_named_model_count() -> None:
     assert line.verdict.fields == ("layer: published 2048, ours 768",)
     (line,) = compare(recipe, {"one": []}, {}, 1.0)
     assert line.verdict is None
+
+
+def test_several_processes_of_torchrun_reproduce_nothing(
+    reproduce: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would train all of it, and their records would speak of data-parallel training."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = reproduce("r")
+    assert (result.exit_code, "reproduce in one process" in result.output) == (2, True)
+    assert not Path("runs").exists()
+
+
+def test_a_place_that_cannot_be_written_costs_no_training(reproduce: Callable[..., Result]) -> None:
+    Path("file").write_text("notes")
+    result = reproduce("r", "--export", "file/below")
+    assert (result.exit_code, "--export file/below: cannot be written" in result.output) == (2, True)
+    assert not list(Path("runs").glob("*"))
