@@ -117,9 +117,7 @@ class Bench:
         def fail(run: Run, kind: str, message: str, trace: str) -> str:
             return self._record_failure(run, kind, message, trace, content)
 
-        plain = brief(
-            self.catalogue, self.store, self.place, str(self.device), plan, str(self.provenance.get("command", ""))
-        )
+        plain = brief(self.catalogue, self.store, self.place, str(self.device), plan, str(self.provenance["command"]))
         return Site(self.store, plain, runs, load, attempt, fail, self.stop)
 
     def _record_failure(self, run: Run, kind: str, message: str, trace: str, content: str) -> str:

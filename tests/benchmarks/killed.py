@@ -56,7 +56,7 @@ def words(told: dict[str, Any]) -> str:
             "",
             "A study of two models, two seeds, snapshots and a control was killed by SIGKILL and begun again by the",
             f"same command until it was whole; then the next one began with nothing. Deaths: {told['kills']}. Studies",
-            f"completed: {told['completed']}. Studies that differ from an undisturbed one, that failed, or that",
+            f"completed: {told['completed']}. Studies whose rows differ from an undisturbed one's, that failed, or that",
             f"left a half-written file: {len(told['wrong'])}.",
             "",
             "| killed while | times |",
