@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from genbench import reproduction
@@ -70,7 +71,7 @@ def reproduce(
     with stoppable() as stop:
         bench = make_bench(catalogue, out, place, chosen, stop)
         for cell, its in planned:
-            console.print(f"[bold]{cell.name}[/]")
+            console.print(f"[bold]{escape(cell.name)}[/]", highlight=False)
             show_plan(console, its, bench, brief=not dry_run)
         if dry_run:
             return 0
@@ -204,8 +205,8 @@ def _show_findings(console: Console, found: Sequence[Finding]) -> None:
     values: Mapping[tuple[str, str], list[float]] = {(case, metric): [] for case in cases for metric in metrics}
     for finding in found:
         values[finding.case, finding.metric].append(finding.value)
-    table = Table("case", *metrics, box=None, pad_edge=False, header_style="bold")
+    table = Table("case", *map(escape, metrics), box=None, pad_edge=False, header_style="bold")
     for case in cases:
         numbers = (values[case, metric] for metric in metrics)
-        table.add_row(case, *(numeral(estimate(its)).plain if its else "" for its in numbers))
+        table.add_row(escape(case), *(numeral(estimate(its)).plain if its else "" for its in numbers))
     console.print(table)

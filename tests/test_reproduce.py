@@ -156,3 +156,13 @@ def test_a_place_that_cannot_be_written_costs_no_training(reproduce: Callable[..
     result = reproduce("r", "--export", "file/below")
     assert (result.exit_code, "--export file/below: cannot be written" in result.output) == (2, True)
     assert not list(Path("runs").glob("*"))
+
+
+def test_names_with_markup_stay_text(reproduce: Callable[..., Result]) -> None:
+    """A closing tag that closes nothing would be a traceback; after an experiment, its numbers would be lost."""
+    text = Path("r.toml").read_text()
+    Path("r.toml").write_text(text.replace('name = "one"', 'name = "[/x]"').replace('cell = "one"', 'cell = "[/x]"'))
+    assert "[/x]" in reproduce("r", "--dry-run").output
+    Path("mine.py").write_text(PLUGIN.replace('Finding("all", "x"', 'Finding("[/x]", "[/y]"'))
+    result = reproduce("e")
+    assert (result.exit_code, "[/x]" in result.output, "[/y]" in result.output) == (0, True, True)
