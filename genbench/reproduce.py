@@ -28,6 +28,7 @@ from genbench.recipes import Cell, ParsedRecipe, parse
 from genbench.results import pick_device, write_report
 from genbench.store import RunFolder, protocols, readable
 from genbench.study import rows
+from genbench.telling import Telling
 
 if TYPE_CHECKING:
     from genbench.api import Finding, Place, Recipe
@@ -67,7 +68,7 @@ def reproduce(
     if recipe.study == "experiment":
         return _experiment(offered, recipe, rest, export, own, dry_run=dry_run)
     planned = [(cell, _plan(cell, rest, catalogue, place)) for cell in chosen_cells(recipe, wish.cells)]
-    console, chosen, status, outcome = Console(), pick_device(device), 0, None
+    console, chosen, status, outcome = Telling(), pick_device(device), 0, None
     with stoppable() as stop:
         bench = make_bench(catalogue, out, place, chosen, stop)
         for cell, its in planned:

@@ -238,3 +238,17 @@ def test_an_export_into_a_file_is_refused_before_any_work(genbench: Genbench, co
     result = genbench(*command, "--export", "mine")
     assert (result.exit_code, "is a file" in result.output) == (2, True)
     assert Path("mine").read_text() == "notes"
+
+
+def test_a_reader_that_leaves_costs_no_run(genbench: Genbench) -> None:
+    """`genbench run ... | head -1`: the next line finds the pipe broken, and the work goes on."""
+    command = [sys.executable, "-m", "genbench", "run", "ae", *DOTS, *TINY, "--seeds", "2"]
+    command += ["--metrics", "reconstruction"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        told = process.stderr.read() if process.stderr else ""
+    assert (process.returncode, told) == (0, "")
+    assert len(list(Path("runs").glob("*/weights.safetensors"))) == 2
+    assert not list(Path("runs").glob("*/failure.json"))

@@ -54,7 +54,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("results", "comparisons", "figuremodels"),
     ("plotting",),
     (
-        *("progress", "listing", "checking", "commands", "completing", "arguments"),
+        *("telling", "progress", "listing", "checking", "commands", "completing", "arguments"),
         *("cli_results", "cli_curves", "cli_plot", "cli_explain", "cli_authors", "cli_bundles", "cli_reproduce"),
         *("reproduce", "cli", "__main__"),
     ),
