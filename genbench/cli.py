@@ -181,10 +181,13 @@ def run(
     sys.exit(run_study(grid, catalogue, place, device, out, dry_run=dry_run, chosen_engine=engine))
 
 
-@main.command()
+@main.command(short_help="Show and export the comparison of RUNS.")
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
-    "--export", type=click.Path(path_type=Path), metavar="DIR", help="Write csv, json, md, tex and html there."
+    "--export",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write csv, json, md, tex and html there.",
 )
 @click.option(
     "--format",
@@ -241,7 +244,7 @@ def report(
 main.add_command(curves)
 
 
-@main.command(name="list")
+@main.command(name="list", short_help="Show everything that the plug-ins offer.")
 @click.argument(
     "kind",
     required=False,
@@ -255,7 +258,7 @@ def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
     show_catalogue(catalogue_index(plugins), kind)
 
 
-@main.command()
+@main.command(short_help="Measure trained RUNS by further metrics.")
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--metrics",

@@ -50,7 +50,6 @@ RULES = (
     Rule("provenance.packages.*", "with care", "another version of a library that computes numbers"),
     Rule("provenance.device", "with care", f"another device: {_ROUNDING}, and seconds do not compare"),
     Rule("provenance.threads", "with care", f"sums in another order: {_ROUNDING}, and seconds do not compare"),
-    Rule("provenance.processes", "with care", f"trained by another number of processes: {_ROUNDING}"),
     Rule("provenance.system", "with care", f"another platform: {_ROUNDING}"),
     Rule("provenance.python", "harmless", "the interpreter computes no number"),
     Rule("provenance.command", "harmless", "what it asked for stands in the fields of the run"),

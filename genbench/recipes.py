@@ -150,7 +150,7 @@ CELL: Mapping[str, _Key] = {
     "latent-dims": _Key("a list of whole numbers from 1", _some(_whole), required=True),
     "network": TEXT,
     "seeds": WHOLE,
-    "batch": WHOLE,
+    "batch": _Key("a whole number from 2", lambda value: _whole(value) and value >= 2, required=True),
     "metrics": NAMES,
     "lambda": TEXT,
     "epochs": _Key("a whole number from 1", _whole),

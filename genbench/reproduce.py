@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from genbench import reproduction
@@ -27,6 +28,7 @@ from genbench.recipes import Cell, ParsedRecipe, parse
 from genbench.results import pick_device, write_report
 from genbench.store import RunFolder, protocols, readable
 from genbench.study import rows
+from genbench.telling import Telling
 
 if TYPE_CHECKING:
     from genbench.api import Finding, Place, Recipe
@@ -56,21 +58,27 @@ def reproduce(
     engine: Chosen = SERIAL,
 ) -> int:
     """Run a recipe and show its table; the exit status as of `genbench run`."""
+    from genbench.ranks import launched
+
+    if launched():
+        raise UsageError("torchrun trains one model in several processes, with genbench run; reproduce in one process")
     own = tuple(setting for setting in wish.settings if setting.partition(".")[0] == name)
     offered, recipe = read_recipe(name, catalogue, own)
     rest = replace(wish, settings=tuple(setting for setting in wish.settings if setting not in own))
     if recipe.study == "experiment":
         return _experiment(offered, recipe, rest, export, of_recipe(name, catalogue, own), dry_run=dry_run)
     planned = [(cell, _plan(cell, rest, catalogue, place)) for cell in chosen_cells(recipe, wish.cells)]
-    console, chosen, status, outcome = Console(), pick_device(device), 0, None
+    console, chosen, status, outcome = Telling(), pick_device(device), 0, None
     with stoppable() as stop:
         bench = make_bench(catalogue, out, place, chosen, stop)
         for cell, its in planned:
-            console.print(f"[bold]{cell.name}[/]")
+            console.print(f"[bold]{escape(cell.name)}[/]", highlight=False)
             show_plan(console, its, bench, brief=not dry_run)
         if dry_run:
             return 0
         make_room(out)
+        if export is not None:
+            make_room(export, "--export")
         for _, its in planned:
             outcome = conduct(console, bench, its, engine_of(engine))
             status = max(status, INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
@@ -200,6 +208,8 @@ def _experiment(
     if dry_run:
         console.print(f"experiment {recipe.name}, {len(seeds)} seed(s), {wish.budget:g} of its repeats", markup=False)
         return 0
+    if export is not None:
+        make_room(export, "--export")
     found = [finding for seed in seeds for finding in offered.experiment(seed, wish.budget)]
     if wish.budget < 1:
         own = [*own, reproduction.Change("recipe", recipe.name, "budget", 1, wish.budget)]
@@ -237,8 +247,8 @@ def _show_findings(console: Console, found: Sequence[Finding]) -> None:
     values: Mapping[tuple[str, str], list[float]] = {(case, metric): [] for case in cases for metric in metrics}
     for finding in found:
         values[finding.case, finding.metric].append(finding.value)
-    table = Table("case", *metrics, box=None, pad_edge=False, header_style="bold")
+    table = Table("case", *map(escape, metrics), box=None, pad_edge=False, header_style="bold")
     for case in cases:
         numbers = (values[case, metric] for metric in metrics)
-        table.add_row(case, *(numeral(estimate(its)).plain if its else "" for its in numbers))
+        table.add_row(escape(case), *(numeral(estimate(its)).plain if its else "" for its in numbers))
     console.print(table)

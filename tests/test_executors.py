@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from click.testing import Result
 from genbench.api import Place
 from genbench.bench import Bench
 from genbench.engines import Chosen, advice
+from genbench.errors import UsageError
 from genbench.executors import Engine, News, Outcome, carry_out
 from genbench.executors_local import gpu, last_words, local
 from genbench.executors_serial import serial
@@ -21,6 +24,7 @@ from genbench.files import load_tensors
 from genbench.listener import Deaf
 from genbench.plan import Grid, Plan, plan
 from genbench.plugins import load
+from genbench.ray_connection import answered
 from genbench.runs import Run
 from genbench.shipping import choice_of, choice_record
 from genbench.store import find
@@ -206,3 +210,20 @@ def test_idle_cores_are_told_of() -> None:
     assert not advice(Chosen(), 1, 2, False)
     assert not advice(Chosen(jobs=2), 8, 2, False)
     assert not advice(replace(Chosen(), executor="ray"), 8, 2, False)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "auto"])
+def test_a_cluster_that_does_not_answer_is_told_of_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray itself tries for minutes. An address that Ray refuses by itself is left to it."""
+    ray = SimpleNamespace(util=SimpleNamespace(get_node_ip_address=lambda: "127.0.0.1"))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+        with pytest.raises(UsageError, match="nothing answers at"):
+            answered(ray, address.format(port))  # type: ignore[arg-type]
+        listening.listen()
+        answered(ray, address.format(port))  # type: ignore[arg-type]
+    monkeypatch.delenv("RAY_ADDRESS")
+    for other in ("auto", "local", "nonsense"):
+        answered(ray, other)  # type: ignore[arg-type]

@@ -11,7 +11,7 @@ ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "rows", "deprecation", "__init__"),
     ("api", "files", "claims"),
-    ("index", "authoring", "recipes", "potentials", "background"),
+    ("index", "authoring", "recipes", "potentials", "background", "finite"),
     ("records", "hookspecs", "distances", "networks", "images", "random", "features", "decoding"),
     (
         *("quiet", "options", "plugins", "store", "checkpoints", "flops", "moments", "precision"),
@@ -56,7 +56,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("results", "comparisons"),
     ("plotting",),
     (
-        *("progress", "listing", "checking", "commands", "completing", "arguments"),
+        *("telling", "progress", "listing", "checking", "commands", "completing", "arguments"),
         *("cli_results", "cli_curves", "cli_plot", "cli_explain", "cli_authors", "cli_bundles", "cli_reproduce"),
         *("reproduce", "cli", "__main__"),
     ),

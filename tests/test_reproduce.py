@@ -200,3 +200,31 @@ def test_fewer_repeats_than_the_paper_are_another_protocol(genbench: Callable[..
         assert line.verdict.word == word
         assert len(line.deviations) == 1  # the law
     assert genbench("reproduce", "swae-gaussians", *small, "--dry-run").exit_code == 0
+
+
+def test_several_processes_of_torchrun_reproduce_nothing(
+    reproduce: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would train all of it, and their records would speak of data-parallel training."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = reproduce("r")
+    assert (result.exit_code, "reproduce in one process" in result.output) == (2, True)
+    assert not Path("runs").exists()
+
+
+def test_a_place_that_cannot_be_written_costs_no_training(reproduce: Callable[..., Result]) -> None:
+    Path("file").write_text("notes")
+    result = reproduce("r", "--export", "file/below")
+    assert (result.exit_code, "--export file/below: cannot be written" in result.output) == (2, True)
+    assert not list(Path("runs").glob("*"))
+
+
+def test_names_with_markup_stay_text(reproduce: Callable[..., Result]) -> None:
+    """A closing tag that closes nothing would be a traceback; after an experiment, its numbers would be lost."""
+    text = Path("r.toml").read_text()
+    Path("r.toml").write_text(text.replace('name = "one"', 'name = "[/x]"').replace('cell = "one"', 'cell = "[/x]"'))
+    assert "[/x]" in reproduce("r", "--dry-run").output
+    Path("mine.py").write_text(PLUGIN.replace('Finding("all", "x"', 'Finding("[/x]", "[/y]"'))
+    result = reproduce("e")
+    assert (result.exit_code, "[/x]" in result.output, "[/y]" in result.output) == (0, True, True)
