@@ -117,7 +117,9 @@ class Bench:
             facts = {**self.provenance, "content": content}
             return record_loss(self.folder(run), run, facts, kind, message, trace)
 
-        plain = brief(self.catalogue, self.store, self.place, str(self.device), plan, str(self.provenance["command"]))
+        plain = brief(
+            self.catalogue, self.store, self.place, str(self.device), plan, str(self.provenance.get("command", ""))
+        )
         return Site(self.store, plain, runs, load, attempt, fail, self.stop)
 
     def attempt(self, run: Run, plan: Plan, images: Images, memory: dict[str, Any], *, held: bool = False) -> str:

@@ -12,7 +12,7 @@ from pathlib import Path
 
 from genbench.embedding import embedded, shares
 from genbench.figurestyle import Drawing, encoded, save
-from genbench.files import write_atomically, write_text
+from genbench.files import PART, write_atomically, write_text
 from genbench.formats import table_csv, tidy_csv, tidy_json
 from genbench.markup import latex, markdown
 from genbench.notes import Protocols
@@ -59,6 +59,7 @@ def export(
     those that could not be drawn. Every file is whole or absent; the folder may exist.
     """
     runs, protocols = runs or {}, protocols or {}
+    _sweep(folder)
     tables = assemble(rows, sort)
     texts = {
         "rows.csv": tidy_csv(rows),
@@ -77,6 +78,14 @@ def export(
     write_text(folder / "report.html", render(page))
     files = [folder / name for name in texts] + [path for _, _, path in pictures] + figures
     return (*files, folder / "report.html")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed export had half written, in the folders that an export writes to and no deeper."""
+    for place in (folder, folder / "pictures", folder / "figures"):
+        for left in place.glob(f".*{PART}"):
+            if left.is_file():
+                left.unlink(missing_ok=True)
 
 
 def table_markdown(rows: Sequence[Row], *, sort: str | None = None, protocols: Protocols | None = None) -> str:
