@@ -15,20 +15,19 @@ import torch
 from genbench.api import Control, Images, Model, Place, Split, TrainingRecord
 from genbench.beside import Detached, Rest, measure_all, rest_of
 from genbench.checkpoints import save_weights
+from genbench.claims import BusyError, claimed
 from genbench.controls import ControlEvaluation, fitted
 from genbench.errors import GenbenchError, StoreError
 from genbench.evaluate import DataEvaluation, RunEvaluation
-from genbench.executors import Engine, Outcome, Site, carry_out
+from genbench.executors import Engine, Outcome, Site, carry_out, record_loss
 from genbench.executors_serial import serial
 from genbench.files import write_json
 from genbench.flops import counted_flops
 from genbench.images import without_test
 from genbench.listener import LEFT, Listener
 from genbench.machine import (
-    BusyError,
     arrange,
     arranged,
-    claimed,
     explain,
     forget_peak_memory,
     isolated,
@@ -118,25 +117,13 @@ class Bench:
             return self.attempt(run, plan, images, memory, later=later if beside else None)
 
         def fail(run: Run, kind: str, message: str, trace: str) -> str:
-            return self._record_failure(run, kind, message, trace, content)
+            facts = {**self.provenance, "content": content}
+            return record_loss(self.folder(run), run, facts, kind, message, trace)
 
         plain = brief(
             self.catalogue, self.store, self.place, str(self.device), plan, str(self.provenance.get("command", ""))
         )
         return Site(self.store, plain, runs, load, attempt, fail, self.stop)
-
-    def _record_failure(self, run: Run, kind: str, message: str, trace: str, content: str) -> str:
-        """Record that a run's worker is gone; the problem in one line."""
-        folder = self.folder(run)
-        try:
-            with claimed(folder.path):
-                folder.begin(run.record(), {**self.provenance, "content": content})
-                folder.fail(kind, message, trace)
-        except BusyError:  # another command took it over
-            return LEFT
-        except StoreError as error:
-            return f"{kind}: {message}; {error}"
-        return f"{kind}: {message}"
 
     def attempt(
         self,
@@ -264,6 +251,7 @@ class Bench:
             run.precision,
             arrangement.memory_format,
             moment.how,
+            run.batch,
         )
         write_json(folder.path / TRAINING, {"schema": SCHEMA, **asdict(record)})
         shape = "x".join(map(str, images.shape))

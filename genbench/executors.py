@@ -15,9 +15,12 @@ from typing import Any, Literal, Protocol
 
 from genbench.api import Images
 from genbench.beside import Rest
+from genbench.claims import BusyError, claimed
+from genbench.errors import StoreError
 from genbench.listener import LEFT, Listener
 from genbench.runs import Run
 from genbench.shipping import moment_of
+from genbench.store import RunFolder
 
 WAIT_SECONDS = 0.5
 """How long a wait for news lasts at most: as long passes before a Ctrl-C is heard."""
@@ -142,3 +145,16 @@ def _end(run: Run, facts: Mapping[str, Any], listener: Listener, outcome: Outcom
         outcome.failed[run.name] = problem
     else:
         outcome.done.append(run.name)
+
+
+def record_loss(folder: RunFolder, run: Run, provenance: Mapping[str, Any], kind: str, message: str, trace: str) -> str:
+    """Record that a run's worker is gone; the problem in one line."""
+    try:
+        with claimed(folder.path):
+            folder.begin(run.record(), provenance)
+            folder.fail(kind, message, trace)
+    except BusyError:  # another command took it over
+        return LEFT
+    except StoreError as error:
+        return f"{kind}: {message}; {error}"
+    return f"{kind}: {message}"

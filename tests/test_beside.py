@@ -12,12 +12,12 @@ import torch
 import genbench_latent
 from genbench.api import Place, TrainingRecord
 from genbench.bench import Bench
+from genbench.claims import BusyError, claimed
 from genbench.distances import exact_transport
 from genbench.errors import MetricError
 from genbench.evaluate import RunEvaluation
 from genbench.executors import Outcome
 from genbench.listener import Deaf
-from genbench.machine import BusyError, claimed
 from genbench.plan import Grid, Plan, plan
 from genbench.plugins import load
 from genbench.runs import Run, make_dataset, make_model, make_setting

@@ -10,8 +10,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
     ("errors", "rows", "deprecation", "__init__"),
-    ("api", "files"),
-    ("index", "authoring", "recipes", "potentials", "background", "inception"),
+    ("api", "files", "claims"),
+    ("index", "authoring", "recipes", "potentials", "background", "inception", "finite"),
     ("records", "hookspecs", "distances", "networks", "images", "random", "features", "decoding"),
     (
         *("quiet", "options", "plugins", "store", "checkpoints", "flops", "moments", "precision"),
@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("executors_serial",),
     ("bench", "provenance", "archive", "bundles"),
     ("worker", "executors_local", "accompany"),
-    ("ray_actor",),
+    ("ray_actor", "ray_connection"),
     ("executors_ray",),
     ("engines",),
     (
@@ -48,13 +48,15 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "curveview",
         "picking",
         *("verdicts", "reproduction"),
-        *("figurestyle", "figureranks", "figurerows", "figurepictures"),
+        *("embedding", "figurestyle", "figureranks", "figurerows", "figurepictures", "figurestored"),
     ),
     ("consequences", "differences", "findings", "explain", "explainview"),
-    ("results", "comparisons", "figuremodels"),
+    ("figuremodels",),
+    ("figurereport",),
+    ("results", "comparisons"),
     ("plotting",),
     (
-        *("progress", "listing", "checking", "commands", "completing", "arguments"),
+        *("telling", "progress", "listing", "checking", "commands", "completing", "arguments"),
         *("cli_results", "cli_curves", "cli_plot", "cli_explain", "cli_authors", "cli_bundles", "cli_reproduce"),
         *("reproduce", "cli", "__main__"),
     ),
