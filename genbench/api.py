@@ -50,7 +50,8 @@ class Option:
     """What an option means; stands in the annotation: `weight: Annotated[float, Option("...", low=0)] = 10.0`.
 
     `about` is its meaning in a few words. `source` says where the default comes from. `low` and `high` are inclusive
-    bounds, `above` an exclusive lower one.
+    bounds, `above` an exclusive lower one. `file` marks the place of a file whose content, and not its place, decides
+    the number: a metric's protocol tells the content by its hash, in the field `weights`.
     """
 
     about: str
@@ -58,6 +59,7 @@ class Option:
     low: float | None = None
     high: float | None = None
     above: float | None = None
+    file: bool = False
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -418,7 +420,8 @@ class TrainingRecord:
     are floating point operations, a multiplication and an addition counting two, of matrix products and convolutions in
     all players' forward and backward passes, as torch's counter has them; None where unknown. `precision` is that of
     the arithmetic, `memory_format` that of convolutions' weights ("contiguous" or "channels-last"), `step` says how
-    steps were done: "eager", "graph" (one CUDA graph), or "eager: " and why a GPU had to do without a graph.
+    steps were done: "eager", "graph" (one CUDA graph), or "eager: " and why a GPU had to do without a graph. `batch` is
+    the count of images in a step, 0 where it is unknown.
     """
 
     seconds: float
@@ -431,6 +434,7 @@ class TrainingRecord:
     precision: str = "float32"
     memory_format: str = "contiguous"
     step: str = "eager"
+    batch: int = 0
 
 
 class Evaluation(ABC):
@@ -514,6 +518,15 @@ class Metric(ABC):
     def measure(self, evaluation: Evaluation) -> Iterable[Measurement]:
         """The numbers. Raises `MetricError` where there is no right value."""
 
+    def detached(self, evaluation: Evaluation) -> Callable[[], Iterable[Measurement]] | None:
+        """What is left of `measure` once all that needs the model or the device is done here; None: nothing is gained.
+
+        What is returned gives the numbers of `measure`. It may be called on another thread while the next run trains on
+        a GPU, so it keeps to the CPU and draws from generators of its own, and of the evaluation it asks for `shared`
+        and the plain attributes alone: the model and its pieces are gone by then. Raises what `measure` raises.
+        """
+        return None
+
 
 # ---------------------------------------------------------------- controls
 
@@ -579,7 +592,8 @@ class LatentControl(Control):
 class Finding:
     """One number of an experiment: the `value` of a `metric` in a `case` ("d = 64, L = 50"), in its `unit`.
 
-    It was measured under `seed`, from n repeats.
+    It was measured under `seed`, from n repeats. `protocol` tells how, by the names of fields that the recipe states of
+    its published numbers; where it is empty, a changed option or budget makes it another protocol.
     """
 
     case: str
@@ -588,6 +602,7 @@ class Finding:
     n: int
     unit: str = ""
     seed: int = 0
+    protocol: Mapping[str, str] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)

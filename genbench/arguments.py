@@ -38,12 +38,34 @@ def counts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     return numbers
 
 
+SECTIONS = {
+    "Train and measure": ("run", "reproduce", "measure"),
+    "Look at runs": ("report", "curves", "plot", "show", "sample"),
+    "Ask how sure it is": ("compare", "power", "explain"),
+    "Share runs": ("export-bundle", "import-bundle"),
+    "Plug-ins": ("list", "new", "check", "completion"),
+}
+"""The commands as `genbench --help` groups them, by what one wants to do; each stands once."""
+
+
 class Group(click.Group):
     """Commands in the order in which they are used; our errors are one line and exit status 2."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """As defined."""
-        return list(self.commands)
+        """As the help shows them; one without a section comes last."""
+        placed = [name for section in SECTIONS.values() for name in section]
+        return [name for name in placed if name in self.commands] + [n for n in self.commands if n not in placed]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """A list for each section."""
+        names, placed = self.list_commands(ctx), {name for section in SECTIONS.values() for name in section}
+        further = {"Further commands": tuple(name for name in names if name not in placed)}
+        limit = formatter.width - 6 - max(map(len, names))
+        for title, section in (SECTIONS | further).items():
+            rows = [(name, self.commands[name].get_short_help_str(limit)) for name in section if name in names]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows, col_spacing=2 + max(map(len, names)) - max(len(n) for n, _ in rows))
 
     def invoke(self, ctx: click.Context) -> Any:
         """Run a command."""

@@ -4,38 +4,37 @@ from __future__ import annotations
 
 import traceback
 from collections.abc import Callable, Mapping
-from contextlib import nullcontext
+from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
 
 from genbench.api import Control, Images, Model, Place, Split, TrainingRecord
-from genbench.checkpoints import restore_weights, save_weights, weights_shape
+from genbench.beside import Detached, Rest, measure_all, rest_of
+from genbench.checkpoints import save_weights
+from genbench.claims import BusyError, claimed
 from genbench.controls import ControlEvaluation, fitted
-from genbench.errors import GenbenchError, NotApplicable, StoreError, one_line
+from genbench.errors import GenbenchError, StoreError
 from genbench.evaluate import DataEvaluation, RunEvaluation
-from genbench.executors import Engine, Outcome, Site, carry_out
+from genbench.executors import Engine, Outcome, Site, carry_out, record_loss
 from genbench.executors_serial import serial
 from genbench.files import write_json
 from genbench.flops import counted_flops
-from genbench.images import save_grid, without_test
+from genbench.images import without_test
 from genbench.listener import LEFT, Listener
 from genbench.machine import (
-    BusyError,
     arrange,
     arranged,
-    claimed,
     explain,
     forget_peak_memory,
     isolated,
     peak_memory,
     release_memory,
 )
-from genbench.measuring import measure, pairs
+from genbench.measuring import picture
 from genbench.plan import Plan
 from genbench.plugins import Catalogue
 from genbench.precision import computing
@@ -44,12 +43,10 @@ from genbench.ranks import Divided, Ranks
 from genbench.records import SCHEMA
 from genbench.runs import Choice, Run, make_dataset, make_model, make_prior, make_setting
 from genbench.shipping import brief
-from genbench.snapshots import Follower, keep
-from genbench.store import CHECKPOINT, RECONSTRUCTIONS, SAMPLES, TRAINING, WEIGHTS, RunFolder
+from genbench.snapshots import Follower, keep, restored
+from genbench.store import CHECKPOINT, TRAINING, WEIGHTS, RunFolder
 from genbench.train import Budget, train
 from genbench.watch import UNWATCHED, Watch
-
-PICTURED = 64
 
 
 @dataclass(frozen=True)
@@ -64,6 +61,9 @@ class Bench:
     listener: Listener
     stop: Callable[[], bool]
     ranks: Ranks = field(default_factory=Ranks)
+    beside: bool | None = None
+    """Whether a run is measured while the next one trains, as far as it can be; None: where a GPU trains, since on a
+    CPU both would want the same cores."""
 
     def folder(self, run: Run) -> RunFolder:
         """Where a run lives."""
@@ -111,63 +111,97 @@ class Bench:
             content = images.content
             return images
 
-        def attempt(run: Run, images: Images) -> str:
-            return self.attempt(run, plan, images, memory)
+        beside = self.device.type == "cuda" if self.beside is None else self.beside
+
+        def attempt(run: Run, images: Images, later: Callable[[Rest], None]) -> str:
+            return self.attempt(run, plan, images, memory, later=later if beside else None)
 
         def fail(run: Run, kind: str, message: str, trace: str) -> str:
-            return self._record_failure(run, kind, message, trace, content)
+            facts = {**self.provenance, "content": content}
+            return record_loss(self.folder(run), run, facts, kind, message, trace)
 
         plain = brief(
             self.catalogue, self.store, self.place, str(self.device), plan, str(self.provenance.get("command", ""))
         )
         return Site(self.store, plain, runs, load, attempt, fail, self.stop)
 
-    def _record_failure(self, run: Run, kind: str, message: str, trace: str, content: str) -> str:
-        """Record that a run's worker is gone; the problem in one line."""
-        folder = self.folder(run)
-        try:
-            with claimed(folder.path):
-                folder.begin(run.record(), {**self.provenance, "content": content})
-                folder.fail(kind, message, trace)
-        except BusyError:  # another command took it over
-            return LEFT
-        except StoreError as error:
-            return f"{kind}: {message}; {error}"
-        return f"{kind}: {message}"
+    def attempt(
+        self,
+        run: Run,
+        plan: Plan,
+        images: Images,
+        memory: dict[str, Any],
+        *,
+        held: bool = False,
+        later: Callable[[Rest], None] | None = None,
+    ) -> str:
+        """Train and measure one run; "" or why it failed. `held` says that its folder is claimed for it already.
 
-    def attempt(self, run: Run, plan: Plan, images: Images, memory: dict[str, Any], *, held: bool = False) -> str:
-        """Train and measure one run; "" or why it failed. `held` says that its folder is claimed for it already."""
-        folder = self.folder(run)
+        `later` is given what is left of it that needs no model, if anything is; nothing is left without it.
+        """
+        with ExitStack() as claim:
+            return self._guarded(run, lambda: self._attempt(run, plan, images, memory, claim, held, later))
+
+    def _guarded(self, run: Run, work: Callable[[], str]) -> str:
+        """What the work returns, or in one line why it failed, which is recorded."""
         try:
-            with nullcontext() if held else claimed(folder.path), isolated(self.device):
-                folder.begin(run.record(), {**self.provenance, "content": images.content})
-                if folder.record()["provenance"].get("content") != images.content:
-                    raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
-                folder.forget_failure()
-                model: Model | Control | None
-                if run.role == "control":
-                    model = fitted(self.catalogue, run, folder, images, self.device)
-                else:
-                    model = self._train(run, folder, images, plan.watch)
-                if model is None:
-                    return ""
-                watched = isinstance(model, Model) and bool(plan.watch.count)
-                lacking = [] if watched and plan.watch.select else self.missing(run, plan.metrics)
-                problems = self._measure(run, model, folder, lacking, images, memory)
-                if isinstance(model, Model) and watched and not self.stop():
-                    evaluate = partial(self.evaluation, run, model, images=images, memory=memory)
-                    problems += self.follower(run, plan.watch).follow(model, evaluate, plan.metrics)
-                return "; ".join(problems)
+            return work()
         except BusyError:
             return LEFT
         except (Exception, SystemExit) as error:  # a plug-in may raise anything; the other runs go on
             kind, message = explain(error, run)
             if not isinstance(error, StoreError):
-                folder.fail(kind, message, traceback.format_exc())
+                self.folder(run).fail(kind, message, traceback.format_exc())
             if self.ranks.world > 1 and not isinstance(error, GenbenchError):
                 raise  # the other processes may not have met it, and wait: torchrun ends them all
             release_memory()
             return f"{kind}: {message}"
+
+    def _attempt(
+        self,
+        run: Run,
+        plan: Plan,
+        images: Images,
+        memory: dict[str, Any],
+        claim: ExitStack,
+        held: bool,
+        later: Callable[[Rest], None] | None,
+    ) -> str:
+        folder = self.folder(run)
+        if not held:
+            claim.enter_context(claimed(folder.path))
+        with isolated(self.device):
+            folder.begin(run.record(), {**self.provenance, "content": images.content})
+            if folder.record()["provenance"].get("content") != images.content:
+                raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
+            folder.forget_failure()
+            model: Model | Control | None
+            if run.role == "control":
+                model = fitted(self.catalogue, run, folder, images, self.device)
+            else:
+                model = self._train(run, folder, images, plan.watch)
+            if model is None:
+                return ""
+            watched = isinstance(model, Model) and bool(plan.watch.count)
+            lacking = [] if watched and plan.watch.select else self.missing(run, plan.metrics)
+            aside = None if later is None else list[Detached]()
+            problems = self._measure(run, model, folder, lacking, images, memory, aside)
+            if isinstance(model, Model) and watched and not self.stop():
+                evaluate = partial(self.evaluation, run, model, images=images, memory=memory)
+                problems += self.follower(run, plan.watch).follow(model, evaluate, plan.metrics)
+        if later is None or not aside:
+            return "; ".join(problems)
+        later(
+            rest_of(
+                aside,
+                folder,
+                [choice.key for choice in lacking],
+                problems,
+                claim.pop_all(),
+                partial(self._guarded, run),
+            )
+        )
+        return ""
 
     def _train(self, run: Run, folder: RunFolder, images: Images, watch: Watch) -> Model | None:
         """The trained model, from its weights or by training; None where it was interrupted.
@@ -217,6 +251,7 @@ class Bench:
             run.precision,
             arrangement.memory_format,
             moment.how,
+            run.batch,
         )
         write_json(folder.path / TRAINING, {"schema": SCHEMA, **asdict(record)})
         shape = "x".join(map(str, images.shape))
@@ -232,26 +267,17 @@ class Bench:
         metrics: list[Choice],
         images: Images,
         memory: dict[str, Any],
+        aside: list[Detached] | None,
     ) -> list[str]:
-        """Take the pictures and the measurements that are missing; which metrics failed."""
+        """Take the pictures and the measurements that are missing; which metrics failed.
+
+        Where there is an `aside`, what can be measured without the model is put there instead.
+        """
         known = {name.name for name in fields(TrainingRecord)}
         record = TrainingRecord(**{name: value for name, value in folder.training().items() if name in known})
         evaluation = self.evaluation(run, model, record, images=images, memory=memory)
         problems = picture(evaluation, folder)
-        for choice in metrics:
-            if self.stop():
-                break
-            self.listener.measuring(choice.name)
-            entry = measure(self.catalogue, choice, evaluation)
-            others = {
-                key: other
-                for key, other in folder.measurements().items()
-                if (other["metric"], other["options"]) != (choice.name, choice.values)
-            }
-            folder.save_measurements({**others, choice.key: entry})
-            if entry["error"]:
-                problems.append(f"{choice.name}: {entry['error']}")
-        return problems
+        return problems + measure_all(self.catalogue, metrics, evaluation, folder, self.listener, self.stop, aside)
 
     def evaluation(
         self,
@@ -278,36 +304,3 @@ class Bench:
             memory=memory,
             split=split,
         )
-
-
-def picture(evaluation: DataEvaluation, folder: RunFolder) -> list[str]:
-    """Write the pictures that are missing; what went wrong, which must not cost the measurements."""
-    drawn: dict[str, Callable[[], Tensor]] = {
-        SAMPLES: lambda: evaluation.samples(PICTURED),
-        RECONSTRUCTIONS: lambda: pairs(evaluation, PICTURED // 2),
-    }
-    problems = []
-    for name, draw in drawn.items():
-        try:
-            if not (folder.path / name).exists():
-                save_grid(folder.path / name, draw())
-        except NotApplicable:
-            continue
-        except (Exception, SystemExit) as error:  # a plug-in may raise anything
-            kind = "" if isinstance(error, GenbenchError) else f"{type(error).__name__}: "
-            problems.append(f"pictures: {kind}{one_line(error)}")
-    return problems
-
-
-def trained_model(catalogue: Catalogue, run: Run, folder: RunFolder, device: torch.device) -> Model:
-    """The trained model of a run folder."""
-    if folder.state != "trained":
-        raise StoreError(f"{folder.path} is not trained ({folder.state}): finish it with the command that began it")
-    shape = weights_shape(folder.weights())
-    return restored(make_model(catalogue, run, shape).to(device), run, folder)
-
-
-def restored(model: Model, run: Run, folder: RunFolder) -> Model:
-    """The model with the run's trained weights; `StoreError` where they are another run's, or damaged."""
-    restore_weights(folder.weights(), model, run.key)
-    return model

@@ -60,7 +60,7 @@ def export_bundle(folders: Sequence[RunFolder], target: Path, *, weights: bool =
     if weights:
         for folder in trained.values():
             if not (folder.path / FITTED).exists():
-                folder.weights()  # refused where an imported run has none
+                _weights_of(folder)
     files = {
         f"{name}/{path}": folder.path / path
         for name, folder in sorted(trained.items())
@@ -70,6 +70,17 @@ def export_bundle(folders: Sequence[RunFolder], target: Path, *, weights: bool =
         check_run(folder)
     write_atomically(target, partial(write_zip, files))
     return tuple(sorted({folder.name for folder in folders} - set(trained)))
+
+
+def _weights_of(folder: RunFolder) -> None:
+    """Refuse an imported run that has none."""
+    try:
+        folder.weights()
+    except StoreError:
+        raise StoreError(
+            f"{folder.path} was imported without its weights: --no-weights packs the numbers and pictures of all runs,"
+            " or name only runs that have theirs"
+        ) from None
 
 
 def run_files(folder: Path, *, weights: bool = True) -> list[str]:

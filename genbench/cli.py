@@ -181,10 +181,13 @@ def run(
     sys.exit(run_study(grid, catalogue, place, device, out, dry_run=dry_run, chosen_engine=engine))
 
 
-@main.command()
+@main.command(short_help="Show and export the comparison of RUNS.")
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
-    "--export", type=click.Path(path_type=Path), metavar="DIR", help="Write csv, json, md, tex and html there."
+    "--export",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write csv, json, md, tex and html there.",
 )
 @click.option(
     "--format",
@@ -203,17 +206,45 @@ def run(
     metavar="METRIC",
     help="Of options that compete, show those best by this metric on validation images.",
 )
-def report(runs: tuple[Path, ...], export: Path | None, form: str, sort: str | None, picked_by: str | None) -> None:
+@click.option(
+    "--figures",
+    type=click.Choice(["numbers", "all"]),
+    default="numbers",
+    show_default=True,
+    help="Of --export; all: also those that need the models and their data.",
+)
+@device_option
+@place_options
+@plugin_option
+@any_source_option
+def report(
+    runs: tuple[Path, ...],
+    export: Path | None,
+    form: str,
+    sort: str | None,
+    picked_by: str | None,
+    figures: str,
+    device: str,
+    data_root: Path | None,
+    download: bool,
+    skip_corrupt: bool,
+    plugins: tuple[Path, ...],
+    any_source: bool,
+) -> None:
     """Show and export the comparison of RUNS: run folders, or folders of them. [runs]"""
-    from genbench.results import report_runs
+    from genbench.results import Workshop, report_runs
 
-    report_runs(runs or (Path("runs"),), export, form, sort, picked_by)
+    workshop = None
+    if figures == "all":
+        place = make_place(data_root, download, skip_corrupt)
+        workshop = Workshop(load_catalogue(plugins, any_source), place, device)
+    report_runs(runs or (Path("runs"),), export, form, sort, picked_by, workshop)
 
 
 main.add_command(curves)
 
 
-@main.command(name="list")
+@main.command(name="list", short_help="Show everything that the plug-ins offer.")
 @click.argument(
     "kind",
     required=False,
@@ -227,7 +258,7 @@ def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
     show_catalogue(catalogue_index(plugins), kind)
 
 
-@main.command()
+@main.command(short_help="Measure trained RUNS by further metrics.")
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--metrics",

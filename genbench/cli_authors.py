@@ -12,7 +12,7 @@ from genbench.arguments import catalogue_index, load_catalogue, plugin_option
 from genbench.authoring import TRY, check_name, next_steps, write_plugin
 
 
-@click.command()
+@click.command(short_help="Write a plug-in of a KIND that works as it stands.")
 @click.argument("kind", type=click.Choice(list(TRY)))
 @click.argument("name")
 @click.option("--package", is_flag=True, help="Write a whole distribution, with a test, instead of one file.")
@@ -33,7 +33,7 @@ def new(kind: str, name: str, package: bool, to: Path) -> None:
         click.echo(f"  {command}")
 
 
-@click.command()
+@click.command(short_help="Print the script that completes on TAB in SHELL.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the script by which SHELL completes genbench's commands, names and options on TAB."""
@@ -42,7 +42,7 @@ def completion(shell: str) -> None:
     click.echo(script(shell))
 
 
-@click.command()
+@click.command(short_help="Check plug-ins against the contract.")
 @click.argument("names_", nargs=-1, metavar="[NAME]...")
 @click.option(
     "--format", "form", type=click.Choice(["table", "json"]), default="table", show_default=True, help="How to print."

@@ -9,7 +9,7 @@ import click
 from genbench.arguments import out_option
 
 
-@click.command(name="export-bundle")
+@click.command(name="export-bundle", short_help="Pack trained RUNS into one file.")
 @click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option(
     "--out",
@@ -36,7 +36,7 @@ def export_bundle(runs: tuple[Path, ...], target: Path, no_weights: bool) -> Non
     click.echo(f"{count} run{'s' * (count != 1)}, {target.stat().st_size:,} bytes: {target}")
 
 
-@click.command(name="import-bundle")
+@click.command(name="import-bundle", short_help="Put the runs of a bundle beside your own.")
 @click.argument("bundle", type=click.Path(path_type=Path), metavar="FILE.zip")
 @out_option
 def import_bundle(bundle: Path, out: Path) -> None:

@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING
 
 import click
 
+from genbench.finite import Finite
+
 if TYPE_CHECKING:
     from genbench.curves import By
 
 
-@click.command()
+@click.command(short_help="Show a metric against the compute spent.")
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.option("--metric", metavar="METRIC", help="The metric. [the first one measured at snapshots]")
 @click.option(
@@ -24,7 +26,7 @@ if TYPE_CHECKING:
 @click.option(
     "--at",
     multiple=True,
-    type=click.FloatRange(min=0, min_open=True),
+    type=Finite(min=0, min_open=True),
     metavar="VALUE",
     help="Compare at this much compute; repeatable. [up to five values that all runs have]",
 )

@@ -10,7 +10,7 @@ import click
 from genbench.arguments import run_folder
 
 
-@click.command()
+@click.command(short_help="Say how two runs and their protocols differ.")
 @click.argument("run_a", metavar="RUN_A")
 @click.argument("run_b", metavar="RUN_B")
 @click.option(

@@ -24,8 +24,8 @@ FROM_NUMBERS = ("ranks", "curves", "latent-size", "ladder")
 FROM_MODELS = ("samples", "reconstructions", "interpolations", "grid", "codes")
 
 
-@click.command()
-@click.argument("kind", type=click.Choice([*FROM_MODELS, *FROM_NUMBERS]))
+@click.command(short_help="Draw a figure of RUNS.")
+@click.argument("kind", type=click.Choice([*FROM_MODELS, *FROM_NUMBERS]), metavar="KIND")
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--out",
@@ -59,7 +59,7 @@ def plot(
     plugins: tuple[Path, ...],
     any_source: bool,
 ) -> None:
-    """Draw a figure of RUNS: run folders, or folders of them. [runs]
+    """Draw a figure of RUNS: run folders, or folders of them. [runs] KINDs:
 
     \b
     samples          samples of all models, the same prior draws in a column

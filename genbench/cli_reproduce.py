@@ -19,21 +19,27 @@ from genbench.arguments import (
 )
 from genbench.completing import complete_names
 from genbench.engines import chosen_engine, engine_options
+from genbench.finite import Finite
 
 
-@click.command()
+@click.command(short_help="Run a paper's RECIPE beside its published numbers.")
 @click.argument("name", metavar="RECIPE", shell_complete=complete_names("recipe"))
 @click.option("--cells", multiple=True, callback=names, metavar="C,...", help="These parts of the recipe. [all]")
 @click.option(
     "--budget",
-    type=click.FloatRange(0, 1, min_open=True),
+    type=Finite(0, 1, min_open=True),
     default=1.0,
     show_default=True,
     metavar="F",
     help="Fraction of each run's images, or of an experiment's repeats; marked in the table.",
 )
 @click.option("--seeds", type=click.IntRange(1, 10_000), metavar="K", help="Training seeds, instead of the recipe's.")
-@click.option("--export", type=click.Path(path_type=Path), metavar="DIR", help="Write the table and the study there.")
+@click.option(
+    "--export",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write the table and the study there.",
+)
 @set_option
 @device_option
 @place_options

@@ -15,6 +15,7 @@ from genbench.arguments import (
     plugin_option,
     run_folder,
 )
+from genbench.finite import Finite
 
 
 @click.command()
@@ -66,7 +67,7 @@ form_option = click.option(
 )
 
 
-@click.command()
+@click.command(short_help="Compare groups A and B, paired by training seed.")
 @click.argument("a", metavar="A")
 @click.argument("b", metavar="B")
 @click.option("--metric", metavar="M", help="One metric, as report names it. [all that have a better direction]")
@@ -83,10 +84,10 @@ def compare(a: str, b: str, metric: str | None, runs: Path, form: str) -> None:
     show_comparison((runs,), a, b, metric, form)
 
 
-@click.command()
+@click.command(short_help="What numbers of seeds could show, by a PILOT.")
 @click.argument("pilot", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--metric", default="fid", show_default=True, metavar="M", help="The metric, as report names it.")
-@click.option("--difference", type=click.FloatRange(0, min_open=True), metavar="X", help="A difference to be found.")
+@click.option("--difference", type=Finite(0, min_open=True), metavar="X", help="A difference to be found.")
 @click.option(
     "--seeds", multiple=True, callback=counts, default=("3,5,10",), show_default=True, metavar="K,...", help="Seeds."
 )

@@ -21,6 +21,7 @@ from genbench.engines import SERIAL, Chosen, advice, engine_of
 from genbench.errors import UsageError
 from genbench.results import pick_device, show_table
 from genbench.store import find, readable
+from genbench.telling import Telling
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +57,7 @@ def run_study(
             "torchrun trains one model in several processes, one run after another: leave --executor, --jobs and"
             " --run-timeout off"
         )
-    console = Console()
+    console = Telling()
     chosen, engine = local_device(pick_device(device)), engine_of(chosen_engine)
     check_precision(grid.precision, chosen)
     planned = plan(grid, catalogue, place)
@@ -99,7 +100,7 @@ def measure_runs(
 
     if launched():
         raise UsageError("torchrun trains one model in several processes, with genbench run; measure in one process")
-    console = Console()
+    console = Telling()
     chosen, engine = pick_device(device), engine_of(chosen_engine)
     choices = metric_choices(catalogue, metrics, settings)
     folders, problems = readable(find(places))
@@ -119,14 +120,14 @@ def measure_runs(
     return total
 
 
-def make_room(out: Path) -> None:
-    """Make the folder of the runs now, so that a place that cannot be written costs no work."""
+def make_room(out: Path, flag: str = "--out") -> None:
+    """Make a folder that will be written to now, so that a place that cannot be written costs no work."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise UsageError(f"--out {out}: cannot be written ({error.strerror}); name another folder") from None
+        raise UsageError(f"{flag} {out}: cannot be written ({error.strerror}); name another folder") from None
 
 
 def conduct(console: Console, bench: Bench, planned: Plan, engine: Engine) -> Outcome:

@@ -217,12 +217,15 @@ def exact_wasserstein(x: Tensor, y: Tensor, device: torch.device | None = None) 
     .. math:: W_2 = \Big( \min_{\pi \mathbf 1 = 1/n,\, \pi^T \mathbf 1 = 1/m} \sum_{ij} \pi_{ij} |x_i - y_j|^2
               \Big)^{1/2}
 
-    by POT's network simplex; some 16 nm bytes. A solver that has not converged raises `MetricError`. Where
-    `potentials.pays`, it starts from an annealed Sinkhorn's potentials, found on the `device` (by default that of x);
-    they change how long it takes, not the value.
+    by POT's network simplex; some 16 nm bytes. A solver that has not converged raises `MetricError`. It begins from
+    `transport_start` on the `device` (by default that of x), which changes how long it takes, not the value.
     """
+    return exact_transport(x, y, transport_start(x, y, device or x.device))
+
+
+def exact_transport(x: Tensor, y: Tensor, start: Tensor | None) -> float:
+    """`exact_wasserstein` begun from any finite potentials of y, `(m,)` in squared units, or from none."""
     _check_pair("exact_wasserstein", x, y)
-    device = device or x.device
     x, y = x.detach().cpu().double(), y.detach().cpu().double()
     _check_finite("exact_wasserstein", "x", x)
     _check_finite("exact_wasserstein", "y", y)
@@ -232,18 +235,32 @@ def exact_wasserstein(x: Tensor, y: Tensor, device: torch.device | None = None) 
         return 0.0
     # The solver's tolerances are absolute: costs between 0 and 1 make the result the same at every scale.
     cost /= largest
-    start = annealed(cost.to(device, torch.float32)) if pays(len(x), len(y), x.shape[1], device) else None
-    return math.sqrt(largest * _network_simplex(cost, start))
+    return math.sqrt(largest * _network_simplex(cost, None if start is None else start.cpu().double() / largest))
 
 
-def _network_simplex(cost: Tensor, start: tuple[Tensor, Tensor] | None) -> float:
-    """The least mean cost of a transport plan between uniform weights, `(n, m) -> float`, from potentials or none."""
+def transport_start(x: Tensor, y: Tensor, device: torch.device) -> Tensor | None:
+    """Potentials of y, `(m,)`, near the optimal ones: an annealed Sinkhorn's on the device where that pays, or None."""
+    _check_pair("exact_wasserstein", x, y)
+    if not pays(len(x), len(y), x.shape[1], device):
+        return None
+    cost = squared_distances(*(z.detach().to(device).double() for z in (x, y)))
+    largest = float(cost.max())
+    if not 0.0 < largest < math.inf:
+        return None  # nothing to transport, or what `exact_transport` refuses by name
+    return largest * annealed(cost.div_(largest).float())[1].double()
+
+
+def _network_simplex(cost: Tensor, g: Tensor | None) -> float:
+    """The least mean cost between uniform weights, `(n, m) -> ()`, from potentials of the columns `(m,)` or none."""
     import ot  # a second to import, and only measurements need it
 
-    potentials = tuple(part.cpu().double().numpy() for part in start) if start else None
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # POT warns where it fails; here that is an error, below
-        value, log = ot.emd2([], [], cost.numpy(), numItermax=SIMPLEX_STEPS, log=True, potentials_init=potentials)
+    potentials = None
+    if g is not None:
+        f = (cost - g).amin(1)
+        potentials = (f.numpy(), (cost - f[:, None]).amin(0).numpy())
+    # POT warns where it fails; here that is an error, below. (`catch_warnings` is not safe beside other threads.)
+    warnings.filterwarnings("ignore", module=r"ot\.")
+    value, log = ot.emd2([], [], cost.numpy(), numItermax=SIMPLEX_STEPS, log=True, potentials_init=potentials)
     if log["result_code"] != 1 or not math.isfinite(value):
         shape = " x ".join(map(str, cost.shape))
         raise MetricError(f"exact optimal transport of {shape} points did not converge: {log['warning'] or value}")

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import click
 
 from genbench.errors import UsageError
+from genbench.finite import Finite
 
 if TYPE_CHECKING:
     from genbench.executors import Engine
@@ -43,7 +44,7 @@ def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
 
 def engine_options(command: Any) -> Any:
     """The options that choose an executor; they stay in the context, for `chosen_engine`."""
-    seconds, above = click.FloatRange(0, min_open=True), click.FloatRange(0)
+    seconds, above = Finite(0, min_open=True), Finite(0)
     options: tuple[tuple[str, str, Any, str | None, str], ...] = (
         ("--run-timeout", "limit", seconds, "SECONDS", "Kill a run that takes longer; it is recorded as failed."),
         ("--cpus-per-run", "cpus", seconds, "N", "With ray: cores of a run. [1]"),

@@ -14,9 +14,13 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from genbench.api import Images
+from genbench.beside import Rest
+from genbench.claims import BusyError, claimed
+from genbench.errors import StoreError
 from genbench.listener import LEFT, Listener
 from genbench.runs import Run
 from genbench.shipping import moment_of
+from genbench.store import RunFolder
 
 WAIT_SECONDS = 0.5
 """How long a wait for news lasts at most: as long passes before a Ctrl-C is heard."""
@@ -72,14 +76,15 @@ class Site:
 
     `brief` is plain JSON data from which a `genbench.worker.Workplace` is made elsewhere. `load` decodes the images, on
     the CPU; `attempt` does a run in this process with images that are on the device, and `fail` records one whose
-    worker is gone: (run, kind, message, trace). Both return the problem in one line, "" where there is none.
+    worker is gone: (run, kind, message, trace). Both return the problem in one line, "" where there is none. What
+    `attempt` hands to its last argument is still to be done for the run, which has not ended until it is saved.
     """
 
     store: Path
     brief: Mapping[str, Any]
     runs: int
     load: Callable[[], Images]
-    attempt: Callable[[Run, Images], str]
+    attempt: Callable[[Run, Images, Callable[[Rest], None]], str]
     fail: Callable[[Run, str, str, str], str]
     stop: Callable[[], bool]
 
@@ -140,3 +145,16 @@ def _end(run: Run, facts: Mapping[str, Any], listener: Listener, outcome: Outcom
         outcome.failed[run.name] = problem
     else:
         outcome.done.append(run.name)
+
+
+def record_loss(folder: RunFolder, run: Run, provenance: Mapping[str, Any], kind: str, message: str, trace: str) -> str:
+    """Record that a run's worker is gone; the problem in one line."""
+    try:
+        with claimed(folder.path):
+            folder.begin(run.record(), provenance)
+            folder.fail(kind, message, trace)
+    except BusyError:  # another command took it over
+        return LEFT
+    except StoreError as error:
+        return f"{kind}: {message}; {error}"
+    return f"{kind}: {message}"

@@ -5,16 +5,15 @@ from __future__ import annotations
 import json
 import os
 import signal
-import socket
-import subprocess
-import sys
 import tempfile
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass
 from functools import partial
+from multiprocessing import Pipe, get_context
 from multiprocessing.connection import Connection, wait
+from multiprocessing.process import BaseProcess
 from typing import IO, Any
 
 import torch
@@ -22,6 +21,7 @@ import torch
 from genbench.executors import Engine, News, Site
 from genbench.runs import Run
 from genbench.shipping import image_facts, image_tensors
+from genbench.worker import Descriptor, begin
 
 START_SECONDS = 120.0
 """What a new worker may need beyond --run-timeout, for importing torch and the plug-ins."""
@@ -34,7 +34,7 @@ class Hand:
     """A worker process, the run it is at, and until when it may be."""
 
     slot: int
-    process: subprocess.Popen[bytes]
+    process: BaseProcess
     channel: Connection
     printed: IO[bytes]
     run: Run | None = None
@@ -89,36 +89,29 @@ class Local:
             if hand.run is not None:
                 kill(hand.process)
         for hand in self._hands:
-            try:
-                hand.process.wait(timeout=5)
-            except subprocess.TimeoutExpired:
+            hand.process.join(timeout=5)
+            if hand.process.is_alive():
                 kill(hand.process)
-                hand.process.wait()
+                hand.process.join()
             hand.printed.close()
         self._hands.clear()
 
     def _hire(self) -> Hand:
         taken = {hand.slot for hand in self._hands}
         slot = next(slot for slot in range(self.capacity) if slot not in taken)
-        ours, theirs = socket.socketpair()
-        descriptors = [file.fileno() for file in self._files.values()]
-        environment = {**os.environ, "OMP_NUM_THREADS": str(self._brief["threads"]), **gpu(self._site.brief, slot)}
+        ours, theirs = Pipe()
         printed = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as long as the worker)
-        with theirs:
-            process = subprocess.Popen(
-                # -P: the working directory is no place to import from
-                [sys.executable, "-P", "-m", "genbench.worker", str(theirs.fileno())],
-                pass_fds=[theirs.fileno(), *descriptors],
-                env=environment,
-                stdin=subprocess.DEVNULL,
-                stdout=printed,
-                stderr=printed,
-                start_new_session=True,  # the terminal's Ctrl-C is ours to pass on
-            )
-        hand = Hand(slot, process, Connection(ours.detach()), printed)
+        files = {name: Descriptor(file.fileno()) for name, file in self._files.items()}
+        variables = {"OMP_NUM_THREADS": str(self._brief["threads"]), **gpu(self._site.brief, slot)}
+        context = get_context("forkserver")
+        context.set_forkserver_preload(["genbench.worker"])  # a worker costs a fork, not the import of torch
+        process = context.Process(target=begin, args=(theirs, Descriptor(printed.fileno()), files, variables))
+        with environment(variables):  # of the server too, where this starts it: BLAS reads its threads when loaded
+            process.start()
+        theirs.close()
+        hand = Hand(slot, process, ours, printed)
         self._hands.append(hand)
-        paths = {name: f"/dev/fd/{file.fileno()}" for name, file in self._files.items()}
-        self._send(hand, {"brief": self._brief, "facts": self._facts, "paths": paths})
+        self._send(hand, {"brief": self._brief, "facts": self._facts})
         return hand
 
     def _send(self, hand: Hand, message: object) -> None:
@@ -144,34 +137,42 @@ class Local:
         run = hand.run
         assert run is not None
         tail = self._dismiss(hand, expired=bool(message))
-        problem = self._site.fail(run, kind, message or last_words(hand.process.returncode, tail), tail)
+        problem = self._site.fail(run, kind, message or last_words(hand.process.exitcode or 0, tail), tail)
         return News(run.name, "ended", {"problem": problem, "interrupted": self._cancelled})
 
     def _dismiss(self, hand: Hand, *, expired: bool = False) -> str:
         """Take a worker out, killed where it lives; the end of what it printed."""
         self._hands.remove(hand)
-        if expired or not leaves(hand.process):
-            kill(hand.process)
-        hand.process.wait()
+        hand.process.join(timeout=0 if expired else 1)  # one that closed its channel is about to be gone
+        kill(hand.process)
+        hand.process.join()
         hand.channel.close()
         with hand.printed as printed:
             printed.seek(max(0, printed.seek(0, os.SEEK_END) - TAIL))
             return printed.read().decode(errors="replace")
 
 
-def leaves(process: subprocess.Popen[bytes]) -> bool:
-    """Whether the process, whose channel is closed, ends by itself in a moment."""
-    try:
-        process.wait(timeout=1)
-    except subprocess.TimeoutExpired:
-        return False
-    return True
-
-
-def kill(process: subprocess.Popen[bytes]) -> None:
+def kill(process: BaseProcess) -> None:
     """Kill a worker and whatever it started."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
+    if process.is_alive() and process.pid is not None:
+        with suppress(ProcessLookupError):
+            os.killpg(process.pid, signal.SIGKILL)  # its group has its number, once it has begun
+        process.kill()
+
+
+@contextmanager
+def environment(variables: Mapping[str, str]) -> Iterator[None]:
+    """Set environment variables within, for a process that is started."""
+    before = {name: os.environ.get(name) for name in variables}
+    os.environ.update(variables)
+    try:
+        yield
+    finally:
+        for name, value in before.items():
+            if value is None:
+                del os.environ[name]
+            else:
+                os.environ[name] = value
 
 
 def last_words(status: int, printed: str) -> str:

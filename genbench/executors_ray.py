@@ -1,42 +1,44 @@
 """Runs as calls of actors on a Ray cluster, where ray is installed (`pip install 'genbench[ray]'`).
 
 An actor holds a slot (cores, a GPU or a part of one), the plug-ins and the images on its device, and does one run after
-another. Ray restarts an actor whose node or process died, elsewhere where it must, and repeats its run. The command
-that was given holds the claim on every run; an actor that sees the command's own folder of runs (told by a token in it)
-writes there, from any other the files come back through Ray.
+another. Ray places actors and tells of those whose node or process died; their runs go to new ones, which Ray places
+where there is room. The command that was given holds the claim on every run; an actor that sees the command's own
+folder of runs (told by a token in it) writes there, from any other the files come back through Ray.
 """
 
 from __future__ import annotations
 
 import json
-import signal
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
-from pathlib import Path
 from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
+from genbench.claims import LEASE, BusyError, claimed
 from genbench.errors import StoreError, UsageError, one_line
 from genbench.executors import Engine, News, Site
-from genbench.files import write_atomically, write_text
+from genbench.files import write_text
 from genbench.listener import LEFT
-from genbench.machine import BusyError, claimed
 from genbench.ray_actor import RayActor
+from genbench.ray_connection import connected
 from genbench.runs import Run
-from genbench.shipping import checked_name, image_facts, image_tensors, read_folder
-from genbench.store import FITTED, METRICS, RUN, WEIGHTS
+from genbench.shipping import image_facts, image_tensors, plugin_texts, read_folder, receive
 
 RETRIES = 3
-"""How often Ray restarts an actor, and repeats a run, after a node or a process died."""
+"""How often a run is given to another actor after its node or its process died.
+
+Not left to Ray's own `max_task_retries`: with ray 2.60 and a node killed, all three were used up, as "unavailable",
+while the actor still waited for a place to be restarted.
+"""
 POLL_SECONDS = 2.0
 """How long an actor keeps a question for news that it has not got."""
 PATIENCE_SECONDS = 60.0
 """How long an actor may take to save its run's state when the command stops."""
-NOT_SENT = ("lock",)
+NOT_SENT = ("lock", LEASE)
 
 
 @dataclass
@@ -52,6 +54,7 @@ class Hand:
     deadline: float = float("inf")
     claim: ExitStack = field(default_factory=ExitStack)
     sent: tuple[str, ...] = ()
+    losses: int = 0
 
 
 @dataclass(frozen=True)
@@ -90,9 +93,13 @@ class Cluster:
         except BusyError:
             self._news.append(News(run.name, "ended", {"problem": LEFT, "interrupted": False}))
             return
+        self._give(run, claim, began=False, losses=0)
+
+    def _give(self, run: Run, claim: ExitStack, *, began: bool, losses: int) -> None:
         hand = next((hand for hand in self._hands if hand.run is None), None) or self._hire()
-        files = {} if self._known_to_share(hand) else read_folder(folder, NOT_SENT)
-        hand.run, hand.claim, hand.sent, hand.began, hand.deadline = run, claim, tuple(files), False, float("inf")
+        files = {} if self._known_to_share(hand) else read_folder(self._site.store / run.name, NOT_SENT)
+        hand.run, hand.claim, hand.began, hand.losses = run, claim, began, losses
+        hand.sent, hand.deadline = tuple(files), float("inf")
         hand.result = hand.actor.do.remote(run.name, json.dumps(run.record()), files)
         hand.poll = hand.actor.poll.remote(POLL_SECONDS)
 
@@ -124,8 +131,6 @@ class Cluster:
             .options(
                 num_cpus=self._slot.cpus,
                 num_gpus=self._slot.gpus,
-                max_restarts=RETRIES,
-                max_task_retries=RETRIES,
                 max_concurrency=4,
                 scheduling_strategy="SPREAD",
             )
@@ -167,7 +172,7 @@ class Cluster:
         return bool(ready)
 
     def _told(self, hand: Hand, told: list[tuple[str, str, str]]) -> list[News]:
-        """News as an actor tells it; a run that Ray repeats begins once."""
+        """News as an actor tells it; a run that is repeated begins once."""
         news = []
         for name, kind, facts in told:
             if kind == "began":
@@ -186,7 +191,7 @@ class Cluster:
         except self._ray.exceptions.RayTaskError as error:
             return [self._fail(hand, "worker failed", one_line(error.cause if error.cause else error))]
         except self._ray.exceptions.RayError as error:
-            return [self._fail(hand, "worker lost", one_line(error))]
+            return self._lose(hand, str(error))
         news: list[News] = []
         with suppress(self._ray.exceptions.RayError):  # the question is answered when the run ends
             news += self._told(hand, self._ray.get(hand.poll))
@@ -200,6 +205,23 @@ class Cluster:
         hand.claim.close()
         hand.run = hand.result = hand.poll = None
         return [*news, News(run.name, "ended", {"problem": problem, "interrupted": end["interrupted"]})]
+
+    def _lose(self, hand: Hand, told: str) -> list[News]:
+        """Give the run of an actor that died to another one, unless it cannot be made or others died of it as well."""
+        run = hand.run
+        assert run is not None
+        if self._cancelled is not None:
+            self._dismiss(hand)
+            return [News(run.name, "ended", {"problem": "", "interrupted": True})]
+        if "creation task" in told:  # a plug-in that cannot be loaded there, say: no other would fare better
+            *_, cause = [line for line in told.splitlines() if line.strip()]
+            return [self._fail(hand, "worker failed", f"it cannot begin: {cause.strip()[:300]}")]
+        if hand.losses == RETRIES:
+            return [self._fail(hand, "worker lost", f"{RETRIES + 1} times, at last: {' '.join(told.split())[:300]}")]
+        claim, hand.claim = hand.claim, ExitStack()
+        self._dismiss(hand)
+        self._give(run, claim, began=hand.began, losses=hand.losses + 1)
+        return []
 
     def _fail(self, hand: Hand, kind: str, message: str) -> News:
         run = hand.run
@@ -215,7 +237,7 @@ class Cluster:
             self._ray.kill(hand.actor)
 
     def _release_idle(self) -> None:
-        """Idle actors give their slots back once none will need them: one that Ray restarts may wait for a slot."""
+        """Idle actors give their slots back once none will need them: one that is new may wait for a slot."""
         idle = [hand for hand in self._hands if hand.run is None]
         if idle and (self._submitted == self._site.runs or len(self._hands) - len(idle) >= self.capacity):
             for hand in idle:
@@ -228,54 +250,6 @@ def fits(node: Mapping[str, float], slot: Slot) -> int:
     if slot.gpus:
         counts.append(int(node.get("GPU", 0.0) / slot.gpus + 1e-9))
     return min(counts)
-
-
-def receive(folder: Path, files: Mapping[str, bytes], sent: tuple[str, ...]) -> None:
-    """Write what a worker returned into the run's folder, each file whole or not at all.
-
-    Those whose presence means "done" come last, and what the worker removed of what it was sent goes after them.
-    """
-    last = {RUN: 0, WEIGHTS: 2, FITTED: 2, METRICS: 3}
-    for name in sorted(files, key=lambda name: last.get(name, 1)):
-        content = files[name]
-        write_atomically(folder / checked_name(name), lambda path, content=content: _fill(path, content))  # type: ignore[misc]
-    for name in set(sent) - set(files):
-        (folder / checked_name(name)).unlink(missing_ok=True)
-
-
-def _fill(path: Path, content: bytes) -> None:
-    path.write_bytes(content)
-
-
-# ---------------------------------------------------------------- opening
-
-
-def plugin_texts(files: list[str]) -> list[tuple[str, str]]:
-    """Name and text of each plug-in file: it may not lie on other machines."""
-    return [(Path(file).name, Path(file).read_text(encoding="utf-8")) for file in files]
-
-
-@contextmanager
-def connected(ray: ModuleType, address: str) -> Iterator[None]:
-    """A connection to the cluster, unless the process has one already; `UsageError` where there is no cluster."""
-    if ray.is_initialized():
-        yield
-        return
-    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
-    started: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
-    try:
-        ray.init(address=address, logging_level="ERROR", log_to_driver=False, **started)
-    except (ConnectionError, ValueError, RuntimeError) as error:
-        raise UsageError(
-            f"--address {address}: no Ray cluster answers ({one_line(error, 160)}); start one with `ray start --head`,"
-            " or say --address local"
-        ) from None
-    for number, handler in handlers.items():  # ray takes SIGTERM for itself; here it means: save and stop
-        signal.signal(number, handler)
-    try:
-        yield
-    finally:
-        ray.shutdown()
 
 
 @contextmanager

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import base64
 import hashlib
 import re
 import shutil
@@ -11,8 +10,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from genbench.embedding import embedded, shares
 from genbench.figurestyle import Drawing, encoded, save
-from genbench.files import write_atomically, write_text
+from genbench.files import PART, write_atomically, write_text
 from genbench.formats import table_csv, tidy_csv, tidy_json
 from genbench.markup import latex, markdown
 from genbench.notes import Protocols
@@ -21,7 +21,9 @@ from genbench.rows import Row
 from genbench.tables import Table, assemble
 
 EMBEDDED_BYTES = 6_000_000
-"""Picture bytes that go into report.html; base64 makes them a third larger, and the file stays under 10 MB."""
+"""Picture bytes that go into report.html; base64 makes them a third larger, and the file stays under 10 MB. Where there
+are more, the largest are shown smaller.
+"""
 
 PNG = b"\x89PNG\r\n\x1a\n"
 FIRST_PICTURES = ("samples", "reconstructions")
@@ -48,14 +50,16 @@ def export(
     command: str = "",
     sort: str | None = None,
     drawings: Sequence[Drawing] = (),
+    told: Sequence[str] = (),
 ) -> tuple[Path, ...]:
     """Write the study into `folder` and return the files, report.html last.
 
     `runs` are the runs by their name in the rows, `protocols` the fields of each protocol by its hash, `command` what
-    the user typed, `sort` the metric that ranks, `drawings` figures, written as PNG and PDF. Every file is whole or
-    absent; the folder may exist.
+    the user typed, `sort` the metric that ranks, `drawings` figures, written as PNG and PDF, `told` a line for each of
+    those that could not be drawn. Every file is whole or absent; the folder may exist.
     """
     runs, protocols = runs or {}, protocols or {}
+    _sweep(folder)
     tables = assemble(rows, sort)
     texts = {
         "rows.csv": tidy_csv(rows),
@@ -69,11 +73,19 @@ def export(
     pictures = _copy_pictures(folder / "pictures", tables, runs)
     records = {name: facts.record for name, facts in runs.items()}
     shown, figures = _figures(folder / "figures", drawings)
-    embedded = _embedded(pictures, EMBEDDED_BYTES - sum(len(figure.uri) for figure in shown) * 3 // 4)
-    page = Page(folder.resolve().name, tables, protocols, embedded, records, rows, command, shown)
+    inside = _embedded(pictures, EMBEDDED_BYTES - sum(len(figure.uri) for figure in shown) * 3 // 4)
+    page = Page(folder.resolve().name, tables, protocols, inside, records, rows, command, shown, told)
     write_text(folder / "report.html", render(page))
     files = [folder / name for name in texts] + [path for _, _, path in pictures] + figures
     return (*files, folder / "report.html")
+
+
+def _sweep(folder: Path) -> None:
+    """Remove what a killed export had half written, in the folders that an export writes to and no deeper."""
+    for place in (folder, folder / "pictures", folder / "figures"):
+        for left in place.glob(f".*{PART}"):
+            if left.is_file():
+                left.unlink(missing_ok=True)
 
 
 def table_markdown(rows: Sequence[Row], *, sort: str | None = None, protocols: Protocols | None = None) -> str:
@@ -121,29 +133,32 @@ def _file_name(name: str) -> str:
 
 
 def _figures(folder: Path, drawings: Sequence[Drawing]) -> tuple[list[Picture], list[Path]]:
-    """Write the figures; those that the page shows (the smaller of PNG and SVG) while they take half the room."""
-    room, shown, files = EMBEDDED_BYTES // 2, [], []
+    """Write the figures; the page shows the smaller of PNG and SVG, in half the room for all."""
+    found: list[dict[str, bytes]] = []
+    files: list[Path] = []
     for drawing in drawings:
         for form in ("png", "pdf"):
             files.append(folder / f"{drawing.name}.{form}")
             save(drawing.figure, files[-1])
-        forms = {"svg+xml": encoded(drawing.figure, "svg"), "png": (folder / f"{drawing.name}.png").read_bytes()}
-        form, data = min(forms.items(), key=lambda it: len(it[1]))
-        fits = len(data) <= room
-        room -= len(data) * fits
-        uri = f"data:image/{form};base64,{base64.b64encode(data).decode()}" if fits else ""
-        shown.append(Picture(drawing.caption, uri, f"figures/{drawing.name}.png"))
+        png = (folder / f"{drawing.name}.png").read_bytes()
+        found.append({"svg+xml": encoded(drawing.figure, "svg"), "png": png})
+    shown = []
+    most = shares([min(map(len, forms.values())) for forms in found], EMBEDDED_BYTES // 2)
+    for drawing, forms, each in zip(drawings, found, most, strict=True):
+        vector = len(forms["svg+xml"]) <= min(each, len(forms["png"]))
+        kind = "svg+xml" if vector else "png"
+        inside, file = embedded(forms[kind], kind, each), f"figures/{drawing.name}.png"
+        shown.append(Picture.of(inside, drawing.caption, file, round(drawing.figure.get_figwidth(), 2)))
     return shown, files
 
 
 def _embedded(pictures: Sequence[tuple[str, str, Path]], room: int) -> dict[str, list[Picture]]:
-    """The pictures by run, as data: URIs while there is room: all samples first, then all reconstructions."""
+    """The pictures by run, as data: URIs within the room: all samples first, then all reconstructions."""
     order = {caption: place for place, caption in enumerate(FIRST_PICTURES)}
     found: dict[str, list[Picture]] = {}
-    for run, caption, path in sorted(pictures, key=lambda picture: order.get(picture[1], len(order))):
-        size = path.stat().st_size
-        fits = size <= room
-        room -= size * fits
-        uri = f"data:image/png;base64,{base64.b64encode(path.read_bytes()).decode()}" if fits else ""
-        found.setdefault(run, []).append(Picture(caption, uri, f"pictures/{path.name}"))
+    its = sorted(pictures, key=lambda picture: order.get(picture[1], len(order)))
+    most = shares([path.stat().st_size for _, _, path in its], room)
+    for (run, caption, path), each in zip(its, most, strict=True):
+        inside = embedded(path.read_bytes() if each else b"", "png", each)
+        found.setdefault(run, []).append(Picture.of(inside, caption, f"pictures/{path.name}"))
     return found

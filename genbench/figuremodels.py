@@ -2,24 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
 from genbench.api import Images, Model, Place
-from genbench.bench import trained_model
 from genbench.distances import directions, sliced_wasserstein
 from genbench.errors import UsageError
 from genbench.evaluate import FIXED, finite
-from genbench.figurepictures import Codes, Pixels, Strip, codes, plane, strips
+from genbench.figurepictures import Codes, Pixels, Strip, codes, plane, prior_key, prior_titles, strips
 from genbench.figurestyle import Drawing
 from genbench.images import to_float, to_uint8
 from genbench.plugins import Catalogue
 from genbench.random import generator
-from genbench.runs import Run, make_dataset, make_prior, run_of_record
+from genbench.runs import Choice, Run, make_dataset, make_prior, run_of_record
+from genbench.snapshots import trained_model
 from genbench.store import RunFolder
 from genbench.study import rows
 
@@ -41,13 +42,14 @@ class Trained:
     model: Model
 
     @property
-    def block(self) -> str:
-        """What runs share whose prior draws are the same."""
-        return f"{self.run.dataset.name}, prior {self.run.prior.name}, d = {self.run.latent_dim}"
+    def prior(self) -> Mapping[str, Any]:
+        """The prior as the record has it."""
+        found: Mapping[str, Any] = self.run.record()["prior"]
+        return found
 
 
-def trained(folders: Sequence[RunFolder], catalogue: Catalogue, device: torch.device) -> list[Trained]:
-    """The groups of some run folders, each by its lowest trained seed, in the order of dataset, prior and dimension."""
+def lowest(folders: Sequence[RunFolder]) -> dict[tuple[str, str], tuple[Run, RunFolder]]:
+    """The trained run of the lowest seed of each group, by dataset and label: by dataset, prior, latent size, label."""
     labels = {row.run: row.label for row in rows(folders) if row.stage == "final"}
     found: dict[tuple[str, str], tuple[Run, RunFolder]] = {}
     for folder in folders:
@@ -58,13 +60,25 @@ def trained(folders: Sequence[RunFolder], catalogue: Catalogue, device: torch.de
                 found[key] = run, folder
     if not found:
         raise UsageError("these runs hold no trained model: finish them with the command that began them")
+
+    def place(it: tuple[tuple[str, str], tuple[Run, RunFolder]]) -> tuple[str, str, int, str]:
+        (dataset, label), (run, _) = it
+        return dataset, prior_key(run.record()["prior"]), run.latent_dim, label
+
+    return dict(sorted(found.items(), key=place))
+
+
+def loaded(label: str, run: Run, folder: RunFolder, catalogue: Catalogue, device: torch.device) -> Trained:
+    """A group's trained model."""
+    return Trained(label, run, trained_model(catalogue, run, folder, device).eval())
+
+
+def trained(folders: Sequence[RunFolder], catalogue: Catalogue, device: torch.device) -> list[Trained]:
+    """The groups of some run folders as `lowest` has them; `UsageError` where they are too many for one figure."""
+    found = lowest(folders)
     if len(found) > GROUPS:
         raise UsageError(f"{len(found)} groups are too many for one figure (at most {GROUPS}): name fewer run folders")
-    its = [
-        Trained(key[1], run, trained_model(catalogue, run, folder, device).eval())
-        for key, (run, folder) in found.items()
-    ]
-    return sorted(its, key=lambda one: (one.block, one.label))
+    return [loaded(label, run, folder, catalogue, device) for (_, label), (run, folder) in found.items()]
 
 
 @dataclass(frozen=True)
@@ -77,10 +91,23 @@ class Maker:
     device: torch.device
     seed: int
     count: int
+    known: dict[Choice, Images] = field(default_factory=dict)
+
+    def kinds(self) -> dict[str, Callable[[], Drawing]]:
+        """Every kind of figure by its name."""
+        return {
+            "samples": self.samples,
+            "reconstructions": self.reconstructions,
+            "interpolations": self.interpolations,
+            "grid": self.grid,
+            "codes": self.codes,
+        }
 
     def held_out(self, one: Trained, n: int) -> tuple[Tensor, Tensor]:
         """The first test images in the order of all measurements, `(n, c, h, w)`, and their classes (-1: none)."""
-        images: Images = make_dataset(self.catalogue, one.run.dataset).load(self.place)
+        if one.run.dataset not in self.known:
+            self.known[one.run.dataset] = make_dataset(self.catalogue, one.run.dataset).load(self.place)
+        images = self.known[one.run.dataset]
         total = len(images.test)
         chosen = torch.randperm(total, generator=generator("cpu", FIXED, "held-out"))[: min(n, total)]
         absent = torch.full((len(chosen),), -1)
@@ -92,8 +119,16 @@ class Maker:
         return make_prior(self.catalogue, one.run).sample(n, generator("cpu", self.seed, "sample")).to(self.device)
 
     def samples(self) -> Drawing:
-        """A row of samples for each group; a column of a block is one draw of the prior."""
-        its = [Strip(one.label, self.decoded(one, self.draws(one, self.count)), one.block) for one in self.groups]
+        """A row of samples for each group; a column of a block, one prior with its options, is one draw of it."""
+        titles = prior_titles(one.prior for one in self.groups)
+        its = [
+            Strip(
+                one.label,
+                self.decoded(one, self.draws(one, self.count)),
+                f"{one.run.dataset.name}, prior {titles[prior_key(one.prior)]}, d = {one.run.latent_dim}",
+            )
+            for one in self.groups
+        ]
         return strips("samples", "Samples: in each block a column is the same draw of the prior", its)
 
     def reconstructions(self) -> Drawing:

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import json
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from numpy.typing import NDArray
 
-from genbench.figurestyle import PAGE, Drawing, blank, broken, styled
+from genbench.figurestyle import PAGE, Drawing, blank, broken, printable, styled
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -49,6 +50,24 @@ class Codes:
     distance: float
 
 
+def prior_key(prior: Mapping[str, Any]) -> str:
+    """What decides a prior's draws beside seed and latent size: name, options and source, of a run's record."""
+    return json.dumps([prior["name"], prior["options"], prior["fingerprint"]], sort_keys=True)
+
+
+def prior_titles(priors: Iterable[Mapping[str, Any]]) -> dict[str, str]:
+    """How figures name priors, by `prior_key`: by the name, with options and source where several have that name."""
+    found = {prior_key(prior): prior for prior in priors}
+    titles = {}
+    for key, prior in found.items():
+        rivals = [other for other in found.values() if other["name"] == prior["name"]]
+        parts = [f"{name.replace('_', '-')}={value}" for name, value in prior["options"].items()]
+        if len({other["fingerprint"] for other in rivals}) > 1:
+            parts.append(f"source {prior['fingerprint'][:6]}")
+        titles[key] = prior["name"] if len(rivals) == 1 else f"{prior['name']} ({', '.join(parts)})"
+    return titles
+
+
 def strips(name: str, caption: str, its: Sequence[Strip]) -> Drawing:
     """Rows of images, one for each group, blocks under their own titles."""
     wide = max(joined(strip.images, len(strip.images)).shape[1] for strip in its)
@@ -70,7 +89,7 @@ def strips(name: str, caption: str, its: Sequence[Strip]) -> Drawing:
                 (MARGIN - GAP) / PAGE, (y + height / 2) / total, broken(strip.label, 17), ha="right", va="center"
             )
             if space == HEAD:
-                figure.text(MARGIN / PAGE, (y + height + GAP) / total, strip.block, va="bottom")
+                figure.text(MARGIN / PAGE, (y + height + GAP) / total, printable(strip.block), va="bottom")
     return Drawing(name, caption, figure)
 
 

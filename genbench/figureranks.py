@@ -39,6 +39,35 @@ def direction(head: str, better: str) -> str:
     return head + arrows.get(better, "")
 
 
+def contestants(rows: Sequence[Row]) -> list[Row]:
+    """The rows that figures compare: models on test images, their ends and their selected moments, each a group.
+
+    Controls and copies of training images are left out, as the table ranks neither.
+    """
+    out = {(table.dataset, line.group) for table in assemble(rows) for line in table.lines if line.role != "model"}
+    return [
+        row for row in rows if row.stage != "snapshot" and row.split == "test" and (row.dataset, row.group) not in out
+    ]
+
+
+def scale(rows: Sequence[Row], metric: str) -> dict[tuple[str, str], list[tuple[str, float]]]:
+    """What controls scored by a metric, for each dataset and protocol: label and mean over seeds, drawn in grey."""
+    found: dict[tuple[str, str], list[tuple[str, float]]] = {}
+    for table in assemble(rows):
+        for line in table.lines:
+            for column, cell in zip(table.columns, line.cells, strict=True):
+                if line.role == "control" and cell is not None and column.metric == metric:
+                    its = found.setdefault((table.dataset, column.protocol), [])
+                    its.append((line.label, cell.estimate.mean))
+    return found
+
+
+def near(value: float, values: Sequence[float]) -> bool:
+    """Whether a control is near enough to the models' values not to dwarf them: within their range on either side."""
+    span = max(values) - min(values)
+    return min(values) - span <= value <= max(values) + span
+
+
 @dataclass(frozen=True)
 class Ranked:
     """A group's mean and the ranks that it may have: simultaneously for all groups, with probability 95 %."""
@@ -55,8 +84,8 @@ def rank_intervals(values: Mapping[str, Mapping[int, float]], *, lower: bool) ->
     """The best and the worst rank that each group may have.
 
     From simultaneous intervals of all paired differences (Bonferroni): a group is behind those surely better than it
-    and before those surely worse. All intervals cover together with at least the level (Mogstad, Romano, Shaikh and
-    Wilhelm, Review of Economic Studies 91, 2024, section 3). Without shared seeds nothing is sure.
+    and before those surely worse. All intervals cover together with at least the level, by the reasoning of Mogstad,
+    Romano, Shaikh and Wilhelm (doi:10.1093/restud/rdad006), who bootstrap. Without shared seeds nothing is sure.
     """
     names = list(values)
     pairs = max(1, len(names) * (len(names) - 1) // 2)
@@ -73,18 +102,23 @@ def rank_intervals(values: Mapping[str, Mapping[int, float]], *, lower: bool) ->
 
 
 def ranks(rows: Sequence[Row], metric: str | None = None) -> Drawing:
-    """The groups in their order by a metric: means with intervals, and the ranks that each may have."""
+    """The groups in their order by a metric: means with intervals, and the ranks that each may have.
+
+    Of more than `LINES` groups the best are shown, and the caption says so; controls stand below in grey, with their
+    value, and a mark where it does not dwarf the models'.
+    """
     name = asked_metric(rows, metric)
     shown = {
         (dataset, protocol): _ranked(found, name, protocol)
-        for dataset, found in gather(rows).items()
+        for dataset, found in gather(contestants(rows)).items()
         for measured, protocol in found.columns
         if measured == name
     }
     shown = {key: its for key, its in shown.items() if len(its) > 1}
     if not shown:
         raise UsageError(f"ranks: fewer than two models were measured by {name} in one way; name more runs")
-    heights = [0.25 * len(its) + 0.8 for its in shown.values()]
+    grey = scale(rows, name)
+    heights = [0.25 * (min(len(its), LINES) + len(grey.get(key, ()))) + 0.8 for key, its in shown.items()]
     with styled():
         figure = blank(COLUMN + 0.6, sum(heights))
         panels = figure.subplots(
@@ -92,10 +126,12 @@ def ranks(rows: Sequence[Row], metric: str | None = None) -> Drawing:
         )
         for (left, right), ((dataset, protocol), its) in zip(panels, shown.items(), strict=True):
             first = next(row for row in rows if (row.metric, row.protocol) == (name, protocol))
-            _forest(left, right, its)
+            _forest(left, right, its, grey.get((dataset, protocol), ()))
             left.set_xlabel(direction(first.head, first.better))
             left.set_title(f"{dataset}, protocol {protocol}", loc="left")
-    return Drawing("ranks", f"{name}: {BARS}; ranks that a group may have, 95 % for all groups together", figure)
+    most = max(len(its) for its in shown.values())
+    cut = f"; the {LINES} best of {most} groups are shown, ranks are among all" if most > LINES else ""
+    return Drawing("ranks", f"{name}: {BARS}; ranks that a group may have, 95 % for all groups together{cut}", figure)
 
 
 def _ranked(found: Gathered, metric: str, protocol: str) -> list[Ranked]:
@@ -103,8 +139,7 @@ def _ranked(found: Gathered, metric: str, protocol: str) -> list[Ranked]:
     if column.example.better == "neither":
         raise UsageError(f"--metric {metric}: it has no better direction, so it ranks nothing")
     lower = column.example.better == "lower"
-    models = [name for name in column.values if found.groups[name].first.role == "model"]
-    values = {name: column.by_seed(name) for name in models}
+    values = {name: column.by_seed(name) for name in column.values}
     possible = rank_intervals(values, lower=lower)
     its = [
         Ranked(
@@ -116,21 +151,29 @@ def _ranked(found: Gathered, metric: str, protocol: str) -> list[Ranked]:
         )
         for name, own in values.items()
     ]
-    return sorted(its, key=lambda one: one.estimate.mean if lower else -one.estimate.mean)[:LINES]
+    return sorted(its, key=lambda one: one.estimate.mean if lower else -one.estimate.mean)
 
 
-def _forest(left: Axes, right: Axes, its: Sequence[Ranked]) -> None:
+def _forest(left: Axes, right: Axes, everyone: Sequence[Ranked], grey: Sequence[tuple[str, float]]) -> None:
+    its = everyone[:LINES]
     look = looks([(one.group, one.model) for one in its])
     for y, one in enumerate(its):
         own = look[one.group]
         reach = one.estimate.half_width or 0.0
         left.errorbar([one.estimate.mean], [y], xerr=[reach], color=own.colour, marker=own.marker, capsize=2)
         right.plot([one.best, one.worst], [y, y], color=own.colour, marker=own.marker, lw=3, solid_capstyle="round")
-    left.set_yticks(range(len(its)), [short(one.label, 34) for one in its])
-    left.set_ylim(len(its) - 0.5, -0.5)
-    right.set_xlim(0.5, len(its) + 0.5)
-    steps = max(1, len(its) // 6)
-    right.set_xticks(range(1, len(its) + 1, steps))
+    for y, (_, value) in enumerate(grey, start=len(its)):
+        if near(value, [one.estimate.mean for one in its]):
+            left.plot([value], [y], color=SOFT, marker="|", markersize=7)
+    labels = [short(one.label, 34) for one in its]
+    labels += [f"{short(label, 20)}, control: {value:.3g}" for label, value in grey]
+    left.set_yticks(range(len(labels)), labels)
+    for tick in left.get_yticklabels()[len(its) :]:
+        tick.set_color(SOFT)
+    left.set_ylim(len(labels) - 0.5, -0.5)
+    right.set_xlim(0.5, len(everyone) + 0.5)
+    steps = max(1, len(everyone) // 6)
+    right.set_xticks(range(1, len(everyone) + 1, steps))
     right.set_xlabel("rank")
     for axes in (left, right):
         axes.grid(axis="x", color=HAIR, lw=0.5)

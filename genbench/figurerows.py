@@ -7,9 +7,9 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from genbench.curves import By, Sheet, points, resolve, sheets
-from genbench.errors import UsageError
-from genbench.figureranks import BARS, asked_metric, direction, ranks
-from genbench.figurestyle import COLUMN, PAGE, Drawing, Look, blank, looks, share_legend, short, styled
+from genbench.errors import UsageError, one_line
+from genbench.figureranks import BARS, asked_metric, contestants, direction, near, ranks, scale
+from genbench.figurestyle import COLUMN, PAGE, SOFT, Drawing, Look, blank, looks, share_legend, short, styled
 from genbench.intervals import Estimate, estimate
 from genbench.ladder import METRIC, RUNGS
 from genbench.rows import Row
@@ -68,10 +68,11 @@ def _curves(axes: Axes, sheet: Sheet, by: By, look: Mapping[str, Look]) -> None:
 
 def _round_ticks(axes: Axes, xs: Sequence[float]) -> None:
     """Plain numbers at a logarithmic axis, a few of them even within one decade."""
-    from matplotlib.ticker import FuncFormatter, LogLocator, NullFormatter
+    from matplotlib.ticker import FuncFormatter, Locator, LogLocator, MaxNLocator, NullFormatter
 
-    narrow = xs[-1] < 30 * xs[0]
-    axes.xaxis.set_major_locator(LogLocator(base=10, subs=(1.0, 2.0, 5.0) if narrow else (1.0,)))
+    reach = xs[-1] / xs[0] if xs[0] > 0 else 1.0
+    locator: Locator = LogLocator(base=10, subs=(1.0, 2.0, 5.0) if reach < 30 else (1.0,))
+    axes.xaxis.set_major_locator(MaxNLocator(3) if reach < 10 else locator)  # within a decade LogLocator crowds
     axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if 1 <= x < 1e5 else f"{x:g}"))
     axes.xaxis.set_minor_formatter(NullFormatter())
 
@@ -89,12 +90,12 @@ def _band(axes: Axes, its: Sequence[tuple[float, Estimate]], look: Look, label: 
 
 
 def latent_size(rows: Sequence[Row], metric: str | None = None) -> Drawing:
-    """The metric against the latent dimension, a panel for each dataset and protocol.
+    """The metric against the latent dimension, a panel for each dataset and protocol; controls are grey, dashed lines.
 
     Raises `UsageError` where no protocol covers two latent dimensions: what is not measured alike is not compared.
     """
     name = asked_metric(rows, metric)
-    known = [row for row in rows if row.metric == name and _counts(row)]
+    known = [row for row in contestants(rows) if row.metric == name and row.value is not None]
     panels: dict[tuple[str, str], dict[str, dict[int, list[Row]]]] = {}
     for row in known:
         series = re.sub(r"\bd=\d+(, )?", "", row.label).replace(" ()", "").replace(", )", ")")
@@ -116,12 +117,19 @@ def latent_size(rows: Sequence[Row], metric: str | None = None) -> Drawing:
             for row in next(iter(cell.values()))
         ]
     )
+    grey = scale(rows, name)
     with styled():
         figure = blank(COLUMN, 2.3 * len(shown) + 0.5)
         axes = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
         for panel, ((dataset, protocol), its) in zip(axes, shown.items(), strict=True):
             for series, cell in its.items():
                 _errors(panel, {d: estimate(_by_seed(own)) for d, own in sorted(cell.items())}, look[series], series)
+            values = [row.value or 0.0 for cell in its.values() for own in cell.values() for row in own]
+            for label, value in grey.get((dataset, protocol), ()):
+                if near(value, values):
+                    panel.axhline(value, color=SOFT, ls="--", lw=0.8)
+                    panel.annotate(short(label, 24), (1, value), xycoords=("axes fraction", "data"), color=SOFT,
+                                   ha="right", va="bottom")  # fmt: skip
             sizes = sorted({d for cell in its.values() for d in cell})
             panel.set_xscale("log", base=2)
             panel.set_xticks(sizes, [str(d) for d in sizes])
@@ -153,7 +161,9 @@ def _errors(axes: Axes, its: Mapping[Any, Estimate], look: Look, label: str, shi
 
 
 def fid_ladder(rows: Sequence[Row]) -> Drawing:
-    """FID from real images to samples of the prior, rung by rung, a panel for each dataset."""
+    """FID from real images to samples of the prior, rung by rung, a panel for each dataset; controls and copies have no
+    line.
+    """
     tables = {table.dataset: _rungs(table) for table in assemble(rows)}
     shown = {dataset: found for dataset, found in tables.items() if found}
     if not shown:
@@ -186,17 +196,13 @@ def _rungs(table: Table) -> dict[tuple[str, str], dict[str, Estimate]]:
     for line in table.lines:
         for column, cell in zip(table.columns, line.cells, strict=True):
             name, _, rung = column.metric.partition(".")
-            if name == METRIC and rung in RUNGS and cell is not None and line.role != "control":
+            if name == METRIC and rung in RUNGS and cell is not None and line.role == "model":
                 found.setdefault((line.group, line.label), {}).setdefault(rung, cell.estimate)
     return {group: {rung: its[rung] for rung in RUNGS if rung in its} for group, its in found.items()}
 
 
 def _looks(rows: Sequence[Row]) -> dict[str, Look]:
     return looks([(row.group, row.model) for row in rows if row.role == "model"])
-
-
-def _counts(row: Row) -> bool:
-    return row.role == "model" and row.stage == "final" and row.split == "test" and row.value is not None
 
 
 FROM_ROWS: Mapping[str, Callable[[Sequence[Row]], Drawing]] = {
@@ -208,12 +214,13 @@ FROM_ROWS: Mapping[str, Callable[[Sequence[Row]], Drawing]] = {
 """The kinds that rows alone allow, as a report draws them."""
 
 
-def possible(rows: Sequence[Row]) -> list[Drawing]:
-    """Every figure that the rows allow."""
-    found = []
-    for draw in FROM_ROWS.values():
+def possible(rows: Sequence[Row]) -> tuple[list[Drawing], list[str]]:
+    """Every figure that the rows allow, and why each of the others is not drawn, in a line."""
+    found, told = [], []
+    for kind, draw in FROM_ROWS.items():
         try:
             found.append(draw(rows))
-        except UsageError:
-            continue  # the runs do not have what this kind shows, which a report need not tell
-    return found
+        except UsageError as error:
+            text = one_line(error)
+            told.append(text if text.startswith(f"{kind}: ") else f"{kind}: {text}")
+    return found, told

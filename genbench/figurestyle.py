@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import io
+import warnings
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -131,8 +132,14 @@ def blank(width: float, height: float) -> Figure:
     return Figure(figsize=(width, height), layout="constrained", facecolor=FACE)
 
 
+def printable(text: str) -> str:
+    """Text for a figure: names come from anyone, and no font has a control character."""
+    return "".join(character if character.isprintable() else " " for character in text)
+
+
 def short(label: str, limit: int = 40) -> str:
-    """A label that fits."""
+    """A label that fits, without control characters."""
+    label = printable(label)
     return label if len(label) <= limit else f"{label[: limit - 1]}\N{HORIZONTAL ELLIPSIS}"
 
 
@@ -174,7 +181,8 @@ def encoded(figure: Figure, form: str) -> bytes:
         "png": {"Software": None},
     }
     buffer = io.BytesIO()
-    with styled():
+    with styled(), warnings.catch_warnings():
+        warnings.filterwarnings("ignore", "Glyph .* missing")  # a name in a script that the font lacks shows boxes
         figure.savefig(buffer, format=form, dpi=RESOLUTION, metadata=absent[form], facecolor=FACE)
     return buffer.getvalue()
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import fcntl
 import gc
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
@@ -28,22 +27,6 @@ a thread that is not running) and one thread to 5,900.
 Channels-last weights against contiguous ones, two threads, float32: `conv` at 28 pixels 0.88 times as fast, at 64
 pixels 1.18, `swae-mnist` 1.48, `wae-mnist` (batch 16) 0.9; with bfloat16 0.92, 1.17, 2.2, 1.1 (reports/speed).
 """
-
-
-class BusyError(Exception):
-    """Another process works on this run."""
-
-
-@contextmanager
-def claimed(path: Path) -> Iterator[None]:
-    """Hold a run's folder; the operating system gives it free when the process ends, however it ends."""
-    path.mkdir(parents=True, exist_ok=True)
-    with (path / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise BusyError from None
-        yield
 
 
 @contextmanager

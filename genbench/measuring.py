@@ -3,19 +3,25 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable, Iterable
 from dataclasses import asdict, fields
+from functools import partial
 from operator import index
 from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from genbench.api import Better, Measurement
+from genbench.api import Better, Measurement, Split
 from genbench.errors import GenbenchError, MetricError, NotApplicable, one_line
 from genbench.evaluate import DataEvaluation
-from genbench.images import to_uint8
+from genbench.images import save_grid, to_uint8
 from genbench.plugins import Catalogue
 from genbench.runs import Choice, make_metric
+from genbench.store import RECONSTRUCTIONS, SAMPLES, RunFolder
+
+PICTURED = 64
+"""Samples in a picture."""
 
 BESIDE = ("floor", "floor_sd", "se", "low", "high", "p", "detectable")
 """What may stand beside a value: finite, or None."""
@@ -23,17 +29,34 @@ BESIDE = ("floor", "floor_sd", "se", "low", "high", "p", "detectable")
 
 def measure(catalogue: Catalogue, choice: Choice, evaluation: DataEvaluation) -> dict[str, Any]:
     """One metric's entry for metrics.json: its numbers, why it failed, or why it does not apply."""
+    return _entry(choice, evaluation.split, lambda: make_metric(catalogue, choice).measure(evaluation))
+
+
+def detached(catalogue: Catalogue, choice: Choice, evaluation: DataEvaluation) -> Callable[[], dict[str, Any]] | None:
+    """Gives the entry of `measure` without model and device, once asked for; None where the metric cannot.
+
+    Nor where it fails here: `measure` then fails alike, and says so in the entry.
+    """
+    try:
+        with torch.no_grad():
+            numbers = make_metric(catalogue, choice).detached(evaluation)
+    except (Exception, SystemExit):
+        return None
+    return None if numbers is None else partial(_entry, choice, evaluation.split, numbers)
+
+
+def _entry(choice: Choice, split: Split, numbers: Callable[[], Iterable[Measurement]]) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "metric": choice.name,
         "options": choice.values,
-        "split": evaluation.split,
+        "split": split,
         "error": "",
         "inapplicable": "",
         "numbers": [],
     }
     try:
         with torch.no_grad():
-            for number in make_metric(catalogue, choice).measure(evaluation):
+            for number in numbers():
                 entry["numbers"].append(as_plain(number))
         _check_parts([number["part"] for number in entry["numbers"]])
     except NotApplicable as reason:
@@ -96,3 +119,22 @@ def pairs(evaluation: DataEvaluation, n: int, columns: int = 8) -> Tensor:
     real, rebuilt = evaluation.held_out(n), to_uint8(evaluation.reconstructions(n).clone())
     rows = zip(real.split(columns), rebuilt.split(columns), strict=True)
     return torch.cat([row for pair in rows for row in pair])
+
+
+def picture(evaluation: DataEvaluation, folder: RunFolder) -> list[str]:
+    """Write the pictures that are missing; what went wrong, which must not cost the measurements."""
+    drawn: dict[str, Callable[[], Tensor]] = {
+        SAMPLES: lambda: evaluation.samples(PICTURED),
+        RECONSTRUCTIONS: lambda: pairs(evaluation, PICTURED // 2),
+    }
+    problems = []
+    for name, draw in drawn.items():
+        try:
+            if not (folder.path / name).exists():
+                save_grid(folder.path / name, draw())
+        except NotApplicable:
+            continue
+        except (Exception, SystemExit) as error:  # a plug-in may raise anything
+            kind = "" if isinstance(error, GenbenchError) else f"{type(error).__name__}: "
+            problems.append(f"pictures: {kind}{one_line(error)}")
+    return problems

@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from genbench import __version__, notes
+from genbench.embedding import Embedded
 from genbench.notes import Failure, Legend, Protocols
 from genbench.numerals import numeral
 from genbench.rows import Row
@@ -23,16 +24,29 @@ ABSENT = ""
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of a run: its caption, its data: URI ("" where there was no room) and its file beside the report."""
+    """A picture of a run: its caption, its data: URI ("" where there was no room) and its file beside the report.
+
+    `smaller`: the file shows it larger. `inches` is a figure's width on paper, 0 of a picture.
+    """
 
     caption: str
     uri: str
     file: str
+    smaller: bool = False
+    inches: float = 0.0
+
+    @classmethod
+    def of(cls, it: Embedded, caption: str, file: str, inches: float = 0.0) -> Picture:
+        """An embedded picture with its caption and file."""
+        return cls(caption, it.uri, file, it.smaller, inches)
 
 
 @dataclass(frozen=True)
 class Page:
-    """All that the report is made from; `pictures` and `records` (parsed run.json) are by run."""
+    """All that the report is made from; `pictures` and `records` (parsed run.json) are by run.
+
+    `told` says what could not be drawn, and why.
+    """
 
     name: str
     tables: Sequence[Table]
@@ -42,6 +56,7 @@ class Page:
     rows: Sequence[Row]
     command: str
     figures: Sequence[Picture] = ()
+    told: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -119,7 +134,9 @@ def render(page: Page) -> str:
         plan=_plan(page),
         command=page.command,
         figures=page.figures,
+        told=page.told,
         left_out=sum(not p.uri for its in (page.figures, *page.pictures.values()) for p in its),
+        smaller=sum(p.smaller for its in (page.figures, *page.pictures.values()) for p in its),
         version=__version__,
     )
 
@@ -233,8 +250,20 @@ def _plan(page: Page) -> Plan:
     heads = [key for key in keys if key not in set(same)]
     shown = list(runs)[:RUNS_SHOWN]
     lines = [[run, first[run].label, first[run].status, *(records[run].get(key, "") for key in heads)] for run in shown]
-    common = [(key, known[0][key]) for key in same]
+    common = [*_origin(page), *((key, known[0][key]) for key in same)]
     return Plan(common, ["run", "group", "status", *heads], lines, len(runs) - len(shown))
+
+
+def _origin(page: Page) -> list[tuple[str, str]]:
+    """The command that made the report, and what the numbers' protocols say of the data of each dataset."""
+    found = [("report made by", page.command)] if page.command else []
+    data: dict[str, dict[str, None]] = {}
+    for row in page.rows:
+        how = page.protocols.get(row.protocol, {})
+        if how.get("dataset"):
+            prepared = f", prepared: {how['preparation']}" if how.get("preparation") not in (None, "", "none") else ""
+            data.setdefault(row.dataset, {})[f"SHA-256 {how['dataset']}\N{HORIZONTAL ELLIPSIS}{prepared}"] = None
+    return found + [(f"data of {dataset}", "; ".join(its)) for dataset, its in data.items()]
 
 
 def _flat(name: str, value: object) -> Iterable[tuple[str, str]]:

@@ -80,12 +80,7 @@ def plan(grid: Grid, catalogue: Catalogue, place: Place) -> Plan:
                 raise UsageError(f"the {kind} '{name}' is named twice")
     if len(set(grid.latent_dims)) < len(grid.latent_dims) or not grid.latent_dims:
         raise UsageError(f"--latent-dim {','.join(map(str, grid.latent_dims))}: each once, and at least one")
-    texts = _settings(grid.settings, names, catalogue)
-    choices = {
-        (kind, name): _choose(catalogue, kind, name, texts.get((kind, name), {}))
-        for kind, chosen in names.items()
-        for name in chosen
-    }
+    choices = choices_of(grid, catalogue)
     dataset = choices["dataset", grid.dataset]
     summary = make_dataset(catalogue, dataset).inspect(place)
     images = _budget(grid, summary)
@@ -115,6 +110,17 @@ def plan(grid: Grid, catalogue: Catalogue, place: Place) -> Plan:
     on_the_way = [choices["metric", name] for name in dict.fromkeys(watched)]
     watch = plan_watch(grid.snapshots, on_the_way, select, trained, catalogue, summary, place)
     return Plan(runs, metrics, summary, parameters, watch)
+
+
+def choices_of(grid: Grid, catalogue: Catalogue) -> dict[tuple[Kind, str], Choice]:
+    """Everything that a grid names, with the value of every option; unchecked against the data."""
+    names = _names(grid, catalogue)
+    texts = _settings(grid.settings, names, catalogue)
+    return {
+        (kind, name): _choose(catalogue, kind, name, texts.get((kind, name), {}))
+        for kind, chosen in names.items()
+        for name in chosen
+    }
 
 
 def metric_choices(catalogue: Catalogue, metrics: Sequence[str], settings: Sequence[str]) -> tuple[Choice, ...]:

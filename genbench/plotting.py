@@ -57,16 +57,9 @@ def plot_models(
 
     where = pick_device(device)
     with torch.no_grad():
-        groups = trained(_folders(places), catalogue, where)
+        groups = trained(_with_weights(_folders(places)), catalogue, where)
         maker = Maker(groups, catalogue, place, where, chosen.seed, chosen.count)
-        draw: dict[str, Callable[[], Drawing]] = {
-            "samples": maker.samples,
-            "reconstructions": maker.reconstructions,
-            "interpolations": maker.interpolations,
-            "grid": maker.grid,
-            "codes": maker.codes,
-        }
-        drawing = draw[kind]()
+        drawing = maker.kinds()[kind]()
     _finish(drawing, target)
 
 
@@ -77,6 +70,23 @@ def _folders(places: Sequence[Path]) -> list[RunFolder]:
     if not folders:
         raise StoreError("no run folder could be read")
     return folders
+
+
+def _with_weights(folders: Sequence[RunFolder]) -> list[RunFolder]:
+    """The folders but those of runs imported without weights, each told in a line; `StoreError` where none is left."""
+    kept, problems = [], []
+    for folder in folders:
+        try:
+            if folder.record()["run"]["role"] == "model" and folder.state == "trained":
+                folder.weights()
+            kept.append(folder)
+        except StoreError as error:
+            problems.append(str(error))
+    if not kept:
+        raise StoreError(problems[0])
+    for problem in problems:
+        click.echo(f"genbench: left out: {problem}", err=True)
+    return kept
 
 
 def _finish(drawing: Drawing, target: Path) -> None:

@@ -14,12 +14,11 @@ STEPS = 4
 FIRST, RATIO, LAST = 0.1, 4.0, 2e-3
 """Temperatures from `FIRST` times the mean cost down by `RATIO` to `LAST`, for costs in [0, 1]."""
 
-CPU_POINTS, CPU_DIMENSIONS = 2000, 32
+CPU_POINTS, CPU_DIMENSIONS = 2000, 16
 """From what size and dimension on a start pays on a CPU, where it takes time from the simplex.
 
-One thread, normal samples, single timings in seconds, cold against start + simplex: 2,000 points 1.1 against 0.4 + 1.0
-in the plane, 1.7 against 0.5 + 0.9 for d = 8, 1.9 against 0.5 + 0.4 for d = 64; 4,000 points 5.5 against 1.5 + 3.4 for
-d = 8. Repeats at 2,000 points: reports/speed/evaluation.md. Dimensions between 8 and 64 were not measured.
+One thread, normal samples, cold time over start + simplex, five repeats: in R^16 1.20 (2,000 points) and 1.18 (4,000),
+where the cold simplex was never faster; in R^8 1.02 and 1.00, in the plane 0.66. See reports/speed/evaluation.md.
 """
 
 GPU_POINTS = 1000

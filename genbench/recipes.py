@@ -5,7 +5,11 @@ about, citation = "..."                  one line; the paper or code, with its i
 study = "grid"                           or "experiment": the offer brings the code
 deviations = ["..."]                     how this differs from the paper, shown under the table
 
-[protocols.paper]                        how published numbers were measured: fields of `genbench.api.Protocol`
+Where the training itself differs from that of the published numbers, `training = ["..."]` of a cell, or of a published
+number, says so: the verdicts then read "equivalent, with deviations" and point at it.
+
+[protocols.paper]                        how published numbers were measured: fields of `genbench.api.Protocol`,
+                                         of an experiment those that its findings state
 layer = "2048"
 
 [[cells]]                                as the options of `genbench run`; `set` are its --set
@@ -52,6 +56,7 @@ class Cell:
     settings: tuple[str, ...] = ()
     snapshots: int = 0
     snapshot_metrics: tuple[str, ...] = ()
+    training: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -59,7 +64,8 @@ class Published:
     """A number of a paper, and half the width of the interval about it within which ours counts as equivalent.
 
     `cell`, `model`, `prior` and `latent_dim` say of which runs, the case of an experiment's finding `case`. The margin
-    is in the metric's unit. `tolerated` are fields of the protocol that may differ, each with the reason.
+    is in the metric's unit. `tolerated` are fields of the protocol that may differ, each with the reason; `training`
+    tells how our training differs from theirs.
     """
 
     metric: str
@@ -73,6 +79,7 @@ class Published:
     latent_dim: int = 0
     case: str = ""
     tolerated: Mapping[str, str] = field(default_factory=dict)
+    training: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -143,7 +150,7 @@ CELL: Mapping[str, _Key] = {
     "latent-dims": _Key("a list of whole numbers from 1", _some(_whole), required=True),
     "network": TEXT,
     "seeds": WHOLE,
-    "batch": WHOLE,
+    "batch": _Key("a whole number from 2", lambda value: _whole(value) and value >= 2, required=True),
     "metrics": NAMES,
     "lambda": TEXT,
     "epochs": _Key("a whole number from 1", _whole),
@@ -151,6 +158,7 @@ CELL: Mapping[str, _Key] = {
     "set": _Key("a list of NAME.OPTION=VALUE", _list(_text), ()),
     "snapshots": _Key("a whole number from 1", _whole, 0),
     "snapshot-metrics": _Key("a list of names", _some(_text), ()),
+    "training": _Key("a list of texts", _list(_text), ()),
 }
 PUBLISHED: Mapping[str, _Key] = {
     "cell": _Key("the name of a cell", _text, ""),
@@ -164,6 +172,7 @@ PUBLISHED: Mapping[str, _Key] = {
     "source": TEXT,
     "protocol": TEXT,
     "tolerated": _Key("a table of field = reason", _texts, {}),
+    "training": _Key("a list of texts", _list(_text), ()),
 }
 
 
@@ -174,7 +183,10 @@ def parse(text: str, where: str) -> ParsedRecipe:
     except tomllib.TOMLDecodeError as error:
         raise UsageError(f"{where}: no TOML: {error}") from None
     top = _table(raw, RECIPE, where)
-    protocols = {name: _protocol(fields, f"{where}: [protocols.{name}]") for name, fields in top["protocols"].items()}
+    known = PROTOCOL_FIELDS if top["study"] == "grid" else None
+    protocols = {
+        name: _protocol(fields, known, f"{where}: [protocols.{name}]") for name, fields in top["protocols"].items()
+    }
     cells = tuple(_cell(cell, f"{where}: cells[{i}]") for i, cell in enumerate(top["cells"]))
     published = tuple(
         _published(number, protocols, cells, top["study"], f"{where}: published[{i}]")
@@ -226,15 +238,16 @@ def _cell(raw: Mapping[str, Any], where: str) -> Cell:
         settings=tuple(it["set"]),
         snapshots=it["snapshots"],
         snapshot_metrics=tuple(it["snapshot-metrics"]),
+        training=tuple(it["training"]),
     )
 
 
-def _protocol(raw: Any, where: str) -> dict[str, str]:
+def _protocol(raw: Any, known: Sequence[str] | None, where: str) -> dict[str, str]:
     if not isinstance(raw, dict):
         raise UsageError(f"{where}: not a table of the protocol's fields")
     for name, value in raw.items():
-        if name not in PROTOCOL_FIELDS:
-            raise UsageError(f"{where}: {unknown('key', name, PROTOCOL_FIELDS)}")
+        if known is not None and name not in known:
+            raise UsageError(f"{where}: {unknown('key', name, known)}")
         if not (_text(value) or _whole(value)):
             raise UsageError(f"{where}: key '{name}': {value!r} is neither a text nor a whole number from 1")
     return {name: str(value) for name, value in raw.items()}
@@ -258,7 +271,8 @@ def _published(
         raise UsageError(f"{where}: the key 'case' is missing; an experiment's number is of a case")
     rest = {name: it[name] for name in ("metric", "margin", "source", "cell", "model", "prior", "case", "tolerated")}
     value, protocol = float(it["value"]), protocols[it["protocol"]]
-    return Published(**rest, value=value, protocol=protocol, latent_dim=it["latent-dim"])
+    training = tuple(it["training"])
+    return Published(**rest, value=value, protocol=protocol, latent_dim=it["latent-dim"], training=training)
 
 
 def _inside(it: Mapping[str, Any], cell: Cell, where: str) -> None:

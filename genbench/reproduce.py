@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from rich.console import Console
+from rich.markup import escape
 from rich.table import Table
 
 from genbench import reproduction
@@ -21,12 +22,13 @@ from genbench.engines import SERIAL, Chosen, engine_of
 from genbench.errors import PluginError, UsageError, unknown
 from genbench.files import write_json, write_text
 from genbench.numerals import numeral
-from genbench.options import complete
-from genbench.plan import Grid, Plan, plan
+from genbench.options import complete, specs
+from genbench.plan import Grid, Plan, choices_of, plan
 from genbench.recipes import Cell, ParsedRecipe, parse
 from genbench.results import pick_device, write_report
 from genbench.store import RunFolder, protocols, readable
 from genbench.study import rows
+from genbench.telling import Telling
 
 if TYPE_CHECKING:
     from genbench.api import Finding, Place, Recipe
@@ -56,21 +58,27 @@ def reproduce(
     engine: Chosen = SERIAL,
 ) -> int:
     """Run a recipe and show its table; the exit status as of `genbench run`."""
+    from genbench.ranks import launched
+
+    if launched():
+        raise UsageError("torchrun trains one model in several processes, with genbench run; reproduce in one process")
     own = tuple(setting for setting in wish.settings if setting.partition(".")[0] == name)
     offered, recipe = read_recipe(name, catalogue, own)
     rest = replace(wish, settings=tuple(setting for setting in wish.settings if setting not in own))
     if recipe.study == "experiment":
-        return _experiment(offered, recipe, rest, export, own, dry_run=dry_run)
+        return _experiment(offered, recipe, rest, export, of_recipe(name, catalogue, own), dry_run=dry_run)
     planned = [(cell, _plan(cell, rest, catalogue, place)) for cell in chosen_cells(recipe, wish.cells)]
-    console, chosen, status, outcome = Console(), pick_device(device), 0, None
+    console, chosen, status, outcome = Telling(), pick_device(device), 0, None
     with stoppable() as stop:
         bench = make_bench(catalogue, out, place, chosen, stop)
         for cell, its in planned:
-            console.print(f"[bold]{cell.name}[/]")
+            console.print(f"[bold]{escape(cell.name)}[/]", highlight=False)
             show_plan(console, its, bench, brief=not dry_run)
         if dry_run:
             return 0
         make_room(out)
+        if export is not None:
+            make_room(export, "--export")
         for _, its in planned:
             outcome = conduct(console, bench, its, engine_of(engine))
             status = max(status, INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
@@ -81,7 +89,8 @@ def reproduce(
     there = {name: readable([f for f in its if (f.path / "run.json").exists()])[0] for name, its in folders.items()}
     everything = [folder for its in there.values() for folder in its]
     measured = {name: rows(its) for name, its in there.items()}
-    lines = reproduction.compare(recipe, measured, protocols(everything), wish.budget, wish.settings)
+    changed = {cell.name: (*changes(cell, rest, catalogue), *of_recipe(name, catalogue, own)) for cell, _ in planned}
+    lines = reproduction.compare(recipe, measured, protocols(everything), wish.budget, changed)
     told = reproduction.notes(recipe, [cell for cell, _ in planned], lines, wish.budget)
     console.print()
     reproduction.show(console, lines, told)
@@ -95,8 +104,7 @@ def read_recipe(name: str, catalogue: Catalogue, settings: Sequence[str] = ()) -
     from genbench.api import Recipe
 
     offer = catalogue.get("recipe", name).offer
-    pairs = [setting.partition(".")[2].partition("=") for setting in settings]
-    offered = offer.make(**complete(name, offer.make, {option.strip(): value.strip() for option, _, value in pairs}))
+    offered = offer.make(**complete(name, offer.make, _texts(settings)))
     if not isinstance(offered, Recipe):
         raise PluginError(f"the recipe '{name}' made a {type(offered).__name__}, not a genbench.api.Recipe")
     recipe = parse(offered.text, offered.where)
@@ -105,6 +113,36 @@ def read_recipe(name: str, catalogue: Catalogue, settings: Sequence[str] = ()) -
     if (recipe.study == "experiment") != (offered.experiment is not None):
         raise PluginError(f"{offered.where}: key 'study': '{recipe.study}', and the offer says otherwise")
     return offered, recipe
+
+
+def _texts(settings: Sequence[str]) -> dict[str, str]:
+    """The texts of `NAME.OPTION=VALUE` by option."""
+    pairs = [setting.partition(".")[2].partition("=") for setting in settings]
+    return {option.strip(): value.strip() for option, _, value in pairs}
+
+
+def of_recipe(name: str, catalogue: Catalogue, settings: Sequence[str]) -> tuple[reproduction.Change, ...]:
+    """The recipe's own options whose values are not its defaults."""
+    make = catalogue.get("recipe", name).offer.make
+    usual, ours = complete(name, make, {}), complete(name, make, _texts(settings))
+    return tuple(
+        reproduction.Change("recipe", name, option.replace("_", "-"), usual[option], value)
+        for option, value in ours.items()
+        if value != usual[option]
+    )
+
+
+def changes(cell: Cell, wish: Wish, catalogue: Catalogue) -> tuple[reproduction.Change, ...]:
+    """The options of a cell's models, metrics and so on whose values are not what the recipe gives them."""
+    usual = choices_of(grid_of(cell, replace(wish, settings=())), catalogue)
+    found = []
+    for (kind, name), choice in choices_of(grid_of(cell, wish), catalogue).items():
+        known = specs(catalogue.get(kind, name).offer.make)
+        for option, value in choice.options:
+            was, shown = usual[kind, name].values[option], option.replace("_", "-")
+            if value != was:
+                found.append(reproduction.Change(kind, name, shown, was, value, known[shown].meaning.file))
+    return tuple(found)
 
 
 def chosen_cells(recipe: ParsedRecipe, names: Sequence[str]) -> list[Cell]:
@@ -153,7 +191,13 @@ def _export(
 
 
 def _experiment(
-    offered: Recipe, recipe: ParsedRecipe, wish: Wish, export: Path | None, own: Sequence[str], *, dry_run: bool
+    offered: Recipe,
+    recipe: ParsedRecipe,
+    wish: Wish,
+    export: Path | None,
+    own: Sequence[reproduction.Change],
+    *,
+    dry_run: bool,
 ) -> int:
     """Run an experiment under each seed and compare; nothing is kept but what is exported."""
     if wish.cells or wish.settings:
@@ -164,12 +208,17 @@ def _experiment(
     if dry_run:
         console.print(f"experiment {recipe.name}, {len(seeds)} seed(s), {wish.budget:g} of its repeats", markup=False)
         return 0
+    if export is not None:
+        make_room(export, "--export")
     found = [finding for seed in seeds for finding in offered.experiment(seed, wish.budget)]
-    differ = ([f"budget: published 1, ours {wish.budget:g}"] if wish.budget < 1 else []) + [f"--set {s}" for s in own]
+    if wish.budget < 1:
+        own = [*own, reproduction.Change("recipe", recipe.name, "budget", 1, wish.budget)]
     lines = []
     for number in recipe.published:
         its = [f for f in found if (f.case, f.metric) == (number.case, number.metric)]
-        lines.append(reproduction.judged(number, [(f.seed, f.value) for f in its], number.protocol, differ))
+        stated = bool(its) and bool(its[0].protocol)  # then it tells of itself what options and budget made of it
+        how, options = (its[0].protocol, ()) if stated else (number.protocol, own)
+        lines.append(reproduction.judged(number, [(f.seed, f.value) for f in its], how, options))
     told = reproduction.notes(recipe, (), lines, wish.budget)
     _show_findings(console, found)
     reproduction.show(console, lines, told)
@@ -178,6 +227,8 @@ def _experiment(
 
         plain = [asdict(finding) for finding in found]
         write_json(export / "findings.json", plain)
+        for line in plain:
+            line["protocol"] = "; ".join(f"{name} {value}" for name, value in line["protocol"].items())
         out = io.StringIO()
         writer = csv.DictWriter(out, list(plain[0]), lineterminator="\n")
         writer.writeheader()
@@ -196,8 +247,8 @@ def _show_findings(console: Console, found: Sequence[Finding]) -> None:
     values: Mapping[tuple[str, str], list[float]] = {(case, metric): [] for case in cases for metric in metrics}
     for finding in found:
         values[finding.case, finding.metric].append(finding.value)
-    table = Table("case", *metrics, box=None, pad_edge=False, header_style="bold")
+    table = Table("case", *map(escape, metrics), box=None, pad_edge=False, header_style="bold")
     for case in cases:
         numbers = (values[case, metric] for metric in metrics)
-        table.add_row(case, *(numeral(estimate(its)).plain if its else "" for its in numbers))
+        table.add_row(escape(case), *(numeral(estimate(its)).plain if its else "" for its in numbers))
     console.print(table)

@@ -12,7 +12,7 @@ from typing import Any
 
 from rich.console import Console
 from rich.markup import escape
-from rich.table import Table
+from rich.table import Column, Table
 
 from genbench.files import write_text
 from genbench.numerals import numeral, single
@@ -22,8 +22,29 @@ from genbench.verdicts import Verdict, differing, verdict
 
 
 @dataclass(frozen=True)
+class Change:
+    """An option of something that a cell names whose value is not the recipe's; `file` as in `genbench.api.Option`."""
+
+    kind: str
+    name: str
+    option: str
+    recipe: object
+    ours: object
+    file: bool = False
+
+    @property
+    def text(self) -> str:
+        """As it stands in a verdict."""
+        return f"{self.name}.{self.option}: recipe {self.recipe}, ours {self.ours}"
+
+
+@dataclass(frozen=True)
 class Line:
-    """A published number, ours over seeds (empty where nothing was measured), and what follows."""
+    """A published number, ours over seeds (empty where nothing was measured), and what follows.
+
+    `deviations` are known differences from the paper that no test is refused for: of the recipe's training, and fields
+    of the protocol that the recipe tolerates and that differ.
+    """
 
     published: Published
     seeds: tuple[int, ...]
@@ -31,6 +52,7 @@ class Line:
     verdict: Verdict | None
     there: tuple[str, ...] = ()
     """What was measured instead, where nothing was of this name."""
+    deviations: tuple[str, ...] = ()
 
     @property
     def whose(self) -> str:
@@ -45,34 +67,67 @@ def compare(
     measured: Mapping[str, Sequence[Row]],
     protocols: Mapping[str, Mapping[str, Any]],
     budget: float,
-    changed: Sequence[str] = (),
+    changed: Mapping[str, Sequence[Change]] | None = None,
 ) -> tuple[Line, ...]:
     """A line for each published number of the cells in `measured`, the tidy rows of each cell's runs.
 
-    A `budget` below 1, and the settings `changed` on the command line, are fields of the protocol that differ.
+    `changed` are the options of each cell that are not the recipe's. Those of a model, and a `budget` below 1, make
+    another training of that model's numbers; those of a metric make another protocol of its own numbers.
     """
-    lines = []
+    lines, cells = [], {cell.name: cell for cell in recipe.cells}
     for number in recipe.published:
         if number.cell not in measured:
             continue
         rows = [row for row in measured[number.cell] if _is_of(row, number)]
         rows.sort(key=lambda row: row.seed)
         how = protocols.get(rows[0].protocol, {}) if rows else {}
-        fields = [*_budget(budget), *(f"--set {setting}" for setting in changed)]
-        line = judged(number, [(row.seed, row.value or 0.0) for row in rows], how, fields)
+        cell = cells[number.cell]
+        its = [change for change in (changed or {}).get(cell.name, ()) if _concerns(change, number, cell)]
+        options = [change for change in its if change.kind == "metric"]
+        training = [*_budget(budget), *(change.text for change in its if change.kind != "metric")]
+        values = [(row.seed, row.value or 0.0) for row in rows]
+        line = judged(number, values, how, options, training, cell.training)
         there = () if rows else tuple(dict.fromkeys(row.metric for row in measured[number.cell] if row.metric))
         lines.append(replace(line, there=there))
     return tuple(lines)
 
 
 def judged(
-    number: Published, values: Sequence[tuple[int, float]], how: Mapping[str, Any], fields: Sequence[str]
+    number: Published,
+    values: Sequence[tuple[int, float]],
+    how: Mapping[str, Any],
+    options: Sequence[Change] = (),
+    training: Sequence[str] = (),
+    deviations: Sequence[str] = (),
 ) -> Line:
-    """The line of one published number: `values` are (seed, value), `how` our protocol."""
+    """The line of one published number: `values` are (seed, value), `how` our protocol, `options` what changed of it.
+
+    Where the published protocol states what an option changes, its fields tell: a file's place is never held against a
+    number whose weights are stated.
+    """
     numbers = tuple(value for _, value in values)
-    differ = [*fields, *differing(number.protocol, how, tuple(number.tolerated))]
-    found = verdict(numbers, number.value, number.margin, differ) if numbers else None
-    return Line(number, tuple(seed for seed, _ in values), numbers, found)
+    differ = differing(number.protocol, how, tuple(number.tolerated))
+    unstated = [change for change in options if not (change.file and "weights" in number.protocol)]
+    differ += [change.text for change in unstated if not any(it.endswith(f", ours {change.ours}") for it in differ)]
+    found = verdict(numbers, number.value, number.margin, differ, training) if numbers else None
+    let_pass = [
+        f"{name}: {reason}"
+        for name, reason in number.tolerated.items()
+        if differing({name: number.protocol[name]}, how)
+    ]
+    told = tuple(f"training: {text}" for text in (*deviations, *number.training))
+    seeds = tuple(seed for seed, _ in values)
+    return Line(number, seeds, numbers, found, deviations=(*told, *let_pass) if numbers else ())
+
+
+def _concerns(change: Change, number: Published, cell: Cell) -> bool:
+    """Whether a changed option is of something that a number depends on."""
+    of = {
+        "metric": number.metric.split(".")[0],
+        "model": number.model or cell.models[0],
+        "prior": number.prior or cell.priors[0],
+    }
+    return change.name == of.get(change.kind, change.name)
 
 
 def _is_of(row: Row, number: Published) -> bool:
@@ -91,16 +146,24 @@ def _budget(budget: float) -> list[str]:
     return [f"budget: published 1, ours {budget:g}"] if budget < 1 else []
 
 
+def numbered(lines: Iterable[Line]) -> dict[str, int]:
+    """The deviations of all lines with the numbers that verdicts point at them by."""
+    texts = dict.fromkeys(text for line in lines for text in line.deviations)
+    return {text: number for number, text in enumerate(texts, start=1)}
+
+
 HEAD = ("whose", "metric", "published", "ours (mean, 95 %)", "seeds", "difference", "margin", "verdict")
 
 
-def cells_of(line: Line) -> tuple[str, ...]:
-    """A line in words, as `HEAD` names them."""
+def cells_of(line: Line, numbers: Mapping[str, int]) -> tuple[str, ...]:
+    """A line in words, as `HEAD` names them; `numbers` are those of `numbered`."""
     it, found = line.published, line.verdict
     start = (line.whose, it.metric, single(it.value).plain)
     if found is None:
         return (*start, "not measured", "0", "", f"{it.margin:g}", "")
-    told = f"{found.word}: {'; '.join(found.fields)}" if found.fields else found.word
+    marks = ", ".join(str(numbers[text]) for text in line.deviations)
+    reasons = "; ".join((*found.fields, *(f"training: {text}" for text in found.training)))
+    told = found.word + (f", with deviations [{marks}]" if marks else "") + (f": {reasons}" if reasons else "")
     told += "" if found.p is None else " (p < 0.001)" if found.p < 0.001 else f" (p = {found.p:.2g})"
     difference = f"{'+' if found.difference > 0 else ''}{single(found.difference).plain}"
     return (*start, numeral(found.estimate).plain, str(len(line.seeds)), difference, f"{it.margin:g}", told)
@@ -117,8 +180,7 @@ def notes(recipe: ParsedRecipe, cells: Iterable[Cell], lines: Sequence[Line], bu
         if line.there:
             there = ", ".join(line.there)
             found.append(f"no run of {line.whose} has a number {line.published.metric}; these runs have {there}")
-        for name, reason in line.published.tolerated.items():
-            found.append(f"not held against {line.whose}, {line.published.metric}: {name} ({reason})")
+    found += [f"[{number}] {text}" for text, number in numbered(lines).items()]
     found += [f"source of {source}" for source in sorted({f"published: {line.published.source}" for line in lines})]
     if any(line.verdict and line.verdict.p is not None for line in lines):
         found.append("equivalent: two one-sided t-tests at 5 % within the margin; different: beyond it at 5 %")
@@ -128,9 +190,11 @@ def notes(recipe: ParsedRecipe, cells: Iterable[Cell], lines: Sequence[Line], bu
 def show(console: Console, lines: Sequence[Line], told: Sequence[str]) -> None:
     """Print the table and its notes."""
     if lines:
-        table = Table(*HEAD, box=None, pad_edge=False, header_style="bold")
+        heads = [Column(head, overflow="fold", min_width=20 if head == "verdict" else None) for head in HEAD]
+        table = Table(*heads, box=None, pad_edge=False, header_style="bold")
+        numbers = numbered(lines)
         for line in lines:
-            table.add_row(*(escape(cell) for cell in cells_of(line)))
+            table.add_row(*(escape(cell) for cell in cells_of(line, numbers)))
         console.print(table)
     for note in told:
         console.print(f" {note}", markup=False, highlight=False, soft_wrap=True)
@@ -138,7 +202,8 @@ def show(console: Console, lines: Sequence[Line], told: Sequence[str]) -> None:
 
 def write(folder: Path, name: str, lines: Sequence[Line], told: Sequence[str], command: str) -> None:
     """Write reproduce.md, reproduce.csv and reproduce.json into `folder`."""
-    rows = [cells_of(line) for line in lines]
+    numbers = numbered(lines)
+    rows = [cells_of(line, numbers) for line in lines]
     marks = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
     marks += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
     text = [f"# Reproduction of {name}", f"    {command}", "\n".join(marks), "\n".join(f"* {note}" for note in told)]

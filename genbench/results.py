@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -14,6 +15,7 @@ from rich.table import Table
 from genbench.curves import By
 from genbench.curveview import export_csv
 from genbench.errors import StoreError, UsageError
+from genbench.figurestored import drawn
 from genbench.files import write_text
 from genbench.moments import selections, told
 from genbench.picking import of_stage
@@ -24,18 +26,33 @@ from genbench.study import rows
 if TYPE_CHECKING:
     import torch
 
-    from genbench.figurestyle import Drawing
+    from genbench.api import Place
     from genbench.plugins import Catalogue
 
 
-SAMPLE_ROWS = 24
-"""Groups in the report's figure of samples; all samples stand beside the table."""
+@dataclass(frozen=True)
+class Workshop:
+    """What figures of trained models are made with."""
+
+    catalogue: Catalogue
+    place: Place
+    device: str
 
 
 def report_runs(
-    places: Sequence[Path], target: Path | None, form: str, sort: str | None, picked_by: str | None = None
+    places: Sequence[Path],
+    target: Path | None,
+    form: str,
+    sort: str | None,
+    picked_by: str | None = None,
+    workshop: Workshop | None = None,
 ) -> None:
-    """Show and export the runs below the places; of options that compete, those that `picked_by` picks."""
+    """Show and export the runs below the places; of options that compete, those that `picked_by` picks.
+
+    With a `workshop` the export has the figures that need the models.
+    """
+    if workshop is not None and target is None:
+        raise UsageError("--figures all is of an export: name its folder with --export DIR")
     from genbench import export
     from genbench.report import render
 
@@ -62,45 +79,40 @@ def report_runs(
         }
         click.echo(writers[form](), nl=False)
     if target is not None:
-        write_report(folders, tidy, how, target, sort)
+        write_report(folders, tidy, how, target, sort, workshop)
         click.echo(
             f"Written to {target}/: {', '.join(sorted(path.name for path in target.iterdir()))}", err=form != "table"
         )
 
 
 def write_report(
-    folders: Sequence[RunFolder], tidy: list[Row], how: Mapping[str, Any], target: Path, sort: str | None
+    folders: Sequence[RunFolder],
+    tidy: list[Row],
+    how: Mapping[str, Any],
+    target: Path,
+    sort: str | None,
+    workshop: Workshop | None = None,
 ) -> None:
     """Export everything to a folder."""
     from genbench import export
     from genbench.provenance import command_line
 
     facts = {folder.name: export.RunFacts(folder.name, folder.path, folder.record()) for folder in folders}
-    drawings = drawn(folders, tidy)
-    export.export(target, tidy, runs=facts, protocols=how, command=command_line(), sort=sort, drawings=drawings)
+    drawings, told = drawn(folders, tidy)
+    if workshop is None:
+        told.append("reconstructions, interpolations, grid, codes: they need the models: genbench report --figures all")
+    else:
+        from genbench.figurereport import model_drawings
+
+        device = pick_device(workshop.device)
+        more, why = model_drawings(folders, workshop.catalogue, workshop.place, device)
+        drawings, told = [*drawings, *more], [*told, *why]
+    export.export(
+        target, tidy, runs=facts, protocols=how, command=command_line(), sort=sort, drawings=drawings, told=told
+    )
     curves = export_csv(tidy)
     if curves:
         write_text(target / "curves.csv", curves)
-
-
-def drawn(folders: Sequence[RunFolder], tidy: Sequence[Row]) -> list[Drawing]:
-    """The figures that rows and stored pictures allow; the models' samples are those of their lowest seed."""
-    from genbench.figurepictures import Strip, stored, strips
-    from genbench.figurerows import possible
-
-    paths = {folder.name: folder.path for folder in folders}
-    first: dict[tuple[str, str, int, str], Row] = {}
-    for row in sorted(tidy, key=lambda row: row.seed):
-        ends = row.role == "model" and row.stage == "final"
-        if ends and row.run in paths and (paths[row.run] / SAMPLES).exists():
-            first.setdefault((row.dataset, row.prior, row.latent_dim, row.group), row)
-    its = []
-    for (dataset, prior, d, _), row in sorted(first.items(), key=lambda it: (it[0][:3], it[1].label)):
-        block = f"{dataset}, prior {prior}, d = {d}, seed {row.seed}"
-        its.append(Strip(row.label, stored(paths[row.run] / SAMPLES, 12), block))
-    its = [strip for strip in its if len(strip.images)][:SAMPLE_ROWS]
-    samples = [strips("samples", "Samples: in each block a column is the same draw of the prior", its)] if its else []
-    return samples + possible(tidy)
 
 
 def curve_runs(
@@ -202,11 +214,11 @@ def _words(value: Any) -> str:
 
 def sample_run(path: Path, catalogue: Catalogue, count: int, seed: int, target: Path, device: str) -> None:
     """Decode prior draws of a trained run into a picture."""
-    from genbench.bench import trained_model
     from genbench.evaluate import finite
     from genbench.images import save_grid, to_uint8
     from genbench.random import generator
     from genbench.runs import make_prior, run_of_record
+    from genbench.snapshots import trained_model
 
     if RunFolder(path).record()["run"]["role"] == "control":
         raise UsageError(f"{path} is a control, not a model: its samples are in {path / SAMPLES}")

@@ -15,9 +15,11 @@ from torch import Tensor
 
 from genbench.api import Images, Place, Summary
 from genbench.errors import StoreError
+from genbench.files import write_atomically
 from genbench.plan import Plan
 from genbench.plugins import Catalogue
 from genbench.runs import Choice, Run
+from genbench.store import FITTED, METRICS, RUN, WEIGHTS
 from genbench.train import Moment
 from genbench.watch import Watch
 
@@ -89,6 +91,11 @@ def moment_of(record: Mapping[str, Any]) -> Moment:
     return Moment(**record)
 
 
+def plugin_texts(files: list[str]) -> list[tuple[str, str]]:
+    """Name and text of each plug-in file: it may not lie on other machines."""
+    return [(Path(file).name, Path(file).read_text(encoding="utf-8")) for file in files]
+
+
 # ---------------------------------------------------------------- images
 
 
@@ -147,3 +154,20 @@ def checked_name(name: str) -> Path:
     if path.is_absolute() or ".." in path.parts or not path.parts:
         raise StoreError(f"a worker returned a file called {name!r}, which is outside of the run's folder")
     return path
+
+
+def receive(folder: Path, files: Mapping[str, bytes], sent: tuple[str, ...]) -> None:
+    """Write what a worker returned into the run's folder, each file whole or not at all.
+
+    Those whose presence means "done" come last, and what the worker removed of what it was sent goes after them.
+    """
+    last = {RUN: 0, WEIGHTS: 2, FITTED: 2, METRICS: 3}
+    for name in sorted(files, key=lambda name: last.get(name, 1)):
+        content = files[name]
+        write_atomically(folder / checked_name(name), lambda path, content=content: _fill(path, content))  # type: ignore[misc]
+    for name in set(sent) - set(files):
+        (folder / checked_name(name)).unlink(missing_ok=True)
+
+
+def _fill(path: Path, content: bytes) -> None:
+    path.write_bytes(content)

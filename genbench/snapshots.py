@@ -7,8 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from genbench.api import Model, Split, TrainingRecord
-from genbench.checkpoints import restore_weights, save_weights, steps_done
+from genbench.checkpoints import restore_weights, save_weights, steps_done, weights_shape
 from genbench.errors import MetricError, StoreError, UsageError
 from genbench.evaluate import DataEvaluation
 from genbench.listener import Listener
@@ -22,7 +24,7 @@ from genbench.moments import (
     weights_path,
 )
 from genbench.plugins import Catalogue
-from genbench.runs import Choice, Run
+from genbench.runs import Choice, Run, make_model
 from genbench.store import CHECKPOINT, WEIGHTS, RunFolder
 from genbench.train import Moment
 from genbench.watch import Watch
@@ -183,3 +185,17 @@ def _replaced(measurements: Mapping[str, Any], choice: Choice, measured: Mapping
         if (other["metric"], other["options"]) != (choice.name, choice.values)
     }
     return {**others, choice.key: measured}
+
+
+def trained_model(catalogue: Catalogue, run: Run, folder: RunFolder, device: torch.device) -> Model:
+    """The trained model of a run folder."""
+    if folder.state != "trained":
+        raise StoreError(f"{folder.path} is not trained ({folder.state}): finish it with the command that began it")
+    shape = weights_shape(folder.weights())
+    return restored(make_model(catalogue, run, shape).to(device), run, folder)
+
+
+def restored(model: Model, run: Run, folder: RunFolder) -> Model:
+    """The model with the run's trained weights; `StoreError` where they are another run's, or damaged."""
+    restore_weights(folder.weights(), model, run.key)
+    return model

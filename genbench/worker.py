@@ -1,7 +1,7 @@
 """What a worker process does: plug-ins and images loaded once, then one run after another.
 
-`python -m genbench.worker FD` speaks with the process that started it through a socket: messages are JSON, the first
-one the brief and the images' files, then runs, or "stop". Nothing that arrives is unpickled.
+It speaks with the process that started it through a socket: messages are JSON, the first one the brief and the images'
+facts, then runs, or "stop".
 """
 
 from __future__ import annotations
@@ -15,6 +15,7 @@ import threading
 from collections.abc import Callable, Mapping
 from dataclasses import replace
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import DupFd
 from pathlib import Path
 from typing import Any
 
@@ -98,7 +99,7 @@ def checked_run(record: Mapping[str, Any], name: str) -> Run:
     return run
 
 
-def serve(channel: Connection) -> None:
+def serve(channel: Connection, paths: Mapping[str, str]) -> None:
     """Do runs as they come until the other end is closed; whatever is at work then saves its state first."""
     orders: queue.SimpleQueue[Any] = queue.SimpleQueue()
     stopping = threading.Event()
@@ -127,12 +128,33 @@ def serve(channel: Connection) -> None:
         except OSError:  # nobody listens any more: what is at work is saved all the same
             stopping.set()
 
-    place = Workplace(first["brief"], map_images(first["facts"], first["paths"]), stopping.is_set)
+    place = Workplace(first["brief"], map_images(first["facts"], paths), stopping.is_set)
     while (order := orders.get()) is not None:
         run = checked_run(order["run"], order["name"])
         tell(run.name, "ended", place.do(order["run"], tell))
 
 
-if __name__ == "__main__":
-    serve(Connection(int(sys.argv[1])))
+class Descriptor:
+    """The number of an open file, which follows it into the worker."""
+
+    def __init__(self, number: int) -> None:
+        self.number = number
+
+    def __getstate__(self) -> Any:
+        return DupFd(self.number)
+
+    def __setstate__(self, state: Any) -> None:
+        self.number = state.detach()
+
+
+def begin(
+    channel: Connection, printed: Descriptor, files: Mapping[str, Descriptor], variables: Mapping[str, str]
+) -> None:
+    """The whole life of a worker of `executors_local`: what it prints goes to a file, the images come from files."""
+    os.setsid()  # the terminal's Ctrl-C is for the command, which passes it on; a kill takes what plug-ins started
+    os.environ.update(variables)
+    os.dup2(printed.number, 1)
+    os.dup2(printed.number, 2)
+    serve(channel, {name: f"/dev/fd/{file.number}" for name, file in files.items()})
+    sys.stdout.flush()
     os._exit(0)  # threads that plug-ins left behind do not keep the process

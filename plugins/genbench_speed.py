@@ -13,7 +13,7 @@ class Speed(Metric):
     """The training's own record; comparable only on one machine, which the protocol cannot name and a reader must."""
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
-        """Four facts of one training."""
+        """Facts of one training."""
         record = e.training
         if not record.images:
             raise NotApplicable("nothing was trained")
@@ -32,13 +32,15 @@ class Speed(Metric):
         facts: tuple[tuple[str, float | None, str, Better], ...] = (
             ("images-per-second", record.images / max(record.seconds, 1e-9), "images/s", "higher"),
             ("seconds", record.seconds, "s", "lower"),
+            ("step", 1000.0 * record.seconds * record.batch / record.images or None, "ms", "lower"),
             ("parameters", float(record.parameters), "count", "neither"),
             ("peak-memory", memory, "MiB", "neither"),
         )
         for part, value, unit, better in facts:
             if value is None:
                 continue
-            yield Measurement(value, unit, better, record.images, protocol, part=part, label=part.replace("-", " "))
+            label = "time a step" if part == "step" else part.replace("-", " ")
+            yield Measurement(value, unit, better, record.images, protocol, part=part, label=label)
 
 
 @hookimpl

@@ -21,6 +21,8 @@ class Setting:
 class Codes:
     """An `Evaluation` whose codes are given; `made` are the keys of what it had to compute."""
 
+    device = torch.device("cpu")
+
     def __init__(self, codes: Tensor, prior: Prior, cache: Path, seed: int = 0, split: str = "test") -> None:
         self.setting, self.seed, self.split, self._codes = Setting(prior), seed, split, codes
         self.images = Images(*(torch.zeros(4, 1, 2, 2, dtype=torch.uint8),) * 3, content="c0ffee")

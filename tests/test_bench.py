@@ -13,11 +13,13 @@ import torch
 from PIL import Image
 
 from genbench.api import Place
-from genbench.bench import Bench, picture
+from genbench.bench import Bench
+from genbench.claims import claimed
 from genbench.executors import Outcome
 from genbench.files import load_tensors
 from genbench.listener import Deaf
-from genbench.machine import claimed, peak_memory
+from genbench.machine import peak_memory
+from genbench.measuring import picture
 from genbench.plan import Grid, Plan, plan
 from genbench.plugins import load
 from genbench.store import RunFolder, find, protocols

@@ -319,3 +319,19 @@ def test_an_unfinished_run_is_left_out_and_told(made: Path, genbench: Genbench) 
     assert f"left out, not trained: {folder.name}" in result.output
     refused = genbench("export-bundle", str(folder), "--out", "x.zip")
     assert (refused.exit_code, len(refused.output.splitlines())) == (2, 1)
+
+
+def test_a_run_without_weights_keeps_no_figure_and_no_bundle_from_the_others(genbench: Genbench, made: Path) -> None:
+    """It is named and left out of what decodes; packing tells of --no-weights. Such runs alone are refused."""
+    assert genbench("import-bundle", str(made / "light.zip")).exit_code == 0
+    alone = genbench("plot", "samples", *DOTS, "--out", "s.png")
+    assert (alone.exit_code, "without its weights" in alone.output) == (2, True)
+    swae = next((made / "runs").glob("dots-swae*"))
+    shutil.copytree(swae, Path("runs") / swae.name, dirs_exist_ok=True)
+    found = genbench("plot", "samples", *DOTS, "--out", "s.png")
+    assert (found.exit_code, Path("s.png").exists()) == (0, True), found.output
+    assert found.output.count("left out") == 1
+    assert "dots-ae" in found.output
+    packed = genbench("export-bundle", "runs", "--out", "b.zip")
+    assert (packed.exit_code, "--no-weights" in packed.output) == (2, True)
+    assert genbench("export-bundle", "runs", "--no-weights", "--out", "b.zip").exit_code == 0

@@ -5,16 +5,19 @@ from __future__ import annotations
 import csv
 import io
 import json
+import re
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from click.testing import Result
+from click.testing import CliRunner, Result
 from PIL import Image
 
 from genbench import __version__
+from genbench.arguments import SECTIONS
+from genbench.cli import main
 
 TESTS = Path(__file__).parent
 DOTS = ("--plugin", str(TESTS / "plugins" / "dots.py"))
@@ -204,3 +207,48 @@ def test_two_commands_on_one_store_share_the_work(genbench: Genbench) -> None:
     assert all(found == sorted(set(found)) for found in steps)  # no step was logged, so none was taken, twice
     again = genbench("run", "ae", "swae", *DOTS, *TINY, "--seeds", "3", "--metrics", "reconstruction")
     assert "6 done" in again.output
+
+
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        ("run", "swae", "--run-timeout", "nan"),
+        ("run", "swae", "--executor", "ray", "--cpus-per-run", "inf"),
+        ("reproduce", "swae-gaussians", "--budget", "nan"),
+        ("power", "runs", "--difference", "nan"),
+    ],
+)
+def test_what_is_no_number_is_refused(genbench: Genbench, arguments: tuple[str, ...]) -> None:
+    """No comparison with nan holds, so no bound refuses it."""
+    result = genbench(*arguments)
+    assert (result.exit_code, "finite" in result.output) == (2, True), result.output
+
+
+def test_every_command_stands_once_in_the_help_whole() -> None:
+    """A new command must be given its section; a line that ends in dots says too little."""
+    text = CliRunner().invoke(main, ["--help"], terminal_width=80).output
+    assert sorted(name for section in SECTIONS.values() for name in section) == sorted(main.commands)
+    assert all(len(re.findall(rf"^  {name} ", text, re.MULTILINE)) == 1 for name in main.commands)
+    assert "..." not in text.partition("Train and measure:")[2]
+
+
+@pytest.mark.parametrize("command", [("report", "runs"), ("reproduce", "swae-gaussians")])
+def test_an_export_into_a_file_is_refused_before_any_work(genbench: Genbench, command: tuple[str, ...]) -> None:
+    Path("mine").write_text("notes")
+    result = genbench(*command, "--export", "mine")
+    assert (result.exit_code, "is a file" in result.output) == (2, True)
+    assert Path("mine").read_text() == "notes"
+
+
+def test_a_reader_that_leaves_costs_no_run(genbench: Genbench) -> None:
+    """`genbench run ... | head -1`: the next line finds the pipe broken, and the work goes on."""
+    command = [sys.executable, "-m", "genbench", "run", "ae", *DOTS, *TINY, "--seeds", "2"]
+    command += ["--metrics", "reconstruction"]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        process.stdout.readline()
+        process.stdout.close()
+        told = process.stderr.read() if process.stderr else ""
+    assert (process.returncode, told) == (0, "")
+    assert len(list(Path("runs").glob("*/weights.safetensors"))) == 2
+    assert not list(Path("runs").glob("*/failure.json"))

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 import torch
@@ -14,6 +16,7 @@ from click.testing import Result
 from genbench.api import Place
 from genbench.bench import Bench
 from genbench.engines import Chosen, advice
+from genbench.errors import UsageError
 from genbench.executors import Engine, News, Outcome, carry_out
 from genbench.executors_local import gpu, last_words, local
 from genbench.executors_serial import serial
@@ -21,6 +24,7 @@ from genbench.files import load_tensors
 from genbench.listener import Deaf
 from genbench.plan import Grid, Plan, plan
 from genbench.plugins import load
+from genbench.ray_connection import answered
 from genbench.runs import Run
 from genbench.shipping import choice_of, choice_record
 from genbench.store import find
@@ -100,7 +104,6 @@ def test_workers_give_the_numbers_of_one_process_and_those_that_die_or_hang_cost
     }
     assert recorded["doomed"].failure() == problems["doomed"]
     assert studies.numbers("local") == studies.numbers("serial")
-    assert not list(studies.folder.glob("local/*/claim*"))
 
 
 def test_a_stopped_study_saves_every_run_at_work_and_goes_on_to_the_same_weights(studies: Studies) -> None:
@@ -113,15 +116,14 @@ def test_a_stopped_study_saves_every_run_at_work_and_goes_on_to_the_same_weights
     assert (outcome.done, outcome.failed) == ([], {})
     assert [what for what, _ in heard if what != "trained"] == ["began", "began", "paused", "paused"]  # at once
     assert [folder.state for folder in find([studies.folder / "stopped"])] == ["interrupted"] * 2
-    quick = studies.plan("sleeper", seeds=(0, 1, 2), images=320)
-    assert not studies.run("stopped", quick, serial).failed
-    assert not studies.run("whole", quick, serial).failed
+    assert not studies.run("stopped", planned, serial).failed
+    assert not studies.run("whole", planned, serial).failed
     assert same(studies.weights("stopped"), studies.weights("whole"))
     assert studies.numbers("stopped") == studies.numbers("whole")
 
 
 def test_two_commands_on_one_store_do_no_run_twice(studies: Studies) -> None:
-    planned = studies.plan("sleeper", seeds=(0, 1, 2), images=160)
+    planned = studies.plan("sleeper", seeds=(0, 1, 2), images=96)
     outcomes: list[Outcome] = []
     other = threading.Thread(target=lambda: outcomes.append(studies.run("one", planned, local(1))))
     other.start()
@@ -132,7 +134,7 @@ def test_two_commands_on_one_store_do_no_run_twice(studies: Studies) -> None:
     assert not [outcome.failed for outcome in outcomes if outcome.failed]
     for folder in find([studies.folder / "one"]):
         lines = (folder.path / "log.jsonl").read_text().splitlines()
-        assert sum('"images": 160,' in line for line in lines) == 1
+        assert sum('"images": 96,' in line for line in lines) == 1
 
 
 class Fake:
@@ -208,3 +210,20 @@ def test_idle_cores_are_told_of() -> None:
     assert not advice(Chosen(), 1, 2, False)
     assert not advice(Chosen(jobs=2), 8, 2, False)
     assert not advice(replace(Chosen(), executor="ray"), 8, 2, False)
+
+
+@pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "auto"])
+def test_a_cluster_that_does_not_answer_is_told_of_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Ray itself tries for minutes. An address that Ray refuses by itself is left to it."""
+    ray = SimpleNamespace(util=SimpleNamespace(get_node_ip_address=lambda: "127.0.0.1"))
+    with socket.socket() as listening:
+        listening.bind(("127.0.0.1", 0))
+        port = listening.getsockname()[1]
+        monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
+        with pytest.raises(UsageError, match="nothing answers at"):
+            answered(ray, address.format(port))  # type: ignore[arg-type]
+        listening.listen()
+        answered(ray, address.format(port))  # type: ignore[arg-type]
+    monkeypatch.delenv("RAY_ADDRESS")
+    for other in ("auto", "local", "nonsense"):
+        answered(ray, other)  # type: ignore[arg-type]

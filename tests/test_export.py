@@ -308,3 +308,14 @@ def test_controls_stand_apart_in_every_format(tmp_path: Path) -> None:
         assert "**0.1" not in written
         assert "mathbf{0.1" not in written
         assert written.index("controls: scale only") > written.rindex("vae")
+
+
+def test_what_a_killed_export_had_half_written_is_removed(tmp_path: Path) -> None:
+    left = [tmp_path / ".rows.csv.1a2b.part", tmp_path / "figures" / ".samples.png.1a2b.part"]
+    runs = tmp_path / "run" / ".checkpoint.safetensors.1a2b.part"  # another command's, at work
+    for path in (*left, runs):
+        path.parent.mkdir(exist_ok=True)
+        path.write_bytes(b"half")
+    export(tmp_path, [])
+    assert not any(path.exists() for path in left)
+    assert runs.exists()

@@ -13,6 +13,8 @@ import torch
 import torch_fidelity
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
 import genbench_grey28  # noqa: F401  (registers the extractor)
 from conftest import INCEPTION
@@ -20,6 +22,7 @@ from genbench.api import Evaluation, Images, Place, Summary
 from genbench.distances import frechet
 from genbench.errors import DataError, GenbenchError, MetricError, UsageError
 from genbench.features import Extractor, choose, extract, probe
+from genbench.inception import FoldedInception, resized
 from genbench.plan import Plan
 from genbench_fid import FID, KID
 
@@ -77,10 +80,44 @@ def test_fid_with_grey28_equals_torch_fidelitys_own() -> None:
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("channels", [1, 3])
 def test_fid_with_inception_equals_torch_fidelitys_own(channels: int) -> None:
-    one, two = pictures(40, 32, 0, channels), pictures(40, 32, 1, channels, noise=60.0)
+    one, two = pictures(16, 32, 0, channels), pictures(16, 32, 1, channels, noise=60.0)
     extractor = Extractor("inception", "192", str(INCEPTION))
     expected = fidelity(one, two, extractor, fid=True, feature_layer_fid="192")["frechet_inception_distance"]
     assert ours(one, two, extractor) == pytest.approx(expected, rel=1e-3)
+
+
+def test_folding_batch_norm_changes_inception_by_rounding_alone() -> None:
+    images, made = pictures(2, 40, 0, 3), untrained_inception()
+    for layer, expected in zip(made.get_provided_features_list(), made(images), strict=True):
+        (found,) = FoldedInception(made, layer)(images)
+        assert (found - expected).norm() < 1e-5 * expected.norm(), layer
+        assert (expected[0] - expected[1]).norm() > 1e-3 * expected.norm(), layer  # it tells images apart
+
+
+def untrained_inception() -> FeatureExtractorInceptionV3:
+    """With random weights, a batch normalisation that does something, and all layers."""
+    with torch.random.fork_rng(), pytest.MonkeyPatch.context() as patch:
+        torch.manual_seed(0)
+        patch.setattr(torch, "load", lambda *_, **__: {})
+        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
+        layers = list(FeatureExtractorInceptionV3.get_provided_features_list())
+        made = FeatureExtractorInceptionV3("inception-v3-compat", layers, feature_extractor_weights_path="none")
+        for module in made.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                torch.nn.init.kaiming_normal_(module.weight)
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(0.0, 0.3)
+                module.running_var.uniform_(0.5, 2.0)
+                module.bias.normal_(0.0, 0.3)
+    return made
+
+
+@pytest.mark.parametrize(("height", "width"), [(28, 28), (64, 40), (299, 299), (400, 320)])
+def test_resizing_is_torch_fidelitys_bit_for_bit(height: int, width: int) -> None:
+    x = 255 * torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    expected = interpolate_bilinear_2d_like_tensorflow1x(x, size=(299, 299), align_corners=False)
+    assert torch.equal(resized(x), expected)
+    assert torch.equal(resized(x.contiguous(memory_format=torch.channels_last)), expected)
 
 
 @needs_inception

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import dataclasses
 import json
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -18,14 +20,18 @@ from PIL import Image
 
 from genbench import export as exporting
 from genbench.distances import directions, sliced_wasserstein
+from genbench.embedding import shares
 from genbench.errors import UsageError
 from genbench.figuremodels import worst_projection
 from genbench.figurepictures import Strip, joined, leading, stored, strips
 from genbench.figureranks import rank_intervals, ranks
 from genbench.figurerows import FROM_ROWS, curves, latent_size, possible
+from genbench.figurestored import sample_strips
 from genbench.figurestyle import FIXED, FURTHER, colour, encoded, looks
 from genbench.images import save_grid
 from genbench.rows import Row
+from genbench.store import find
+from genbench.study import rows as rows_of
 
 DOTS = ("--plugin", str(Path(__file__).parent / "plugins" / "dots.py"))
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -104,6 +110,38 @@ def test_what_was_not_measured_alike_is_not_drawn_in_one_panel() -> None:
         latent_size(study("swae"))
 
 
+def test_figures_compare_models_alone_and_their_selected_moments_as_groups_of_their_own() -> None:
+    """Alike in ranks, latent size and ladder: controls are grey, copies of training images are nowhere."""
+    both = study("swae", "copycat")
+    chosen = [
+        row("swae", s, 5.0 + s, group="swae best", label="swae selected by fid", stage="selected") for s in (0, 1)
+    ]
+    noise = [row("noise", 0, 12.0, role="control"), row("far", 0, 900.0, role="control")]
+    copies = [row("copycat", s, 0.9, metric="nearest-train.copies", protocol="c") for s in range(3)]
+    rows = [*both, *chosen, *noise, *copies]
+    left, right = ranks(rows).figure.axes
+    labels = [text.get_text() for text in left.get_yticklabels()]
+    assert labels == ["swae selected by fid", "swae", "noise, control: 12", "far, control: 900"]
+    assert len(right.lines) == 2
+    assert max(line.get_xdata()[0] for line in left.lines) < 100  # a control far away does not dwarf the models
+    wide = [dataclasses.replace(it, latent_dim=8, seed=it.seed + 10) for it in rows]
+    (axes,) = latent_size([*rows, *wide], "fid").figure.axes
+    assert axes.get_legend_handles_labels()[1] == ["swae", "swae selected by fid"]
+    assert [text.get_text() for text in axes.texts] == ["noise"]
+    rungs = [dataclasses.replace(it, metric="fid-ladder.prior", protocol="l") for it in (*both, *chosen, *noise)]
+    (axes,) = FROM_ROWS["ladder"]([*rungs, *copies]).figure.axes
+    assert sorted(axes.get_legend_handles_labels()[1]) == ["swae", "swae selected by fid"]
+
+
+def test_a_figure_that_cannot_show_all_groups_says_so() -> None:
+    drawing = ranks(study(*(f"m{k:02d}" for k in range(45))))
+    assert "the 40 best of 45 groups are shown" in drawing.caption
+    left, right = drawing.figure.axes
+    assert len(left.get_yticklabels()) == 40
+    assert right.get_xlim()[1] == 45.5  # ranks are among all
+    assert "groups are shown" not in ranks(study("swae", "vae")).caption
+
+
 def test_curves_show_the_means_of_snapshots() -> None:
     rows = [
         row("swae", seed, value + seed, stage="snapshot", split="validation", images=images, seconds=images / 100)
@@ -119,15 +157,18 @@ def test_curves_show_the_means_of_snapshots() -> None:
 
 
 def test_a_report_draws_what_its_rows_allow() -> None:
-    assert [drawing.name for drawing in possible(study("swae", "vae"))] == ["ranks"]
+    found, told = possible(study("swae", "vae"))
+    assert [drawing.name for drawing in found] == ["ranks"]
+    assert [text.split(":")[0] for text in told] == ["curves", "latent-size", "ladder"]
+    assert all("\n" not in text for text in told)
     rungs = [row("swae", 0, v, metric=f"fid-ladder.{r}", head=f"FID {r}") for r, v in (("real", 1.0), ("prior", 9.0))]
-    assert "ladder" in {drawing.name for drawing in possible([*study("swae"), *rungs])}
+    assert "ladder" in {drawing.name for drawing in possible([*study("swae"), *rungs])[0]}
     assert set(FROM_ROWS) == {"ranks", "curves", "latent-size", "ladder"}
 
 
 @pytest.mark.parametrize("form", ["png", "pdf", "svg"])
 def test_a_file_is_the_same_at_every_call_and_names_stay_text(form: str) -> None:
-    rows = study("swae", "$x_{<script>&")
+    rows = study("swae", "$x_{<script>&\x1b[2J\n\u4e2d")
     first = encoded(ranks(rows).figure, form)
     assert encoded(ranks(rows).figure, form) == first
     assert b"<script>&" not in first
@@ -195,6 +236,66 @@ def test_every_kind_is_drawn_or_says_what_it_needs(genbench: Callable[..., Resul
     genbench("report", "--export", "out")
     drawn = {path.name for path in Path("out/figures").iterdir()}
     assert {f"{kind}.{form}" for kind in ("samples", "ranks", "curves") for form in ("png", "pdf")} <= drawn
+    text = Path("out/report.html").read_text()
+    assert "they need the models: genbench report --figures all" in text
+    assert "ladder: these runs have no FID ladder" in text
+    assert "report made by</dt><dd>genbench" in text
+    assert re.search(r"data of dots</dt><dd>SHA-256 [0-9a-f]{12}", text)
+    one = str(next(Path("runs").glob("*-swae-*-2d-*")))
+    assert genbench("report", one, "--export", "all", "--figures", "all", *DOTS).exit_code == 0
+    drawn = {path.name for path in Path("all/figures").iterdir()}
+    assert {f"{kind}.png" for kind in ("reconstructions", "interpolations", "grid", "codes")} <= drawn
+    result = genbench("report", one, "--export", "none", "--figures", "all")  # no such dataset without the plug-in
+    assert result.exit_code == 0
+    assert "there is no dataset" in Path("none/report.html").read_text()
+    assert "--export" in genbench("report", "--figures", "all").output
+
+
+def test_a_block_of_samples_has_one_prior_with_its_options_and_one_seed(genbench: Callable[..., Result]) -> None:
+    tiny = ("--dataset", "dots", "--network", "mlp", "--images", "32", "--batch", "16", "--metrics", "reconstruction")
+    genbench("run", "swae", "vae", *DOTS, *tiny, "--latent-dim", "2")
+    genbench("run", "ae", *DOTS, *tiny, "--latent-dim", "2", "--set", "normal.sigma=2")
+    with_seeds = genbench("run", "wae-mmd", *DOTS, *tiny, "--latent-dim", "2", "--seeds", "2")
+    assert with_seeds.exit_code == 0, with_seeds.output
+    shutil.rmtree(next(Path("runs").glob("*wae-mmd*-s0-*")))
+    folders = find([Path("runs")])
+    blocks = {strip.label.split()[0]: strip.block for strip in sample_strips(folders, rows_of(folders))}
+    assert blocks["swae"] == blocks["vae"] == "dots, prior normal (sigma=1.0), d = 2, seed 0"
+    assert "sigma=2.0" in blocks["ae"]
+    assert blocks["wae-mmd"] == blocks["vae"].replace("seed 0", "seed 1")
+    genbench("plot", "samples", "--out", "samples.svg", *DOTS)
+    drawn = Path("samples.svg").read_text()
+    assert "sigma=1.0" in drawn
+    assert "sigma=2.0" in drawn
+
+
+def test_many_pictures_are_shown_smaller_and_the_report_stays_under_ten_megabytes(tmp_path: Path) -> None:
+    draws = np.random.default_rng(0)
+    rows = [row(f"model-{k:03d}", 0, float(k)) for k in range(150)]
+    facts = {}
+    for k, it in enumerate(rows):
+        folder = tmp_path / str(k)
+        folder.mkdir()
+        for name in ("samples", "reconstructions"):  # noise, which no format presses: 200 kB each, 60 MB in all
+            noise = draws.integers(0, 256, (260, 260, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(folder / f"{name}.png", compress_level=0)
+        facts[it.run] = exporting.RunFacts(it.run, folder)
+    exporting.export(tmp_path / "out", rows, runs=facts)
+    data = (tmp_path / "out/report.html").read_bytes()
+    assert len(data) < 10_000_000
+    assert data.count(b"data:image/jpeg") == 300
+    assert b"300 pictures shown smaller than they are" in data
+    assert b"left out, so that" not in data
+
+
+@given(st.lists(st.integers(1, 50_000), max_size=40), st.integers(0, 300_000))
+def test_shares_keep_within_the_room_and_waste_none_of_it(sizes: list[int], room: int) -> None:
+    each = shares(sizes, room)
+    used = [min(size, most) for size, most in zip(sizes, each, strict=True)]
+    assert sum(used) <= room or not sizes
+    if sizes and sum(sizes) <= room:
+        assert used == sizes
+    assert each == sorted(each, reverse=True)  # who is left out comes last
 
 
 PROBE = """<script>
@@ -209,7 +310,8 @@ addEventListener("load", () => {
   button.click(); const up = order(); button.click(); const down = order();
   const broken = [...document.images].filter(image => image.src && !image.naturalWidth).length;
   const facts = {up, down, broken, errors, fetched: performance.getEntriesByType("resource").map(it => it.name),
-                 wide: document.documentElement.scrollWidth, seen: innerWidth};
+                 wide: document.documentElement.scrollWidth, seen: innerWidth,
+                 right: table.tBodies[0].rows[0].cells[column].getBoundingClientRect().right};
   parent.postMessage(JSON.stringify(facts), "*");
 });
 </script></head>"""
@@ -219,6 +321,7 @@ addEventListener("load", () => {
 def test_the_page_in_a_browser(tmp_path: Path) -> None:
     """Sorting works, nothing is fetched, no error, and nothing is wider than a phone of 360 pixels."""
     rows, report = study("swae", "vae", "<script>alert(1)</script>", "mine-" * 20), tmp_path / "report.html"
+    rows += [row("noise", 0, 30.0, role="control")]
     exporting.export(tmp_path, rows, drawings=[ranks(rows)], command="genbench " + "x" * 500)
     text = report.read_text()
     report.with_name("probed.html").write_text(text.replace("</head>", PROBE))
@@ -242,6 +345,7 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
     assert len(set(facts["up"])) == 4
     assert facts["seen"] == 360
     assert facts["wide"] <= 360
+    assert facts["right"] <= 360  # the number that ranks is seen without scrolling
     assert len(text.encode()) < 10_000_000
 
 

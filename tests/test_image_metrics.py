@@ -162,7 +162,7 @@ def test_neighbourhoods_depend_neither_on_the_order_nor_on_the_block(monkeypatch
     real, made = draws(130, 5), draws(90, 5, seed=1)
     whole = both(real, made, 3)
     assert both(real.flip(0), made.flip(0), 3) == pytest.approx(whole)
-    monkeypatch.setattr(genbench_neighbours, "BLOCK_ELEMENTS", 7 * 130)
+    monkeypatch.setattr(genbench_neighbours, "CPU_BLOCK_ELEMENTS", 7 * 130)
     assert both(real, made, 3) == pytest.approx(whole)
 
 

@@ -37,8 +37,11 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "latent-sw": {"n": 80, "blocks": 4, "replicates": 2, "projections": 40},
     "latent-mmd": {"n": 80, "blocks": 4, "replicates": 2},
     "nearest-train": {"n": 100, "fraction": 1.0},
+    "pixel-w2": {"n": 80, "blocks": 4},
+    "pixel-sw": {"n": 80, "blocks": 4, "projections": 40},
     "psnr": {"n": 100},
     "reconstruction": {"n": 100},
+    "ring-coverage": {"n": 120},
     "sharpness": {"n": 100},
     "ssim": {"n": 60},
 }

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 import torch
+from click.testing import Result
 from torch import Generator
 
 from genbench.errors import UsageError
@@ -60,6 +63,7 @@ def test_a_good_text_is_read() -> None:
         ("seeds = 2", "seed = 2", "did you mean 'seeds'?"),
         ("images = 64", "images = 64\nepochs = 2", "give one of 'epochs' and 'images'"),
         ('lambda = "as it is"', "", "cells[0]: the key 'lambda' is missing"),
+        ("batch = 16", "batch = 1", "cells[0]: key 'batch': 1 is not a whole number from 2"),
         ("margin = 0.5", "margin = 0", "published[0]: key 'margin': 0 is not a number above 0"),
         ("margin = 0.5", "", "published[0]: the key 'margin' is missing"),
         ("value = 1", "value = nan", "published[0]: key 'value'"),
@@ -79,6 +83,15 @@ def test_what_is_wrong_is_told_by_file_and_key(old: str, new: str, told: str) ->
         parse(GOOD.replace(old, new, 1), "r.toml")
     assert told in str(error.value)
     assert "r.toml" in str(error.value)
+
+
+def test_a_text_that_cannot_be_read_fails_the_check(genbench: Callable[..., Result]) -> None:
+    """It is the author's fault, not an option that lacks a default: skipped, it would pass."""
+    assert genbench("new", "recipe", "mine").exit_code == 0
+    assert genbench("check", "--plugin", "mine.py").exit_code == 0
+    Path("mine.py").write_text(Path("mine.py").read_text().replace("seeds = 2", "sedes = 2"))
+    result = genbench("check", "--plugin", "mine.py")
+    assert (result.exit_code, "did you mean 'seeds'" in result.output) == (1, True), result.output
 
 
 def test_every_bundled_recipe_is_read_and_states_its_deviations() -> None:

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from genbench.plugins import load
 from genbench.recipes import parse
-from genbench.reproduction import compare
+from genbench.reproduce import read_recipe
+from genbench.reproduction import Change, cells_of, compare, judged, numbered
 from genbench.rows import Row
 from test_recipes import GOOD
 
@@ -62,20 +64,45 @@ def test_runs_are_ordinary_ones_and_the_table_is_exported(reproduce: Callable[..
     assert "2 done" in again.output or "4 done" in again.output
 
 
-def test_a_fraction_of_the_budget_is_another_protocol(reproduce: Callable[..., Result]) -> None:
+def test_a_fraction_of_the_budget_is_another_training(reproduce: Callable[..., Result]) -> None:
     result = reproduce("r", "--budget", "0.5", "--seeds", "1", "--export", "out")
     assert result.exit_code == 0, result.output
     (line,) = lines("out")
-    assert line["verdict"]["fields"] == ["budget: published 1, ours 0.5"]  # type: ignore[index]
+    assert line["verdict"]["word"] == "other training"  # type: ignore[index]
+    assert line["verdict"]["training"] == ["budget: published 1, ours 0.5"]  # type: ignore[index]
     assert "budget: published 1, ours 0.5" in Path("out/reproduce.md").read_text()
     run = json.loads(next(Path("runs").glob("*/run.json")).read_text())["run"]
     assert run["images"] == 32
 
 
-def test_a_changed_option_is_another_protocol(reproduce: Callable[..., Result]) -> None:
-    assert reproduce("r", "--set", "swae.weight=3", "--seeds", "1", "--export", "out").exit_code == 0
+@pytest.mark.parametrize(
+    ("setting", "word", "told"),
+    [
+        ("swae.weight=3", "other training", "swae.weight: recipe 100.0, ours 3.0"),
+        ("swae.weight=100", "inconclusive", ""),  # what the recipe has
+        ("ae.rate=0.1", "inconclusive", ""),  # another model's
+        ("reconstruction.n=16", "other protocol", "reconstruction.n: recipe 0, ours 16"),
+        ("network.width=8", "other training", "mlp.width: recipe 200, ours 8"),
+    ],
+)
+def test_only_a_change_that_touches_the_number_is_held_against_it(
+    reproduce: Callable[..., Result], setting: str, word: str, told: str
+) -> None:
+    result = reproduce("r", "--set", setting, "--seeds", "1", "--export", "out")
+    assert result.exit_code == 0, result.output
     (line,) = lines("out")
-    assert line["verdict"]["fields"] == ["--set swae.weight=3"]  # type: ignore[index]
+    found = line["verdict"]
+    assert found["word"] == word  # type: ignore[index]
+    assert "".join([*found["fields"], *found["training"]]) == told  # type: ignore[index]
+
+
+def test_a_recipe_whose_training_differs_says_so_in_every_verdict(reproduce: Callable[..., Result]) -> None:
+    text = Path("r.toml").read_text().replace("batch = 16", 'batch = 16\ntraining = ["half the epochs"]')
+    Path("r.toml").write_text(text.replace("margin = 0.5", "margin = 99"))
+    assert reproduce("r", "--export", "out").exit_code == 0
+    (row,) = csv.DictReader(Path("out/reproduce.csv").read_text().splitlines())
+    assert row["verdict"].startswith("equivalent, with deviations [1]")
+    assert "[1] training: half the epochs" in Path("out/reproduce.md").read_text()
 
 
 def test_nothing_trains_where_a_later_cell_cannot_be(reproduce: Callable[..., Result]) -> None:
@@ -138,3 +165,66 @@ def test_only_final_rows_of_the_named_model_count() -> None:
     assert line.verdict.fields == ("layer: published 2048, ours 768",)
     (line,) = compare(recipe, {"one": []}, {}, 1.0)
     assert line.verdict is None
+
+
+@pytest.mark.parametrize(
+    ("weights", "word"), [("standard 6726", "equivalent"), ("custom 1234", "other protocol"), (None, "other protocol")]
+)
+def test_the_place_of_a_file_counts_nothing_where_its_content_is_the_published_one(weights: str, word: str) -> None:
+    stated = 'layer = "2048"\nweights = "standard 6726"' if weights else 'layer = "2048"'
+    recipe = parse(GOOD.replace('layer = "2048"', stated), "r.toml")
+    moved = Change("metric", "reconstruction", "weights", "none", "/elsewhere/file.pth", file=True)
+    how = {"layer": "2048", "weights": weights or "standard 6726"}
+    (line,) = compare(recipe, {"one": [row(0, 1.0), row(1, 1.01)]}, {"abc": how}, 1.0, {"one": [moved]})
+    assert line.verdict is not None
+    assert line.verdict.word == word
+
+
+def test_a_field_that_is_tolerated_is_pointed_at_where_it_differs() -> None:
+    recipe = parse(GOOD + '\ntolerated = { layer = "theirs is not told" }', "r.toml")
+    rows = {"one": [row(0, 1.0), row(1, 1.01)]}
+    (line,) = compare(recipe, rows, {"abc": {"layer": "768"}}, 1.0)
+    assert cells_of(line, numbered([line]))[-1].startswith("equivalent, with deviations [1]")
+    (line,) = compare(recipe, rows, {"abc": {"layer": "2048"}}, 1.0)
+    assert line.deviations == ()
+
+
+def test_fewer_repeats_than_the_paper_are_another_protocol(genbench: Callable[..., Result]) -> None:
+    """And as many are not, though they had to be asked for; nor is an option that other cases alone depend on."""
+    small = ("--set", "swae-gaussians.dims=10", "--set", "swae-gaussians.samples=1000")
+    number = read_recipe("swae-gaussians", load())[1].published[0]
+    for repeats, word in (("20", "other protocol"), ("1000", "equivalent")):
+        how = {"method": "W2 / (sqrt(d) SW2)", "law": "ours", "samples": "1000", "repeats": repeats}
+        line = judged(number, [(0, 1.221), (1, 1.222)], how)
+        assert line.verdict is not None
+        assert line.verdict.word == word
+        assert len(line.deviations) == 1  # the law
+    assert genbench("reproduce", "swae-gaussians", *small, "--dry-run").exit_code == 0
+
+
+def test_several_processes_of_torchrun_reproduce_nothing(
+    reproduce: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each would train all of it, and their records would speak of data-parallel training."""
+    monkeypatch.setenv("TORCHELASTIC_RUN_ID", "x")
+    monkeypatch.setenv("WORLD_SIZE", "2")
+    result = reproduce("r")
+    assert (result.exit_code, "reproduce in one process" in result.output) == (2, True)
+    assert not Path("runs").exists()
+
+
+def test_a_place_that_cannot_be_written_costs_no_training(reproduce: Callable[..., Result]) -> None:
+    Path("file").write_text("notes")
+    result = reproduce("r", "--export", "file/below")
+    assert (result.exit_code, "--export file/below: cannot be written" in result.output) == (2, True)
+    assert not list(Path("runs").glob("*"))
+
+
+def test_names_with_markup_stay_text(reproduce: Callable[..., Result]) -> None:
+    """A closing tag that closes nothing would be a traceback; after an experiment, its numbers would be lost."""
+    text = Path("r.toml").read_text()
+    Path("r.toml").write_text(text.replace('name = "one"', 'name = "[/x]"').replace('cell = "one"', 'cell = "[/x]"'))
+    assert "[/x]" in reproduce("r", "--dry-run").output
+    Path("mine.py").write_text(PLUGIN.replace('Finding("all", "x"', 'Finding("[/x]", "[/y]"'))
+    result = reproduce("e")
+    assert (result.exit_code, "[/x]" in result.output, "[/y]" in result.output) == (0, True, True)

@@ -203,7 +203,7 @@ def test_a_run_trained_without_snapshots_is_not_trained_anew(study: Study) -> No
 
 
 def test_what_an_interrupted_run_passed_without_snapshots_is_told(study: Study) -> None:
-    study.run("ae", stop=after(4))
+    study.run("ae", stop=after(8))
     planned = study.plan("ae", snapshots=5)
     assert len(tell_absent(study.store, planned.runs, planned.watch)) == 1
     assert study.run("ae", snapshots=5).done

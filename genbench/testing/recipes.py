@@ -9,6 +9,7 @@ from itertools import islice
 from pathlib import Path
 
 from genbench.api import Finding, Recipe
+from genbench.errors import PluginError, UsageError
 from genbench.options import complete
 from genbench.plugins import Catalogue, load
 from genbench.recipes import Cell, ParsedRecipe, parse
@@ -27,7 +28,11 @@ class Read:
 def build(make: Callable[[], Recipe]) -> Read:
     """The subject of the checks; a text that cannot be read fails here, with the key that is wrong."""
     offered = make()
-    return Read(getattr(make, "offer").name, offered, parse(offered.text, offered.where))  # noqa: B009
+    try:
+        parsed = parse(offered.text, offered.where)
+    except UsageError as error:  # of the author; the kit takes a UsageError for an option that has no default
+        raise PluginError(str(error)) from None
+    return Read(getattr(make, "offer").name, offered, parsed)  # noqa: B009
 
 
 def named_as_offered(subject: Read) -> str:

@@ -17,7 +17,7 @@ References = Literal["test", "held-out", "all"]
 
 FEATURES = Option("extractor: inception, grey28 or any registered with torch-fidelity; auto: grey28 for 28x28 grey")
 LAYER = Option("layer of the extractor; auto: its usual one (2048 of inception)", source="arXiv:1706.08500")
-WEIGHTS = Option("file of the Inception weights, in torch-fidelity's format; none: its usual place")
+WEIGHTS = Option("file of the Inception weights, in torch-fidelity's format; none: its usual place", file=True)
 COUNT = Option("samples generated; 0: as many as there are references", low=0)
 SPLIT = Option(
     "references: the test images; held-out: validation and test; all: training images as well, as some papers have it"

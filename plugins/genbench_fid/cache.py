@@ -16,7 +16,7 @@ from genbench.errors import DataError
 from genbench.features import Extractor
 from genbench.files import hash_tensors, load_tensors, save_tensors
 
-SCHEMA = 1
+SCHEMA = 2
 """Part of a file's identity: another way of extracting is another file."""
 
 MOST_BYTES = 2 * 2**30

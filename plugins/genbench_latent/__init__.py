@@ -7,7 +7,7 @@ by, and codes drawn together fall below it: in R^64, 2,000 codes that are all ze
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -15,7 +15,7 @@ import torch
 from torch import Generator, Tensor
 
 from genbench.api import Metric, Offer, Option, Place, Prior, Summary
-from genbench.distances import directions, exact_wasserstein
+from genbench.distances import directions, exact_transport, exact_wasserstein, transport_start
 from genbench.errors import UsageError
 from genbench.hookspecs import hookimpl
 from genbench_latent.blocks import Distance
@@ -55,6 +55,11 @@ class LatentW2(LatentFit):
     def distance(self, prior: Prior, device: torch.device = CPU) -> Distance:
         """W2^2; the device finds the simplex a start."""
         return Distance(lambda block: block, lambda u, v: exact_wasserstein(u, v, device) ** 2)
+
+    def whole(self, x: Tensor, y: Tensor, prior: Prior, device: torch.device) -> Callable[[], float]:
+        """W2, the simplex's start found at once."""
+        start = transport_start(x, y, device)
+        return lambda: exact_transport(x, y, start)
 
     def slope(self, prior: Prior) -> float:
         """Of 2 t.(mean x - mean y), which is what a translation by t adds beside |t|^2: 8 s^2 / n."""

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Iterator
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
-from typing import ClassVar
+from typing import ClassVar, TypeVar
 
 import torch
 from torch import Generator, Tensor
@@ -15,6 +16,8 @@ from genbench.api import Better, Evaluation, Measurement, Metric, Place, Prior, 
 from genbench.errors import MetricError, UsageError
 from genbench_latent.blocks import Distance, across, as_given, excess, joined, splits, variances, within
 from genbench_latent.null import Null, describe, identity, kept, law
+
+T = TypeVar("T")
 
 NULL_SEED = 1711_01558
 """Seed of the first pair of prior samples of a null; they do not depend on the run, so that all runs share them."""
@@ -92,23 +95,45 @@ class LatentFit(Metric):
 
     def measure(self, evaluation: Evaluation) -> Iterator[Measurement]:
         """The debiased distance with its standard error and p-value; before it the raw one beside its floor."""
-        prior = evaluation.setting.prior
+        return self._begun(evaluation, evaluation.device)()
+
+    def detached(self, evaluation: Evaluation) -> Callable[[], Iterator[Measurement]]:
+        """All but the codes, the draws, and where on the device a start of the whole samples' transport is found."""
+        return self._begun(evaluation, CPU)
+
+    def whole(self, x: Tensor, y: Tensor, prior: Prior, device: torch.device) -> Callable[[], float]:
+        """Computes the distance between whole samples on the CPU; what the device does for it is done at once."""
+        distance = self.distance(prior)
+        return lambda: _whole(distance, x, y)
+
+    def _begun(self, evaluation: Evaluation, device: torch.device) -> Callable[[], Iterator[Measurement]]:
+        """Takes codes and draws; what is returned keeps neither, which are on the evaluation's device."""
         codes, draws = evaluation.codes(self.n), evaluation.prior_draws(self.n, self.name)
         self._check_codes(codes, draws)
-        try:
-            yield from self._compared(evaluation, _exact(codes), _exact(draws), self.distance(prior, codes.device))
-        except MetricError as error:
-            raise MetricError(f"{self.name}: {error}") from None
+        prior, x, y = evaluation.setting.prior, _exact(codes), _exact(draws)
+        distance = self.distance(prior, device)
+        raw = self.whole(x, y, prior, codes.device) if self.raw else None
+
+        def compared() -> Iterator[Measurement]:
+            try:
+                yield from self._compared(evaluation, x, y, distance, raw)
+            except MetricError as error:
+                raise MetricError(f"{self.name}: {error}") from None
+
+        return compared
 
     def null(self, prior: Prior) -> Null:
         """The numbers between independent samples of the prior itself."""
         distance, members = self.distance(prior), splits(self.blocks)
-        tables, raw = [], []
-        for replicate in range(self.replicates):
+
+        def compared(replicate: int) -> tuple[Tensor, list[float]]:
             draws = Generator().manual_seed(NULL_SEED + replicate)
             x, y = _exact(prior.sample(self.n, draws)), _exact(prior.sample(self.n, draws))
-            tables.append(within(distance, [*self.cut(x), *self.cut(y)]))
-            raw += [_whole(distance, x, y)] if self.raw and replicate < WHOLE_PAIRS else []
+            raw = [_whole(distance, x, y)] if self.raw and replicate < WHOLE_PAIRS else []
+            return within(distance, [*self.cut(x), *self.cut(y)]), raw
+
+        found = _in_threads(compared, range(self.replicates))
+        tables, raw = [table for table, _ in found], [value for _, values in found for value in values]
         return Null(
             statistics=torch.cat([self.statistic(table, members) for table in tables]),
             raw=torch.tensor(raw, dtype=torch.float64),
@@ -116,7 +141,9 @@ class LatentFit(Metric):
             slope=torch.tensor(self.slope(prior), dtype=torch.float64),
         )
 
-    def _compared(self, evaluation: Evaluation, x: Tensor, y: Tensor, distance: Distance) -> Iterator[Measurement]:
+    def _compared(
+        self, evaluation: Evaluation, x: Tensor, y: Tensor, distance: Distance, raw: Callable[[], float] | None
+    ) -> Iterator[Measurement]:
         prior, place = evaluation.setting.prior, evaluation.place
         key = f"{self!r} {identity(prior)}"
         null = evaluation.shared(f"null {key}", lambda: kept(place, self.name, key, lambda: self.null(prior)))
@@ -125,8 +152,8 @@ class LatentFit(Metric):
         own = evaluation.shared(f"draws {evaluation.seed} {evaluation.split} {key}", lambda: within(distance, ys))
         table = joined(within(distance, xs), across(distance, xs, ys), own)
         noise = variances(table)
-        if self.raw:
-            value = _whole(distance, x, y)
+        if self.raw and raw:
+            value = raw()
             spread = _raw_variance(noise.mains, self.blocks, null)
             yield replace(
                 self._plain(evaluation, self.raw, value),
@@ -167,6 +194,16 @@ class LatentFit(Metric):
             detail=f"{describe(evaluation.setting.prior)} {law(evaluation.setting.prior)}; {self!r}",
         )
         return Measurement(value, part.unit, part.better, self.n, protocol, part=part.name, label=part.label)
+
+
+def _in_threads(function: Callable[[int], T], numbers: Iterable[int]) -> list[T]:
+    """The function of each number, on as many threads as torch has here, each with one: POT's simplex has no more."""
+    threads = torch.get_num_threads()
+    with ThreadPoolExecutor(threads, initializer=torch.set_num_threads, initargs=(1,)) as pool:
+        try:
+            return list(pool.map(function, numbers))
+        finally:
+            torch.set_num_threads(threads)  # the default of threads to come, which those of the pool have changed
 
 
 def _whole(distance: Distance, x: Tensor, y: Tensor) -> float:

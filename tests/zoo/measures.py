@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 import torch
@@ -11,6 +11,7 @@ from torch import Tensor
 import genbench.features
 from genbench.api import Dataset, Evaluation, Images, Measurement, Metric, Offer, Place, Protocol, Summary
 from genbench.distances import exact_wasserstein
+from genbench.errors import MetricError
 from genbench.hookspecs import hookimpl
 from genbench.images import to_float, with_content
 
@@ -49,6 +50,27 @@ class BatchedDistance(Metric):
         pairs = list(zip(codes.split(128), draws.split(128), strict=True))
         value = sum(exact_wasserstein(x.double(), y.double()) for x, y in pairs) / len(pairs)
         yield Measurement(value, "code units", "lower", len(codes), PROTOCOL)
+
+
+class Clinging(Metric):
+    """Asks for the codes when it should have them."""
+
+    def measure(self, e: Evaluation) -> Iterable[Measurement]:
+        codes = e.codes(0)
+        if not codes.isfinite().all():
+            raise MetricError(f"{len(codes)} codes are not all finite")
+        yield Measurement(float(codes.square().mean()), "code units^2", "neither", len(codes), PROTOCOL)
+
+    def detached(self, e: Evaluation) -> Callable[[], Iterable[Measurement]]:
+        return lambda: self.measure(e)
+
+
+class Untrue(Clinging):
+    """Measures other codes when detached."""
+
+    def detached(self, e: Evaluation) -> Callable[[], Iterable[Measurement]]:
+        found = [replace(each, value=1.01 * each.value) for each in self.measure(e)]
+        return lambda: found
 
 
 def gap(a: Tensor, b: Tensor) -> float:
@@ -125,6 +147,8 @@ def genbench_metrics() -> Iterable[Offer[Metric]]:
         "silent": Silent,
         "first-pair": FirstPair,
         "batch-scaled": BatchScaled,
+        "clinging": Clinging,
+        "untrue": Untrue,
     }
     for name, kind in kinds.items():
         yield Offer(name=name, about="Faulty", make=kind)
