@@ -101,9 +101,27 @@ def read_json(path: Path) -> Any:
     return parse_json(data, path)
 
 
-SUSPICIOUS = re.compile(rb"[\s:,\[]-?\d+(?:\.\d*)?[eE]\+?\d{3}|^-?\d|\\u[dD][89a-fA-F]|\d{300}")
-"""Numbers that may exceed a float, halves of surrogate pairs: rare (a hash such as "7e123" is no number), so the slow
-check is theirs alone."""
+_EXPONENT = re.compile(rb"[eE]\+?\d{3}")
+_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+_LONG, _STRIDE = re.compile(rb"\d{11}"), 25
+"""Of every 25th byte of 300 digits at least 11 in a row are digits; looking at all bytes takes as long as reading."""
+
+
+def _suspicious(data: bytes) -> bool:
+    """Whether JSON text may hold a number that exceeds a float, or half a surrogate pair.
+
+    Both are rare, and the check that is sure takes as long as reading; but an exponent of three digits also stands in
+    many a hash, so what comes before it is looked at.
+    """
+    if _HALF.search(data) or _LONG.search(data[::_STRIDE]):
+        return True
+    for found in _EXPONENT.finditer(data):
+        begin = found.start()
+        while begin and data[begin - 1] in b"0123456789.-":
+            begin -= 1
+        if begin < found.start() and (begin == 0 or data[begin - 1] in b" \t\r\n:,["):
+            return True
+    return False
 
 
 def parse_json(data: bytes, name: Path | str) -> Any:
@@ -116,7 +134,7 @@ def parse_json(data: bytes, name: Path | str) -> Any:
         value = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
         if data.count(b"{") + data.count(b"[") > DEPTH and _deeper(value, DEPTH):
             raise ValueError(f"nested more than {DEPTH} deep")
-        if SUSPICIOUS.search(data):
+        if _suspicious(data):
             json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise DataError(f"{name} cannot be read as JSON: {one_line(error, 120)}") from None

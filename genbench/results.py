@@ -20,7 +20,7 @@ from genbench.files import write_text
 from genbench.moments import selections, told
 from genbench.picking import of_stage
 from genbench.rows import Row
-from genbench.store import IMPORTED, RECONSTRUCTIONS, SAMPLES, RunFolder, find, protocols, readable
+from genbench.store import IMPORTED, RECONSTRUCTIONS, SAMPLES, RunFolder, find, protocols, readable, uncollected
 from genbench.study import rows
 
 if TYPE_CHECKING:
@@ -39,6 +39,7 @@ class Workshop:
     device: str
 
 
+@uncollected()
 def report_runs(
     places: Sequence[Path],
     target: Path | None,

@@ -15,9 +15,11 @@ samples.png, reconstructions.png
 
 from __future__ import annotations
 
+import gc
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Literal
@@ -185,6 +187,22 @@ def _below(place: Path) -> Iterator[Path]:
         folders[:] = sorted(folder for folder in folders if not folder.endswith(PART))
 
 
+@contextmanager
+def uncollected() -> Iterator[None]:
+    """No garbage is looked for within: it would walk over all records again and again, and there is none.
+
+    A quarter of the time of a report over 10,000 runs.
+    """
+    before = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if before:
+            gc.enable()
+
+
+@uncollected()
 def readable(folders: Iterable[RunFolder]) -> tuple[list[RunFolder], list[str]]:
     """The folders whose records hold, read, and what is wrong with the others: one must not hide the rest."""
     good: list[RunFolder] = []
