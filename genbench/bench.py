@@ -25,27 +25,18 @@ from genbench.files import write_json
 from genbench.flops import counted_flops
 from genbench.images import without_test
 from genbench.listener import LEFT, Listener
-from genbench.machine import (
-    arrange,
-    arranged,
-    explain,
-    forget_peak_memory,
-    isolated,
-    peak_memory,
-    release_memory,
-)
+from genbench.machine import explain, forget_peak_memory, isolated, peak_memory, release_memory
 from genbench.measuring import picture
 from genbench.plan import Plan
 from genbench.plugins import Catalogue
-from genbench.precision import computing
-from genbench.random import derive
-from genbench.ranks import Divided, Ranks
+from genbench.ranks import Ranks
 from genbench.records import SCHEMA
-from genbench.runs import Choice, Run, make_dataset, make_model, make_prior, make_setting
+from genbench.runs import Choice, Run, make_dataset, make_setting
 from genbench.shipping import brief
 from genbench.snapshots import Follower, keep, restored
 from genbench.store import CHECKPOINT, TRAINING, WEIGHTS, RunFolder
-from genbench.train import Budget, train
+from genbench.train import moments
+from genbench.training import Training
 from genbench.watch import UNWATCHED, Watch
 
 
@@ -208,36 +199,22 @@ class Bench:
 
         The weights of the watched moments are kept on the way.
         """
-        torch.manual_seed(derive(run.seed, "weights"))
-        divided = None if self.ranks.world == 1 else partial(Divided, ranks=self.ranks)
-        model = make_model(self.catalogue, run, images.shape, divided).to(self.device)
+        training, moment = Training(self.catalogue, run, images, self.device, self.ranks), None
+        model = training.untrained()
         if folder.state == "trained":
             return restored(model, run, folder)
         step_flops = counted_flops(model, run.batch)
         forget_peak_memory(self.device)
-        budget, moment = Budget(run.images, run.batch, run.seed), None
-        prior, checkpoint = make_prior(self.catalogue, run), folder.path / CHECKPOINT
-        arrangement, marks = arrange(model, run.batch, self.device), watch.marks(run)[:-1]
+        arrangement, checkpoint = training.arrange(model), folder.path / CHECKPOINT
+        marks = watch.marks(run)[:-1]
         self.ranks.agree(int(run.key, 16))  # the others begin to train it too: see genbench.accompany
-        torch.manual_seed(derive(run.seed, "global"))
-        with arranged(model, arrangement), computing(model, run.precision, self.device):
-            moments = train(
-                model,
-                prior,
-                images.train,
-                budget,
-                checkpoint,
-                key=run.key,
-                stop=self.stop,
-                marks=marks,
-                ranks=self.ranks,
-            )
-            for moment in moments:
+        with training.begun(model, arrangement, checkpoint, stop=self.stop, marks=marks) as steps:
+            for moment in moments(steps):
                 folder.log(moment.logged())
                 self.listener.trained(moment)
                 if moment.step in marks:
                     keep(folder, run, model, moment, step_flops)
-        if moment is None or moment.step < budget.steps:
+        if moment is None or moment.step < moment.steps:
             return None
         parameters = sum(parameter.numel() for parameter in model.parameters())
         record = TrainingRecord(

@@ -13,7 +13,7 @@ from genbench.train import Moment
 def together(
     trainings: Sequence[Iterator[Moment | None]], device: torch.device, seeds: Sequence[int]
 ) -> Iterator[tuple[int, Moment]]:
-    """Advance every training (`genbench.train.advance`) by one step in turn; yields (which of them, its moment).
+    """Advance every training (`genbench.train.train`) by one step in turn; yields (which of them, its moment).
 
     Each ends as it would alone: all it draws comes from its own seed, and torch's global random state, for plug-ins
     that use it, is its own too and begins at its member of `seeds`. On a GPU each has a stream of its own, on which its

@@ -21,7 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("runs",),
     ("plan", "watch", "train", "together", "evaluate", "controls", "testing"),
     ("listener", "machine", "measuring"),
-    ("snapshots", "shipping", "beside"),
+    ("training", "snapshots", "shipping", "beside"),
     ("executors",),
     ("executors_serial",),
     ("bench", "provenance", "archive", "bundles"),

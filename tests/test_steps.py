@@ -17,7 +17,7 @@ from genbench.precision import computing
 from genbench.runs import Run, make_dataset, make_model, make_prior
 from genbench.steps import EagerStep, Parts, Step, StepOf
 from genbench.together import together
-from genbench.train import Budget, Moment, advance, train
+from genbench.train import Budget, Moment, moments, train
 from tape import TapeRecorder
 
 MODELS = ("ae", "swae", "vae", "wae-gan", "wae-mmd")
@@ -49,7 +49,7 @@ def trained(
     torch.manual_seed(1)
     budget, asked = Budget(run.images, run.batch, run.seed), iter(range(1, 10**7))
     with computing(model, run.precision, torch.device("cpu")):
-        moments = train(
+        training = train(
             model,
             make_prior(catalogue, run),
             images,
@@ -61,7 +61,7 @@ def trained(
             log_seconds=1e9,
             step_of=step_of,
         )
-        return model, list(moments)
+        return model, list(moments(training))
 
 
 def assert_equal(one: nn.Module, other: nn.Module) -> None:
@@ -107,8 +107,8 @@ def test_a_run_goes_on_from_steps_of_either_kind(
     run = planned("wae-gan", images=480).runs[0]
     whole, _ = trained(catalogue, run, place, tmp_path / "whole")
     for step_of, stop_at in ((Kept(), 9), (EagerStep, 4), (Kept(), 10**6)):
-        resumed, moments = trained(catalogue, run, place, tmp_path / "parts", step_of, stop_at)  # type: ignore[arg-type]
-    assert moments[-1].step == 30
+        resumed, found = trained(catalogue, run, place, tmp_path / "parts", step_of, stop_at)  # type: ignore[arg-type]
+    assert found[-1].step == 30
     assert_equal(whole, resumed)
 
 
@@ -140,7 +140,8 @@ class Line(nn.Module):
 def descend(line: Line, step_of: StepOf, prior: object, path: Path) -> list[Moment]:
     images = torch.zeros(50, 1, 4, 4, dtype=torch.uint8)  # five steps an epoch
     arguments = (prior, images, Budget(200, 10, 0), path)
-    return list(train(line, *arguments, key="k", stop=lambda: False, log_seconds=1e9, step_of=step_of))  # type: ignore[arg-type]
+    training = train(line, *arguments, key="k", stop=lambda: False, log_seconds=1e9, step_of=step_of)  # type: ignore[arg-type]
+    return list(moments(training))
 
 
 def steepen(line: Line, epoch: int) -> None:
@@ -204,7 +205,7 @@ def test_trainings_in_turns_end_as_they_would_alone(
         prior = make_prior(catalogue, run)
         models.append(model)
         trainings.append(
-            advance(model, prior, images, budget, tmp_path / run.key, run.key, lambda: False, step_of=step_of)
+            train(model, prior, images, budget, tmp_path / run.key, key=run.key, stop=lambda: False, step_of=step_of)
         )
     ends = {which: moment.step for which, moment in together(trainings, torch.device("cpu"), [1] * len(runs))}
     assert ends == dict.fromkeys(range(4), 15)
@@ -225,7 +226,7 @@ def test_each_of_several_trainings_has_torchs_global_random_state_for_itself(
     prior, images = make_prior(catalogue, planned().runs[0]), torch.zeros(50, 1, 4, 4, dtype=torch.uint8)
     lines = [Drops(), Drops()]
     trainings = [
-        advance(line, prior, images, Budget(200, 10, 0), tmp_path / "c", "k", lambda: False)  # type: ignore[arg-type]
+        train(line, prior, images, Budget(200, 10, 0), tmp_path / "c", key="k", stop=lambda: False)  # type: ignore[arg-type]
         for line in lines
     ]
     before = torch.get_rng_state()
@@ -257,7 +258,7 @@ def test_a_cuda_graph_equals_eager_steps(
             stop=lambda: False,
             step_of=lambda parts, c=captured: CapturedStep(parts, CudaRecorder(device)) if c else EagerStep(parts),  # type: ignore[misc]
         )
-        assert [moment.how for moment in hows][-1] == ("graph" if captured else "eager")
+        assert [moment.how for moment in moments(hows)][-1] == ("graph" if captured else "eager")
         ends.append(made)
     for (name, expected), found in zip(ends[0].state_dict().items(), ends[1].state_dict().values(), strict=True):
         torch.testing.assert_close(expected, found, msg=name)

@@ -30,7 +30,7 @@ from genbench.plugins import Catalogue, load
 from genbench.precision import Precision, computing
 from genbench.steps import EagerStep, Parts, Step, StepOf
 from genbench.together import together
-from genbench.train import Budget, advance, train
+from genbench.train import Budget, moments, train
 
 OUT = Path(__file__).resolve().parents[2] / "reports" / "speed" / "gpu.md"
 REPEATS = 5
@@ -107,7 +107,7 @@ class Bench:
         budget = Budget(2 * case.steps * case.batch, case.batch, 0)
         step_of, arrangement = self.step_of(captured), arrange(model, case.batch, self.device)
         with arranged(model, arrangement), computing(model, case.precision, self.device):
-            first, last = train(
+            training = train(
                 model,
                 prior,
                 images,
@@ -120,6 +120,7 @@ class Bench:
                 save_seconds=1e9,
                 step_of=step_of,
             )
+            first, last = moments(training)
         return (last.images - first.images) / (last.seconds - first.seconds), last.how
 
     def rate_together(self, case: Case, images: Tensor) -> tuple[float, str]:
@@ -129,8 +130,15 @@ class Bench:
         for seed in range(case.seeds):
             model, prior = self.build(case, seed)
             budget = Budget(2 * case.steps * case.batch, case.batch, seed)
-            marks, paced = (case.steps,), (1e9, 1e9)
-            training = advance(model, prior, images, budget, path, "", lambda: False, marks, paced, self.step_of(True))
+            training = train(
+                *(model, prior, images, budget, path),
+                key="",
+                stop=lambda: False,
+                marks=(case.steps,),
+                log_seconds=1e9,
+                save_seconds=1e9,
+                step_of=self.step_of(True),
+            )
             trainings.append(training)
         half, began = 0, 0.0
         for _, moment in together(trainings, self.device, range(case.seeds)):
