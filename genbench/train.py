@@ -18,7 +18,7 @@ from genbench.checkpoints import load_checkpoint, save_checkpoint
 from genbench.errors import StoreError, TrainingDiverged
 from genbench.random import generator
 from genbench.ranks import Ranks
-from genbench.steps import EagerStep, StepOf, gather_parts
+from genbench.steps import RELUCTANT, EagerStep, StepOf, gather_parts
 
 WORDS = ((False, False), (True, False), (True, True))
 """What the leader tells the other processes after a step: whether to log, and whether to stop."""
@@ -42,7 +42,7 @@ class Moment:
     def logged(self) -> dict[str, Any]:
         """Its line in the log: what differs between log points, and why a GPU had to do without a graph."""
         line = {name: value for name, value in asdict(self).items() if name not in ("steps", "how")}
-        return {**line, "how": self.how} if self.how.startswith("eager: ") else line
+        return {**line, "how": self.how} if self.how.startswith(RELUCTANT) else line
 
 
 @dataclass(frozen=True)
