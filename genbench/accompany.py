@@ -11,7 +11,8 @@ from contextlib import suppress
 from genbench.api import Images
 from genbench.bench import Bench
 from genbench.errors import GenbenchError
-from genbench.machine import isolated, on_device
+from genbench.lanes import isolated
+from genbench.machine import on_device
 from genbench.plan import Plan
 from genbench.runs import Run, make_dataset
 from genbench.store import CHECKPOINT

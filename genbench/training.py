@@ -11,14 +11,35 @@ from pathlib import Path
 
 import torch
 
-from genbench.api import Images, Model
-from genbench.machine import Arrangement, arrange, arranged
+from genbench.api import Images, Model, TrainingRecord
+from genbench.machine import Arrangement, arrange, arranged, peak_memory
 from genbench.plugins import Catalogue
 from genbench.precision import computing
 from genbench.random import derive
 from genbench.ranks import Divided, Ranks
 from genbench.runs import Run, make_model, make_prior
 from genbench.train import Budget, Moment, train
+
+
+class Clock:
+    """The seconds of all trainings that have their turns in this process, which none of them can help."""
+
+    def __init__(self) -> None:
+        """Begin at any time."""
+        self._lost = 0.0
+
+    def __call__(self) -> float:
+        """Seconds since some moment."""
+        return time.perf_counter() - self._lost
+
+    @contextmanager
+    def standing(self) -> Iterator[None]:
+        """What is done within is no training; it is not used within itself."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._lost += time.perf_counter() - began
 
 
 @dataclass(frozen=True)
@@ -68,3 +89,22 @@ class Training:
                 ranks=self.ranks,
                 clock=clock,
             )
+
+    def record(
+        self, model: Model, last: Moment, arrangement: Arrangement, step_flops: float | None, together: int
+    ) -> TrainingRecord:
+        """What the training has cost, which ended with the moment `last`."""
+        return TrainingRecord(
+            last.seconds,
+            last.images,
+            sum(parameter.numel() for parameter in model.parameters()),
+            self.device.type,
+            arrangement.threads,
+            peak_memory(self.device) if together == 1 else None,
+            None if step_flops is None else step_flops * last.step,
+            self.run.precision,
+            arrangement.memory_format,
+            last.how,
+            self.run.batch,
+            together,
+        )

@@ -11,12 +11,12 @@ from torch import Generator, Tensor, nn
 
 from genbench.api import Model, Move, Place, Player
 from genbench.capture import WARM_UP, CapturedStep, CudaRecorder
+from genbench.lanes import Lane, isolated
 from genbench.plan import Plan
 from genbench.plugins import Catalogue
 from genbench.precision import computing
 from genbench.runs import Run, make_dataset, make_model, make_prior
 from genbench.steps import EagerStep, Parts, Step, StepOf
-from genbench.together import together
 from genbench.train import Budget, Moment, moments, train
 from tape import TapeRecorder
 
@@ -193,6 +193,24 @@ def test_a_step_that_cannot_be_recorded_is_done_eagerly_and_told(
 # ---------------------------------------------------------------- several at once, and other precisions
 
 
+def in_turns(trainings: list[Iterator[Moment | None]], seeds: list[int]) -> list[Moment]:
+    """Advance all by one step in turn, each in a lane that begins in the state of its seed; their last moments."""
+    lanes, last = [], dict[int, Moment]()
+    with isolated(torch.device("cpu")):
+        for seed in seeds:
+            torch.manual_seed(seed)
+            lanes.append(Lane(torch.device("cpu")))
+        going = list(range(len(trainings)))
+        while going:
+            for which in tuple(going):
+                with lanes[which].turn():
+                    moment = next(trainings[which], None)
+                if moment is not None:
+                    last[which] = moment
+                    going = [other for other in going if other != which or moment.step < moment.steps]
+    return [last[which] for which in range(len(trainings))]
+
+
 @pytest.mark.parametrize("step_of", [EagerStep, lambda parts: CapturedStep(parts, TapeRecorder())])
 def test_trainings_in_turns_end_as_they_would_alone(
     step_of: StepOf, catalogue: Catalogue, planned: Callable[..., Plan], place: Place, tmp_path: Path
@@ -207,8 +225,7 @@ def test_trainings_in_turns_end_as_they_would_alone(
         trainings.append(
             train(model, prior, images, budget, tmp_path / run.key, key=run.key, stop=lambda: False, step_of=step_of)
         )
-    ends = {which: moment.step for which, moment in together(trainings, torch.device("cpu"), [1] * len(runs))}
-    assert ends == dict.fromkeys(range(4), 15)
+    assert [last.step for last in in_turns(trainings, [1] * len(runs))] == [15] * 4
     for run, model in zip(runs, models, strict=True):
         assert_equal(trained(catalogue, run, place, tmp_path / "alone", EagerStep)[0], model)
 
@@ -230,7 +247,7 @@ def test_each_of_several_trainings_has_torchs_global_random_state_for_itself(
         for line in lines
     ]
     before = torch.get_rng_state()
-    list(together(trainings, torch.device("cpu"), [7, 8]))
+    in_turns(trainings, [7, 8])
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(8)
     alone = Drops()
