@@ -241,6 +241,8 @@ def _experiment(
     _show_findings(console, found)
     reproduction.show(console, lines, told)
     if export is not None:
+        from genbench.figurefindings import findings
+        from genbench.figurestyle import save
         from genbench.provenance import command_line
 
         plain = [asdict(finding) for finding in found]
@@ -253,6 +255,11 @@ def _experiment(
         writer.writerows(plain)
         write_text(export / "findings.csv", out.getvalue())
         reproduction.write(export, recipe.name, lines, told, command_line())
+        drawing = findings(found)
+        for form in ("pdf", "png"):
+            if drawing is None:
+                break
+            save(drawing.figure, export / f"{drawing.name}.{form}")
     return 0
 
 
