@@ -94,7 +94,7 @@ class Studies:
         return {
             folder.name: {
                 "state": folder.state,
-                "failure": folder.failure(),
+                "failure": folder.failure().partition(" within ")[0],  # the clock decides which step tells of it
                 "measurements": folder.measurements(),
                 "weights": {
                     str(path.relative_to(folder.path)): {
@@ -169,7 +169,7 @@ def test_a_run_that_fails_harms_no_other(studies: Studies) -> None:
     planned = studies.plan("drops", "founders", "vae")
     outcomes = [studies.run(store, planned, engine) for store, engine in (("turns", together(3)), ("alone", serial))]
     assert [len(outcome.done) for outcome in outcomes] == [2, 2]
-    assert outcomes[0].failed == outcomes[1].failed
+    assert outcomes[0].failed.keys() == outcomes[1].failed.keys()
     (problem,) = outcomes[0].failed.values()
     assert problem.startswith("TrainingDiverged: the loss is not finite")
     assert studies.found("turns") == studies.found("alone")
