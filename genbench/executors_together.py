@@ -92,7 +92,7 @@ class Together:
 
     def _turn(self, going: Going) -> list[News]:
         """One step of a run; how it ended where it was the last one."""
-        if self._site.stop() and getgeneratorstate(going.attempt) == GEN_CREATED:
+        if getgeneratorstate(going.attempt) == GEN_CREATED and self._site.stop():
             self._going.remove(going)
             return self._rests.end(going.name, "", (), True)
         try:
