@@ -49,7 +49,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
         "curveview",
         "picking",
         *("verdicts", "reproduction"),
-        *("embedding", "figurestyle", "figureranks", "figurerows", "figurepictures", "figurestored"),
+        *("embedding", "figurestyle", "figureranks", "figurerows", "figurefindings", "figurepictures", "figurestored"),
     ),
     ("consequences", "differences", "findings", "explain", "explainview"),
     ("figuremodels",),
