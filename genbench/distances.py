@@ -17,6 +17,7 @@ from torch import Generator, Tensor
 
 from genbench.errors import MetricError, UsageError
 from genbench.potentials import annealed, pays
+from genbench.sorting import sorted_rows
 
 Kernel = Literal["imq", "rbf"]
 
@@ -57,8 +58,7 @@ def sliced_wasserstein(x: Tensor, y: Tensor, directions: Tensor, p: float = 2.0)
     _check_pair("sliced_wasserstein", x, y)
     if not p >= 1.0:
         raise UsageError(f"sliced_wasserstein: p = {p}; it must be at least 1")
-    u = torch.sort(directions @ x.T, dim=1).values
-    v = torch.sort(directions @ y.T, dim=1).values
+    u, v = sorted_rows(directions @ x.T), sorted_rows(directions @ y.T)
     if len(x) == len(y):
         return _power(u - v, p).mean()
     rows_x, rows_y, widths = _common_quantiles(len(x), len(y))
