@@ -16,6 +16,7 @@ import torch
 from torch import Generator, Tensor
 
 from genbench.errors import MetricError, UsageError
+from genbench.kernels import InverseMultiquadratic
 from genbench.potentials import annealed, pays
 from genbench.sorting import sorted_rows
 
@@ -102,9 +103,7 @@ def imq_kernel(squared: Tensor, scale: float, scales: Sequence[float] = WAE_SCAL
     arXiv:1711.01558, section 4, has s = 1; its code sums over `scales`.
     """
     _check_scales(scale, scales)
-    total = torch.zeros_like(squared)
-    for s in scales:
-        total = total + torch.reciprocal(1.0 + squared / (s * scale))
+    total: Tensor = InverseMultiquadratic.apply(squared, [s * scale for s in scales])
     return total
 
 
