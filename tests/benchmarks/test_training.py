@@ -21,7 +21,7 @@ import pytest
 import torch
 from ratio import Timed, compare
 from torch import Tensor
-from usual import PYTHAE, Pythae, UsualLoop, pythae_python
+from usual import PYTHAE, Pythae, UsualLoop, UsualLoops, pythae_python
 
 from genbench.api import Model, Place, Prior, Setting
 from genbench.bench import Bench
@@ -173,6 +173,19 @@ def test_two_seeds_against_the_usual_loop(catalogue: Catalogue, mnist: Tensor, t
         f"to the last; the usual loop one seed at a time, its threads: {CORES}; set-up counts on neither side",
     )
     assert item.met
+
+
+def test_two_seeds_against_two_usual_loops(catalogue: Catalogue, mnist: Tensor, tmp_path: Path) -> None:
+    """The same beside who starts the usual loop twice."""
+    assert len(mnist) > IMAGES
+    with closing(UsualLoops(DATA, IMAGES)) as loops:
+        compare(
+            "MNIST, mlp, SWAE L = 50, batch 128, two seeds, two usual loops",
+            {"genbench --jobs 2": two_seeds(catalogue, SEEDS_SHOWN, tmp_path), "usual loops, one thread each": loops},
+            unit="images",
+            file="training",
+            note="as the row before, the usual loops being two processes of one thread, too, without workers",
+        )
 
 
 def test_mlp_against_pythae(catalogue: Catalogue, mnist: Tensor) -> None:
