@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.autograd.function import FunctionCtx
 
 
 class InverseMultiquadratic(torch.autograd.Function):
@@ -27,11 +28,15 @@ class InverseMultiquadratic(torch.autograd.Function):
             total.add_(part, alpha=a)
             if slope is not None:
                 slope.addcmul_(part, part, value=-a)
-        ctx.slope = slope  # type: ignore[attr-defined]
+        ctx.slope, ctx.widths = slope, widths  # type: ignore[attr-defined]
+        ctx.save_for_backward(squared)
         return total
 
     @staticmethod
-    @once_differentiable
-    def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
-        """The gradient for `squared`; widths are numbers."""
-        return grad * ctx.slope, None  # type: ignore[attr-defined]
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """The gradient for `squared`, by operations that torch differentiates again where a graph of it is asked for."""
+        if not torch.is_grad_enabled():
+            return grad * ctx.slope, None
+        (squared,) = ctx.saved_tensors
+        parts = [-a * (squared + a).reciprocal().square() for a in ctx.widths]
+        return grad * torch.stack(parts).sum(0), None

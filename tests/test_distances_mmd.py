@@ -148,6 +148,7 @@ def test_the_kernel_at_the_prior_s_scale_has_a_gradient(d: int) -> None:
 def test_mmd_gradient(kernel: module.Kernel) -> None:
     x, y = normal(6, 3, 1).requires_grad_(), normal(5, 3, 2).requires_grad_()
     assert torch.autograd.gradcheck(lambda u, v: mmd(u, v, kernel=kernel, scale=6.0), (x, y))
+    assert torch.autograd.gradgradcheck(lambda u, v: mmd(u, v, kernel=kernel, scale=6.0), (x, y))  # penalties of it
 
 
 def test_mmd_gradient_is_finite_for_constant_codes() -> None:
