@@ -49,14 +49,18 @@ class RunFolder:
         """The run's name."""
         return self.path.name
 
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return (self.path / name).exists()
+
     @property
     def state(self) -> State:
         """How far the training is; "failed" is an attempt that raised and has not been repeated."""
-        if any((self.path / name).exists() for name in (WEIGHTS, FITTED, IMPORTED)):
+        if any(map(self.has, (WEIGHTS, FITTED, IMPORTED))):
             return "trained"
-        if (self.path / FAILURE).exists():
+        if self.has(FAILURE):
             return "failed"
-        return "interrupted" if (self.path / CHECKPOINT).exists() else "new"
+        return "interrupted" if self.has(CHECKPOINT) else "new"
 
     def begin(self, record: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
         """Write run.json, first of all; an older one of the same run keeps its provenance.
@@ -65,7 +69,7 @@ class RunFolder:
         """
         for left in self.path.glob(f"**/.*{PART}"):
             left.unlink()
-        if (self.path / RUN).exists():
+        if self.has(RUN):
             if self.record()["run"] != json.loads(json.dumps(record)):
                 raise StoreError(f"{self.path / RUN} describes another run: move the folder away")
             return
@@ -77,7 +81,7 @@ class RunFolder:
         The provenance of an imported run says so: its run.json stays byte for byte what its author wrote.
         """
         found = dict(records.read(self.path / RUN, records.RUN))
-        if (self.path / IMPORTED).exists():
+        if self.has(IMPORTED):
             origin = records.read(self.path / IMPORTED, records.IMPORTED)
             told = {name: origin[name] for name in ("bundle", "sha256", "weights")}
             found["provenance"] = {**found["provenance"], "imported": told}
@@ -86,7 +90,7 @@ class RunFolder:
     def weights(self) -> Path:
         """The file of the trained weights; `StoreError` where they did not come along with an imported run."""
         path = self.path / WEIGHTS
-        if not path.exists() and (self.path / IMPORTED).exists():
+        if not path.exists() and self.has(IMPORTED):
             raise StoreError(
                 f"{self.path} was imported without its weights: measure it where it was trained, ask for a bundle with"
                 " weights, or move the folder away to train it here"
@@ -99,7 +103,7 @@ class RunFolder:
 
     def measurements(self) -> dict[str, Any]:
         """What was measured, by the key of the metric's choice: {"metric", "options", "numbers", "error"}."""
-        if not (self.path / METRICS).exists():
+        if not self.has(METRICS):
             return {}
         return dict(records.read(self.path / METRICS, records.MEASUREMENTS)["measurements"])
 
@@ -113,7 +117,7 @@ class RunFolder:
 
     def failure(self) -> str:
         """The cause of the last failure in one line, or ""."""
-        if not (self.path / FAILURE).exists():
+        if not self.has(FAILURE):
             return ""
         found = records.read(self.path / FAILURE, records.FAILURE)
         return f"{found['kind']}: {found['message']}"
@@ -129,6 +133,27 @@ class RunFolder:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
             raise full_disk(self.path / LOG, error) or error from None
+
+
+@dataclass(frozen=True)
+class _Listed(RunFolder):
+    """A run folder with the names of its files, asked for once: a question for each name takes ten times as long."""
+
+    names: frozenset[str]
+
+    def has(self, name: str) -> bool:
+        """Whether there was such a file."""
+        return name in self.names
+
+
+def _listed(path: Path) -> _Listed:
+    """The folder, listed; `StoreError` where it cannot be. A link counts where it leads somewhere."""
+    try:
+        with os.scandir(path) as entries:
+            found = frozenset(entry.name for entry in entries if not entry.is_symlink() or Path(entry).exists())
+    except OSError as error:
+        raise StoreError(f"{path} cannot be listed: {error.strerror or error}") from None
+    return _Listed(path, found)
 
 
 @dataclass(frozen=True)
@@ -217,9 +242,10 @@ def readable(folders: Iterable[RunFolder]) -> tuple[list[RunFolder], list[str]]:
 
 def _read(folder: RunFolder, hows: dict[str, Any]) -> ReadFolder:
     """The folder with its records; equal protocols are one object, or 10,000 runs would take a gigabyte."""
+    folder = _listed(folder.path)
     state = folder.state
     snapshots(folder), selections(folder)
-    if (folder.path / FITTED).exists():
+    if folder.has(FITTED):
         records.read(folder.path / FITTED, records.FITTED)
     measurements = folder.measurements()
     for entry in measurements.values():
