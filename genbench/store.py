@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from genbench import records
 from genbench.errors import StoreError, one_line
-from genbench.files import PART, full_disk, write_json
+from genbench.files import LEFT, PART, full_disk, write_json
 from genbench.moments import selections, snapshots
 from genbench.records import SCHEMA
 
@@ -67,8 +67,9 @@ class RunFolder:
 
         For whoever holds the folder: what a killed process had half written is removed.
         """
-        for left in self.path.glob(f"**/.*{PART}"):
-            left.unlink()
+        for pattern in LEFT:
+            for left in self.path.glob(f"**/{pattern}"):
+                left.unlink()
         if self.has(RUN):
             if self.record()["run"] != json.loads(json.dumps(record)):
                 raise StoreError(f"{self.path / RUN} describes another run: move the folder away")
