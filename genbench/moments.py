@@ -42,7 +42,7 @@ def snapshots(folder: RunFolder) -> dict[str, dict[str, Any]]:
     """What was measured on the way, by the count of images: {"step", "images", "seconds", "flops", "measurements"}."""
     if not folder.has(SNAPSHOTS):
         return {}
-    return dict(records.read(folder.path / SNAPSHOTS, _snapshots)["snapshots"])
+    return dict(folder.read(SNAPSHOTS, _snapshots)["snapshots"])
 
 
 def save_snapshots(folder: RunFolder, found: Mapping[str, Any]) -> None:
@@ -55,7 +55,7 @@ def selections(folder: RunFolder) -> dict[str, dict[str, Any]]:
     """The selected moments, by the key of the selecting metric's choice."""
     if not folder.has(SELECTED):
         return {}
-    return dict(records.read(folder.path / SELECTED, _selections)["selections"])
+    return dict(folder.read(SELECTED, _selections)["selections"])
 
 
 def save_selections(folder: RunFolder, found: Mapping[str, Any]) -> None:

@@ -20,20 +20,22 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from genbench import records
 from genbench.errors import StoreError, one_line
 from genbench.files import LEFT, PART, full_disk, write_json
-from genbench.moments import selections, snapshots
-from genbench.records import SCHEMA
+from genbench.moments import SELECTED, SNAPSHOTS, selections, snapshots
+from genbench.records import SCHEMA, Check
 
 RUN, LOG, CHECKPOINT, WEIGHTS = "run.json", "log.jsonl", "checkpoint.safetensors", "weights.safetensors"
 TRAINING, FITTED, METRICS, FAILURE = "training.json", "fitted.json", "metrics.json", "failure.json"
 SAMPLES, RECONSTRUCTIONS = "samples.png", "reconstructions.png"
 IMPORTED = "imported.json"
+MOMENTS = {SNAPSHOTS: "snapshots", SELECTED: "selections"}
+"""The files of moments, each of which holds measurements, and the field that they are in."""
 
 State = Literal["new", "interrupted", "trained", "failed"]
 
@@ -52,6 +54,10 @@ class RunFolder:
     def has(self, name: str) -> bool:
         """Whether there is such a file."""
         return (self.path / name).exists()
+
+    def read(self, name: str, check: Check) -> Mapping[str, Any]:
+        """What one of the JSON files holds; `StoreError` where it is damaged or missing."""
+        return records.read(self.path / name, check)
 
     @property
     def state(self) -> State:
@@ -81,9 +87,9 @@ class RunFolder:
 
         The provenance of an imported run says so: its run.json stays byte for byte what its author wrote.
         """
-        found = dict(records.read(self.path / RUN, records.RUN))
+        found = dict(self.read(RUN, records.RUN))
         if self.has(IMPORTED):
-            origin = records.read(self.path / IMPORTED, records.IMPORTED)
+            origin = self.read(IMPORTED, records.IMPORTED)
             told = {name: origin[name] for name in ("bundle", "sha256", "weights")}
             found["provenance"] = {**found["provenance"], "imported": told}
         return found
@@ -100,13 +106,13 @@ class RunFolder:
 
     def training(self) -> dict[str, Any]:
         """What training cost: seconds, images, parameters, peak_memory."""
-        return dict(records.read(self.path / TRAINING, records.TRAINING))
+        return dict(self.read(TRAINING, records.TRAINING))
 
     def measurements(self) -> dict[str, Any]:
         """What was measured, by the key of the metric's choice: {"metric", "options", "numbers", "error"}."""
         if not self.has(METRICS):
             return {}
-        return dict(records.read(self.path / METRICS, records.MEASUREMENTS)["measurements"])
+        return dict(self.read(METRICS, records.MEASUREMENTS)["measurements"])
 
     def save_measurements(self, measurements: Mapping[str, Any]) -> None:
         """Replace metrics.json."""
@@ -120,7 +126,7 @@ class RunFolder:
         """The cause of the last failure in one line, or ""."""
         if not self.has(FAILURE):
             return ""
-        found = records.read(self.path / FAILURE, records.FAILURE)
+        found = self.read(FAILURE, records.FAILURE)
         return f"{found['kind']}: {found['message']}"
 
     def forget_failure(self) -> None:
@@ -137,56 +143,49 @@ class RunFolder:
 
 
 @dataclass(frozen=True)
-class _Listed(RunFolder):
-    """A run folder with the names of its files, asked for once: a question for each name takes ten times as long."""
+class OnceFolder(RunFolder):
+    """A run folder that is listed once and each of whose files is read once: later changes do not show."""
 
     names: frozenset[str]
+    protocols: dict[str, Any]
+    """The fields of each protocol by its hash, which folders share: or those of 10,000 runs would take a gigabyte."""
+    found: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
     def has(self, name: str) -> bool:
         """Whether there was such a file."""
         return name in self.names
 
+    def read(self, name: str, check: Check) -> Mapping[str, Any]:
+        """As it was when it was first asked for."""
+        if name not in self.found:
+            found = self.found[name] = super().read(name, check)
+            if name == METRICS:
+                self._share(found)
+            for moment in found[MOMENTS[name]].values() if name in MOMENTS else ():
+                self._share(moment)
+        return self.found[name]
 
-def _listed(path: Path) -> _Listed:
-    """The folder, listed; `StoreError` where it cannot be. A link counts where it leads somewhere."""
+    def _share(self, holder: Mapping[str, Any]) -> None:
+        for number in _numbers(holder["measurements"]):
+            known = self.protocols.setdefault(number["protocol"], number["how"])
+            if known == number["how"]:
+                number["how"] = known
+
+
+def once(path: Path, protocols: dict[str, Any]) -> OnceFolder:
+    """The folder, listed; empty where there is none. `StoreError` where it cannot be listed.
+
+    A link counts where it leads somewhere.
+    """
+    names: frozenset[str] = frozenset()
     try:
         with os.scandir(path) as entries:
-            found = frozenset(entry.name for entry in entries if not entry.is_symlink() or Path(entry).exists())
+            names = frozenset(entry.name for entry in entries if not entry.is_symlink() or Path(entry).exists())
+    except FileNotFoundError:
+        pass
     except OSError as error:
         raise StoreError(f"{path} cannot be listed: {error.strerror or error}") from None
-    return _Listed(path, found)
-
-
-@dataclass(frozen=True)
-class ReadFolder(RunFolder):
-    """A run folder whose records were read and found whole, once: later changes of the files do not show."""
-
-    read_state: State
-    read_record: dict[str, Any]
-    read_training: dict[str, Any]
-    read_measurements: dict[str, Any]
-    read_failure: str
-
-    @property
-    def state(self) -> State:
-        """As it was."""
-        return self.read_state
-
-    def record(self) -> dict[str, Any]:
-        """As it was."""
-        return self.read_record
-
-    def training(self) -> dict[str, Any]:
-        """As it was; where there was none it is read, which says so."""
-        return self.read_training or super().training()
-
-    def measurements(self) -> dict[str, Any]:
-        """As they were."""
-        return self.read_measurements
-
-    def failure(self) -> str:
-        """As it was."""
-        return self.read_failure
+    return OnceFolder(path, names, protocols)
 
 
 def find(places: Iterable[Path]) -> list[RunFolder]:
@@ -232,39 +231,36 @@ def uncollected() -> Iterator[None]:
 def readable(folders: Iterable[RunFolder]) -> tuple[list[RunFolder], list[str]]:
     """The folders whose records hold, read, and what is wrong with the others: one must not hide the rest."""
     good: list[RunFolder] = []
-    problems, hows = [], dict[str, Any]()
+    problems, shared = [], dict[str, Any]()
     for folder in folders:
         try:
-            good.append(_read(folder, hows))
+            good.append(_whole(folder if isinstance(folder, OnceFolder) else once(folder.path, shared)))
         except StoreError as error:
             problems.append(one_line(error, limit=4000))
     return good, problems
 
 
-def _read(folder: RunFolder, hows: dict[str, Any]) -> ReadFolder:
-    """The folder with its records; equal protocols are one object, or 10,000 runs would take a gigabyte."""
-    folder = _listed(folder.path)
-    state = folder.state
-    snapshots(folder), selections(folder)
+def _whole(folder: OnceFolder) -> OnceFolder:
+    """The folder, once all of its records were read."""
+    snapshots(folder), selections(folder), folder.measurements()
     if folder.has(FITTED):
-        records.read(folder.path / FITTED, records.FITTED)
-    measurements = folder.measurements()
-    for entry in measurements.values():
-        for number in entry["numbers"]:
-            known = hows.setdefault(number["protocol"], number["how"])
-            if known == number["how"]:
-                number["how"] = known
-    training = folder.training() if state == "trained" else {}
-    return ReadFolder(folder.path, state, folder.record(), training, measurements, folder.failure())
+        folder.read(FITTED, records.FITTED)
+    if folder.state == "trained":
+        folder.training()
+    folder.record(), folder.failure()
+    return folder
 
 
 def protocols(folders: Iterable[RunFolder]) -> dict[str, dict[str, Any]]:
     """The fields of every protocol that occurs, by its hash."""
-    return {number["protocol"]: number["how"] for folder in folders for number in _numbers(folder)}
+    found: dict[str, dict[str, Any]] = {}
+    for folder in folders:
+        moments = (*snapshots(folder).values(), *selections(folder).values())
+        for measured in (folder.measurements(), *(moment["measurements"] for moment in moments)):
+            found |= {number["protocol"]: number["how"] for number in _numbers(measured)}
+    return found
 
 
-def _numbers(folder: RunFolder) -> Iterator[dict[str, Any]]:
-    moments = (*snapshots(folder).values(), *selections(folder).values())
-    for measurements in (folder.measurements(), *(moment["measurements"] for moment in moments)):
-        for measured in measurements.values():
-            yield from measured.get("numbers", [])
+def _numbers(measured: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for entry in measured.values():
+        yield from entry["numbers"]
