@@ -134,6 +134,7 @@ def curve_runs(
     click.echo({"csv": curveview.as_csv, "json": curveview.as_json}[form](found), nl=False)
 
 
+@uncollected()
 def show_table(
     console: Console,
     folders: Sequence[RunFolder],
