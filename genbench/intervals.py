@@ -170,6 +170,7 @@ def combined_p(p_values: Sequence[float]) -> float:
     return min(1.0, len(p_values) * min(p_values))
 
 
+@lru_cache(maxsize=1024)
 def t_quantile(df: float, probability: float) -> float:
     """Quantile of Student's t with `df` degrees of freedom."""
     from scipy.special import stdtrit  # scipy.stats would take a second to import
