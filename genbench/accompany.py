@@ -7,21 +7,16 @@ would; the others plan too, and then wait for its word: the key of the next run 
 from __future__ import annotations
 
 from contextlib import suppress
-from functools import partial
-
-import torch
 
 from genbench.api import Images
 from genbench.bench import Bench
 from genbench.errors import GenbenchError
-from genbench.machine import arrange, arranged, isolated, on_device
+from genbench.lanes import isolated
+from genbench.machine import on_device
 from genbench.plan import Plan
-from genbench.precision import computing
-from genbench.random import derive
-from genbench.ranks import Divided
-from genbench.runs import Run, make_dataset, make_model, make_prior
+from genbench.runs import Run, make_dataset
 from genbench.store import CHECKPOINT
-from genbench.train import Budget, train
+from genbench.training import Training
 
 END = -1
 
@@ -45,20 +40,10 @@ def _load(bench: Bench, run: Run) -> Images:
 
 
 def _steps(bench: Bench, run: Run, images: Images, plan: Plan) -> None:
-    torch.manual_seed(derive(run.seed, "weights"))
-    model = make_model(bench.catalogue, run, images.shape, partial(Divided, ranks=bench.ranks)).to(bench.device)
-    arrangement = arrange(model, run.batch, bench.device)
-    torch.manual_seed(derive(run.seed, "global"))
-    with arranged(model, arrangement), computing(model, run.precision, bench.device):
-        for _ in train(
-            model,
-            make_prior(bench.catalogue, run),
-            images.train,
-            Budget(run.images, run.batch, run.seed),
-            bench.folder(run).path / CHECKPOINT,
-            key=run.key,
-            stop=lambda: False,
-            marks=plan.watch.marks(run)[:-1],
-            ranks=bench.ranks,
-        ):
+    training = Training(bench.catalogue, run, images, bench.device, bench.ranks)
+    model = training.untrained()
+    arrangement, checkpoint = training.arrange(model), bench.folder(run).path / CHECKPOINT
+    marks = plan.watch.marks(run)[:-1]
+    with training.begun(model, arrangement, checkpoint, stop=lambda: False, marks=marks) as steps:
+        for _ in steps:
             pass

@@ -421,7 +421,8 @@ class TrainingRecord:
     all players' forward and backward passes, as torch's counter has them; None where unknown. `precision` is that of
     the arithmetic, `memory_format` that of convolutions' weights ("contiguous" or "channels-last"), `step` says how
     steps were done: "eager", "graph" (one CUDA graph), or "eager: " and why a GPU had to do without a graph. `batch` is
-    the count of images in a step, 0 where it is unknown.
+    the count of images in a step, 0 where it is unknown. `together` is how many trainings had their turns in one
+    process (--together): `seconds` are those of all of them, and the memory of one is unknown.
     """
 
     seconds: float
@@ -435,6 +436,7 @@ class TrainingRecord:
     memory_format: str = "contiguous"
     step: str = "eager"
     batch: int = 0
+    together: int = 1
 
 
 class Evaluation(ABC):

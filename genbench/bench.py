@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -19,33 +19,24 @@ from genbench.claims import BusyError, claimed
 from genbench.controls import ControlEvaluation, fitted
 from genbench.errors import GenbenchError, StoreError
 from genbench.evaluate import DataEvaluation, RunEvaluation
-from genbench.executors import Engine, Outcome, Site, carry_out, record_loss
+from genbench.executors import Attempt, Engine, Outcome, Site, carry_out, record_loss
 from genbench.executors_serial import serial
 from genbench.files import write_json
 from genbench.flops import counted_flops
 from genbench.images import without_test
+from genbench.lanes import isolated
 from genbench.listener import LEFT, Listener
-from genbench.machine import (
-    arrange,
-    arranged,
-    explain,
-    forget_peak_memory,
-    isolated,
-    peak_memory,
-    release_memory,
-)
+from genbench.machine import explain, forget_peak_memory, release_memory
 from genbench.measuring import picture
 from genbench.plan import Plan
 from genbench.plugins import Catalogue
-from genbench.precision import computing
-from genbench.random import derive
-from genbench.ranks import Divided, Ranks
+from genbench.ranks import Ranks
 from genbench.records import SCHEMA
-from genbench.runs import Choice, Run, make_dataset, make_model, make_prior, make_setting
+from genbench.runs import Choice, Run, make_dataset, make_setting
 from genbench.shipping import brief
 from genbench.snapshots import Follower, keep, restored
 from genbench.store import CHECKPOINT, TRAINING, WEIGHTS, RunFolder
-from genbench.train import Budget, train
+from genbench.training import Clock, Training
 from genbench.watch import UNWATCHED, Watch
 
 
@@ -64,6 +55,8 @@ class Bench:
     beside: bool | None = None
     """Whether a run is measured while the next one trains, as far as it can be; None: where a GPU trains, since on a
     CPU both would want the same cores."""
+    clock: Clock = field(default_factory=Clock)
+    """Tells the seconds of trainings: those that have their turns in one process wait while another is measured."""
 
     def folder(self, run: Run) -> RunFolder:
         """Where a run lives."""
@@ -117,8 +110,8 @@ class Bench:
 
         beside = self.device.type == "cuda" if self.beside is None else self.beside
 
-        def attempt(run: Run, images: Images, later: Callable[[Rest], None]) -> str:
-            return self.attempt(run, plan, images, memory, later=later if beside else None)
+        def attempt(run: Run, images: Images, later: Callable[[Rest], None], together: int) -> Attempt:
+            return self.attempt(run, plan, images, memory, later=later if beside else None, together=together)
 
         def fail(run: Run, kind: str, message: str, trace: str) -> str:
             facts = {**self.provenance, "content": content}
@@ -138,28 +131,37 @@ class Bench:
         *,
         held: bool = False,
         later: Callable[[Rest], None] | None = None,
-    ) -> str:
-        """Train and measure one run; "" or why it failed. `held` says that its folder is claimed for it already.
+        together: int = 1,
+    ) -> Attempt:
+        """Train and measure one run, pausing between any two steps of its training; "" or why it failed.
 
+        `held` says that its folder is claimed for it already, `together` how many have their turns in this process.
         `later` is given what is left of it that needs no model, if anything is; nothing is left without it.
         """
         with ExitStack() as claim:
-            return self._guarded(run, lambda: self._attempt(run, plan, images, memory, claim, held, later))
+            try:
+                return (yield from self._attempt(run, plan, images, memory, claim, held, later, together))
+            except (Exception, SystemExit) as error:  # a plug-in may raise anything; the other runs go on
+                return self._problem(run, error, together)
 
     def _guarded(self, run: Run, work: Callable[[], str]) -> str:
         """What the work returns, or in one line why it failed, which is recorded."""
         try:
             return work()
-        except BusyError:
+        except (Exception, SystemExit) as error:
+            return self._problem(run, error)
+
+    def _problem(self, run: Run, error: Exception | SystemExit, together: int = 1) -> str:
+        """The error that is being handled in one line; it is recorded."""
+        if isinstance(error, BusyError):
             return LEFT
-        except (Exception, SystemExit) as error:  # a plug-in may raise anything; the other runs go on
-            kind, message = explain(error, run)
-            if not isinstance(error, StoreError):
-                self.folder(run).fail(kind, message, traceback.format_exc())
-            if self.ranks.world > 1 and not isinstance(error, GenbenchError):
-                raise  # the other processes may not have met it, and wait: torchrun ends them all
-            release_memory()
-            return f"{kind}: {message}"
+        kind, message = explain(error, run, together)
+        if not isinstance(error, StoreError):
+            self.folder(run).fail(kind, message, traceback.format_exc())
+        if self.ranks.world > 1 and not isinstance(error, GenbenchError):
+            raise error  # the other processes may not have met it, and wait: torchrun ends them all
+        release_memory()
+        return f"{kind}: {message}"
 
     def _attempt(
         self,
@@ -170,7 +172,8 @@ class Bench:
         claim: ExitStack,
         held: bool,
         later: Callable[[Rest], None] | None,
-    ) -> str:
+        together: int,
+    ) -> Attempt:
         folder = self.folder(run)
         if not held:
             claim.enter_context(claimed(folder.path))
@@ -183,80 +186,55 @@ class Bench:
             if run.role == "control":
                 model = fitted(self.catalogue, run, folder, images, self.device)
             else:
-                model = self._train(run, folder, images, plan.watch)
+                model = yield from self._train(run, folder, images, plan.watch, together)
             if model is None:
                 return ""
+            self.listener.about(run)
             watched = isinstance(model, Model) and bool(plan.watch.count)
             lacking = [] if watched and plan.watch.select else self.missing(run, plan.metrics)
             aside = None if later is None else list[Detached]()
-            problems = self._measure(run, model, folder, lacking, images, memory, aside)
-            if isinstance(model, Model) and watched and not self.stop():
-                evaluate = partial(self.evaluation, run, model, images=images, memory=memory)
-                problems += self.follower(run, plan.watch).follow(model, evaluate, plan.metrics)
+            with self.clock.standing():
+                problems = self._measure(run, model, folder, lacking, images, memory, aside)
+                if isinstance(model, Model) and watched and not self.stop():
+                    evaluate = partial(self.evaluation, run, model, images=images, memory=memory)
+                    problems += self.follower(run, plan.watch).follow(model, evaluate, plan.metrics)
         if later is None or not aside:
             return "; ".join(problems)
-        later(
-            rest_of(
-                aside,
-                folder,
-                [choice.key for choice in lacking],
-                problems,
-                claim.pop_all(),
-                partial(self._guarded, run),
-            )
-        )
+        keys = [choice.key for choice in lacking]
+        later(rest_of(aside, folder, keys, problems, claim.pop_all(), partial(self._guarded, run)))
         return ""
 
-    def _train(self, run: Run, folder: RunFolder, images: Images, watch: Watch) -> Model | None:
+    def _train(
+        self, run: Run, folder: RunFolder, images: Images, watch: Watch, together: int
+    ) -> Generator[None, None, Model | None]:
         """The trained model, from its weights or by training; None where it was interrupted.
 
-        The weights of the watched moments are kept on the way.
+        The weights of the watched moments are kept on the way. It pauses between steps.
         """
-        torch.manual_seed(derive(run.seed, "weights"))
-        divided = None if self.ranks.world == 1 else partial(Divided, ranks=self.ranks)
-        model = make_model(self.catalogue, run, images.shape, divided).to(self.device)
-        if folder.state == "trained":
-            return restored(model, run, folder)
-        step_flops = counted_flops(model, run.batch)
-        forget_peak_memory(self.device)
-        budget, moment = Budget(run.images, run.batch, run.seed), None
-        prior, checkpoint = make_prior(self.catalogue, run), folder.path / CHECKPOINT
-        arrangement, marks = arrange(model, run.batch, self.device), watch.marks(run)[:-1]
+        training, moment = Training(self.catalogue, run, images, self.device, self.ranks), None
+        marks, checkpoint = watch.marks(run)[:-1], folder.path / CHECKPOINT
+        with self.clock.standing():
+            model = training.untrained()
+            if folder.state == "trained":
+                return restored(model, run, folder)
+            step_flops = counted_flops(model, run.batch)
+            forget_peak_memory(self.device)
+            arrangement = training.arrange(model)
         self.ranks.agree(int(run.key, 16))  # the others begin to train it too: see genbench.accompany
-        torch.manual_seed(derive(run.seed, "global"))
-        with arranged(model, arrangement), computing(model, run.precision, self.device):
-            moments = train(
-                model,
-                prior,
-                images.train,
-                budget,
-                checkpoint,
-                key=run.key,
-                stop=self.stop,
-                marks=marks,
-                ranks=self.ranks,
-            )
-            for moment in moments:
-                folder.log(moment.logged())
-                self.listener.trained(moment)
-                if moment.step in marks:
-                    keep(folder, run, model, moment, step_flops)
-        if moment is None or moment.step < budget.steps:
+        with training.begun(model, arrangement, checkpoint, stop=self.stop, marks=marks, clock=self.clock) as steps:
+            for moment in steps:
+                if moment is None:
+                    yield
+                    continue
+                with self.clock.standing():
+                    folder.log(moment.logged())
+                    self.listener.about(run)
+                    self.listener.trained(moment)
+                    if moment.step in marks:
+                        keep(folder, run, model, moment, step_flops)
+        if moment is None or moment.step < moment.steps:
             return None
-        parameters = sum(parameter.numel() for parameter in model.parameters())
-        record = TrainingRecord(
-            moment.seconds,
-            moment.images,
-            parameters,
-            self.device.type,
-            arrangement.threads,
-            peak_memory(self.device),
-            None if step_flops is None else step_flops * moment.step,
-            run.precision,
-            arrangement.memory_format,
-            moment.how,
-            run.batch,
-        )
+        record = training.record(model, moment, arrangement, step_flops, together)
         write_json(folder.path / TRAINING, {"schema": SCHEMA, **asdict(record)})
         shape = "x".join(map(str, images.shape))
         save_weights(folder.path / WEIGHTS, model, {"key": run.key, "shape": shape})

@@ -10,7 +10,7 @@ from torch import Generator, Tensor, nn
 
 from genbench.errors import UsageError, one_line
 from genbench.random import derive
-from genbench.steps import PURPOSES, EagerStep, Parts, Step, Sums, do_batch
+from genbench.steps import PURPOSES, RELUCTANT, EagerStep, Parts, Step, Sums, do_batch
 
 Work = Callable[[], None]
 
@@ -136,7 +136,7 @@ class CapturedStep:
         return replay
 
     def _fall_back(self, reason: str) -> None:
-        self.how = f"eager: {reason}"
+        self.how = f"{RELUCTANT}{reason}"
         for parameter in self.parts.model.parameters():
             parameter.grad = None  # it may lie in the memory of a recording that is gone
 

@@ -25,6 +25,7 @@ from genbench.finite import Finite
 @click.command(short_help="Run a paper's RECIPE beside its published numbers.")
 @click.argument("name", metavar="RECIPE", shell_complete=complete_names("recipe"))
 @click.option("--cells", multiple=True, callback=names, metavar="C,...", help="These parts of the recipe. [all]")
+@click.option("--models", multiple=True, callback=names, metavar="M,...", help="These models of the cells. [all]")
 @click.option(
     "--budget",
     type=Finite(0, 1, min_open=True),
@@ -50,6 +51,7 @@ from genbench.finite import Finite
 def reproduce(
     name: str,
     cells: tuple[str, ...],
+    models: tuple[str, ...],
     budget: float,
     seeds: int | None,
     export: Path | None,
@@ -70,5 +72,5 @@ def reproduce(
     from genbench.reproduce import reproduce as carry_out
 
     catalogue, place = load_catalogue(plugins), make_place(data_root, download, skip_corrupt)
-    wish, engine = Wish(cells, budget, seeds, settings), chosen_engine()
+    wish, engine = Wish(cells, models, budget, seeds, settings), chosen_engine()
     sys.exit(carry_out(name, wish, catalogue, place, device, out, export, dry_run=dry_run, engine=engine))

@@ -55,8 +55,8 @@ def run_study(
 
     if launched() and chosen_engine != SERIAL:
         raise UsageError(
-            "torchrun trains one model in several processes, one run after another: leave --executor, --jobs and"
-            " --run-timeout off"
+            "torchrun trains one model in several processes, one run after another: leave --executor, --jobs,"
+            " --together and --run-timeout off"
         )
     console = Telling()
     chosen, engine = local_device(pick_device(device)), engine_of(chosen_engine)
@@ -102,6 +102,8 @@ def measure_runs(
 
     if launched():
         raise UsageError("torchrun trains one model in several processes, with genbench run; measure in one process")
+    if chosen_engine.together is not None:
+        raise UsageError(f"--together {chosen_engine.together}: nothing is trained by genbench measure; leave it off")
     console = Telling()
     chosen, engine = pick_device(device), engine_of(chosen_engine)
     choices = metric_choices(catalogue, metrics, settings)

@@ -23,7 +23,7 @@ class Chosen:
     """The options as given; None where they were not.
 
     `jobs` runs at once at most, each on `cpus` cores and `gpus` GPUs of a Ray cluster at `address`, each for `limit`
-    seconds at most.
+    seconds at most; or `together` of them in turns in this process.
     """
 
     executor: str | None = None
@@ -32,6 +32,7 @@ class Chosen:
     address: str | None = None
     gpus: float | None = None
     cpus: float | None = None
+    together: int | None = None
 
 
 SERIAL = Chosen()
@@ -50,6 +51,13 @@ def engine_options(command: Any) -> Any:
         ("--cpus-per-run", "cpus", seconds, "N", "With ray: cores of a run. [1]"),
         ("--gpus-per-run", "gpus", above, "N", "With ray: GPUs of a run, or a part of one. [1 on cuda, else 0]"),
         ("--address", "address", str, "A", "With ray: auto, ray://HOST:PORT, HOST:PORT, or local. [auto]"),
+        (
+            "--together",
+            "together",
+            click.IntRange(1),
+            "N",
+            "For a GPU: train N runs in turns in this process, as for many seeds of a small network. [1]",
+        ),
         (
             "--jobs",
             "jobs",
@@ -73,6 +81,12 @@ def chosen_engine() -> Chosen:
     """The options of the command at work, checked; `UsageError` for those that do not fit each other."""
     meta = click.get_current_context().meta
     chosen = Chosen(**{name: meta.get(f"{META}{name}") for name in Chosen.__dataclass_fields__})
+    others = {"executor": chosen.executor, "jobs": chosen.jobs, "run-timeout": chosen.limit}
+    given = [f"--{flag} {value}" for flag, value in others.items() if value is not None]
+    if chosen.together is not None and given:
+        raise UsageError(
+            f"--together {chosen.together} trains runs in turns in this process: leave it off, or {', '.join(given)}"
+        )
     if chosen.executor == "serial" and (chosen.jobs or 1) > 1:
         raise UsageError(f"--executor serial does one run at a time: leave it off, or --jobs {chosen.jobs}")
     if chosen.executor == "serial" and chosen.limit is not None:
@@ -93,13 +107,18 @@ def engine_of(chosen: Chosen) -> Engine:
         from genbench.executors_local import local
 
         return local(chosen.jobs or 1, chosen.limit)
+    if (chosen.together or 1) > 1:
+        from genbench.executors_together import together
+
+        return together(chosen.together or 1)
     from genbench.executors_serial import serial
 
     return serial
 
 
 def advice(chosen: Chosen, runs: int, cores: int, cuda: bool) -> str:
-    """A line where several runs go one after another on a CPU with cores to spare, else ""."""
+    """A line where several runs go one after another, or in turns, on a CPU with cores to spare, else ""."""
     if chosen.executor in ("local", "ray") or (chosen.jobs or 1) > 1 or cuda or min(runs, cores) < 2:
         return ""
-    return f"one run at a time: --jobs {min(runs, cores)} would use {min(runs, cores)} of the {cores} cores"
+    what = "runs in turns use a CPU no better" if (chosen.together or 1) > 1 else "one run at a time"
+    return f"{what}: --jobs {min(runs, cores)} would use {min(runs, cores)} of the {cores} cores"

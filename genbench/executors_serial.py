@@ -2,28 +2,69 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 
 import torch
 
 from genbench.background import Background, Finished
 from genbench.beside import Entry, Rest
-from genbench.executors import News, Site
+from genbench.executors import News, Site, whole
 from genbench.machine import on_device
 from genbench.runs import Run
+
+
+class Rests:
+    """Trained runs of which only measurements are left that need no model: they are taken on a thread."""
+
+    def __init__(self, tasks: Background[list[Entry]]) -> None:
+        """None yet."""
+        self._tasks = tasks
+        self._left: dict[str, tuple[Rest, bool]] = {}  # and whether the run was interrupted
+        self._awaited = ""
+
+    def __len__(self) -> int:
+        """How many runs."""
+        return len(self._left)
+
+    def end(self, name: str, problem: str, rests: Sequence[Rest], stopped: bool) -> list[News]:
+        """How a run ended, where nothing is left of it; else how earlier ones did, if this had to wait for them."""
+        if not rests:
+            return [News(name, "ended", {"problem": problem, "interrupted": stopped})]
+        (rest,) = rests
+        self._left[name] = (rest, stopped)
+        return [self._save(finished) for finished in self._tasks.give(name, rest.task())]
+
+    def ready(self) -> list[News]:
+        """How those ended that are measured."""
+        return [self._save(finished) for finished in self._tasks.ready()]
+
+    def wait(self) -> list[News]:
+        """That the oldest run is still being measured; then how it ended."""
+        name, (rest, _) = next(iter(self._left.items()))
+        if self._awaited != name:
+            self._awaited = name
+            return [News(name, "measuring", {"metric": rest.names})]
+        return [self._save(next(self._tasks.rest()))]
+
+    def drop(self) -> None:
+        """Give free the folders of runs whose measurements will not be saved: the same command measures them."""
+        for rest, _ in self._left.values():
+            rest.claim.close()
+
+    def _save(self, finished: Finished[list[Entry]]) -> News:
+        rest, stopped = self._left.pop(finished.name)
+        return News(finished.name, "ended", {"problem": rest.save(finished), "interrupted": stopped})
 
 
 class Serial:
     """The executor that is this process: waiting for news is doing the work."""
 
-    def __init__(self, site: Site, tasks: Background[list[Entry]]) -> None:
-        self._site, self._tasks = site, tasks
+    def __init__(self, site: Site, rests: Rests) -> None:
+        self._site, self._rests = site, rests
         self._images = on_device(site.load(), torch.device(site.brief["device"]))
         self._run: Run | None = None
         self._began = False
-        self._rests: dict[str, tuple[Rest, bool]] = {}  # of trained runs, and whether these were interrupted
-        self._awaited = ""
 
     @property
     def capacity(self) -> int:
@@ -37,46 +78,32 @@ class Serial:
     def wait(self, seconds: float) -> list[News]:
         """First that the run began; then, however long it takes, how it ended, or how an earlier one did."""
         if self._run is None:
-            return self._wait_for_rest()
+            return self._rests.wait()
         if not self._began:
             self._began = True
-            return [*map(self._end, self._tasks.ready()), News(self._run.name, "began")]
+            return [*self._rests.ready(), News(self._run.name, "began")]
         run, rests = self._run, list[Rest]()
         self._run = None
-        problem, name = self._site.attempt(run, self._images, rests.append), run.name
-        stopped = self._site.stop()
-        if not rests:
-            return [News(name, "ended", {"problem": problem, "interrupted": stopped})]
-        self._rests[name] = (rests[0], stopped)
-        return [self._end(finished) for finished in self._tasks.give(name, rests[0].task())]
+        problem = whole(self._site.attempt(run, self._images, rests.append, 1))
+        return self._rests.end(run.name, problem, rests, self._site.stop())
 
     def cancel(self) -> None:
         """Nothing: the run at work asks `stop` itself, and what goes on beside it takes seconds."""
 
-    def drop(self) -> None:
-        """Give free the folders of runs whose measurements will not be saved: the same command measures them."""
-        for rest, _ in self._rests.values():
-            rest.claim.close()
 
-    def _wait_for_rest(self) -> list[News]:
-        """That the oldest run is still being measured; then how it ended."""
-        name, (rest, _) = next(iter(self._rests.items()))
-        if self._awaited != name:
-            self._awaited = name
-            return [News(name, "measuring", {"metric": rest.names})]
-        return [self._end(next(self._tasks.rest()))]
-
-    def _end(self, finished: Finished[list[Entry]]) -> News:
-        rest, stopped = self._rests.pop(finished.name)
-        return News(finished.name, "ended", {"problem": rest.save(finished), "interrupted": stopped})
+@contextmanager
+def rests_kept() -> Iterator[Rests]:
+    """Rests, and at the end no thread and no claim of them."""
+    with Background[list[Entry]]() as tasks:
+        rests = Rests(tasks)
+        try:
+            yield rests
+        finally:
+            rests.drop()
 
 
 @contextmanager
 def serial(site: Site) -> Iterator[Serial]:
     """The engine."""
-    with Background[list[Entry]]() as tasks:
-        executor = Serial(site, tasks)
-        try:
-            yield executor
-        finally:
-            executor.drop()
+    with rests_kept() as rests:
+        yield Serial(site, rests)

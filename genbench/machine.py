@@ -29,30 +29,20 @@ pixels 1.18, `swae-mnist` 1.48, `wae-mnist` (batch 16) 0.9; with bfloat16 0.92, 
 """
 
 
-@contextmanager
-def isolated(device: torch.device) -> Iterator[None]:
-    """Restore torch's global random state and default dtype, whatever a plug-in did to them."""
-    dtype = torch.get_default_dtype()
-    with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        try:
-            yield
-        finally:
-            torch.set_default_dtype(dtype)
-
-
 def on_device(images: Images, device: torch.device) -> Images:
     """The images with every split on the device: one copy, shared by all runs."""
     moved = {name: getattr(images, name).to(device) for name in ("train", "test", "validation")}
     return replace(images, **moved)
 
 
-def explain(error: BaseException, run: Run) -> tuple[str, str]:
-    """The kind of a failure and one line about it."""
+def explain(error: BaseException, run: Run, together: int = 1) -> tuple[str, str]:
+    """The kind of a failure and one line about it; `together` trainings had their turns in this process."""
     text = one_line(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
         if run.role == "control":
             return "out of memory", text[:120]
-        return "out of memory", f"with batch {run.batch} ({text[:120]}); try a smaller --batch"
+        smaller = "--batch" if together == 1 else f"--together than {together}"
+        return "out of memory", f"with batch {run.batch} ({text[:120]}); try a smaller {smaller}"
     return type(error).__name__, text
 
 

@@ -14,6 +14,7 @@ from genbench.api import Progress as Preparation
 from genbench.listener import LEFT
 from genbench.plan import Plan
 from genbench.runs import Run
+from genbench.steps import RELUCTANT
 from genbench.train import Moment
 
 LINE_SECONDS = 10.0
@@ -47,6 +48,15 @@ class Work:
     told: float
     bar: TaskID | None = None
     images: int = 0
+    without_graph: bool = False
+
+    def reason(self, moment: Moment) -> str:
+        """Why a GPU takes its steps one operation at a time, when a moment first tells of it; else ""."""
+        if self.without_graph or not moment.how.startswith(RELUCTANT):
+            return ""
+        self.without_graph = True
+        reason = moment.how.removeprefix(RELUCTANT)
+        return f"{title(self.run)}: its step cannot be a CUDA graph, and is slower: {reason}"
 
 
 class Bars:
@@ -113,6 +123,8 @@ class Bars:
         """Speed and loss terms."""
         work = self._works[self._about]
         assert work.bar is not None
+        if reason := work.reason(moment):
+            self._console.print(f"[yellow]![/] {escape(reason)}", highlight=False)
         facts = f"{moment.rate:,.0f} images/s  {escape(loss_words(moment.terms))}"
         self._bars.update(work.bar, completed=moment.images, facts=facts)
         work.images = min(moment.images, self._each)
@@ -201,6 +213,8 @@ class Lines:
     def trained(self, moment: Moment) -> None:
         """A line now and then."""
         now, work = time.perf_counter(), self._works[self._about]
+        if reason := work.reason(moment):
+            self._say(f"    {reason}")
         if now - work.told < LINE_SECONDS:
             return
         work.told = now

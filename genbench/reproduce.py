@@ -38,9 +38,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Wish:
-    """What the command line asks of a recipe: `cells` (none: all), a fraction of the budget, seeds in place of its."""
+    """What the command line asks of a recipe: its cells and models (none: all), a fraction of its budget, seeds."""
 
     cells: tuple[str, ...] = ()
+    models: tuple[str, ...] = ()
     budget: float = 1.0
     seeds: int | None = None
     settings: tuple[str, ...] = ()
@@ -68,7 +69,7 @@ def reproduce(
     rest = replace(wish, settings=tuple(setting for setting in wish.settings if setting not in own))
     if recipe.study == "experiment":
         return _experiment(offered, recipe, rest, export, of_recipe(name, catalogue, own), dry_run=dry_run)
-    planned = [(cell, _plan(cell, rest, catalogue, place)) for cell in chosen_cells(recipe, wish.cells)]
+    planned = [(cell, _plan(cell, rest, catalogue, place)) for cell in chosen_cells(recipe, wish.cells, wish.models)]
     console, chosen, status, outcome = Telling(), pick_device(device), 0, None
     with stoppable() as stop:
         bench = make_bench(catalogue, out, place, chosen, stop)
@@ -91,6 +92,9 @@ def reproduce(
     everything = [folder for its in there.values() for folder in its]
     measured = {name: rows(its) for name, its in there.items()}
     changed = {cell.name: (*changes(cell, rest, catalogue), *of_recipe(name, catalogue, own)) for cell, _ in planned}
+    asked = {cell.name: cell.models for cell, _ in planned}
+    published = tuple(it for it in recipe.published if not wish.models or it.model in asked.get(it.cell, ()))
+    recipe = replace(recipe, published=published)
     lines = reproduction.compare(recipe, measured, protocols(everything), wish.budget, changed)
     told = reproduction.notes(recipe, [cell for cell, _ in planned], lines, wish.budget)
     console.print()
@@ -146,13 +150,27 @@ def changes(cell: Cell, wish: Wish, catalogue: Catalogue) -> tuple[reproduction.
     return tuple(found)
 
 
-def chosen_cells(recipe: ParsedRecipe, names: Sequence[str]) -> list[Cell]:
-    """The cells of these names, all where none is named."""
+def chosen_cells(recipe: ParsedRecipe, names: Sequence[str], models: Sequence[str] = ()) -> list[Cell]:
+    """The cells of these names with these of their models; all where none is named."""
     by_name = {cell.name: cell for cell in recipe.cells}
     for name in names:
         if name not in by_name:
             raise unknown(f"cell of {recipe.name} called", name, by_name)
-    return [by_name[name] for name in dict.fromkeys(names)] if names else list(recipe.cells)
+    chosen = [by_name[name] for name in dict.fromkeys(names)] if names else list(recipe.cells)
+    there = {model for cell in chosen for model in cell.models}
+    for model in models:
+        if model not in there:
+            raise unknown(f"model of {recipe.name} called", model, there)
+    if not models:
+        return chosen
+    return [_narrowed(cell, models) for cell in chosen if set(cell.models) & set(models)]
+
+
+def _narrowed(cell: Cell, models: Sequence[str]) -> Cell:
+    """The cell with these of its models alone, and without what it sets of the others."""
+    left_out = [model for model in cell.models if model not in models]
+    settings = tuple(it for it in cell.settings if it.partition(".")[0].strip() not in left_out)
+    return replace(cell, models=tuple(model for model in cell.models if model in models), settings=settings)
 
 
 def grid_of(cell: Cell, wish: Wish) -> Grid:
@@ -201,8 +219,8 @@ def _experiment(
     dry_run: bool,
 ) -> int:
     """Run an experiment under each seed and compare; nothing is kept but what is exported."""
-    if wish.cells or wish.settings:
-        what = "--cells" if wish.cells else f"--set {wish.settings[0]}"
+    if wish.cells or wish.models or wish.settings:
+        what = "--cells" if wish.cells else "--models" if wish.models else f"--set {wish.settings[0]}"
         raise UsageError(f"{what}: {recipe.name} is an experiment of its own, without cells; it has {recipe.name}.…")
     assert offered.experiment is not None, recipe.name
     console, seeds = Console(), range(wish.seeds or 1)
@@ -224,6 +242,8 @@ def _experiment(
     _show_findings(console, found)
     reproduction.show(console, lines, told)
     if export is not None:
+        from genbench.figurefindings import findings
+        from genbench.figurestyle import save
         from genbench.provenance import command_line
 
         plain = [asdict(finding) for finding in found]
@@ -236,6 +256,11 @@ def _experiment(
         writer.writerows(plain)
         write_text(export / "findings.csv", out.getvalue())
         reproduction.write(export, recipe.name, lines, told, command_line())
+        drawing = findings(found)
+        for form in ("pdf", "png"):
+            if drawing is None:
+                break
+            save(drawing.figure, export / f"{drawing.name}.{form}")
     return 0
 
 

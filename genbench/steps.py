@@ -62,12 +62,16 @@ def gather_parts(
     return Parts(model, prior, images, batch, seed, players, optimisers, rates, ranks or Ranks())
 
 
+RELUCTANT = "eager: "
+"""How `Step.how` begins where a GPU has to do without a graph; the reason follows."""
+
+
 class Step(Protocol):
     """Does whole steps of a training, one after another."""
 
     @property
     def how(self) -> str:
-        """How steps are done: "eager", "graph", or "eager: " and why no graph could be had."""
+        """How steps are done: "eager", "graph", or `RELUCTANT` and why no graph could be had."""
 
     def begin_epoch(self, epoch: int) -> None:
         """Called before the first step of an epoch, and again where a run resumes."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable, Container, Iterator, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -18,7 +18,7 @@ from genbench.checkpoints import load_checkpoint, save_checkpoint
 from genbench.errors import StoreError, TrainingDiverged
 from genbench.random import generator
 from genbench.ranks import Ranks
-from genbench.steps import EagerStep, StepOf, gather_parts
+from genbench.steps import RELUCTANT, EagerStep, StepOf, gather_parts
 
 WORDS = ((False, False), (True, False), (True, True))
 """What the leader tells the other processes after a step: whether to log, and whether to stop."""
@@ -42,7 +42,7 @@ class Moment:
     def logged(self) -> dict[str, Any]:
         """Its line in the log: what differs between log points, and why a GPU had to do without a graph."""
         line = {name: value for name, value in asdict(self).items() if name not in ("steps", "how")}
-        return {**line, "how": self.how} if self.how.startswith("eager: ") else line
+        return {**line, "how": self.how} if self.how.startswith(RELUCTANT) else line
 
 
 @dataclass(frozen=True)
@@ -73,40 +73,22 @@ def train(
     log_seconds: float = 0.5,
     save_seconds: float = 30.0,
     step_of: StepOf = usual_step,
-) -> Iterator[Moment]:
+    clock: Callable[[], float] = time.perf_counter,
+) -> Iterator[Moment | None]:
     """Train `model` on `images`, `(n, c, h, w)` uint8 on the model's device, from its checkpoint where there is one.
+
+    Yields a moment at each log point, and None between any two steps, where other trainings may have their turn;
+    `moments` gives the former alone. Seconds are `clock`'s, without those that the caller takes for a moment.
 
     Batches are all of one size: consecutive pieces of an endless sequence of permutations of the training set, so each
     image is shown once in an epoch. All randomness is derived from (seed, purpose, step). When `stop()` turns true the
     state is saved and the iteration ends early. After each step in `marks` a moment is yielded whatever the clock says,
-    so that the caller may keep the weights; seconds leave out what the caller does between moments. `step_of` makes
-    what does a step: a recorded one on a GPU. Raises `TrainingDiverged` when a loss or a parameter is not finite; the
-    checkpoint then holds the last state that was, at a log point.
+    so that the caller may keep the weights. `step_of` makes what does a step: a recorded one on a GPU. Raises
+    `TrainingDiverged` when a loss or a parameter is not finite; the checkpoint then holds the last state that was, at a
+    log point.
 
     Of several `ranks`, which must all call this, the leader decides where to log and to stop, and writes checkpoints;
     their steps are eager ones.
-    """
-    paced = (log_seconds, save_seconds)
-    every = advance(model, prior, images, budget, checkpoint, key, stop, marks, paced, step_of, ranks)
-    return (moment for moment in every if moment is not None)
-
-
-def advance(
-    model: Model,
-    prior: Prior,
-    images: Tensor,
-    budget: Budget,
-    checkpoint: Path,
-    key: str,
-    stop: Callable[[], bool],
-    marks: Container[int] = (),
-    paced: tuple[float, float] = (0.5, 30.0),
-    step_of: StepOf = usual_step,
-    ranks: Ranks | None = None,
-) -> Iterator[Moment | None]:
-    """`train` with a pause after every step: a moment at a log point, None elsewhere, for `genbench.together`.
-
-    `paced` are the seconds between log points and between checkpoints. Time passed in a pause that is no moment counts.
     """
     ranks = ranks or Ranks()
     device, total = images.device, len(images)
@@ -118,7 +100,7 @@ def advance(
     parameters, work = list(model.parameters()), step_of(parts) if ranks.world == 1 else EagerStep(parts)
 
     model.train()
-    began = logged = saved = time.perf_counter()
+    began = logged = saved = clock()
     logged_step, epoch = step, -1
     order = BatchOrder(total, budget.batch, budget.seed, device)
     while step < budget.steps:
@@ -128,24 +110,29 @@ def advance(
         work.do(step, order.indices(step))
         step += 1
 
-        now, stopping = time.perf_counter(), stop()
-        logging = now - logged >= paced[0] or step == budget.steps or step in marks or stopping
+        now, stopping = clock(), stop()
+        logging = now - logged >= log_seconds or step == budget.steps or step in marks or stopping
         logging, stopping = WORDS[ranks.agree(WORDS.index((logging, stopping)))]
-        if not logging:
+        if logging:
+            terms = _means(work.take(), parameters, step - logged_step, step)  # the only wait on the device
+            now = clock()
+            rate = (step - logged_step) * budget.batch / (now - logged)
+            yield Moment(step, budget.steps, step * budget.batch, earlier + now - began, rate, terms, work.how)
+            resumed = clock()
+            began, now = began + resumed - now, resumed
+            logged, logged_step = now, step
+            if ranks.leads and step < budget.steps and (stopping or now - saved >= save_seconds):
+                save_checkpoint(checkpoint, model, parts.optimisers, key, step, earlier + now - began)
+                saved = clock()
+            if stopping:
+                return
+        if step < budget.steps:
             yield None
-            continue
-        terms = _means(work.take(), parameters, step - logged_step, step)  # the only wait on the device
-        now = time.perf_counter()
-        rate = (step - logged_step) * budget.batch / (now - logged)
-        yield Moment(step, budget.steps, step * budget.batch, earlier + now - began, rate, terms, work.how)
-        resumed = time.perf_counter()
-        began, now = began + resumed - now, resumed
-        logged, logged_step = now, step
-        if ranks.leads and step < budget.steps and (stopping or now - saved >= paced[1]):
-            save_checkpoint(checkpoint, model, parts.optimisers, key, step, earlier + now - began)
-            saved = time.perf_counter()
-        if stopping:
-            return
+
+
+def moments(training: Iterable[Moment | None]) -> Iterator[Moment]:
+    """The log points of a training that is done in one go."""
+    return (moment for moment in training if moment is not None)
 
 
 class BatchOrder:

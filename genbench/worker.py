@@ -24,6 +24,7 @@ import torch
 from genbench.api import Images, Progress
 from genbench.bench import Bench
 from genbench.errors import StoreError
+from genbench.executors import whole
 from genbench.listener import Deaf
 from genbench.machine import on_device
 from genbench.plugins import load
@@ -87,7 +88,7 @@ class Workplace:
         bench = replace(self._bench, listener=Relay(run.name, tell), store=store or self._bench.store)
         tell(run.name, "began", {})
         plan = plan_of(self._brief, run, self._images)
-        problem = bench.attempt(run, plan, self._images, self._memory, held=self._held)
+        problem = whole(bench.attempt(run, plan, self._images, self._memory, held=self._held))
         return {"problem": problem, "interrupted": self.stop()}
 
 

@@ -17,6 +17,7 @@ class Speed(Metric):
         record = e.training
         if not record.images:
             raise NotApplicable("nothing was trained")
+        turns = f", in turns with {record.together - 1} others" if record.together > 1 else ""
         protocol = Protocol(
             method="wall time of training proper, evaluation and data left out",
             dataset=e.images.content[:12],
@@ -26,7 +27,7 @@ class Speed(Metric):
             generated=0,
             values="uint8",
             draws="none",
-            detail=f"{record.device}, {record.threads} CPU threads",
+            detail=f"{record.device}, {record.threads} CPU threads{turns}",
         )
         memory = None if record.peak_memory is None else record.peak_memory / 2**20
         facts: tuple[tuple[str, float | None, str, Better], ...] = (

@@ -38,10 +38,11 @@ class Case:
 
 
 CASES = (
-    *(Case(model, "normed") for model in ("swae", "wae-gan", "wae-mmd", "vae", "ae")),
+    *(Case(model, "normed") for model in ("swae", "wae-gan", "wae-mmd", "vae", "ae", "cwae")),
     *(Case(model, "conv") for model in ("swae", "wae-gan", "vae")),
     Case("vae", "normed", ("vae.likelihood=learned-sigma",), "mixture"),
     Case("wae-gan", "normed", ("wae-gan.log-density=true",)),
+    Case("cwae", "normed", (), "mixture"),
 )
 
 

@@ -19,9 +19,11 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from genbench import export as exporting
+from genbench.api import Finding
 from genbench.distances import directions, sliced_wasserstein
 from genbench.embedding import shares
 from genbench.errors import UsageError
+from genbench.figurefindings import findings, read
 from genbench.figuremodels import worst_projection
 from genbench.figurepictures import Strip, joined, leading, stored, strips
 from genbench.figureranks import rank_intervals, ranks
@@ -378,3 +380,35 @@ def test_pages_say_what_was_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyP
     assert "1 picture left out" in text
     assert "figures/ranks.png" in text
     assert "data:image" not in text.split("</style>")[1]
+
+
+def test_an_experiment_is_drawn_over_the_numbers_of_its_cases() -> None:
+    """A panel for each metric, a line for each second number, a band where there are seeds."""
+    found = [
+        Finding(f"d = {d}, L = {count}", metric, d + count + seed, 5, seed=seed)
+        for d in (2, 4, 8)
+        for count in (1, 50)
+        for metric in ("W2", "factor", "variance")
+        for seed in (0, 1)
+    ]
+    drawing = findings(found)
+    assert drawing is not None
+    first, *others = drawing.figure.axes
+    assert [axes.get_ylabel() for axes in (first, *others)][:3] == ["W2", "factor", "variance"]
+    assert not others[-1].axison  # four places, three metrics
+    one, fifty = first.get_lines()
+    assert (one.get_label(), fifty.get_label()) == ("L = 1", "L = 50")
+    assert list(fifty.get_ydata()) == [d + 50.5 for d in (2, 4, 8)]
+    assert len(first.collections) == 2
+    assert first.get_xlabel() == "d"
+
+
+@pytest.mark.parametrize("case", ["all", "d = x", "d = 2, L = 1, M = 3", "d = 1.2.3", "", "d = 2"])
+def test_an_experiment_without_numbers_across_has_no_figure(case: str) -> None:
+    assert findings([Finding(case, "W2", 1.0, 5)]) is None
+
+
+def test_a_case_is_read_by_its_names() -> None:
+    assert read("d = 64, L = 5e2") == (("d", 64.0), ("L", 500.0))
+    assert read("latent dim = -1.5") == (("latent dim", -1.5),)
+    assert read("d = 64, all") == ()

@@ -6,6 +6,7 @@ import json
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 import torch
 from click.testing import Result
@@ -13,11 +14,12 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from genbench.api import Place
+from genbench.cli import run as run_command
 from genbench.errors import Refused, StoreError, UsageError
 from genbench.machine import Arrangement, arrange, arranged
 from genbench.plan import Plan
 from genbench.plugins import Catalogue
-from genbench.precision import check_precision, computing
+from genbench.precision import PRECISIONS, check_precision, computing
 from genbench.runs import make_dataset, make_model, make_prior, run_of_record
 from genbench.train import Budget, train
 
@@ -42,6 +44,13 @@ def test_what_a_device_cannot_do_is_refused_while_planning(genbench: Callable[..
         check_precision("tf32", CPU)
     refused = genbench("run", "swae", "--precision", "tf32", "--device", "cpu", "--dry-run")
     assert refused.exit_code == 2
+
+
+def test_the_command_line_offers_every_precision_that_there_is() -> None:
+    """It is written there again, since the help is shown without torch."""
+    (option,) = (parameter for parameter in run_command.params if parameter.name == "precision")
+    assert isinstance(option.type, click.Choice)
+    assert tuple(option.type.choices) == PRECISIONS
 
 
 class Look(nn.Module):

@@ -117,6 +117,17 @@ def test_nothing_trains_where_a_later_cell_cannot_be(reproduce: Callable[..., Re
     assert "there is no cell of r called 'three'" in reproduce("r", "--cells", "three").output
 
 
+def test_one_model_of_a_cell_is_run_and_compared_alone(reproduce: Callable[..., Result]) -> None:
+    """Whose key is that of the whole recipe's, so that the others can follow."""
+    assert reproduce("r", "--models", "swae", "--seeds", "1", "--export", "out").exit_code == 0
+    assert [line["published"]["model"] for line in lines("out")] == ["swae"]  # type: ignore[index]
+    assert len(list(Path("runs").glob("*/run.json"))) == 1
+    assert "1 done" in reproduce("r", "--seeds", "1", "--dry-run").output
+    assert reproduce("r", "--models", "ae", "--dry-run").exit_code == 0
+    assert "there is no model of r called 'vae'" in reproduce("r", "--models", "vae").output
+    assert "without cells" in reproduce("e", "--models", "x").output
+
+
 def test_an_experiment_is_compared_in_the_same_table(reproduce: Callable[..., Result]) -> None:
     assert reproduce("e", "--seeds", "3", "--export", "out").exit_code == 0
     (line,) = lines("out")

@@ -11,13 +11,13 @@ from torch import Generator, Tensor, nn
 
 from genbench.api import Model, Move, Place, Player
 from genbench.capture import WARM_UP, CapturedStep, CudaRecorder
+from genbench.lanes import Lane, isolated
 from genbench.plan import Plan
 from genbench.plugins import Catalogue
 from genbench.precision import computing
 from genbench.runs import Run, make_dataset, make_model, make_prior
 from genbench.steps import EagerStep, Parts, Step, StepOf
-from genbench.together import together
-from genbench.train import Budget, Moment, advance, train
+from genbench.train import Budget, Moment, moments, train
 from tape import TapeRecorder
 
 MODELS = ("ae", "swae", "vae", "wae-gan", "wae-mmd")
@@ -49,7 +49,7 @@ def trained(
     torch.manual_seed(1)
     budget, asked = Budget(run.images, run.batch, run.seed), iter(range(1, 10**7))
     with computing(model, run.precision, torch.device("cpu")):
-        moments = train(
+        training = train(
             model,
             make_prior(catalogue, run),
             images,
@@ -61,7 +61,7 @@ def trained(
             log_seconds=1e9,
             step_of=step_of,
         )
-        return model, list(moments)
+        return model, list(moments(training))
 
 
 def assert_equal(one: nn.Module, other: nn.Module) -> None:
@@ -107,8 +107,8 @@ def test_a_run_goes_on_from_steps_of_either_kind(
     run = planned("wae-gan", images=480).runs[0]
     whole, _ = trained(catalogue, run, place, tmp_path / "whole")
     for step_of, stop_at in ((Kept(), 9), (EagerStep, 4), (Kept(), 10**6)):
-        resumed, moments = trained(catalogue, run, place, tmp_path / "parts", step_of, stop_at)  # type: ignore[arg-type]
-    assert moments[-1].step == 30
+        resumed, found = trained(catalogue, run, place, tmp_path / "parts", step_of, stop_at)  # type: ignore[arg-type]
+    assert found[-1].step == 30
     assert_equal(whole, resumed)
 
 
@@ -140,7 +140,8 @@ class Line(nn.Module):
 def descend(line: Line, step_of: StepOf, prior: object, path: Path) -> list[Moment]:
     images = torch.zeros(50, 1, 4, 4, dtype=torch.uint8)  # five steps an epoch
     arguments = (prior, images, Budget(200, 10, 0), path)
-    return list(train(line, *arguments, key="k", stop=lambda: False, log_seconds=1e9, step_of=step_of))  # type: ignore[arg-type]
+    training = train(line, *arguments, key="k", stop=lambda: False, log_seconds=1e9, step_of=step_of)  # type: ignore[arg-type]
+    return list(moments(training))
 
 
 def steepen(line: Line, epoch: int) -> None:
@@ -192,6 +193,24 @@ def test_a_step_that_cannot_be_recorded_is_done_eagerly_and_told(
 # ---------------------------------------------------------------- several at once, and other precisions
 
 
+def in_turns(trainings: list[Iterator[Moment | None]], seeds: list[int]) -> list[Moment]:
+    """Advance all by one step in turn, each in a lane that begins in the state of its seed; their last moments."""
+    lanes, last = [], dict[int, Moment]()
+    with isolated(torch.device("cpu")):
+        for seed in seeds:
+            torch.manual_seed(seed)
+            lanes.append(Lane(torch.device("cpu")))
+        going = list(range(len(trainings)))
+        while going:
+            for which in tuple(going):
+                with lanes[which].turn():
+                    moment = next(trainings[which], None)
+                if moment is not None:
+                    last[which] = moment
+                    going = [other for other in going if other != which or moment.step < moment.steps]
+    return [last[which] for which in range(len(trainings))]
+
+
 @pytest.mark.parametrize("step_of", [EagerStep, lambda parts: CapturedStep(parts, TapeRecorder())])
 def test_trainings_in_turns_end_as_they_would_alone(
     step_of: StepOf, catalogue: Catalogue, planned: Callable[..., Plan], place: Place, tmp_path: Path
@@ -204,10 +223,9 @@ def test_trainings_in_turns_end_as_they_would_alone(
         prior = make_prior(catalogue, run)
         models.append(model)
         trainings.append(
-            advance(model, prior, images, budget, tmp_path / run.key, run.key, lambda: False, step_of=step_of)
+            train(model, prior, images, budget, tmp_path / run.key, key=run.key, stop=lambda: False, step_of=step_of)
         )
-    ends = {which: moment.step for which, moment in together(trainings, torch.device("cpu"), [1] * len(runs))}
-    assert ends == dict.fromkeys(range(4), 15)
+    assert [last.step for last in in_turns(trainings, [1] * len(runs))] == [15] * 4
     for run, model in zip(runs, models, strict=True):
         assert_equal(trained(catalogue, run, place, tmp_path / "alone", EagerStep)[0], model)
 
@@ -225,11 +243,11 @@ def test_each_of_several_trainings_has_torchs_global_random_state_for_itself(
     prior, images = make_prior(catalogue, planned().runs[0]), torch.zeros(50, 1, 4, 4, dtype=torch.uint8)
     lines = [Drops(), Drops()]
     trainings = [
-        advance(line, prior, images, Budget(200, 10, 0), tmp_path / "c", "k", lambda: False)  # type: ignore[arg-type]
+        train(line, prior, images, Budget(200, 10, 0), tmp_path / "c", key="k", stop=lambda: False)  # type: ignore[arg-type]
         for line in lines
     ]
     before = torch.get_rng_state()
-    list(together(trainings, torch.device("cpu"), [7, 8]))
+    in_turns(trainings, [7, 8])
     assert torch.equal(before, torch.get_rng_state())
     torch.manual_seed(8)
     alone = Drops()
@@ -257,7 +275,7 @@ def test_a_cuda_graph_equals_eager_steps(
             stop=lambda: False,
             step_of=lambda parts, c=captured: CapturedStep(parts, CudaRecorder(device)) if c else EagerStep(parts),  # type: ignore[misc]
         )
-        assert [moment.how for moment in hows][-1] == ("graph" if captured else "eager")
+        assert [moment.how for moment in moments(hows)][-1] == ("graph" if captured else "eager")
         ends.append(made)
     for (name, expected), found in zip(ends[0].state_dict().items(), ends[1].state_dict().values(), strict=True):
         torch.testing.assert_close(expected, found, msg=name)

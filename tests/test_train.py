@@ -14,7 +14,7 @@ from genbench.errors import StoreError, TrainingDiverged
 from genbench.plan import Plan
 from genbench.plugins import Catalogue
 from genbench.runs import Run, make_dataset, make_model, make_prior
-from genbench.train import BatchOrder, Budget, Moment, train
+from genbench.train import BatchOrder, Budget, Moment, moments, train
 
 MODELS = ("ae", "swae", "vae", "wae-gan", "wae-mmd")
 
@@ -26,7 +26,7 @@ def trained(
     torch.manual_seed(run.seed)
     model = make_model(catalogue, run, images.shape)
     torch.manual_seed(1)
-    moments = train(
+    training = train(
         model,
         make_prior(catalogue, run),
         images.train,
@@ -36,7 +36,7 @@ def trained(
         stop=stop,
         log_seconds=0.0,
     )
-    return model, list(moments)
+    return model, list(moments(training))
 
 
 def after(steps: int) -> Callable[[], bool]:
@@ -64,8 +64,8 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     tmp_path: Path,
 ) -> None:
     run = planned(model, network=network, settings=(f"dots.size={size}",), images=480).runs[0]
-    whole, moments = trained(catalogue, run, place, tmp_path)
-    assert moments[-1].step == 30
+    whole, kept = trained(catalogue, run, place, tmp_path)
+    assert kept[-1].step == 30
     (tmp_path / "parts").mkdir()
     for steps in (7, 5, 11):  # three interruptions, one of them within the first epoch
         _, part = trained(catalogue, run, place, tmp_path / "parts", after(steps))
@@ -121,8 +121,8 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_checkpoint(
     with pytest.raises(TrainingDiverged, match="not finite"):
         list(train(Bomb(), *arguments, key="k", stop=lambda: False, log_seconds=0.0, save_seconds=0.0))  # type: ignore[arg-type]
     model = Bomb()
-    moments = list(train(model, *arguments, key="k", stop=after(1), log_seconds=0.0))  # type: ignore[arg-type]
-    assert moments[0].step == 5  # steps 1 to 4 were kept
+    kept = list(moments(train(model, *arguments, key="k", stop=after(1), log_seconds=0.0)))  # type: ignore[arg-type]
+    assert kept[0].step == 5  # steps 1 to 4 were kept
 
 
 class Poisoned(Bomb):
@@ -138,7 +138,7 @@ def test_parameters_that_are_not_finite_stop_the_training_though_the_loss_is(
 ) -> None:
     run = planned().runs[0]
     images = make_dataset(catalogue, run.dataset).load(place).train
-    moments = train(
+    training = train(
         Poisoned(),  # type: ignore[arg-type]
         make_prior(catalogue, run),
         images,
@@ -150,15 +150,15 @@ def test_parameters_that_are_not_finite_stop_the_training_though_the_loss_is(
         save_seconds=0.0,
     )
     with pytest.raises(TrainingDiverged, match="parameters are not finite"):
-        list(moments)
+        list(training)
 
 
 def test_a_stop_at_the_last_step_is_no_interruption(
     catalogue: Catalogue, planned: Callable[..., Plan], place: Place, tmp_path: Path
 ) -> None:
     run = planned().runs[0]  # ten steps
-    _, moments = trained(catalogue, run, place, tmp_path, after(10))
-    assert moments[-1].step == moments[-1].steps
+    _, kept = trained(catalogue, run, place, tmp_path, after(10))
+    assert kept[-1].step == kept[-1].steps
     assert not (tmp_path / "checkpoint.safetensors").exists()
 
 

@@ -4,14 +4,17 @@
     python tests/benchmarks/gpu.py --device cpu --tiny             # does every line of it run?
 
 Each case is counted first (operations of a step, bytes of its weights' traffic), then timed: ours as a recorded step,
-ours eagerly, and the usual loop where the goal is a ratio to it. The achieved fraction is of the rate of a large matrix
-product, measured here in the same precision. The table goes to reports/speed/gpu.md as well, unless --tiny.
+ours eagerly, and the usual loop where the goal is a ratio to it; many seeds by the engines that a user has for them.
+The achieved fraction is of the rate of a large matrix product, measured here in the same precision. The table goes to
+reports/speed/gpu.md as well, unless --tiny.
 """
 
 from __future__ import annotations
 
 import argparse
+import os
 import statistics
+import tempfile
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -21,16 +24,22 @@ import torch
 from torch import Tensor
 from usual import UsualLoop
 
-from genbench.api import Model, Prior, Setting
+from genbench.api import Model, Place, Prior, Setting
+from genbench.arguments import cache_folder
+from genbench.bench import Bench as Study
 from genbench.capture import CapturedStep, CudaRecorder
+from genbench.executors import Engine
+from genbench.executors_local import local
+from genbench.executors_together import together
 from genbench.files import write_text
 from genbench.flops import step_flops
+from genbench.listener import Deaf
 from genbench.machine import arrange, arranged
+from genbench.plan import Grid, plan
 from genbench.plugins import Catalogue, load
 from genbench.precision import Precision, computing
 from genbench.steps import EagerStep, Parts, Step, StepOf
-from genbench.together import together
-from genbench.train import Budget, advance, train
+from genbench.train import Budget, moments, train
 
 OUT = Path(__file__).resolve().parents[2] / "reports" / "speed" / "gpu.md"
 REPEATS = 5
@@ -61,7 +70,7 @@ NOTEBOOKS = (("cost", "bce-l1"), ("weight", 10.0), ("annealing", 1.1), ("optimis
 CASES = (
     Case("MNIST, mlp, swae", (1, 28, 28), "swae", "mlp", 128, 4000, goal="10 x usual", usual=True),
     Case("MNIST, mlp, wae-gan", (1, 28, 28), "wae-gan", "mlp", 128, 3000),
-    Case("MNIST, mlp, swae, ten seeds", (1, 28, 28), "swae", "mlp", 128, 1500, goal="50 x usual", seeds=10),
+    Case("glyphs, mlp, swae, ten seeds", (1, 28, 28), "swae", "mlp", 128, 1500, goal="50 x usual", seeds=10),
     Case("MNIST, swae-mnist, notebooks", (1, 28, 28), "swae", "swae-mnist", 500, 300, NOTEBOOKS, goal="4 x eager loop"),
     Case("CelebA 64, wae-celeba, wae-mmd", (3, 64, 64), "wae-mmd", "wae-celeba", 100, 60, (), "bfloat16", 64, "40 %"),
     Case("CelebA 64, wae-celeba, wae-gan", (3, 64, 64), "wae-gan", "wae-celeba", 100, 60, (), "bfloat16", 64, "40 %"),
@@ -107,7 +116,7 @@ class Bench:
         budget = Budget(2 * case.steps * case.batch, case.batch, 0)
         step_of, arrangement = self.step_of(captured), arrange(model, case.batch, self.device)
         with arranged(model, arrangement), computing(model, case.precision, self.device):
-            first, last = train(
+            training = train(
                 model,
                 prior,
                 images,
@@ -120,25 +129,26 @@ class Bench:
                 save_seconds=1e9,
                 step_of=step_of,
             )
+            first, last = moments(training)
         return (last.images - first.images) / (last.seconds - first.seconds), last.how
 
-    def rate_together(self, case: Case, images: Tensor) -> tuple[float, str]:
-        """Images a second of all seeds together, each with its recording and its stream, after the first half."""
-        how, path = "", Path("no checkpoint")
-        trainings = []
-        for seed in range(case.seeds):
-            model, prior = self.build(case, seed)
-            budget = Budget(2 * case.steps * case.batch, case.batch, seed)
-            marks, paced = (case.steps,), (1e9, 1e9)
-            training = advance(model, prior, images, budget, path, "", lambda: False, marks, paced, self.step_of(True))
-            trainings.append(training)
-        half, began = 0, 0.0
-        for _, moment in together(trainings, self.device, range(case.seeds)):
-            how = moment.how
-            half += moment.step == case.steps
-            if half == case.seeds and not began:
-                began = time.perf_counter()
-        return case.seeds * case.steps * case.batch / (time.perf_counter() - began), how
+    def rate_of_seeds(self, case: Case, engine: Engine) -> tuple[float, str]:
+        """Images a second of a study's seeds at once, which is what their records say together; and how.
+
+        The study is a command's, on the glyphs and without metrics: claimed, logged, checkpointed.
+        """
+        place = Place(cache_folder(), cache_folder(), workers=os.cpu_count() or 1)
+        images = 2 * case.steps * case.batch
+        names = ("glyphs", ("normal",), (case.latent_dim,), case.network, tuple(range(case.seeds)), case.batch, ())
+        planned = plan(Grid((case.model,), *names, images=images), self.catalogue, place)
+        with tempfile.TemporaryDirectory() as folder:
+            store, facts = Path(folder), {"command": "a benchmark"}
+            study = Study(self.catalogue, store, place, self.device, facts, Deaf(), lambda: False)
+            outcome = study.conduct(planned, engine)
+            if len(outcome.done) < case.seeds:
+                raise SystemExit(f"{case.name}: {outcome.failed}")
+            records = [study.folder(run).training() for run in planned.runs]
+        return sum(record["images"] / record["seconds"] for record in records), records[0]["step"]
 
 
 def product_rate(device: torch.device, precision: Precision, size: int) -> float:
@@ -169,19 +179,22 @@ def timed(run: Callable[[], float]) -> float:
     return count / (time.perf_counter() - began)
 
 
-def measure(bench: Bench, case: Case, usual: float) -> list[str]:
-    """The cells of a case's row; `usual` is the usual loop's rate on the MLP, 0 where unknown."""
+def measure(bench: Bench, case: Case, usual: float, engine: Engine | None = None) -> list[str]:
+    """The cells of a case's row; `usual` is the usual loop's rate on the MLP, 0 where unknown.
+
+    Several seeds are trained by an engine.
+    """
     images = bench.images(case)
     model, _ = bench.build(case, 0)
     each = step_flops(model, case.batch) / case.batch
     traffic = BYTES_PER_PARAMETER * sum(p.numel() for p in model.parameters()) / case.batch
     del model
-    repeats = 1 if bench.tiny else REPEATS if case.seeds == 1 else 2
+    repeats = 1 if bench.tiny else REPEATS if engine is None else 2
     graph, eager, how = [], [], ""
     for _ in range(repeats):
-        rate, how = bench.rate_together(case, images) if case.seeds > 1 else bench.rate(case, images, captured=True)
+        rate, how = bench.rate(case, images, captured=True) if engine is None else bench.rate_of_seeds(case, engine)
         graph.append(rate)
-        if case.seeds == 1:
+        if engine is None:
             eager.append(bench.rate(case, images, captured=False)[0])
     rate = statistics.median(graph)
     against = f"{rate / usual:.1f} x usual" if usual and (case.usual or "usual" in case.goal) else ""
@@ -219,7 +232,12 @@ def main() -> None:
         small = replace(case, steps=1, batch=2 if "celeba" in case.network else 8)
         if asked.tiny:
             small = replace(small, seeds=min(2, case.seeds))
-        rows.append(measure(bench, small if asked.tiny else case, usual))
+        chosen = small if asked.tiny else case
+        if chosen.seeds == 1:
+            rows.append(measure(bench, chosen, usual))
+        for flag, engine in (("--together", together), ("--jobs", local)) if chosen.seeds > 1 else ():
+            named = replace(chosen, name=f"{chosen.name}, {flag} {chosen.seeds}")
+            rows.append(measure(bench, named, usual, engine(chosen.seeds)))
         print(f"measured {case.name}", flush=True)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
     told = ", ".join(f"{precision} {rate / 1e12:.3g} TFLOP/s" for precision, rate in rates.items())

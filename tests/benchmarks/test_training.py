@@ -24,7 +24,7 @@ from genbench.api import Model, Place, Prior, Setting
 from genbench.machine import Arrangement, arrange, arranged
 from genbench.plugins import Catalogue, load
 from genbench.precision import Precision, computing
-from genbench.train import Budget, train
+from genbench.train import Budget, moments, train
 
 DATA = Path(os.environ.get("GENBENCH_DATA") or Path(__file__).resolve().parents[2].parent / "shared" / "data")
 CPU = torch.device("cpu")
@@ -74,7 +74,7 @@ def ours(
         arrangement = change(arrange(made, batch, CPU))
         with arranged(made, arrangement), computing(made, precision, CPU):
             budget = Budget(shown, batch, 0)
-            last = list(train(made, prior, images, budget, Path("none"), key="", stop=lambda: False))[-1]
+            *_, last = moments(train(made, prior, images, budget, Path("none"), key="", stop=lambda: False))
         return last.images
 
     return run

@@ -1,0 +1,110 @@
+"""A run's training as every process sets it up that takes its steps: the seeds, the model, the machine, the loop."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Container, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+
+import torch
+
+from genbench.api import Images, Model, TrainingRecord
+from genbench.machine import Arrangement, arrange, arranged, peak_memory
+from genbench.plugins import Catalogue
+from genbench.precision import computing
+from genbench.random import derive
+from genbench.ranks import Divided, Ranks
+from genbench.runs import Run, make_model, make_prior
+from genbench.train import Budget, Moment, train
+
+
+class Clock:
+    """The seconds of all trainings that have their turns in this process, which none of them can help."""
+
+    def __init__(self) -> None:
+        """Begin at any time."""
+        self._lost = 0.0
+
+    def __call__(self) -> float:
+        """Seconds since some moment."""
+        return time.perf_counter() - self._lost
+
+    @contextmanager
+    def standing(self) -> Iterator[None]:
+        """What is done within is no training; it is not used within itself."""
+        began = time.perf_counter()
+        try:
+            yield
+        finally:
+            self._lost += time.perf_counter() - began
+
+
+@dataclass(frozen=True)
+class Training:
+    """Whatever decides the steps of a run's training; `images` are on the device."""
+
+    catalogue: Catalogue
+    run: Run
+    images: Images
+    device: torch.device
+    ranks: Ranks
+
+    def untrained(self) -> Model:
+        """The model on the device, with the weights from which the run begins in every process."""
+        torch.manual_seed(derive(self.run.seed, "weights"))
+        divided = None if self.ranks.world == 1 else partial(Divided, ranks=self.ranks)
+        return make_model(self.catalogue, self.run, self.images.shape, divided).to(self.device)
+
+    def arrange(self, model: Model) -> Arrangement:
+        """How the machine is used."""
+        return arrange(model, self.run.batch, self.device)
+
+    @contextmanager
+    def begun(
+        self,
+        model: Model,
+        arrangement: Arrangement,
+        checkpoint: Path,
+        *,
+        stop: Callable[[], bool],
+        marks: Container[int],
+        clock: Callable[[], float] = time.perf_counter,
+    ) -> Iterator[Iterator[Moment | None]]:
+        """The training, as `genbench.train.train` yields it, and within it the arrangement and the precision."""
+        prior, budget = make_prior(self.catalogue, self.run), Budget(self.run.images, self.run.batch, self.run.seed)
+        torch.manual_seed(derive(self.run.seed, "global"))
+        with arranged(model, arrangement), computing(model, self.run.precision, self.device):
+            yield train(
+                model,
+                prior,
+                self.images.train,
+                budget,
+                checkpoint,
+                key=self.run.key,
+                stop=stop,
+                marks=marks,
+                ranks=self.ranks,
+                clock=clock,
+            )
+
+    def record(
+        self, model: Model, last: Moment, arrangement: Arrangement, step_flops: float | None, together: int
+    ) -> TrainingRecord:
+        """What the training has cost, which ended with the moment `last`."""
+        return TrainingRecord(
+            last.seconds,
+            last.images,
+            sum(parameter.numel() for parameter in model.parameters()),
+            self.device.type,
+            arrangement.threads,
+            peak_memory(self.device) if together == 1 else None,
+            None if step_flops is None else step_flops * last.step,
+            self.run.precision,
+            arrangement.memory_format,
+            last.how,
+            self.run.batch,
+            together,
+        )

@@ -1,0 +1,50 @@
+"""Run by test_executors.py in a network namespace of its own: runs that only wait, on four raylets and on one of them.
+
+The cluster is started before the clock; the actors of a study are not.
+"""
+
+from __future__ import annotations
+
+import sys
+
+import ray
+from ratio import compare
+from ray.cluster_utils import Cluster
+
+from genbench.executors_ray import cluster
+from test_executors import SLEEPING, study
+
+NODES = 4
+LONGER = {**SLEEPING, "settings": ("sleeper.pause=0.5",)}
+"""Runs against which the start of an actor, which imports torch, is short."""
+
+
+def main() -> int:
+    """Measure; 0 where the goal is met."""
+    there = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
+    for _ in range(NODES - 1):
+        there.add_node(num_cpus=1)
+    ray.init(address=there.address, logging_level="ERROR", log_to_driver=False)
+    try:
+        contenders = {
+            f"{jobs} at once": study(("sleeper",), cluster("auto", jobs, 0.0, 1.0, None), **LONGER)
+            for jobs in (NODES, 1)
+        }
+        note = "8 runs of 30 steps that sleep 0.5 s each, on raylets of one core; the start of the actors is in it"
+        item = compare(
+            "sleeping runs on four raylets",
+            contenders,
+            unit="images",
+            file="executors",
+            goal=3.2,
+            note=note,
+            repeats=1,
+        )
+    finally:
+        ray.shutdown()
+        there.shutdown()
+    return 0 if item.met else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
