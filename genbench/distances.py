@@ -16,7 +16,9 @@ import torch
 from torch import Generator, Tensor
 
 from genbench.errors import MetricError, UsageError
+from genbench.kernels import InverseMultiquadratic
 from genbench.potentials import annealed, pays
+from genbench.sorting import sorted_rows
 
 Kernel = Literal["imq", "rbf"]
 
@@ -57,8 +59,7 @@ def sliced_wasserstein(x: Tensor, y: Tensor, directions: Tensor, p: float = 2.0)
     _check_pair("sliced_wasserstein", x, y)
     if not p >= 1.0:
         raise UsageError(f"sliced_wasserstein: p = {p}; it must be at least 1")
-    u = torch.sort(directions @ x.T, dim=1).values
-    v = torch.sort(directions @ y.T, dim=1).values
+    u, v = sorted_rows(directions @ x.T), sorted_rows(directions @ y.T)
     if len(x) == len(y):
         return _power(u - v, p).mean()
     rows_x, rows_y, widths = _common_quantiles(len(x), len(y))
@@ -102,9 +103,7 @@ def imq_kernel(squared: Tensor, scale: float, scales: Sequence[float] = WAE_SCAL
     arXiv:1711.01558, section 4, has s = 1; its code sums over `scales`.
     """
     _check_scales(scale, scales)
-    total = torch.zeros_like(squared)
-    for s in scales:
-        total = total + torch.reciprocal(1.0 + squared / (s * scale))
+    total: Tensor = InverseMultiquadratic.apply(squared, [s * scale for s in scales])
     return total
 
 

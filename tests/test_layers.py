@@ -9,7 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 LAYERS: tuple[tuple[str, ...], ...] = (
-    ("errors", "rows", "deprecation", "heap", "__init__"),
+    ("errors", "rows", "deprecation", "heap", "sorting", "kernels", "__init__"),
     ("api", "files", "claims"),
     ("index", "authoring", "recipes", "potentials", "background", "inception", "finite"),
     ("records", "hookspecs", "distances", "networks", "images", "random", "features", "pixels"),

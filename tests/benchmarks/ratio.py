@@ -2,7 +2,8 @@
 machine; medians and their spread go to reports/speed/NAME.json and NAME.md, an item each, also when a goal is missed.
 
 Each contender is a function that does the work once, warmed up before, and returns how many units (images, solves) it
-did; an item is measured again whenever its benchmark runs and replaces what the file had.
+did, or as `Timed` how many within which of its seconds; an item is measured again whenever its benchmark runs and
+replaces what the file had.
 """
 
 from __future__ import annotations
@@ -25,6 +26,14 @@ from genbench.provenance import provenance
 
 OUT = Path(__file__).resolve().parents[2] / "reports" / "speed"
 REPEATS = 5
+
+
+@dataclass(frozen=True)
+class Timed:
+    """Units that a contender did within a part of its call: the rest, such as setting up, does not count."""
+
+    units: float
+    seconds: float
 
 
 @dataclass(frozen=True)
@@ -60,7 +69,7 @@ class Item:
 
 def compare(
     name: str,
-    contenders: Mapping[str, Callable[[], float]],
+    contenders: Mapping[str, Callable[[], float | Timed]],
     *,
     unit: str,
     file: str,
@@ -83,7 +92,8 @@ def compare(
             began = time.perf_counter()
             count = run()
             wait_for_device()
-            rates[contender].append(count / (time.perf_counter() - began))
+            timed = count if isinstance(count, Timed) else Timed(count, time.perf_counter() - began)
+            rates[contender].append(timed.units / timed.seconds)
     ours, *rivals = rates.values()
     ratios = [rate / max(others) for rate, *others in zip(ours, *rivals, strict=True)]
     spread = {contender: summary(values) for contender, values in rates.items()}

@@ -6,8 +6,11 @@ would give them; beside other busy processes that stalls them, and USUAL_THREADS
 
 from __future__ import annotations
 
+import math
 import os
 import subprocess
+import tempfile
+import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack, closing
 from dataclasses import replace
@@ -16,21 +19,27 @@ from typing import Any
 
 import pytest
 import torch
-from ratio import compare
+from ratio import Timed, compare
 from torch import Tensor
-from usual import PYTHAE, Pythae, UsualLoop, pythae_python
+from usual import PYTHAE, Pythae, UsualLoop, UsualLoops, pythae_python
 
 from genbench.api import Model, Place, Prior, Setting
+from genbench.bench import Bench
+from genbench.executors_local import local
+from genbench.listener import Deaf
 from genbench.machine import Arrangement, arrange, arranged
+from genbench.plan import Grid, plan
 from genbench.plugins import Catalogue, load
 from genbench.precision import Precision, computing
-from genbench.train import Budget, moments, train
+from genbench.train import Budget, Moment, moments, train
 
 DATA = Path(os.environ.get("GENBENCH_DATA") or Path(__file__).resolve().parents[2].parent / "shared" / "data")
 CPU = torch.device("cpu")
 IMAGES = 5_120
 OURS = 4 * IMAGES
 """Of a call: enough that making the model and planning its arrangement, which a run does once, does not count."""
+SEEDS_SHOWN = 10 * IMAGES
+"""Of each seed: enough that one's beginning a little later than the other does not count."""
 CORES = int(os.environ.get("USUAL_THREADS") or os.cpu_count() or 1)
 
 
@@ -119,6 +128,64 @@ def test_mlp_against_the_usual_loop(catalogue: Catalogue, mnist: Tensor) -> None
         note=f"the usual loop's threads: {CORES}; ours: 1, as `arrange` has it",
     )
     assert item.met
+
+
+class Span(Deaf):
+    """From the first run's first step to the last run's last one, by the clock on the wall."""
+
+    def __init__(self) -> None:
+        self.first, self.last = math.inf, 0.0
+
+    def trained(self, moment: Moment) -> None:
+        """A log point of one of the runs."""
+        now = time.perf_counter()
+        self.first, self.last = min(self.first, now - moment.seconds), now
+
+
+def two_seeds(catalogue: Catalogue, shown: int, cache: Path) -> Callable[[], Timed]:
+    """`genbench run --seeds 2 --jobs 2` into a new store: the images of both trainings, over the time of both."""
+    place = Place(DATA, cache, workers=2)
+    grid = Grid(("swae",), "mnist", ("normal",), (8,), "mlp", (0, 1), 128, ("reconstruction",), images=shown)
+    planned = plan(grid, catalogue, place)
+
+    def run() -> Timed:
+        span = Span()
+        with tempfile.TemporaryDirectory() as folder:
+            bench = Bench(catalogue, Path(folder), place, CPU, {"command": "a benchmark"}, span, lambda: False)
+            outcome = bench.conduct(planned, local(2))
+            assert len(outcome.done) == len(planned.runs)
+        return Timed(sum(run.images for run in planned.runs), span.last - span.first)
+
+    return run
+
+
+def test_two_seeds_against_the_usual_loop(catalogue: Catalogue, mnist: Tensor, tmp_path: Path) -> None:
+    """What a study of several seeds meets; the usual loop does them one after another, with all cores each."""
+    assert len(mnist) > IMAGES
+    loops = {f"usual loop, {workers} workers": UsualLoop(DATA, workers, IMAGES) for workers in (0, 1, 2)}
+    item = compare(
+        "MNIST, mlp, SWAE L = 50, batch 128, two seeds, usual loop",
+        {"genbench --jobs 2": two_seeds(catalogue, SEEDS_SHOWN, tmp_path), **loops},
+        unit="images",
+        file="training",
+        goal=3.0,
+        note=f"images of both seeds; ours: two processes of one thread, {SEEDS_SHOWN} images each, from the first step "
+        f"to the last; the usual loop one seed at a time, its threads: {CORES}; set-up counts on neither side",
+    )
+    assert item.met
+
+
+def test_two_seeds_against_two_usual_loops(catalogue: Catalogue, mnist: Tensor, tmp_path: Path) -> None:
+    """The same beside who starts the usual loop twice."""
+    assert len(mnist) > IMAGES
+    with closing(UsualLoops(DATA, IMAGES)) as loops:
+        compare(
+            "MNIST, mlp, SWAE L = 50, batch 128, two seeds, two usual loops",
+            {"genbench --jobs 2": two_seeds(catalogue, SEEDS_SHOWN, tmp_path), "usual loops, one thread each": loops},
+            unit="images",
+            file="training",
+            note="as the row before, the usual loops being two processes of one thread, too, without workers",
+        )
 
 
 def test_mlp_against_pythae(catalogue: Catalogue, mnist: Tensor) -> None:

@@ -88,8 +88,79 @@ def pythae_python() -> Path:
     return python
 
 
-class Pythae:
-    """pythae's trainer in a process of its own: a call trains on `images` images once."""
+class Elsewhere:
+    """A loop in a process of its own, which trains on `images` images once for every line that it reads."""
+
+    def __init__(self, python: Path, code: str, *arguments: object) -> None:
+        place = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "TQDM_DISABLE": "1"}
+        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (as long as the process)
+        self.process = subprocess.Popen(
+            [str(part) for part in (python, "-c", textwrap.dedent(code), *arguments)],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self.errors,
+            text=True,
+            env=place,
+        )
+
+    def __call__(self) -> float:
+        """Train once; the count of images. `RuntimeError` with what it said where it died."""
+        self.begin()
+        return self.end()
+
+    def begin(self) -> None:
+        """Have it train."""
+        assert self.process.stdin is not None
+        self.process.stdin.write("go\n")
+        self.process.stdin.flush()
+
+    def end(self) -> float:
+        """Wait for what was begun; as a call."""
+        assert self.process.stdout is not None
+        for line in self.process.stdout:
+            if line.startswith("trained "):
+                return float(line.split()[1])
+        self.errors.seek(0)
+        raise RuntimeError(f"the loop ended: {self.errors.read()[-2000:]}")
+
+    def close(self) -> None:
+        """End the process."""
+        with self.process, self.errors:  # waits, and closes the pipes
+            self.process.terminate()
+
+
+class UsualLoops:
+    """Two usual loops without workers at once, each in a process of its own with one thread."""
+
+    CODE = """
+        import sys
+        from pathlib import Path
+        import torch
+        from usual import UsualLoop
+
+        torch.set_num_threads(1)
+        loop = UsualLoop(Path(sys.argv[1]), 0, int(sys.argv[2]))
+        for line in sys.stdin:
+            print("trained", loop(), flush=True)
+    """
+
+    def __init__(self, root: Path, images: int) -> None:
+        self.loops = [Elsewhere(Path(sys.executable), self.CODE, root, images) for _ in range(2)]
+
+    def __call__(self) -> float:
+        """Both train; the count of the images of both."""
+        for loop in self.loops:
+            loop.begin()
+        return sum(loop.end() for loop in self.loops)
+
+    def close(self) -> None:
+        """End the processes."""
+        for loop in self.loops:
+            loop.close()
+
+
+class Pythae(Elsewhere):
+    """pythae's trainer: a call trains on `images` images once."""
 
     CODE = """
         import logging, sys, tempfile
@@ -134,32 +205,4 @@ class Pythae:
     """
 
     def __init__(self, python: Path, root: Path, images: int, workers: int) -> None:
-        place = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "TQDM_DISABLE": "1"}
-        command = [python, "-c", textwrap.dedent(self.CODE), root, images, workers, torch.get_num_threads()]
-        self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (as long as the process)
-        self.process = subprocess.Popen(
-            [str(part) for part in command],
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=self.errors,
-            text=True,
-            env=place,
-        )
-
-    def __call__(self) -> float:
-        """Train once; the count of images. `RuntimeError` with what it said where it died."""
-        assert self.process.stdin is not None
-        assert self.process.stdout is not None
-        self.process.stdin.write("go\n")
-        self.process.stdin.flush()
-        for line in self.process.stdout:
-            if line.startswith("trained "):
-                return float(line.split()[1])
-        self.errors.seek(0)
-        raise RuntimeError(f"pythae's trainer ended: {self.errors.read()[-2000:]}")
-
-    def close(self) -> None:
-        """End the process."""
-        self.process.terminate()
-        self.process.wait()
-        self.errors.close()
+        super().__init__(python, self.CODE, root, images, workers, torch.get_num_threads())
