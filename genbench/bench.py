@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Generator, Mapping
+from collections.abc import Callable, Collection, Generator, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
@@ -62,16 +62,17 @@ class Bench:
         """Where a run lives."""
         return RunFolder(self.store / run.name)
 
-    def missing(self, run: Run, metrics: tuple[Choice, ...]) -> list[Choice]:
+    def missing(self, run: Run, metrics: tuple[Choice, ...], folder: RunFolder | None = None) -> list[Choice]:
         """The metrics that a run still lacks; one that failed counts as lacking."""
-        found = self.folder(run).measurements()
+        found = (folder or self.folder(run)).measurements()
         return [metric for metric in metrics if metric.key not in found or found[metric.key].get("error")]
 
-    def complete(self, run: Run, plan: Plan) -> bool:
+    def complete(self, run: Run, plan: Plan, folder: RunFolder | None = None) -> bool:
         """Whether nothing is left to do for a run."""
+        folder = folder or self.folder(run)
         watch = plan.watch if run.role == "model" else UNWATCHED  # a control has no moments
-        lacking = bool(self.missing(run, plan.metrics)) and watch.select is None
-        if self.folder(run).state != "trained" or lacking:
+        lacking = bool(self.missing(run, plan.metrics, folder)) and watch.select is None
+        if folder.state != "trained" or lacking:
             return False
         return not watch.count or self.follower(run, watch).settled(plan.metrics)
 
@@ -79,12 +80,15 @@ class Bench:
         """Who measures the moments of a run's training."""
         return Follower(run, self.folder(run), watch, self.catalogue, self.listener, self.stop)
 
-    def conduct(self, plan: Plan, engine: Engine = serial) -> Outcome:
-        """Have the engine do what the plan still lacks; a run that fails is recorded and the others go on."""
+    def conduct(self, plan: Plan, engine: Engine = serial, done: Collection[str] | None = None) -> Outcome:
+        """Have the engine do what the plan still lacks; a run that fails is recorded and the others go on.
+
+        `done` are the names of the runs that lack nothing, where that is known already.
+        """
         outcome = Outcome()
         todo = []
         for run in plan.runs:
-            if self.complete(run, plan):
+            if self.complete(run, plan) if done is None else run.name in done:
                 outcome.skipped.append(run.name)
             else:
                 todo.append(run)

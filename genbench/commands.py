@@ -5,7 +5,7 @@ from __future__ import annotations
 import signal
 import tempfile
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -20,7 +20,8 @@ from rich.table import Table
 from genbench.engines import SERIAL, Chosen, advice, engine_of
 from genbench.errors import UsageError
 from genbench.results import pick_device, show_table
-from genbench.store import find, readable
+from genbench.standing import Standing, standing
+from genbench.store import RUN, find, readable
 from genbench.telling import Telling
 
 if TYPE_CHECKING:
@@ -66,7 +67,8 @@ def run_study(
         if not ranks.leads:
             accompany(bench, planned)
             return 0
-        show_plan(console, planned, bench, brief=not dry_run)
+        stands = standing(bench, planned)
+        show_plan(console, planned, bench, stands, brief=not dry_run)
         from genbench.snapshots import tell_absent
 
         for line in tell_absent(bench.store, planned.runs, planned.watch):
@@ -77,9 +79,9 @@ def run_study(
         make_room(out)
         if told := advice(chosen_engine, len(planned.runs), place.workers, chosen.type != "cpu"):
             console.print(told, markup=False, highlight=False, soft_wrap=True)
-        outcome = conduct(console, bench, planned, engine)
+        outcome = conduct(console, bench, planned, engine, stands.done)
         ranks.agree(END)
-    folders = [bench.folder(run) for run in planned.runs if (bench.folder(run).path / "run.json").exists()]
+    folders = [folder for folder in stands.folders or map(bench.folder, planned.runs) if folder.has(RUN)]
     sort = grid.metrics[0] if grid.metrics else None
     show_table(console, folders, grid.metrics, sort=sort, select=grid.select)
     return closing(console, outcome, out)
@@ -132,13 +134,15 @@ def make_room(out: Path, flag: str = "--out") -> None:
         raise UsageError(f"{flag} {out}: cannot be written ({error.strerror}); name another folder") from None
 
 
-def conduct(console: Console, bench: Bench, planned: Plan, engine: Engine) -> Outcome:
-    """Do the work behind bars in a terminal, or with few lines elsewhere."""
+def conduct(
+    console: Console, bench: Bench, planned: Plan, engine: Engine, done: Collection[str] | None = None
+) -> Outcome:
+    """Do the work behind bars in a terminal, or with few lines elsewhere; `done` as of `Bench.conduct`."""
     from genbench.progress import Bars, Lines
 
     shown = Bars(console, planned) if console.is_terminal else Lines(console, planned)
     with shown:
-        return replace(bench, listener=shown).conduct(planned, engine)
+        return replace(bench, listener=shown).conduct(planned, engine, done)
 
 
 def closing(console: Console, outcome: Outcome, out: Path) -> int:
@@ -159,10 +163,9 @@ def closing(console: Console, outcome: Outcome, out: Path) -> int:
     return INTERRUPTED if outcome.interrupted else int(bool(outcome.failed))
 
 
-def show_plan(console: Console, planned: Plan, bench: Bench, *, brief: bool) -> None:
+def show_plan(console: Console, planned: Plan, bench: Bench, stands: Standing, *, brief: bool) -> None:
     """The cells of a plan, their parameters and states; in brief one line."""
-    runs = planned.runs
-    states = {run.name: "done" if bench.complete(run, planned) else bench.folder(run).state for run in runs}
+    runs, states = planned.runs, stands.states
     first, summary = runs[0], planned.summary
     counts = ", ".join(f"{count} {state}" for state, count in Counter(states.values()).items())
     controls = sum(run.role == "control" for run in runs)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import re
 import shutil
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
@@ -51,12 +51,14 @@ def export(
     sort: str | None = None,
     drawings: Sequence[Drawing] = (),
     told: Sequence[str] = (),
+    draw: Callable[[], tuple[Sequence[Drawing], Sequence[str]]] | None = None,
 ) -> tuple[Path, ...]:
     """Write the study into `folder` and return the files, report.html last.
 
     `runs` are the runs by their name in the rows, `protocols` the fields of each protocol by its hash, `command` what
     the user typed, `sort` the metric that ranks, `drawings` figures, written as PNG and PDF, `told` a line for each of
-    those that could not be drawn. Every file is whole or absent; the folder may exist.
+    those that could not be drawn; `draw` makes more of both once the data files stand, since figures of thousands of
+    groups take far longer than the data. Every file is whole or absent; the folder may exist.
     """
     runs, protocols = runs or {}, protocols or {}
     _sweep(folder)
@@ -70,6 +72,8 @@ def export(
     }
     for name, text in texts.items():
         write_text(folder / name, text)
+    more, why = draw() if draw else ((), ())
+    drawings, told = [*drawings, *more], [*told, *why]
     pictures = _copy_pictures(folder / "pictures", tables, runs)
     records = {name: facts.record for name, facts in runs.items()}
     shown, figures = _figures(folder / "figures", drawings)

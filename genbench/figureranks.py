@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
+
+import numpy as np
 
 from genbench.curves import resolve
 from genbench.errors import UsageError
 from genbench.figurestyle import COLUMN, HAIR, SOFT, Drawing, blank, looks, short, styled
 from genbench.gather import Gathered, gather
-from genbench.intervals import LEVEL, Estimate, estimate, paired_difference
+from genbench.intervals import (
+    LEVEL,
+    Estimate,
+    by_seed_table,
+    estimate,
+    paired_difference,
+    paired_t_intervals,
+    resampled,
+)
 from genbench.rows import Row
 from genbench.tables import assemble
 
@@ -88,17 +99,22 @@ def rank_intervals(values: Mapping[str, Mapping[int, float]], *, lower: bool) ->
     Romano, Shaikh and Wilhelm (doi:10.1093/restud/rdad006), who bootstrap. Without shared seeds nothing is sure.
     """
     names = list(values)
-    pairs = max(1, len(names) * (len(names) - 1) // 2)
-    ahead, behind = dict.fromkeys(names, 0), dict.fromkeys(names, 0)
-    for i, a in enumerate(names):
-        for b in names[i + 1 :]:
-            gap = paired_difference(values[a], values[b], 1 - (1 - LEVEL) / pairs)
-            if gap is None or gap.low is None or gap.high is None or gap.low <= 0 <= gap.high:
-                continue
-            first, second = (a, b) if (gap.high < 0) == lower else (b, a)
-            ahead[second] += 1
-            behind[first] += 1
-    return {name: (1 + ahead[name], len(names) - behind[name]) for name in names}
+    level = 1 - (1 - LEVEL) / max(1, len(names) * (len(names) - 1) // 2)
+    table = by_seed_table(list(values.values()))
+    ahead, behind = np.zeros(len(names), int), np.zeros(len(names), int)
+    for i, name in enumerate(names[:-1]):
+        if resampled(level):  # few groups: a bootstrap for each pair
+            gaps = [paired_difference(values[name], values[other], level) for other in names[i + 1 :]]
+            low = np.array([math.nan if gap is None or gap.low is None else gap.low for gap in gaps])
+            high = np.array([math.nan if gap is None or gap.high is None else gap.high for gap in gaps])
+        else:
+            low, high = paired_t_intervals(table[:, i], table[:, i + 1 :], level)
+        better, worse = (high < 0, low > 0) if lower else (low > 0, high < 0)
+        ahead[i + 1 :] += better
+        behind[i] += better.sum()
+        ahead[i] += worse.sum()
+        behind[i + 1 :] += worse
+    return {name: (1 + int(ahead[i]), len(names) - int(behind[i])) for i, name in enumerate(names)}
 
 
 def ranks(rows: Sequence[Row], metric: str | None = None) -> Drawing:

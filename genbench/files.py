@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import hashlib
 import json
+import math
 import os
 import re
 import shutil
@@ -29,6 +30,9 @@ DEPTH = 64
 """How deep JSON may be nested: far above what we write, far below what Python's own recursion bears."""
 PART = ".part"
 """How the name of a file ends that is being written."""
+LEFT = (f".*{PART}", ".tmp??????")
+"""How files are named that a killed process had half written: by us, or by safetensors, which from 0.8 on fills a file
+of its own beside the one that it is asked for."""
 
 
 def _permissions() -> int:
@@ -90,8 +94,9 @@ def write_json(path: Path, value: object) -> None:
 def read_json(path: Path) -> Any:
     """The value in a JSON file; `DataError` names a file that is absent or is no JSON."""
     try:
-        size = path.stat().st_size
-        data = path.read_bytes() if size <= JSON_BYTES else b""
+        with path.open("rb", buffering=0) as file:
+            size = os.fstat(file.fileno()).st_size
+            data = file.read() if size <= JSON_BYTES else b""
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
     except OSError as error:
@@ -101,27 +106,8 @@ def read_json(path: Path) -> Any:
     return parse_json(data, path)
 
 
-_EXPONENT = re.compile(rb"[eE]\+?\d{3}")
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
-_LONG, _STRIDE = re.compile(rb"\d{11}"), 25
-"""Of every 25th byte of 300 digits at least 11 in a row are digits; looking at all bytes takes as long as reading."""
-
-
-def _suspicious(data: bytes) -> bool:
-    """Whether JSON text may hold a number that exceeds a float, or half a surrogate pair.
-
-    Both are rare, and the check that is sure takes as long as reading; but an exponent of three digits also stands in
-    many a hash, so what comes before it is looked at.
-    """
-    if _HALF.search(data) or _LONG.search(data[::_STRIDE]):
-        return True
-    for found in _EXPONENT.finditer(data):
-        begin = found.start()
-        while begin and data[begin - 1] in b"0123456789.-":
-            begin -= 1
-        if begin < found.start() and (begin == 0 or data[begin - 1] in b" \t\r\n:,["):
-            return True
-    return False
+"""Half a surrogate pair, or a whole one: rare, so the check that is sure is made where it stands alone."""
 
 
 def parse_json(data: bytes, name: Path | str) -> Any:
@@ -131,11 +117,11 @@ def parse_json(data: bytes, name: Path | str) -> Any:
     and no terminal takes them), and nesting deeper than `DEPTH`.
     """
     try:
-        value = json.loads(data.decode("utf-8"), parse_constant=_no_constant)
+        value = _decode(data.decode("utf-8"))
         if data.count(b"{") + data.count(b"[") > DEPTH and _deeper(value, DEPTH):
             raise ValueError(f"nested more than {DEPTH} deep")
-        if _suspicious(data):
-            json.dumps(value, allow_nan=False, ensure_ascii=False).encode()
+        if _HALF.search(data):
+            json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise DataError(f"{name} cannot be read as JSON: {one_line(error, 120)}") from None
     return value
@@ -143,6 +129,17 @@ def parse_json(data: bytes, name: Path | str) -> Any:
 
 def _no_constant(name: str) -> None:
     raise ValueError(f"{name} is no JSON")
+
+
+def _float(digits: str) -> float:
+    value = float(digits)
+    if math.isinf(value):
+        raise ValueError(f"{digits[:20]} exceeds a float")
+    return value
+
+
+_decode: Callable[[str], Any] = json.JSONDecoder(parse_float=_float, parse_constant=_no_constant).decode
+"""Made once, where `json.loads` would make a decoder each time; a look at each float is cheaper than at all bytes."""
 
 
 def _deeper(value: Any, depth: int) -> bool:

@@ -50,10 +50,16 @@ class Values:
     errors: dict[str, dict[int, list[float]]] = field(default_factory=dict)
     p_values: dict[str, dict[int, float]] = field(default_factory=dict)
     detectable: float | None = None
+    _by_seed: dict[str, dict[int, float]] = field(default_factory=dict, repr=False, compare=False)
 
     def by_seed(self, group: str) -> dict[int, float]:
-        """A group's value for each seed; repeats of a seed are averaged, never counted twice."""
-        return {seed: math.fsum(repeats) / len(repeats) for seed, repeats in self.values[group].items()}
+        """A group's value for each seed; repeats of a seed are averaged, never counted twice. Asked once all is in."""
+        if group not in self._by_seed:
+            self._by_seed[group] = {
+                seed: repeats[0] if len(repeats) == 1 else math.fsum(repeats) / len(repeats)
+                for seed, repeats in self.values[group].items()
+            }
+        return self._by_seed[group]
 
     def errors_of(self, group: str) -> list[float]:
         """The standard errors over draws, one for each seed; empty where any is unknown."""
@@ -76,8 +82,12 @@ def gather(rows: Iterable[Row]) -> dict[str, Gathered]:
     for row in rows:
         if row.stage == "snapshot" or (row.metric and row.split == "validation"):
             continue
-        gathered = datasets.setdefault(row.dataset, Gathered())
-        group = gathered.groups.setdefault(row.group, Group(row.label or row.model, row))
+        gathered = datasets.get(row.dataset)
+        if gathered is None:
+            gathered = datasets[row.dataset] = Gathered()
+        group = gathered.groups.get(row.group)
+        if group is None:
+            group = gathered.groups[row.group] = Group(row.label or row.model, row)
         if row.seed < group.first.seed:
             group.first = row
         if group.seeds.get(row.seed) != "done":  # a seed that was done anywhere is done
@@ -92,7 +102,9 @@ def gather(rows: Iterable[Row]) -> dict[str, Gathered]:
 
 
 def _collect(columns: dict[Key, Values], row: Row, value: float) -> None:
-    column = columns.setdefault((row.metric, row.protocol), Values(row))
+    column = columns.get((row.metric, row.protocol))
+    if column is None:
+        column = columns[row.metric, row.protocol] = Values(row)
     column.head = column.head or row.head
     if row.n is not None:
         column.counts.add(row.n)

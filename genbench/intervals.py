@@ -20,6 +20,9 @@ BOOTSTRAP_FROM = 10
 RESAMPLES = 1999
 """Resamples of one bootstrap: the standard error of the tail probability is 0.5 %."""
 
+TAIL = 10
+"""Resamples that must lie beyond the level: with fewer the tail is too coarse, and the interval is Student's."""
+
 DEGENERATE = 0.01
 """Share of resamples without any spread (many tied values) above which the t-interval is used instead."""
 
@@ -50,7 +53,8 @@ def estimate(values: Sequence[float], level: float = LEVEL) -> Estimate:
 
     Student's interval, mean +- t_{n-1, (1 + level) / 2} s / sqrt(n), is exact for values that are normal over seeds;
     a few seeds say too little for anything else. Where nearly all values are tied the bootstrap has no law to draw
-    from, and the interval is Student's again; `kind` says which one it is.
+    from, and where the level leaves it fewer than `TAIL` resamples it has no tail: the interval is Student's again;
+    `kind` says which one it is.
 
     >>> estimate([1.0, 2.0, 3.0])
     Estimate(mean=2.0, n=3, low=-0.484..., high=4.484..., kind='t')
@@ -64,13 +68,18 @@ def estimate(values: Sequence[float], level: float = LEVEL) -> Estimate:
         return Estimate(mean, n)
     s = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
     factor = math.nan
-    if n >= BOOTSTRAP_FROM and s > 0:
+    if n >= BOOTSTRAP_FROM and s > 0 and resampled(level):
         factor = float(bootstrap_factors(np.array([sorted(values)]), level)[0])
     if math.isfinite(factor):
         half = factor * s / math.sqrt(n)
         return Estimate(mean, n, mean - half, mean + half, "bootstrap")
     half = t_quantile(n - 1, (1 + level) / 2) * s / math.sqrt(n)
     return Estimate(mean, n, mean - half, mean + half, "t")
+
+
+def resampled(level: float) -> bool:
+    """Whether enough resamples lie beyond a level."""
+    return (1 - level) * (RESAMPLES + 1) >= TAIL * (1 - 1e-9)
 
 
 def bootstrap_factors(studies: Floats, level: float = LEVEL) -> Floats:
@@ -111,6 +120,35 @@ def paired_difference(a: Mapping[int, float], b: Mapping[int, float], level: flo
     """Mean of a - b over the seeds that both have, with its interval; None where they share no seed."""
     shared = sorted(a.keys() & b.keys())
     return estimate([a[seed] - b[seed] for seed in shared], level) if shared else None
+
+
+def by_seed_table(groups: Sequence[Mapping[int, float]]) -> Floats:
+    """Values by seed as `(seeds, groups)`, seeds in their order; NaN where a group lacks a seed."""
+    row = {seed: j for j, seed in enumerate(sorted({seed for group in groups for seed in group}))}
+    table = np.full((len(row), len(groups)), np.nan)
+    for i, group in enumerate(groups):
+        for seed, value in group.items():
+            table[row[seed], i] = value
+    return table
+
+
+def paired_t_intervals(own: Floats, others: Floats, level: float) -> tuple[Floats, Floats]:
+    """Student's intervals of the mean of `own - other` over seeds, `(seeds,)` against each column of `(seeds, others)`.
+
+    NaN is an absent value. Low and high, `(others,)` each; NaN where fewer than two seeds are shared.
+    """
+    gaps = own[:, None] - others
+    there = np.isfinite(gaps)
+    n = there.sum(0)
+    gaps[~there] = 0.0
+    mean = gaps.sum(0) / np.maximum(n, 1)
+    squares = (((gaps - mean) * there) ** 2).sum(0)
+    half = np.full(len(n), np.nan)
+    for count in np.unique(n[n > 1]):
+        its = n == count
+        scale = t_quantile(int(count) - 1, (1 + level) / 2) / math.sqrt(count * (count - 1))
+        half[its] = scale * np.sqrt(squares[its])
+    return mean - half, mean + half
 
 
 # ---------------------------------------------------------------- training seed against sampling draw
@@ -170,6 +208,7 @@ def combined_p(p_values: Sequence[float]) -> float:
     return min(1.0, len(p_values) * min(p_values))
 
 
+@lru_cache(maxsize=1024)
 def t_quantile(df: float, probability: float) -> float:
     """Quantile of Student's t with `df` degrees of freedom."""
     from scipy.special import stdtrit  # scipy.stats would take a second to import

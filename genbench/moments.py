@@ -40,8 +40,9 @@ def weights_path(folder: RunFolder, images: int) -> Path:
 
 def snapshots(folder: RunFolder) -> dict[str, dict[str, Any]]:
     """What was measured on the way, by the count of images: {"step", "images", "seconds", "flops", "measurements"}."""
-    path = folder.path / SNAPSHOTS
-    return dict(records.read(path, _snapshots)["snapshots"]) if path.exists() else {}
+    if not folder.has(SNAPSHOTS):
+        return {}
+    return dict(folder.read(SNAPSHOTS, _snapshots)["snapshots"])
 
 
 def save_snapshots(folder: RunFolder, found: Mapping[str, Any]) -> None:
@@ -52,8 +53,9 @@ def save_snapshots(folder: RunFolder, found: Mapping[str, Any]) -> None:
 
 def selections(folder: RunFolder) -> dict[str, dict[str, Any]]:
     """The selected moments, by the key of the selecting metric's choice."""
-    path = folder.path / SELECTED
-    return dict(records.read(path, _selections)["selections"]) if path.exists() else {}
+    if not folder.has(SELECTED):
+        return {}
+    return dict(folder.read(SELECTED, _selections)["selections"])
 
 
 def save_selections(folder: RunFolder, found: Mapping[str, Any]) -> None:

@@ -121,12 +121,15 @@ IMPORTED = mapping(bundle=text, sha256=text, weights=lambda it: isinstance(it, b
 
 def read(path: Path, check: Check) -> Mapping[str, Any]:
     """The object in a JSON file of ours; `StoreError` names a file that is damaged, foreign or of another schema."""
-    away = f"move the folder {path.parent} away"
     try:
         found = read_json(path)
     except DataError as error:
-        raise StoreError(f"{error}; {away}") from None
-    return checked(found, check, path, away)
+        raise StoreError(f"{error}; {_away(path)}") from None
+    return checked(found, check, path, own=path)
+
+
+def _away(path: Path) -> str:
+    return f"move the folder {path.parent} away"
 
 
 def parse(data: bytes, check: Check, name: Path | str) -> Mapping[str, Any]:
@@ -138,14 +141,18 @@ def parse(data: bytes, check: Check, name: Path | str) -> Mapping[str, Any]:
     return checked(found, check, name)
 
 
-def checked(found: Any, check: Check, name: Path | str, advice: str = "", schema: int = SCHEMA) -> dict[str, Any]:
-    """The object, where it is of our schema and holds what `check` wants; else `StoreError`."""
-    ending = f"; {advice}" if advice else ""
-    if not isinstance(found, dict) or "schema" not in found:
-        raise StoreError(f"{name} is no genbench file{ending}")
-    if type(found["schema"]) is not int or found["schema"] != schema:
+def checked(
+    found: Any, check: Check, name: Path | str, schema: int = SCHEMA, *, own: Path | None = None
+) -> dict[str, Any]:
+    """The object, where it is of our schema and holds what `check` wants; else `StoreError`.
+
+    `own` is the file where it is a run's own, whose folder can be moved away.
+    """
+    ours = isinstance(found, dict) and "schema" in found
+    if ours and type(found["schema"]) is int and found["schema"] == schema and check(found):
+        return dict(found)
+    if ours and (type(found["schema"]) is not int or found["schema"] != schema):
         told = one_line(ValueError(repr(found["schema"])), 40)
         raise StoreError(f"{name} has schema {told}; this version reads {schema}: use the one that wrote it")
-    if not check(found):
-        raise StoreError(f"{name} does not hold what its schema says{ending}")
-    return found
+    what = "does not hold what its schema says" if ours else "is no genbench file"
+    raise StoreError(f"{name} {what}" + (f"; {_away(own)}" if own else ""))

@@ -26,6 +26,7 @@ from genbench.options import complete, specs
 from genbench.plan import Grid, Plan, choices_of, plan
 from genbench.recipes import Cell, ParsedRecipe, parse
 from genbench.results import pick_device, write_report
+from genbench.standing import standing
 from genbench.store import RunFolder, protocols, readable
 from genbench.study import rows
 from genbench.telling import Telling
@@ -74,7 +75,7 @@ def reproduce(
         bench = make_bench(catalogue, out, place, chosen, stop)
         for cell, its in planned:
             console.print(f"[bold]{escape(cell.name)}[/]", highlight=False)
-            show_plan(console, its, bench, brief=not dry_run)
+            show_plan(console, its, bench, standing(bench, its), brief=not dry_run)
         if dry_run:
             return 0
         make_room(out)

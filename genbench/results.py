@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     import torch
 
     from genbench.api import Place
+    from genbench.figurestyle import Drawing
     from genbench.plugins import Catalogue
 
 
@@ -99,18 +100,18 @@ def write_report(
     from genbench.provenance import command_line
 
     facts = {folder.name: export.RunFacts(folder.name, folder.path, folder.record()) for folder in folders}
-    drawings, told = drawn(folders, tidy)
-    if workshop is None:
-        told.append("reconstructions, interpolations, grid, codes: they need the models: genbench report --figures all")
-    else:
+
+    def draw() -> tuple[list[Drawing], list[str]]:
+        drawings, told = drawn(folders, tidy)
+        if workshop is None:
+            needs = "they need the models: genbench report --figures all"
+            return drawings, [*told, f"reconstructions, interpolations, grid, codes: {needs}"]
         from genbench.figurereport import model_drawings
 
-        device = pick_device(workshop.device)
-        more, why = model_drawings(folders, workshop.catalogue, workshop.place, device)
-        drawings, told = [*drawings, *more], [*told, *why]
-    export.export(
-        target, tidy, runs=facts, protocols=how, command=command_line(), sort=sort, drawings=drawings, told=told
-    )
+        more, why = model_drawings(folders, workshop.catalogue, workshop.place, pick_device(workshop.device))
+        return [*drawings, *more], [*told, *why]
+
+    export.export(target, tidy, runs=facts, protocols=how, command=command_line(), sort=sort, draw=draw)
     curves = export_csv(tidy)
     if curves:
         write_text(target / "curves.csv", curves)
@@ -134,6 +135,7 @@ def curve_runs(
     click.echo({"csv": curveview.as_csv, "json": curveview.as_json}[form](found), nl=False)
 
 
+@uncollected()
 def show_table(
     console: Console,
     folders: Sequence[RunFolder],

@@ -94,26 +94,34 @@ def _evidence_against(i: int, values: Floats, present: Floats) -> float | None:
     Only the largest t for each number of shared seeds can give the smallest p-value: thousands of models stay cheap.
     """
     own = present[:, i] > 0
+    scale = float(np.abs(values[own, i]).max())
+    if present.all():  # the usual case in a third of the time: every pair shares every seed
+        t = _paired_t(values[:, i : i + 1] - values, len(values), scale)
+        t[i] = -np.inf
+        return min(1.0, (len(t) - 1) * t_upper(len(values) - 1, float(t.max())))
     n = present[own].sum(0)
     testable = n >= 2
     testable[i] = False
     tests = int(testable.sum())
     if not tests:
         return None
-    t = _paired_t(values[own, i : i + 1] - values[own], present[own], n, scale=float(np.abs(values[own, i]).max()))
+    gaps = (values[own, i : i + 1] - values[own]) * present[own]
+    t = _paired_t(gaps, np.maximum(n, 2.0), scale, present[own])
     groups = ((count, t[testable & (n == count)]) for count in range(2, int(own.sum()) + 1))
     return min(1.0, tests * min(t_upper(count - 1, float(its.max())) for count, its in groups if its.size))
 
 
-def _paired_t(gaps: Floats, present: Floats, n: Floats, scale: float) -> Floats:
-    """t statistics of the columns of `gaps`, `(seeds, pairs)`; 0 where the mean is rounding or fewer than 2 count."""
-    few = n < 2
-    n = np.maximum(n, 2.0)
-    gaps = gaps * present
+def _paired_t(gaps: Floats, n: Floats | int, scale: float, present: Floats | None = None) -> Floats:
+    """t statistics of the columns of `gaps`, `(seeds, pairs)`, of which `n` count, by `present` where not all do.
+
+    0 where the mean is rounding; of a column in which fewer than 2 count it means nothing.
+    """
     mean = gaps.sum(0) / n
-    residual = (gaps - mean) * present
+    residual = gaps - mean
+    if present is not None:
+        residual *= present
     error = np.sqrt((residual * residual).sum(0) / (n * (n - 1)))
     with np.errstate(divide="ignore", invalid="ignore"):  # equal differences: an infinite t, or 0 / 0 put right below
         t: Floats = mean / error
-    t[few | (np.abs(mean) <= RESOLUTION * scale)] = 0.0
+    t[np.abs(mean) <= RESOLUTION * scale] = 0.0
     return t

@@ -20,20 +20,22 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Literal
 
 from genbench import records
 from genbench.errors import StoreError, one_line
-from genbench.files import PART, full_disk, write_json
-from genbench.moments import selections, snapshots
-from genbench.records import SCHEMA
+from genbench.files import LEFT, PART, full_disk, write_json
+from genbench.moments import SELECTED, SNAPSHOTS, selections, snapshots
+from genbench.records import SCHEMA, Check
 
 RUN, LOG, CHECKPOINT, WEIGHTS = "run.json", "log.jsonl", "checkpoint.safetensors", "weights.safetensors"
 TRAINING, FITTED, METRICS, FAILURE = "training.json", "fitted.json", "metrics.json", "failure.json"
 SAMPLES, RECONSTRUCTIONS = "samples.png", "reconstructions.png"
 IMPORTED = "imported.json"
+MOMENTS = {SNAPSHOTS: "snapshots", SELECTED: "selections"}
+"""The files of moments, each of which holds measurements, and the field that they are in."""
 
 State = Literal["new", "interrupted", "trained", "failed"]
 
@@ -49,23 +51,32 @@ class RunFolder:
         """The run's name."""
         return self.path.name
 
+    def has(self, name: str) -> bool:
+        """Whether there is such a file."""
+        return (self.path / name).exists()
+
+    def read(self, name: str, check: Check) -> Mapping[str, Any]:
+        """What one of the JSON files holds; `StoreError` where it is damaged or missing."""
+        return records.read(self.path / name, check)
+
     @property
     def state(self) -> State:
         """How far the training is; "failed" is an attempt that raised and has not been repeated."""
-        if any((self.path / name).exists() for name in (WEIGHTS, FITTED, IMPORTED)):
+        if any(map(self.has, (WEIGHTS, FITTED, IMPORTED))):
             return "trained"
-        if (self.path / FAILURE).exists():
+        if self.has(FAILURE):
             return "failed"
-        return "interrupted" if (self.path / CHECKPOINT).exists() else "new"
+        return "interrupted" if self.has(CHECKPOINT) else "new"
 
     def begin(self, record: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
         """Write run.json, first of all; an older one of the same run keeps its provenance.
 
         For whoever holds the folder: what a killed process had half written is removed.
         """
-        for left in self.path.glob(f"**/.*{PART}"):
-            left.unlink()
-        if (self.path / RUN).exists():
+        for pattern in LEFT:
+            for left in self.path.glob(f"**/{pattern}"):
+                left.unlink()
+        if self.has(RUN):
             if self.record()["run"] != json.loads(json.dumps(record)):
                 raise StoreError(f"{self.path / RUN} describes another run: move the folder away")
             return
@@ -76,9 +87,9 @@ class RunFolder:
 
         The provenance of an imported run says so: its run.json stays byte for byte what its author wrote.
         """
-        found = dict(records.read(self.path / RUN, records.RUN))
-        if (self.path / IMPORTED).exists():
-            origin = records.read(self.path / IMPORTED, records.IMPORTED)
+        found = dict(self.read(RUN, records.RUN))
+        if self.has(IMPORTED):
+            origin = self.read(IMPORTED, records.IMPORTED)
             told = {name: origin[name] for name in ("bundle", "sha256", "weights")}
             found["provenance"] = {**found["provenance"], "imported": told}
         return found
@@ -86,7 +97,7 @@ class RunFolder:
     def weights(self) -> Path:
         """The file of the trained weights; `StoreError` where they did not come along with an imported run."""
         path = self.path / WEIGHTS
-        if not path.exists() and (self.path / IMPORTED).exists():
+        if not path.exists() and self.has(IMPORTED):
             raise StoreError(
                 f"{self.path} was imported without its weights: measure it where it was trained, ask for a bundle with"
                 " weights, or move the folder away to train it here"
@@ -95,13 +106,13 @@ class RunFolder:
 
     def training(self) -> dict[str, Any]:
         """What training cost: seconds, images, parameters, peak_memory."""
-        return dict(records.read(self.path / TRAINING, records.TRAINING))
+        return dict(self.read(TRAINING, records.TRAINING))
 
     def measurements(self) -> dict[str, Any]:
         """What was measured, by the key of the metric's choice: {"metric", "options", "numbers", "error"}."""
-        if not (self.path / METRICS).exists():
+        if not self.has(METRICS):
             return {}
-        return dict(records.read(self.path / METRICS, records.MEASUREMENTS)["measurements"])
+        return dict(self.read(METRICS, records.MEASUREMENTS)["measurements"])
 
     def save_measurements(self, measurements: Mapping[str, Any]) -> None:
         """Replace metrics.json."""
@@ -113,9 +124,9 @@ class RunFolder:
 
     def failure(self) -> str:
         """The cause of the last failure in one line, or ""."""
-        if not (self.path / FAILURE).exists():
+        if not self.has(FAILURE):
             return ""
-        found = records.read(self.path / FAILURE, records.FAILURE)
+        found = self.read(FAILURE, records.FAILURE)
         return f"{found['kind']}: {found['message']}"
 
     def forget_failure(self) -> None:
@@ -132,35 +143,49 @@ class RunFolder:
 
 
 @dataclass(frozen=True)
-class ReadFolder(RunFolder):
-    """A run folder whose records were read and found whole, once: later changes of the files do not show."""
+class OnceFolder(RunFolder):
+    """A run folder that is listed once and each of whose files is read once: later changes do not show."""
 
-    read_state: State
-    read_record: dict[str, Any]
-    read_training: dict[str, Any]
-    read_measurements: dict[str, Any]
-    read_failure: str
+    names: frozenset[str]
+    protocols: dict[str, Any]
+    """The fields of each protocol by its hash, which folders share: or those of 10,000 runs would take a gigabyte."""
+    found: dict[str, Mapping[str, Any]] = field(default_factory=dict)
 
-    @property
-    def state(self) -> State:
-        """As it was."""
-        return self.read_state
+    def has(self, name: str) -> bool:
+        """Whether there was such a file."""
+        return name in self.names
 
-    def record(self) -> dict[str, Any]:
-        """As it was."""
-        return self.read_record
+    def read(self, name: str, check: Check) -> Mapping[str, Any]:
+        """As it was when it was first asked for."""
+        if name not in self.found:
+            found = self.found[name] = super().read(name, check)
+            if name == METRICS:
+                self._share(found)
+            for moment in found[MOMENTS[name]].values() if name in MOMENTS else ():
+                self._share(moment)
+        return self.found[name]
 
-    def training(self) -> dict[str, Any]:
-        """As it was; where there was none it is read, which says so."""
-        return self.read_training or super().training()
+    def _share(self, holder: Mapping[str, Any]) -> None:
+        for number in _numbers(holder["measurements"]):
+            known = self.protocols.setdefault(number["protocol"], number["how"])
+            if known == number["how"]:
+                number["how"] = known
 
-    def measurements(self) -> dict[str, Any]:
-        """As they were."""
-        return self.read_measurements
 
-    def failure(self) -> str:
-        """As it was."""
-        return self.read_failure
+def once(path: Path, protocols: dict[str, Any]) -> OnceFolder:
+    """The folder, listed; empty where there is none. `StoreError` where it cannot be listed.
+
+    A link counts where it leads somewhere.
+    """
+    names: frozenset[str] = frozenset()
+    try:
+        with os.scandir(path) as entries:
+            names = frozenset(entry.name for entry in entries if not entry.is_symlink() or Path(entry).exists())
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise StoreError(f"{path} cannot be listed: {error.strerror or error}") from None
+    return OnceFolder(path, names, protocols)
 
 
 def find(places: Iterable[Path]) -> list[RunFolder]:
@@ -206,38 +231,36 @@ def uncollected() -> Iterator[None]:
 def readable(folders: Iterable[RunFolder]) -> tuple[list[RunFolder], list[str]]:
     """The folders whose records hold, read, and what is wrong with the others: one must not hide the rest."""
     good: list[RunFolder] = []
-    problems, hows = [], dict[str, Any]()
+    problems, shared = [], dict[str, Any]()
     for folder in folders:
         try:
-            good.append(_read(folder, hows))
+            good.append(_whole(folder if isinstance(folder, OnceFolder) else once(folder.path, shared)))
         except StoreError as error:
             problems.append(one_line(error, limit=4000))
     return good, problems
 
 
-def _read(folder: RunFolder, hows: dict[str, Any]) -> ReadFolder:
-    """The folder with its records; equal protocols are one object, or 10,000 runs would take a gigabyte."""
-    state = folder.state
-    snapshots(folder), selections(folder)
-    if (folder.path / FITTED).exists():
-        records.read(folder.path / FITTED, records.FITTED)
-    measurements = folder.measurements()
-    for entry in measurements.values():
-        for number in entry["numbers"]:
-            known = hows.setdefault(number["protocol"], number["how"])
-            if known == number["how"]:
-                number["how"] = known
-    training = folder.training() if state == "trained" else {}
-    return ReadFolder(folder.path, state, folder.record(), training, measurements, folder.failure())
+def _whole(folder: OnceFolder) -> OnceFolder:
+    """The folder, once all of its records were read."""
+    snapshots(folder), selections(folder), folder.measurements()
+    if folder.has(FITTED):
+        folder.read(FITTED, records.FITTED)
+    if folder.state == "trained":
+        folder.training()
+    folder.record(), folder.failure()
+    return folder
 
 
 def protocols(folders: Iterable[RunFolder]) -> dict[str, dict[str, Any]]:
     """The fields of every protocol that occurs, by its hash."""
-    return {number["protocol"]: number["how"] for folder in folders for number in _numbers(folder)}
+    found: dict[str, dict[str, Any]] = {}
+    for folder in folders:
+        moments = (*snapshots(folder).values(), *selections(folder).values())
+        for measured in (folder.measurements(), *(moment["measurements"] for moment in moments)):
+            found |= {number["protocol"]: number["how"] for number in _numbers(measured)}
+    return found
 
 
-def _numbers(folder: RunFolder) -> Iterator[dict[str, Any]]:
-    moments = (*snapshots(folder).values(), *selections(folder).values())
-    for measurements in (folder.measurements(), *(moment["measurements"] for moment in moments)):
-        for measured in measurements.values():
-            yield from measured.get("numbers", [])
+def _numbers(measured: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
+    for entry in measured.values():
+        yield from entry["numbers"]

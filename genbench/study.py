@@ -20,18 +20,21 @@ KINDS = ("dataset", "model", "prior", "network")
 
 def rows(folders: Sequence[RunFolder]) -> list[Row]:
     """One row for each run, metric and protocol; one for a run that failed or is unfinished."""
-    records = {folder.path: folder.record() for folder in folders}
-    labels = group_labels([record["run"] for record in records.values()])
-    return [row for folder in folders for row in _rows_of(folder, records[folder.path], labels)]
+    runs = [folder.record()["run"] for folder in folders]
+    keys = [group_key(run) for run in runs]
+    labels = _labels(dict(zip(keys, runs, strict=True)))
+    return [
+        row
+        for folder, run, key in zip(folders, runs, keys, strict=True)
+        for row in _rows_of(folder, run, key, labels[key])
+    ]
 
 
-def _rows_of(folder: RunFolder, record: Mapping[str, Any], labels: Mapping[str, str]) -> Iterable[Row]:
-    run = record["run"]
-    group = group_key(run)
+def _rows_of(folder: RunFolder, run: Mapping[str, Any], group: str, label: str) -> Iterable[Row]:
     facts: dict[str, Any] = {
         "run": folder.name,
         "group": group,
-        "label": labels[group],
+        "label": label,
         **{kind: run[kind]["name"] for kind in KINDS},
         **{field: run[field] for field in ("latent_dim", "seed", "images", "role")},
     }
@@ -97,7 +100,10 @@ def group_key(run: Mapping[str, Any]) -> str:
 
 def group_labels(runs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """A short name for each group: the model, and what tells it from other groups of the same model and dataset."""
-    groups = {group_key(run): run for run in runs}
+    return _labels({group_key(run): run for run in runs})
+
+
+def _labels(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
     fields = {key: _fields(run) for key, run in groups.items()}
     families: dict[tuple[str, str, str], list[str]] = {}
     for key, run in groups.items():

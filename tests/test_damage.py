@@ -265,6 +265,8 @@ def test_a_whole_partition_has_the_published_counts() -> None:
         b'{"a": NaN}',
         b'{"a": -Infinity}',
         b'{"a": 1e999}',
+        b"[-1E+400]",
+        b"[" + b"9" * 400 + b".0]",
         b'{"a": "\\ud800"}',
         b"[" * 70 + b"]" * 70,
         b"[" * 100_000,

@@ -31,6 +31,7 @@ from genbench.figurerows import FROM_ROWS, curves, latent_size, possible
 from genbench.figurestored import sample_strips
 from genbench.figurestyle import FIXED, FURTHER, colour, encoded, looks
 from genbench.images import save_grid
+from genbench.intervals import by_seed_table, paired_difference, paired_t_intervals
 from genbench.rows import Row
 from genbench.store import find
 from genbench.study import rows as rows_of
@@ -89,6 +90,26 @@ def test_the_true_rank_is_covered_where_all_is_sure(order: list[int], seed: int)
     noise = np.random.default_rng(seed).normal(size=3) * 5  # shared by all: pairing removes it
     values = {str(k): {s: 10.0 * k + noise[s] for s in range(3)} for k in order}
     assert rank_intervals(values, lower=True) == {str(k): (k + 1, k + 1) for k in order}
+
+
+def test_intervals_of_whole_columns_are_those_of_each_pair() -> None:
+    draws = np.random.default_rng(0)
+    values = [{s: float(draws.normal()) for s in range(9) if draws.random() < 0.6} for _ in range(30)]
+    table = by_seed_table(values)
+    low, high = paired_t_intervals(table[:, 0], table[:, 1:], 0.999)
+    for k, other in enumerate(values[1:]):
+        gap = paired_difference(values[0], other, 0.999)
+        if gap is None or gap.low is None or gap.high is None:
+            assert np.isnan(low[k])
+        else:
+            assert (low[k], high[k]) == pytest.approx((gap.low, gap.high))
+
+
+@pytest.mark.parametrize("groups", [4, 20])
+def test_many_groups_of_many_seeds_have_ranks(groups: int) -> None:
+    noise = np.random.default_rng(0).normal(size=(groups, 12))
+    values = {str(k): dict(enumerate((100.0 * k + noise[k]).tolist())) for k in range(groups)}
+    assert rank_intervals(values, lower=False) == {str(k): (groups - k, groups - k) for k in range(groups)}
 
 
 # ---------------------------------------------------------------- what is drawn

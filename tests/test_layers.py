@@ -25,7 +25,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("executors",),
     ("executors_serial", "executors_together"),
     ("bench", "provenance", "archive", "bundles"),
-    ("worker", "executors_local", "accompany"),
+    ("worker", "executors_local", "accompany", "standing"),
     ("ray_actor", "ray_connection"),
     ("executors_ray",),
     ("engines",),

@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import signal
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -87,3 +90,27 @@ def test_a_changed_source_is_refused_unless_asked_for(genbench: Genbench, tmp_pa
 def test_files_are_as_open_as_the_umask_says(store: Path) -> None:
     modes = {path.stat().st_mode & 0o777 for path in store.glob("*/*.*")}
     assert len(modes) == 1
+
+
+DYING = """
+import resource, signal, sys
+from pathlib import Path
+import torch
+from genbench.files import save_tensors
+resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+signal.signal(signal.SIGXFSZ, signal.SIG_DFL)
+save_tensors(Path(sys.argv[1]), {"weight": torch.zeros(100_000)})
+"""
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="this system has no limit on the size of files")
+def test_what_a_process_killed_while_it_wrote_weights_has_left_is_removed(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    (folder.path / "snapshots").mkdir(parents=True)
+    for target in (folder.path / "weights.safetensors", folder.path / "snapshots" / "0000000160.safetensors"):
+        died = subprocess.run([sys.executable, "-c", DYING, target], capture_output=True, check=False)
+        assert died.returncode == -signal.SIGXFSZ, died.stderr
+        assert len(list(target.parent.glob(".*"))) == 1
+    folder.begin({}, {})
+    assert [path for path in folder.path.rglob("*") if path.is_file()] == [folder.path / "run.json"]

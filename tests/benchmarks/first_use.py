@@ -2,7 +2,7 @@
 
     python tests/benchmarks/first_use.py
 
-Seconds, one line each; the images are noise.
+Seconds, one line each; the images are noise. It measures without a goal.
 """
 
 from __future__ import annotations

@@ -2,7 +2,8 @@
 
     python tests/benchmarks/intervals.py
 
-10,000 simulated studies of each kind, by the functions that make the tables; a few minutes on one core.
+10,000 simulated studies of each kind, by the functions that make the tables; a few minutes on one core. It
+measures without a goal.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python tests/benchmarks/killed.py [--kills 50] [--seed 0]
 
 Writes reports/reliability/killed.json and .md; takes some three minutes. The study and the deaths are those of
-tests/killing.py.
+tests/killing.py. It counts without a goal: what differs is told.
 """
 
 from __future__ import annotations

@@ -5,6 +5,7 @@
 Writes reports/trust/latent-null.json and .md after every cell (a metric, n and d), a minute or two each; a cell that
 the file has is not simulated again. Codes are drawn
 from the prior N(0, I) itself, or from N(t, I) with |t| such that the true statistic is what `detectable` says.
+It measures without a goal.
 """
 
 from __future__ import annotations

@@ -3,7 +3,7 @@
     python tests/benchmarks/peak.py fid          # 50,000 images against as many, 2,048 features
     python tests/benchmarks/peak.py transport    # exact OT of 10,000 points in R^8 and R^64, cold and from a start
 
-The peak is that of the whole process. Prints one line each.
+The peak is that of the whole process. Prints one line each. It measures without a goal.
 """
 
 from __future__ import annotations
