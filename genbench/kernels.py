@@ -34,7 +34,7 @@ class InverseMultiquadratic(torch.autograd.Function):
 
     @staticmethod
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
-        """The gradient for `squared`, by operations that torch differentiates again where a graph of it is asked for."""
+        """The gradient for `squared`, which torch can differentiate again where a graph of it is asked for."""
         if not torch.is_grad_enabled():
             return grad * ctx.slope, None
         (squared,) = ctx.saved_tensors
