@@ -90,7 +90,8 @@ def reproduce(
     folders = {cell.name: [bench.folder(run) for run in its.runs] for cell, its in planned}
     there = {name: readable([f for f in its if (f.path / "run.json").exists()])[0] for name, its in folders.items()}
     everything = [folder for its in there.values() for folder in its]
-    measured = {name: rows(its) for name, its in there.items()}
+    asked_for = {cell.name: {choice.key for choice in its.metrics} for cell, its in planned}
+    measured = {name: rows(its, asked_for[name]) for name, its in there.items()}
     changed = {cell.name: (*changes(cell, rest, catalogue), *of_recipe(name, catalogue, own)) for cell, _ in planned}
     asked = {cell.name: cell.models for cell, _ in planned}
     published = tuple(it for it in recipe.published if not wish.models or it.model in asked.get(it.cell, ()))

@@ -80,6 +80,7 @@ def compare(
             continue
         rows = [row for row in measured[number.cell] if _is_of(row, number)]
         rows.sort(key=lambda row: row.seed)
+        rows = [row for row in rows if row.protocol == rows[0].protocol]  # never two protocols in one mean
         how = protocols.get(rows[0].protocol, {}) if rows else {}
         cell = cells[number.cell]
         its = [change for change in (changed or {}).get(cell.name, ()) if _concerns(change, number, cell)]
@@ -155,15 +156,21 @@ def numbered(lines: Iterable[Line]) -> dict[str, int]:
 HEAD = ("whose", "metric", "published", "ours (mean, 95 %)", "seeds", "difference", "margin", "verdict")
 
 
-def cells_of(line: Line, numbers: Mapping[str, int]) -> tuple[str, ...]:
-    """A line in words, as `HEAD` names them; `numbers` are those of `numbered`."""
+def reasons(line: Line) -> str:
+    """What differs from the published number's protocol and training; "" where nothing does."""
+    found = line.verdict
+    return "" if found is None else "; ".join((*found.fields, *(f"training: {text}" for text in found.training)))
+
+
+def cells_of(line: Line, numbers: Mapping[str, int], *, brief: bool = False) -> tuple[str, ...]:
+    """A line in words, as `HEAD` names them; `numbers` are those of `numbered`. A brief one leaves the reasons out."""
     it, found = line.published, line.verdict
     start = (line.whose, it.metric, single(it.value).plain)
     if found is None:
         return (*start, "not measured", "0", "", f"{it.margin:g}", "")
     marks = ", ".join(str(numbers[text]) for text in line.deviations)
-    reasons = "; ".join((*found.fields, *(f"training: {text}" for text in found.training)))
-    told = found.word + (f", with deviations [{marks}]" if marks else "") + (f": {reasons}" if reasons else "")
+    told = found.word + (f", with deviations [{marks}]" if marks else "")
+    told += f": {reasons(line)}" if reasons(line) and not brief else ""
     told += "" if found.p is None else " (p < 0.001)" if found.p < 0.001 else f" (p = {found.p:.2g})"
     difference = f"{'+' if found.difference > 0 else ''}{single(found.difference).plain}"
     return (*start, numeral(found.estimate).plain, str(len(line.seeds)), difference, f"{it.margin:g}", told)
@@ -188,14 +195,19 @@ def notes(recipe: ParsedRecipe, cells: Iterable[Cell], lines: Sequence[Line], bu
 
 
 def show(console: Console, lines: Sequence[Line], told: Sequence[str]) -> None:
-    """Print the table and its notes."""
+    """Print the table, once for all lines what differs from what was published, and the notes."""
     if lines:
-        heads = [Column(head, overflow="fold", min_width=20 if head == "verdict" else None) for head in HEAD]
+        heads = [Column(head, overflow="fold") for head in HEAD]
         table = Table(*heads, box=None, pad_edge=False, header_style="bold")
-        numbers = numbered(lines)
+        numbers, whose = numbered(lines), dict[str, list[str]]()
         for line in lines:
-            table.add_row(*(escape(cell) for cell in cells_of(line, numbers)))
+            table.add_row(*(escape(cell) for cell in cells_of(line, numbers, brief=True)))
+            if why := reasons(line):
+                whose.setdefault(f"{line.verdict.word if line.verdict else ''}: {why}", []).append(line.whose)
         console.print(table)
+        for why, its in whose.items():
+            of = "" if len(whose) == 1 else f" ({'; '.join(its)})"
+            console.print(f" {why}{of}", markup=False, highlight=False, soft_wrap=True)
     for note in told:
         console.print(f" {note}", markup=False, highlight=False, soft_wrap=True)
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from typing import Any
 
 from genbench.moments import selections, snapshots
@@ -18,19 +18,24 @@ NUMBER = (
 KINDS = ("dataset", "model", "prior", "network")
 
 
-def rows(folders: Sequence[RunFolder]) -> list[Row]:
-    """One row for each run, metric and protocol; one for a run that failed or is unfinished."""
+def rows(folders: Sequence[RunFolder], keys: Container[str] | None = None) -> list[Row]:
+    """One row for each run, metric and protocol; one for a run that failed or is unfinished.
+
+    With `keys` (`genbench.runs.Choice.key`) the final measurements are those alone that were asked for in these words.
+    """
     runs = [folder.record()["run"] for folder in folders]
-    keys = [group_key(run) for run in runs]
-    labels = _labels(dict(zip(keys, runs, strict=True)))
+    groups = [group_key(run) for run in runs]
+    labels = _labels(dict(zip(groups, runs, strict=True)))
     return [
         row
-        for folder, run, key in zip(folders, runs, keys, strict=True)
-        for row in _rows_of(folder, run, key, labels[key])
+        for folder, run, group in zip(folders, runs, groups, strict=True)
+        for row in _rows_of(folder, run, group, labels[group], keys)
     ]
 
 
-def _rows_of(folder: RunFolder, run: Mapping[str, Any], group: str, label: str) -> Iterable[Row]:
+def _rows_of(
+    folder: RunFolder, run: Mapping[str, Any], group: str, label: str, keys: Container[str] | None
+) -> Iterable[Row]:
     facts: dict[str, Any] = {
         "run": folder.name,
         "group": group,
@@ -38,7 +43,7 @@ def _rows_of(folder: RunFolder, run: Mapping[str, Any], group: str, label: str) 
         **{kind: run[kind]["name"] for kind in KINDS},
         **{field: run[field] for field in ("latent_dim", "seed", "images", "role")},
     }
-    measured = folder.measurements()
+    measured = {key: entry for key, entry in folder.measurements().items() if keys is None or key in keys}
     state = folder.state
     if state != "trained":
         yield Row(**facts, status="failed" if state == "failed" else "unfinished", error=folder.failure())

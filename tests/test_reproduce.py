@@ -96,6 +96,16 @@ def test_only_a_change_that_touches_the_number_is_held_against_it(
     assert "".join([*found["fields"], *found["training"]]) == told  # type: ignore[index]
 
 
+def test_numbers_of_another_protocol_are_not_mixed_in(reproduce: Callable[..., Result]) -> None:
+    """The same runs, measured in two ways: each command tells of its own, however it is put."""
+    assert reproduce("r", "--export", "first").exit_code == 0
+    assert reproduce("r", "--set", "reconstruction.n=16", "--export", "second").exit_code == 0
+    assert reproduce("r", "--export", "again").exit_code == 0
+    (first,), (second,), (again,) = lines("first"), lines("second"), lines("again")
+    assert first["values"] == again["values"] != second["values"]
+    assert first["seeds"] == second["seeds"] == [0, 1]
+
+
 def test_a_recipe_whose_training_differs_says_so_in_every_verdict(reproduce: Callable[..., Result]) -> None:
     text = Path("r.toml").read_text().replace("batch = 16", 'batch = 16\ntraining = ["half the epochs"]')
     Path("r.toml").write_text(text.replace("margin = 0.5", "margin = 99"))
