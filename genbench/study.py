@@ -65,18 +65,21 @@ def _rows_of(
 
 
 def _measured(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> Iterable[Row]:
-    """A row for each number, and for each metric that failed."""
+    """A row for each number, and for each metric that failed.
+
+    Options may differ where the protocol does not, such as the place of the same file: it is one number, not two.
+    """
+    numbers: dict[tuple[str, str, str], Row] = {}
     for entry in measured.values():
         facts = {**facts, "split": entry["split"]}
         if entry.get("error"):
             yield Row(**facts, metric=entry["metric"], status="failed", error=entry["error"])
         for number in entry.get("numbers", []):
-            yield Row(
-                **facts,
-                metric=entry["metric"] + (f".{number['part']}" if number["part"] else ""),
-                head=number["label"] or entry["metric"] + (f".{number['part']}" if number["part"] else ""),
-                **{name: number[name] for name in NUMBER},
+            name = entry["metric"] + (f".{number['part']}" if number["part"] else "")
+            numbers[name, number["protocol"], entry["split"]] = Row(
+                **facts, metric=name, head=number["label"] or name, **{field: number[field] for field in NUMBER}
             )
+    yield from numbers.values()
 
 
 def _cost(moment: Mapping[str, Any]) -> dict[str, Any]:

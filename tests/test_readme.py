@@ -39,7 +39,7 @@ def test_the_readme_is_short_and_its_first_screen_has_the_two_commands() -> None
 
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("genbench run") and "--plugin" not in c])
 def test_every_study_of_the_readme_can_be_planned(command: str, genbench: Callable[..., Result]) -> None:
-    words = shlex.split(command)[1:]
+    words = shlex.split(command, comments=True)[1:]
     if "DATA" in words:
         if not SHARED.is_dir():
             pytest.skip(f"no data at {SHARED}")
@@ -54,7 +54,7 @@ def test_the_plugin_of_the_readme_runs_as_printed(genbench: Callable[..., Result
     (command,) = (c for c in COMMANDS if "spiral.py" in c)
     dots = ("--plugin", str(Path(__file__).parent / "plugins" / "dots.py"), "--dataset", "dots", "--network", "mlp")
     tiny = ("--images", "200", "--batch", "16", "--metrics", "reconstruction", "--set", "spiral.turns=3")
-    result = genbench(*shlex.split(command)[1:], *dots, *tiny)
+    result = genbench(*shlex.split(command, comments=True)[1:], *dots, *tiny)
     assert result.exit_code == 0, result.output
     assert genbench("report", "--export", "reports/mine/").exit_code == 0
 

@@ -14,6 +14,7 @@ from click.testing import Result
 
 from genbench.errors import StoreError
 from genbench.store import RunFolder, find, readable
+from genbench.study import rows
 
 Genbench = Callable[..., Result]
 TESTS = Path(__file__).parent
@@ -114,3 +115,14 @@ def test_what_a_process_killed_while_it_wrote_weights_has_left_is_removed(tmp_pa
         assert len(list(target.parent.glob(".*"))) == 1
     folder.begin({}, {})
     assert [path for path in folder.path.rglob("*") if path.is_file()] == [folder.path / "run.json"]
+
+
+def test_one_number_under_two_spellings_of_its_options_is_one_row(store: Path) -> None:
+    """As where the same weights were named by two paths: the protocol is one, and so is the number."""
+    path = next(store.glob("dots-ae*")) / "metrics.json"
+    record = json.loads(path.read_text())
+    before = rows(find([store]))
+    key, entry = next(iter(record["measurements"].items()))
+    record["measurements"]["0" * len(key)] = entry
+    path.write_text(json.dumps(record))
+    assert sorted(map(repr, rows(find([store])))) == sorted(map(repr, before))
