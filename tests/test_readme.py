@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 import shlex
@@ -40,6 +41,8 @@ def test_the_readme_is_short_and_its_first_screen_has_the_two_commands() -> None
 @pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("genbench run") and "--plugin" not in c])
 def test_every_study_of_the_readme_can_be_planned(command: str, genbench: Callable[..., Result]) -> None:
     words = shlex.split(command, comments=True)[1:]
+    if "ray" in words and importlib.util.find_spec("ray") is None:
+        pytest.skip("ray is not installed")
     if "DATA" in words:
         if not SHARED.is_dir():
             pytest.skip(f"no data at {SHARED}")
