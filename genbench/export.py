@@ -49,16 +49,14 @@ def export(
     protocols: Protocols | None = None,
     command: str = "",
     sort: str | None = None,
-    drawings: Sequence[Drawing] = (),
-    told: Sequence[str] = (),
-    draw: Callable[[], tuple[Sequence[Drawing], Sequence[str]]] | None = None,
+    draw: Callable[[], tuple[Sequence[Drawing], Sequence[str]]] = lambda: ((), ()),
 ) -> tuple[Path, ...]:
     """Write the study into `folder` and return the files, report.html last.
 
     `runs` are the runs by their name in the rows, `protocols` the fields of each protocol by its hash, `command` what
-    the user typed, `sort` the metric that ranks, `drawings` figures, written as PNG and PDF, `told` a line for each of
-    those that could not be drawn; `draw` makes more of both once the data files stand, since figures of thousands of
-    groups take far longer than the data. Every file is whole or absent; the folder may exist.
+    the user typed, `sort` the metric that ranks. `draw` makes the figures, written as PNG and PDF, and a line for each
+    that could not be drawn, once the data files stand: figures of thousands of groups take far longer. Every file is
+    whole or absent; the folder may exist.
     """
     runs, protocols = runs or {}, protocols or {}
     _sweep(folder)
@@ -72,8 +70,7 @@ def export(
     }
     for name, text in texts.items():
         write_text(folder / name, text)
-    more, why = draw() if draw else ((), ())
-    drawings, told = [*drawings, *more], [*told, *why]
+    drawings, told = draw()
     pictures = _copy_pictures(folder / "pictures", tables, runs)
     records = {name: facts.record for name, facts in runs.items()}
     shown, figures = _figures(folder / "figures", drawings)

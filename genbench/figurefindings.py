@@ -8,7 +8,8 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Literal
 
 from genbench.figureranks import BARS
-from genbench.figurestyle import DASHES, MARKERS, PAGE, Drawing, blank, share_legend, short, styled
+from genbench.figurerows import band
+from genbench.figurestyle import DASHES, MARKERS, PAGE, Drawing, Look, blank, share_legend, short, styled
 from genbench.intervals import Estimate, estimate
 
 if TYPE_CHECKING:
@@ -65,19 +66,15 @@ def read(case: str) -> Case:
 
 def _panel(axes: Axes, lines: dict[str, dict[float, list[float]]], across: str, metric: str) -> None:
     import matplotlib as mpl
+    from matplotlib.colors import to_hex
 
     shades = mpl.colormaps["viridis"]
     everything = []
     for place, (label, its) in enumerate(lines.items()):
         points: list[tuple[float, Estimate]] = [(x, estimate(values)) for x, values in sorted(its.items())]
-        xs, means = [x for x, _ in points], [point.mean for _, point in points]
-        shade = shades(0.85 * place / max(1, len(lines) - 1))
-        axes.plot(xs, means, color=shade, marker=MARKERS[place % len(MARKERS)], ls=DASHES[place % len(DASHES)],
-                  label=short(label), markersize=3)  # fmt: skip
-        if all(point.low is not None for _, point in points):
-            lows, highs = [point.low or 0.0 for _, point in points], [point.high or 0.0 for _, point in points]
-            axes.fill_between(xs, lows, highs, color=shade, alpha=0.15, linewidth=0)
-        everything += [(x, mean) for x, mean in zip(xs, means, strict=True)]
+        shade = to_hex(shades(0.85 * place / max(1, len(lines) - 1)))
+        band(axes, points, Look(shade, MARKERS[place % len(MARKERS)], DASHES[place % len(DASHES)]), label)
+        everything += [(x, point.mean) for x, point in points]
     _stretch(axes, "x", [x for x, _ in everything])
     _stretch(axes, "y", [y for _, y in everything])
     axes.set_xlabel(across)

@@ -60,7 +60,7 @@ def _curves(axes: Axes, sheet: Sheet, by: By, look: Mapping[str, Look]) -> None:
     if not series:
         raise UsageError(f"--by {by}: it is not recorded of these runs; possible: images, seconds")
     for group, its in series.items():
-        _band(axes, its, look[group], labels[group])
+        band(axes, its, look[group], labels[group])
     axes.set_xscale("log")
     axes.set_xlabel(UNITS[by])
     _round_ticks(axes, sorted(x for its in series.values() for x, _ in its))
@@ -77,7 +77,7 @@ def _round_ticks(axes: Axes, xs: Sequence[float]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def _band(axes: Axes, its: Sequence[tuple[float, Estimate]], look: Look, label: str) -> None:
+def band(axes: Axes, its: Sequence[tuple[float, Estimate]], look: Look, label: str) -> None:
     """A line of means with a band from low to high."""
     xs, means = [x for x, _ in its], [e.mean for _, e in its]
     axes.plot(xs, means, color=look.colour, marker=look.marker, ls=look.dash, label=short(label))

@@ -30,7 +30,7 @@ DEPTH = 64
 """How deep JSON may be nested: far above what we write, far below what Python's own recursion bears."""
 PART = ".part"
 """How the name of a file ends that is being written."""
-LEFT = (f".*{PART}", ".tmp??????")
+HALF_WRITTEN = (f".*{PART}", ".tmp??????")
 """How files are named that a killed process had half written: by us, or by safetensors, which from 0.8 on fills a file
 of its own beside the one that it is asked for."""
 

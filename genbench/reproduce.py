@@ -258,10 +258,9 @@ def _experiment(
         write_text(export / "findings.csv", out.getvalue())
         reproduction.write(export, recipe.name, lines, told, command_line())
         drawing = findings(found)
-        for form in ("pdf", "png"):
-            if drawing is None:
-                break
-            save(drawing.figure, export / f"{drawing.name}.{form}")
+        if drawing is not None:
+            for form in ("pdf", "png"):
+                save(drawing.figure, export / f"{drawing.name}.{form}")
     return 0
 
 

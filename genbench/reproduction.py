@@ -80,7 +80,8 @@ def compare(
             continue
         rows = [row for row in measured[number.cell] if _is_of(row, number)]
         rows.sort(key=lambda row: row.seed)
-        rows = [row for row in rows if row.protocol == rows[0].protocol]  # never two protocols in one mean
+        other = [row for row in rows if row.protocol != rows[0].protocol]  # never two protocols in one mean
+        rows = [row for row in rows if row.protocol == rows[0].protocol]
         how = protocols.get(rows[0].protocol, {}) if rows else {}
         cell = cells[number.cell]
         its = [change for change in (changed or {}).get(cell.name, ()) if _concerns(change, number, cell)]
@@ -89,6 +90,10 @@ def compare(
         values = [(row.seed, row.value or 0.0) for row in rows]
         line = judged(number, values, how, options, training, cell.training)
         there = () if rows else tuple(dict.fromkeys(row.metric for row in measured[number.cell] if row.metric))
+        if other:
+            seeds = ", ".join(str(row.seed) for row in other)
+            told = f"left out: seed {seeds} of {line.whose}, measured by another protocol: measure all runs anew"
+            line = replace(line, deviations=(*line.deviations, told))
         lines.append(replace(line, there=there))
     return tuple(lines)
 

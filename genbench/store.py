@@ -26,7 +26,7 @@ from typing import Any, Literal
 
 from genbench import records
 from genbench.errors import StoreError, one_line
-from genbench.files import LEFT, PART, full_disk, write_json
+from genbench.files import HALF_WRITTEN, PART, full_disk, write_json
 from genbench.moments import SELECTED, SNAPSHOTS, selections, snapshots
 from genbench.records import SCHEMA, Check
 
@@ -73,7 +73,7 @@ class RunFolder:
 
         For whoever holds the folder: what a killed process had half written is removed.
         """
-        for pattern in LEFT:
+        for pattern in HALF_WRITTEN:
             for left in self.path.glob(f"**/{pattern}"):
                 left.unlink()
         if self.has(RUN):

@@ -345,7 +345,7 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
     """Sorting works, nothing is fetched, no error, and nothing is wider than a phone of 360 pixels."""
     rows, report = study("swae", "vae", "<script>alert(1)</script>", "mine-" * 20), tmp_path / "report.html"
     rows += [row("noise", 0, 30.0, role="control")]
-    exporting.export(tmp_path, rows, drawings=[ranks(rows)], command="genbench " + "x" * 500)
+    exporting.export(tmp_path, rows, draw=lambda: ([ranks(rows)], []), command="genbench " + "x" * 500)
     text = report.read_text()
     report.with_name("probed.html").write_text(text.replace("</head>", PROBE))
     outer = report.with_name("outer.html")
@@ -375,7 +375,7 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
 def test_pages_say_what_was_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(exporting, "EMBEDDED_BYTES", 0)
     rows = study("swae", "vae")
-    exporting.export(tmp_path, rows, drawings=[ranks(rows)])
+    exporting.export(tmp_path, rows, draw=lambda: ([ranks(rows)], []))
     text = (tmp_path / "report.html").read_text()
     assert "1 picture left out" in text
     assert "figures/ranks.png" in text

@@ -188,6 +188,14 @@ def test_only_final_rows_of_the_named_model_count() -> None:
     assert line.verdict is None
 
 
+def test_a_seed_of_another_protocol_is_left_out_and_told() -> None:
+    rows = [row(0, 1.0), row(1, 1.02), row(2, 9.0, protocol="other")]
+    (line,) = compare(parse(GOOD, "r.toml"), {"one": rows}, {"abc": {"layer": "2048"}}, 1.0)
+    assert line.seeds == (0, 1)
+    assert line.values == (1.0, 1.02)
+    assert any("left out: seed 2" in text for text in line.deviations)
+
+
 @pytest.mark.parametrize(
     ("weights", "word"), [("standard 6726", "equivalent"), ("custom 1234", "other protocol"), (None, "other protocol")]
 )
