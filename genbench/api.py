@@ -422,7 +422,8 @@ class TrainingRecord:
     the arithmetic, `memory_format` that of convolutions' weights ("contiguous" or "channels-last"), `step` says how
     steps were done: "eager", "graph" (one CUDA graph), or "eager: " and why a GPU had to do without a graph. `batch` is
     the count of images in a step, 0 where it is unknown. `together` is how many trainings had their turns in one
-    process (--together): `seconds` are those of all of them, and the memory of one is unknown.
+    process (--together): `seconds` are those of all of them, and the memory of one is unknown. `jobs` is how many runs
+    went on at once at most on this machine (--jobs), whose memory and caches they share.
     """
 
     seconds: float
@@ -437,6 +438,7 @@ class TrainingRecord:
     step: str = "eager"
     batch: int = 0
     together: int = 1
+    jobs: int = 1
 
 
 class Evaluation(ABC):

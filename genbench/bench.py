@@ -55,6 +55,8 @@ class Bench:
     beside: bool | None = None
     """Whether a run is measured while the next one trains, as far as it can be; None: where a GPU trains, since on a
     CPU both would want the same cores."""
+    jobs: int = 1
+    """How many runs go on at once on this machine, this bench's among them."""
     clock: Clock = field(default_factory=Clock)
     """Tells the seconds of trainings: those that have their turns in one process wait while another is measured."""
 
@@ -234,7 +236,7 @@ class Bench:
                         keep(folder, run, model, moment, step_flops)
         if moment is None or moment.step < moment.steps:
             return None
-        record = training.record(model, moment, arrangement, step_flops, together)
+        record = training.record(model, moment, arrangement, step_flops, together, self.jobs)
         write_json(folder.path / TRAINING, {"schema": SCHEMA, **asdict(record)})
         shape = "x".join(map(str, images.shape))
         save_weights(folder.path / WEIGHTS, model, {"key": run.key, "shape": shape})

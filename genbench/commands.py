@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from genbench.engines import SERIAL, Chosen, advice, engine_of
+from genbench.engines import SERIAL, Chosen, advice, engine_of, undecided
 from genbench.errors import UsageError
 from genbench.results import pick_device, show_table
 from genbench.standing import Standing, standing
@@ -79,6 +79,8 @@ def run_study(
         make_room(out)
         if told := advice(chosen_engine, len(planned.runs), place.workers, chosen.type != "cpu"):
             console.print(told, markup=False, highlight=False, soft_wrap=True)
+        if not launched():
+            engine = several(console, bench, planned, stands, chosen_engine)
         outcome = conduct(console, bench, planned, engine, stands.done)
         ranks.agree(END)
     folders = [folder for folder in stands.folders or map(bench.folder, planned.runs) if folder.has(RUN)]
@@ -132,6 +134,22 @@ def make_room(out: Path, flag: str = "--out") -> None:
             pass
     except OSError as error:
         raise UsageError(f"{flag} {out}: cannot be written ({error.strerror}); name another folder") from None
+
+
+def several(console: Console, bench: Bench, planned: Plan, stands: Standing, chosen: Chosen) -> Engine:
+    """The engine of the options; where they leave the count of jobs open, with what suits, which is told."""
+    from genbench.jobs import available_memory, suitable_jobs
+
+    if not undecided(chosen) or bench.device.type != "cpu":
+        return engine_of(chosen)
+    unfinished = [run for run in planned.runs if run.name not in stands.done]
+    untrained = [run for run in unfinished if run.role == "model" and stands.states[run.name] != "trained"]
+    shape, cores = planned.summary.shape, bench.place.workers
+    jobs = suitable_jobs(bench.catalogue, len(unfinished), untrained, shape, cores, available_memory())
+    if jobs == 1:
+        return engine_of(chosen)
+    console.print(f"{jobs} runs at once, each on a core of its own (--jobs 1: one after another)", highlight=False)
+    return engine_of(replace(chosen, jobs=jobs))
 
 
 def conduct(

@@ -14,6 +14,14 @@ if TYPE_CHECKING:
     from genbench.executors import Engine
 
 EXECUTORS = ("serial", "local", "ray")
+JOBS_HELP = (
+    "Runs at once; GPUs are dealt out in turn. [1; on a CPU one for each core where that is faster and changes no"
+    " number; ray: as many as fit]"
+)
+EXECUTOR_HELP = (
+    "In this process, in worker processes, or on a Ray cluster. [serial; local for several runs at once or with"
+    " --run-timeout]"
+)
 META = "genbench.engine."
 """Before the names under which a command's context keeps these options."""
 
@@ -63,11 +71,11 @@ def engine_options(command: Any) -> Any:
             "jobs",
             click.IntRange(1),
             "N",
-            "Runs at once; GPUs are dealt out in turn. [1; ray: as many as fit]",
+            JOBS_HELP,
         ),
         (
             *("--executor", "executor", click.Choice(EXECUTORS), None),
-            "In this process, in worker processes, or on a Ray cluster. [serial; local with --jobs or --run-timeout]",
+            EXECUTOR_HELP,
         ),
     )
     for flag, name, kind, metavar, about in options:
@@ -116,9 +124,14 @@ def engine_of(chosen: Chosen) -> Engine:
     return serial
 
 
+def undecided(chosen: Chosen) -> bool:
+    """Whether the options leave open how many runs go on at once on this machine."""
+    return chosen.executor in (None, "local") and chosen.jobs is None and chosen.together is None
+
+
 def advice(chosen: Chosen, runs: int, cores: int, cuda: bool) -> str:
-    """A line where several runs go one after another, or in turns, on a CPU with cores to spare, else ""."""
-    if chosen.executor in ("local", "ray") or (chosen.jobs or 1) > 1 or cuda or min(runs, cores) < 2:
+    """A line where several runs have their turns on a CPU with cores to spare, else ""."""
+    if (chosen.together or 1) < 2 or cuda or min(runs, cores) < 2:
         return ""
-    what = "runs in turns use a CPU no better" if (chosen.together or 1) > 1 else "one run at a time"
-    return f"{what}: --jobs {min(runs, cores)} would use {min(runs, cores)} of the {cores} cores"
+    many = min(runs, cores)
+    return f"runs in turns use a CPU no better: --jobs {many} would use {many} of the {cores} cores"

@@ -55,7 +55,7 @@ class Local:
         workers = max(1, site.brief["place"]["workers"] // self.capacity)
         device = "cuda" if site.brief["device"].startswith("cuda") else "cpu"
         place = {**site.brief["place"], "workers": workers}
-        self._brief = {**site.brief, "device": device, "threads": share, "place": place}
+        self._brief = {**site.brief, "device": device, "threads": share, "place": place, "jobs": self.capacity}
 
     def submit(self, run: Run) -> None:
         """Give the run to an idle worker, or to a new one."""

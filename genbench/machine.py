@@ -93,13 +93,18 @@ def arrange(model: Model, batch: int, device: torch.device) -> Arrangement:
     """
     if device.type != "cpu":
         return Arrangement(torch.get_num_threads(), "channels-last" if _convolves(model) else "contiguous")
+    if forward_operations(model, batch) < FEW_OPERATIONS:
+        return Arrangement(1, "contiguous")
+    return Arrangement(torch.get_num_threads(), "channels-last" if _convolves(model) else "contiguous", keeps_heap=True)
+
+
+def forward_operations(model: Model, batch: int) -> int:
+    """Operations of a forward pass of a batch, in matrix products and convolutions, on the default device."""
     x = torch.zeros(batch, *model.setting.shape)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         model.eval().decode(model.encode(x))
-    if counter.get_total_flops() < FEW_OPERATIONS:
-        return Arrangement(1, "contiguous")
-    return Arrangement(torch.get_num_threads(), "channels-last" if _convolves(model) else "contiguous", keeps_heap=True)
+    return int(counter.get_total_flops())
 
 
 def _convolves(model: Model) -> bool:

@@ -17,8 +17,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from genbench import reproduction
-from genbench.commands import INTERRUPTED, closing, conduct, make_bench, make_room, show_plan, stoppable
-from genbench.engines import SERIAL, Chosen, engine_of
+from genbench.commands import INTERRUPTED, closing, conduct, make_bench, make_room, several, show_plan, stoppable
+from genbench.engines import SERIAL, Chosen
 from genbench.errors import PluginError, UsageError, unknown
 from genbench.files import write_json, write_text
 from genbench.numerals import numeral
@@ -82,7 +82,8 @@ def reproduce(
         if export is not None:
             make_room(export, "--export")
         for _, its in planned:
-            outcome = conduct(console, bench, its, engine_of(engine))
+            stands = standing(bench, its)
+            outcome = conduct(console, bench, its, several(console, bench, its, stands, engine), stands.done)
             status = max(status, INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
             closing(console, outcome, out)
             if outcome.interrupted:

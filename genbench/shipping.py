@@ -49,6 +49,7 @@ def brief(catalogue: Catalogue, store: Path, place: Place, device: str, plan: Pl
         "any_source": catalogue.any_source,
         "command": command,
         "threads": torch.get_num_threads(),
+        "jobs": 1,
     }
 
 

@@ -91,7 +91,13 @@ class Training:
             )
 
     def record(
-        self, model: Model, last: Moment, arrangement: Arrangement, step_flops: float | None, together: int
+        self,
+        model: Model,
+        last: Moment,
+        arrangement: Arrangement,
+        step_flops: float | None,
+        together: int,
+        jobs: int,
     ) -> TrainingRecord:
         """What the training has cost, which ended with the moment `last`."""
         return TrainingRecord(
@@ -107,4 +113,5 @@ class Training:
             last.how,
             self.run.batch,
             together,
+            jobs,
         )

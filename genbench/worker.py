@@ -78,7 +78,14 @@ class Workplace:
         self.stop = stop
         facts = {**provenance(self._device, []), "command": brief["command"]}
         self._bench = Bench(
-            self._catalogue, Path(brief["store"]), place_of(brief["place"]), self._device, facts, Deaf(), stop
+            self._catalogue,
+            Path(brief["store"]),
+            place_of(brief["place"]),
+            self._device,
+            facts,
+            Deaf(),
+            stop,
+            jobs=brief["jobs"],
         )
 
     def do(self, record: Mapping[str, Any], tell: Tell, store: Path | None = None) -> dict[str, Any]:

@@ -18,6 +18,7 @@ class Speed(Metric):
         if not record.images:
             raise NotApplicable("nothing was trained")
         turns = f", in turns with {record.together - 1} others" if record.together > 1 else ""
+        beside = f", up to {record.jobs} runs at once" if record.jobs > 1 else ""
         protocol = Protocol(
             method="wall time of training proper, evaluation and data left out",
             dataset=e.images.content[:12],
@@ -27,7 +28,7 @@ class Speed(Metric):
             generated=0,
             values="uint8",
             draws="none",
-            detail=f"{record.device}, {record.threads} CPU threads{turns}",
+            detail=f"{record.device}, {record.threads} CPU threads{turns}{beside}",
         )
         memory = None if record.peak_memory is None else record.peak_memory / 2**20
         facts: tuple[tuple[str, float | None, str, Better], ...] = (

@@ -5,7 +5,6 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
-from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,7 +14,6 @@ from click.testing import Result
 
 from genbench.api import Place
 from genbench.bench import Bench
-from genbench.engines import Chosen, advice
 from genbench.errors import UsageError
 from genbench.executors import Engine, News, Outcome, carry_out
 from genbench.executors_local import gpu, last_words, local
@@ -203,13 +201,6 @@ def test_options_that_do_not_fit_are_refused(
 ) -> None:
     result = genbench("run", "ae", *options)
     assert (result.exit_code, told in result.output) == (2, True)
-
-
-def test_idle_cores_are_told_of() -> None:
-    assert advice(Chosen(), 8, 2, False) == "one run at a time: --jobs 2 would use 2 of the 2 cores"
-    assert not advice(Chosen(), 1, 2, False)
-    assert not advice(Chosen(jobs=2), 8, 2, False)
-    assert not advice(replace(Chosen(), executor="ray"), 8, 2, False)
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "auto"])

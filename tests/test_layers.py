@@ -28,7 +28,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("worker", "executors_local", "accompany", "standing"),
     ("ray_actor", "ray_connection"),
     ("executors_ray",),
-    ("engines",),
+    ("engines", "jobs"),
     (
         "intervals",
         "stats",
