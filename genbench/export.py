@@ -12,8 +12,8 @@ from pathlib import Path
 
 from genbench.embedding import embedded, shares
 from genbench.figurestyle import Drawing, encoded, save
-from genbench.files import PART, write_atomically, write_text
-from genbench.formats import table_csv, tidy_csv, tidy_json
+from genbench.files import PART, write_atomically, write_pieces, write_text
+from genbench.formats import table_csv, tidy_csv, tidy_csv_lines, tidy_json, tidy_json_lines
 from genbench.markup import latex, markdown
 from genbench.notes import Protocols
 from genbench.page import Page, Picture, render
@@ -27,6 +27,7 @@ are more, the largest are shown smaller.
 
 PNG = b"\x89PNG\r\n\x1a\n"
 FIRST_PICTURES = ("samples", "reconstructions")
+DATA = ("rows.csv", "rows.json", "table.csv", "table.md", "table.tex")
 
 
 __all__ = ["RunFacts", "export", "table_latex", "table_markdown", "tidy_csv", "tidy_json"]
@@ -61,15 +62,11 @@ def export(
     runs, protocols = runs or {}, protocols or {}
     _sweep(folder)
     tables = assemble(rows, sort)
-    texts = {
-        "rows.csv": tidy_csv(rows),
-        "rows.json": tidy_json(rows),
-        "table.csv": table_csv(tables),
-        "table.md": markdown(tables, protocols),
-        "table.tex": latex(tables, protocols),
-    }
-    for name, text in texts.items():
-        write_text(folder / name, text)
+    write_pieces(folder / "rows.csv", tidy_csv_lines(rows))
+    write_pieces(folder / "rows.json", tidy_json_lines(rows))
+    write_text(folder / "table.csv", table_csv(tables))
+    write_text(folder / "table.md", markdown(tables, protocols))
+    write_text(folder / "table.tex", latex(tables, protocols))
     drawings, told = draw()
     pictures = _copy_pictures(folder / "pictures", tables, runs)
     records = {name: facts.record for name, facts in runs.items()}
@@ -77,7 +74,7 @@ def export(
     inside = _embedded(pictures, EMBEDDED_BYTES - sum(len(figure.uri) for figure in shown) * 3 // 4)
     page = Page(folder.resolve().name, tables, protocols, inside, records, rows, command, shown, told)
     write_text(folder / "report.html", render(page))
-    files = [folder / name for name in texts] + [path for _, _, path in pictures] + figures
+    files = [folder / name for name in DATA] + [path for _, _, path in pictures] + figures
     return (*files, folder / "report.html")
 
 

@@ -9,7 +9,7 @@ import math
 import os
 import re
 import shutil
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
@@ -79,11 +79,17 @@ def full_disk(path: Path, error: Exception) -> StoreError | None:
 
 def write_text(path: Path, text: str) -> None:
     """Write UTF-8 text atomically."""
-    write_atomically(path, lambda temporary: _write(temporary, text))
+    write_pieces(path, [text])
 
 
-def _write(path: Path, text: str) -> None:
-    path.write_text(text, encoding="utf-8")
+def write_pieces(path: Path, pieces: Iterable[str]) -> None:
+    """Write UTF-8 text atomically that is never whole in memory."""
+
+    def write(temporary: Path) -> None:
+        with temporary.open("w", encoding="utf-8") as file:
+            file.writelines(pieces)
+
+    write_atomically(path, write)
 
 
 def write_json(path: Path, value: object) -> None:

@@ -6,7 +6,7 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 
 from genbench.rows import COLUMNS, Row
@@ -26,14 +26,29 @@ FORMULA = ("=", "+", "-", "@", "\t", "\n")
 
 def tidy_csv(rows: Iterable[Row]) -> str:
     """The rows as CSV: one line per run, metric and protocol; what is absent or not finite is empty."""
-    return _csv([list(TIDY), *([_cell(value) for value in _values(row)] for row in rows)])
+    return "".join(tidy_csv_lines(rows))
+
+
+def tidy_csv_lines(rows: Iterable[Row]) -> Iterator[str]:
+    """The lines of `tidy_csv`: those of 10,000 runs would take more memory at once than all their rows."""
+    yield _csv([TIDY])
+    for row in rows:
+        yield _csv([[_cell(value) for value in _values(row)]])
 
 
 def tidy_json(rows: Iterable[Row]) -> str:
     """The rows as a JSON array with an object on each line; what is absent or not finite is null."""
+    return "".join(tidy_json_lines(rows))
+
+
+def tidy_json_lines(rows: Iterable[Row]) -> Iterator[str]:
+    """The lines of `tidy_json`."""
     encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
-    lines = [encode(dict(zip(TIDY, map(_finite, _values(row)), strict=True))) for row in rows]
-    return "[\n" + ",\n".join(lines) + "\n]\n" if lines else "[]\n"
+    before = "[\n"
+    for row in rows:
+        yield before + encode(dict(zip(TIDY, map(_finite, _values(row)), strict=True)))
+        before = ",\n"
+    yield "\n]\n" if before != "[\n" else "[]\n"
 
 
 _values: Callable[[Row], tuple[object, ...]] = attrgetter(*TIDY)

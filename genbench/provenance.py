@@ -8,16 +8,20 @@ import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-
-import torch
+from typing import TYPE_CHECKING
 
 from genbench import __version__
+
+if TYPE_CHECKING:
+    import torch
 
 PACKAGES = ("torch", "torchvision", "POT", "torch-fidelity", "numpy", "scipy")
 
 
 def provenance(device: torch.device, arguments: list[str]) -> dict[str, object]:
     """Facts that stand in run.json; none of them is part of a run's key."""
+    import torch
+
     return {
         "command": command_line(arguments),
         "genbench": __version__,
@@ -32,6 +36,8 @@ def provenance(device: torch.device, arguments: list[str]) -> dict[str, object]:
 
 def describe(device: torch.device) -> str:
     """The device in words."""
+    import torch  # a report asks for its own command alone
+
     if device.type == "cuda":
         return f"{device} ({torch.cuda.get_device_name(device)})"
     return f"{device.type} ({_processor()}, {torch.get_num_threads()} threads)"

@@ -149,12 +149,14 @@ def show_table(
     folders, problems = readable(folders)
     for problem in problems:
         click.echo(f"genbench: left out: {problem}", err=True)
-    shown = of_stage(rows(folders), select)
+    shown, how = of_stage(rows(folders), select), protocols(folders)
+    for folder in folders:
+        folder.forget()  # the records of 10,000 runs take more memory than their table
     tidy = [row for row in shown if not row.metric or row.metric.split(".")[0] in metrics]
     ranking = [row.metric for row in tidy if row.metric.split(".")[0] == sort and row.better != "neither"]
     if tidy:
         console.print()
-        render(console, tidy, sort=next(iter(ranking), None), protocols=protocols(folders), brief=True)
+        render(console, tidy, sort=next(iter(ranking), None), protocols=how, brief=True)
 
 
 HOW = ("device", "threads", "precision", "memory_format", "step")

@@ -33,12 +33,12 @@ def standing(bench: Bench, plan: Plan) -> Standing:
     What was read is kept where all is done, since a table follows at once; held while runs train, it would take their
     memory for hours and show what was true at their beginning.
     """
-    protocols: dict[str, Any] = {}
+    shared: dict[Any, Any] = {}
     states: dict[str, State | Literal["done"]] = {}
     folders: list[RunFolder] = []
     whole = True
     for run in plan.runs:
-        folder = once(bench.folder(run).path, protocols)
+        folder = once(bench.folder(run).path, shared)
         complete = bench.complete(run, plan, folder)
         states[run.name] = "done" if complete else folder.state
         whole = whole and complete

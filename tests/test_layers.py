@@ -153,6 +153,7 @@ def test_the_core_names_no_plugin() -> None:
         "store",
         "rows",
         "files",
+        "provenance",
     ],
 )
 def test_reports_and_help_load_no_torch(module: str) -> None:

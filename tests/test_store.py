@@ -6,13 +6,14 @@ import json
 import signal
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
 from genbench.errors import StoreError
+from genbench.files import write_pieces
 from genbench.store import RunFolder, find, readable
 from genbench.study import rows
 
@@ -126,3 +127,48 @@ def test_one_number_under_two_spellings_of_its_options_is_one_row(store: Path) -
     record["measurements"]["0" * len(key)] = entry
     path.write_text(json.dumps(record))
     assert sorted(map(repr, rows(find([store])))) == sorted(map(repr, before))
+
+
+def test_folders_that_share_memory_tell_what_each_file_says(store: Path) -> None:
+    """Equal parts are kept once; what is only equal in number, 1 and 1.0, or under the same name, stays apart."""
+    one, other = sorted(store.iterdir())
+    path = other / "run.json"
+    record = json.loads(path.read_text())
+    fields = json.loads((one / "run.json").read_text())
+    dataset = fields["run"]["dataset"]
+    dataset["options"] = {name: float(value) for name, value in dataset["options"].items()}
+    record["run"]["dataset"] = dataset
+    record["provenance"]["command"] = "another"
+    path.write_text(json.dumps(record))
+    folders, _ = readable(find([store]))
+    assert [repr(folder.record()) for folder in folders] == [repr(RunFolder(f.path).record()) for f in folders]
+    assert [repr(f.measurements()) for f in folders] == [repr(RunFolder(f.path).measurements()) for f in folders]
+    shared = [folder.record()["run"]["network"] for folder in folders]
+    assert shared[0] is shared[1]
+    hows = [next(iter(folder.measurements().values()))["numbers"][0]["how"] for folder in folders]
+    assert hows[0] is hows[1]
+
+
+def test_what_was_forgotten_is_read_again(store: Path) -> None:
+    folders, _ = readable(find([store]))
+    before = [repr(folder.measurements()) for folder in folders]
+    path = folders[0].path / "training.json"
+    record = json.loads(path.read_text())
+    path.write_text(json.dumps({**record, "seconds": 7.5}))
+    assert folders[0].training()["seconds"] == record["seconds"]
+    for folder in folders:
+        folder.forget()
+    assert folders[0].training()["seconds"] == 7.5
+    assert [repr(folder.measurements()) for folder in folders] == before
+
+
+def test_pieces_that_fail_leave_the_file_that_was_there(tmp_path: Path) -> None:
+    def pieces() -> Iterator[str]:
+        yield "half"
+        raise ValueError("no more")
+
+    path = tmp_path / "rows.csv"
+    write_pieces(path, ["a", "b\n"])
+    with pytest.raises(ValueError, match="no more"):
+        write_pieces(path, pieces())
+    assert (path.read_text(), list(tmp_path.iterdir())) == ("ab\n", [path])
