@@ -108,6 +108,7 @@ def _find_weights(name: str, given: str, place: Place) -> Path:
     )
 
 
+@lru_cache(maxsize=16)
 def probe(extractor: Extractor, channels: int, height: int, width: int) -> int:
     """The count of features; raises now, before any training, if such images have no finite ones."""
     noise = torch.randint(0, 256, (2, channels, height, width), generator=torch.Generator().manual_seed(0))

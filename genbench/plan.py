@@ -219,23 +219,36 @@ def _budget(grid: Grid, summary: Summary) -> int:
 def _check_cells(
     catalogue: Catalogue, runs: Iterable[Run], metrics: Iterable[Choice], summary: Summary, place: Place
 ) -> dict[tuple[str, str, int], int]:
-    """The parameter count of every cell; raises one error that names all cells that cannot be."""
+    """The parameter count of every cell; raises one error that names all cells that cannot be.
+
+    What concerns priors alone, draws and metrics, is checked once for all models.
+    """
     parameters: dict[tuple[str, str, int], int] = {}
     problems: dict[str, None] = {}
+    drawn: dict[tuple[str, int], bool] = {}
+    measured: set[tuple[str, int]] = set()
     for run in runs:
-        cell = (run.model.name, run.prior.name, run.latent_dim)
+        law = (run.prior.name, run.latent_dim)
+        cell = (run.model.name, *law)
         if cell in parameters:
             continue
         parameters[cell] = 0
         try:
-            check_draws(make_prior(catalogue, run), run)
+            if law not in drawn:
+                drawn[law] = False
+                check_draws(make_prior(catalogue, run), run)
+                drawn[law] = True
+            if not drawn[law]:
+                continue
             if run.role == "control":
                 check_control(catalogue, run, summary)
             else:
                 parameters[cell] = count_parameters(catalogue, run, summary.shape)
                 check_memory(parameters[cell])
-            for metric in metrics:
-                make_metric(catalogue, metric).check(summary, make_prior(catalogue, run), place)
+            if law not in measured:
+                measured.add(law)
+                for metric in metrics:
+                    make_metric(catalogue, metric).check(summary, make_prior(catalogue, run), place)
         except GenbenchError as error:
             problems[str(error)] = None
     if problems:

@@ -10,6 +10,7 @@ from functools import cached_property
 from typing import Any, Literal, TypeVar
 
 import torch
+from torch.overrides import TorchFunctionMode
 
 from genbench.api import Control, Dataset, Metric, Model, Network, Prior, Setting, Shape
 from genbench.errors import GenbenchError, PluginError, StoreError, one_line
@@ -162,9 +163,18 @@ def make_metric(catalogue: Catalogue, choice: Choice) -> Metric:
     return _made(catalogue, "metric", choice, Metric)
 
 
+class _Unset(TorchFunctionMode):
+    """torch's initialisers leave weights alone: on the meta device there are none, and to see to it takes them long."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init" and "tensor" in (kwargs or {}):
+            return kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
 def count_parameters(catalogue: Catalogue, run: Run, shape: Shape) -> int:
     """Parameters of a run's model, built without memory for its weights; surfaces what the model refuses."""
-    with torch.device("meta"):
+    with torch.device("meta"), _Unset():
         model = make_model(catalogue, run, shape)
     return sum(parameter.numel() for parameter in model.parameters())
 

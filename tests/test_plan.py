@@ -149,3 +149,13 @@ def test_an_empty_or_repeated_axis_is_refused(
 def test_a_model_that_memory_cannot_hold_is_refused(planned: Callable[..., Plan]) -> None:
     with pytest.raises(Refused, match="GiB to train"):
         planned("ae", settings=("mlp.width=1000000",))
+
+
+def test_what_concerns_priors_alone_is_asked_once_for_all_models(
+    planned: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Draws and metrics know no model: a grid of many models asks them no more often than one of a single model."""
+    asked: list[tuple[str, int]] = []
+    monkeypatch.setattr("genbench.plan.check_draws", lambda prior, run: asked.append((run.prior.name, run.latent_dim)))
+    planned("ae", "swae", "vae", priors=("normal",), latent_dims=(2, 3))
+    assert asked == [("normal", 2), ("normal", 3)]
