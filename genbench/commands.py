@@ -138,13 +138,13 @@ def make_room(out: Path, flag: str = "--out") -> None:
 
 def several(console: Console, bench: Bench, planned: Plan, stands: Standing, chosen: Chosen) -> Engine:
     """The engine of the options; where they leave the count of jobs open, with what suits, which is told."""
-    from genbench.jobs import available_memory, suitable_jobs
+    from genbench.jobs import allowed_cores, available_memory, suitable_jobs
 
     if not undecided(chosen) or bench.device.type != "cpu":
         return engine_of(chosen)
     unfinished = [run for run in planned.runs if run.name not in stands.done]
     untrained = [run for run in unfinished if run.role == "model" and stands.states[run.name] != "trained"]
-    shape, cores = planned.summary.shape, bench.place.workers
+    shape, cores = planned.summary.shape, allowed_cores(bench.place.workers)
     jobs = suitable_jobs(bench.catalogue, len(unfinished), untrained, shape, cores, available_memory())
     if jobs == 1:
         return engine_of(chosen)

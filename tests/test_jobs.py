@@ -14,7 +14,7 @@ from genbench import jobs
 from genbench.api import Place
 from genbench.engines import Chosen, undecided
 from genbench.files import load_tensors
-from genbench.jobs import BYTES_PER_WORKER, available_memory, suitable_jobs
+from genbench.jobs import BYTES_PER_WORKER, allowed_cores, available_memory, suitable_jobs
 from genbench.machine import threads
 from genbench.plan import Grid, Plan, plan
 from genbench.plugins import Catalogue, load
@@ -126,6 +126,7 @@ def test_a_command_chooses_tells_and_records_it(
     """The runs have the weights of those that go one after another; each says how many went on at once."""
     monkeypatch.setattr(jobs, "WORTH_SECONDS", 0.0)
     monkeypatch.setattr(jobs, "available_memory", lambda: PLENTY)
+    monkeypatch.setattr(jobs, "allowed_cores", float)
     arguments = ("--dataset", "dots", "--network", "mlp", "--latent-dim", "2", "--images", "160", "--batch", "16")
     common = (*arguments, "--seeds", "2", "--metrics", "speed", "--plugin", str(PLUGIN), "--device", "cpu")
     with threads(2):
@@ -145,5 +146,84 @@ def test_a_command_chooses_tells_and_records_it(
     assert "at once" not in str([folder.measurements() for folder in found["alone"]])
 
 
-def test_the_memory_at_hand_is_less_than_the_machine_has() -> None:
-    assert 0 <= available_memory() < 2**50
+GIB = 2**30
+MEMINFO = "MemTotal: 25165824 kB\nMemAvailable: 16777216 kB\n"
+
+
+@pytest.fixture
+def system(tmp_path: Path) -> Callable[..., Path]:
+    """The root of a system with these files; 16 GiB are available."""
+
+    def written(files: dict[str, str]) -> Path:
+        for name, text in {"proc/meminfo": MEMINFO, **files}.items():
+            path = tmp_path / name
+            path.parent.mkdir(parents=True, exist_ok=True)
+            path.write_text(text)
+        return tmp_path
+
+    return written
+
+
+@pytest.mark.parametrize(
+    ("files", "cores", "gib"),
+    [
+        pytest.param({}, 8.0, 16, id="no groups"),
+        pytest.param(
+            {
+                "proc/self/cgroup": "0::/\n",
+                "sys/fs/cgroup/cpu.max": "150000 100000\n",
+                "sys/fs/cgroup/memory.max": f"{4 * GIB}\n",
+                "sys/fs/cgroup/memory.current": f"{2 * GIB}\n",
+                "sys/fs/cgroup/memory.stat": f"anon 4096\ninactive_file {1 * GIB}\n",
+            },
+            1.5,
+            3,
+            id="a container",
+        ),
+        pytest.param(
+            {
+                "proc/self/cgroup": "0::/slurm/job/step\n",
+                "sys/fs/cgroup/slurm/job/cpu.max": "400000 100000\n",
+                "sys/fs/cgroup/slurm/job/step/cpu.max": "max 100000\n",
+                "sys/fs/cgroup/slurm/job/memory.max": f"{6 * GIB}\n",
+                "sys/fs/cgroup/slurm/job/memory.current": f"{2 * GIB}\n",
+                "sys/fs/cgroup/slurm/job/step/memory.max": "max\n",
+                "sys/fs/cgroup/elsewhere/cpu.max": "100000 100000\n",
+            },
+            4.0,
+            4,
+            id="a batch job, limited above",
+        ),
+        pytest.param(
+            {
+                "proc/self/cgroup": "4:memory:/a\n3:cpu,cpuacct:/a\n2:pids:/\n0::/\n",
+                "sys/fs/cgroup/cpu/a/cpu.cfs_quota_us": "200000\n",
+                "sys/fs/cgroup/cpu/a/cpu.cfs_period_us": "100000\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_quota_us": "-1\n",
+                "sys/fs/cgroup/cpu/cpu.cfs_period_us": "100000\n",
+                "sys/fs/cgroup/memory/a/memory.limit_in_bytes": f"{3 * GIB}\n",
+                "sys/fs/cgroup/memory/a/memory.usage_in_bytes": f"{5 * GIB}\n",
+                "sys/fs/cgroup/memory/memory.limit_in_bytes": "9223372036854771712\n",
+                "sys/fs/cgroup/memory/memory.usage_in_bytes": f"{1 * GIB}\n",
+            },
+            2.0,
+            0,
+            id="the old interface",
+        ),
+        pytest.param(
+            {"proc/self/cgroup": "nonsense\n", "sys/fs/cgroup/cpu.max": "what\n"}, 8.0, 16, id="what is not understood"
+        ),
+    ],
+)
+def test_limits_of_containers_and_batch_jobs_hold(
+    system: Callable[..., Path], files: dict[str, str], cores: float, gib: int
+) -> None:
+    """A container sees the machine's cores and memory, and is killed when it takes them."""
+    root = system(files)
+    assert (allowed_cores(8, root), available_memory(root)) == (cores, gib * GIB)
+
+
+def test_a_system_that_tells_nothing_is_no_error(tmp_path: Path) -> None:
+    assert allowed_cores(3, tmp_path) == 3
+    assert available_memory(tmp_path) >= 0
+    assert 0 < available_memory() < 2**50
