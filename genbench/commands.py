@@ -142,7 +142,7 @@ def several(console: Console, bench: Bench, planned: Plan, stands: Standing, cho
 
     if not undecided(chosen) or bench.device.type != "cpu":
         return engine_of(chosen)
-    unfinished = [run for run in planned.runs if run.name not in stands.done]
+    unfinished = [run for run in planned.runs if stands.states[run.name] != "done"]
     untrained = [run for run in unfinished if run.role == "model" and stands.states[run.name] != "trained"]
     shape, cores = planned.summary.shape, allowed_cores(bench.place.workers)
     jobs = suitable_jobs(bench.catalogue, len(unfinished), untrained, shape, cores, available_memory())

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal
 
 from genbench.store import RunFolder, State, once, uncollected
@@ -20,7 +21,7 @@ class Standing:
     states: Mapping[str, State | Literal["done"]]
     folders: Sequence[RunFolder]
 
-    @property
+    @cached_property
     def done(self) -> frozenset[str]:
         """The names of the runs that lack nothing."""
         return frozenset(name for name, state in self.states.items() if state == "done")
