@@ -18,6 +18,7 @@ from genbench.jobs import BYTES_PER_WORKER, allowed_cores, available_memory, sui
 from genbench.machine import threads
 from genbench.plan import Grid, Plan, plan
 from genbench.plugins import Catalogue, load
+from genbench.standing import Standing
 from genbench.store import WEIGHTS, find
 
 PLUGIN = Path(__file__).parent / "plugins" / "dots.py"
@@ -102,6 +103,13 @@ def test_counting_leaves_the_random_state_alone(choose: Choose) -> None:
     before = torch.get_rng_state()
     assert choose() > 1
     assert torch.equal(before, torch.get_rng_state())
+
+
+def test_what_is_done_is_gathered_once() -> None:
+    """It is asked for each of 10,000 runs."""
+    stands = Standing({"a": "done", "b": "new"}, ())
+    assert stands.done == {"a"}
+    assert stands.done is stands.done
 
 
 @pytest.mark.parametrize(
