@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import sys
 from collections.abc import Callable
 from importlib.metadata import Distribution, EntryPoint
 from pathlib import Path
@@ -14,7 +16,7 @@ from genbench import plugins
 from genbench.api import Option
 from genbench.errors import GenbenchError, PluginError, UsageError
 from genbench.options import complete, specs
-from genbench.plugins import Catalogue, load
+from genbench.plugins import Catalogue, _import_file, load
 
 PRIOR = """
 from genbench.api import Offer
@@ -236,3 +238,15 @@ def test_the_list_of_plugins_tells_state_origin_hooks_and_cause(
     (row,) = (line for line in result.stdout.splitlines() if line.startswith("mine"))
     assert all(word in row for word in ("loaded", "priors", " s "))
     assert "prints at import: hello there" in " ".join(result.stderr.split())
+
+
+def test_a_file_changed_within_a_second_runs_as_it_stands(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Python takes bytecode for current where a source has its old size and its time in whole seconds."""
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    path = tmp_path / "mine.py"
+    for value in ("1", "2"):
+        path.write_text(f"VALUE = {value}\n")
+        os.utime(path, (1e9, 1e9))
+        module = _import_file(path)
+        assert str(module.VALUE) == value
+    assert list(tmp_path.iterdir()) == [path]

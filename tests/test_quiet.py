@@ -91,6 +91,6 @@ def test_more_than_a_pipe_holds_does_not_block(capfd: pytest.CaptureFixture[str]
 
 def test_a_closed_standard_output_is_no_hindrance() -> None:
     code = "import os; os.close(1)\nfrom genbench.quiet import captured\nwith captured() as said: print('x')\n"
-    code += "import sys; sys.stderr.write(repr(said)); os._exit(0)"
+    code += "import sys; sys.stderr.write(repr(said)); sys.stderr.flush(); os._exit(0)"
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True)
     assert done.stderr == "['x\\n']"
