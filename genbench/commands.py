@@ -21,7 +21,7 @@ from genbench.engines import SERIAL, Chosen, advice, engine_of, undecided
 from genbench.errors import UsageError
 from genbench.results import pick_device, show_table
 from genbench.standing import Standing, standing
-from genbench.store import RUN, find, readable
+from genbench.store import RUN, RunFolder, find, readable
 from genbench.telling import Telling
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ def run_study(
         if told := advice(chosen_engine, len(planned.runs), place.workers, chosen.type != "cpu"):
             console.print(told, markup=False, highlight=False, soft_wrap=True)
         if not launched():
-            engine = several(console, bench, planned, stands, chosen_engine)
+            engine = suited_engine(console, bench, planned, stands, chosen_engine)
         outcome = conduct(console, bench, planned, engine, stands.done)
         ranks.agree(END)
     folders = [folder for folder in stands.folders or map(bench.folder, planned.runs) if folder.has(RUN)]
@@ -122,7 +122,7 @@ def measure_runs(
         for store, planned in plans:
             outcome = conduct(console, make_bench(catalogue, store, place, chosen, stop), planned, engine)
             total = total or (INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
-    show_table(console, trained, metrics, sort=None)
+    show_table(console, [RunFolder(folder.path) for folder in trained], metrics, sort=None)  # as they are by now
     return total
 
 
@@ -136,7 +136,7 @@ def make_room(out: Path, flag: str = "--out") -> None:
         raise UsageError(f"{flag} {out}: cannot be written ({error.strerror}); name another folder") from None
 
 
-def several(console: Console, bench: Bench, planned: Plan, stands: Standing, chosen: Chosen) -> Engine:
+def suited_engine(console: Console, bench: Bench, planned: Plan, stands: Standing, chosen: Chosen) -> Engine:
     """The engine of the options; where they leave the count of jobs open, with what suits, which is told."""
     from genbench.jobs import allowed_cores, available_memory, suitable_jobs
 

@@ -28,6 +28,7 @@ are more, the largest are shown smaller.
 PNG = b"\x89PNG\r\n\x1a\n"
 FIRST_PICTURES = ("samples", "reconstructions")
 DATA = ("rows.csv", "rows.json", "table.csv", "table.md", "table.tex")
+"""The data files of an export, in the order in which they are written."""
 
 
 __all__ = ["RunFacts", "export", "table_latex", "table_markdown", "tidy_csv", "tidy_json"]

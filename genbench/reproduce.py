@@ -17,7 +17,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from genbench import reproduction
-from genbench.commands import INTERRUPTED, closing, conduct, make_bench, make_room, several, show_plan, stoppable
+from genbench.commands import INTERRUPTED, closing, conduct, make_bench, make_room, show_plan, stoppable, suited_engine
 from genbench.engines import SERIAL, Chosen
 from genbench.errors import PluginError, UsageError, unknown
 from genbench.files import write_json, write_text
@@ -83,7 +83,7 @@ def reproduce(
             make_room(export, "--export")
         for _, its in planned:
             stands = standing(bench, its)
-            outcome = conduct(console, bench, its, several(console, bench, its, stands, engine), stands.done)
+            outcome = conduct(console, bench, its, suited_engine(console, bench, its, stands, engine), stands.done)
             status = max(status, INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
             closing(console, outcome, out)
             if outcome.interrupted:

@@ -172,3 +172,13 @@ def test_pieces_that_fail_leave_the_file_that_was_there(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="no more"):
         write_pieces(path, pieces())
     assert (path.read_text(), list(tmp_path.iterdir())) == ("ab\n", [path])
+
+
+def test_what_was_just_measured_is_shown(store: Path, genbench: Genbench) -> None:
+    """The runs were read before they were measured."""
+    result = genbench("measure", str(store), "--metrics", "sharpness", *DOTS)
+    assert (result.exit_code, "sharpness" in result.stdout, "swae" in result.stdout.split("sharpness")[-1]) == (
+        0,
+        True,
+        True,
+    )
