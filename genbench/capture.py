@@ -66,6 +66,8 @@ class CapturedStep:
     of that. A step that cannot be recorded is done eagerly from then on, and `how` says why.
     """
 
+    most_threads = usual_threads = 0
+
     def __init__(self, parts: Parts, recorder: Recorder) -> None:
         """For some parts; nothing is recorded before `WARM_UP` steps are done."""
         self.parts, self.recorder = parts, recorder
@@ -158,10 +160,14 @@ def held_fast(parts: Parts) -> dict[str, str]:
         for name, optimiser in parts.optimisers.items()
     }
     for path, module in parts.model.named_modules():
-        own = {name: value for name, value in vars(module).items() if name not in _OF_TORCH}
-        tensors = {**module._parameters, **module._buffers}
-        held |= {f"{path}.{name}".lstrip("."): _plain(value) for name, value in {**own, **tensors}.items()}
+        values = {**own_attributes(module), **module._parameters, **module._buffers}
+        held |= {f"{path}.{name}".lstrip("."): _plain(value) for name, value in values.items()}
     return held
+
+
+def own_attributes(module: nn.Module) -> dict[str, Any]:
+    """What a module keeps that torch does not know as a parameter, a buffer or a module of it."""
+    return {name: value for name, value in vars(module).items() if name not in _OF_TORCH}
 
 
 def _plain(value: Any) -> str:

@@ -34,9 +34,9 @@ def suitable_jobs(
 ) -> int:
     """Runs at once: 1, or as many of `unfinished` as there are cores, threads and memory for, in bytes.
 
-    That is where all are trainings of small steps, which have one thread each anyway, so that no number depends on the
-    choice; and where they are long enough to be worth the workers. A model that cannot be made or counted here is left
-    for the training to tell of.
+    That is where all are trainings of small steps, which give the bits of one thread in any case, so that no number
+    depends on the choice; and where they are long enough to be worth the workers. A model that cannot be made or
+    counted here is left for the training to tell of.
     """
     most = min(unfinished, int(cores), torch.get_num_threads(), memory // BYTES_PER_WORKER)
     if most < 2 or "forkserver" not in get_all_start_methods():

@@ -77,24 +77,27 @@ def peak_memory(device: torch.device) -> int | None:
 class Arrangement:
     """How a training uses its machine: threads of a CPU, and where the channels of a convolution's weights lie.
 
-    `keeps_heap` says that memory stays with the process between steps (see `genbench.heap`).
+    Steps have up to `at_most` threads where that changes no bit and is quicker (see `genbench.pace`); none are tried
+    where it is no more than `threads`. `keeps_heap` says that memory stays with the process between steps (see
+    `genbench.heap`).
     """
 
     threads: int
     memory_format: Literal["contiguous", "channels-last"]
     keeps_heap: bool = False
+    at_most: int = 0
 
 
 def arrange(model: Model, batch: int, device: torch.device) -> Arrangement:
     """The arrangement that suits a training: a rule in the size of a step, so that a resumed one has the same.
 
-    On a CPU large steps have all threads, channels-last weights and a kept heap, small ones none of it. On a GPU
-    convolutions are channels-last.
+    On a CPU large steps have all threads, channels-last weights and a kept heap; small ones have one thread, or more
+    where a measurement on the way finds that they gain by it. On a GPU convolutions are channels-last.
     """
     if device.type != "cpu":
         return Arrangement(torch.get_num_threads(), "channels-last" if _convolves(model) else "contiguous")
     if forward_operations(model, batch) < FEW_OPERATIONS:
-        return Arrangement(1, "contiguous")
+        return Arrangement(1, "contiguous", at_most=torch.get_num_threads())
     return Arrangement(torch.get_num_threads(), "channels-last" if _convolves(model) else "contiguous", keeps_heap=True)
 
 

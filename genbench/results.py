@@ -159,7 +159,7 @@ def show_table(
         render(console, tidy, sort=next(iter(ranking), None), protocols=how, brief=True)
 
 
-HOW = ("device", "threads", "precision", "memory_format", "step")
+HOW = ("device", "threads", "most_threads", "usual_threads", "precision", "memory_format", "step")
 """Of a training's record, what says how it was done."""
 
 
@@ -178,7 +178,8 @@ def show_run(path: Path) -> None:
     for name, value in {**record["run"], **record["provenance"]}.items():
         table.add_row(f"[dim]{_shown(name)}[/]", _shown(_words(value)))
     if folder.state == "trained":
-        how = {name: value for name, value in folder.training().items() if name in HOW}
+        training = folder.training()
+        how = {name: training[name] for name in HOW if training.get(name)}
         table.add_row("[dim]training[/]", _shown(", ".join(f"{name} {value}" for name, value in how.items())))
     console.print(table)
     for chosen in selections(folder).values():

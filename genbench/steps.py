@@ -73,6 +73,14 @@ class Step(Protocol):
     def how(self) -> str:
         """How steps are done: "eager", "graph", or `RELUCTANT` and why no graph could be had."""
 
+    @property
+    def most_threads(self) -> int:
+        """The most threads of a CPU among which the step chooses by measuring; 0 where it does not."""
+
+    @property
+    def usual_threads(self) -> int:
+        """The count of threads that it chose for most steps; 0 where it does not choose."""
+
     def begin_epoch(self, epoch: int) -> None:
         """Called before the first step of an epoch, and again where a run resumes."""
 
@@ -117,6 +125,7 @@ class EagerStep:
     """Every operation launched anew: on a CPU there is nothing to save by a recording."""
 
     how = "eager"
+    most_threads = usual_threads = 0
 
     def __init__(self, parts: Parts) -> None:
         """For some parts."""

@@ -28,7 +28,7 @@ WORDS = ((False, False), (True, False), (True, True))
 class Moment:
     """The state of a training at a log point: `terms` are means since the last one, `rate` is images per second.
 
-    `how` says how its steps are done (`genbench.steps.Step`).
+    `how`, `most_threads` and `usual_threads` say how its steps are done (`genbench.steps.Step`).
     """
 
     step: int
@@ -38,10 +38,13 @@ class Moment:
     rate: float
     terms: Mapping[str, float]
     how: str = "eager"
+    most_threads: int = 0
+    usual_threads: int = 0
 
     def logged(self) -> dict[str, Any]:
         """Its line in the log: what differs between log points, and why a GPU had to do without a graph."""
-        line = {name: value for name, value in asdict(self).items() if name not in ("steps", "how")}
+        same = ("steps", "how", "most_threads", "usual_threads")
+        line = {name: value for name, value in asdict(self).items() if name not in same}
         return {**line, "how": self.how} if self.how.startswith(RELUCTANT) else line
 
 
@@ -117,7 +120,8 @@ def train(
             terms = _means(work.take(), parameters, step - logged_step, step)  # the only wait on the device
             now = clock()
             rate = (step - logged_step) * budget.batch / (now - logged)
-            yield Moment(step, budget.steps, step * budget.batch, earlier + now - began, rate, terms, work.how)
+            chosen, shown = (work.how, work.most_threads, work.usual_threads), step * budget.batch
+            yield Moment(step, budget.steps, shown, earlier + now - began, rate, terms, *chosen)
             resumed = clock()
             began, now = began + resumed - now, resumed
             logged, logged_step = now, step

@@ -13,6 +13,7 @@ import torch
 
 from genbench.api import Images, Model, TrainingRecord
 from genbench.machine import Arrangement, arrange, arranged, peak_memory
+from genbench.pace import arranged_step
 from genbench.plugins import Catalogue
 from genbench.precision import computing
 from genbench.random import derive
@@ -87,6 +88,7 @@ class Training:
                 stop=stop,
                 marks=marks,
                 ranks=self.ranks,
+                step_of=arranged_step(arrangement),
                 clock=clock,
             )
 
@@ -114,4 +116,6 @@ class Training:
             self.run.batch,
             together,
             jobs,
+            last.most_threads,
+            last.usual_threads,
         )

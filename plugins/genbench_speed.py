@@ -19,6 +19,8 @@ class Speed(Metric):
             raise NotApplicable("nothing was trained")
         turns = f", in turns with {record.together - 1} others" if record.together > 1 else ""
         beside = f", up to {record.jobs} runs at once" if record.jobs > 1 else ""
+        chosen = f"up to {record.most_threads} CPU threads, as measured to be quickest"
+        threads = chosen if record.most_threads else f"{record.threads} CPU threads"
         protocol = Protocol(
             method="wall time of training proper, evaluation and data left out",
             dataset=e.images.content[:12],
@@ -28,7 +30,7 @@ class Speed(Metric):
             generated=0,
             values="uint8",
             draws="none",
-            detail=f"{record.device}, {record.threads} CPU threads{turns}{beside}",
+            detail=f"{record.device}, {threads}{turns}{beside}",
         )
         memory = None if record.peak_memory is None else record.peak_memory / 2**20
         facts: tuple[tuple[str, float | None, str, Better], ...] = (

@@ -1,0 +1,297 @@
+"""Several threads for small steps: taken where they are quicker, left where they are not, never at a bit's price."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator
+from functools import partial
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import Result
+from torch import Generator, Tensor, nn
+
+from conftest import DOTS
+from genbench.api import Model, Move, Place, Player
+from genbench.machine import threads
+from genbench.pace import BLOCK, PATIENCE, ROUNDS, WARM_UP, MeasuredStep, undone
+from genbench.plan import Plan
+from genbench.plugins import Catalogue
+from genbench.precision import computing
+from genbench.runs import make_dataset, make_model, make_prior
+from genbench.steps import EagerStep, StepOf, gather_parts
+from genbench.train import Budget, Moment, moments, train
+
+TRIED = WARM_UP + 1 + 2 * ROUNDS * BLOCK
+"""Steps until a choice between two counts: warming up, examining, the trial."""
+
+
+class Machine:
+    """Seconds of a step by its count of threads, and the count that each step had."""
+
+    def __init__(self, costs: dict[int, float]) -> None:
+        self.costs, self.counts, self.time = costs, list[int](), 0.0
+
+    def work(self) -> int:
+        """What a step takes."""
+        count = torch.get_num_threads()
+        self.counts.append(count)
+        self.time += self.costs[count]
+        return count
+
+
+class Line(Model):
+    """A model of one number whose steps take their time on a machine, with a loss of that number and the threads."""
+
+    def __init__(self, machine: Machine, loss: Callable[[Line, int], Tensor] | None = None) -> None:
+        nn.Module.__init__(self)
+        self.weight = nn.Parameter(torch.ones(()))
+        self.register_buffer("shown", torch.zeros(()))
+        self.work = lambda: machine.work()
+        self.loss = loss or (lambda line, count: line.weight.square())
+        self.slope, self.count = 1.0, 0
+
+    def encode(self, x: Tensor) -> Tensor:
+        return x.flatten(1)
+
+    def decode(self, z: Tensor) -> Tensor:
+        return z
+
+    def players(self) -> dict[str, Player]:
+        return {"all": Player((self.weight,), lambda p: torch.optim.Adam(p, lr=1e-3))}
+
+    def begin_epoch(self, epoch: int) -> None:
+        self.slope = 1.0 + epoch
+
+    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
+        self.get_buffer("shown").add_(torch.rand(()))  # as dropout does, from the global state
+        yield Move("all", self.loss(self, self.work()))
+
+
+Measured = Callable[..., tuple[MeasuredStep, Callable[[int], None]]]
+
+
+@pytest.fixture
+def measured(catalogue: Catalogue, planned: Callable[..., Plan]) -> Measured:
+    """A measured step of a line, and what does some more steps of it."""
+
+    def make(machine: Machine, line: Line | None = None, most: int = 2) -> tuple[MeasuredStep, Callable[[int], None]]:
+        images = torch.zeros(50, 1, 4, 4, dtype=torch.uint8)
+        prior = make_prior(catalogue, planned().runs[0])
+        step = MeasuredStep(gather_parts(line or Line(machine), prior, images, 10, 0), most, lambda: machine.time)
+        indices = torch.arange(10)
+
+        def go(steps: int) -> None:
+            for _ in range(steps):
+                step.do(len(machine.counts), indices)
+
+        step.begin_epoch(0)
+        return step, go
+
+    return make
+
+
+def test_several_threads_are_taken_where_they_are_quicker(measured: Measured) -> None:
+    machine = Machine({1: 1.0, 2: 0.6})
+    step, go = measured(machine)
+    go(TRIED + 100)
+    assert set(machine.counts[-100:]) == {2}
+    assert (step.most_threads, step.usual_threads) == (2, 2)
+
+
+@pytest.mark.parametrize("cost", [0.95, 1.0, 1.2, 3.0])
+def test_one_thread_stays_where_more_gain_little_or_nothing(cost: float, measured: Measured) -> None:
+    machine = Machine({1: 1.0, 2: cost})
+    step, go = measured(machine)
+    go(3_000)
+    assert (step.most_threads, step.usual_threads) == (2, 1)
+    assert machine.time < 1.03 * 3_000, "trials take a small share"
+
+
+def test_the_fewest_threads_are_taken_that_are_nearly_the_quickest(measured: Measured) -> None:
+    machine = Machine({1: 1.0, 2: 0.6, 4: 0.4, 6: 0.39})
+    step, go = measured(machine, most=6)
+    go(200)
+    assert machine.counts[-1] == 4
+    assert set(machine.counts) == {1, 2, 4, 6}
+    assert (step.most_threads, step.usual_threads) == (6, 4)
+
+
+def test_threads_that_stall_are_left_after_a_step_and_taken_again_when_they_do_not(
+    measured: Measured,
+) -> None:
+    """Another process has come to the machine, and goes away again."""
+    machine = Machine({1: 1.0, 2: 0.6})
+    _, go = measured(machine)
+    go(TRIED + 50)
+    began, machine.costs = len(machine.counts), {1: 1.1, 2: 60.0}
+    go(60)
+    stalled = machine.counts[began:].count(2)
+    assert stalled <= 2, "the one that shows it, and one in the trial"
+    go(1000)
+    share = machine.counts[began:].count(2) * 60.0 / (machine.counts[began:].count(1) * 1.1)
+    assert share < 0.3, "trials become rare where each of them costs much"
+    machine.costs = {1: 1.0, 2: 0.6}
+    go(5_000)
+    assert machine.counts[-1] == 2
+
+
+def test_a_slower_second_thread_is_left_once_that_has_cost_some_steps(measured: Measured) -> None:
+    machine = Machine({1: 1.0, 2: 0.6})
+    _, go = measured(machine)
+    go(TRIED + 10)
+    began, machine.costs = len(machine.counts), {1: 1.0, 2: 1.5}
+    go(200)
+    assert machine.counts[-1] == 1
+    assert PATIENCE / 0.5 <= machine.counts[began:].count(2) < PATIENCE / 0.5 + ROUNDS * BLOCK + 3
+
+
+# ---------------------------------------------------------------- at no bit's price
+
+
+def rounds_differently(line: Line, count: int) -> Tensor:
+    return line.weight.square() * (1.0 + 1e-7 * (count > 1))
+
+
+def from_the_third_epoch(line: Line, count: int) -> Tensor:
+    return rounds_differently(line, count) if line.slope > 2.0 else line.weight.square()
+
+
+def test_threads_that_round_otherwise_are_never_used(measured: Measured) -> None:
+    machine = Machine({1: 1.0, 2: 0.1})
+    step, go = measured(machine, Line(machine, rounds_differently))
+    go(200)
+    assert machine.counts.count(2) == 1, "the step that was undone"
+    assert (step.most_threads, step.usual_threads) == (0, 0)
+
+
+def test_threads_are_examined_again_where_the_model_has_changed(measured: Measured) -> None:
+    machine = Machine({1: 1.0, 2: 0.1})
+    step, go = measured(machine, Line(machine, from_the_third_epoch))
+    go(100)
+    step.begin_epoch(1)
+    go(100)
+    assert machine.counts[-1] == 2
+    step.begin_epoch(2)
+    began = len(machine.counts)
+    go(100)
+    assert machine.counts[began:].count(2) == 1
+    assert step.most_threads == 0
+
+
+def counting(line: Line, count: int) -> Tensor:
+    line.count += 1
+    return line.weight * line.count
+
+
+class Hidden:
+    """An object that a step changes, and nobody sees it."""
+
+    seen = 0
+
+    def __call__(self, line: Line, count: int) -> Tensor:
+        self.seen += 1
+        return line.weight * self.seen
+
+
+class Loose:
+    """Makes a loss with a tensor that is no buffer."""
+
+    def __call__(self, line: Line, count: int) -> Tensor:
+        line.__dict__["kept"] = line.__dict__.get("kept", torch.zeros(())).add_(1.0)
+        return line.weight * line.__dict__["kept"]
+
+
+@pytest.mark.parametrize("loss", [counting, Hidden(), lambda line, count: Loose()(line, count)])
+def test_what_cannot_be_undone_is_never_tried(loss: Callable[[Line, int], Tensor], measured: Measured) -> None:
+    machine = Machine({1: 1.0, 2: 0.1})
+    step, go = measured(machine, Line(machine, loss))
+    go(100)
+    assert set(machine.counts) == {1}
+    assert step.most_threads == 0
+
+
+def test_what_is_undone_is_as_it_was(catalogue: Catalogue, planned: Callable[..., Plan], place: Place) -> None:
+    run = planned("wae-gan", network="normed").runs[0]
+    images = make_dataset(catalogue, run.dataset).load(place)
+    model = make_model(catalogue, run, images.shape)
+    parts = gather_parts(model, make_prior(catalogue, run), images.train, 16, 0)
+    step, indices = EagerStep(parts), torch.arange(16)
+    step.begin_epoch(0)
+    for number in (0, 1):
+        step.do(number, indices)
+    everything = lambda: [  # noqa: E731
+        *(tensor.clone() for tensor in model.state_dict().values()),
+        *(v.clone() for o in parts.optimisers.values() for s in o.state.values() for v in s.values()),
+        torch.get_rng_state(),
+    ]
+    before = everything()
+    with undone(parts):
+        torch.rand(())
+        step.do(2, indices)
+        assert not all(map(torch.equal, before, everything()))
+    assert all(map(torch.equal, before, everything()))
+
+
+@pytest.mark.parametrize("model", ["ae", "swae", "vae", "wae-gan", "wae-mmd", "cwae"])
+@pytest.mark.parametrize(("network", "precision"), [("mlp", "float32"), ("normed", "float32"), ("mlp", "bfloat16")])
+def test_a_training_is_bit_for_bit_that_on_one_thread_and_can_be_resumed(
+    model: str,
+    network: str,
+    precision: str,
+    catalogue: Catalogue,
+    planned: Callable[..., Plan],
+    place: Place,
+    tmp_path: Path,
+) -> None:
+    run = planned(model, network=network, precision=precision, images=60 * 16).runs[0]
+    images = make_dataset(catalogue, run.dataset).load(place)
+
+    def trained(name: str, step_of: StepOf, stop_at: int = 10**6) -> tuple[Model, list[Moment]]:
+        torch.manual_seed(run.seed)
+        made = make_model(catalogue, run, images.shape)
+        torch.manual_seed(1)
+        asked = iter(range(1, 10**7))
+        with computing(made, run.precision, torch.device("cpu")):
+            training = train(
+                made,
+                make_prior(catalogue, run),
+                images.train,
+                Budget(run.images, run.batch, run.seed),
+                tmp_path / name,
+                key=run.key,
+                stop=lambda: next(asked) >= stop_at,
+                log_seconds=1e9,
+                step_of=step_of,
+            )
+            return made, list(moments(training))
+
+    several = partial(MeasuredStep, most=2)
+    alone, expected = trained("alone", EagerStep)
+    together, found = trained("together", several)
+    trained("parts", several, 35)
+    resumed, rest = trained("parts", several)
+    assert found[-1].terms == expected[-1].terms
+    assert rest[-1].step == 60
+    for other in (together, resumed):
+        for name, value in alone.state_dict().items():
+            assert torch.equal(value, other.state_dict()[name]), name
+
+
+# ---------------------------------------------------------------- what a user sees of it
+
+
+def test_the_record_tells_what_was_chosen(genbench: Callable[..., Result], tmp_path: Path) -> None:
+    asked = ("--dataset", "dots", "--network", "mlp", "--batch", "16", "--images", "960", "--metrics", "speed")
+    with threads(2):
+        assert genbench("run", "swae", *asked, "--plugin", str(DOTS), "--device", "cpu").exit_code == 0
+    (path,) = tmp_path.glob("runs/*/training.json")
+    record = json.loads(path.read_text())
+    assert (record["threads"], record["most_threads"]) == (1, 2)
+    assert record["usual_threads"] in (1, 2)
+    shown = genbench("show", path.parent.name).output
+    assert f"threads 1, most_threads 2, usual_threads {record['usual_threads']}" in shown
+    measured = json.loads((path.parent / "metrics.json").read_text())["measurements"].values()
+    (how,) = {number["how"]["detail"] for entry in measured for number in entry["numbers"]}
+    assert "up to 2 CPU threads" in how
