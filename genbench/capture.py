@@ -160,14 +160,10 @@ def held_fast(parts: Parts) -> dict[str, str]:
         for name, optimiser in parts.optimisers.items()
     }
     for path, module in parts.model.named_modules():
-        values = {**own_attributes(module), **module._parameters, **module._buffers}
-        held |= {f"{path}.{name}".lstrip("."): _plain(value) for name, value in values.items()}
+        own = {name: value for name, value in vars(module).items() if name not in _OF_TORCH}
+        tensors = {**module._parameters, **module._buffers}
+        held |= {f"{path}.{name}".lstrip("."): _plain(value) for name, value in {**own, **tensors}.items()}
     return held
-
-
-def own_attributes(module: nn.Module) -> dict[str, Any]:
-    """What a module keeps that torch does not know as a parameter, a buffer or a module of it."""
-    return {name: value for name, value in vars(module).items() if name not in _OF_TORCH}
 
 
 def _plain(value: Any) -> str:

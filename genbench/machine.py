@@ -18,11 +18,11 @@ from genbench.heap import heap_kept
 from genbench.runs import Run
 
 FEW_OPERATIONS = 1e9
-"""Operations of a batch's forward pass below which a training uses one CPU thread, and leaves weights contiguous.
+"""Operations of a batch's forward pass below which a training has the bits of one CPU thread, and contiguous weights.
 
 Measured on two cores with the network `conv`, batch 128 (0.2e9 operations), in images/s: two threads 15,200, one thread
 10,500; but beside one other busy process two threads fell to 220 (each of some hundred small parallel regions waits for
-a thread that is not running) and one thread to 5,900.
+a thread that is not running) and one thread to 5,900. So `genbench.pace` measures on the way what is quicker.
 
 Channels-last weights against contiguous ones, two threads, float32: `conv` at 28 pixels 0.88 times as fast, at 64
 pixels 1.18, `swae-mnist` 1.48, `wae-mnist` (batch 16) 0.9; with bfloat16 0.92, 1.17, 2.2, 1.1 (reports/speed).

@@ -2,35 +2,32 @@
 
 from __future__ import annotations
 
-import copy
-import hashlib
 import time
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from collections.abc import Callable
 from functools import partial
-from types import BuiltinFunctionType, FunctionType
 
-import torch
 from torch import Tensor
 
-from genbench.api import Setting
-from genbench.capture import held_fast, own_attributes, usual_step
+from genbench.capture import usual_step
 from genbench.machine import Arrangement, threads
-from genbench.random import generator
-from genbench.steps import PURPOSES, EagerStep, Parts, StepOf, Sums, add_terms, do_batch
+from genbench.samebits import SameBits
+from genbench.steps import EagerStep, Parts, StepOf, Sums
 
 WARM_UP = 3
 """Steps on one thread before anything is tried: optimisers make their state, modules fill caches."""
+EXAMINED = 4
+"""Steps whose every operation a count of threads must do with one thread's bits before it is tried, and one more ahead
+of every later trial and at every epoch's begin: a model may go on to other operations there."""
 ROUNDS = 2
 BLOCK = 8
 """A trial gives each count this many steps in a row, the first of which pays for the change, and that in rounds."""
 WORTH = 1.1
 """More threads are taken where they are this many times as fast as fewer: less than that is left to other processes."""
 HOPELESS = 3.0
-"""Times a step on one thread, beyond which a step on several ends their trial."""
+"""Times a step on one thread, beyond which a step on several, but for the first of a block, ends their trial."""
 PATIENCE = 10.0
-"""Steps on one thread whose time may be lost against them before a new trial: it takes one stalled step, or many."""
+"""Steps on one thread whose time may be lost against them before that: it takes one stalled step, or many."""
 SHARE = 50.0
 """A trial comes again after so many times what it lost against the count that it chose."""
 REST = 60.0
@@ -41,12 +38,11 @@ class MeasuredStep:
     """Eager steps of a small network, which have one thread each unless more are quicker and change nothing.
 
     How many are quicker depends on what else the machine does, now and later, so short trials are taken again and
-    again, and at once where several threads turn out slower than one. No number may depend on that. So each count is
-    first given one step that is undone afterwards: if parameters, buffers, gradients, optimisers' states or terms
-    differ in one bit from those of one thread, that count is never used. Which kernels a step runs depends on its
-    shapes and on what the model keeps outside of tensors, not on the values; where the latter has changed at an epoch's
-    begin, each count is examined again. Where a step changes it, or something that could not be seen or undone
-    (`transparent`), nothing is tried and there is one thread.
+    again, and at once where several threads turn out slower than one. No number may depend on that. So steps are
+    examined first, on one thread, each of their operations done again with every other count (`SameBits`), and a count
+    that changes a bit of any is never used; where an operation cannot be examined there is one thread. What is not seen
+    is a model that goes on to other operations within an epoch, by what it keeps outside of tensors, until the next
+    step that is examined.
     """
 
     how = "eager"
@@ -54,43 +50,36 @@ class MeasuredStep:
     def __init__(self, parts: Parts, most: int, clock: Callable[[], float] = time.perf_counter) -> None:
         """For up to `most` threads; on a CPU."""
         self.parts, self.clock = parts, clock
+        self.most_threads = 0
         self._step = EagerStep(parts)
         self._counts = (1, *(2**k for k in range(1, most.bit_length()) if 2**k < most), most) if most > 1 else (1,)
-        self._examined, self._due = False, True
-        self._held: dict[str, str] = {}
-        self._warm = 0
+        self._warm, self._due = WARM_UP, EXAMINED
         self._count = self._previous = 1
-        self._steps_tried = 0
         self._queue: deque[int] = deque()
         self._times: dict[int, list[float]] = {}
-        self._alone = 0.0  # seconds of a step on one thread
-        self._lost = 0.0
+        self._alone = self._lost = 0.0
         self._trial_took = self._next_trial = self._rest = 0.0
+        self._steps_tried = 0
         self._taken: Counter[int] = Counter()
 
     @property
-    def most_threads(self) -> int:
-        """The most threads that may be chosen, 0 where only one gives the same bits or nothing was examined yet."""
-        return self._counts[-1] if self._examined and len(self._counts) > 1 else 0
-
-    @property
     def usual_threads(self) -> int:
-        """The count that most steps so far had; 0 where there was no choice."""
+        """The count that most steps so far had; 0 where there never was a choice."""
         return self._taken.most_common(1)[0][0] if self.most_threads else 0
 
     def begin_epoch(self, epoch: int) -> None:
-        """Pass it on; examine anew where the model keeps something else than before."""
+        """Pass it on; the next step is examined before several threads are used again."""
         self._step.begin_epoch(epoch)
-        if self._examined and self._kept() != self._held:
-            self._due = True
+        self._due = max(self._due, 1)
 
     def do(self, step: int, indices: Tensor) -> None:
         """One step on the count of threads that is due, timed."""
         if len(self._counts) == 1:
             self._timed(1, step, indices)
-        elif self._warm < WARM_UP:
-            self._warm_up(step, indices)
-        elif self._due:
+        elif self._warm:
+            self._warm -= 1
+            self._timed(1, step, indices)
+        elif self._due and (self._count > 1 or self._queue or self.clock() >= self._next_trial):
             self._examine(step, indices)
         elif self._queue:
             self._try(step, indices)
@@ -101,48 +90,31 @@ class MeasuredStep:
         """The sums of the steps."""
         return self._step.take()
 
-    # ------------------------------------------------------------ which counts give the same bits
-
-    def _warm_up(self, step: int, indices: Tensor) -> None:
-        """A step on one thread; the last one must leave what the model keeps outside of tensors as it was."""
-        self._held = self._kept()
-        self._timed(1, step, indices)
-        self._warm += 1
-        if self._warm == WARM_UP and not (self._kept() == self._held and transparent(self.parts)):
-            self._counts = (1,)
-
     def _examine(self, step: int, indices: Tensor) -> None:
-        """Do a step once with each count, undoing it but for the last, which is one thread's."""
-        self._held = self._kept()
-        digests: dict[int, bytes] = {}
-        for count in self._counts[1:]:
-            with undone(self.parts), threads(count):
-                sums = self._bare(step, indices)
-                digests[count] = digest(self.parts, sums)
-        with threads(1):
-            sums = self._bare(step, indices)
-        add_terms(self._step.sums, sums)
-        alone = digest(self.parts, sums)
-        self._taken[1] += 1
-        before = self._counts
-        self._counts = (1, *(count for count, found in digests.items() if found == alone))
-        if self._counts != before or not self._examined:
-            self._count, self._rest = 1, 0.0
-            self._begin_trial()
-        self._examined, self._due = True, False
+        """A step on one thread that finds out which of the others give its bits; a trial where one is due."""
+        only_this = self._count > 1 and not self._queue and self.clock() < self._next_trial
+        examination = SameBits((self._count,) if only_this else self._counts[1:], PATIENCE, self.clock)
+        with examination:
+            self._timed(1, step, indices)
+        if examination.stalled:
+            self._rest_after(examination.seconds)
+            return
+        self._due -= 1
+        unfit = set(examination.asked).difference(examination.counts)
+        if unfit:
+            self._counts = tuple(count for count in self._counts if count not in unfit)
+            self._count, self._rest, self._next_trial = 1, 0.0, self.clock()
+            self._queue.clear()
+        if len(self._counts) > 1 and not self._due:
+            self.most_threads = max(self.most_threads, self._counts[-1])
+            if not self._queue and self.clock() >= self._next_trial:
+                self._begin_trial()
 
-    def _bare(self, step: int, indices: Tensor) -> Sums:
-        """One step, and its terms alone."""
-        first, second = (generator(self.parts.device, self.parts.seed, purpose, step) for purpose in PURPOSES)
-        sums: Sums = {}
-        do_batch(self.parts, indices, first, second, sums)
-        return sums
-
-    def _kept(self) -> dict[str, str]:
-        """What the model keeps outside of tensors, which may decide what a step does."""
-        return {name: value for name, value in held_fast(self.parts).items() if not name.startswith(RATE)}
-
-    # ------------------------------------------------------------ which of them is the quickest
+    def _rest_after(self, lost: float) -> None:
+        """One thread, and no trial until what was lost is a small share of the time since."""
+        self._queue.clear()
+        self._count, self._rest = 1, SHARE * lost
+        self._next_trial = self.clock() + self._rest
 
     def _begin_trial(self) -> None:
         self._queue = deque([count for _ in range(ROUNDS) for count in self._counts for _ in range(BLOCK)])
@@ -178,8 +150,10 @@ class MeasuredStep:
         taken = self._timed(self._count, step, indices)
         if self._count > 1:
             self._lost = max(0.0, self._lost + taken - self._alone)
-        if self._lost > PATIENCE * self._alone or self.clock() >= self._next_trial:
-            self._begin_trial()
+        if self._lost > PATIENCE * self._alone:
+            self._next_trial = self.clock()
+        if self.clock() >= self._next_trial:
+            self._due = max(self._due, 1)
 
     def _timed(self, count: int, step: int, indices: Tensor) -> float:
         """Do a step; its seconds."""
@@ -190,86 +164,8 @@ class MeasuredStep:
         return self.clock() - began
 
 
-CONSTANT = (
-    *(bool, int, float, complex, str, bytes, Setting),
-    *(FunctionType, BuiltinFunctionType, type, torch.dtype, torch.device, torch.memory_format),
-)
-"""What a step is taken to leave as it is."""
-RATE = "the learning rate of "
-"""How `held_fast` names what an optimiser multiplies with, which decides no kernel."""
-
-
 def arranged_step(arrangement: Arrangement) -> StepOf:
     """What makes the steps of a training that is arranged so."""
     if arrangement.at_most > arrangement.threads:
         return partial(MeasuredStep, most=arrangement.at_most)
     return usual_step
-
-
-@contextmanager
-def undone(parts: Parts) -> Iterator[None]:
-    """Parameters, buffers, optimisers' states and torch's random state are afterwards what they were."""
-    tensors = _tensors(parts)
-    before = [tensor.detach().clone() for tensor in tensors]
-    states = {name: copy.deepcopy(optimiser.state_dict()) for name, optimiser in parts.optimisers.items()}
-    random = torch.get_rng_state()
-    try:
-        yield
-    finally:
-        torch.set_rng_state(random)
-        for name, optimiser in parts.optimisers.items():
-            optimiser.load_state_dict(states[name])
-        with torch.no_grad():
-            for tensor, value in zip(tensors, before, strict=True):
-                tensor.copy_(value)
-
-
-def digest(parts: Parts, sums: Sums) -> bytes:
-    """Of every bit that a step may have changed: parameters, buffers, gradients, optimisers' states, its terms."""
-    found = hashlib.blake2b(digest_size=16)
-
-    def add(value: object) -> None:
-        if isinstance(value, Tensor):
-            found.update(value.detach().contiguous().reshape(-1).view(torch.uint8).numpy().data)
-        elif isinstance(value, dict):
-            for key in value:
-                found.update(repr(key).encode())
-                add(value[key])
-        elif isinstance(value, list | tuple):
-            for member in value:
-                add(member)
-        else:
-            found.update(repr(value).encode())
-
-    for tensor in _tensors(parts):
-        add(tensor)
-        add(tensor.grad)
-    for optimiser in parts.optimisers.values():
-        add(optimiser.state_dict()["state"])
-    add(sums)
-    return found.digest()
-
-
-def transparent(parts: Parts) -> bool:
-    """Whether everything is in sight that a step may change, and can be undone.
-
-    The modules keep parameters, buffers, plain values and collections of them, functions and their setting; an object
-    or a tensor of another kind may change in ways that nobody sees.
-    """
-    known = {id(tensor) for tensor in _tensors(parts)}
-
-    def seen(value: object) -> bool:
-        if isinstance(value, dict):
-            return all(seen(member) for pair in value.items() for member in pair)
-        if isinstance(value, list | tuple | set | frozenset):
-            return all(map(seen, value))
-        return value is None or isinstance(value, CONSTANT) or id(value) in known
-
-    return all(seen(value) for module in parts.model.modules() for value in own_attributes(module).values())
-
-
-def _tensors(parts: Parts) -> list[Tensor]:
-    """Parameters and buffers, each once, those that only a player has among them."""
-    own = [*parts.model.parameters(), *parts.model.buffers()]
-    own += [parameter for player in parts.players.values() for parameter in player.parameters]
-    return list({id(tensor): tensor for tensor in own}.values())
