@@ -37,8 +37,8 @@ from genbench.train import Budget, Moment, moments, train
 DATA = Path(os.environ.get("GENBENCH_DATA") or Path(__file__).resolve().parents[2].parent / "shared" / "data")
 CPU = torch.device("cpu")
 IMAGES = 5_120
-OURS = 12 * IMAGES
-"""Of a call: enough that making the model, planning its arrangement and a first trial of threads do not count."""
+OURS = 40 * IMAGES
+"""Of a call: some epochs, so that making the model, planning its arrangement and first trials do not count."""
 SEEDS_SHOWN = 10 * IMAGES
 """Of each seed: enough that one's beginning a little later than the other does not count."""
 CORES = int(os.environ.get("USUAL_THREADS") or os.cpu_count() or 1)
