@@ -21,6 +21,7 @@ LAYERS: tuple[tuple[str, ...], ...] = (
     ("runs",),
     ("plan", "watch", "train", "evaluate", "controls", "testing"),
     ("listener", "machine", "measuring", "lanes"),
+    ("samebits", "pace"),
     ("training", "snapshots", "shipping", "beside"),
     ("executors",),
     ("executors_serial", "executors_together"),
