@@ -43,11 +43,13 @@ MOVING = _names(
 """Operations that add nothing up: moves, new memory, draws (which have one thread), rows put in order one by one."""
 PRODUCTS = _names("mm addmm bmm baddbmm")
 """Matrix products: their library divides them as it likes, by their shapes."""
-SUMS = _names(
-    """sum mean amax amin linalg_vector_norm logsumexp cumsum scatter_add binary_cross_entropy_with_logits
-    binary_cross_entropy mse_loss l1_loss smooth_l1_loss huber_loss _softmax _log_softmax"""
-)
+SUMS = _names("sum mean amax amin linalg_vector_norm cumsum scatter_add")
 """Sums. Threads divide the numbers that come out, unless that is a single one."""
+COMPOSED = _names(
+    """binary_cross_entropy binary_cross_entropy_with_logits huber_loss l1_loss logsumexp mse_loss smooth_l1_loss
+    _log_softmax _softmax"""
+)
+"""Sums, or none, of what loops over elements have made."""
 ELEMENTWISE = _names(
     """floor_divide softplus_backward mse_loss_backward _softmax_backward_data _log_softmax_backward_data _fused_adam_
     _fused_adamw_ _fused_sgd_ _foreach_add_ _foreach_mul_ _foreach_addcdiv_ _foreach_addcmul_ _foreach_lerp_"""
@@ -134,7 +136,7 @@ def _examinable(func: Any, name: str, result: Any, came: Sequence[Tensor]) -> bo
     made = [tensor for tensor in _tensors(result) if tensor.is_floating_point()]
     if name in PRODUCTS:
         return all(tensor.numel() >= FEW and tensor.dtype in (torch.float32, torch.float64) for tensor in made)
-    if name in SUMS:
+    if name in SUMS | COMPOSED:
         return all(tensor.numel() >= FEW for tensor in made) or _largest(came) < GRAIN
     if torch.Tag.nondeterministic_seeded in func.tags:
         return False
