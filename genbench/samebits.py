@@ -25,6 +25,8 @@ share has to be a multiple of it: sigmoid differs in 3 of 100,003 numbers betwee
 
 LEAST = 1e-3
 """Seconds of its own before a step can say that others take too long."""
+KNOWN = ("aten", "profiler", "genbench")
+"""Whose operations the names below are; a plug-in's own may have the same names."""
 OPTIMISER = re.compile(r"Optimizer\.step#(\w+)\.step")
 """How torch names an optimiser's step."""
 
@@ -88,7 +90,8 @@ class SameBits(TorchDispatchMode):
         self, func: Any, types: object, args: tuple[Any, ...] = (), kwargs: Mapping[str, Any] | None = None
     ) -> Any:
         """Do it, and find out."""
-        kwargs, name = kwargs or {}, func.overloadpacket.__name__
+        kwargs = kwargs or {}
+        name = func.overloadpacket.__name__ if func.namespace in KNOWN else str(func)
         self._follow(name, args)
         if not self.counts or self.stalled or self._harmless(func, name, args):
             return func(*args, **kwargs)

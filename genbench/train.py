@@ -120,8 +120,8 @@ def train(
             terms = _means(work.take(), parameters, step - logged_step, step)  # the only wait on the device
             now = clock()
             rate = (step - logged_step) * budget.batch / (now - logged)
-            chosen, shown = (work.how, work.most_threads, work.usual_threads), step * budget.batch
-            yield Moment(step, budget.steps, shown, earlier + now - began, rate, terms, *chosen)
+            how = work.how, work.most_threads, work.usual_threads
+            yield Moment(step, budget.steps, step * budget.batch, earlier + now - began, rate, terms, *how)
             resumed = clock()
             began, now = began + resumed - now, resumed
             logged, logged_step = now, step

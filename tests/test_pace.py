@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import contextmanager
 from functools import partial
 from pathlib import Path
 
@@ -172,7 +173,7 @@ def test_an_examination_that_stalls_is_given_up_and_comes_again_much_later(measu
 
 def summed(line: Line, count: int) -> Tensor:
     """One number that is the sum of many, which threads divide: rounded alike in every other step."""
-    return line.weight * torch.linspace(0, 1, 40_000).sum()
+    return (line.weight * torch.ones(40_000)).sum()
 
 
 def convolved(line: Line, count: int) -> Tensor:
@@ -253,6 +254,34 @@ def test_no_step_is_done_twice_whatever_it_changes(loss: Callable[..., Tensor], 
         go(200)
         found.append((line.weight.detach(), line.get_buffer("shown"), step.take()["all"]))
         assert set(machine.counts) == set(range(1, most + 1))
+    assert all(map(torch.equal, *found))
+
+
+@pytest.mark.parametrize(("model", "batch"), [("cwae", 256), ("wae-mmd", 256), ("swae", 128)])
+def test_weights_are_those_of_one_thread_where_two_would_round_otherwise(
+    model: str, batch: int, catalogue: Catalogue, planned: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """CWAE once ended with others: its sums over 256 x 256 numbers are divided, and round alike in most steps."""
+    run, time = planned(model).runs[0], [0.0]
+
+    @contextmanager
+    def favoured(count: int) -> Iterator[None]:
+        """Two threads take half the time."""
+        with threads(count):
+            yield
+        time[0] += 1.0 / count
+
+    monkeypatch.setattr("genbench.pace.threads", favoured)
+    drawn = torch.randint(0, 256, (600, 1, 28, 28), dtype=torch.uint8, generator=Generator().manual_seed(0))
+    found = []
+    for step_of in (EagerStep, partial(MeasuredStep, most=2, clock=lambda: time[0])):
+        torch.manual_seed(0)
+        made = make_model(catalogue, run, (1, 28, 28))
+        step = step_of(gather_parts(made, make_prior(catalogue, run), drawn, batch, 0))
+        step.begin_epoch(0)
+        for number in range(80):
+            step.do(number, torch.arange(number, number + batch))
+        found.append([*made.state_dict().values(), *step.take().values()])
     assert all(map(torch.equal, *found))
 
 

@@ -69,6 +69,14 @@ def test_what_threads_may_change_leaves_none(work: Callable[[], object], name: s
     assert (examination.counts, examination.refused) == ([], name)
 
 
+def test_a_plugins_own_operation_is_not_taken_for_torchs() -> None:
+    with torch.library._scoped_library("mine", "FRAGMENT") as library:
+        library.define("gather(Tensor rows) -> Tensor")
+        library.impl("gather", torch.clone, "CPU")
+        examination = examined(lambda: torch.ops.mine.gather(drawn(4)))
+    assert (examination.counts, examination.refused) == ([], "mine.gather.default")
+
+
 def test_a_count_that_changes_a_bit_is_left_out_and_others_stay() -> None:
     """A library that divides sums by the threads that there are."""
     with torch.library._scoped_library("aten", "IMPL") as library:
