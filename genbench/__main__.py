@@ -8,6 +8,6 @@ import sys
 if not sys.flags.safe_path and sys.path and sys.path[0] in ("", os.getcwd()):  # noqa: PTH109
     del sys.path[0]
 
-from genbench.cli import main
+from genbench.cli.main import main
 
 main(prog_name="genbench")

@@ -4,7 +4,7 @@ Conventions that hold everywhere. Images are `(n, c, h, w)`: uint8 in 0..255 at 
 sees them. Codes and prior draws are `(n, d)` float32. Randomness comes from a `torch.Generator` that is handed in,
 never from global state.
 
-This module, `genbench.hookspecs`, `genbench.networks`, `genbench.distances`, `genbench.images`, `genbench.errors` and
+This module, `genbench.hookspecs`, `genbench.nn`, `genbench.distances`, `genbench.data.images`, `genbench.errors` and
 `genbench.testing` are the stable surface for plug-ins; anything deeper may change without a word, and `genbench check
 --plugin FILE` tells where a file imports it.
 """
@@ -22,8 +22,8 @@ from typing import TYPE_CHECKING, Generic, Literal, TypeVar
 import torch
 from torch import Generator, Tensor, nn
 
-from genbench.deprecation import Renamed, renamed
-from genbench.errors import NotApplicable, Refused
+from genbench.errors import NotApplicableError, UnsupportedError
+from genbench.utils.deprecation import Renamed, renamed
 
 API_VERSION = 1
 """The version of this contract. It rises when a plug-in that keeps the contract could stop working: a name or a field
@@ -63,7 +63,7 @@ class Option:
 
 
 @dataclass(frozen=True, kw_only=True)
-class Offer(Generic[T]):
+class ComponentSpec(Generic[T]):
     """A named thing that a plug-in offers.
 
     The keyword-only parameters of `make` are its options: their annotations (int, float, bool, str, a `Literal` of
@@ -87,7 +87,7 @@ MOMENT_DRAWS = 100_000
 class Prior(ABC):
     """A distribution on R^d that latent codes are meant to follow.
 
-    Its `make` raises `Refused` where a latent dimension has no meaning; once made, only `log_prob` may raise.
+    Its `make` raises `UnsupportedError` where a latent dimension has no meaning; once made, only `log_prob` may raise.
     """
 
     latent_dim: int
@@ -106,9 +106,9 @@ class Prior(ABC):
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density with respect to Lebesgue measure in nats, `(n, d) -> (n,)`; -inf outside the support.
 
-        Raises `Refused` where there is no such density; `has_density` says so beforehand.
+        Raises `UnsupportedError` where there is no such density; `has_density` says so beforehand.
         """
-        raise Refused(f"the prior {type(self).__name__} has no density on R^{self.latent_dim}")
+        raise UnsupportedError(f"the prior {type(self).__name__} has no density on R^{self.latent_dim}")
 
     @property
     def has_density(self) -> bool:
@@ -155,7 +155,7 @@ class Prior(ABC):
 class Network(ABC):
     """An encoder/decoder pair for one image shape: the controlled variable, the same for every model.
 
-    Its `make` raises `Refused` for a shape that does not fit; once made, no method raises.
+    Its `make` raises `UnsupportedError` for a shape that does not fit; once made, no method raises.
     """
 
     shape: Shape
@@ -173,7 +173,7 @@ class Network(ABC):
 
 
 @dataclass(frozen=True)
-class Setting:
+class ModelContext:
     """What a model is built for, the same for every model of a comparison.
 
     `shape` is the images', `latent_dim` the d of the codes, `prior` what they are meant to follow, `network` what makes
@@ -187,7 +187,7 @@ class Setting:
 
 
 @dataclass(frozen=True)
-class Move:
+class Loss:
     """One player's loss, a scalar to descend, and detached scalar terms for the log."""
 
     player: str
@@ -195,34 +195,34 @@ class Move:
     terms: Mapping[str, Tensor] = field(default_factory=dict)
 
 
-def constant(epoch: int) -> float:
+def constant_schedule(epoch: int) -> float:
     """The schedule that leaves the learning rate alone."""
     return 1.0
 
 
 @dataclass(frozen=True)
-class Player:
-    """The `parameters` that one `optimiser` owns; `schedule(epoch)` multiplies its learning rate from that epoch on."""
+class OptimizerConfig:
+    """The `parameters` that one `optimizer` owns; `schedule(epoch)` multiplies its learning rate from that epoch on."""
 
     parameters: tuple[nn.Parameter, ...]
-    optimiser: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
-    schedule: Callable[[int], float] = constant
+    optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
+    schedule: Callable[[int], float] = constant_schedule
 
 
 class Model(nn.Module, ABC):
     """An autoencoder-type generative model: codes for images, images for codes, and an objective as moves.
 
-    Its `make` raises `Refused` for a setting that has no meaning (a KL divergence from a prior without a density); once
-    made, no method raises: a loss that is not finite is the training loop's to tell, as `TrainingDiverged`.
+    Its `make` raises `UnsupportedError` for a setting that has no meaning (a KL divergence from a prior without a density); once
+    made, no method raises: a loss that is not finite is the training loop's to tell, as `DivergenceError`.
     """
 
-    setting: Setting
+    setting: ModelContext
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
         """The point code that reconstructs x, `(n, c, h, w)` in [0, 1] -> `(n, d)`; no randomness."""
 
-    def sample_code(self, x: Tensor, generator: Generator) -> Tensor:
+    def sample_codes(self, x: Tensor, generator: Generator) -> Tensor:
         """A draw from q(z | x), `(n, c, h, w) -> (n, d)`: what the prior is compared with.
 
         The same as `encode` for a deterministic encoder.
@@ -234,11 +234,11 @@ class Model(nn.Module, ABC):
         """Images in [0, 1] for codes, `(n, d) -> (n, c, h, w)`; the mean where the decoder is a distribution."""
 
     @abstractmethod
-    def players(self) -> Mapping[str, Player]:
+    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
         """The optimisers by name; their parameters are disjoint and together all of the model's."""
 
     @abstractmethod
-    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
+    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
         """One training step: yields a player's loss and is resumed after that player's optimiser step.
 
         x: `(n, c, h, w)` images in [0, 1]; z: `(n, d)` draws of the prior; any further noise comes from `generator`.
@@ -246,7 +246,7 @@ class Model(nn.Module, ABC):
         here (no `.item()`), and never yield inside `no_grad` or `autocast`.
         """
 
-    def begin_epoch(self, epoch: int) -> None:
+    def on_epoch_start(self, epoch: int) -> None:
         """Called before each epoch, counted from 0, and again where a run resumes; a function of `epoch` alone."""
 
 
@@ -254,7 +254,7 @@ class Model(nn.Module, ABC):
 
 
 @dataclass(frozen=True)
-class Progress:
+class ProgressEvent:
     """How far a long preparation is: `done` of `total` units (0: unknown) of the work that `what` names."""
 
     what: str
@@ -262,12 +262,12 @@ class Progress:
     total: int
 
 
-def silent(progress: Progress) -> None:
+def ignore_progress(progress: ProgressEvent) -> None:
     """The listener that shows nothing."""
 
 
 @dataclass(frozen=True)
-class Place:
+class DataConfig:
     """Where data may be read and kept, and how.
 
     `data_root` holds datasets in torchvision's layout, `cache` what can be made again. Without `download` nothing is
@@ -280,11 +280,11 @@ class Place:
     download: bool = False
     skip_corrupt: bool = False
     workers: int = 1
-    report: Callable[[Progress], None] = silent
+    report: Callable[[ProgressEvent], None] = ignore_progress
 
 
 @dataclass(frozen=True)
-class Summary:
+class DatasetInfo:
     """What is known of a dataset before it is decoded: the `shape` of an image and the counts of images in `train`,
     `test` and `validation`, and of `classes` (0: no labels).
 
@@ -306,7 +306,7 @@ class Images:
     The splits are `train`, `test` and `validation`, the labels `train_labels`, `test_labels` and `validation_labels`;
     `skipped` counts corrupt images that were left out.
     `content` is a hash of all bytes, `preparation` says what was done to the originals (crop, filter, size),
-    `class_names` what each label stands for, as in `Summary`.
+    `class_names` what each label stands for, as in `DatasetInfo`.
     """
 
     train: Tensor
@@ -331,14 +331,14 @@ class Dataset(ABC):
     """Images with fixed, disjoint splits."""
 
     @abstractmethod
-    def inspect(self, place: Place) -> Summary:
+    def inspect(self, place: DataConfig) -> DatasetInfo:
         """Shape and counts, cheaply and before any decoding.
 
         Raises `DataError` in one line where files are missing or broken: what, where it was looked for, what to do.
         """
 
     @abstractmethod
-    def load(self, place: Place) -> Images:
+    def load(self, place: DataConfig) -> Images:
         """The decoded images on the CPU; the same bytes at every call. Long work reports to `place.report`.
 
         Raises `DataError` for an image that cannot be decoded, unless `place.skip_corrupt`.
@@ -349,7 +349,7 @@ class Dataset(ABC):
 
 
 @dataclass(frozen=True)
-class Protocol:
+class EvalProtocol:
     """How a number was measured. Numbers of different protocols are never compared.
 
     It is the same for every model and seed of a study. `method` names the estimator, `detail` what else decides the
@@ -392,7 +392,7 @@ class Measurement:
 
     What is known of the value of *one* run, its weights fixed: `se` is its standard error over the draws (of samples,
     of the prior, of q(z|x)), in the unit of the value; `low` and `high` a 95 % interval where it has one that is not
-    value -+ 1.96 se; `p` the p-value of "this model is perfect by this measure"; `detectable` the smallest true value
+    value -+ 1.96 se; `p` the p-value of "this model is perfect by this measure"; `minimum_detectable_effect` the smallest true value
     that n finds with a power of 80 % at a level of 5 %. Each is None where it is unknown or has no meaning.
     """
 
@@ -400,7 +400,7 @@ class Measurement:
     unit: str
     better: Better
     n: int
-    protocol: Protocol
+    protocol: EvalProtocol
     part: str = ""
     floor: float | None = None
     label: str = ""
@@ -409,11 +409,11 @@ class Measurement:
     low: float | None = None
     high: float | None = None
     p: float | None = None
-    detectable: float | None = None
+    minimum_detectable_effect: float | None = None
 
 
 @dataclass(frozen=True)
-class TrainingRecord:
+class TrainingStats:
     """What training cost: seconds of training proper, images shown, parameters, and on what (`threads` of a CPU).
 
     `peak_memory` is in bytes, the device's during the training, or on a CPU the process's; None where unknown. `flops`
@@ -449,17 +449,17 @@ class Evaluation(ABC):
     """A trained run as a metric sees it; pieces are computed when first asked for, once, and shared by the metrics.
 
     Samples come as uint8, rounded as a file would round them; reconstructions as they leave the model. A piece that
-    this evaluation cannot have (the codes of a control that has no encoder) raises `NotApplicable`, which a metric lets
+    this evaluation cannot have (the codes of a control that has no encoder) raises `NotApplicableError`, which a metric lets
     pass: the metric is then left out for this run, and nothing has failed.
     """
 
-    setting: Setting
+    setting: ModelContext
     images: Images
     split: Split
     seed: int
     device: torch.device
-    training: TrainingRecord
-    place: Place
+    training: TrainingStats
+    place: DataConfig
 
     @property
     @abstractmethod
@@ -519,7 +519,7 @@ class Evaluation(ABC):
 class Metric(ABC):
     """A measurement of a trained run."""
 
-    def check(self, summary: Summary, prior: Prior, place: Place) -> None:
+    def check(self, summary: DatasetInfo, prior: Prior, place: DataConfig) -> None:
         """Refuse at planning time, with a `GenbenchError`, what this metric cannot measure; cheap."""
 
     @abstractmethod
@@ -549,10 +549,10 @@ class Control(ABC):
     parameters: int = 0
     """Count of the numbers that `fit` has set or drawn."""
 
-    def check(self, summary: Summary, prior: Prior) -> None:
+    def check(self, summary: DatasetInfo, prior: Prior) -> None:
         """Refuse at planning time, with a `GenbenchError`, what this control cannot do; cheap."""
 
-    def fit(self, images: Images, setting: Setting) -> None:
+    def fit(self, images: Images, setting: ModelContext) -> None:
         """Compute from the *training* images what the control needs, the same at every call: nothing else is stored.
 
         Any randomness is torch's global state, which the caller derives from the seed as it does for a model's weights.
@@ -562,12 +562,12 @@ class Control(ABC):
     def sample(self, n: int, evaluation: Evaluation) -> Tensor:
         """n samples, `(n, c, h, w)` uint8; the first m of n are the m that `sample(m, evaluation)` gives.
 
-        Raises `NotApplicable` where there are no n of them.
+        Raises `NotApplicableError` where there are no n of them.
         """
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Reconstructions in [0, 1], not rounded, of images in [0, 1], `(n, c, h, w)` both; may be `NotApplicable`."""
-        raise NotApplicable("this control reconstructs nothing")
+        """Reconstructions in [0, 1], not rounded, of images in [0, 1], `(n, c, h, w)` both; may be `NotApplicableError`."""
+        raise NotApplicableError("this control reconstructs nothing")
 
 
 class LatentControl(Control):
@@ -615,7 +615,7 @@ class Finding:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A paper's experiment: the `text` of a TOML file, whose keys `genbench.recipes` describes; `where` names the file.
+    """A paper's experiment: the `text` of a TOML file, whose keys `genbench.reproduction.recipe` describes; `where` names the file.
 
     A recipe of `study = "grid"` has no code: its cells are trained and measured as `genbench run` would. What no grid
     can say has `study = "experiment"` and brings `experiment(seed, budget)`, budget a fraction in (0, 1] of its
@@ -636,31 +636,31 @@ if not TYPE_CHECKING:  # a type checker would believe a module with a `__getattr
 __all__ = [
     "API_VERSION",
     "Better",
+    "ComponentSpec",
     "Control",
+    "DataConfig",
     "Dataset",
+    "DatasetInfo",
+    "EvalProtocol",
     "Evaluation",
     "Finding",
     "Images",
     "LatentControl",
+    "Loss",
     "Measurement",
     "Metric",
     "Model",
-    "Move",
+    "ModelContext",
     "Network",
-    "Offer",
+    "OptimizerConfig",
     "Option",
-    "Place",
-    "Player",
     "Prior",
-    "Progress",
-    "Protocol",
+    "ProgressEvent",
     "Recipe",
-    "Refused",
-    "Setting",
     "Shape",
     "Split",
-    "Summary",
-    "TrainingRecord",
-    "constant",
-    "silent",
+    "TrainingStats",
+    "UnsupportedError",
+    "constant_schedule",
+    "ignore_progress",
 ]

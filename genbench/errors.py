@@ -14,7 +14,7 @@ class UsageError(GenbenchError):
     """A name, an option or a value that does not exist or does not fit."""
 
 
-class Refused(GenbenchError):
+class UnsupportedError(GenbenchError):
     """A combination that has no meaning (a VAE on a prior without a density), with the reason."""
 
 
@@ -30,7 +30,7 @@ class StoreError(GenbenchError):
     """A run folder that is not what the run's record says, or cannot be read."""
 
 
-class TrainingDiverged(GenbenchError):
+class DivergenceError(GenbenchError):
     """A loss that became NaN or infinite; names the term and the step."""
 
 
@@ -38,7 +38,7 @@ class MetricError(GenbenchError):
     """A metric that has no right value on what it was given; never replaced by a number."""
 
 
-class NotApplicable(MetricError):
+class NotApplicableError(MetricError):
     """A metric that has no meaning for a run (the latent fit of what has no codes): left out, and nothing failed."""
 
 

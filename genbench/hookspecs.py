@@ -1,7 +1,7 @@
-"""The hooks: one for each kind of thing, without arguments, yielding `Offer`s.
+"""The hooks: one for each kind of thing, without arguments, yielding `ComponentSpec`s.
 
 A plug-in is a module with functions of these names, marked with `genbench.hookspecs.hookimpl`, and an entry point in
-the group `genbench` (or the option `--plugin FILE`). Each yields `Offer(name, about, make, source)`; the core calls
+the group `genbench` (or the option `--plugin FILE`). Each yields `ComponentSpec(name, about, make, source)`; the core calls
 `make` as its docstring says, with the options by keyword, while planning and again for each run.
 """
 
@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from genbench.api import Control, Dataset, Metric, Model, Network, Offer, Prior, Recipe
+from genbench.api import ComponentSpec, Control, Dataset, Metric, Model, Network, Prior, Recipe
 
 PROJECT = "genbench"
 
@@ -20,35 +20,35 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 
 @hookspec
-def genbench_models() -> Iterable[Offer[Model]]:  # type: ignore[empty-body]
-    """Models: `make(setting: Setting, *, options...)` is an untrained `Model`."""
+def genbench_models() -> Iterable[ComponentSpec[Model]]:  # type: ignore[empty-body]
+    """Models: `make(setting: ModelContext, *, options...)` is an untrained `Model`."""
 
 
 @hookspec
-def genbench_priors() -> Iterable[Offer[Prior]]:  # type: ignore[empty-body]
+def genbench_priors() -> Iterable[ComponentSpec[Prior]]:  # type: ignore[empty-body]
     """Priors: `make(latent_dim: int, *, options...)` is a `Prior`."""
 
 
 @hookspec
-def genbench_networks() -> Iterable[Offer[Network]]:  # type: ignore[empty-body]
+def genbench_networks() -> Iterable[ComponentSpec[Network]]:  # type: ignore[empty-body]
     """Networks: `make(shape: Shape, *, options...)` is a `Network`, an encoder/decoder pair."""
 
 
 @hookspec
-def genbench_datasets() -> Iterable[Offer[Dataset]]:  # type: ignore[empty-body]
+def genbench_datasets() -> Iterable[ComponentSpec[Dataset]]:  # type: ignore[empty-body]
     """Datasets: `make(*, options...)` is a `Dataset`."""
 
 
 @hookspec
-def genbench_metrics() -> Iterable[Offer[Metric]]:  # type: ignore[empty-body]
+def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:  # type: ignore[empty-body]
     """Metrics: `make(*, options...)` is a `Metric`."""
 
 
 @hookspec
-def genbench_controls() -> Iterable[Offer[Control]]:  # type: ignore[empty-body]
+def genbench_controls() -> Iterable[ComponentSpec[Control]]:  # type: ignore[empty-body]
     """Controls: `make(*, options...)` is a `Control`, not yet fitted."""
 
 
 @hookspec
-def genbench_recipes() -> Iterable[Offer[Recipe]]:  # type: ignore[empty-body]
+def genbench_recipes() -> Iterable[ComponentSpec[Recipe]]:  # type: ignore[empty-body]
     """Recipes: `make(*, options...)` is a `Recipe`, whose text is read before anything trains."""

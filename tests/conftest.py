@@ -9,36 +9,36 @@ import pytest
 import torch
 from click.testing import CliRunner, Result
 
-from genbench.api import Place
-from genbench.cli import main
-from genbench.plan import Grid, Plan, plan
-from genbench.plugins import Catalogue, load
+from genbench.api import DataConfig
+from genbench.cli.main import main
+from genbench.experiment.plan import ExperimentConfig, Plan, plan
+from genbench.registry.loader import Registry, load
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 INCEPTION = SHARED / "inception" / "inception-2015-12-05-to-mixed6e.pth"
 torch.set_num_threads(1)  # everything here is small, and several threads stall where cores are shared
 
-DOTS = Path(__file__).parent / "plugins" / "dots.py"
+DOTS = Path(__file__).parent / "fixtures" / "dots.py"
 
 
 @pytest.fixture(scope="session")
-def catalogue() -> Catalogue:
+def registry() -> Registry:
     """The bundled plug-ins and the tiny dataset `dots`."""
     return load([DOTS])
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> Place:
+def place(tmp_path: Path) -> DataConfig:
     """An empty data root and cache."""
     (tmp_path / "data").mkdir()
-    return Place(data_root=tmp_path / "data", cache=tmp_path / "cache")
+    return DataConfig(data_root=tmp_path / "data", cache=tmp_path / "cache")
 
 
 @pytest.fixture
-def grid() -> Callable[..., Grid]:
+def grid() -> Callable[..., ExperimentConfig]:
     """A tiny grid on `dots`, any field of it replaced."""
 
-    def make(models: Sequence[str] = ("swae",), **fields: object) -> Grid:
+    def make(models: Sequence[str] = ("swae",), **fields: object) -> ExperimentConfig:
         usual: dict[str, object] = {
             "dataset": "dots",
             "priors": ("normal",),
@@ -49,15 +49,15 @@ def grid() -> Callable[..., Grid]:
             "images": 160,
             "metrics": ("reconstruction",),
         }
-        return Grid(models=tuple(models), **{**usual, **fields})  # type: ignore[arg-type]
+        return ExperimentConfig(models=tuple(models), **{**usual, **fields})  # type: ignore[arg-type]
 
     return make
 
 
 @pytest.fixture
-def planned(catalogue: Catalogue, place: Place, grid: Callable[..., Grid]) -> Callable[..., Plan]:
+def planned(registry: Registry, place: DataConfig, grid: Callable[..., ExperimentConfig]) -> Callable[..., Plan]:
     """The plan of such a grid."""
-    return lambda *models, **fields: plan(grid(models or ("swae",), **fields), catalogue, place)
+    return lambda *models, **fields: plan(grid(models or ("swae",), **fields), registry, place)
 
 
 @pytest.fixture

@@ -16,8 +16,8 @@ import pytest
 from click.testing import Result
 
 from conftest import SHARED
-from genbench.cli import main
-from genbench.plugins import load
+from genbench.cli.main import main
+from genbench.registry.loader import load
 
 ROOT = Path(__file__).resolve().parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -55,7 +55,7 @@ def test_the_plugin_of_the_readme_runs_as_printed(genbench: Callable[..., Result
     (text,) = (text for language, text in BLOCKS if language == "python" and "# spiral.py" in text)
     Path("spiral.py").write_text(text)
     (command,) = (c for c in COMMANDS if "spiral.py" in c)
-    dots = ("--plugin", str(Path(__file__).parent / "plugins" / "dots.py"), "--dataset", "dots", "--network", "mlp")
+    dots = ("--plugin", str(Path(__file__).parent / "fixtures" / "dots.py"), "--dataset", "dots", "--network", "mlp")
     tiny = ("--images", "200", "--batch", "16", "--metrics", "reconstruction", "--set", "spiral.turns=3")
     result = genbench(*shlex.split(command, comments=True)[1:], *dots, *tiny)
     assert result.exit_code == 0, result.output
@@ -105,8 +105,8 @@ def test_every_option_and_command_that_the_readme_names_exists() -> None:
 
 
 def test_every_name_in_the_options_table_is_offered() -> None:
-    catalogue = load()
+    registry = load()
     for flag, kind in (("--dataset", "dataset"), ("--network", "network"), ("--metrics", "metric")):
         (row,) = (line for line in README.splitlines() if line.startswith(f"| `{flag}"))
         names = set(re.findall(r"`([a-z0-9-]+)`", row.split("|")[2]))
-        assert names == set(catalogue.entries[kind]), flag  # type: ignore[index]
+        assert names == set(registry.entries[kind]), flag  # type: ignore[index]

@@ -10,8 +10,8 @@ below 1e-6 for a plug-in.
 
 from __future__ import annotations
 
-from genbench.testing.kit import CHECKED, check, check_plugin, describe
+from genbench.testing.checks import CHECKED, check, check_plugin, describe
+from genbench.testing.pytest_suite import suite
 from genbench.testing.results import Result, Verdict
-from genbench.testing.suites import suite
 
 __all__ = ["CHECKED", "Result", "Verdict", "check", "check_plugin", "describe", "suite"]

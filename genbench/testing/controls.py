@@ -10,12 +10,12 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from genbench.api import Control, Images, LatentControl, Place, Setting, Summary, TrainingRecord
-from genbench.controls import ControlEvaluation
-from genbench.errors import NotApplicable
-from genbench.images import to_float
+from genbench.api import Control, DataConfig, DatasetInfo, Images, LatentControl, ModelContext, TrainingStats
+from genbench.data.images import to_float
+from genbench.errors import NotApplicableError
+from genbench.experiment.controls import ControlEvaluation
+from genbench.testing.fixtures import Gauss, Small, seeded
 from genbench.testing.results import Check, Skipped, expect, global_state
-from genbench.testing.stage import Gauss, Small, seeded
 from genbench.testing.synthetic import SHAPE, noise, pictures, real_images
 
 LATENT = 8
@@ -32,7 +32,7 @@ class Controls:
     def fitted(self, seed: int = 0, test: int = 2) -> tuple[Control, ControlEvaluation]:
         """A control fitted as a run fits it, and its evaluation; `test` seeds the held-out pictures."""
         images = real_images(TRAIN, TEST, 20, test_seed=test)
-        setting = Setting(SHAPE, LATENT, Gauss(LATENT), Small(SHAPE))
+        setting = ModelContext(SHAPE, LATENT, Gauss(LATENT), Small(SHAPE))
         control = self.make()
         torch.manual_seed(seed)  # the caller's part of the contract; the kit puts the global state back
         with torch.no_grad():
@@ -43,15 +43,15 @@ class Controls:
 def build(make: Callable[[], Control]) -> Controls:
     """The subject; the refusal itself where the control refuses the kit's pictures."""
     subject = Controls(make)
-    make().check(Summary(SHAPE, TRAIN, TEST), Gauss(LATENT))
+    make().check(DatasetInfo(SHAPE, TRAIN, TEST), Gauss(LATENT))
     subject.fitted()
     return subject
 
 
-def evaluation(control: Control, setting: Setting, images: Images) -> ControlEvaluation:
+def evaluation(control: Control, setting: ModelContext, images: Images) -> ControlEvaluation:
     """What a run of the seed 0 hands to metrics."""
-    place = Place(Path(tempfile.gettempdir()), Path(tempfile.gettempdir()))
-    cost = TrainingRecord(0.0, 0, control.parameters, "cpu", 1)
+    place = DataConfig(Path(tempfile.gettempdir()), Path(tempfile.gettempdir()))
+    cost = TrainingStats(0.0, 0, control.parameters, "cpu", 1)
     return ControlEvaluation(
         control, setting, images, seed=0, device=torch.device("cpu"), training=cost, place=place, memory={}
     )
@@ -73,7 +73,7 @@ def samples_are_uint8(subject: Controls) -> str:
 
 
 def fewer_samples_are_the_first(subject: Controls) -> str:
-    """`sample(m, e)` is the first m of `sample(n, e)`, or `NotApplicable` where there are no n.
+    """`sample(m, e)` is the first m of `sample(n, e)`, or `NotApplicableError` where there are no n.
 
     One grey level is left to the rounding of a decoder that is given another batch.
     """
@@ -83,7 +83,7 @@ def fewer_samples_are_the_first(subject: Controls) -> str:
         expect(_alike(few, some[:FEW]), f"sample({FEW}, e) is not the first {FEW} of sample({SOME}, e)")
         try:
             many = control.sample(10 * TRAIN, e)
-        except NotApplicable as reason:
+        except NotApplicableError as reason:
             return f"{SOME} samples; for {10 * TRAIN}: {reason}"
     expect(len(many) == 10 * TRAIN, f"sample({10 * TRAIN}, e) gives {len(many)}")
     expect(_alike(some, many[:SOME]), f"sample({SOME}, e) is not the first {SOME} of sample({10 * TRAIN}, e)")
@@ -91,14 +91,14 @@ def fewer_samples_are_the_first(subject: Controls) -> str:
 
 
 def reconstructs_in_the_unit_interval(subject: Controls) -> str:
-    """Reconstructions are (n, c, h, w) in [0, 1], float32, of each image alone; or `NotApplicable`."""
+    """Reconstructions are (n, c, h, w) in [0, 1], float32, of each image alone; or `NotApplicableError`."""
     control, _ = subject.fitted()
     x = to_float(pictures(FEW, 5))
     kept = x.clone()
     with torch.no_grad():
         try:
             made, alone = control.reconstruct(x), control.reconstruct(x[:2])
-        except NotApplicable as reason:
+        except NotApplicableError as reason:
             raise Skipped(str(reason)) from None
     low, high = float(made.min()), float(made.max())
     expect(made.shape == x.shape and made.dtype == torch.float32, f"reconstruct is {tuple(made.shape)} {made.dtype}")
@@ -155,7 +155,7 @@ def _shown(control: Control, e: ControlEvaluation) -> tuple[Tensor, Tensor]:
     """Samples, and reconstructions of images and of noise, which are empty where the control has none."""
     try:
         made = control.reconstruct(to_float(torch.cat([pictures(FEW, 5), noise(FEW, 6)])))
-    except NotApplicable:
+    except NotApplicableError:
         made = torch.empty(0)
     return control.sample(SOME, e), made
 

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genbench.api import Dataset, Images, Place
+from genbench.api import DataConfig, Dataset, Images
 from genbench.errors import DataError, GenbenchError
 from genbench.testing.results import Check, Skipped, expect
 
@@ -108,9 +108,9 @@ def absent_files_are_named(subject: Loaded) -> str:
     raise Skipped("needs no files")
 
 
-def _empty(folder: Path) -> Place:
+def _empty(folder: Path) -> DataConfig:
     (folder / "data").mkdir(exist_ok=True)
-    return Place(data_root=folder / "data", cache=folder / "cache")
+    return DataConfig(data_root=folder / "data", cache=folder / "cache")
 
 
 def _hashes(images: Tensor) -> list[bytes]:

@@ -8,13 +8,13 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
-import genbench.evaluate
-import genbench.features
-from genbench.api import Measurement, Metric, Summary
+import genbench.evaluation.evaluation
+import genbench.features.extractor
+from genbench.api import DatasetInfo, Measurement, Metric
 from genbench.errors import GenbenchError
-from genbench.options import specs
+from genbench.registry.options import specs
+from genbench.testing.fixtures import Gauss
 from genbench.testing.results import Check, Failed, Reported, Skipped, expect
-from genbench.testing.stage import Gauss
 from genbench.testing.synthetic import CLASSES, LATENT, SHAPE, TEST, TRAIN, VALIDATION, Scene, Synthetic
 
 GOOD = Scene()
@@ -72,7 +72,7 @@ def build(make: Callable[..., Metric]) -> Measured:
         small = {n: test for n, default in counts.items() if isinstance(default, int) and default > test}
         subject = Measured(make, small, train, test)
         try:
-            summary = Summary(SHAPE, train, test, VALIDATION, len(CLASSES), CLASSES)
+            summary = DatasetInfo(SHAPE, train, test, VALIDATION, len(CLASSES), CLASSES)
             subject.make(**small).check(summary, Gauss(LATENT), subject.evaluation(GOOD).place)
             subject.on(GOOD)
         except GenbenchError as error:
@@ -161,12 +161,12 @@ def batches_do_not_matter(subject: Measured) -> str:
 @contextmanager
 def smaller_batches() -> Iterator[None]:
     """The core's batches are 37 and 11 images for the time being."""
-    before = genbench.evaluate.BATCH, genbench.features.BATCH
-    genbench.evaluate.BATCH, genbench.features.BATCH = 37, 11
+    before = genbench.evaluation.evaluation.BATCH, genbench.features.extractor.BATCH
+    genbench.evaluation.evaluation.BATCH, genbench.features.extractor.BATCH = 37, 11
     try:
         yield
     finally:
-        genbench.evaluate.BATCH, genbench.features.BATCH = before
+        genbench.evaluation.evaluation.BATCH, genbench.features.extractor.BATCH = before
 
 
 def perfect_sits_at_the_floor(subject: Measured) -> str:

@@ -10,9 +10,8 @@ from dataclasses import dataclass
 import torch
 
 from genbench.api import Model
-from genbench.errors import Refused
-from genbench.testing.results import Check, expect, global_state
-from genbench.testing.stage import (
+from genbench.errors import UnsupportedError
+from genbench.testing.fixtures import (
     BATCH,
     LATENT,
     SHAPE,
@@ -28,6 +27,7 @@ from genbench.testing.stage import (
     squares,
     steps,
 )
+from genbench.testing.results import Check, expect, global_state
 
 GREY = 0.35
 """Standardised as MNIST is, 0.71: a model that fits standardised targets moves away from it."""
@@ -64,7 +64,7 @@ def shapes_ranges_dtype_device(subject: Models) -> str:
         with torch.no_grad():
             found = {
                 "encode": (model.encode(x), (n, LATENT)),
-                "sample_code": (model.sample_code(x, seeded(0)), (n, LATENT)),
+                "sample_code": (model.sample_codes(x, seeded(0)), (n, LATENT)),
                 "decode": (model.decode(20.0 * draws(n)), (n, *SHAPE)),
             }
         for name, (value, shape) in found.items():
@@ -81,7 +81,7 @@ def players_own_all_parameters(subject: Models) -> str:
     model = subject.new()
     names = {id(p): name for name, p in model.named_parameters()}
     owners: dict[int, str] = {}
-    for player, owned in model.players().items():
+    for player, owned in model.configure_optimizers().items():
         for p in owned.parameters:
             expect(id(p) in names, f"player {player} owns a tensor that is no parameter of the model")
             expect(id(p) not in owners, f"{names[id(p)]} belongs to {owners.get(id(p))} and to {player}")
@@ -89,19 +89,24 @@ def players_own_all_parameters(subject: Models) -> str:
     orphans = [name for key, name in names.items() if key not in owners]
     expect(not orphans, f"no player owns {', '.join(orphans)}")
     moved = set(losses(model, squares(BATCH), draws(BATCH)))
-    expect(moved <= set(model.players()), f"moves of {sorted(moved - set(model.players()))}, who are no players")
-    expect(moved == set(model.players()), f"no move of {sorted(set(model.players()) - moved)}")
-    return f"players {', '.join(model.players())}"
+    expect(
+        moved <= set(model.configure_optimizers()),
+        f"moves of {sorted(moved - set(model.configure_optimizers()))}, who are no players",
+    )
+    expect(
+        moved == set(model.configure_optimizers()), f"no move of {sorted(set(model.configure_optimizers()) - moved)}"
+    )
+    return f"players {', '.join(model.configure_optimizers())}"
 
 
 def gradients_reach_everything(subject: Models) -> str:
     """Each parameter gets a finite gradient from its player's losses; those of encoder and decoder are not all zero."""
     model = subject.new()
-    players, names = model.players(), {id(p): name for name, p in model.named_parameters()}
+    configure_optimizers, names = model.configure_optimizers(), {id(p): name for name, p in model.named_parameters()}
     sizes: dict[int, float] = {}
-    for move in model.moves(squares(BATCH), draws(BATCH), seeded(0)):
+    for move in model.training_step(squares(BATCH), draws(BATCH), seeded(0)):
         expect(move.loss.dim() == 0, f"the loss of {move.player} is {tuple(move.loss.shape)}, not a scalar")
-        owned = players[move.player].parameters
+        owned = configure_optimizers[move.player].parameters
         grads = torch.autograd.grad(move.loss, owned, allow_unused=True, retain_graph=True)
         for p, grad in zip(owned, grads, strict=True):
             if grad is not None:
@@ -111,7 +116,7 @@ def gradients_reach_everything(subject: Models) -> str:
         inside = [id(p) for module in model.modules() if isinstance(module, kind) for p in module.parameters()]
         expect(bool(inside), f"no module of the model is the {half} that setting.network made")
         expect(sum(sizes.get(p, 0.0) for p in inside) > 0.0, f"no loss has a gradient in the {half}")
-    for player, its in players.items():
+    for player, its in configure_optimizers.items():
         missed = [names.get(id(p), "a parameter") for p in its.parameters if id(p) not in sizes]
         expect(not missed, f"no loss of {player} reaches {', '.join(missed)}")
         expect(sum(sizes[id(p)] for p in its.parameters) > 0.0, f"every gradient of {player} is zero")
@@ -119,12 +124,12 @@ def gradients_reach_everything(subject: Models) -> str:
 
 
 def finite_over_priors(subject: Models) -> str:
-    """Losses are finite scalars over priors with and without a density, or the prior is `Refused`."""
+    """Losses are finite scalars over priors with and without a density, or the prior is `UnsupportedError`."""
     words = []
     for label, prior in (("normal", Gauss(LATENT)), ("density", Gauss(LATENT, False)), ("draws alone", Cube(LATENT))):
         try:
             model = fresh(subject.make, setting(prior))
-        except Refused:
+        except UnsupportedError:
             words.append(f"{label}: refused")
             continue
         x, z = squares(BATCH), prior.sample_batch(BATCH, seeded(1))
@@ -139,11 +144,11 @@ def randomness_is_the_generators(subject: Models) -> str:
     model = subject.new()
     x, z = squares(BATCH), draws(BATCH)
     before = global_state()
-    first, code = losses(model, x, z), model.sample_code(x, seeded(3))
+    first, code = losses(model, x, z), model.sample_codes(x, seeded(3))
     expect(global_state() == before, "a step changes the global random state or the default dtype")
     torch.manual_seed(99)
     again = losses(model, x, z)
-    expect(torch.equal(code, model.sample_code(x, seeded(3))), "sample_code of equal generators differs")
+    expect(torch.equal(code, model.sample_codes(x, seeded(3))), "sample_code of equal generators differs")
     for player, loss in first.items():
         expect(torch.equal(loss, again[player]), f"the loss of {player} differs for equal generators")
     expect(torch.equal(model.encode(x), model.encode(x)), "encode is random")
@@ -160,7 +165,7 @@ def evaluation_mode_is_kept(subject: Models) -> str:
     with torch.no_grad():
         whole, x = model.decode(draws(6)), squares(6)
         codes = model.encode(x)
-        model.sample_code(x, seeded(0))
+        model.sample_codes(x, seeded(0))
         expect(not any(module.training for module in model.modules()), "encode or decode turns training mode on")
         alone = model.decode(draws(6)[:2]), model.encode(x[:2])
     apart = max(float((whole[:2] - alone[0]).abs().max()), float((codes[:2] - alone[1]).abs().max()))
@@ -227,7 +232,7 @@ CHECKS: tuple[Check[Models], ...] = (
         "build both halves from setting.network, and let no detach() or zero weight cut one off",
     ),
     Check(finite_over_priors, "bound what is divided by or exponentiated, or raise Refused in make for such a prior"),
-    Check(randomness_is_the_generators, "draw with the generator that `moves` and `sample_code` are handed"),
+    Check(randomness_is_the_generators, "draw with the generator that `training_step` and `sample_codes` are handed"),
     Check(evaluation_mode_is_kept, "do not override `train`, and never call .train() or .eval() in a method"),
     Check(state_dict_round_trip, "register what learning changes as a parameter or a buffer"),
     Check(smaller_batches, "use len(x), not the batch size of an option"),

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from genbench.api import Network, Shape
-from genbench.errors import Refused
+from genbench.errors import UnsupportedError
 from genbench.testing.results import Check, Failed, expect
 
 SHAPES: tuple[Shape, ...] = tuple((c, side, side) for side in (28, 32, 64) for c in (1, 3))
@@ -39,7 +39,7 @@ def build(make: Callable[[Shape], Network]) -> Networks:
     for shape in SHAPES:
         try:
             network = make(shape)
-        except Refused:
+        except UnsupportedError:
             refused.append(shape)
             continue
         if network.shape != shape:
@@ -52,7 +52,7 @@ def build(make: Callable[[Shape], Network]) -> Networks:
 
 
 def round_trip_of_shapes(subject: Networks) -> str:
-    """The encoder yields (n, outputs) and the decoder (n, c, h, w), finite float32; other shapes are `Refused`."""
+    """The encoder yields (n, outputs) and the decoder (n, c, h, w), finite float32; other shapes are `UnsupportedError`."""
     for one in subject.built:
         x = torch.rand(3, *one.shape, generator=torch.Generator().manual_seed(0))
         code = one.encoder.eval()(x)

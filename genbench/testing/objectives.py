@@ -11,12 +11,12 @@ from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from genbench.api import Model
-from genbench.errors import GenbenchError, Refused
-from genbench.options import OptionSpec, specs
-from genbench.testing.dial import Dial, images
+from genbench.errors import GenbenchError, UnsupportedError
+from genbench.registry.options import OptionSpec, specs
+from genbench.testing.controlled_network import Dial, images
+from genbench.testing.fixtures import BATCH, LATENT, SHAPE, Gauss, fresh, losses, seeded, setting, squares, steps
 from genbench.testing.models import Models, draws
 from genbench.testing.results import Check, Reported, Skipped, expect
-from genbench.testing.stage import BATCH, LATENT, SHAPE, Gauss, fresh, losses, seeded, setting, squares, steps
 
 AWAY = 3.0
 """Standard deviations by which codes are shifted."""
@@ -39,11 +39,13 @@ def batches(n: int, count: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor
 def matching_codes_cost_less(subject: Models) -> str:
     """The loss is lower where the codes follow the prior than where they are shifted (a wrong sign)."""
     model, dial = _dialled(subject)
-    mine = next(name for name, p in model.players().items() if _reaches_encoder(model, name))
+    mine = next(name for name, p in model.configure_optimizers().items() if _reaches_encoder(model, name))
     dial.offset.value = AWAY
-    if len(model.players()) > 1:  # an adversary first learns to tell shifted codes, which stand still meanwhile
+    if (
+        len(model.configure_optimizers()) > 1
+    ):  # an adversary first learns to tell shifted codes, which stand still meanwhile
         steps(model, batches(64, 150, 1000), learn=lambda player: player != mine)
-    sides = (AWAY,) if len(model.players()) > 1 else (AWAY, -AWAY)
+    sides = (AWAY,) if len(model.configure_optimizers()) > 1 else (AWAY, -AWAY)
     means = []
     for side in sides:
         gaps = []
@@ -128,7 +130,7 @@ def step_waits_on_nothing(subject: Models) -> str:
     model = subject.new()
     x, z = squares(BATCH), draws(BATCH)
     with _Watch(waits):
-        for _ in model.moves(x, z, seeded(0)):
+        for _ in model.training_step(x, z, seeded(0)):
             pass
     if waits:
         raise Reported(f"a step waits on the device {len(waits)} times ({', '.join(sorted(set(waits)))})")
@@ -142,7 +144,7 @@ def the_prior_is_used(subject: Models) -> str:
         dial = Dial(SHAPE, LATENT)
         try:
             model = fresh(subject.make, setting(Gauss(LATENT, sigma=sigma), dial))
-        except Refused:
+        except UnsupportedError:
             raise Skipped("refuses N(0, 9 I)") from None
         for offset in (0.0, AWAY):
             dial.offset.value = offset
@@ -159,7 +161,7 @@ def nothing_broadcasts_by_accident(subject: Models) -> str:
     model, n = subject.new(), 13
     pairs: list[str] = []
     with _Watch([], pairs, n):
-        for _ in model.moves(squares(n), draws(n), seeded(0)):
+        for _ in model.training_step(squares(n), draws(n), seeded(0)):
             pass
     expect(not pairs, f"{', '.join(sorted(set(pairs)))} of (n, 1) and (n,) is (n, n)")
     return "none"
@@ -170,7 +172,7 @@ def _uses_draws(model: Model) -> bool:
     z.requires_grad_()
     return any(
         torch.autograd.grad(move.loss, z, allow_unused=True, retain_graph=True)[0] is not None
-        for move in model.moves(x, z, seeded(0))
+        for move in model.training_step(x, z, seeded(0))
         if move.loss.requires_grad
     )
 
@@ -195,7 +197,7 @@ class _Watch(TorchDispatchMode):
 
 def _reaches_encoder(model: Model, player: str) -> bool:
     gain = {id(p) for name, p in model.named_parameters() if name.endswith("gain")}
-    return any(id(p) in gain for p in model.players()[player].parameters)
+    return any(id(p) in gain for p in model.configure_optimizers()[player].parameters)
 
 
 def _score(gap: Tensor, spread: Tensor, floor: float) -> float:
@@ -220,10 +222,10 @@ def _behaviour(subject: Models, options: dict[str, object]) -> tuple[float, ...]
     found: list[float] = []
     model = subject.new(**options)
     found.append(float(sum(p.numel() for p in model.parameters())))
-    for player in model.players().values():
+    for player in model.configure_optimizers().values():
         found += [player.schedule(epoch) for epoch in (0, 40, 120)]
     for epoch in (0, 40):
-        model.begin_epoch(epoch)
+        model.on_epoch_start(epoch)
         for each in steps(model, ((squares(BATCH, s), draws(BATCH, s)) for s in range(3))):
             found += each.values()
     return tuple(found)

@@ -11,8 +11,8 @@ import torch
 from torch import Generator, Tensor
 
 from genbench.api import MOMENT_DRAWS, Prior
-from genbench.errors import GenbenchError, Refused
-from genbench.testing.quadrature import masses
+from genbench.errors import GenbenchError, UnsupportedError
+from genbench.testing.integration import masses
 from genbench.testing.results import Check, Failed, Skipped, expect, global_state
 
 DRAWS = 40_000
@@ -36,7 +36,7 @@ def build(make: Callable[[int], Prior]) -> Priors:
     for d in DIMS:
         try:
             made.append(make(d))
-        except Refused as error:
+        except UnsupportedError as error:
             refusal = error
     if not made:
         raise Failed(f"no latent dimension of {DIMS} is accepted: {refusal}")

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from genbench.api import Setting
-from genbench.options import specs
-from genbench.testing.dial import Dial, images
+from genbench.api import ModelContext
+from genbench.registry.options import specs
+from genbench.testing.controlled_network import Dial, images
+from genbench.testing.fixtures import LATENT, SHAPE, Gauss, fresh, losses, setting
 from genbench.testing.models import Models, draws
 from genbench.testing.objectives import AWAY, batches
 from genbench.testing.results import Check, Failed, Reported, Skipped, expect
-from genbench.testing.stage import LATENT, SHAPE, Gauss, fresh, losses, setting
 
 
 def default_count(subject: Models) -> int:
@@ -44,7 +44,7 @@ def directions_have_unit_length(subject: Models) -> str:
     """
     default_count(subject)
     dial = Dial(SHAPE, 1)
-    model = fresh(subject.make, Setting(SHAPE, 1, Gauss(1), dial))
+    model = fresh(subject.make, ModelContext(SHAPE, 1, Gauss(1), dial))
     x, z = images(draws(64, 3)[:, :1], SHAPE), draws(64, 4)[:, :1]
     gaps = []
     for seed in (1, 2):

@@ -10,9 +10,9 @@ from pathlib import Path
 
 from genbench.api import Finding, Recipe
 from genbench.errors import PluginError, UsageError
-from genbench.options import complete
-from genbench.plugins import Catalogue, load
-from genbench.recipes import Cell, ParsedRecipe, parse
+from genbench.registry.loader import Registry, load
+from genbench.registry.options import complete
+from genbench.reproduction.recipe import Cell, ParsedRecipe, parse
 from genbench.testing.results import Check, Skipped, expect
 
 
@@ -47,13 +47,13 @@ def parts_are_offered(subject: Read) -> str:
     """Every model, prior, network, dataset and metric of every cell is offered, with the options that are set."""
     if not subject.parsed.cells:
         raise Skipped("an experiment has no cells")
-    catalogue = load([Path(subject.offered.where)] if Path(subject.offered.where).is_file() else [])
+    registry = load([Path(subject.offered.where)] if Path(subject.offered.where).is_file() else [])
     for cell in subject.parsed.cells:
-        _check_options(cell, catalogue)
+        _check_options(cell, registry)
     return f"{len(subject.parsed.cells)} cells"
 
 
-def _check_options(cell: Cell, catalogue: Catalogue) -> None:
+def _check_options(cell: Cell, registry: Registry) -> None:
     parts = [
         *(("model", name) for name in cell.models),
         *(("prior", name) for name in cell.priors),
@@ -70,7 +70,7 @@ def _check_options(cell: Cell, catalogue: Catalogue) -> None:
         expect(owner in known, f"cell {cell.name}: set: '{owner}' is no part of the cell")
         texts.setdefault(owner, {})[option] = value
     for kind, name in parts:
-        offer = catalogue.get(kind, name).offer  # type: ignore[arg-type]  # mypy widens the kinds to str
+        offer = registry.get(kind, name).offer  # type: ignore[arg-type]  # mypy widens the kinds to str
         complete(name, offer.make, {**texts.get(kind, {}), **texts.get(name, {})})
 
 

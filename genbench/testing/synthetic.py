@@ -10,11 +10,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genbench.api import Images, Model, Place, Setting, Shape, TrainingRecord
-from genbench.errors import MetricError, NotApplicable
-from genbench.evaluate import DataEvaluation, finite
-from genbench.images import to_float, with_content
-from genbench.testing.stage import Gauss, Small, seeded
+from genbench.api import DataConfig, Images, Model, ModelContext, Shape, TrainingStats
+from genbench.data.images import to_float, with_content
+from genbench.errors import MetricError, NotApplicableError
+from genbench.evaluation.evaluation import DataEvaluation, finite
+from genbench.testing.fixtures import Gauss, Small, seeded
 
 SHAPE: Shape = (1, 28, 28)
 LATENT = 8
@@ -76,12 +76,12 @@ class Synthetic(DataEvaluation):
             images = replace(images, train=strided(images.train), test=strided(images.test))
         folder = Path(tempfile.gettempdir())
         super().__init__(
-            Setting(SHAPE, LATENT, Gauss(LATENT), Small(SHAPE)),
+            ModelContext(SHAPE, LATENT, Gauss(LATENT), Small(SHAPE)),
             images,
             seed=0,
             device=torch.device("cpu"),
-            training=TrainingRecord(1.0, 1000, 1000, "cpu", 1, 2**20, 1e9),
-            place=Place(folder, folder),
+            training=TrainingStats(1.0, 1000, 1000, "cpu", 1, 2**20, 1e9),
+            place=DataConfig(folder, folder),
             memory={},
         )
         self.scene = scene
@@ -102,7 +102,7 @@ class Synthetic(DataEvaluation):
     @property
     def model(self) -> Model:
         """There is none."""
-        raise NotApplicable("the kit's evaluation has no model")
+        raise NotApplicableError("the kit's evaluation has no model")
 
     def _spoilt(self, values: Tensor) -> Tensor:
         if self.scene.nan:

@@ -18,12 +18,12 @@ import torch
 from torch import Tensor
 from torchvision.transforms.functional import gaussian_blur
 
-from genbench.api import Place
-from genbench.distances import frechet
-from genbench.features import choose, extract
-from genbench.files import write_json, write_text
-from genbench.plugins import load
-from genbench.runs import Choice, make_dataset
+from genbench.api import DataConfig
+from genbench.distances import frechet_distance
+from genbench.experiment.run import Component, make_dataset
+from genbench.features.extractor import choose, extract
+from genbench.registry.loader import load
+from genbench.utils.io import write_json, write_text
 from genbench_fid.frechet import distance, extrapolated, gaussian, standard_error
 
 SIZES = (2_000, 3_000, 5_000, 7_500, 10_000)
@@ -38,10 +38,10 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("reports/trust"))
     arguments = parser.parse_args()
-    place = Place(arguments.data_root, Path("~/.cache/genbench").expanduser())
-    catalogue = load()
-    fingerprint = catalogue.get("dataset", "mnist").plugin.fingerprint
-    images = make_dataset(catalogue, Choice("mnist", (), fingerprint)).load(place).train
+    place = DataConfig(arguments.data_root, Path("~/.cache/genbench").expanduser())
+    registry = load()
+    fingerprint = registry.get("dataset", "mnist").plugin.fingerprint
+    images = make_dataset(registry, Component("mnist", (), fingerprint)).load(place).train
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     real, rest = images[order[:10_000]], images[order[10_000:]]
     extractor = choose("grey28", "", "", place)
@@ -99,7 +99,7 @@ def simulated(width: int = 32, references: int = 2000, n: int = 1000) -> dict[st
     found: dict[str, object] = {}
     for name, other, shift in (("equal", root, 0.0), ("unequal", root + 0.1 * normal(width, width) / width**0.5, 0.3)):
         real = normal(references, width) @ root
-        limit = frechet(*gaussian(real), torch.full((width,), shift, dtype=torch.float64), other.T @ other)
+        limit = frechet_distance(*gaussian(real), torch.full((width,), shift, dtype=torch.float64), other.T @ other)
         plain, errors, limits = [], [], []
         for _ in range(REPEATS):
             made = normal(n, width) @ other + shift

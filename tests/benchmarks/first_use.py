@@ -29,7 +29,7 @@ def main() -> None:
     import torch
 
     import genbench_neighbours as neighbours
-    from genbench.features import Extractor, extract
+    from genbench.features.extractor import Extractor, extract
     from genbench_latent import LatentW2
     from genbench_priors import Normal
 

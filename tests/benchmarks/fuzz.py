@@ -13,8 +13,8 @@ import click
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "tests"))
 
-from genbench.files import write_json, write_text  # noqa: E402
-from mutations import TARGETS, fuzz  # noqa: E402
+from genbench.utils.io import write_json, write_text  # noqa: E402
+from support.mutations import TARGETS, fuzz  # noqa: E402
 
 
 @click.command()

@@ -24,22 +24,22 @@ import torch
 from torch import Tensor
 from usual import UsualLoop
 
-from genbench.api import Model, Place, Prior, Setting
-from genbench.arguments import cache_folder
-from genbench.bench import Bench as Study
-from genbench.capture import CapturedStep, CudaRecorder
-from genbench.executors import Engine
-from genbench.executors_local import local
-from genbench.executors_together import together
-from genbench.files import write_text
-from genbench.flops import step_flops
-from genbench.listener import Deaf
-from genbench.machine import arrange, arranged
-from genbench.plan import Grid, plan
-from genbench.plugins import Catalogue, load
-from genbench.precision import Precision, computing
-from genbench.steps import EagerStep, Parts, Step, StepOf
-from genbench.train import Budget, moments, train
+from genbench.api import DataConfig, Model, ModelContext, Prior
+from genbench.cli.options import cache_folder
+from genbench.execution.executors.process import local
+from genbench.execution.executors.together import together
+from genbench.execution.runner import Runner as Study
+from genbench.execution.scheduler import Engine
+from genbench.experiment.plan import ExperimentConfig, plan
+from genbench.registry.loader import Registry, load
+from genbench.training.callbacks import NullCallback
+from genbench.training.cuda_graph import CapturedStep, CudaRecorder
+from genbench.training.device import apply_device_config, select_device_config
+from genbench.training.flops import step_flops
+from genbench.training.loop import Budget, moments, train
+from genbench.training.precision import Precision, computing
+from genbench.training.step import EagerStep, Step, StepOf, TrainContext
+from genbench.utils.io import write_text
 
 OUT = Path(__file__).resolve().parents[2] / "reports" / "speed" / "gpu.md"
 REPEATS = 5
@@ -78,10 +78,10 @@ CASES = (
 
 
 @dataclass(frozen=True)
-class Bench:
+class Runner:
     """What the cases share; `rates` are the operations a second of a large matrix product by precision."""
 
-    catalogue: Catalogue
+    registry: Registry
     device: torch.device
     rates: dict[Precision, float]
     tiny: bool
@@ -95,16 +95,16 @@ class Bench:
     def build(self, case: Case, seed: int) -> tuple[Model, Prior]:
         """A fresh model on the device, and its prior."""
         torch.manual_seed(seed)
-        prior = self.catalogue.get("prior", "normal").offer.make(case.latent_dim)
-        network = self.catalogue.get("network", case.network).offer.make(case.shape)
-        setting = Setting(case.shape, case.latent_dim, prior, network)  # type: ignore[arg-type]
-        model = self.catalogue.get("model", case.model).offer.make(setting, **dict(case.options))
+        prior = self.registry.get("prior", "normal").offer.make(case.latent_dim)
+        network = self.registry.get("network", case.network).offer.make(case.shape)
+        setting = ModelContext(case.shape, case.latent_dim, prior, network)  # type: ignore[arg-type]
+        model = self.registry.get("model", case.model).offer.make(setting, **dict(case.options))
         return model.to(self.device), prior  # type: ignore[attr-defined, return-value]
 
     def step_of(self, captured: bool) -> StepOf:
         """Recorded or eager; on a CPU eager alone."""
 
-        def make(parts: Parts) -> Step:
+        def make(parts: TrainContext) -> Step:
             on_graph = captured and self.device.type == "cuda"
             return CapturedStep(parts, CudaRecorder(self.device)) if on_graph else EagerStep(parts)
 
@@ -114,8 +114,8 @@ class Bench:
         """Images a second of a training without its first log interval, which has the recording; and how."""
         model, prior = self.build(case, 0)
         budget = Budget(2 * case.steps * case.batch, case.batch, 0)
-        step_of, arrangement = self.step_of(captured), arrange(model, case.batch, self.device)
-        with arranged(model, arrangement), computing(model, case.precision, self.device):
+        step_of, arrangement = self.step_of(captured), select_device_config(model, case.batch, self.device)
+        with apply_device_config(model, arrangement), computing(model, case.precision, self.device):
             training = train(
                 model,
                 prior,
@@ -137,13 +137,13 @@ class Bench:
 
         The study is a command's, on the glyphs and without metrics: claimed, logged, checkpointed.
         """
-        place = Place(cache_folder(), cache_folder(), workers=os.cpu_count() or 1)
+        place = DataConfig(cache_folder(), cache_folder(), workers=os.cpu_count() or 1)
         images = 2 * case.steps * case.batch
         names = ("glyphs", ("normal",), (case.latent_dim,), case.network, tuple(range(case.seeds)), case.batch, ())
-        planned = plan(Grid((case.model,), *names, images=images), self.catalogue, place)
+        planned = plan(ExperimentConfig((case.model,), *names, images=images), self.registry, place)
         with tempfile.TemporaryDirectory() as folder:
             store, facts = Path(folder), {"command": "a benchmark"}
-            study = Study(self.catalogue, store, place, self.device, facts, Deaf(), lambda: False)
+            study = Study(self.registry, store, place, self.device, facts, NullCallback(), lambda: False)
             outcome = study.conduct(planned, engine)
             if len(outcome.done) < case.seeds:
                 raise SystemExit(f"{case.name}: {outcome.failed}")
@@ -179,7 +179,7 @@ def timed(run: Callable[[], float]) -> float:
     return count / (time.perf_counter() - began)
 
 
-def measure(bench: Bench, case: Case, usual: float, engine: Engine | None = None) -> list[str]:
+def measure(bench: Runner, case: Case, usual: float, engine: Engine | None = None) -> list[str]:
     """The cells of a case's row; `usual` is the usual loop's rate on the MLP, 0 where unknown.
 
     Several seeds are trained by an engine.
@@ -219,7 +219,7 @@ def main() -> None:
         precision: product_rate(device, precision, 256 if asked.tiny else 8192)
         for precision in ("float32", "bfloat16")  # type: ignore[assignment]
     }
-    bench = Bench(load([]), device, rates, asked.tiny)
+    bench = Runner(load([]), device, rates, asked.tiny)
     usual = 0.0
     if asked.data_root is not None:
         for workers in (0,) if asked.tiny else (0, 2, 4, 8):

@@ -16,9 +16,9 @@ from pathlib import Path
 
 import numpy as np
 
-from genbench.files import write_text
-from genbench.intervals import BOOTSTRAP_FROM, Floats, bootstrap_factors, estimate, t_quantile
-from genbench.stats import set_of_best
+from genbench.stats.comparison import set_of_best
+from genbench.stats.intervals import BOOTSTRAP_FROM, Floats, bootstrap_factors, estimate, t_quantile
+from genbench.utils.io import write_text
 
 STUDIES = 10_000
 SET_STUDIES = 4_000

@@ -17,8 +17,8 @@ import time
 from pathlib import Path
 from typing import Any
 
-from genbench.files import write_json, write_text
-from genbench.provenance import commit
+from genbench.storage.provenance import commit
+from genbench.utils.io import write_json, write_text
 
 ROOT = Path(__file__).resolve().parents[2]
 OUT = ROOT / "reports" / "reliability"

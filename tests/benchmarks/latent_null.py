@@ -4,7 +4,7 @@
 
 Writes reports/trust/latent-null.json and .md after every cell (a metric, n and d), a minute or two each; a cell that
 the file has is not simulated again. Codes are drawn
-from the prior N(0, I) itself, or from N(t, I) with |t| such that the true statistic is what `detectable` says.
+from the prior N(0, I) itself, or from N(t, I) with |t| such that the true statistic is what `minimum_detectable_effect` says.
 It measures without a goal.
 """
 
@@ -22,7 +22,7 @@ import torch
 from torch import Generator, Tensor
 
 from genbench.distances import imq_kernel, squared_distances
-from genbench.files import read_json, write_json, write_text
+from genbench.utils.io import read_json, write_json, write_text
 from genbench_latent import LatentMMD, LatentSW, LatentW2
 from genbench_latent.blocks import across, as_given, splits, variances, within
 from genbench_latent.fit import LatentFit
@@ -115,8 +115,8 @@ def cell(make: type[LatentFit], n: int, d: int, scale: float) -> dict[str, Any]:
     metric = make(n=n)
     shipped = metric.null(Normal(d))
     repetitions = max(3 * metric.replicates, int(scale * REPETITIONS.get((metric.name, n), 1000)))
-    detectable, members = shipped.detectable(), splits(metric.blocks)
-    lengths = {factor: length_for(metric, d, factor * detectable) for factor in FACTORS}
+    minimum_detectable_effect, members = shipped.minimum_detectable_effect(), splits(metric.blocks)
+    lengths = {factor: length_for(metric, d, factor * minimum_detectable_effect) for factor in FACTORS}
     tables, shifted, pieces, raw = [], {factor: [] for factor in FACTORS}, [], []
     for repetition in range(repetitions):
         found, x, y = trial(metric, d, repetition)
@@ -134,13 +134,13 @@ def cell(make: type[LatentFit], n: int, d: int, scale: float) -> dict[str, Any]:
     result |= {"shifted repetitions": len(shifted[1.0])}
     result |= levels(shipped, plain, every, metric.replicates)
     result |= {"excess mean": float(plain.mean()), "excess error": float(plain.std()) / math.sqrt(repetitions)}
-    result |= {"sd": float(plain.std()), "null sd": shipped.sd, "detectable": detectable}
+    result |= {"sd": float(plain.std()), "null sd": shipped.sd, "minimum_detectable_effect": minimum_detectable_effect}
     result["se / sd"] = root_mean([piece.total for piece in pieces]) / float(plain.std())
     for factor, values in shifted.items():
         t = torch.tensor(values, dtype=torch.float64)
         result[f"power at {factor:g}"] = float((p_values(shipped, t[:, 0]) <= LEVEL).double().mean())
-        result[f"power predicted at {factor:g}"] = shipped.power(factor * detectable)
-        result[f"mean / true at {factor:g}"] = float(t[:, 0].mean()) / (factor * detectable)
+        result[f"power predicted at {factor:g}"] = shipped.power(factor * minimum_detectable_effect)
+        result[f"mean / true at {factor:g}"] = float(t[:, 0].mean()) / (factor * minimum_detectable_effect)
         result[f"se / sd at {factor:g}"] = float(t[:, 1].mean().sqrt() / t[:, 0].std())
     if raw:
         values, errors = torch.tensor(raw, dtype=torch.float64).T
@@ -202,10 +202,10 @@ def markdown(cells: list[dict[str, Any]]) -> str:
         "# The latent tests under their null, and their power",
         "",
         "`python tests/benchmarks/latent_null.py`. Codes are drawn from the prior N(0, I) itself (first table), or",
-        "from N(t, I) (second), |t| such that the true excess is a multiple of what `detectable` says. Errors are",
+        "from N(t, I) (second), |t| such that the true excess is a multiple of what `minimum_detectable_effect` says. Errors are",
         "one standard deviation. *Level*: rejections at 5 %, with the null that users get, of the samples as drawn and",
         "over all splits of each pair into two; with fresh nulls: mean and spread between nulls. *se / sd*:",
-        "the standard error reported, root mean square, over the spread of repetitions. *Said*: what `detectable` has.",
+        "the standard error reported, root mean square, over the spread of repetitions. *Said*: what `minimum_detectable_effect` has.",
         "",
         "| metric | n | d | pairs | level, % | over splits, % | fresh nulls, % | excess / its error | raw mean / sd |"
         " se / sd | raw se / sd |",
@@ -227,7 +227,7 @@ def markdown(cells: list[dict[str, Any]]) -> str:
         powers = " | ".join(f"{c[f'power at {f:g}']:.2f} ({c[f'power predicted at {f:g}']:.2f})" for f in FACTORS)
         ratios = " | ".join(f"{c[f'mean / true at {f:g}']:.2f}, {c[f'se / sd at {f:g}']:.2f}" for f in FACTORS[1:])
         lines.append(
-            f"| {c['metric']} | {c['n']} | {c['d']} | {c['detectable']:.3g} | {c['shifted repetitions']} "
+            f"| {c['metric']} | {c['n']} | {c['d']} | {c['minimum_detectable_effect']:.3g} | {c['shifted repetitions']} "
             f"| {powers} | {ratios} |"
         )
     return "\n".join(lines) + "\n"

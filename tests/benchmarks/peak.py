@@ -15,8 +15,8 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from genbench.distances import exact_transport, exact_wasserstein
-from genbench.machine import forget_peak_memory, peak_memory
+from genbench.distances import exact_transport, wasserstein_distance
+from genbench.training.device import forget_peak_memory, peak_memory
 from genbench_fid.frechet import distance, standard_error
 
 CPU = torch.device("cpu")
@@ -47,7 +47,7 @@ def transport() -> None:
     for d in (8, 64):
         x, y = normal(10_000, d, 0, torch.float64), normal(10_000, d, 1, torch.float64)
         told(f"exact OT, 10,000 points, d = {d}, cold", lambda x=x, y=y: exact_transport(x, y, None))  # type: ignore[misc]
-        told(f"exact OT, 10,000 points, d = {d}, by the rule", lambda x=x, y=y: exact_wasserstein(x, y))  # type: ignore[misc]
+        told(f"exact OT, 10,000 points, d = {d}, by the rule", lambda x=x, y=y: wasserstein_distance(x, y))  # type: ignore[misc]
 
 
 if __name__ == "__main__":

@@ -21,8 +21,8 @@ from typing import Any
 
 import torch
 
-from genbench.files import read_json, write_json, write_text
-from genbench.provenance import provenance
+from genbench.storage.provenance import provenance
+from genbench.utils.io import read_json, write_json, write_text
 
 OUT = Path(__file__).resolve().parents[2] / "reports" / "speed"
 REPEATS = 5

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import ray
 from ratio import compare
 from ray.cluster_utils import Cluster
-
-from genbench.executors_ray import cluster
 from test_executors import SLEEPING, study
+
+from genbench.execution.executors.ray import cluster
 
 NODES = 4
 LONGER = {**SLEEPING, "settings": ("sleeper.pause=1.0",)}

@@ -18,14 +18,14 @@ from unittest.mock import patch
 
 import torch
 
-from genbench.api import Place
-from genbench.files import save_tensors, write_json
-from genbench.images import save_grid
-from genbench.plan import Grid, Plan, plan
-from genbench.plugins import Catalogue, load
-from genbench.records import SCHEMA
-from genbench.runs import Choice, Run
-from genbench.store import RECONSTRUCTIONS, SAMPLES, TRAINING, WEIGHTS, RunFolder
+from genbench.api import DataConfig
+from genbench.data.images import save_grid
+from genbench.experiment.plan import ExperimentConfig, Plan, plan
+from genbench.experiment.run import Component, Run
+from genbench.registry.loader import Registry, load
+from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, TRAINING, WEIGHTS, RunFolder
+from genbench.storage.schema import SCHEMA
+from genbench.utils.io import save_tensors, write_json
 
 METRICS = ("fid", "reconstruction", "latent-w2", "latent-sw", "nearest-train", "sharpness", "speed")
 MODELS, PRIORS = ("swae", "wae-gan", "wae-mmd", "vae"), ("normal", "uniform", "mixture", "sphere")
@@ -99,9 +99,9 @@ PROVENANCE = {
 }
 
 
-def planned(shape: Shape, place: Place, catalogue: Catalogue | None = None) -> Plan:
+def planned(shape: Shape, place: DataConfig, registry: Registry | None = None) -> Plan:
     """The plan that `genbench run` makes of the shape's arguments."""
-    grid = Grid(
+    grid = ExperimentConfig(
         models=shape.models,
         dataset="glyphs",
         priors=shape.priors,
@@ -112,12 +112,12 @@ def planned(shape: Shape, place: Place, catalogue: Catalogue | None = None) -> P
         metrics=METRICS,
         epochs=100,
     )
-    return plan(grid, catalogue or load(), place)
+    return plan(grid, registry or load(), place)
 
 
 def fill(store: Path, shape: Shape) -> None:
     """Write every run of the shape as trained and measured, with its log and two small pictures."""
-    place = Place(data_root=store, cache=store.parent / "cache")
+    place = DataConfig(data_root=store, cache=store.parent / "cache")
     made = planned(shape, place)
     picture = torch.randint(0, 256, (64, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     store.mkdir(parents=True, exist_ok=True)
@@ -134,7 +134,7 @@ def _not_waiting_for_the_disk() -> Iterator[None]:
         yield
 
 
-def _write(folder: RunFolder, run: Run, metrics: tuple[Choice, ...], shared: Path) -> None:
+def _write(folder: RunFolder, run: Run, metrics: tuple[Component, ...], shared: Path) -> None:
     draws = random.Random(run.key)
     folder.begin(run.record(), PROVENANCE)
     (folder.path / "lock").touch()
@@ -149,7 +149,7 @@ def _write(folder: RunFolder, run: Run, metrics: tuple[Choice, ...], shared: Pat
     folder.save_measurements({choice.key: _measured(choice, draws, quality) for choice in metrics})
 
 
-def _measured(choice: Choice, draws: random.Random, quality: float) -> dict[str, Any]:
+def _measured(choice: Component, draws: random.Random, quality: float) -> dict[str, Any]:
     numbers = []
     for part, mean, unit, better, n, floor, se, p, label in NUMBERS[choice.name]:
         how = {
@@ -184,7 +184,7 @@ def _measured(choice: Choice, draws: random.Random, quality: float) -> dict[str,
                 "low": None,
                 "high": None,
                 "p": p,
-                "detectable": 0.04 if p else None,
+                "minimum_detectable_effect": 0.04 if p else None,
                 "how": how,
             }
         )

@@ -21,8 +21,8 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision import transforms
 
 from conftest import SHARED
-from genbench.api import Place
-from genbench.decoding import decode_splits, open_pictures
+from genbench.api import DataConfig
+from genbench.data.decoding import decode_splits, open_pictures
 from genbench_celeba import PARTITION, ZIP, CelebA, smaller, square
 from genbench_folder import picture
 
@@ -82,7 +82,7 @@ def rivals(root: Path, last: Callable[[Image.Image], Tensor]) -> dict[str, Calla
 def decode(root: Path, each: Callable[[bytes], Tensor], finish: Callable[..., Tensor] = torch.stack) -> float:
     with open_pictures(root / "celeba") as pictures:
         names = sorted(name for name in pictures.marks if name.endswith(".jpg"))
-        place = Place(root, root / "cache", workers=CORES)
+        place = DataConfig(root, root / "cache", workers=CORES)
         splits = {"train": names, "validation": [], "test": []}
         return len(decode_splits(pictures, splits, each, (3, 64, 64), place, "", finish).train)
 
@@ -105,11 +105,11 @@ def test_decoding_to_uint8(root: Path) -> None:
 def test_decoding_to_the_cache(root: Path) -> None:
     def ours() -> float:
         shutil.rmtree(root / "cache", ignore_errors=True)
-        images = CelebA().load(Place(root, root / "cache", workers=CORES))
+        images = CelebA().load(DataConfig(root, root / "cache", workers=CORES))
         return len(images.train) + len(images.validation) + len(images.test)
 
     def again() -> float:
-        images = CelebA().load(Place(root, root / "cache", workers=CORES))
+        images = CelebA().load(DataConfig(root, root / "cache", workers=CORES))
         return len(images.train) + len(images.validation) + len(images.test)
 
     ours()

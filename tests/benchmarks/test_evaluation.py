@@ -14,22 +14,22 @@ import torch
 import torch_fidelity
 from click.testing import CliRunner
 from ratio import compare
+from test_features import Pictures, pictures
 from torch import Tensor
 
 import genbench.distances as distances
 from conftest import INCEPTION, SHARED
-from genbench import machine
-from genbench.api import Place
-from genbench.checkpoints import restore_weights
-from genbench.cli import main
-from genbench.distances import exact_transport, exact_wasserstein, frechet_of_samples
-from genbench.features import Extractor, extract
-from genbench.images import to_float
-from genbench.plugins import load
-from genbench.runs import make_dataset, run_of_record
-from genbench.snapshots import trained_model
-from genbench.store import WEIGHTS, find
-from test_features import Pictures, pictures
+from genbench.api import DataConfig
+from genbench.cli.main import main
+from genbench.data.images import to_float
+from genbench.distances import exact_transport, frechet_distance_of_samples, wasserstein_distance
+from genbench.evaluation.snapshots import trained_model
+from genbench.experiment.run import make_dataset, run_of_record
+from genbench.features.extractor import Extractor, extract
+from genbench.registry.loader import load
+from genbench.storage.run_dir import WEIGHTS, find
+from genbench.training import device as machine
+from genbench.training.checkpoint import restore_weights
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SIZES = (2000, 10_000) if DEVICE.type == "cuda" else (2000, 4000)
@@ -47,12 +47,12 @@ def test_exact_transport(n: int, d: int, monkeypatch: pytest.MonkeyPatch) -> Non
 
     def started() -> float:
         monkeypatch.setattr(distances, "pays", lambda *_: True)
-        values.append(exact_wasserstein(x, y, DEVICE))
+        values.append(wasserstein_distance(x, y, DEVICE))
         return 1
 
     def cold() -> float:
         monkeypatch.setattr(distances, "pays", lambda *_: False)
-        values.append(exact_wasserstein(x, y, DEVICE))
+        values.append(wasserstein_distance(x, y, DEVICE))
         return 1
 
     note = "The rule uses the start here." if used else "The rule does not use the start here: nothing is claimed."
@@ -71,14 +71,14 @@ def moments(store: Path, d: int) -> list[Tensor]:
     place = ["--images", "240000", "--metrics", "reconstruction", "--data-root", str(SHARED), "--out", str(store)]
     done = CliRunner().invoke(main, [*command, *watch, *place])
     assert done.exit_code == 0, done.output
-    (folder,), catalogue = find([store]), load()
+    (folder,), registry = find([store]), load()
     run = run_of_record(folder.record()["run"])
-    held_out = make_dataset(catalogue, run.dataset).load(Place(SHARED, store / "cache")).validation
-    model, found = trained_model(catalogue, run, folder, torch.device("cpu")).eval(), []
+    held_out = make_dataset(registry, run.dataset).load(DataConfig(SHARED, store / "cache")).validation
+    model, found = trained_model(registry, run, folder, torch.device("cpu")).eval(), []
     for path in [*sorted(folder.path.glob("**/*.safetensors"), key=lambda path: (path.name == WEIGHTS, path.name))]:
         restore_weights(path, model, run.key)
         with torch.no_grad():
-            found.append(model.sample_code(to_float(held_out), torch.Generator().manual_seed(0)).double())
+            found.append(model.sample_codes(to_float(held_out), torch.Generator().manual_seed(0)).double())
     assert len(found) == 3
     return found
 
@@ -127,7 +127,7 @@ def test_inception(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
 
     def ours() -> float:
         features = [extract(extractor, x.to(DEVICE)) for x in (one, two)]
-        found["ours"] = frechet_of_samples(*features)
+        found["ours"] = frechet_distance_of_samples(*features)
         return 48
 
     def theirs() -> float:

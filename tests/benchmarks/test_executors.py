@@ -17,16 +17,16 @@ import pytest
 import torch
 from ratio import compare
 
-from genbench.api import Place
-from genbench.bench import Bench
-from genbench.executors import Engine
-from genbench.executors_local import local
-from genbench.executors_serial import serial
-from genbench.listener import Deaf
-from genbench.plan import Grid, plan
-from genbench.plugins import load
+from genbench.api import DataConfig
+from genbench.execution.executors.process import local
+from genbench.execution.executors.serial import serial
+from genbench.execution.runner import Runner
+from genbench.execution.scheduler import Engine
+from genbench.experiment.plan import ExperimentConfig, plan
+from genbench.registry.loader import load
+from genbench.training.callbacks import NullCallback
 
-PLUGINS = [Path(__file__).parents[1] / "plugins" / f"{name}.py" for name in ("dots", "slow")]
+PLUGINS = [Path(__file__).parents[1] / "fixtures" / f"{name}.py" for name in ("dots", "slow")]
 
 
 def study(models: tuple[str, ...], engine: Engine, **fields: object) -> Callable[[], float]:
@@ -38,14 +38,16 @@ def study(models: tuple[str, ...], engine: Engine, **fields: object) -> Callable
         "metrics": ("reconstruction",),
     }
     cache = Path(tempfile.mkdtemp(prefix="genbench-bench-"))
-    place = Place(data_root=cache, cache=cache, workers=os.cpu_count() or 1)
-    catalogue = load(PLUGINS)
-    planned = plan(Grid(models=models, **{**usual, **fields}), catalogue, place)  # type: ignore[arg-type]
+    place = DataConfig(data_root=cache, cache=cache, workers=os.cpu_count() or 1)
+    registry = load(PLUGINS)
+    planned = plan(ExperimentConfig(models=models, **{**usual, **fields}), registry, place)  # type: ignore[arg-type]
 
     def run() -> float:
         with tempfile.TemporaryDirectory() as folder:
             device = torch.device("cpu")
-            bench = Bench(catalogue, Path(folder), place, device, {"command": "a benchmark"}, Deaf(), lambda: False)
+            bench = Runner(
+                registry, Path(folder), place, device, {"command": "a benchmark"}, NullCallback(), lambda: False
+            )
             outcome = bench.conduct(planned, engine)
             assert len(outcome.done) == len(planned.runs)
         return float(sum(run.images for run in planned.runs))

@@ -18,13 +18,13 @@ import pytest
 import torch
 from ratio import compare
 
-from genbench.api import Place
-from genbench.heap import heap_kept
-from genbench.machine import peak_memory
-from genbench.plan import Grid, plan
-from genbench.plugins import load
-from genbench.runs import make_model, make_prior
-from genbench.train import Budget, train
+from genbench.api import DataConfig
+from genbench.experiment.plan import ExperimentConfig, plan
+from genbench.experiment.run import make_model, make_prior
+from genbench.registry.loader import load
+from genbench.training.device import peak_memory
+from genbench.training.heap import heap_kept
+from genbench.training.loop import Budget, train
 
 BATCH = 128
 STEPS = {"swae-mnist": 5, "wae-mnist": 1, "conv": 100}
@@ -36,12 +36,14 @@ def serve(orders: Connection, network: str, kept: bool) -> None:
     """Train so many steps for every order; answer the CPU seconds, page faults and peak bytes so far."""
     torch.set_num_threads(1)
     with tempfile.TemporaryDirectory() as folder, heap_kept() if kept else nullcontext():
-        place = Place(Path(folder), Path(folder))
-        grid = Grid(("swae",), "glyphs", ("normal",), (8,), network, (0,), BATCH, ("reconstruction",), images=BATCH)
-        catalogue = load([])
-        run = plan(grid, catalogue, place).runs[0]
+        place = DataConfig(Path(folder), Path(folder))
+        grid = ExperimentConfig(
+            ("swae",), "glyphs", ("normal",), (8,), network, (0,), BATCH, ("reconstruction",), images=BATCH
+        )
+        registry = load([])
+        run = plan(grid, registry, place).runs[0]
         images = torch.randint(0, 256, (10_000, 1, 28, 28), dtype=torch.uint8)
-        model, prior = make_model(catalogue, run, (1, 28, 28)), make_prior(catalogue, run)
+        model, prior = make_model(registry, run, (1, 28, 28)), make_prior(registry, run)
         for order in iter(orders.recv, 0):
             budget, checkpoint = Budget(order * BATCH, BATCH, 0), Path(folder) / "c"
             for _ in train(model, prior, images, budget, checkpoint, key=run.key, stop=lambda: False):

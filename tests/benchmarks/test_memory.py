@@ -19,7 +19,7 @@ import pytest
 from ratio import OUT, machine
 
 from conftest import DOTS
-from genbench.files import read_json, write_json, write_text
+from genbench.utils.io import read_json, write_json, write_text
 
 COUNTS = (5, 20, 60)
 REPEATS = 3

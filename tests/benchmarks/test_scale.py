@@ -24,7 +24,7 @@ import pytest
 from ratio import OUT, machine
 from synthetic import DEEP, WIDE, Shape, fill
 
-from genbench.files import read_json, write_json, write_text
+from genbench.utils.io import read_json, write_json, write_text
 
 SECONDS, MIB = 10.0, 1024.0
 REPEATS = 3

@@ -23,16 +23,16 @@ from ratio import Timed, compare
 from torch import Tensor
 from usual import PYTHAE, Pythae, UsualLoop, UsualLoops, pythae_python
 
-from genbench.api import Model, Place, Prior, Setting
-from genbench.bench import Bench
-from genbench.executors_local import local
-from genbench.listener import Deaf
-from genbench.machine import Arrangement, arrange, arranged
-from genbench.pace import arranged_step
-from genbench.plan import Grid, plan
-from genbench.plugins import Catalogue, load
-from genbench.precision import Precision, computing
-from genbench.train import Budget, Moment, moments, train
+from genbench.api import DataConfig, Model, ModelContext, Prior
+from genbench.execution.executors.process import local
+from genbench.execution.runner import Runner
+from genbench.experiment.plan import ExperimentConfig, plan
+from genbench.registry.loader import Registry, load
+from genbench.training.callbacks import NullCallback
+from genbench.training.device import DeviceConfig, apply_device_config, select_device_config
+from genbench.training.loop import Budget, TrainState, moments, train
+from genbench.training.pace import arranged_step
+from genbench.training.precision import Precision, computing
 
 DATA = Path(os.environ.get("GENBENCH_DATA") or Path(__file__).resolve().parents[2].parent / "shared" / "data")
 CPU = torch.device("cpu")
@@ -54,35 +54,35 @@ def _all_cores() -> Iterator[None]:
 
 
 @pytest.fixture(scope="module")
-def catalogue() -> Catalogue:
+def registry() -> Registry:
     return load([])
 
 
 @pytest.fixture(scope="module")
-def mnist(catalogue: Catalogue, tmp_path_factory: pytest.TempPathFactory) -> Tensor:
+def mnist(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Tensor:
     if not (DATA / "MNIST").exists():
         pytest.skip(f"there is no MNIST in {DATA}: set GENBENCH_DATA")
-    place = Place(DATA, tmp_path_factory.mktemp("cache"))
-    return catalogue.get("dataset", "mnist").offer.make().load(place).train  # type: ignore[attr-defined, no-any-return]
+    place = DataConfig(DATA, tmp_path_factory.mktemp("cache"))
+    return registry.get("dataset", "mnist").offer.make().load(place).train  # type: ignore[attr-defined, no-any-return]
 
 
 def ours(
-    catalogue: Catalogue,
+    registry: Registry,
     images: Tensor,
     model: str,
     network: str,
     shown: int = OURS,
     batch: int = 128,
     precision: Precision = "float32",
-    change: Callable[[Arrangement], Arrangement] = lambda it: it,
+    change: Callable[[DeviceConfig], DeviceConfig] = lambda it: it,
 ) -> Callable[[], float]:
     """A training of `shown` images by `genbench run`'s loop, arranged as it would be, or as `change` says."""
 
     def run() -> float:
         torch.manual_seed(0)
-        made, prior = build(catalogue, images, model, network)
-        arrangement = change(arrange(made, batch, CPU))
-        with arranged(made, arrangement), computing(made, precision, CPU):
+        made, prior = build(registry, images, model, network)
+        arrangement = change(select_device_config(made, batch, CPU))
+        with apply_device_config(made, arrangement), computing(made, precision, CPU):
             budget = Budget(shown, batch, 0)
             steps = arranged_step(arrangement)
             training = train(made, prior, images, budget, Path("none"), key="", stop=lambda: False, step_of=steps)
@@ -111,20 +111,20 @@ def compiled(run: Callable[[], float]) -> Callable[[], float]:
     return compiling
 
 
-def build(catalogue: Catalogue, images: Tensor, model: str, network: str) -> tuple[Model, Prior]:
+def build(registry: Registry, images: Tensor, model: str, network: str) -> tuple[Model, Prior]:
     shape = tuple(images.shape[1:])
-    prior = catalogue.get("prior", "normal").offer.make(8)
-    made = catalogue.get("model", model).offer.make(
-        Setting(shape, 8, prior, catalogue.get("network", network).offer.make(shape))
+    prior = registry.get("prior", "normal").offer.make(8)
+    made = registry.get("model", model).offer.make(
+        ModelContext(shape, 8, prior, registry.get("network", network).offer.make(shape))
     )
     return made, prior  # type: ignore[return-value]
 
 
-def test_mlp_against_the_usual_loop(catalogue: Catalogue, mnist: Tensor) -> None:
+def test_mlp_against_the_usual_loop(registry: Registry, mnist: Tensor) -> None:
     loops = {f"usual loop, {workers} workers": UsualLoop(DATA, workers, IMAGES) for workers in (0, 1, 2)}
     item = compare(
         "MNIST, mlp, SWAE L = 50, batch 128, usual loop",
-        {"genbench": ours(catalogue, mnist, "swae", "mlp"), **loops},
+        {"genbench": ours(registry, mnist, "swae", "mlp"), **loops},
         unit="images",
         file="training",
         goal=3.0,
@@ -133,28 +133,30 @@ def test_mlp_against_the_usual_loop(catalogue: Catalogue, mnist: Tensor) -> None
     assert item.met
 
 
-class Span(Deaf):
+class Span(NullCallback):
     """From the first run's first step to the last run's last one, by the clock on the wall."""
 
     def __init__(self) -> None:
         self.first, self.last = math.inf, 0.0
 
-    def trained(self, moment: Moment) -> None:
+    def trained(self, moment: TrainState) -> None:
         """A log point of one of the runs."""
         now = time.perf_counter()
         self.first, self.last = min(self.first, now - moment.seconds), now
 
 
-def two_seeds(catalogue: Catalogue, shown: int, cache: Path) -> Callable[[], Timed]:
+def two_seeds(registry: Registry, shown: int, cache: Path) -> Callable[[], Timed]:
     """`genbench run --seeds 2 --jobs 2` into a new store: the images of both trainings, over the time of both."""
-    place = Place(DATA, cache, workers=2)
-    grid = Grid(("swae",), "mnist", ("normal",), (8,), "mlp", (0, 1), 128, ("reconstruction",), images=shown)
-    planned = plan(grid, catalogue, place)
+    place = DataConfig(DATA, cache, workers=2)
+    grid = ExperimentConfig(
+        ("swae",), "mnist", ("normal",), (8,), "mlp", (0, 1), 128, ("reconstruction",), images=shown
+    )
+    planned = plan(grid, registry, place)
 
     def run() -> Timed:
         span = Span()
         with tempfile.TemporaryDirectory() as folder:
-            bench = Bench(catalogue, Path(folder), place, CPU, {"command": "a benchmark"}, span, lambda: False)
+            bench = Runner(registry, Path(folder), place, CPU, {"command": "a benchmark"}, span, lambda: False)
             outcome = bench.conduct(planned, local(2))
             assert len(outcome.done) == len(planned.runs)
         return Timed(sum(run.images for run in planned.runs), span.last - span.first)
@@ -162,13 +164,13 @@ def two_seeds(catalogue: Catalogue, shown: int, cache: Path) -> Callable[[], Tim
     return run
 
 
-def test_two_seeds_against_the_usual_loop(catalogue: Catalogue, mnist: Tensor, tmp_path: Path) -> None:
+def test_two_seeds_against_the_usual_loop(registry: Registry, mnist: Tensor, tmp_path: Path) -> None:
     """What a study of several seeds meets; the usual loop does them one after another, with all cores each."""
     assert len(mnist) > IMAGES
     loops = {f"usual loop, {workers} workers": UsualLoop(DATA, workers, IMAGES) for workers in (0, 1, 2)}
     item = compare(
         "MNIST, mlp, SWAE L = 50, batch 128, two seeds, usual loop",
-        {"genbench --jobs 2": two_seeds(catalogue, SEEDS_SHOWN, tmp_path), **loops},
+        {"genbench --jobs 2": two_seeds(registry, SEEDS_SHOWN, tmp_path), **loops},
         unit="images",
         file="training",
         goal=3.0,
@@ -178,20 +180,20 @@ def test_two_seeds_against_the_usual_loop(catalogue: Catalogue, mnist: Tensor, t
     assert item.met
 
 
-def test_two_seeds_against_two_usual_loops(catalogue: Catalogue, mnist: Tensor, tmp_path: Path) -> None:
+def test_two_seeds_against_two_usual_loops(registry: Registry, mnist: Tensor, tmp_path: Path) -> None:
     """The same beside who starts the usual loop twice."""
     assert len(mnist) > IMAGES
     with closing(UsualLoops(DATA, IMAGES)) as loops:
         compare(
             "MNIST, mlp, SWAE L = 50, batch 128, two seeds, two usual loops",
-            {"genbench --jobs 2": two_seeds(catalogue, SEEDS_SHOWN, tmp_path), "usual loops, one thread each": loops},
+            {"genbench --jobs 2": two_seeds(registry, SEEDS_SHOWN, tmp_path), "usual loops, one thread each": loops},
             unit="images",
             file="training",
             note="as the row before, the usual loops being two processes of one thread, too, without workers",
         )
 
 
-def test_mlp_against_pythae(catalogue: Catalogue, mnist: Tensor) -> None:
+def test_mlp_against_pythae(registry: Registry, mnist: Tensor) -> None:
     try:
         python = pythae_python()
     except (OSError, subprocess.SubprocessError) as error:
@@ -203,7 +205,7 @@ def test_mlp_against_pythae(catalogue: Catalogue, mnist: Tensor) -> None:
         }
         item = compare(
             "MNIST, mlp, WAE-MMD, batch 128, pythae",
-            {"genbench": ours(catalogue, mnist, "wae-mmd", "mlp"), **trainers},
+            {"genbench": ours(registry, mnist, "wae-mmd", "mlp"), **trainers},
             unit="images",
             file="training",
             goal=3.0,
@@ -213,9 +215,9 @@ def test_mlp_against_pythae(catalogue: Catalogue, mnist: Tensor) -> None:
 
 
 @pytest.mark.parametrize(("network", "shown"), [("mlp", 25600), ("conv", 25600), ("swae-mnist", 384)])
-def test_arrangements(network: str, shown: int, catalogue: Catalogue, mnist: Tensor) -> None:
-    """What threads, channels-last weights and bfloat16 are worth; the rule in `genbench.machine` rests on it."""
-    changes: dict[str, tuple[Callable[[Arrangement], Arrangement], Precision]] = {
+def test_arrangements(network: str, shown: int, registry: Registry, mnist: Tensor) -> None:
+    """What threads, channels-last weights and bfloat16 are worth; the rule in `genbench.training.device` rests on it."""
+    changes: dict[str, tuple[Callable[[DeviceConfig], DeviceConfig], Precision]] = {
         "as arranged": (lambda it: it, "float32"),
         "1 thread": (lambda it: replace(it, threads=1, at_most=0), "float32"),
         f"{CORES} threads": (lambda it: replace(it, threads=CORES, at_most=0), "float32"),
@@ -224,7 +226,7 @@ def test_arrangements(network: str, shown: int, catalogue: Catalogue, mnist: Ten
         "bfloat16": (lambda it: it, "bfloat16"),
     }
     contenders = {
-        name: ours(catalogue, mnist, "swae", network, shown, precision=precision, change=change)
+        name: ours(registry, mnist, "swae", network, shown, precision=precision, change=change)
         for name, (change, precision) in changes.items()
     }
     compare(f"MNIST, {network}, arrangements", contenders, unit="images", file="training")
@@ -232,9 +234,9 @@ def test_arrangements(network: str, shown: int, catalogue: Catalogue, mnist: Ten
 
 @pytest.mark.filterwarnings("ignore")  # the compiler's own
 @pytest.mark.parametrize("network", ["mlp", "conv"])
-def test_compiling(network: str, catalogue: Catalogue, mnist: Tensor) -> None:
+def test_compiling(network: str, registry: Registry, mnist: Tensor) -> None:
     """What `torch.compile` is worth once compiled; the first call, which compiles, does not count."""
-    plain = ours(catalogue, mnist, "swae", network)
+    plain = ours(registry, mnist, "swae", network)
     compare(
         f"MNIST, {network}, compiled", {"compiled": compiled(plain), "as it is": plain}, unit="images", file="training"
     )

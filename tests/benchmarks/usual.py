@@ -56,16 +56,16 @@ class UsualLoop:
         )
         self.device = device
         self.encoder, self.decoder = (half.to(device) for half in nets())
-        self.optimiser = torch.optim.Adam([*self.encoder.parameters(), *self.decoder.parameters()], lr=1e-3)
+        self.optimizer = torch.optim.Adam([*self.encoder.parameters(), *self.decoder.parameters()], lr=1e-3)
 
     def __call__(self) -> float:
         """One pass; the count of images."""
         count = 0
         for x, _ in self.loader:
             loss = swae_loss(self.encoder, self.decoder, x.to(self.device))
-            self.optimiser.zero_grad()
+            self.optimizer.zero_grad()
             loss.backward()
-            self.optimiser.step()
+            self.optimizer.step()
             count += len(x)
         return count
 

@@ -10,23 +10,23 @@ import torch
 from torch import Generator, Tensor
 
 from genbench.api import (
+    ComponentSpec,
+    EvalProtocol,
     Evaluation,
+    Loss,
     Measurement,
     Metric,
     Model,
-    Move,
-    Offer,
+    ModelContext,
+    OptimizerConfig,
     Option,
-    Player,
     Prior,
-    Protocol,
-    Refused,
-    Setting,
+    UnsupportedError,
 )
 from genbench.distances import gaussian_kl, mmd
 from genbench.errors import MetricError
 from genbench.hookspecs import hookimpl
-from genbench.networks import Autoencoder, adam, cross_entropy, normal_like
+from genbench.nn import Autoencoder, adam, cross_entropy, randn_like
 
 
 class Spiral(Prior):
@@ -34,7 +34,7 @@ class Spiral(Prior):
 
     def __init__(self, latent_dim: int, *, turns: Annotated[float, Option("windings", above=0)] = 2.0) -> None:
         if latent_dim != 2:
-            raise Refused(f"a spiral lies in the plane: --latent-dim 2, not {latent_dim}")
+            raise UnsupportedError(f"a spiral lies in the plane: --latent-dim 2, not {latent_dim}")
         self.latent_dim = latent_dim
         self.turns = turns
 
@@ -50,7 +50,7 @@ class InfoVAE(Autoencoder):
 
     def __init__(
         self,
-        setting: Setting,
+        setting: ModelContext,
         *,
         alpha: Annotated[float, Option("0: a VAE and the MMD; 1: no KL", source="arXiv:1706.02262", high=1)] = 0.0,
         weight: Annotated[
@@ -60,7 +60,7 @@ class InfoVAE(Autoencoder):
     ) -> None:
         super().__init__(setting, outputs=2 * setting.latent_dim)
         if setting.prior.normal_sigma is None and alpha != 1:
-            raise Refused("info-vae has the KL divergence from a normal prior alone: --set info-vae.alpha=1")
+            raise UnsupportedError("info-vae has the KL divergence from a normal prior alone: --set info-vae.alpha=1")
         self.alpha, self.weight, self.rate = alpha, weight, rate
         self.scale = setting.prior.pairwise_scale  # once: a float taken in a step would wait on the device
 
@@ -68,25 +68,25 @@ class InfoVAE(Autoencoder):
         """The mean of q(z|x)."""
         return self.encoder(x).chunk(2, dim=1)[0]
 
-    def sample_code(self, x: Tensor, generator: Generator) -> Tensor:
+    def sample_codes(self, x: Tensor, generator: Generator) -> Tensor:
         """A draw of q(z|x)."""
         mean, log_variance = self.encoder(x).chunk(2, dim=1)
-        return mean + (0.5 * log_variance).exp() * normal_like(mean, generator)
+        return mean + (0.5 * log_variance).exp() * randn_like(mean, generator)
 
-    def players(self) -> Mapping[str, Player]:
+    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
         """One optimiser for everything."""
-        return {"autoencoder": Player(self.halves(), adam(self.rate))}
+        return {"autoencoder": OptimizerConfig(self.autoencoder_parameters(), adam(self.rate))}
 
-    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
+    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
         """One move."""
         mean, log_variance = self.encoder(x).chunk(2, dim=1)
-        code = mean + (0.5 * log_variance).exp() * normal_like(mean, generator)
+        code = mean + (0.5 * log_variance).exp() * randn_like(mean, generator)
         loss = cross_entropy(self.logits(code), x).mean()
         loss = loss + (self.alpha + self.weight - 1) * mmd(code, z, scale=self.scale)
         if self.alpha != 1:
             sigma = self.setting.prior.normal_sigma or 1.0
             loss = loss + (1 - self.alpha) * gaussian_kl(mean, log_variance, sigma).mean()
-        yield Move("autoencoder", loss)
+        yield Loss("autoencoder", loss)
 
 
 class Radius(Metric):
@@ -95,7 +95,7 @@ class Radius(Metric):
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """One number."""
         n = len(e.references)
-        protocol = Protocol("mean |z|", e.images.content[:12], e.images.preparation, e.split, n, 0, "codes")
+        protocol = EvalProtocol("mean |z|", e.images.content[:12], e.images.preparation, e.split, n, 0, "codes")
         value, ideal = (float(z.norm(dim=1).mean()) for z in (e.codes(n), e.prior_draws(n, "radius")))
         if not math.isfinite(value):
             raise MetricError(f"the mean length of {n} codes is {value}: the encoder diverged")
@@ -103,18 +103,18 @@ class Radius(Metric):
 
 
 @hookimpl
-def genbench_priors() -> Iterable[Offer[Prior]]:
+def genbench_priors() -> Iterable[ComponentSpec[Prior]]:
     """The spiral."""
-    yield Offer(name="specimen-spiral", about="A spiral in the plane", make=Spiral)
+    yield ComponentSpec(name="specimen-spiral", about="A spiral in the plane", make=Spiral)
 
 
 @hookimpl
-def genbench_models() -> Iterable[Offer[Model]]:
+def genbench_models() -> Iterable[ComponentSpec[Model]]:
     """InfoVAE."""
-    yield Offer(name="info-vae", about="VAE with the MMD", make=InfoVAE, source="arXiv:1706.02262")
+    yield ComponentSpec(name="info-vae", about="VAE with the MMD", make=InfoVAE, source="arXiv:1706.02262")
 
 
 @hookimpl
-def genbench_metrics() -> Iterable[Offer[Metric]]:
+def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """Length of codes."""
-    yield Offer(name="radius", about="Mean length of codes", make=Radius)
+    yield ComponentSpec(name="radius", about="Mean length of codes", make=Radius)

@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Tensor, nn
 
-from genbench.api import Control, Evaluation, Images, Network, Offer, Setting, Shape
+from genbench.api import ComponentSpec, Control, Evaluation, Images, ModelContext, Network, Shape
 from genbench.hookspecs import hookimpl
 from genbench_controls import MeanImage, Noise
 from genbench_mlp import MLP
@@ -16,7 +16,7 @@ from genbench_mlp import MLP
 class Peeping(MeanImage):
     """Fitted to the held-out images."""
 
-    def fit(self, images: Images, setting: Setting) -> None:
+    def fit(self, images: Images, setting: ModelContext) -> None:
         super().fit(Images(images.test, images.test, images.test), setting)
 
 
@@ -60,11 +60,11 @@ class Leaky(Network):
 
 
 @hookimpl
-def genbench_controls() -> Iterable[Offer[Control]]:
+def genbench_controls() -> Iterable[ComponentSpec[Control]]:
     for name, kind in {"peeping": Peeping, "unseeded": Unseeded, "reordered": Reordered, "floats": Floats}.items():
-        yield Offer(name=name, about="Faulty", make=kind)
+        yield ComponentSpec(name=name, about="Faulty", make=kind)
 
 
 @hookimpl
-def genbench_networks() -> Iterable[Offer[Network]]:
-    yield Offer(name="leaky", about="Faulty", make=Leaky)
+def genbench_networks() -> Iterable[ComponentSpec[Network]]:
+    yield ComponentSpec(name="leaky", about="Faulty", make=Leaky)

@@ -8,23 +8,33 @@ from dataclasses import replace
 import torch
 from torch import Tensor
 
-import genbench.features
-from genbench.api import Dataset, Evaluation, Images, Measurement, Metric, Offer, Place, Protocol, Summary
-from genbench.distances import exact_wasserstein
+import genbench.features.extractor
+from genbench.api import (
+    ComponentSpec,
+    DataConfig,
+    Dataset,
+    DatasetInfo,
+    EvalProtocol,
+    Evaluation,
+    Images,
+    Measurement,
+    Metric,
+)
+from genbench.data.images import to_float, with_content
+from genbench.distances import wasserstein_distance
 from genbench.errors import MetricError
 from genbench.hookspecs import hookimpl
-from genbench.images import to_float, with_content
 
-PROTOCOL = Protocol("faulty", "", "", "test", 1, 1, "codes")
+PROTOCOL = EvalProtocol("faulty", "", "", "test", 1, 1, "codes")
 
 
 class Overlap(Dataset):
     """Validation images that are training images."""
 
-    def inspect(self, place: Place) -> Summary:
-        return Summary((1, 8, 8), 50, 20, 10)
+    def inspect(self, place: DataConfig) -> DatasetInfo:
+        return DatasetInfo((1, 8, 8), 50, 20, 10)
 
-    def load(self, place: Place) -> Images:
+    def load(self, place: DataConfig) -> Images:
         drawn = torch.randint(0, 256, (70, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
         return with_content(Images(drawn[:50], drawn[50:], drawn[40:50]))
 
@@ -32,14 +42,14 @@ class Overlap(Dataset):
 class Reshuffled(Overlap):
     """Another order at every load."""
 
-    def load(self, place: Place) -> Images:
+    def load(self, place: DataConfig) -> Images:
         images = super().load(place)
         chosen = torch.randperm(70)
         drawn = torch.cat([images.train, images.test])[chosen]
         return with_content(replace(images, train=drawn[:40], test=drawn[50:], validation=drawn[40:50]))
 
-    def inspect(self, place: Place) -> Summary:
-        return Summary((1, 8, 8), 40, 20, 10)
+    def inspect(self, place: DataConfig) -> DatasetInfo:
+        return DatasetInfo((1, 8, 8), 40, 20, 10)
 
 
 class BatchedDistance(Metric):
@@ -48,7 +58,7 @@ class BatchedDistance(Metric):
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         codes, draws = e.codes(0), e.prior_draws(len(e.codes(0)), "batched")
         pairs = list(zip(codes.split(128), draws.split(128), strict=True))
-        value = sum(exact_wasserstein(x.double(), y.double()) for x, y in pairs) / len(pairs)
+        value = sum(wasserstein_distance(x.double(), y.double()) for x, y in pairs) / len(pairs)
         yield Measurement(value, "code units", "lower", len(codes), PROTOCOL)
 
 
@@ -118,7 +128,7 @@ class BatchScaled(Metric):
     """Each batch by its own range, as batch statistics in an extractor would."""
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
-        blocks = e.samples(len(e.references)).split(genbench.features.BATCH)
+        blocks = e.samples(len(e.references)).split(genbench.features.extractor.BATCH)
         scaled = torch.cat([to_float(block) - to_float(block).mean(0) for block in blocks])
         value = (scaled.var(0, correction=0) - to_float(e.references).var(0, correction=0)).square().sum()
         yield Measurement(float(value), "pixels^2", "lower", len(scaled), PROTOCOL, floor=0.0)
@@ -132,13 +142,13 @@ class Silent(Metric):
 
 
 @hookimpl
-def genbench_datasets() -> Iterable[Offer[Dataset]]:
-    yield Offer(name="overlap", about="Faulty", make=Overlap)
-    yield Offer(name="reshuffled", about="Faulty", make=Reshuffled)
+def genbench_datasets() -> Iterable[ComponentSpec[Dataset]]:
+    yield ComponentSpec(name="overlap", about="Faulty", make=Overlap)
+    yield ComponentSpec(name="reshuffled", about="Faulty", make=Reshuffled)
 
 
 @hookimpl
-def genbench_metrics() -> Iterable[Offer[Metric]]:
+def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     kinds = {
         "batched-distance": BatchedDistance,
         "rescaled": Rescaled,
@@ -151,4 +161,4 @@ def genbench_metrics() -> Iterable[Offer[Metric]]:
         "untrue": Untrue,
     }
     for name, kind in kinds.items():
-        yield Offer(name=name, about="Faulty", make=kind)
+        yield ComponentSpec(name=name, about="Faulty", make=kind)

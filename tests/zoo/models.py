@@ -7,10 +7,10 @@ from collections.abc import Iterable, Iterator
 import torch
 from torch import Generator, Tensor
 
-from genbench.api import Model, Move, Offer, Setting
-from genbench.distances import WAE_SCALES, directions, gaussian_kl, mmd
+from genbench.api import ComponentSpec, Loss, Model, ModelContext
+from genbench.distances import WAE_SCALES, gaussian_kl, mmd, random_projections
 from genbench.hookspecs import hookimpl
-from genbench.networks import squared_error
+from genbench.nn import squared_error
 from genbench_ae import AE
 from genbench_swae import SWAE
 from genbench_vae import VAE
@@ -21,16 +21,16 @@ from genbench_wae_mmd import WAEMMD
 class PenaltyAnew(WAEMMD):
     """WAE-MMD with a penalty of one's own and no options."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: ModelContext) -> None:
         super().__init__(setting)
 
     def penalty(self, code: Tensor, z: Tensor, generator: Generator) -> Tensor:
         return mmd(code, z, scale=self.scale)
 
-    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
+    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
         code = self.encode(x)
         fit = squared_error(self.logits(code), x).mean()
-        yield Move("autoencoder", fit + self.weight * self.penalty(code, z, generator))
+        yield Loss("autoencoder", fit + self.weight * self.penalty(code, z, generator))
 
 
 class WrongSign(PenaltyAnew):
@@ -39,15 +39,15 @@ class WrongSign(PenaltyAnew):
 
 
 class WeightUnused(WAEMMD):
-    def __init__(self, setting: Setting, *, weight: float = 200.0) -> None:
+    def __init__(self, setting: ModelContext, *, weight: float = 200.0) -> None:
         super().__init__(setting)
 
 
 class DividedByPairs(SWAE):
-    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
-        for move in super().moves(x, z, generator):
+    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
+        for move in super().training_step(x, z, generator):
             fit, n = move.terms["reconstruction"], len(x)
-            yield Move("autoencoder", fit + (move.loss - fit) / (n * (n - 1)))
+            yield Loss("autoencoder", fit + (move.loss - fit) / (n * (n - 1)))
 
 
 class OddPower(PenaltyAnew):
@@ -60,12 +60,12 @@ class OddPower(PenaltyAnew):
 class DirectionsSummed(PenaltyAnew):
     """No mean over directions."""
 
-    def __init__(self, setting: Setting, *, projections: int = 50) -> None:
+    def __init__(self, setting: ModelContext, *, projections: int = 50) -> None:
         super().__init__(setting)
         self.projections = projections
 
     def penalty(self, code: Tensor, z: Tensor, generator: Generator) -> Tensor:
-        theta = directions(self.projections, code.shape[1], generator).T
+        theta = random_projections(self.projections, code.shape[1], generator).T
         return ((code @ theta).sort(0).values - (z @ theta).sort(0).values).square().mean(0).sum()
 
 
@@ -97,7 +97,7 @@ class AssumesNormal(VAE):
 class Broadcast(WAEGAN):
     """[n, 1] + [n] is [n, n]."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: ModelContext) -> None:
         super().__init__(setting, log_density=True)
 
     def judge(self, z: Tensor) -> Tensor:
@@ -110,8 +110,8 @@ class Tanh(AE):
 
 
 class Standardised(AE):
-    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
-        yield from super().moves((x - 0.1307) / 0.3081, z, generator)
+    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
+        yield from super().training_step((x - 0.1307) / 0.3081, z, generator)
 
 
 class AlwaysTraining(AE):
@@ -120,18 +120,19 @@ class AlwaysTraining(AE):
 
 
 class GlobalRandomness(SWAE):
-    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
-        return super().moves(x, z, torch.default_generator)
+    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
+        return super().training_step(x, z, torch.default_generator)
 
 
 class Shards(SWAE):
     """The sliced distance on each half of the batch, as under data-parallel training on two devices."""
 
-    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
-        halves = [
-            next(iter(super(Shards, self).moves(a, b, generator))) for a, b in zip(x.chunk(2), z.chunk(2), strict=True)
+    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
+        autoencoder_parameters = [
+            next(iter(super(Shards, self).training_step(a, b, generator)))
+            for a, b in zip(x.chunk(2), z.chunk(2), strict=True)
         ]
-        yield Move("autoencoder", sum(move.loss for move in halves) / len(halves))
+        yield Loss("autoencoder", sum(move.loss for move in autoencoder_parameters) / len(autoencoder_parameters))
 
 
 class DirectionsOfAnyLength(DirectionsSummed):
@@ -152,17 +153,17 @@ class EncoderCutOff(PenaltyAnew):
 class DecoderCutOff(PenaltyAnew):
     """A reconstruction without weight: the decoder gets zeros, the encoder its penalty."""
 
-    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
+    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
         code = self.encode(x)
         fit = squared_error(self.logits(code), x).mean()
-        yield Move("autoencoder", 0.0 * fit + self.weight * self.penalty(code, z, generator))
+        yield Loss("autoencoder", 0.0 * fit + self.weight * self.penalty(code, z, generator))
 
 
 class ForgetsState(AE):
     """What learning changes is kept in a plain attribute, which no state dict has."""
 
-    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
-        yield from super().moves(x, z, generator)
+    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
+        yield from super().training_step(x, z, generator)
         self.seen = getattr(self, "seen", 0) + 1
 
     def logits(self, z: Tensor) -> Tensor:
@@ -172,7 +173,7 @@ class ForgetsState(AE):
 class Orphan(AE):
     """A layer that no player owns."""
 
-    def __init__(self, setting: Setting) -> None:
+    def __init__(self, setting: ModelContext) -> None:
         super().__init__(setting)
         self.extra = torch.nn.Linear(setting.latent_dim, setting.latent_dim)
 
@@ -180,9 +181,9 @@ class Orphan(AE):
 class WholeBatchesOnly(AE):
     """The first batch's size is taken for that of every batch."""
 
-    def moves(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Move]:
+    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
         self.batch = getattr(self, "batch", len(x))
-        yield from super().moves(x.view(self.batch, -1).view(self.batch, *self.setting.shape), z, generator)
+        yield from super().training_step(x.view(self.batch, -1).view(self.batch, *self.setting.shape), z, generator)
 
 
 KINDS = {
@@ -211,6 +212,6 @@ KINDS = {
 
 
 @hookimpl
-def genbench_models() -> Iterable[Offer[Model]]:
+def genbench_models() -> Iterable[ComponentSpec[Model]]:
     for name, kind in KINDS.items():
-        yield Offer(name=name, about="Faulty", make=kind)
+        yield ComponentSpec(name=name, about="Faulty", make=kind)

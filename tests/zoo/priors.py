@@ -7,7 +7,7 @@ from collections.abc import Iterable
 import torch
 from torch import Generator, Tensor
 
-from genbench.api import Offer, Prior
+from genbench.api import ComponentSpec, Prior
 from genbench.hookspecs import hookimpl
 from genbench_plane import Circle, Disk
 from genbench_priors import Normal, Uniform
@@ -66,6 +66,6 @@ KINDS = {
 
 
 @hookimpl
-def genbench_priors() -> Iterable[Offer[Prior]]:
+def genbench_priors() -> Iterable[ComponentSpec[Prior]]:
     for name, kind in KINDS.items():
-        yield Offer(name=name, about="Faulty", make=kind)
+        yield ComponentSpec(name=name, about="Faulty", make=kind)

@@ -1,0 +1,1 @@
+"""Tidy rows to tables as data; no torch, no printing."""

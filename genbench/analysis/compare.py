@@ -1,0 +1,224 @@
+"""Two groups against each other, and a pilot study, from tidy rows: what differs, how surely, what would settle it."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Literal
+
+from genbench.analysis.gather import Gathered, Values, gather
+from genbench.analysis.table import labels
+from genbench.errors import UsageError, unknown
+from genbench.stats.comparison import RESOLUTION, holm
+from genbench.stats.intervals import Estimate, paired_difference, t_upper
+from genbench.stats.power import ALPHA, Pilot, minimum_detectable_effect, pilot, power, seeds_needed
+from genbench.storage.rows import Row
+
+Verdict = Literal["A is better", "B is better", "undecided"]
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """A minus B in one metric over the seeds that both have.
+
+    `p` is the two-sided paired t-test's, `p_holm` the same after Holm's correction over the metrics compared at once,
+    which the verdict uses. `effect` is the mean difference over the standard deviation of differences (Cohen's d_z)
+    times Hedges' correction; None below three seeds or where all differences are equal. `more_seeds` is how many more
+    seeds give a power of 80 % at 5 % if the observed difference and deviation are the true ones: 0 where the verdict
+    stands, None where the difference is smaller than its standard error, too uncertain to plan by.
+    """
+
+    metric: str
+    head: str
+    protocol: str
+    better: str
+    a: float
+    b: float
+    difference: Estimate
+    sd: float
+    p: float
+    p_holm: float
+    effect: float | None
+    verdict: Verdict
+    more_seeds: int | None
+
+
+def compare(rows: Sequence[Row], a: str, b: str, metric: str | None = None) -> tuple[str, str, tuple[Comparison, ...]]:
+    """The labels of two groups and their comparisons; every metric with a direction where none is named.
+
+    `a` and `b` are labels of the table, names of models that one group has, or names of runs. `UsageError` where a
+    name fits no group or several, the groups are of different datasets, were measured under different protocols, or
+    share fewer than two seeds.
+    """
+    first, second = _resolve(rows, a), _resolve(rows, b)
+    if first == second:
+        raise UsageError(f"'{a}' and '{b}' are one group: name two")
+    if first[0] != second[0]:
+        raise UsageError(f"'{a}' is of {first[0]} and '{b}' of {second[0]}: numbers of two datasets never compare")
+    found, names = gather(rows)[first[0]], labels(gather(rows)[first[0]].groups)
+    chosen = _shared(found, first[1], second[1], (a, b), metric)
+    raw = [_compare(values, first[1], second[1]) for values in chosen]
+    adjusted = holm([one.p for one in raw])
+    told = tuple(_judged(one, p) for one, p in zip(raw, adjusted, strict=True))
+    return names[first[1]], names[second[1]], told
+
+
+def _resolve(rows: Sequence[Row], name: str) -> tuple[str, str]:
+    """Dataset and group that a name stands for: a label first, then a run, then a model."""
+    groups: dict[tuple[str, str], str] = {}
+    for dataset, gathered in gather(rows).items():
+        groups |= {(dataset, group): label for group, label in labels(gathered.groups).items()}
+    fits = {key for key, label in groups.items() if label == name}
+    fits = fits or {(row.dataset, row.group) for row in rows if row.run == name} & groups.keys()
+    fits = fits or {(row.dataset, row.group) for row in rows if row.model == name} & groups.keys()
+    if not fits:
+        raise unknown("group", name, {*groups.values(), *(row.model for row in rows)})
+    if len(fits) > 1:
+        told = ", ".join(sorted(f"'{groups[key]}' on {key[0]}" for key in fits))
+        raise UsageError(f"'{name}' names {len(fits)} groups: {told}; give a whole label, or the name of a run")
+    return fits.pop()
+
+
+def _shared(found: Gathered, a: str, b: str, names: tuple[str, str], metric: str | None) -> list[Values]:
+    """The columns in which both groups have at least two shared seeds; why there is none, as an error."""
+    directed = {key: values for key, values in found.columns.items() if values.example.better != "neither"}
+    known = {key[0] for key in directed}
+    if metric is not None and metric not in known:
+        raise unknown("metric with a better direction", metric, known)
+    asked = {key: values for key, values in directed.items() if metric in (None, key[0])}
+    both = [values for values in asked.values() if a in values.values and b in values.values]
+    if not both:
+        _refuse_protocols(asked, (a, b), names, metric)
+    chosen = [values for values in both if len(values.values[a].keys() & values.values[b].keys()) > 1]
+    if not chosen:
+        seeds = [", ".join(map(str, sorted(both[0].values[group]))) for group in (a, b)]
+        shared = len(both[0].values[a].keys() & both[0].values[b].keys())
+        raise UsageError(
+            f"'{names[0]}' has seeds {seeds[0]} and '{names[1]}' seeds {seeds[1]}: {shared or 'none'} shared, and a "
+            "paired difference needs two; train both with the same --seeds"
+        )
+    return chosen
+
+
+def _refuse_protocols(
+    asked: Mapping[tuple[str, str], Values], groups: Iterable[str], names: Sequence[str], metric: str | None
+) -> None:
+    told = []
+    for group, name in zip(groups, names, strict=True):
+        keys = sorted(f"{key[0]} {key[1]}" for key, values in asked.items() if group in values.values)
+        told.append(f"'{name}' has {', '.join(keys) or 'none'}")
+    raise UsageError(f"no number of {metric or 'any metric'} under one protocol in both: {'; '.join(told)}")
+
+
+def _compare(values: Values, a: str, b: str) -> Comparison:
+    """One comparison, not yet judged."""
+    x, y = values.by_seed(a), values.by_seed(b)
+    shared = sorted(x.keys() & y.keys())
+    gaps = [x[seed] - y[seed] for seed in shared]
+    difference = paired_difference(x, y)
+    assert difference is not None  # at least two shared seeds
+    n, mean = len(gaps), difference.mean
+    sd = math.sqrt(math.fsum((gap - mean) ** 2 for gap in gaps) / (n - 1))
+    if abs(mean) <= RESOLUTION * max(map(abs, x.values())):
+        p = 1.0
+    else:
+        p = 2 * t_upper(n - 1, abs(mean) * math.sqrt(n) / sd) if sd > 0 else 0.0
+    row = values.example
+    return Comparison(
+        metric=row.metric,
+        head=values.head or row.metric,
+        protocol=row.protocol,
+        better=row.better,
+        a=math.fsum(x[seed] for seed in shared) / n,
+        b=math.fsum(y[seed] for seed in shared) / n,
+        difference=difference,
+        sd=sd,
+        p=p,
+        p_holm=p,
+        effect=hedges(n) * mean / sd if sd > 0 and n > 2 else None,
+        verdict="undecided",
+        more_seeds=None,
+    )
+
+
+def hedges(n: int) -> float:
+    """Hedges' correction of d_z: Gamma(f / 2) / (sqrt(f / 2) Gamma((f - 1) / 2)), f = n - 1 (1981)."""
+    f = n - 1
+    return math.exp(math.lgamma(f / 2) - math.lgamma((f - 1) / 2)) / math.sqrt(f / 2)
+
+
+def _judged(one: Comparison, p_holm: float) -> Comparison:
+    n = one.difference.n
+    if p_holm <= ALPHA:
+        a_wins = (one.difference.mean < 0) == (one.better == "lower")
+        return replace(one, p_holm=p_holm, verdict="A is better" if a_wins else "B is better", more_seeds=0)
+    uncertain = one.sd == 0 or abs(one.difference.mean) < one.sd / math.sqrt(n)
+    needed = None if uncertain else seeds_needed(one.difference.mean / one.sd)
+    return replace(one, p_holm=p_holm, more_seeds=None if needed is None else max(1, needed - n))
+
+
+# ---------------------------------------------------------------- before anything is trained
+
+
+@dataclass(frozen=True)
+class SeedPower:
+    """What K seeds can show: the smallest difference found with a power of 80 %, and the power for the asked one."""
+
+    seeds: int
+    minimum_detectable_effect: float
+    power: float | None
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """What a pilot says of a study of one metric on one dataset; `needed` is (at the sd, at its low, at its high)."""
+
+    dataset: str
+    metric: str
+    protocol: str
+    pilot: Pilot
+    table: tuple[SeedPower, ...]
+    difference: float | None
+    needed: tuple[int | None, int | None, int | None] | None
+
+
+def forecast(
+    rows: Sequence[Row], metric: str, seeds: Sequence[int], difference: float | None = None
+) -> tuple[Forecast, ...]:
+    """For each dataset and protocol of the metric in a pilot's rows: the power that numbers of seeds would have.
+
+    `UsageError` where no two models of the pilot share two seeds, or the metric was not measured.
+    """
+    rows = [row for row in rows if row.role == "model"]
+    known = {row.metric for row in rows if row.metric}
+    if metric not in known:
+        raise unknown("metric", metric, known)
+    found = []
+    for dataset, gathered in gather(rows).items():
+        for (name, protocol), values in gathered.columns.items():
+            seen = pilot([values.by_seed(group) for group in values.values]) if name == metric else None
+            if seen is not None and seen.sd > 0:
+                found.append(_forecast(dataset, metric, protocol, seen, seeds, difference))
+    if not found:
+        raise UsageError(f"the pilot has no two models that share two seeds with {metric}: train 2 models, --seeds 3")
+    return tuple(found)
+
+
+def _forecast(
+    dataset: str, metric: str, protocol: str, seen: Pilot, seeds: Sequence[int], difference: float | None
+) -> Forecast:
+    table = tuple(
+        SeedPower(
+            k, seen.sd * minimum_detectable_effect(k), None if difference is None else power(difference / seen.sd, k)
+        )
+        for k in seeds
+    )
+    needed = None
+    if difference is not None:
+        needed = (
+            seeds_needed(difference / seen.sd),
+            seeds_needed(difference / seen.low),
+            seeds_needed(difference / seen.high),
+        )
+    return Forecast(dataset, metric, protocol, seen, table, difference, needed)

@@ -1,0 +1,86 @@
+"""Numbers as people write them: as many digits as the interval justifies, in plain text and in LaTeX. Pure."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+
+from genbench.stats.intervals import Estimate
+
+SMALL, LARGE = 1e-3, 1e7
+"""Below and from these magnitudes a number is written with a power of ten."""
+
+TINY = 1e-300
+"""Up to this a number is written as 0: powers of ten end there."""
+
+
+@dataclass(frozen=True)
+class FormattedEstimate:
+    """The digits of a value: `mean`, `half` ("" without an interval) and the power of ten that multiplies both."""
+
+    mean: str
+    half: str = ""
+    exponent: int = 0
+
+    @property
+    def plain(self) -> str:
+        """Text for a terminal: `18.32 ± 0.45`, `(1.23 ± 0.05)e-4`."""
+        body = f"{self.mean} ± {self.half}" if self.half else self.mean
+        if not self.exponent:
+            return body
+        return f"({body})e{self.exponent}" if self.half else f"{body}e{self.exponent}"
+
+    @property
+    def latex(self) -> str:
+        r"""Text for LaTeX's mathematics, without the dollars: `18.32 \pm 0.45`."""
+        body = f"{self.mean} \\pm {self.half}" if self.half else self.mean
+        body = body.replace(",", "{,}")
+        if not self.exponent:
+            return body
+        return rf"({body}) \times 10^{{{self.exponent}}}" if self.half else rf"{body} \times 10^{{{self.exponent}}}"
+
+
+def format_estimate(estimate: Estimate) -> FormattedEstimate:
+    """The digits of an estimate: two significant ones of the half-width fix those of the mean.
+
+    >>> numeral(Estimate(18.3172, 3, 17.8672, 18.7672)).plain
+    '18.32 ± 0.45'
+    >>> numeral(Estimate(3772.0, 3, 3652.0, 3892.0)).plain
+    '3,770 ± 120'
+    """
+    half = estimate.half_width
+    if half is None or not half > max(abs(estimate.mean) * 1e-9, TINY):  # one seed, or seeds that agree to rounding
+        return format_value(estimate.mean)
+    exponent = _exponent(max(abs(estimate.mean), half))
+    mean, half = estimate.mean / 10.0**exponent, half / 10.0**exponent
+    decimals = 1 - _magnitude(half)
+    decimals = 1 - _magnitude(round(half, decimals))  # 0.0996 rounds to 0.10, not to 0.100
+    return FormattedEstimate(_fixed(mean, decimals), _fixed(half, decimals), exponent)
+
+
+def format_value(value: float, digits: int = 4) -> FormattedEstimate:
+    """A value without an interval: whole numbers in full, others with `digits` significant digits at least.
+
+    >>> single(511443.0).plain, single(0.0123456).plain, single(18.317).plain
+    ('511,443', '0.01235', '18.32')
+    """
+    value = value if abs(value) > TINY else 0.0  # no "-0" either
+    exponent = _exponent(abs(value))
+    scaled = value / 10.0**exponent
+    if scaled.is_integer() and not exponent:
+        return FormattedEstimate(f"{scaled:,.0f}")
+    return FormattedEstimate(_fixed(scaled, max(0, digits - 1 - _magnitude(scaled))), "", exponent)
+
+
+def _exponent(magnitude: float) -> int:
+    return 0 if magnitude == 0 or SMALL <= magnitude < LARGE else _magnitude(magnitude)
+
+
+def _magnitude(value: float) -> int:
+    """The power of ten of the leading digit."""
+    return math.floor(math.log10(abs(value))) if value else 0
+
+
+def _fixed(value: float, decimals: int) -> str:
+    rounded = round(value, decimals) + 0.0  # + 0.0: no "-0"
+    return f"{rounded:,.{max(0, decimals)}f}"

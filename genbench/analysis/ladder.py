@@ -1,0 +1,57 @@
+"""Why a model loses, by the FID ladder: its decoder, holes between its codes, or latent mismatch. No torch."""
+
+from __future__ import annotations
+
+from genbench.analysis.formatting import format_value
+from genbench.analysis.table import Line, Table
+
+METRIC = "fid-ladder"
+RUNGS = ("real", "reconstructions", "mixture", "gaussian", "prior")
+SHARE = 0.5
+"""Of the way from the floor to the prior: what one step must cover to be named as the cause."""
+
+
+def ladder(table: Table) -> list[str]:
+    """A sentence for each line of a table that has a ladder: its rungs, and which step costs most."""
+    return [sentence for line in table.lines if (sentence := _sentence(table, line))]
+
+
+def _sentence(table: Table, line: Line) -> str:
+    found: dict[str, float] = {}
+    for column, cell in zip(table.columns, line.cells, strict=True):
+        name, _, rung = column.metric.partition(".")
+        if name == METRIC and cell is not None:
+            found.setdefault(rung, cell.estimate.mean)
+    if not {"reconstructions", "mixture", "prior"} <= found.keys():
+        return ""
+    rungs = ", ".join(f"{rung} {format_value(found[rung], digits=3).plain}" for rung in RUNGS if rung in found)
+    return f"FID ladder of {line.label}: {rungs}: {verdict(found)}"
+
+
+def verdict(rungs: dict[str, float]) -> str:
+    """Which step from the floor to the prior costs most, in words.
+
+    The steps: floor to reconstructions (the decoder), reconstructions to the better of the fitted densities (codes
+    between those of images decode badly), fitted density to the prior (the codes do not follow it).
+
+    The reconstructions are of the references themselves: a perfect decoder's are at 0, below the floor of other real
+    images, which samples cannot pass. Such a rung counts as the floor: nothing is lost up to there.
+    """
+    floor = rungs.get("real", 0.0)
+    rebuilt = max(rungs["reconstructions"], floor)
+    fitted = min(rungs["mixture"], rungs.get("gaussian", rungs["mixture"]))
+    steps = {
+        "the decoder": rebuilt - floor,
+        "holes between the codes": fitted - rebuilt,
+        "latent mismatch": rungs["prior"] - fitted,
+    }
+    whole = rungs["prior"] - floor
+    cause = max(steps, key=lambda name: steps[name])
+    if whole <= 0.0 or steps[cause] <= 0.0:
+        return "nothing is lost"
+    share = steps[cause] / whole
+    word = "mostly" if share > SHARE else "most of all"
+    lost = format_value(steps[cause], digits=3).plain
+    if steps[cause] > whole:  # "312 of 291" would be no share
+        return f"{word} {cause} ({lost}, of which other steps win back {format_value(steps[cause] - whole, digits=3).plain})"
+    return f"{word} {cause} ({lost} of {format_value(whole, digits=3).plain})"

@@ -1,0 +1,276 @@
+"""What a table's numbers mean, in sentences: seeds, marks, protocols, failures. Plain text; who shows it escapes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+
+from genbench.analysis.formatting import format_estimate, format_value
+from genbench.analysis.ladder import ladder
+from genbench.analysis.table import COPIES_ALLOWED, Cell, Column, Line, Mark, Standing, Table
+from genbench.stats.intervals import BOOTSTRAP_FROM, Estimate
+
+Protocols = Mapping[str, Mapping[str, object]]
+"""The fields of each protocol, by its hash."""
+
+ARROWS = {"lower": "↓", "higher": "↑"}
+SIGNS: dict[Mark, str] = {"": "", "best": "*", "lead": "*", "undecided": "?"}
+
+ONE_SEED = "one seed: no interval; differences may be noise (use --seeds 5)"
+LEAD = "* the best value; with one seed it is undecided whether it is the best model"
+BEST = (
+    "not distinguishable from the best: paired one-sided t-tests over shared seeds, "
+    "Holm's correction, family-wise error 5 % in each column"
+)
+SELECTED = "selected: the moment of each run that was best on validation images; its test value is told once"
+UNDECIDED = "? fewer than two seeds shared with any other group: undecided"
+HASH_LENGTH = 16
+UNEQUAL = 1.1
+"""From this ratio of the floating point operations on, groups are said to differ in what they cost."""
+ROLES: dict[Standing, str] = {
+    "model": "",
+    "copy": "copies training images: not ranked",
+    "control": "controls: scale only, not ranked",
+}
+"""What stands above the lines of each kind in a table."""
+
+INTERVALS = {"t": "t-interval", "bootstrap": "studentised bootstrap interval"}
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One protocol: its hash, the columns measured so, and facts: n, unit and the fields that not all share."""
+
+    protocol: str
+    heads: str
+    facts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True)
+class Legend:
+    """The protocols of a table; `common` are the fields that all of them share."""
+
+    common: tuple[tuple[str, str], ...]
+    entries: tuple[Entry, ...]
+
+
+@dataclass(frozen=True)
+class Failure:
+    """What went wrong in the same way for some seeds of a group."""
+
+    label: str
+    seeds: str
+    status: str
+    cause: str
+
+    @property
+    def text(self) -> str:
+        """One line, the cause last."""
+        start = f"{self.label}, {self.seeds}, {self.status}"
+        return f"{start}: {self.cause}" if self.cause else start
+
+
+def title(table: Table) -> str:
+    """One line: the dataset, the count of groups, the seeds, what ranks."""
+    models = [line for line in table.lines if line.role != "control"]
+    counts = sorted({len(line.seeds) for line in models})
+    groups = f"{len(models)} model{'' if len(models) == 1 else 's'}"
+    ranked = f" · ranked by {table.columns[0].metric}" if table.columns and len(models) > 1 else ""
+    return f"{table.dataset} · {groups} · {_counted(counts, 'seed')}{ranked}"
+
+
+def blocks(lines: Sequence[Line]) -> list[tuple[str, list[Line]]]:
+    """The lines of each role in their order, under what stands above them ("" for models)."""
+    return [(text, found) for role, text in ROLES.items() if (found := [ln for ln in lines if ln.role == role])]
+
+
+def progress(seeds: int, done: int) -> str:
+    """How many seeds are behind a line, where it is some and not all of them: `2 of 3 seeds`."""
+    return "" if done in {0, seeds} else f"{done} of {_counted([seeds], 'seed')}"
+
+
+def head(column: Column) -> str:
+    """A column's name with an arrow towards the better values."""
+    arrow = ARROWS.get(column.better, "")
+    return f"{column.head} {arrow}".rstrip()
+
+
+def floor(value: float, sd: float | None = None) -> str:
+    """A floor as it stands under a head or a value, with its standard deviation over draws where it is known."""
+    if sd is None or not sd > 0:
+        return f"floor {format_value(value, digits=3).plain}"
+    return f"floor {format_estimate(Estimate(value, 2, value - sd, value + sd)).plain}"
+
+
+def below_head(column: Column) -> list[str]:
+    """The lines under a column's head: how many images or codes, the floor, the smallest value that n finds."""
+    found = [f"n = {_range(column.counts)}"] if column.counts else []
+    if column.floor is not None:
+        found.append(floor(column.floor, column.floor_sd))
+    return found + (
+        []
+        if column.minimum_detectable_effect is None
+        else [f"detects {format_value(column.minimum_detectable_effect, digits=2).plain}"]
+    )
+
+
+def below_cell(cell: Cell) -> list[str]:
+    """The lines under a value: its floor, the error of its draws where one seed has no interval, a p-value."""
+    found = [floor(cell.floor)] if cell.floor is not None else []
+    if cell.se is not None:
+        found.append(f"se {format_value(cell.se, digits=2).plain}")
+    return found + ([] if cell.p is None else [p_value(cell.p)])
+
+
+def p_value(p: float) -> str:
+    """A p-value as it is printed.
+
+    >>> p_value(0.0123), p_value(1e-9)
+    ('p = 0.012', 'p < 0.001')
+    """
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
+def spreads(table: Table) -> list[str]:
+    """What of the spread over seeds is the sampling draw, pooled over the models, and what would narrow it.
+
+    "At most": the standard errors err upwards where they err (a latent fit's, and those of FID and KID at the floor).
+    """
+    found = []
+    for column in table.columns:
+        if column.spread is None or column.section == "detail" or column.spread.total == column.spread.draw == 0:
+            continue  # equal values of all seeds: nothing is there to split
+        total, draw = (format_value(sd, digits=2).plain for sd in (column.spread.total, column.spread.draw))
+        text = f"{column.head}: sd over training seeds {total}, of which sampling draw at most {draw}"
+        if column.spread.negative:
+            advice = "the training's share is estimated below 0, set to 0: more samples a run first"
+        elif column.spread.draw > column.spread.training:
+            advice = "more samples a run narrow the interval most"
+        else:
+            advice = "more seeds narrow the interval, more samples hardly"
+        found.append(f"{text} ({advice})")
+    return found
+
+
+def notes(table: Table, best: str = "*") -> list[str]:
+    """Sentences on intervals, marks, floors and what makes the comparison unequal; `best` is how bests are shown."""
+    cells = [cell for line in table.lines for cell in line.cells if cell]
+    marks = {cell.mark for cell in cells}
+    counts = sorted({cell.estimate.n for cell in cells})
+    found = []
+    if counts and counts[-1] > 1:
+        found.append(
+            f"± half the width of the 95 % {_kinds(cells)} of the mean over {_counted(counts, 'training seed')}"
+        )
+    if counts == [1]:
+        found.append(ONE_SEED)
+    elif counts[:1] == [1]:
+        found.append("where no ± stands there is one seed: no interval")
+    found += [f"{best} {BEST}"] * ("best" in marks) + [LEAD] * ("lead" in marks) + [UNDECIDED] * ("undecided" in marks)
+    if any(column.floor is not None for column in table.columns) or any(cell.floor is not None for cell in cells):
+        spread = any(column.floor_sd for column in table.columns)
+        more = ", ± its standard deviation over draws" if spread else ""
+        found.append(f"floor: what a perfect model would score with this many images or codes{more}")
+    if any(cell.p is not None for cell in cells):
+        found.append(
+            "p: of a perfect fit in every seed, the smallest of the seeds' p-values times their number (Bonferroni)"
+        )
+    if any(column.minimum_detectable_effect is not None for column in table.columns):
+        found.append("detects: the smallest true value that one run's n finds with a power of 80 % at 5 %")
+    if any(cell.se is not None for cell in cells):
+        found.append("se: standard error over the draws of one run, its weights fixed; no interval over training seeds")
+    if any(line.role == "copy" for line in table.lines):
+        found.append(
+            f"copies training images: more than {COPIES_ALLOWED:.0%} of the samples sit on one; cannot be a best"
+        )
+    return found + spreads(table) + ladder(table) + _unequal(table)
+
+
+def _kinds(cells: Sequence[Cell]) -> str:
+    kinds = {cell.estimate.kind for cell in cells}
+    told = [name for kind, name in INTERVALS.items() if kind in kinds]
+    return f"{' or '.join(told)} (from {BOOTSTRAP_FROM} seeds on)" if len(told) > 1 else "".join(told)
+
+
+def _unequal(table: Table) -> list[str]:
+    found = [SELECTED] * any(line.stage == "selected" for line in table.lines)
+    models = [line for line in table.lines if line.role != "control"]
+    for what, values in (
+        ("images trained on", {f"{line.images:,}" for line in models if line.stage == "final"}),
+        ("networks", {line.network for line in models}),
+    ):
+        if 1 < len(values) <= 6:
+            found.append(f"the groups differ in {what} ({', '.join(sorted(values))}): compare with care")
+        elif len(values) > 6:
+            found.append(f"the groups differ in {what} ({len(values)} values): compare with care")
+    found += _costs(table)
+    metrics = dict.fromkeys(column.metric for column in table.columns if column.shared)
+    for metric in metrics:
+        count = sum(column.metric == metric for column in table.columns)
+        found.append(f"{metric} was measured in {count} ways: a column each, never compared across (see the protocols)")
+    return found
+
+
+def _costs(table: Table) -> list[str]:
+    """What equal images cost, where that is not the same: operations, and the seconds beside them."""
+    known = [(line.flops, line.label) for line in table.lines if line.flops is not None and line.stage == "final"]
+    if not known or max(known)[0] <= UNEQUAL * min(known)[0]:
+        return []
+    (least, cheap), (most, dear) = min(known), max(known)
+    seconds = [line.seconds for line in table.lines if line.seconds is not None]
+    clock = f", {min(seconds):,.3g} to {max(seconds):,.3g} seconds" if seconds else ""
+    return [
+        f"training cost {least:.2g} ({cheap}) to {most:.2g} FLOPs ({dear}){clock}: "
+        "genbench curves --by flops compares at equal cost"
+    ]
+
+
+def legend(table: Table, protocols: Protocols) -> Legend:
+    """How each column was measured; fields that all protocols share are named once."""
+    fields = {key: _fields(protocols.get(key, {})) for key in dict.fromkeys(c.protocol for c in table.columns)}
+    known = [own for own in fields.values() if own]
+    shared = [pair for pair in known[0].items() if all(pair in own.items() for own in known)] if len(known) > 1 else []
+    entries = []
+    for key, own in fields.items():
+        columns = [column for column in table.columns if column.protocol == key]
+        facts = {"n": _range([n for column in columns for n in column.counts])}
+        facts["unit"] = ", ".join(dict.fromkeys(column.unit for column in columns if column.unit))
+        facts |= {name: value for name, value in own.items() if (name, value) not in shared}
+        heads = ", ".join(dict.fromkeys(column.head for column in columns))
+        entries.append(Entry(key[:HASH_LENGTH], heads, tuple((name, text) for name, text in facts.items() if text)))
+    return Legend(tuple(shared), tuple(entries))
+
+
+def _range(counts: Sequence[int]) -> str:
+    return " to ".join(f"{n:,}" for n in sorted({min(counts), max(counts)})) if counts else ""
+
+
+def listed(facts: Iterable[tuple[str, str]]) -> str:
+    """Facts in one line: `n = 2,000; unit W2; split test`; a method speaks for itself."""
+    starts = {"n": "n = ", "method": ""}
+    return "; ".join(starts.get(name, f"{name} ") + value for name, value in facts)
+
+
+def _fields(protocol: Mapping[str, object]) -> dict[str, str]:
+    """The fields that say something: an empty text or a count of 0 does not."""
+    return {name: f"{value:,}" if type(value) is int else str(value) for name, value in protocol.items() if value}
+
+
+def failures(table: Table) -> list[Failure]:
+    """The problems of a table, those that differ by seed alone in one."""
+    seeds: dict[tuple[str, str, str], set[int]] = {}
+    for problem in table.problems:
+        status = f"{problem.metric} {problem.status}" if problem.metric else problem.status
+        seeds.setdefault((problem.label, status, problem.cause), set()).add(problem.seed)
+    return [
+        Failure(label, f"seed{'s' * (len(its) > 1)} {', '.join(map(str, sorted(its)))}", status, cause)
+        for (label, status, cause), its in seeds.items()
+    ]
+
+
+def _counted(counts: list[int], noun: str) -> str:
+    """`3 seeds`, `1 seed`, `2 to 3 seeds`."""
+    if not counts:
+        return f"no {noun}s"
+    numbers = str(counts[-1]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"{numbers} {noun}{'' if counts == [1] else 's'}"

@@ -1,0 +1,300 @@
+"""The command line. Heavy modules are imported inside the commands: `genbench --help` loads no torch."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import click
+
+from genbench import __version__
+from genbench.cli import bundle as cli_bundles
+from genbench.cli import inspect as cli_results
+from genbench.cli import plugins as cli_authors
+from genbench.cli.completion import complete_metrics_of_runs, complete_names
+from genbench.cli.curves import curves
+from genbench.cli.diff import explain
+from genbench.cli.engines import chosen_engine, engine_options
+from genbench.cli.options import (
+    Group,
+    any_source_option,
+    catalogue_index,
+    controls_option,
+    counts,
+    device_option,
+    load_catalogue,
+    make_place,
+    names,
+    out_option,
+    place_options,
+    plugin_option,
+    set_option,
+    snapshot_options,
+)
+from genbench.cli.plot import plot
+from genbench.cli.reproduce import reproduce
+from genbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from genbench.training.precision import Precision
+
+DEFAULT_METRICS = ("fid", "reconstruction", "latent-w2", "latent-sw", "nearest-train", "sharpness", "speed")
+DEFAULT_EPOCHS = 3
+
+
+@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.version_option(__version__, prog_name="genbench")
+def main() -> None:
+    """Is your prior, regulariser or decoder better than SWAE, WAE-GAN, WAE-MMD and a VAE, and are you sure?
+
+    \b
+    genbench run swae wae-gan wae-mmd vae --seeds 5       train and compare
+    genbench report --export reports/mine/                export the tables
+    genbench list                                         everything there is
+    """
+
+
+@main.command()
+@click.argument("models", nargs=-1, required=True, metavar="MODEL...", shell_complete=complete_names("model"))
+@click.option(
+    "--dataset",
+    default="glyphs",
+    show_default=True,
+    metavar="D",
+    shell_complete=complete_names("dataset"),
+    help="The dataset.",
+)
+@click.option(
+    "--prior",
+    "priors",
+    multiple=True,
+    callback=names,
+    default=("normal",),
+    show_default=True,
+    help="Priors of the codes.",
+    shell_complete=complete_names("prior"),
+    metavar="P,...",
+)
+@click.option(
+    "--latent-dim",
+    "dims",
+    multiple=True,
+    callback=counts,
+    default=("8",),
+    show_default=True,
+    help="Dimensions of the codes.",
+    metavar="N,...",
+)
+@click.option(
+    "--network",
+    default="conv",
+    show_default=True,
+    metavar="NET",
+    shell_complete=complete_names("network"),
+    help="Encoder and decoder of every model.",
+)
+@click.option(
+    "--seeds", type=click.IntRange(1, 10_000), default=1, show_default=True, metavar="K", help="Training seeds."
+)
+@click.option("--epochs", type=click.IntRange(1), metavar="E", help=f"Passes over the training set. [{DEFAULT_EPOCHS}]")
+@click.option("--images", type=click.IntRange(1), metavar="N", help="Training images shown, instead of --epochs.")
+@click.option("--batch", type=click.IntRange(2), default=128, show_default=True, metavar="B", help="Images in a step.")
+@click.option(
+    "--metrics",
+    multiple=True,
+    callback=names,
+    default=(",".join(DEFAULT_METRICS),),
+    show_default=True,
+    metavar="M,...",
+    shell_complete=complete_names("metric"),
+    help="What is measured; the first one ranks.",
+)
+@click.option(
+    "--precision",
+    type=click.Choice(["float32", "tf32", "bfloat16"]),
+    default="float32",
+    show_default=True,
+    help="Arithmetic of the training; losses and measurements stay in float32. tf32 needs a GPU.",
+)
+@snapshot_options
+@controls_option
+@set_option
+@device_option
+@engine_options
+@place_options
+@out_option
+@plugin_option
+@click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
+def run(
+    models: tuple[str, ...],
+    dataset: str,
+    priors: tuple[str, ...],
+    dims: tuple[int, ...],
+    network: str,
+    seeds: int,
+    epochs: int | None,
+    images: int | None,
+    batch: int,
+    metrics: tuple[str, ...],
+    precision: Precision,
+    snapshots: int,
+    snapshot_metrics: tuple[str, ...],
+    select: str | None,
+    controls: tuple[str, ...],
+    settings: tuple[str, ...],
+    device: str,
+    data_root: Path | None,
+    download: bool,
+    skip_corrupt: bool,
+    out: Path,
+    plugins: tuple[Path, ...],
+    dry_run: bool,
+) -> None:
+    """Train MODELs on a dataset and compare them in one table.
+
+    The grid of models, priors, latent dimensions and seeds is checked whole before anything trains. What is done is
+    skipped, what was interrupted goes on: repeat the command.
+    """
+    if epochs is not None and images is not None:
+        raise UsageError(f"--epochs {epochs} and --images {images}: say how long to train with one of them")
+    from genbench.cli.run import run_study
+    from genbench.experiment.plan import ExperimentConfig
+
+    grid = ExperimentConfig(
+        models=tuple(name for model in models for name in model.split(",") if name),
+        dataset=dataset,
+        priors=priors,
+        latent_dims=dims,
+        network=network,
+        seeds=tuple(range(seeds)),
+        batch=batch,
+        metrics=metrics,
+        epochs=None if images is not None else epochs or DEFAULT_EPOCHS,
+        images=images,
+        settings=settings,
+        snapshots=snapshots,
+        snapshot_metrics=snapshot_metrics,
+        select=select,
+        controls=controls,
+        precision=precision,
+    )
+    engine = chosen_engine()
+    registry, place = load_catalogue(plugins), make_place(data_root, download, skip_corrupt)
+    sys.exit(run_study(grid, registry, place, device, out, dry_run=dry_run, chosen_engine=engine))
+
+
+@main.command(short_help="Show and export the comparison of RUNS.")
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--export",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write csv, json, md, tex and html there.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "md", "tex"]),
+    default="table",
+    show_default=True,
+    help="csv and json print the tidy rows alone.",
+)
+@click.option(
+    "--sort", metavar="METRIC", shell_complete=complete_metrics_of_runs, help="Rank by this metric. [the first one]"
+)
+@click.option(
+    "--pick",
+    "picked_by",
+    metavar="METRIC",
+    help="Of options that compete, show those best by this metric on validation images.",
+)
+@click.option(
+    "--figures",
+    type=click.Choice(["numbers", "all"]),
+    default="numbers",
+    show_default=True,
+    help="Of --export; all: also those that need the models and their data.",
+)
+@device_option
+@place_options
+@plugin_option
+@any_source_option
+def report(
+    runs: tuple[Path, ...],
+    export: Path | None,
+    form: str,
+    sort: str | None,
+    picked_by: str | None,
+    figures: str,
+    device: str,
+    data_root: Path | None,
+    download: bool,
+    skip_corrupt: bool,
+    plugins: tuple[Path, ...],
+    any_source: bool,
+) -> None:
+    """Show and export the comparison of RUNS: run folders, or folders of them. [runs]"""
+    from genbench.reporting.summary import FigureContext, report_runs
+
+    workshop = None
+    if figures == "all":
+        place = make_place(data_root, download, skip_corrupt)
+        workshop = FigureContext(load_catalogue(plugins, any_source), place, device)
+    report_runs(runs or (Path("runs"),), export, form, sort, picked_by, workshop)
+
+
+main.add_command(curves)
+
+
+@main.command(name="list", short_help="Show everything that the plug-ins offer.")
+@click.argument(
+    "kind",
+    required=False,
+    type=click.Choice(["models", "priors", "networks", "datasets", "metrics", "controls", "recipes", "plugins"]),
+)
+@plugin_option
+def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
+    """Show everything that the plug-ins offer, with options, defaults, meanings and sources."""
+    from genbench.cli.listing import show_catalogue
+
+    show_catalogue(catalogue_index(plugins), kind)
+
+
+@main.command(short_help="Measure trained RUNS by further metrics.")
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--metrics",
+    multiple=True,
+    callback=names,
+    required=True,
+    shell_complete=complete_names("metric"),
+    help="The metrics.",
+)
+@set_option
+@device_option
+@engine_options
+@place_options
+@plugin_option
+@any_source_option
+def measure(
+    runs: tuple[Path, ...],
+    metrics: tuple[str, ...],
+    settings: tuple[str, ...],
+    device: str,
+    data_root: Path | None,
+    download: bool,
+    skip_corrupt: bool,
+    plugins: tuple[Path, ...],
+    any_source: bool,
+) -> None:
+    """Measure trained RUNS anew or by further metrics; nothing is trained. [runs]"""
+    from genbench.cli.run import measure_runs
+
+    engine = chosen_engine()
+    registry, place = load_catalogue(plugins, any_source), make_place(data_root, download, skip_corrupt)
+    sys.exit(measure_runs(runs or (Path("runs"),), registry, place, device, metrics, settings, engine))
+
+
+for command in (reproduce, *cli_results.COMMANDS, explain, plot, *cli_bundles.COMMANDS, *cli_authors.COMMANDS):
+    main.add_command(command)

@@ -1,0 +1,262 @@
+"""What the commands of the command line share: how arguments are read, and how our errors are told. No torch."""
+
+from __future__ import annotations
+
+import os
+import sys
+from io import TextIOWrapper
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import click
+
+from genbench.cli.completion import complete_plugins, complete_settings
+from genbench.errors import GenbenchError, UsageError, one_line
+
+if TYPE_CHECKING:
+    from genbench.api import DataConfig
+    from genbench.registry.cache import Index
+    from genbench.registry.loader import Registry
+
+WITHOUT = "genbench.without"
+"""Where a command's context keeps the names of --without."""
+
+
+def names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of a repeatable option, each value one name or several with commas."""
+    return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
+
+
+def counts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
+    """Whole numbers of at least 1 of a repeatable option, each value one number or several with commas."""
+    try:
+        numbers = tuple(int(part) for value in values for part in value.split(","))
+    except ValueError:
+        raise click.BadParameter(f"{', '.join(values)}: not whole numbers", ctx, param) from None
+    if numbers and min(numbers) < 1:
+        raise click.BadParameter(f"{min(numbers)}: must be at least 1", ctx, param)
+    return numbers
+
+
+SECTIONS = {
+    "Train and measure": ("run", "reproduce", "measure"),
+    "Look at runs": ("report", "curves", "plot", "show", "sample"),
+    "Ask how sure it is": ("compare", "power", "explain"),
+    "Share runs": ("export-bundle", "import-bundle"),
+    "Plug-ins": ("list", "new", "check", "completion"),
+}
+"""The commands as `genbench --help` groups them, by what one wants to do; each stands once."""
+
+
+class Group(click.Group):
+    """Commands in the order in which they are used; our errors are one line and exit status 2."""
+
+    def list_commands(self, ctx: click.Context) -> list[str]:
+        """As the help shows them; one without a section comes last."""
+        placed = [name for section in SECTIONS.values() for name in section]
+        return [name for name in placed if name in self.commands] + [n for n in self.commands if n not in placed]
+
+    def format_commands(self, ctx: click.Context, formatter: click.HelpFormatter) -> None:
+        """A list for each section."""
+        names, placed = self.list_commands(ctx), {name for section in SECTIONS.values() for name in section}
+        further = {"Further commands": tuple(name for name in names if name not in placed)}
+        limit = formatter.width - 6 - max(map(len, names))
+        for title, section in (SECTIONS | further).items():
+            rows = [(name, self.commands[name].get_short_help_str(limit)) for name in section if name in names]
+            if rows:
+                with formatter.section(title):
+                    formatter.write_dl(rows, col_spacing=2 + max(map(len, names)) - max(len(n) for n, _ in rows))
+
+    def invoke(self, ctx: click.Context) -> Any:
+        """Run a command."""
+        for stream in (sys.stdout, sys.stderr):
+            if isinstance(stream, TextIOWrapper):  # a terminal that lacks a sign gets a question mark, not a traceback
+                stream.reconfigure(errors="replace")
+        try:
+            return super().invoke(ctx)
+        except GenbenchError as error:
+            click.echo(f"genbench: {one_line(error, limit=4000)}", err=True)
+            ctx.exit(2)
+        except BrokenPipeError:  # the reader, `head` say, has seen enough; click leaves quietly
+            raise
+        except OSError as error:  # a full disk, a folder that may not be written
+            where = f" ({error.filename})" if error.filename else ""
+            click.echo(f"genbench: {error.strerror or error}{where}; nothing that was written is lost", err=True)
+            ctx.exit(2)
+
+
+def _keep_without(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> None:
+    ctx.meta[WITHOUT] = names(ctx, param, values)
+
+
+def plugin_option(command: Any) -> Any:
+    """The options that select plug-ins; the names of --without stay in the context, for `load_catalogue`."""
+    for option in (
+        click.option(
+            "--without",
+            multiple=True,
+            metavar="NAME",
+            expose_value=False,
+            callback=_keep_without,
+            shell_complete=complete_plugins,
+            help="Leave an installed plug-in out.",
+        ),
+        click.option(
+            "--plugin",
+            "plugins",
+            multiple=True,
+            type=click.Path(path_type=Path),
+            metavar="FILE",
+            help="Load a plug-in file.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+set_option = click.option(
+    "--set",
+    "settings",
+    multiple=True,
+    metavar="NAME.OPTION=VALUE",
+    shell_complete=complete_settings,
+    help="Set an option, e.g. swae.weight=10.",
+)
+out_option = click.option(
+    "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the runs."
+)
+controls_option = click.option(
+    "--controls",
+    multiple=True,
+    callback=names,
+    is_flag=False,
+    flag_value="all",
+    metavar="[C,...]",
+    help="Measure controls as well: all, or those named (see `genbench list controls`).",
+)
+any_source_option = click.option(
+    "--any-source", is_flag=True, help="Accept plug-ins whose source has changed since the training."
+)
+device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
+
+
+def snapshot_options(command: Any) -> Any:
+    """The options that say what is kept and measured on the way of a training."""
+    for option in (
+        click.option(
+            "--select", metavar="METRIC", help="Take the final numbers of each run's best snapshot by this metric."
+        ),
+        click.option(
+            "--snapshot-metrics",
+            multiple=True,
+            callback=names,
+            metavar="M,...",
+            help="What is measured at the snapshots, on validation images. [the first of --metrics]",
+        ),
+        click.option(
+            "--snapshots",
+            type=click.IntRange(0),
+            default=0,
+            metavar="N",
+            help="Keep N moments of each training, evenly spaced, its end among them.",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def place_options(command: Any) -> Any:
+    """The options that say where data lies."""
+    for option in (
+        click.option("--skip-corrupt", is_flag=True, help="Leave corrupt images out, and count them."),
+        click.option("--download", is_flag=True, help="Allow downloads of datasets and weights."),
+        click.option(
+            "--data-root",
+            type=click.Path(path_type=Path),
+            metavar="DIR",
+            help="Where datasets lie. [~/.cache/genbench/data]",
+        ),
+    ):
+        command = option(command)
+    return command
+
+
+def load_catalogue(files: tuple[Path, ...], any_source: bool = False) -> Registry:
+    """The catalogue; what is broken or odd costs one line on stderr each."""
+    from genbench.registry.loader import index_of, load
+
+    registry = load(files, without=_without())
+    registry.any_source = any_source
+    _tell_of_plugins(index_of(registry))
+    return registry
+
+
+def catalogue_index(files: tuple[Path, ...] = (), *, quiet: bool = False) -> Index:
+    """The catalogue as plain data: the kept one while nothing installed has changed, else made anew and kept.
+
+    With plug-in files it is always made anew and not kept. Not quiet, what is broken or odd costs one line on stderr.
+    """
+    from genbench.registry.cache import index_path, installed_key, read_index, write_index
+
+    key, path = installed_key(without=_without()), index_path(cache_folder())
+    index = None if files else read_index(path, key)
+    if index is None:
+        from genbench.registry.loader import index_of, load
+
+        index = index_of(load(files, without=_without()))
+        if not files:
+            write_index(path, key, index)
+    if not quiet:
+        _tell_of_plugins(index)
+    return index
+
+
+def _without() -> tuple[str, ...]:
+    context = click.get_current_context(silent=True)
+    return tuple(context.meta.get(WITHOUT, ())) if context else ()
+
+
+def _tell_of_plugins(index: Index) -> None:
+    for plugin in index.plugins:
+        where = f"genbench: plug-in '{plugin.name}' of {plugin.origin}"
+        if plugin.state == "broken":
+            click.echo(f"{where} is broken: {plugin.cause}", err=True)
+        for note in plugin.notes:
+            click.echo(f"{where} {note}", err=True)
+
+
+def cache_folder() -> Path:
+    """Where genbench keeps what it can make again: GENBENCH_CACHE, or the user's cache folder."""
+    home = Path(os.environ.get("GENBENCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "genbench")
+    return home.expanduser()
+
+
+def make_place(data_root: Path | None, download: bool, skip_corrupt: bool) -> DataConfig:
+    """Where data lies, checked."""
+    from genbench.api import DataConfig
+
+    cache = cache_folder()
+    if data_root is not None and not data_root.is_dir() and not download:
+        raise UsageError(f"--data-root {data_root}: there is no such folder")
+    return DataConfig(
+        data_root=data_root or cache / "data",
+        cache=cache,
+        download=download,
+        skip_corrupt=skip_corrupt,
+        workers=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+    )
+
+
+def run_folder(name: str, out: Path) -> Path:
+    """A run's folder from its path, its name, or the beginning of its name where that is unique."""
+    from genbench.errors import unknown
+
+    if (Path(name) / "run.json").exists():
+        return Path(name)
+    names = [path.parent.name for path in out.glob("*/run.json")]
+    matching = [candidate for candidate in names if candidate == name] or [c for c in names if c.startswith(name)]
+    if len(matching) == 1:
+        return out / matching[0]
+    if matching:
+        raise UsageError(f"'{name}' fits {len(matching)} runs in {out}: {', '.join(sorted(matching)[:4])}")
+    raise unknown(f"run in {out} called", name, names)

@@ -1,0 +1,250 @@
+"""Image files as uint8 tensors: a zip archive and a folder read alike, decoded in parallel.
+
+Workers are threads, not processes: torch's decoder and its resize (see `genbench.data.pixels`) release the interpreter's
+lock, nothing is copied between processes, and no worker has to import torch first (seconds each on a small machine).
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import struct
+import warnings
+import zipfile
+import zlib
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from types import TracebackType
+from typing import Literal, Self
+
+import torch
+from PIL import Image, UnidentifiedImageError
+from torch import Tensor
+
+from genbench.api import DataConfig, Images, ProgressEvent, Shape
+from genbench.data.pixels import decoders, quiet_decoders
+from genbench.errors import DataError
+
+Split = Literal["train", "validation", "test"]
+
+Finish = Callable[[Sequence[Tensor]], Tensor]
+
+CHUNK = 32
+"""Images per task: enough that handing tasks out costs nothing, few enough for a smooth bar."""
+
+UNREADABLE = (
+    OSError,  # PIL: unidentified, truncated; a file that is gone
+    SyntaxError,  # PIL: a broken PNG chunk
+    ValueError,
+    EOFError,
+    LookupError,
+    OverflowError,
+    MemoryError,
+    RuntimeError,  # zipfile: an encrypted entry, an unknown compression
+    struct.error,
+    zlib.error,
+    zipfile.BadZipFile,  # also a checksum that does not hold
+    Image.DecompressionBombError,
+    Image.DecompressionBombWarning,
+)
+"""What PIL and zipfile raise on damaged files; 19,500 files with bytes flipped at random raised no other."""
+
+UNSAFE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
+"""Absolute paths and parent folders: no honest archive has them."""
+
+
+class Pictures(ABC):
+    """Image files by name. `marks[name]` changes when the file's bytes do and is known without reading them."""
+
+    def __init__(self, where: Path, marks: Mapping[str, str]) -> None:
+        self.where = where
+        self.marks = marks
+
+    @abstractmethod
+    def read(self, name: str) -> bytes:
+        """The bytes of one file; may be called from several threads."""
+
+    def close(self) -> None:
+        """Release what is held open."""
+
+    def __enter__(self) -> Self:
+        """The pictures themselves."""
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
+        """Close, whatever happened."""
+        self.close()
+
+    def key(self, splits: Mapping[Split, Sequence[str]], *facts: object) -> str:
+        """SHA-256 over the marks of the files of each split, in order, and over whatever else decides the result.
+
+        The decoders and their versions are among that: others may round otherwise.
+        """
+        digest = hashlib.sha256(repr((*facts, decoders())).encode())
+        for split, names in splits.items():
+            digest.update(f"\n{split}\n".encode())
+            digest.update("\n".join(f"{name}\t{self.marks[name]}" for name in names).encode())
+        return digest.hexdigest()
+
+
+class ZipPictures(Pictures):
+    """The files of a zip archive, read inside it; marked by size and CRC-32, which stand in its directory."""
+
+    def __init__(self, path: Path) -> None:
+        try:
+            self._archive = zipfile.ZipFile(path)
+        except (zipfile.BadZipFile, OSError, ValueError, struct.error) as error:
+            raise DataError(f"{path} is no whole zip archive ({one_line(error)}): get it again") from None
+        entries = {entry.filename: entry for entry in self._archive.infolist() if not entry.is_dir()}
+        super().__init__(path, {name: f"{entry.CRC:08x} {entry.file_size}" for name, entry in entries.items()})
+        unsafe = next(filter(UNSAFE.search, entries), None)
+        if unsafe is not None:
+            self.close()
+            raise DataError(f"{path} holds '{unsafe}', a path that leads outside the archive: get it from its authors")
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one entry; `zipfile` checks them against the CRC."""
+        return self._archive.read(name)
+
+    def close(self) -> None:
+        """Close the archive."""
+        self._archive.close()
+
+
+class FolderPictures(Pictures):
+    """The files under a folder, by relative path; marked by size and time of modification, as make and rsync do.
+
+    Hashing the bytes instead would read the whole folder at every start. A copy with new times is decoded anew; links
+    to folders are not followed.
+    """
+
+    def __init__(self, path: Path) -> None:
+        super().__init__(path, dict(_marked_files(path)))
+
+    def read(self, name: str) -> bytes:
+        """The bytes of one file."""
+        return (self.where / name).read_bytes()
+
+
+def _marked_files(folder: Path) -> Iterator[tuple[str, str]]:
+    for at, _, files in os.walk(folder):
+        for file in files:
+            path = Path(at, file)
+            try:
+                stat = path.stat()
+            except OSError as error:  # a dangling link
+                raise DataError(f"{path} cannot be read ({one_line(error)}): remove it") from None
+            yield path.relative_to(folder).as_posix(), f"{stat.st_mtime_ns} {stat.st_size}"
+
+
+def open_pictures(path: Path) -> Pictures:
+    """The image files of a folder or a zip archive; use it in a `with`."""
+    return FolderPictures(path) if path.is_dir() else ZipPictures(path)
+
+
+def stacked(images: Sequence[Tensor]) -> Tensor:
+    """Images that decoding has finished already, in one tensor."""
+    return torch.stack(list(images))
+
+
+def decode_splits(
+    pictures: Pictures,
+    splits: Mapping[Split, Sequence[str]],
+    decode: Callable[[bytes], Tensor],
+    shape: Shape,
+    place: DataConfig,
+    preparation: str,
+    finish: Finish = stacked,
+) -> Images:
+    """Every named file through `decode`, bytes -> uint8, in the order of the names whatever the workers.
+
+    `finish` makes some decoded images at once -> `(n, *shape)` uint8, each the same whatever the others are.
+
+    The first file that cannot be decoded is a `DataError` that names it; with `place.skip_corrupt` such files are left
+    out and counted in `skipped`.
+    """
+    total = sum(map(len, splits.values()))
+    tensors: dict[Split, Tensor] = {}
+    done = 0
+    with _warnings_settled():
+        pool = ThreadPoolExecutor(max(1, place.workers))
+        try:
+            for split, names in splits.items():
+                images = torch.empty((len(names), *shape), dtype=torch.uint8)
+                good = torch.ones(len(names), dtype=torch.bool)
+                starts, chunk = range(0, len(names), CHUNK), _chunk(pictures, names, decode, finish, images)
+                for start, bad in zip(starts, pool.map(chunk, starts), strict=True):
+                    if bad and not place.skip_corrupt:
+                        raise _corrupt(pictures, names, *next(iter(bad.items())))
+                    good[list(bad)] = False
+                    done += min(CHUNK, len(names) - start)
+                    place.report(ProgressEvent(f"decoding {pictures.where.name}", done, total))
+                tensors[split] = images if bool(good.all()) else images[good]
+        finally:
+            pool.shutdown(cancel_futures=True)  # an error or an interrupt must not wait for the rest
+    skipped = total - sum(map(len, tensors.values()))
+    if not len(tensors["train"]):
+        raise DataError(f"{pictures.where}: no training image is left, {skipped} cannot be decoded")
+    return Images(tensors["train"], tensors["test"], tensors["validation"], preparation=preparation, skipped=skipped)
+
+
+def _chunk(
+    pictures: Pictures,
+    names: Sequence[str],
+    decode: Callable[[bytes], Tensor],
+    finish: Finish,
+    images: Tensor,
+) -> Callable[[int], dict[int, str]]:
+    """A task that fills `images` from an index on and returns what is wrong, by index."""
+
+    def run(start: int) -> dict[int, str]:
+        good: dict[int, Tensor] = {}
+        bad: dict[int, str] = {}
+        for i in range(start, min(start + CHUNK, len(names))):
+            try:
+                good[i] = decode(pictures.read(names[i]))
+            except UNREADABLE as error:
+                bad[i] = one_line(error)
+        if good:
+            images[list(good)] = finish(list(good.values()))
+        return bad
+
+    return run
+
+
+def _corrupt(pictures: Pictures, names: Sequence[str], index: int, reason: str) -> DataError:
+    return DataError(
+        f"{pictures.where}: the image '{names[index]}' cannot be decoded ({reason}): "
+        "replace it, or leave such images out with --skip-corrupt"
+    )
+
+
+@contextmanager
+def _warnings_settled() -> Iterator[None]:
+    """While images are decoded, what PIL only warns of is an error or nothing.
+
+    Entered before the workers start and left after them: the filters are shared by all threads.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", UserWarning)  # metadata that PIL finds odd; the pixels are whole
+        warnings.simplefilter("error", Image.DecompressionBombWarning)
+        quiet_decoders()
+        yield
+
+
+def one_line(error: BaseException) -> str:
+    """What an exception says, on one line, for the inside of a message."""
+    if isinstance(error, UnidentifiedImageError):
+        return "no image format that PIL knows"  # its own text is the address of a buffer
+    if isinstance(error, OSError) and error.strerror:
+        return error.strerror
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+
+
+def missing(names: Iterable[str], pictures: Pictures) -> list[str]:
+    """Those of the names that the pictures do not hold, in order."""
+    return [name for name in names if name not in pictures.marks]

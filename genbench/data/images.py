@@ -1,0 +1,81 @@
+"""Images as tensors: rounding, pictures, and decoded datasets kept on disk."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import fields, replace
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.utils import make_grid
+
+from genbench.api import DataConfig, Images, ProgressEvent
+from genbench.errors import DataError, GenbenchError, one_line
+from genbench.utils.io import hash_tensors, load_tensors, save_tensors, write_atomically
+
+TENSORS = ("train", "test", "validation", "train_labels", "test_labels", "validation_labels")
+
+
+def to_uint8(x: Tensor) -> Tensor:
+    """Round images in [0, 1] to 0..255 as a picture file would, `(n, c, h, w)` float -> uint8."""
+    return x.mul(255.0).round_().clamp_(0, 255).to(torch.uint8)
+
+
+def to_float(images: Tensor) -> Tensor:
+    """Images in [0, 1], uint8 -> float32."""
+    return images.to(torch.float32).div_(255.0)
+
+
+def with_content(images: Images) -> Images:
+    """The same images with their content hash filled in: SHA-256 over every split and label."""
+    return replace(images, content=hash_tensors({name: getattr(images, name) for name in TENSORS}))
+
+
+def without_test(images: Images) -> Images:
+    """The same images without the test split: what is measured on validation images must never see it."""
+    return replace(images, test=images.test[:0], test_labels=None)
+
+
+def cached(place: DataConfig, name: str, key: str, make: Callable[[], Images]) -> Images:
+    """Images decoded once: read from `place.cache`, or made and kept there under a name and a key of the originals.
+
+    A cache file that is damaged is made anew; the file's checksum tells.
+    """
+    path = place.cache / "images" / f"{name}-{key[:16]}.safetensors"
+    if path.exists():
+        try:
+            return _read(path)
+        except DataError as error:
+            place.report(ProgressEvent(f"{error}; decoding anew", 0, 0))
+            path.unlink()
+    images = with_content(make())
+    tensors = {field: getattr(images, field) for field in TENSORS if getattr(images, field) is not None}
+    facts = {"preparation": images.preparation, "skipped": str(images.skipped), "content": images.content}
+    save_tensors(path, tensors, facts, images.content)  # the hash of the same tensors
+    return images
+
+
+def _read(path: Path) -> Images:
+    tensors, facts = load_tensors(path)
+    known = {field.name for field in fields(Images)}
+    if not set(tensors) <= known or not {"train", "test", "validation"} <= set(tensors):
+        raise DataError(f"{path} does not hold images")
+    try:
+        return Images(
+            **tensors,
+            preparation=facts["preparation"],
+            skipped=int(facts["skipped"]),
+            content=facts["content"],
+            class_names=(),
+        )
+    except (KeyError, ValueError, GenbenchError) as error:
+        raise DataError(f"{path} does not hold images ({one_line(error)})") from None
+
+
+def save_grid(path: Path, images: Tensor, columns: int = 8, padding: int = 2) -> None:
+    """Write `(n, c, h, w)` uint8 images as one PNG, row by row."""
+    grid = make_grid(images.cpu(), nrow=columns, padding=padding, pad_value=255)
+    picture = Image.fromarray(grid.permute(1, 2, 0).contiguous().numpy())
+    write_atomically(path, lambda temporary: picture.save(temporary, format="png", optimize=True))

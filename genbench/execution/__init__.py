@@ -1,0 +1,1 @@
+"""Running a plan: one run, all runs, and the executors."""

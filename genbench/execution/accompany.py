@@ -1,0 +1,49 @@
+"""What the processes do that train beside the leader: the same steps of the same runs, and nothing else.
+
+torchrun starts the same command N times. The leader plans, claims, writes, measures and reports as one process alone
+would; the others plan too, and then wait for its word: the key of the next run that it trains, or `END`.
+"""
+
+from __future__ import annotations
+
+from contextlib import suppress
+
+from genbench.api import Images
+from genbench.errors import GenbenchError
+from genbench.execution.runner import Runner
+from genbench.experiment.plan import Plan
+from genbench.experiment.run import Run, make_dataset
+from genbench.storage.run_dir import CHECKPOINT
+from genbench.training.device import on_device
+from genbench.training.lanes import isolated
+from genbench.training.setup import Training
+
+END = -1
+
+
+def accompany(bench: Runner, plan: Plan) -> None:
+    """Train with the leader whatever it trains, until it is done.
+
+    What the leader refuses or records as diverged is met here as well, and passed over; any other error ends this
+    process, and torchrun with it all: the same command goes on from the last checkpoint.
+    """
+    runs = {int(run.key, 16): run for run in plan.runs}
+    images = None
+    while (word := bench.distributed.agree(END)) != END:
+        images = images or _load(bench, runs[word])  # the leader has decoded it by now
+        with suppress(GenbenchError), isolated(bench.device):
+            _steps(bench, runs[word], images, plan)
+
+
+def _load(bench: Runner, run: Run) -> Images:
+    return on_device(make_dataset(bench.registry, run.dataset).load(bench.place), bench.device)
+
+
+def _steps(bench: Runner, run: Run, images: Images, plan: Plan) -> None:
+    training = Training(bench.registry, run, images, bench.device, bench.distributed)
+    model = training.untrained()
+    arrangement, checkpoint = training.select_device_config(model), bench.folder(run).path / CHECKPOINT
+    marks = plan.watch.marks(run)[:-1]
+    with training.begun(model, arrangement, checkpoint, stop=lambda: False, marks=marks) as steps:
+        for _ in steps:
+            pass

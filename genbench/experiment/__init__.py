@@ -1,0 +1,1 @@
+"""The experiment as data: its configuration, its runs, and the plan that is checked before any training."""

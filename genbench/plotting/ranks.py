@@ -1,0 +1,197 @@
+"""Groups in their order by a metric, and the ranks each may have; what all figures of rows share. No torch."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from genbench.analysis.curves import resolve
+from genbench.analysis.gather import Gathered, gather
+from genbench.analysis.table import assemble
+from genbench.errors import UsageError
+from genbench.plotting.style import COLUMN, HAIR, SOFT, Drawing, blank, looks, short, styled
+from genbench.stats.intervals import (
+    LEVEL,
+    Estimate,
+    by_seed_table,
+    estimate,
+    paired_difference,
+    paired_t_intervals,
+    resampled,
+)
+from genbench.storage.rows import Row
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+
+LINES = 40
+"""Groups that one panel of ranks can show."""
+
+BARS = "mean and 95 % interval over training seeds"
+
+
+def asked_metric(rows: Sequence[Row], metric: str | None) -> str:
+    """The full name of the metric asked for; of none, the one that ranks the table of these rows."""
+    if metric is not None:
+        return resolve(rows, metric)
+    ranking = [table.columns[0].metric for table in assemble(rows) if table.columns]
+    if not ranking:
+        raise UsageError("nothing was measured of these runs: genbench measure RUNS --metrics fid")
+    return ranking[0]
+
+
+def direction(head: str, better: str) -> str:
+    """A head with an arrow towards the better values."""
+    arrows = {"lower": " \N{DOWNWARDS ARROW}", "higher": " \N{UPWARDS ARROW}"}
+    return head + arrows.get(better, "")
+
+
+def contestants(rows: Sequence[Row]) -> list[Row]:
+    """The rows that figures compare: models on test images, their ends and their selected moments, each a group.
+
+    Controls and copies of training images are left out, as the table ranks neither.
+    """
+    out = {(table.dataset, line.group) for table in assemble(rows) for line in table.lines if line.role != "model"}
+    return [
+        row for row in rows if row.stage != "snapshot" and row.split == "test" and (row.dataset, row.group) not in out
+    ]
+
+
+def scale(rows: Sequence[Row], metric: str) -> dict[tuple[str, str], list[tuple[str, float]]]:
+    """What controls scored by a metric, for each dataset and protocol: label and mean over seeds, drawn in grey."""
+    found: dict[tuple[str, str], list[tuple[str, float]]] = {}
+    for table in assemble(rows):
+        for line in table.lines:
+            for column, cell in zip(table.columns, line.cells, strict=True):
+                if line.role == "control" and cell is not None and column.metric == metric:
+                    its = found.setdefault((table.dataset, column.protocol), [])
+                    its.append((line.label, cell.estimate.mean))
+    return found
+
+
+def near(value: float, values: Sequence[float]) -> bool:
+    """Whether a control is near enough to the models' values not to dwarf them: within their range on either side."""
+    span = max(values) - min(values)
+    return min(values) - span <= value <= max(values) + span
+
+
+@dataclass(frozen=True)
+class Ranked:
+    """A group's mean and the ranks that it may have: simultaneously for all groups, with probability 95 %."""
+
+    group: str
+    label: str
+    model: str
+    estimate: Estimate
+    best: int
+    worst: int
+
+
+def rank_intervals(values: Mapping[str, Mapping[int, float]], *, lower: bool) -> dict[str, tuple[int, int]]:
+    """The best and the worst rank that each group may have.
+
+    From simultaneous intervals of all paired differences (Bonferroni): a group is behind those surely better than it
+    and before those surely worse. All intervals cover together with at least the level, by the reasoning of Mogstad,
+    Romano, Shaikh and Wilhelm (doi:10.1093/restud/rdad006), who bootstrap. Without shared seeds nothing is sure.
+    """
+    names = list(values)
+    level = 1 - (1 - LEVEL) / max(1, len(names) * (len(names) - 1) // 2)
+    table = by_seed_table(list(values.values()))
+    ahead, behind = np.zeros(len(names), int), np.zeros(len(names), int)
+    for i, name in enumerate(names[:-1]):
+        if resampled(level):  # few groups: a bootstrap for each pair
+            gaps = [paired_difference(values[name], values[other], level) for other in names[i + 1 :]]
+            low = np.array([math.nan if gap is None or gap.low is None else gap.low for gap in gaps])
+            high = np.array([math.nan if gap is None or gap.high is None else gap.high for gap in gaps])
+        else:
+            low, high = paired_t_intervals(table[:, i], table[:, i + 1 :], level)
+        better, worse = (high < 0, low > 0) if lower else (low > 0, high < 0)
+        ahead[i + 1 :] += better
+        behind[i] += better.sum()
+        ahead[i] += worse.sum()
+        behind[i + 1 :] += worse
+    return {name: (1 + int(ahead[i]), len(names) - int(behind[i])) for i, name in enumerate(names)}
+
+
+def ranks(rows: Sequence[Row], metric: str | None = None) -> Drawing:
+    """The groups in their order by a metric: means with intervals, and the ranks that each may have.
+
+    Of more than `LINES` groups the best are shown, and the caption says so; controls stand below in grey, with their
+    value, and a mark where it does not dwarf the models'.
+    """
+    name = asked_metric(rows, metric)
+    shown = {
+        (dataset, protocol): _ranked(found, name, protocol)
+        for dataset, found in gather(contestants(rows)).items()
+        for measured, protocol in found.columns
+        if measured == name
+    }
+    shown = {key: its for key, its in shown.items() if len(its) > 1}
+    if not shown:
+        raise UsageError(f"ranks: fewer than two models were measured by {name} in one way; name more runs")
+    grey = scale(rows, name)
+    heights = [0.25 * (min(len(its), LINES) + len(grey.get(key, ()))) + 0.8 for key, its in shown.items()]
+    with styled():
+        figure = blank(COLUMN + 0.6, sum(heights))
+        panels = figure.subplots(
+            len(shown), 2, squeeze=False, sharey="row", gridspec_kw={"height_ratios": heights, "width_ratios": (3, 2)}
+        )
+        for (left, right), ((dataset, protocol), its) in zip(panels, shown.items(), strict=True):
+            first = next(row for row in rows if (row.metric, row.protocol) == (name, protocol))
+            _forest(left, right, its, grey.get((dataset, protocol), ()))
+            left.set_xlabel(direction(first.head, first.better))
+            left.set_title(f"{dataset}, protocol {protocol}", loc="left")
+    most = max(len(its) for its in shown.values())
+    cut = f"; the {LINES} best of {most} groups are shown, ranks are among all" if most > LINES else ""
+    return Drawing("ranks", f"{name}: {BARS}; ranks that a group may have, 95 % for all groups together{cut}", figure)
+
+
+def _ranked(found: Gathered, metric: str, protocol: str) -> list[Ranked]:
+    column = found.columns[metric, protocol]
+    if column.example.better == "neither":
+        raise UsageError(f"--metric {metric}: it has no better direction, so it ranks nothing")
+    lower = column.example.better == "lower"
+    values = {name: column.by_seed(name) for name in column.values}
+    possible = rank_intervals(values, lower=lower)
+    its = [
+        Ranked(
+            name,
+            found.groups[name].label,
+            found.groups[name].first.model,
+            estimate(list(own.values())),
+            *possible[name],
+        )
+        for name, own in values.items()
+    ]
+    return sorted(its, key=lambda one: one.estimate.mean if lower else -one.estimate.mean)
+
+
+def _forest(left: Axes, right: Axes, everyone: Sequence[Ranked], grey: Sequence[tuple[str, float]]) -> None:
+    its = everyone[:LINES]
+    look = looks([(one.group, one.model) for one in its])
+    for y, one in enumerate(its):
+        own = look[one.group]
+        reach = one.estimate.half_width or 0.0
+        left.errorbar([one.estimate.mean], [y], xerr=[reach], color=own.color, marker=own.marker, capsize=2)
+        right.plot([one.best, one.worst], [y, y], color=own.color, marker=own.marker, lw=3, solid_capstyle="round")
+    for y, (_, value) in enumerate(grey, start=len(its)):
+        if near(value, [one.estimate.mean for one in its]):
+            left.plot([value], [y], color=SOFT, marker="|", markersize=7)
+    labels = [short(one.label, 34) for one in its]
+    labels += [f"{short(label, 20)}, control: {value:.3g}" for label, value in grey]
+    left.set_yticks(range(len(labels)), labels)
+    for tick in left.get_yticklabels()[len(its) :]:
+        tick.set_color(SOFT)
+    left.set_ylim(len(labels) - 0.5, -0.5)
+    right.set_xlim(0.5, len(everyone) + 0.5)
+    steps = max(1, len(everyone) // 6)
+    right.set_xticks(range(1, len(everyone) + 1, steps))
+    right.set_xlabel("rank")
+    for axes in (left, right):
+        axes.grid(axis="x", color=HAIR, lw=0.5)
+        axes.tick_params(axis="y", length=0)
+    right.spines["left"].set_color(SOFT)

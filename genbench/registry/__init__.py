@@ -1,0 +1,1 @@
+"""Plug-ins: loading, options, the cached catalogue, scaffolding."""

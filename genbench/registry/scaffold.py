@@ -1,0 +1,99 @@
+"""What `genbench new` writes: a plug-in that works as it stands, as one file or as a distribution. No torch.
+
+The templates are plug-ins themselves, linted and type-checked where they lie; three words in them are replaced.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import keyword
+import re
+from collections.abc import Iterable, Mapping
+from importlib.resources import files
+from pathlib import Path
+
+from genbench.errors import UsageError
+from genbench.utils.io import write_text
+
+NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+TRY: Mapping[str, str] = {
+    "prior": "genbench run swae wae-mmd --prior {name}",
+    "model": "genbench run swae {name}",
+    "metric": "genbench run swae wae-mmd --metrics {name},reconstruction",
+    "dataset": "genbench run swae --dataset {name}",
+    "network": "genbench run swae --network {name}",
+    "recipe": "genbench reproduce {name}",
+}
+"""For each kind of template, the command that uses what was written."""
+
+
+def module_name(name: str) -> str:
+    """The module of a plug-in's name: hyphens become underscores."""
+    return name.replace("-", "_")
+
+
+def check_name(kind: str, name: str, offered: Iterable[str]) -> None:
+    """Refuse what cannot be a name, what is no module's name, and what is offered or importable already."""
+    if not NAME.fullmatch(name):
+        raise UsageError(f"'{name}' is no name: lower case letters, digits and single hyphens, as in my-{kind}")
+    module = module_name(name)
+    if not module.isidentifier() or keyword.iskeyword(module):
+        raise UsageError(f"'{name}' cannot name a Python module ({module}): take a name such as my-{name}")
+    if name in offered:
+        raise UsageError(f"there is a {kind} '{name}' already (`genbench list {kind}s`): take another name")
+    if importlib.util.find_spec(module) is not None:
+        raise UsageError(f"'{name}' would hide the installed Python module {module}: take a name such as my-{name}")
+
+
+def render(text: str, kind: str, name: str) -> str:
+    """A template with its name, class and module replaced, and its kind where it is for all kinds."""
+    module = module_name(name)
+    camel = "".join(part.capitalize() for part in name.split("-"))
+    for kind_word in (kind, "plugin"):
+        text = text.replace(f"my-{kind_word}", name).replace(f"my_{kind_word}", module)
+        text = text.replace(f"My{kind_word.capitalize()}", camel)
+    return text.replace("{{kind}}", kind).replace("{{try}}", TRY[kind].format(name=name))
+
+
+def template(file: str) -> str:
+    """The text of a template."""
+    return files("genbench").joinpath("templates", file).read_text(encoding="utf-8")
+
+
+def planned_files(kind: str, name: str, *, package: bool) -> dict[Path, str]:
+    """What will be written, by relative path."""
+    plugin = render(template(f"{kind}.py"), kind, name)
+    if not package:
+        return {Path(f"{name}.py"): plugin}
+    module = module_name(name)
+    return {
+        Path(name, f"{module}.py"): plugin,
+        Path(name, "pyproject.toml"): render(template("package/pyproject.toml.txt"), kind, name),
+        Path(name, "README.md"): render(template("package/README.md.txt"), kind, name),
+        Path(name, "tests", f"test_{module}.py"): render(template("package/test_plugin.py.txt"), kind, name),
+    }
+
+
+def write_plugin(kind: str, name: str, to: Path, *, package: bool) -> list[Path]:
+    """Write a plug-in below `to`; nothing is overwritten, and nothing is written where one file is in the way."""
+    planned = {to / path: text for path, text in planned_files(kind, name, package=package).items()}
+    for path in [to / name, *planned] if package else planned:
+        if path.exists() or path.is_symlink():
+            raise UsageError(f"{path} exists already and is never overwritten: take another name or --to DIR")
+    for path, text in planned.items():
+        write_text(path, text)
+    return list(planned)
+
+
+def next_steps(kind: str, name: str, to: Path, *, package: bool) -> list[str]:
+    """Three commands that lead on from what was written, as they would be typed here."""
+    run = TRY[kind].format(name=name)
+    if package:
+        return [f"pip install -e {_shown(to / name)}", f"genbench check {name}", run]
+    file = _shown(to / f"{name}.py")
+    return [f"genbench check --plugin {file}", f"{run} --plugin {file}", "genbench report"]
+
+
+def _shown(path: Path) -> str:
+    text = str(path) if path.is_absolute() else f"./{path}"
+    return f"'{text}'" if " " in text else text

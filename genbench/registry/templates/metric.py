@@ -1,0 +1,51 @@
+"""The metric `my-metric`: mean absolute error of reconstructions. Change `measure`."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Annotated
+
+import torch
+
+from genbench.api import ComponentSpec, EvalProtocol, Evaluation, Measurement, Metric, Option
+from genbench.hookspecs import hookimpl
+
+
+class MyMetric(Metric):
+    """E |x - decode(encode(x))| on held-out images, mean over pixels, values in [0, 1]."""
+
+    # Keyword-only parameters are the options: `--set my-metric.n=500`. Override `check(summary, prior, place)` to
+    # refuse while planning what cannot be measured.
+    def __init__(self, *, n: Annotated[int, Option("held-out images; 0: all", low=0)] = 0) -> None:
+        """Keep the options."""
+        self.n = n
+
+    def measure(self, e: Evaluation) -> Iterable[Measurement]:
+        """The numbers of one trained run; raise `genbench.errors.MetricError` where there is no right value.
+
+        `e` computes its pieces when first asked for, once for all metrics: `held_out(n)`, `samples(n)`, `codes(n)`,
+        `prior_draws(n, purpose)`, `reconstructions(n)`. Noise comes from `e.generator(purpose)`.
+        """
+        n = min(self.n, len(e.references)) or len(e.references)
+        images = e.held_out(n).to(e.device)
+        rebuilt = e.reconstructions(n).to(e.device)
+        value = float((images / 255 - rebuilt).abs().mean(dtype=torch.float64))
+        # A protocol says how the number was measured; numbers of different protocols never share a column.
+        protocol = EvalProtocol(
+            method="absolute error, mean over pixels and images",
+            dataset=e.images.content[:12],
+            preparation=e.images.preparation,
+            split=e.split,
+            references=n,
+            generated=0,
+            values="float in [0, 1], not rounded",
+            draws="none",
+        )
+        # `floor` is what a perfect model would score with this many images.
+        yield Measurement(value, "mean over pixels", "lower", n, protocol, floor=0.0, label="MAE per pixel")
+
+
+@hookimpl
+def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
+    """Offer the metric. `source` is the paper that it comes from."""
+    yield ComponentSpec(name="my-metric", about="Mean absolute error of reconstructions", make=MyMetric, source="")

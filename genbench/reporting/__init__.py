@@ -1,0 +1,1 @@
+"""Tables as console text, Markdown, LaTeX, CSV, JSON and HTML."""

@@ -1,0 +1,126 @@
+"""Rows and tables as CSV and JSON, for machines: plain numbers, no marks, nothing that a spreadsheet would execute."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import math
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from operator import attrgetter
+
+from genbench.analysis.table import Column, Line, Table
+from genbench.storage.rows import COLUMNS, Row
+
+FIRST = (
+    *("run", "dataset", "model", "prior", "network", "latent_dim", "seed", "images", "metric", "value", "floor"),
+    *("unit", "better", "n", "protocol", "seconds", "status", "error"),
+)
+LAST = ("group", "label", "head")
+TIDY = (*FIRST, *(name for name in COLUMNS if name not in (*FIRST, *LAST)), *LAST)
+"""The columns of the tidy files: the fixed ones, in the order of all versions, then later ones, then the names."""
+
+FORMULA = ("=", "+", "-", "@", "\t", "\n")
+"""What a spreadsheet may take for the start of a formula, itself or after trimming."""
+
+
+def tidy_csv(rows: Iterable[Row]) -> str:
+    """The rows as CSV: one line per run, metric and protocol; what is absent or not finite is empty."""
+    return "".join(tidy_csv_lines(rows))
+
+
+def tidy_csv_lines(rows: Iterable[Row]) -> Iterator[str]:
+    """The lines of `tidy_csv`: those of 10,000 runs would take more memory at once than all their rows."""
+    yield _csv([TIDY])
+    for row in rows:
+        yield _csv([[_cell(value) for value in _values(row)]])
+
+
+def tidy_json(rows: Iterable[Row]) -> str:
+    """The rows as a JSON array with an object on each line; what is absent or not finite is null."""
+    return "".join(tidy_json_lines(rows))
+
+
+def tidy_json_lines(rows: Iterable[Row]) -> Iterator[str]:
+    """The lines of `tidy_json`."""
+    encode = json.JSONEncoder(ensure_ascii=False, allow_nan=False).encode
+    before = "[\n"
+    for row in rows:
+        yield before + encode(dict(zip(TIDY, map(_finite, _values(row)), strict=True)))
+        before = ",\n"
+    yield "\n]\n" if before != "[\n" else "[]\n"
+
+
+_values: Callable[[Row], tuple[object, ...]] = attrgetter(*TIDY)
+
+
+def table_csv(tables: Sequence[Table]) -> str:
+    """The tables as one CSV: a line per dataset and group with its role, and for each column the mean, the interval and
+    its kind, seeds, mark, p, and standard deviations over seeds: all, of the training, of the sampling draw.
+    """
+    names = {_name(column): None for table in tables for column in table.columns}
+    parts = ("mean", "low", "high", "seeds", "mark", "interval", "p", "sd", "sd training", "sd draw")
+    head = ["dataset", "model", "group", "role", "seeds", "seeds done", "state"]
+    found = [[*head, *(f"{name} {part}" for name in names for part in parts)]]
+    for table in tables:
+        for line in table.lines:
+            cells = _cells(table, line)
+            start = [
+                table.dataset,
+                line.label,
+                line.group,
+                line.role,
+                len(line.seeds),
+                len(line.done),
+                line.state or "done",
+            ]
+            values = (value for name in names for value in cells.get(name, [""] * len(parts)))
+            found.append([_cell(value) for value in (*start, *values)])
+    return _csv(found)
+
+
+def _cells(table: Table, line: Line) -> dict[str, list[object]]:
+    """What `table_csv` tells of a cell, by the column's name; the draw's part is the standard error where K = 1."""
+    found: dict[str, list[object]] = {}
+    for column, cell in zip(table.columns, line.cells, strict=True):
+        if cell:
+            e, parts = cell.estimate, cell.spread
+            sds = [parts.total, parts.training, parts.draw] if parts else [None, None, cell.se]
+            found[_name(column)] = [e.mean, e.low, e.high, e.n, cell.mark, e.kind, cell.p, *sds]
+    return found
+
+
+def _name(column: Column) -> str:
+    return f"{column.metric} {column.protocol}".rstrip()
+
+
+def csv_text(lines: Iterable[Sequence[object]]) -> str:
+    """Lines of cells as CSV; what is None or not finite is empty."""
+    return _csv([[_cell(value) for value in line] for line in lines])
+
+
+def _csv(lines: Iterable[Sequence[str]]) -> str:
+    file = io.StringIO()
+    csv.writer(file, lineterminator="\n").writerows(lines)
+    return file.getvalue()
+
+
+def _cell(value: object) -> str:
+    """A CSV cell; text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    if isinstance(value, str):
+        value = value.replace("\r\n", "\n").replace("\r", "\n")  # readers disagree on a lone carriage return
+        return f"'{value}" if value.startswith(FORMULA) and not _is_number(value) else value
+    value = _finite(value)
+    return "" if value is None else repr(value)
+
+
+def _is_number(text: str) -> bool:
+    try:
+        float(text)
+    except ValueError:
+        return False
+    return True
+
+
+def _finite(value: object) -> object:
+    return None if isinstance(value, float) and not math.isfinite(value) else value

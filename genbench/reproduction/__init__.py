@@ -1,0 +1,1 @@
+"""Recipes of published experiments, and the comparison with their published numbers."""

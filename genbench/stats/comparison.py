@@ -1,0 +1,127 @@
+"""The set of models that may be the best, and Holm's correction. Pure functions; intervals are in `intervals`.
+
+A *seed* is one independent training run; a model's values are a mapping from seed to value. Seeds are paired across
+models (same data order, same prior draws, same evaluation noise), so differences are taken seed by seed.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from genbench.stats.intervals import LEVEL, Floats, t_upper
+
+RESOLUTION = 1e-6
+"""Mean differences below this fraction of the values are rounding in float32 measurements, not evidence."""
+
+Verdict = Literal["best", "worse", "undecided"]
+"""What is known of a model: it may be the best, it is not a best, or no test was possible."""
+
+
+@dataclass(frozen=True)
+class Standing:
+    """A model's place in one column; `p` is the adjusted p-value of "this model is a best", None where untested."""
+
+    verdict: Verdict
+    p: float | None = None
+
+
+def set_of_best(models: Sequence[Mapping[int, float]], *, lower: bool, level: float = LEVEL) -> tuple[Standing, ...]:
+    """Which models may be the best; with probability `level` every model that truly is a best is among them.
+
+    The best of the sample is chosen by the data, so testing the others against it is not a test at the stated level.
+    As in Hsu's multiple comparisons with the best (Annals of Statistics 12, 1984), each model is tested instead for
+    being a best, against *all* others: H_i holds where mu_i is at least as good as every mu_j. Its evidence against
+    is the smallest one-sided paired t-test p-value of "i is worse than j", times the number of those tests
+    (Bonferroni, because they share data); the H_i are then rejected in Holm's order (Scand. J. Statistics 6, 1979).
+    That controls the family-wise error in the strong sense, ties among the best and any dependence included, and
+    assumes no common variance, which Dunnett's and Hsu's tables do. It asks less than all pairwise comparisons:
+    a difference between two models that are both worse than a third is not tested. The tests stay t-tests where the
+    intervals are bootstrap ones (10 seeds and more): a bootstrap tail of 2,000 resamples is too coarse for Holm's.
+
+    A test needs two shared seeds; a model without any is "undecided". The best mean is always in the set when all
+    models have the same seeds.
+    """
+    values, present = _matrix(models)
+    values = values if lower else -values
+    if len(values) < 2:  # one seed: no test of any pair
+        return tuple(Standing("undecided") for _ in models)
+    evidence = [_evidence_against(i, values, present) for i in range(len(models))]
+    adjusted = holm([p for p in evidence if p is not None])
+    places = iter(adjusted)
+    p_values = [None if p is None else next(places) for p in evidence]
+    if adjusted and max(adjusted) <= 1 - level:  # only where seeds differ between pairs: each beaten by another
+        return tuple(Standing("undecided", p) for p in p_values)
+    return tuple(_standing(p, 1 - level) for p in p_values)
+
+
+def holm(p_values: Sequence[float]) -> tuple[float, ...]:
+    """Holm's step-down adjusted p-values, in the given order: reject where they are at most alpha.
+
+    >>> holm([0.01, 0.04, 0.03])
+    (0.03, 0.06, 0.06)
+    """
+    order = sorted(range(len(p_values)), key=lambda i: p_values[i])
+    adjusted, running = [0.0] * len(p_values), 0.0
+    for rank, i in enumerate(order):
+        running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
+        adjusted[i] = running
+    return tuple(adjusted)
+
+
+def _standing(p: float | None, alpha: float) -> Standing:
+    if p is None:
+        return Standing("undecided")
+    return Standing("worse" if p <= alpha else "best", p)
+
+
+def _matrix(models: Sequence[Mapping[int, float]]) -> tuple[Floats, Floats]:
+    """Values and presence (1 or 0), both `(seeds, models)`; an absent value is 0."""
+    row = {seed: j for j, seed in enumerate(sorted({seed for model in models for seed in model}))}
+    values, present = np.zeros((len(row), len(models))), np.zeros((len(row), len(models)))
+    for i, model in enumerate(models):
+        for seed, value in model.items():
+            values[row[seed], i], present[row[seed], i] = value, 1.0
+    return values, present
+
+
+def _evidence_against(i: int, values: Floats, present: Floats) -> float | None:
+    """The p-value of "model i is a best", lower is better: Bonferroni over its one-sided paired t-tests.
+
+    Only the largest t for each number of shared seeds can give the smallest p-value: thousands of models stay cheap.
+    """
+    own = present[:, i] > 0
+    scale = float(np.abs(values[own, i]).max())
+    if present.all():  # the usual case in a third of the time: every pair shares every seed
+        t = _paired_t(values[:, i : i + 1] - values, len(values), scale)
+        t[i] = -np.inf
+        return min(1.0, (len(t) - 1) * t_upper(len(values) - 1, float(t.max())))
+    n = present[own].sum(0)
+    testable = n >= 2
+    testable[i] = False
+    tests = int(testable.sum())
+    if not tests:
+        return None
+    gaps = (values[own, i : i + 1] - values[own]) * present[own]
+    t = _paired_t(gaps, np.maximum(n, 2.0), scale, present[own])
+    groups = ((count, t[testable & (n == count)]) for count in range(2, int(own.sum()) + 1))
+    return min(1.0, tests * min(t_upper(count - 1, float(its.max())) for count, its in groups if its.size))
+
+
+def _paired_t(gaps: Floats, n: Floats | int, scale: float, present: Floats | None = None) -> Floats:
+    """t statistics of the columns of `gaps`, `(seeds, pairs)`, of which `n` count, by `present` where not all do.
+
+    0 where the mean is rounding; of a column in which fewer than 2 count it means nothing.
+    """
+    mean = gaps.sum(0) / n
+    residual = gaps - mean
+    if present is not None:
+        residual *= present
+    error = np.sqrt((residual * residual).sum(0) / (n * (n - 1)))
+    with np.errstate(divide="ignore", invalid="ignore"):  # equal differences: an infinite t, or 0 / 0 put right below
+        t: Floats = mean / error
+    t[np.abs(mean) <= RESOLUTION * scale] = 0.0
+    return t

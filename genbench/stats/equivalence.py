@@ -1,0 +1,87 @@
+"""Whether ours is the published number: equivalence within a margin by two one-sided t-tests. Pure; no torch.
+
+A published number stands here as it is printed, without an error of its own: what its authors' seeds would have varied
+by is not known where they ran one. The margin, stated in the recipe, is what room is given for that.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from genbench.stats.intervals import Estimate, estimate, t_upper
+
+ALPHA = 0.05
+"""Level of each one-sided test, and so of "equivalent" as a whole (Schuirmann 1987, doi:10.1007/BF01068419)."""
+
+Word = Literal["equivalent", "different", "inconclusive", "other protocol", "other training"]
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What is known of ours against the published number.
+
+    `p` is the p-value of the claim made: of the larger of the two one-sided tests. `fields` are what differs in the
+    protocol, each told as "layer: published 2048, ours 768"; `training` is what the user changed of how it was trained.
+    """
+
+    word: Word
+    estimate: Estimate
+    difference: float
+    p: float | None = None
+    fields: tuple[str, ...] = ()
+    training: tuple[str, ...] = ()
+
+
+def verdict(
+    values: Sequence[float],
+    published: float,
+    margin: float,
+    fields: Sequence[str] = (),
+    training: Sequence[str] = (),
+) -> Verdict:
+    """The verdict on `values` over seeds, at least one, against a published number; `margin` is above 0.
+
+    "equivalent" rejects both "mean <= published - margin" and "mean >= published + margin", each at 5 %; "different"
+    rejects at 5 % that the mean is within the margin, on the side where it is seen; else "inconclusive", as one seed
+    always is. The three exclude each other. Where protocols, or what was trained, differ nothing is tested.
+
+    >>> verdict([10.0, 10.1, 9.9], 10.0, 1.0).word, verdict([10.0], 10.0, 1.0).word
+    ('equivalent', 'inconclusive')
+    """
+    mine = estimate(values)
+    difference = mine.mean - published
+    if fields or training:
+        word: Word = "other protocol" if fields else "other training"
+        return Verdict(word, mine, difference, fields=tuple(fields), training=tuple(training))
+    if len(values) < 2:
+        return Verdict("inconclusive", mine, difference)
+    inside = max(upper_p(values, published - margin), upper_p([-value for value in values], -published - margin))
+    beyond = (
+        upper_p(values, published + margin)
+        if difference > 0
+        else upper_p([-value for value in values], -published + margin)
+    )
+    if inside <= ALPHA:
+        return Verdict("equivalent", mine, difference, inside)
+    return Verdict("different" if beyond <= ALPHA else "inconclusive", mine, difference, min(inside, beyond))
+
+
+def upper_p(values: Sequence[float], bound: float) -> float:
+    """The p-value of "the mean is at most `bound`" by Student's t; 0 or 1 where all values are equal."""
+    n, mean = len(values), math.fsum(values) / len(values)
+    s = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
+    if s <= 1e-12 * max(1.0, abs(mean)):
+        return 0.0 if mean > bound else 1.0
+    return t_upper(n - 1, (mean - bound) * math.sqrt(n) / s)
+
+
+def differing(published: Mapping[str, str], ours: Mapping[str, object], tolerated: Sequence[str] = ()) -> list[str]:
+    """The fields that a published protocol states and ours does not share, those tolerated left out."""
+    return [
+        f"{name}: published {stated}, ours {ours.get(name, 'not stated') or 'none'}"
+        for name, stated in published.items()
+        if name not in tolerated and str(ours.get(name, "")) != stated
+    ]

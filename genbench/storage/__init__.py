@@ -1,0 +1,1 @@
+"""Run folders: their files, their schema, locks, tidy rows, bundles."""

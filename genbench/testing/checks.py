@@ -1,0 +1,118 @@
+"""Which checks each kind has, and how an offer becomes their subject."""
+
+from __future__ import annotations
+
+import warnings
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from genbench.api import ComponentSpec
+from genbench.errors import GenbenchError, UsageError, one_line, unknown
+from genbench.registry.loader import KINDS, Kind, Registry, load
+from genbench.registry.options import Value, complete
+from genbench.testing import controls, datasets, metrics, models, networks, objectives, priors, projections, recipes
+from genbench.testing.results import Check, Failed, Result, Skipped, verdicts
+
+Checks = tuple[Callable[..., Any], tuple[Check[Any], ...]]
+
+_KINDS: Mapping[str, Checks] = {
+    "model": (models.build, models.CHECKS + objectives.CHECKS + projections.CHECKS),
+    "prior": (priors.build, priors.CHECKS),
+    "network": (networks.build, networks.CHECKS),
+    "metric": (metrics.build, metrics.CHECKS),
+    "dataset": (datasets.build, datasets.CHECKS),
+    "control": (controls.build, controls.CHECKS),
+    "recipe": (recipes.build, recipes.CHECKS),
+}
+"""Per kind: from a `make` whose options are given to the subject, and the checks of that subject."""
+
+
+@dataclass(frozen=True)
+class Maker:
+    """An offer's `make` with its default options; those that a check changes are given by name."""
+
+    offer: ComponentSpec[Any]
+    defaults: Mapping[str, Value]
+
+    def __call__(self, *arguments: Any, **changes: object) -> Any:
+        """`make(*arguments, **options)`."""
+        return self.offer.make(*arguments, **{**self.defaults, **changes})
+
+
+CHECKED: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind in _KINDS)
+BUILT = "built_with_its_defaults"
+
+
+def check_names(kind: str) -> tuple[str, ...]:
+    """The names of the checks of a kind, in the order in which they run."""
+    return tuple(check.name for check in _KINDS[kind][1])
+
+
+def describe(kind: str) -> dict[str, str]:
+    """What each check of a kind asserts, by name."""
+    return {check.name: check.asserts for check in _KINDS[kind][1]}
+
+
+def check_plugin(registry: Registry, kind: Kind, name: str) -> Iterator[Result]:
+    """Results of all checks of one offer with its default options, as they are found.
+
+    An offer that cannot be built fails `built_with_its_defaults`; one that has an option without a default, and a kind
+    that has no checks, yield one result that is skipped. Raises `GenbenchError` for a name that is not offered.
+    """
+    offer = registry.get(kind, name).offer
+    if kind not in _KINDS:
+        yield Result(kind, name, "none", "skipped", f"the kit has no checks for a {kind}")
+        return
+    build, checks = _KINDS[kind]
+    try:
+        options = complete(name, offer.make, {})
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            subject = build(Maker(offer, options))
+    except (UsageError, Skipped) as reason:
+        yield Result(kind, name, BUILT, "skipped", one_line(reason))
+        return
+    except (GenbenchError, Failed, Exception) as error:
+        advice = "make(...) must work with the default options"
+        yield Result(kind, name, BUILT, "fails", f"{type(error).__name__}: {one_line(error)}", advice)
+        return
+    yield from verdicts(kind, name, checks, subject)
+
+
+def check(*names: str, kind: Kind | None = None, plugins: tuple[Path, ...] = ()) -> Iterator[Result]:
+    """Results for the offers called `names`, of one kind or of every kind that has the name.
+
+    Without names, `plugins` are what is checked where any are given, else everything installed.
+    """
+    registry = load(plugins)
+    for each, name in selected(registry, names, kind, plugins):
+        yield from check_plugin(registry, each, name)
+
+
+def unknown_name(registry: Registry, name: str, kinds: Iterable[Kind]) -> UsageError:
+    """The error for a name that no kind has: it tells the nearest one, whatever its kind."""
+    return unknown("plug-in", name, sorted({each for kind in kinds for each in registry.entries[kind]}))
+
+
+def selected(
+    registry: Registry, names: tuple[str, ...], kind: Kind | None, plugins: tuple[Path, ...]
+) -> list[tuple[Kind, str]]:
+    """Kind and name of what is to be checked."""
+    kinds = (kind,) if kind else KINDS
+    if not names:
+        origins = {str(path) for path in plugins}
+        return [
+            (each, name)
+            for each in kinds
+            for name, entry in sorted(registry.entries[each].items())
+            if not origins or entry.plugin.origin in origins
+        ]
+    found = []
+    for name in names:
+        having = [each for each in kinds if name in registry.entries[each]]
+        if not having:
+            raise unknown_name(registry, name, kinds)
+        found += [(each, name) for each in having]
+    return found

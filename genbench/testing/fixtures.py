@@ -1,0 +1,133 @@
+"""What the kit's models are built on: two priors and a small network, of this file alone."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor, nn
+
+from genbench.api import Model, ModelContext, Network, Prior, Shape
+from genbench.nn import mlp_layers
+
+SHAPE: Shape = (1, 8, 8)
+LATENT = 2
+BATCH = 16
+
+
+@dataclass(frozen=True)
+class Gauss(Prior):
+    """N(0, sigma^2 I); `closed` is whether it says so by `normal_sigma`."""
+
+    latent_dim: int
+    closed: bool = True
+    sigma: float = 1.0
+
+    def sample(self, n: int, generator: Generator) -> Tensor:
+        """Normal draws, `(n, d)`."""
+        return self.sigma * torch.randn(n, self.latent_dim, generator=generator, device=generator.device)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """The normal log density, `(n, d) -> (n,)`."""
+        return -0.5 * (z / self.sigma).square().sum(1) - self.latent_dim * math.log(self.sigma * math.sqrt(math.tau))
+
+    @property
+    def full_support(self) -> bool:
+        """True."""
+        return True
+
+    @property
+    def normal_sigma(self) -> float | None:
+        """sigma, or None where it is not told."""
+        return self.sigma if self.closed else None
+
+
+@dataclass(frozen=True)
+class Cube(Prior):
+    """Uniform on [-1, 1]^d, without a density: draws alone."""
+
+    latent_dim: int
+
+    def sample(self, n: int, generator: Generator) -> Tensor:
+        """Uniform draws, `(n, d)`."""
+        return 2.0 * torch.rand(n, self.latent_dim, generator=generator, device=generator.device) - 1.0
+
+
+class EncoderHalf(nn.Sequential):
+    """An encoder of the kit's: wherever a model keeps it, its parameters are known by this class."""
+
+
+class DecoderHalf(nn.Sequential):
+    """A decoder of the kit's, known as well."""
+
+
+@dataclass(frozen=True)
+class Small(Network):
+    """One hidden layer each way; with batch norm where `normed`."""
+
+    shape: Shape = SHAPE
+    normed: bool = False
+
+    def encoder(self, outputs: int) -> nn.Module:
+        """`(n, c, h, w) -> (n, outputs)`."""
+        norm = [nn.BatchNorm1d(outputs)] if self.normed else []
+        return EncoderHalf(nn.Flatten(), *mlp_layers(math.prod(self.shape), outputs, width=24, depth=1), *norm)
+
+    def decoder(self, latent_dim: int) -> nn.Module:
+        """`(n, d) -> (n, c, h, w)` logits."""
+        norm = [nn.BatchNorm1d(latent_dim)] if self.normed else []
+        layers = mlp_layers(latent_dim, math.prod(self.shape), width=24, depth=1)
+        return DecoderHalf(*norm, *layers, nn.Unflatten(1, self.shape))
+
+
+def setting(prior: Prior | None = None, network: Network | None = None) -> ModelContext:
+    """A setting on the kit's images; N(0, I) and the small network where nothing else is given."""
+    return ModelContext(SHAPE, LATENT, prior or Gauss(LATENT), network or Small())
+
+
+def seeded(seed: int) -> Generator:
+    """A CPU generator."""
+    return Generator().manual_seed(seed)
+
+
+def squares(n: int, seed: int = 0) -> Tensor:
+    """Images with one bright 3x3 square on black, `(n, 1, 8, 8)` float32 in [0, 1]: two numbers describe each."""
+    corner = torch.randint(0, SHAPE[1] - 3, (n, 2), generator=seeded(seed))
+    row, column = torch.meshgrid(torch.arange(SHAPE[1]), torch.arange(SHAPE[2]), indexing="ij")
+    down, right = row - corner[:, 0].view(-1, 1, 1), column - corner[:, 1].view(-1, 1, 1)
+    return ((down >= 0) & (down < 3) & (right >= 0) & (right < 3)).float().unsqueeze(1)
+
+
+def fresh(make: Callable[..., Model], where: ModelContext, **options: object) -> Model:
+    """An untrained model in training mode, from the same weights at every call."""
+    torch.manual_seed(0)  # the kit puts the global state back
+    model = make(where, **options)
+    model.train()
+    model.on_epoch_start(0)
+    return model
+
+
+def steps(
+    model: Model, batches: Iterator[tuple[Tensor, Tensor]], *, learn: Callable[[str], bool] | None = None
+) -> list[Mapping[str, float]]:
+    """Train as the loop does, those players for which `learn`, or all; the losses by player of each step."""
+    configure_optimizers = model.configure_optimizers()
+    optimizers = {name: player.optimizer(player.parameters) for name, player in configure_optimizers.items()}
+    found: list[Mapping[str, float]] = []
+    for step, (x, z) in enumerate(batches):
+        seen: dict[str, float] = {}
+        for move in model.training_step(x, z, seeded(1000 + step)):
+            seen[move.player] = float(move.loss.detach())
+            if learn is None or learn(move.player):
+                optimizers[move.player].zero_grad(set_to_none=True)
+                move.loss.backward(inputs=configure_optimizers[move.player].parameters)
+                optimizers[move.player].step()
+        found.append(seen)
+    return found
+
+
+def losses(model: Model, x: Tensor, z: Tensor, seed: int = 5) -> dict[str, Tensor]:
+    """Each player's loss with no optimiser in between, detached."""
+    return {move.player: move.loss.detach() for move in model.training_step(x, z, seeded(seed))}

@@ -1,0 +1,1 @@
+"""Files, random state and torch state: what every layer uses."""

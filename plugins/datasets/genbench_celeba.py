@@ -1,0 +1,181 @@
+"""CelebA faces (Liu et al., arXiv:1411.7766), aligned and cropped, in the official split.
+
+Read from `img_align_celeba.zip`, inside the archive, or from the extracted folder `img_align_celeba/`, with the split
+from `list_eval_partition.txt`; each is looked for in `celeba/` under the data root, then in the data root itself. The
+other annotation files are not needed. The authors' agreement has to be accepted in person, so nothing is downloaded.
+
+Preparation: the central 140x140 pixels of 178x218, then 64x64 (arXiv:1711.01558), antialiased. `bilinear` gives the
+bytes of torchvision's `CenterCrop(140)`, `Resize(64)` on tensors, which differ from those on PIL images by 1 in 3 of
+1,000 values; `lanczos` is the filter of the WAE authors' own code (tolstikhin/wae, datahandler.py), by PIL.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import replace
+from functools import partial
+from io import BytesIO
+from pathlib import Path
+from typing import Annotated, Literal
+
+import torch
+from PIL import Image
+from torch import Tensor
+from torchvision.transforms.functional import pil_to_tensor
+
+from genbench.api import ComponentSpec, DataConfig, Dataset, DatasetInfo, Images, Option
+from genbench.data.decoding import Pictures, Split, decode_splits, missing, open_pictures
+from genbench.data.images import cached
+from genbench.data.pixels import plain_jpeg, resized
+from genbench.errors import DataError
+from genbench.hookspecs import hookimpl
+
+WIDTH, HEIGHT = 178, 218
+ZIP, FOLDER, PARTITION = "img_align_celeba.zip", "img_align_celeba", "list_eval_partition.txt"
+VERSION = 2
+"""Part of the cache's key: raise it when this file comes to prepare images differently."""
+
+SPLITS: dict[str, Split] = {"0": "train", "1": "validation", "2": "test"}
+PUBLISHED = (162_770, 19_867, 19_962)
+NAME = re.compile(r"[A-Za-z0-9_-]+\.jpe?g")
+Filter = Literal["bilinear", "lanczos"]
+
+
+class CelebA(Dataset):
+    """202,599 faces in colour: 162,770 to train, 19,867 to validate, 19,962 to test."""
+
+    def __init__(
+        self,
+        *,
+        crop: Annotated[
+            int, Option("side of the central square, in pixels", "arXiv:1711.01558", low=1, high=WIDTH)
+        ] = 140,
+        size: Annotated[int, Option("side of the image, in pixels", "arXiv:1711.01558", low=1)] = 64,
+        filter: Annotated[Filter, Option("how the square is resized, antialiased", "torchvision Resize")] = "bilinear",
+    ) -> None:
+        self.crop = crop
+        self.size = size
+        self.filter: Filter = filter
+
+    def inspect(self, place: DataConfig) -> DatasetInfo:
+        """Counts by the partition file, after a look at which images are there."""
+        with open_pictures(_images_path(place)) as pictures:
+            splits, _ = _splits(place, pictures)
+        counts = {split: len(names) for split, names in splits.items()}
+        return DatasetInfo((3, self.size, self.size), class_names=(), **counts)
+
+    def load(self, place: DataConfig) -> Images:
+        """Faces in the order of the partition file, `(n, 3, size, size)`; decoded once, then kept."""
+        with open_pictures(_images_path(place)) as pictures:
+            splits, absent = _splits(place, pictures)
+            preparation = f"centre crop {self.crop} of {WIDTH}x{HEIGHT}, {self.filter} antialiased to {self.size}"
+            decode = partial(square, crop=self.crop)
+            finish = partial(smaller, size=self.size, filter=self.filter)
+            shape = (3, self.size, self.size)
+
+            def make() -> Images:
+                images = decode_splits(pictures, splits, decode, shape, place, preparation, finish)
+                return replace(images, skipped=images.skipped + absent)
+
+            key = pictures.key(splits, VERSION, preparation, absent, place.skip_corrupt)
+            return cached(place, "celeba", key, make)
+
+
+def square(data: bytes, *, crop: int) -> Tensor:
+    """The middle of one face, the bytes of a JPEG of 178x218 -> `(3, crop, crop)` uint8.
+
+    It is cut out before it is resized: nothing outside it enters, as in the published recipes.
+    """
+    pixels = plain_jpeg(data, most=WIDTH * HEIGHT)
+    if pixels is None or pixels.shape[1:] != (HEIGHT, WIDTH):
+        with Image.open(BytesIO(data), formats=("JPEG",)) as image:
+            if image.size != (WIDTH, HEIGHT):
+                raise ValueError(f"it is {image.width}x{image.height}, not the {WIDTH}x{HEIGHT} of the aligned images")
+            pixels = pil_to_tensor(image.convert("RGB"))
+    left, top = (WIDTH - crop) // 2, (HEIGHT - crop) // 2
+    return pixels[:, top : top + crop, left : left + crop]
+
+
+def smaller(squares: Sequence[Tensor], *, size: int, filter: Filter) -> Tensor:
+    """Squares of one side -> `(n, 3, size, size)` uint8."""
+    if filter == "bilinear":
+        return resized(squares, size)
+    images = (Image.fromarray(pixels.permute(1, 2, 0).numpy()) for pixels in squares)
+    return torch.stack([pil_to_tensor(image.resize((size, size), Image.Resampling.LANCZOS)) for image in images])
+
+
+def _images_path(place: DataConfig) -> Path:
+    folders = (place.data_root / "celeba", place.data_root)
+    for folder in folders:
+        if (folder / ZIP).is_file():
+            return folder / ZIP
+        if (folder / FOLDER).is_dir():
+            return folder / FOLDER
+    raise DataError(
+        f"celeba is missing: neither {ZIP} nor {FOLDER}/ is in {folders[0]} or {folders[1]}: "
+        "get 'Align&Cropped Images' from the authors' page (mmlab.ie.cuhk.edu.hk/projects/CelebA.html) "
+        "or give --data-root DIR"
+    )
+
+
+def _splits(place: DataConfig, pictures: Pictures) -> tuple[dict[Split, list[str]], int]:
+    """Entry names by split in the partition's order, and the count of those left out because they are absent."""
+    splits = _partition(place)
+    prefix = f"{FOLDER}/" if any(name.startswith(f"{FOLDER}/") for name in pictures.marks) else ""
+    splits = {split: [prefix + name for name in names] for split, names in splits.items()}
+    absent = missing((name for names in splits.values() for name in names), pictures)
+    if absent and not place.skip_corrupt:
+        raise DataError(
+            f"{pictures.where} lacks {len(absent)} of the images that {PARTITION} names, the first is '{absent[0]}': "
+            "get the whole archive, or leave such images out with --skip-corrupt"
+        )
+    gone = set(absent)
+    splits = {split: [name for name in names if name not in gone] for split, names in splits.items()}
+    if not splits["train"]:
+        raise DataError(f"{pictures.where} holds none of the training images that {PARTITION} names: get it again")
+    return splits, len(absent)
+
+
+def _partition(place: DataConfig) -> dict[Split, list[str]]:
+    """File names by split; a line is `000001.jpg 0`, with 0 to train, 1 to validate and 2 to test."""
+    folders = (place.data_root / "celeba", place.data_root)
+    path = next((folder / PARTITION for folder in folders if (folder / PARTITION).is_file()), None)
+    if path is None:
+        raise DataError(
+            f"celeba's split is missing: no {PARTITION} in {folders[0]} or {folders[1]}: "
+            "get it from 'Eval' on the authors' page (mmlab.ie.cuhk.edu.hk/projects/CelebA.html)"
+        )
+    return read_partition(path.read_bytes(), path)
+
+
+def read_partition(data: bytes, path: Path) -> dict[Split, list[str]]:
+    """The partition in the bytes of its file; `DataError` names the first line that is none.
+
+    A whole list has to have the published counts: one flipped bit in it moves a face to another split.
+    """
+    splits: dict[Split, list[str]] = {"train": [], "validation": [], "test": []}
+    seen: set[str] = set()
+    for number, line in enumerate(data.decode("utf-8", errors="replace").splitlines(), 1):
+        name, _, part = line.strip().partition(" ")
+        split = SPLITS.get(part.strip())
+        if not name:
+            continue
+        if split is None or name in seen or not NAME.fullmatch(name):
+            fault = "names an image twice" if name in seen else "is not of the form '000001.jpg 0'"
+            raise DataError(f"{path}: line {number} {fault}: get the file again")
+        seen.add(name)
+        splits[split].append(name)
+    counts = tuple(map(len, splits.values()))
+    if sum(counts) == sum(PUBLISHED) and counts != PUBLISHED:
+        told = ", ".join(f"{count:,}" for count in counts)
+        raise DataError(f"{path} is damaged: it assigns {told} images to its splits: get the file again")
+    return splits
+
+
+@hookimpl
+def genbench_datasets() -> Iterable[ComponentSpec[Dataset]]:
+    """CelebA."""
+    yield ComponentSpec(
+        name="celeba", about="faces in colour, aligned and cropped", make=CelebA, source="arXiv:1411.7766"
+    )

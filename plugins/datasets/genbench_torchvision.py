@@ -1,0 +1,304 @@
+"""MNIST, Fashion-MNIST, CIFAR-10 and SVHN in torchvision's layout under the data root.
+
+torchvision reads the .mat files and downloads (only with `--download`); idx files and all checks are read here, since
+its readers state a broken file as an assertion. None of the four has an official validation split and published recipes
+train on the whole training set, so validation is empty unless the option asks for it.
+
+Nothing is unpickled. CIFAR-10's binary version is read as it is. The python version, which torchvision downloads, is a
+pickle: its bytes are first compared with torchvision's published MD5, and the two values wanted, the pixels and the
+labels, are then picked out of the list of its instructions, none of which is carried out.
+"""
+
+from __future__ import annotations
+
+import pickletools
+from abc import abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from hashlib import sha256
+from http.client import HTTPException
+from math import prod
+from pathlib import Path
+from typing import Annotated, ClassVar
+
+import torch
+from torch import Tensor
+from torchvision import datasets
+from torchvision.datasets.utils import check_integrity, download_and_extract_archive, download_url
+
+from genbench.api import ComponentSpec, DataConfig, Dataset, DatasetInfo, Images, Option, ProgressEvent, Shape
+from genbench.data.decoding import one_line
+from genbench.data.images import with_content
+from genbench.errors import DataError, UsageError
+from genbench.hookspecs import hookimpl
+
+Labelled = tuple[Tensor, Tensor]
+"""Images `(n, c, h, w)` uint8 and labels `(n,)` int64."""
+
+CLASSES = 10
+GARMENTS = ("t-shirt", "trouser", "pullover", "dress", "coat", "sandal", "shirt", "sneaker", "bag", "ankle-boot")
+
+
+@dataclass(frozen=True)
+class Download:
+    """An archive with its published MD5, and the files that are there once it is unpacked into `folder`."""
+
+    makes: tuple[Path, ...]
+    folder: Path
+    archive: str
+    md5: str
+    addresses: tuple[str, ...]
+
+    def fetch(self, dataset: str) -> None:
+        """Download from the first address that answers, compare and unpack; `DataError` where none does."""
+        get = download_url if self.archive == self.makes[0].name else download_and_extract_archive
+        reasons = []
+        for address in self.addresses:
+            try:
+                get(address, str(self.folder), filename=self.archive, md5=self.md5)
+                return
+            except (OSError, RuntimeError, HTTPException) as error:
+                reasons.append(f"{address}: {one_line(error)}")
+        raise DataError(f"{dataset} cannot be downloaded ({'; '.join(reasons)}): try again, or bring the files by hand")
+
+
+class PublishedSet(Dataset):
+    """A dataset whose files, counts and addresses torchvision knows."""
+
+    name: ClassVar[str]
+    shape: ClassVar[Shape]
+    published: ClassVar[tuple[int, int]]
+    """Images to train on and to test on, as published."""
+    class_names: ClassVar[tuple[str, ...]] = ()
+
+    def __init__(self, *, validation: Annotated[int, Option("training images set aside, the last", low=0)] = 0) -> None:
+        self.validation = validation
+
+    @abstractmethod
+    def _downloads(self, root: Path) -> list[Download]:
+        """Where the files come from, those to train on first."""
+
+    def _files(self, root: Path) -> list[Path]:
+        """The files that must be there, in the same order."""
+        return [path for download in self._downloads(root) for path in download.makes]
+
+    @abstractmethod
+    def _check(self, root: Path) -> tuple[int, int]:
+        """Images to train on and to test on, from the files; `DataError` where one is not what it should be."""
+
+    @abstractmethod
+    def _read(self, root: Path) -> tuple[Labelled, Labelled]:
+        """The training and the test set, from files that were checked."""
+
+    def inspect(self, place: DataConfig) -> DatasetInfo:
+        """Counts from the files' heads; the published ones where they are yet to be downloaded."""
+        absent = next((path for path in self._files(place.data_root) if not path.is_file()), None)
+        if absent and not place.download:
+            raise DataError(
+                f"{self.name} is missing: no {absent}: give the folder with torchvision's layout as --data-root DIR, "
+                "or let it be fetched there with --download"
+            )
+        train, test = self.published if absent else self._check(place.data_root)
+        if self.validation >= train:
+            raise UsageError(f"{self.name}: validation={self.validation} leaves none of the {train} training images")
+        return DatasetInfo(self.shape, train - self.validation, test, self.validation, CLASSES, self.class_names)
+
+    def load(self, place: DataConfig) -> Images:
+        """The images as published, labels beside them; validation is the end of the training file."""
+        for download in self._downloads(place.data_root) if place.download else []:
+            if not all(path.is_file() for path in download.makes):
+                place.report(ProgressEvent(f"downloading {self.name}", 0, 0))
+                download.fetch(self.name)
+        summary = self.inspect(replace(place, download=False))
+        (images, labels), (test, test_labels) = self._read(place.data_root)
+        for values in (labels, test_labels):
+            if int(values.min()) < 0 or int(values.max()) >= CLASSES:
+                raise DataError(f"{self.name}: a label in {place.data_root} is not one of 0..9: get the files again")
+        n = summary.train
+        split = Images(images[:n], test, images[n:], labels[:n], test_labels, labels[n:], class_names=self.class_names)
+        return with_content(split)
+
+
+def verify(path: Path, md5: str) -> None:
+    """`DataError` unless the file's bytes are the published ones."""
+    if not check_integrity(path, md5):
+        raise DataError(f"{path} is not the published file (its MD5 differs): delete it and get it again")
+
+
+class MNIST(PublishedSet):
+    """Handwritten digits, 28x28 grey: 60,000 and 10,000."""
+
+    name = "mnist"
+    shape = (1, 28, 28)
+    published = (60_000, 10_000)
+    source = datasets.MNIST
+    hashes: ClassVar[dict[str, str]] = {
+        "train-images-idx3-ubyte": "ba891046e6505d7a",
+        "train-labels-idx1-ubyte": "65a50cbbf4e906d7",
+        "t10k-images-idx3-ubyte": "0fa7898d509279e4",
+        "t10k-labels-idx1-ubyte": "ff7bcfd416de3373",
+    }
+    """How the SHA-256 of each unpacked file begins: idx has no checksum, and a flipped bit is a legal pixel."""
+    class_names = tuple(f"mnist/{digit}" for digit in range(CLASSES))
+
+    def _check(self, root: Path) -> tuple[int, int]:
+        train, train_labels, test, test_labels = self._files(root)
+        for images, labels in ((train, train_labels), (test, test_labels)):
+            if idx_count(images, 28, 28) != idx_count(labels):
+                raise DataError(f"{labels} has not one label for each of {images.name}: delete both, get them again")
+        return idx_count(train, 28, 28), idx_count(test, 28, 28)
+
+    def _read(self, root: Path) -> tuple[Labelled, Labelled]:
+        train, train_labels, test, test_labels = self._files(root)
+        return self._pair(train, train_labels), self._pair(test, test_labels)
+
+    def _pair(self, images: Path, labels: Path) -> Labelled:
+        """Images and labels of two files; where there are as many as published, they have to be those published."""
+        pixels, digits = images.read_bytes(), labels.read_bytes()
+        found = idx_values(pixels, images, 28, 28)
+        for path, data in ((images, pixels), (labels, digits)):
+            if len(found) in self.published and sha256(data).hexdigest()[:16] != self.hashes[path.name]:
+                raise DataError(f"{path} is not the published file (its SHA-256 differs): delete it and get it again")
+        return found.unsqueeze(1), idx_values(digits, labels).long()
+
+    def _downloads(self, root: Path) -> list[Download]:
+        folder = root / self.source.__name__ / "raw"
+        return [
+            Download(
+                (folder / name.removesuffix(".gz"),), folder, name, md5, tuple(at + name for at in self.source.mirrors)
+            )
+            for name, md5 in self.source.resources  # images and labels to train on, then to test on
+        ]
+
+
+class FashionMNIST(MNIST):
+    """Zalando's articles of clothing, 28x28 grey: 60,000 and 10,000."""
+
+    name = "fashion-mnist"
+    source = datasets.FashionMNIST
+    hashes = {  # noqa: RUF012
+        "train-images-idx3-ubyte": "c59f468a2f672dc8",
+        "train-labels-idx1-ubyte": "bad3541b69d91243",
+        "t10k-images-idx3-ubyte": "5b4141f0afbad91e",
+        "t10k-labels-idx1-ubyte": "0402a96d92fd2663",
+    }
+    class_names = tuple(f"fashion-mnist/{garment}" for garment in GARMENTS)
+
+
+def idx_count(path: Path, *size: int) -> int:
+    """How many items of a size an idx file of bytes holds; `DataError` where its head or its length says otherwise."""
+    with path.open("rb") as file:
+        head = file.read(8 + 4 * len(size))
+    return idx_head(head, path.stat().st_size, path, *size)
+
+
+def idx_head(head: bytes, length: int, path: Path, *size: int) -> int:
+    """The count in the head of an idx file of `length` bytes; `DataError` names `path`.
+
+    Head: 0, 0, 8 (unsigned bytes), the number of dimensions, then the count and each side as big-endian four bytes.
+    """
+    kind, sides = bytes((0, 0, 8, 1 + len(size))), b"".join(side.to_bytes(4, "big") for side in size)
+    count = int.from_bytes(head[4:8], "big")
+    if head[:4] != kind or head[8:] != sides or not count:
+        what = "x".join(map(str, size)) or "single"
+        raise DataError(f"{path} is no idx file of {what} bytes: delete it and get it again")
+    expected = len(head) + count * prod(size)
+    if length != expected:
+        raise DataError(f"{path} has {length} bytes instead of {expected}: delete it and get it again")
+    return count
+
+
+def idx_values(data: bytes, path: Path, *size: int) -> Tensor:
+    """The bytes of an idx file -> `(n, *size)` uint8; `DataError` names `path`."""
+    start = 8 + 4 * len(size)
+    count = idx_head(data[:start], len(data), path, *size)
+    return torch.frombuffer(bytearray(data[start:]), dtype=torch.uint8).view(count, *size)
+
+
+class CIFAR10(PublishedSet):
+    """Photographs of ten kinds of things, 32x32 colour: 50,000 and 10,000."""
+
+    name = "cifar10"
+    shape = (3, 32, 32)
+    published = (50_000, 10_000)
+    source = datasets.CIFAR10
+    records: ClassVar[int] = 10_000
+    """Images in each of the five files to train on and the one to test on."""
+
+    def _files(self, root: Path) -> list[Path]:
+        python = super()._files(root)
+        binary = [root / "cifar-10-batches-bin" / f"{path.name}.bin" for path in python]
+        return binary if all(path.is_file() for path in binary) else python
+
+    def _check(self, root: Path) -> tuple[int, int]:
+        md5s = [md5 for _, md5 in (*self.source.train_list, *self.source.test_list)]
+        for path, md5 in zip(self._files(root), md5s, strict=True):
+            if path.suffix != ".bin":
+                verify(path, md5)
+            elif (length := path.stat().st_size) != self.records * 3073:
+                raise DataError(f"{path} has {length} bytes instead of {self.records * 3073}: get it again")
+        return 5 * self.records, self.records
+
+    def _read(self, root: Path) -> tuple[Labelled, Labelled]:
+        *train, test = map(self._batch, self._files(root))
+        return (torch.cat([x for x, _ in train]), torch.cat([y for _, y in train])), test
+
+    def _batch(self, path: Path) -> Labelled:
+        data = path.read_bytes()
+        if path.suffix == ".bin":  # records of a label and 3x32x32 pixels, a byte each
+            table = torch.frombuffer(bytearray(data), dtype=torch.uint8).view(self.records, 3073)
+            return table[:, 1:].reshape(-1, *self.shape), table[:, 0].long()
+        pixels, labels = pickled_batch(data, self.records * 3072)
+        if len(labels) != self.records or not pixels:
+            raise DataError(f"{path} holds {len(labels)} labels for {self.records} images: get it again")
+        return torch.frombuffer(bytearray(pixels), dtype=torch.uint8).view(-1, *self.shape), torch.tensor(labels)
+
+    def _downloads(self, root: Path) -> list[Download]:
+        names = [name for name, _ in (*self.source.train_list, *self.source.test_list)]
+        makes = tuple(root / self.source.base_folder / name for name in names)
+        return [Download(makes, root, self.source.filename, self.source.tgz_md5, (self.source.url,))]
+
+
+def pickled_batch(data: bytes, size: int) -> tuple[bytes, list[int]]:
+    """The string of `size` bytes and the list "labels" of a pickle, from its instructions; none is carried out."""
+    pixels, labels, listing = b"", [], False
+    for instruction, argument, _ in pickletools.genops(data):
+        if isinstance(argument, str):
+            listing = argument == "labels"  # the next string ends the list
+            pixels = argument.encode("latin-1") if len(argument) == size else pixels
+        elif listing and isinstance(argument, int) and instruction.name.startswith("BININT"):
+            labels.append(argument)
+    return pixels, labels
+
+
+class SVHN(PublishedSet):
+    """House numbers from street views, cut into digits, 32x32 colour: 73,257 and 26,032."""
+
+    name = "svhn"
+    shape = (3, 32, 32)
+    published = (73_257, 26_032)
+
+    def _check(self, root: Path) -> tuple[int, int]:
+        for download in self._downloads(root):
+            verify(download.makes[0], download.md5)
+        return self.published
+
+    def _read(self, root: Path) -> tuple[Labelled, Labelled]:
+        both = [datasets.SVHN(root, split=split) for split in ("train", "test")]  # makes the label 10 the digit 0
+        train, test = ((torch.from_numpy(each.data.copy()), torch.from_numpy(each.labels)) for each in both)
+        return train, test
+
+    def _downloads(self, root: Path) -> list[Download]:
+        listed = (datasets.SVHN.split_list[split] for split in ("train", "test"))
+        return [Download((root / name,), root, name, md5, (url,)) for url, name, md5 in listed]
+
+
+@hookimpl
+def genbench_datasets() -> Iterable[ComponentSpec[Dataset]]:
+    """The four sets."""
+    yield ComponentSpec(name="mnist", about="handwritten digits, 28x28 grey", make=MNIST, source="LeCun et al. 1998")
+    yield ComponentSpec(
+        name="fashion-mnist", about="clothing, 28x28 grey", make=FashionMNIST, source="arXiv:1708.07747"
+    )
+    yield ComponentSpec(name="cifar10", about="photographs, 32x32 colour", make=CIFAR10, source="Krizhevsky 2009")
+    yield ComponentSpec(name="svhn", about="house numbers, 32x32 colour", make=SVHN, source="Netzer et al. 2011")

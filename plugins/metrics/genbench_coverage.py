@@ -1,0 +1,105 @@
+"""The metric `ring-coverage`: how evenly the codes lie around the origin, for priors that are symmetric under rotation.
+
+An adversary may match a ring on part of it only (arXiv:1804.01947, section 4); a distance tells how far the codes are
+off, not whether some directions are empty.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from collections.abc import Iterable
+from dataclasses import KW_ONLY, dataclass
+from typing import Annotated
+
+import torch
+from torch import Tensor
+
+from genbench.api import (
+    ComponentSpec,
+    DataConfig,
+    DatasetInfo,
+    EvalProtocol,
+    Evaluation,
+    Measurement,
+    Metric,
+    Option,
+    Prior,
+)
+from genbench.errors import MetricError, UnsupportedError
+from genbench.hookspecs import hookimpl
+
+FLOORS = 8
+"""Samples of the prior whose values are the floor."""
+
+
+def sectors(z: Tensor, count: int) -> Tensor:
+    """How many points lie in each of `count` sectors about the origin, first two coordinates, `(n, d) -> (count,)`."""
+    turns = torch.atan2(z[:, 1].double(), z[:, 0].double()) / math.tau % 1.0
+    return torch.bincount((turns * count).long().clamp(max=count - 1), minlength=count)
+
+
+def covered(z: Tensor, count: int) -> float:
+    """The share of sectors that hold at least half of their even share of the points, in [0, 1]."""
+    return float((sectors(z, count) >= 0.5 * len(z) / count).double().mean())
+
+
+def evenness(z: Tensor, count: int) -> float:
+    """Entropy of the sectors' shares over that of equal shares, in [0, 1]; 1 where all are equal."""
+    share = sectors(z, count).double() / len(z)
+    return float(torch.special.entr(share).sum() / math.log(count))
+
+
+@dataclass(frozen=True)
+class RingCoverage(Metric):
+    """Share of the sectors that the codes cover, and the entropy of their angles, beside the prior's own."""
+
+    _: KW_ONLY
+    n: Annotated[int, Option("held-out images encoded, and prior draws", low=100)] = 2000
+    sectors: Annotated[int, Option("equal sectors about the origin", source="ours", low=2, high=360)] = 36
+
+    def check(self, summary: DatasetInfo, prior: Prior, place: DataConfig) -> None:
+        """Refuse codes on a line, and too few images."""
+        if prior.latent_dim < 2:
+            raise UnsupportedError("ring-coverage: angles are of a plane, and the latent dimension is 1")
+        if summary.test < self.n:
+            raise UnsupportedError(
+                f"ring-coverage: n = {self.n} and {summary.test} held-out images: --set ring-coverage.n=…"
+            )
+
+    def measure(self, evaluation: Evaluation) -> Iterable[Measurement]:
+        """The two numbers."""
+        codes = evaluation.codes(self.n)
+        if not codes.isfinite().all():
+            raise MetricError("ring-coverage: some codes are NaN or infinite")
+        draws = [evaluation.prior_draws(len(codes), f"ring-coverage/{i}") for i in range(FLOORS)]
+        protocol = EvalProtocol(
+            method=f"codes in {self.sectors} equal sectors about the origin, first two coordinates",
+            dataset=evaluation.images.content[:12],
+            preparation=evaluation.images.preparation,
+            split=evaluation.split,
+            references=len(codes),
+            generated=len(codes),
+            values="draws of q(z | x)",
+            dtype="float64",
+        )
+        for part, value, label in (("", covered, "sectors covered"), ("entropy", evenness, "angular entropy")):
+            floors = [value(drawn, self.sectors) for drawn in draws]
+            yield Measurement(
+                value(codes, self.sectors),
+                "share of the largest",
+                "higher",
+                len(codes),
+                protocol,
+                part=part,
+                floor=statistics.fmean(floors),
+                floor_sd=statistics.stdev(floors),
+                label=label,
+            )
+
+
+@hookimpl
+def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
+    """Offer the metric."""
+    about = "How evenly codes lie around the origin, in their first plane"
+    yield ComponentSpec(name="ring-coverage", about=about, make=RingCoverage, source="ours")

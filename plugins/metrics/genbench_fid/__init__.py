@@ -1,0 +1,44 @@
+"""Distances between images in feature space: FID, its limit of infinitely many samples, its ladder, and KID."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from genbench.api import ComponentSpec, Metric
+from genbench.hookspecs import hookimpl
+from genbench_fid.base import COUNT, FEATURES, LAYER, SPLIT, VALUES, WEIGHTS, FeatureMetric
+from genbench_fid.frechet import FID, FIDInfinity
+from genbench_fid.kid import KID
+from genbench_fid.ladder import FIDLadder
+
+__all__ = [
+    "COUNT",
+    "FEATURES",
+    "FID",
+    "KID",
+    "LAYER",
+    "SPLIT",
+    "VALUES",
+    "WEIGHTS",
+    "FIDInfinity",
+    "FIDLadder",
+    "FeatureMetric",
+]
+
+
+@hookimpl
+def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
+    """The Frechet distance in three forms, and the kernel distance."""
+    yield ComponentSpec(
+        name="fid", about="Frechet distance of features, samples against real", make=FID, source="arXiv:1706.08500"
+    )
+    yield ComponentSpec(
+        name="fid-infinity", about="FID without its sample-size bias", make=FIDInfinity, source="arXiv:1911.07023"
+    )
+    yield ComponentSpec(
+        name="fid-ladder",
+        about="FID of reconstructions, fitted densities and the prior: why a model loses",
+        make=FIDLadder,
+        source="arXiv:1903.12436",
+    )
+    yield ComponentSpec(name="kid", about="Kernel distance of features, unbiased", make=KID, source="arXiv:1801.01401")

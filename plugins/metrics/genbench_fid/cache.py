@@ -1,0 +1,66 @@
+"""Features of real images kept on disk, so that no later command extracts them again.
+
+Features and not moments alone: KID, precision and recall need each image's, and one file serves all metrics.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Callable
+from pathlib import Path
+
+from torch import Tensor
+
+from genbench.api import DataConfig, ProgressEvent
+from genbench.errors import DataError
+from genbench.features.extractor import Extractor
+from genbench.utils.io import hash_tensors, load_tensors, save_tensors
+
+SCHEMA = 2
+"""Part of a file's identity: another way of extracting is another file."""
+
+MOST_BYTES = 2 * 2**30
+"""What the folder may hold, files that were not read for longest going first: 50,000 images at 2,048 features are
+0.4 GB, 10,000 at 128 are 5 MB."""
+
+
+def kept(place: DataConfig, extractor: Extractor, images: Tensor, make: Callable[[], Tensor]) -> Tensor:
+    """The features `(n, f)` of images, on their device, from `place.cache/features`, or made and kept there.
+
+    Found by the hash of the images' bytes, the extractor, its layer and weights, and the kind of device, since devices
+    round differently. A damaged file is made anew, which `place.report` is told.
+    """
+    content = hash_tensors({"images": images})
+    facts = (SCHEMA, extractor.registered, extractor.layer, extractor.weights_label, images.device.type, content)
+    identity = " ".join(map(str, facts))
+    path = place.cache / "features" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.safetensors"
+    if path.exists():
+        try:
+            tensors, found = load_tensors(path)
+            if found == {"identity": identity} and len(tensors["features"]) == len(images):
+                path.touch()
+                return tensors["features"].to(images.device)
+        except (DataError, KeyError, OSError):
+            pass
+        place.report(ProgressEvent(f"features anew, since {path} is damaged", 0, len(images)))
+        path.unlink(missing_ok=True)
+    features = make()
+    save_tensors(path, {"features": features}, {"identity": identity})
+    bound(path.parent, path)
+    return features
+
+
+def bound(folder: Path, newest: Path) -> None:
+    """Remove the files that were read longest ago until `MOST_BYTES` are left; never the newest."""
+    sizes: dict[Path, tuple[float, int]] = {}
+    for path in folder.glob("*.safetensors"):
+        try:
+            stat = path.stat()
+        except FileNotFoundError:  # another process keeps the bound, too
+            continue
+        sizes[path] = (stat.st_mtime, stat.st_size)
+    total = sum(size for _, size in sizes.values())
+    for path in sorted(sizes, key=lambda path: sizes[path]):
+        if total > MOST_BYTES and path != newest:
+            path.unlink(missing_ok=True)
+            total -= sizes[path][1]

@@ -1,0 +1,112 @@
+"""What a latent fit's numbers are under a perfect fit: computed once for a prior, an n and a d, and kept on disk."""
+
+from __future__ import annotations
+
+import hashlib
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Generator, Tensor
+
+from genbench.api import DataConfig, Prior
+from genbench.errors import DataError
+from genbench.utils.io import load_tensors, save_tensors
+
+SCHEMA = 1
+"""Part of a null's identity: another way of computing it is another null."""
+
+IDENTITY_SEED = 1711_01558
+IDENTITY_DRAWS = 1000
+
+LEVEL, POWER = 0.05, 0.8
+
+
+@dataclass(frozen=True)
+class Null:
+    """A perfect fit's numbers, from pairs of independent samples of the prior.
+
+    `statistics`: the debiased statistic for every pair and split, `(r s,)`; each is one draw of its law, and those of
+    one pair depend on each other. `raw`: the distance between the samples of a pair, `(r,)`. `mains`: the main effects'
+    variance (`blocks.Variances`), `(r,)`. `slope`: what a translation adds to the statistic's variance, in units of
+    what it adds to its mean, `()`.
+    """
+
+    statistics: Tensor
+    raw: Tensor
+    mains: Tensor
+    slope: Tensor
+
+    @property
+    def sd(self) -> float:
+        """Standard deviation of the statistic about its mean, which is exactly 0.
+
+        Unbiased in the variance: the splits of one table average its residuals with their degrees of freedom.
+        """
+        return float(self.statistics.square().mean().sqrt())
+
+    def p(self, value: float) -> float:
+        """The share of the null that is at least `value`, the value itself counted: in (0, 1]."""
+        return (1 + int((self.statistics >= value).sum())) / (1 + len(self.statistics))
+
+    @property
+    def critical(self) -> float:
+        """What the statistic must exceed to be significant at `LEVEL`."""
+        allowed = math.floor(LEVEL * (1 + len(self.statistics)) - 1)
+        return float(self.statistics.sort(descending=True).values[max(allowed, 0)])
+
+    def power(self, true: float) -> float:
+        """The chance that a translation whose true statistic is `true` is found at `LEVEL`."""
+        spread = math.sqrt(max(float(self.slope) * true, 1e-300))
+        return float(torch.special.ndtr((self.statistics + true - self.critical) / spread).mean())
+
+    def minimum_detectable_effect(self) -> float:
+        """The smallest true statistic that is found with `POWER` at `LEVEL`, where the codes are the prior moved."""
+        low, high = 0.0, max(self.critical, self.sd)
+        if high <= 0.0:
+            return 0.0
+        while self.power(high) < POWER:
+            high *= 2.0
+        for _ in range(60):
+            middle = (low + high) / 2.0
+            low, high = (middle, high) if self.power(middle) < POWER else (low, middle)
+        return high
+
+
+def kept(place: DataConfig, name: str, identity: str, make: Callable[[], Null]) -> Null:
+    """A null read from `place.cache`, or made and kept there; a file that is damaged or another's is made anew."""
+    identity = f"{SCHEMA} {identity}"
+    path = place.cache / "null" / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
+    if path.exists():
+        try:
+            tensors, facts = load_tensors(path)
+            if facts == {"identity": identity}:
+                return Null(**tensors)
+        except (DataError, TypeError):  # TypeError: other tensors than a null's
+            pass
+        path.unlink(missing_ok=True)
+    null = make()
+    save_tensors(path, vars(null), {"identity": identity})
+    return null
+
+
+# ---------------------------------------------------------------- which prior it is
+
+
+def describe(prior: Prior) -> str:
+    """The prior's class and its plain attributes, the same text on every machine."""
+    public = {key: value for key, value in vars(prior).items() if isinstance(value, bool | int | float | str)}
+    return f"{type(prior).__name__}({', '.join(f'{key}={value!r}' for key, value in public.items())})"
+
+
+def law(prior: Prior) -> str:
+    """Six hexadecimal digits of three draws, rounded to what is the same on every machine."""
+    rounded = (prior.sample(3, Generator().manual_seed(IDENTITY_SEED)) * 1000).round().int()
+    return hashlib.sha256(str(rounded.tolist()).encode()).hexdigest()[:6]
+
+
+def identity(prior: Prior) -> str:
+    """A text that tells priors apart even where their plain attributes do not: it holds a hash of 1,000 draws."""
+    draws = prior.sample(IDENTITY_DRAWS, Generator().manual_seed(IDENTITY_SEED)).contiguous()
+    return f"{describe(prior)} {hashlib.sha256(draws.numpy().tobytes()).hexdigest()}"

@@ -1,0 +1,98 @@
+"""Measurements on the pictures themselves: reconstruction error and sharpness."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+from typing import Annotated
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from genbench.api import ComponentSpec, EvalProtocol, Evaluation, Measurement, Metric, Option
+from genbench.data.images import to_float
+from genbench.hookspecs import hookimpl
+
+LAPLACE = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
+LUMA = (0.299, 0.587, 0.114)
+"""Weights of red, green and blue in grey, ITU-R BT.601."""
+
+
+class Reconstruction(Metric):
+    """Squared error of decode(encode(x)) on held-out images, pixel values in [0, 1], not rounded."""
+
+    def __init__(self, *, n: Annotated[int, Option("test images; 0: all", low=0)] = 0) -> None:
+        """See the annotations."""
+        self.n = n
+
+    def measure(self, e: Evaluation) -> Iterable[Measurement]:
+        """Two reductions of one error: mean over pixels, and sum over an image's pixels."""
+        n = min(self.n, len(e.references)) or len(e.references)
+        pairs = zip(e.held_out(n).split(1000), e.reconstructions(n).split(1000), strict=True)
+        total = sum(float((to_float(x).to(y.device) - y).square().sum(dtype=torch.float64)) for x, y in pairs)
+        protocol = EvalProtocol(
+            method="squared error, mean over images",
+            dataset=e.images.content[:12],
+            preparation=e.images.preparation,
+            split=e.split,
+            references=n,
+            generated=0,
+            values="float in [0, 1], not rounded",
+            draws="none",
+        )
+        per_image = total / n
+        pixels = math.prod(e.setting.shape)
+        for part, value, unit in (
+            ("pixel", per_image / pixels, "mean over pixels"),
+            ("image", per_image, "sum over pixels"),
+        ):
+            yield Measurement(value, unit, "lower", n, protocol, part=part, floor=0.0, label=f"MSE per {part}")
+
+
+class Sharpness(Metric):
+    """Variance of the Laplace filter of grey samples in [0, 1], mean over images (arXiv:1711.01558, section 4).
+
+    The floor is the sharpness of the real test images: blurred samples fall below it, noise lies above.
+    """
+
+    def __init__(self, *, n: Annotated[int, Option("samples", source="arXiv:1711.01558", low=1)] = 1000) -> None:
+        """See the annotations."""
+        self.n = n
+
+    def measure(self, e: Evaluation) -> Iterable[Measurement]:
+        """The samples' sharpness, beside that of the real images as its reference value."""
+        references = min(self.n, len(e.references))
+        real = e.shared(
+            f"sharpness/{references}/{e.split}/{e.images.content}", lambda: sharpness(e.held_out(references))
+        )
+        protocol = EvalProtocol(
+            method="variance of the Laplace filter, grey in [0, 1], no padding",
+            dataset=e.images.content[:12],
+            preparation=e.images.preparation,
+            split=e.split,
+            references=references,
+            generated=self.n,
+            values="uint8",
+        )
+        value = sharpness(e.samples(self.n))
+        yield Measurement(value, "variance", "neither", self.n, protocol, floor=real, label="Sharpness (floor: real)")
+
+
+def sharpness(images: Tensor) -> float:
+    """Mean over images of the variance of the Laplace-filtered grey image, `(n, c, h, w)` uint8."""
+    x = to_float(images)
+    if x.shape[1] == 3:
+        x = (x * x.new_tensor(LUMA).view(1, 3, 1, 1)).sum(1, keepdim=True)
+    filtered = F.conv2d(x, x.new_tensor(LAPLACE).view(1, 1, 3, 3)).flatten(1)
+    return float(filtered.var(1, correction=0).double().mean())
+
+
+@hookimpl
+def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
+    """Reconstruction and sharpness."""
+    source = "arXiv:1711.01558, section 4: the cost |x - y|^2"
+    yield ComponentSpec(
+        name="reconstruction", about="Squared error on held-out images", make=Reconstruction, source=source
+    )
+    yield ComponentSpec(name="sharpness", about="Sharpness of the samples", make=Sharpness, source="arXiv:1711.01558")

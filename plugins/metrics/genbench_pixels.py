@@ -1,0 +1,183 @@
+"""The metrics `pixel-w2` and `pixel-sw`: how far samples are from held-out images, pixel by pixel (arXiv:1804.01947).
+
+The distance between samples of images is mostly its *floor*, what two samples of real images differ by; images that are
+alike, such as copies of the mean image, fall below it. The raw distance therefore ranks nothing; the `excess` does.
+"""
+
+from __future__ import annotations
+
+import math
+import statistics
+from abc import abstractmethod
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Annotated, ClassVar
+
+import torch
+from torch import Generator, Tensor
+
+from genbench.api import (
+    ComponentSpec,
+    DataConfig,
+    DatasetInfo,
+    EvalProtocol,
+    Evaluation,
+    Measurement,
+    Metric,
+    Option,
+    Prior,
+)
+from genbench.data.images import to_float
+from genbench.distances import random_projections, wasserstein_distance
+from genbench.errors import UsageError
+from genbench.hookspecs import hookimpl
+from genbench_latent.blocks import Distance, across, as_given, excess, init_distributed, variances, within
+
+FLOORS = 4
+"""Disjoint sets of training images, as many as there are, whose distances from the held-out ones are the floor."""
+
+DIRECTIONS_SEED = 1804_01947
+"""Seed of the directions of `pixel-sw`: the same in every run."""
+
+SQUARED = "\N{SUPERSCRIPT TWO}"
+N = Option("held-out images, and samples", source="ours", low=16)
+BLOCKS = Option("blocks of each sample: for the debiased distance and its standard error", source="ours", low=4)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelDistance(Metric):
+    """A 2-Wasserstein distance between images as points of [0, 1]^(c h w), and its square without the floor.
+
+    The floor is measured: held-out images against training images, which is what a model that samples the data's law
+    would get. Where the splits differ in law (people in CelebA) that is part of it.
+    """
+
+    n: int
+    blocks: int
+
+    name: ClassVar[str]
+    method: ClassVar[str]
+    label: ClassVar[str]
+
+    @abstractmethod
+    def distance(self, dim: int) -> Distance:
+        """The squared distance between samples of points in R^dim."""
+
+    def check(self, summary: DatasetInfo, prior: Prior, place: DataConfig) -> None:
+        """Refuse more images than there are, and blocks of fewer than four."""
+        there = min(summary.test, summary.train)
+        if self.n > there:
+            raise UsageError(
+                f"{self.name} compares {self.n} images and the smaller of the test and training sets has {there}: "
+                f"--set {self.name}.n={there} or less"
+            )
+        if self.n < 4 * self.blocks:
+            raise UsageError(
+                f"{self.name}: {self.n} images in {self.blocks} blocks: --set {self.name}.n={4 * self.blocks}"
+            )
+
+    def measure(self, evaluation: Evaluation) -> Iterator[Measurement]:
+        """The distance beside its floor, then the excess beside that of training images."""
+        e, key = evaluation, f"pixels {self!r} {evaluation.split}"
+        real = _points(e.held_out(self.n))
+        distance, cut = self.distance(real.shape[1]), len(real) // self.blocks
+        own = e.shared(f"{key} within", lambda: within(distance, _cut(real, cut, self.blocks)))
+
+        def compared(points: Tensor) -> tuple[float, Tensor]:
+            xs, ys = _cut(points, cut, self.blocks), _cut(real, cut, self.blocks)
+            whole = distance.between(distance.prepare(points), distance.prepare(real))
+            return math.sqrt(max(whole, 0.0)), init_distributed(within(distance, xs), across(distance, xs, ys), own)
+
+        def floors() -> tuple[list[float], list[float]]:
+            count = min(FLOORS, len(e.images.train) // self.n)
+            found = [compared(_points(block)) for block in e.training_images(self.n * count).split(self.n)]
+            return [raw for raw, _ in found], [float(excess(table, as_given(self.blocks))) for _, table in found]
+
+        raw_floor, excess_floor = e.shared(f"{key} floors", floors)
+        raw, table = compared(_points(e.samples(self.n)))
+        value, noise = float(excess(table, as_given(self.blocks))), variances(table)
+        unit = "pixel units"
+        yield self._told(e, "", raw, raw_floor, unit, self.label, None)
+        label = f"{self.label}{SQUARED} excess"
+        yield self._told(e, "excess", value, excess_floor, f"{unit}^2", label, math.sqrt(noise.total))
+
+    def _told(
+        self, e: Evaluation, part: str, value: float, floors: list[float], unit: str, label: str, se: float | None
+    ) -> Measurement:
+        protocol = EvalProtocol(
+            method=self.method + (", centred between blocks (arXiv:2203.11627)" if part else ""),
+            dataset=e.images.content[:12],
+            preparation=e.images.preparation,
+            split=e.split,
+            references=self.n,
+            generated=self.n,
+            values="pixels in [0, 1], samples rounded to uint8",
+            dtype="float64",
+            detail=f"{self!r}; floor: training images",
+        )
+        return Measurement(
+            value,
+            unit,
+            "lower" if part else "neither",
+            self.n,
+            protocol,
+            part=part,
+            floor=statistics.fmean(floors),
+            floor_sd=statistics.stdev(floors) if len(floors) > 1 else None,
+            label=label,
+            se=se,
+        )
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelW2(PixelDistance):
+    """Exact 2-Wasserstein distance."""
+
+    n: Annotated[int, N] = 1000
+    blocks: Annotated[int, BLOCKS] = 4
+
+    name: ClassVar[str] = "pixel-w2"
+    method: ClassVar[str] = "exact 2-Wasserstein distance of pixels, network simplex"
+    label: ClassVar[str] = "pixel W2"
+
+    def distance(self, dim: int) -> Distance:
+        """W2^2."""
+        return Distance(lambda block: block, lambda u, v: wasserstein_distance(u, v) ** 2)
+
+
+@dataclass(frozen=True, kw_only=True)
+class PixelSW(PixelDistance):
+    """Sliced 2-Wasserstein distance over fixed directions."""
+
+    n: Annotated[int, N] = 1000
+    blocks: Annotated[int, BLOCKS] = 4
+    projections: Annotated[int, Option("directions, the same for all runs", source="ours", low=1)] = 500
+
+    name: ClassVar[str] = "pixel-sw"
+    method: ClassVar[str] = "sliced 2-Wasserstein distance of pixels"
+    label: ClassVar[str] = "pixel SW2"
+
+    def distance(self, dim: int) -> Distance:
+        """SW2^2: of sorted projections, the mean squared difference (arXiv:1804.01947, algorithm 1)."""
+        theta = random_projections(self.projections, dim, Generator().manual_seed(DIRECTIONS_SEED), torch.float64)
+        return Distance(
+            lambda block: torch.sort(theta @ block.T, dim=1).values, lambda u, v: float((u - v).square().mean())
+        )
+
+
+def _points(images: Tensor) -> Tensor:
+    """Images as points in float64 on the CPU, `(n, c, h, w)` uint8 -> `(n, c h w)`."""
+    return to_float(images.cpu()).flatten(1).double()
+
+
+def _cut(points: Tensor, size: int, count: int) -> list[Tensor]:
+    """Blocks of one size; the last points may belong to none."""
+    return list(points.split(size)[:count])
+
+
+@hookimpl
+def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
+    """Offer both."""
+    about = "2-Wasserstein distance of samples to held-out images, in pixels"
+    yield ComponentSpec(name="pixel-w2", about=f"Exact {about}", make=PixelW2, source="arXiv:1804.01947")
+    yield ComponentSpec(name="pixel-sw", about=f"Sliced {about}", make=PixelSW, source="arXiv:1804.01947")

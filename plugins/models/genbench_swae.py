@@ -1,0 +1,89 @@
+"""The model `swae`: sliced-Wasserstein autoencoder (Kolouri et al., arXiv:1804.01947)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Literal
+
+import torch
+from torch import Generator, Tensor
+
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, OptimizerConfig, Option
+from genbench.distances import random_projections, sliced_wasserstein_cost
+from genbench.hookspecs import hookimpl
+from genbench.nn import COSTS, Autoencoder, adam, rmsprop
+
+_PAPER = "arXiv:1804.01947, algorithm 1"
+_CWAE = "gmum/cwae-pytorch, for MNIST"
+_NOTEBOOKS = "notebooks of skolouri/swae"
+
+
+class SWAE(Autoencoder):
+    r"""min E c(x, psi(phi(x))) + weight SW_p^p(phi(x), z): algorithm 1, with fresh directions at every step.
+
+    The sliced distance is a mean over directions and sorted samples, the cost a mean over the batch, so that neither
+    depends on the batch size. The notebooks are
+    `cost=bce-l1 weight=10 annealing=1.1 optimizer=rmsprop` with the network swae-mnist at a batch of 500.
+    """
+
+    strength: Tensor
+
+    def __init__(
+        self,
+        setting: ModelContext,
+        *,
+        p: Annotated[float, Option("power of the distance", source=_PAPER, low=1)] = 2.0,
+        projections: Annotated[int, Option("directions L at each step", source=_PAPER, low=1)] = 50,
+        weight: Annotated[
+            float,
+            Option("lambda, before the mean sliced distance", source="gmum/cwae-pytorch, for CelebA; MNIST: 1", low=0),
+        ] = 100.0,
+        cost: Annotated[
+            Literal["squared", "bce-l1"],
+            Option("summed squares, or mean cross entropy + mean absolute error", source=_CWAE),
+        ] = "squared",
+        annealing: Annotated[
+            float,
+            Option("factor on the weight at every epoch from the twelfth on", source="off; notebooks: 1.1", low=0),
+        ] = 1.0,
+        optimizer: Annotated[
+            Literal["adam", "rmsprop"], Option("the optimiser", source=f"{_CWAE}; notebooks: rmsprop")
+        ] = "adam",
+        rate: Annotated[float, Option("learning rate", source=f"{_CWAE}; {_NOTEBOOKS}", above=0)] = 1e-3,
+    ) -> None:
+        """Build the autoencoder."""
+        super().__init__(setting)
+        self.p = p
+        self.projections = projections
+        self.weight = weight
+        self.cost = COSTS[cost]
+        self.annealing = annealing
+        self.optimizer = adam(rate) if optimizer == "adam" else rmsprop(rate)
+        # A tensor, not a number: a step that was captured as a CUDA graph sees its new value.
+        self.register_buffer("strength", torch.full((), float(weight)), persistent=False)
+
+    def on_epoch_start(self, epoch: int) -> None:
+        """Set the weight of this epoch: the notebooks' 10 becomes 61.2 in the last of 30 epochs."""
+        self.strength.fill_(self.weight * self.annealing ** max(0, epoch - 10))
+
+    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
+        """One optimiser for everything."""
+        return {"autoencoder": OptimizerConfig(self.autoencoder_parameters(), self.optimizer)}
+
+    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
+        """One move: cost + strength * sliced distance."""
+        code = self.encode(x)
+        fit = self.cost(self.logits(code), x).mean()
+        theta = random_projections(self.projections, code.shape[1], generator, code.dtype)
+        apart = sliced_wasserstein_cost(code, z, theta, self.p)
+        yield Loss(
+            "autoencoder",
+            fit + self.strength * apart,
+            {"reconstruction": fit.detach(), "sliced-w": apart.detach()},
+        )
+
+
+@hookimpl
+def genbench_models() -> Iterable[ComponentSpec[Model]]:
+    """Offer the model."""
+    yield ComponentSpec(name="swae", about="Sliced-Wasserstein autoencoder", make=SWAE, source="arXiv:1804.01947")

@@ -1,0 +1,121 @@
+"""The model `vae`: variational autoencoder with a diagonal Gaussian encoder (Kingma and Welling, arXiv:1312.6114)."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Literal
+
+import torch
+from torch import Generator, Tensor, nn
+
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, OptimizerConfig, Option, Prior
+from genbench.distances import gaussian_kl
+from genbench.errors import UnsupportedError
+from genbench.hookspecs import hookimpl
+from genbench.nn import Autoencoder, adam, cross_entropy, randn_like, squared_error
+
+LOG_2PI = math.log(2.0 * math.pi)
+LOG_VARIANCE_BOUND = 10.0
+"""Log variances stay within +-10, standard deviations within 0.0067 .. 148."""
+
+
+class VAE(Autoencoder):
+    """min E[-log p(x | z)] + KL(q(z | x) | p(z)) in nats per image, one draw z = mean + sd * noise for each image.
+
+    p(x | z) by `likelihood`: bernoulli; gaussian of the fixed standard deviation `sigma`; or learned-sigma, a gaussian
+    whose one standard deviation for all pixels is a parameter (arXiv:2006.13202) that starts at `sigma`. Its mean is
+    the sigmoid of the decoder's logits in each case. The KL has a closed form for a prior N(0, s^2 I); for other priors
+    with a density on all of R^d it is the estimate log q(z | x) - log p(z) at the same draw; others are refused.
+    """
+
+    log_sigma: Tensor
+
+    def __init__(
+        self,
+        setting: ModelContext,
+        *,
+        likelihood: Annotated[
+            Literal["bernoulli", "gaussian", "learned-sigma"],
+            Option("p(x | z)", source="arXiv:1711.01558, section 4, for MNIST; gaussian for CelebA there"),
+        ] = "bernoulli",
+        sigma: Annotated[
+            float,
+            Option("standard deviation of a pixel given z, in [0, 1]", source="ours: that of MNIST is .31", above=0),
+        ] = 0.3,
+        rate: Annotated[float, Option("Adam's learning rate", source="gmum/cwae-pytorch", above=0)] = 1e-3,
+    ) -> None:
+        """Build encoder (mean and log variance) and decoder; `UnsupportedError` where the KL would be infinite."""
+        _require_finite_kl(setting.prior)
+        super().__init__(setting, outputs=2 * setting.latent_dim)
+        self.likelihood = likelihood
+        start = torch.full((), math.log(sigma))
+        if likelihood == "learned-sigma":
+            self.log_sigma = nn.Parameter(start)
+        else:
+            self.register_buffer("log_sigma", start, persistent=False)
+        self.rate = rate
+
+    def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
+        """Mean and log variance of q(z | x), `(n, c, h, w) -> (n, d), (n, d)`.
+
+        The log variance is b tanh(u / b) of the encoder's output u, b = 10: the identity to 2 % for |u| < 2.5, finite
+        and with a gradient everywhere, where a clamp would have none.
+        """
+        mean, raw = super().encode(x).chunk(2, dim=1)
+        return mean, LOG_VARIANCE_BOUND * torch.tanh(raw / LOG_VARIANCE_BOUND)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """The mean of q(z | x), `(n, c, h, w) -> (n, d)`."""
+        return self.posterior(x)[0]
+
+    def sample_codes(self, x: Tensor, generator: Generator) -> Tensor:
+        """A draw from q(z | x), `(n, c, h, w) -> (n, d)`."""
+        mean, log_variance = self.posterior(x)
+        return mean + (0.5 * log_variance).exp() * randn_like(mean, generator)
+
+    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
+        """One optimiser for everything."""
+        return {"autoencoder": OptimizerConfig(tuple(self.parameters()), adam(self.rate))}
+
+    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
+        """One move: the negative evidence lower bound; the prior's draws z are not needed."""
+        mean, log_variance = self.posterior(x)
+        noise = randn_like(mean, generator)
+        code = mean + (0.5 * log_variance).exp() * noise
+        fit = self.surprise(self.logits(code), x).mean()
+        divergence = self.divergence(mean, log_variance, noise, code).mean()
+        yield Loss("autoencoder", fit + divergence, {"reconstruction": fit.detach(), "kl": divergence.detach()})
+
+    def surprise(self, logits: Tensor, x: Tensor) -> Tensor:
+        """-log p(x | z) in nats, summed over the pixels, `(n, c, h, w) -> (n,)`."""
+        if self.likelihood == "bernoulli":
+            return cross_entropy(logits, x)
+        scaled = 0.5 * squared_error(logits, x) * torch.exp(-2.0 * self.log_sigma)
+        return scaled + math.prod(x.shape[1:]) * (self.log_sigma + 0.5 * LOG_2PI)
+
+    def divergence(self, mean: Tensor, log_variance: Tensor, noise: Tensor, code: Tensor) -> Tensor:
+        """KL(q(z | x) | p(z)) in nats, exact or at one draw, each argument `(n, d)`, -> `(n,)`."""
+        prior = self.setting.prior
+        if prior.normal_sigma is not None:
+            return gaussian_kl(mean, log_variance, prior.normal_sigma)
+        log_q = -0.5 * (noise.square() + log_variance + LOG_2PI).sum(1)
+        return log_q - prior.log_prob(code)
+
+
+def _require_finite_kl(prior: Prior) -> None:
+    if prior.normal_sigma is not None or (prior.has_density and prior.full_support):
+        return
+    reason = "vanishes on part of R^d" if prior.has_density else "does not exist"
+    raise UnsupportedError(
+        f"a vae with the prior {type(prior).__name__}, whose density {reason}: the KL of its Gaussian encoder is"
+        " infinite; take a normal or mixture prior, or a model that needs draws alone (swae, wae-mmd, wae-gan)"
+    )
+
+
+@hookimpl
+def genbench_models() -> Iterable[ComponentSpec[Model]]:
+    """Offer the model."""
+    yield ComponentSpec(
+        name="vae", about="Variational autoencoder, Gaussian encoder", make=VAE, source="arXiv:1312.6114"
+    )

@@ -1,0 +1,103 @@
+"""The model `wae-gan`: Wasserstein autoencoder with an adversary on the codes (Tolstikhin et al., arXiv:1711.01558)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Mapping
+from typing import Annotated, Literal
+
+from torch import Generator, Tensor, nn
+from torch.nn.functional import softplus
+
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, OptimizerConfig, Option, Prior, constant_schedule
+from genbench.errors import UnsupportedError
+from genbench.hookspecs import hookimpl
+from genbench.nn import Autoencoder, adam, mlp_layers, squared_error, wae_schedule
+
+_CODE = "tolstikhin/wae, for MNIST"
+
+
+class WAEGAN(Autoencoder):
+    """min E |x - psi(phi(x))|^2 - weight E log D(phi(x)) against max E log D(z) + E log(1 - D(phi(x))): algorithm 1.
+
+    One step of the autoencoder, then one of the critic on the same codes, which it gets detached: the authors' code
+    computes them again with the encoder just updated. D is the sigmoid of the critic's logit; the encoder's loss is the
+    non-saturating one. Left out of their code are the encoder's pre-training and the noise of 0.01 on the input.
+
+    Their weight on this scale would be 10 / 0.05 = 200, where images give way to the game: after two epochs of MNIST
+    (network conv, latent 8) the squared error per pixel is .042, against .025 with 10 and .022 with 2.
+    """
+
+    def __init__(
+        self,
+        setting: ModelContext,
+        *,
+        weight: Annotated[
+            float, Option("lambda, before -log D", source=f"{_CODE}: 10, there beside 0.05 x the cost", low=0)
+        ] = 10.0,
+        width: Annotated[int, Option("the critic's hidden units", source=f"{_CODE}; CelebA: 1024", low=1)] = 512,
+        depth: Annotated[int, Option("the critic's hidden layers", source=_CODE, low=1)] = 4,
+        log_density: Annotated[
+            bool, Option("logit = critic(z) + log p(z); the prior needs a density on all of R^d", source=_CODE)
+        ] = False,
+        rate: Annotated[float, Option("Adam's learning rate", source=_CODE, above=0)] = 1e-3,
+        critic_rate: Annotated[float, Option("the critic's learning rate", source=_CODE, above=0)] = 5e-4,
+        beta1: Annotated[
+            float, Option("Adam's first decay", source="arXiv:1711.01558, section 4", low=0, high=0.999)
+        ] = 0.5,
+        schedule: Annotated[
+            Literal["published", "constant"],
+            Option("rate / 2 from epoch 30, / 10 from 50, / 100 from 100", source=_CODE),
+        ] = "published",
+    ) -> None:
+        """Build the autoencoder and its critic; `UnsupportedError` where log p(z) is asked for and the prior has none."""
+        if log_density:
+            _require_density(setting.prior)
+        super().__init__(setting)
+        self.critic = nn.Sequential(*mlp_layers(setting.latent_dim, 1, width=width, depth=depth))
+        self.weight = weight
+        self.log_density = log_density
+        self.optimizers = adam(rate, (beta1, 0.999)), adam(critic_rate, (beta1, 0.999))
+        self.schedule = {"published": wae_schedule, "constant": constant_schedule}[schedule]
+
+    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
+        """The autoencoder and the critic."""
+        first, second = self.optimizers
+        return {
+            "autoencoder": OptimizerConfig(self.autoencoder_parameters(), first, self.schedule),
+            "critic": OptimizerConfig(tuple(self.critic.parameters()), second, self.schedule),
+        }
+
+    def judge(self, z: Tensor) -> Tensor:
+        """The logit of "z was drawn from the prior", `(n, d) -> (n,)`."""
+        logit: Tensor = self.critic(z).to(z.dtype).squeeze(1)
+        return logit + self.setting.prior.log_prob(z) if self.log_density else logit
+
+    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
+        """Two moves: the autoencoder fools the critic, the critic learns from the same batch."""
+        code = self.encode(x)
+        fit = squared_error(self.logits(code), x).mean()
+        fool = softplus(-self.judge(code)).mean()
+        yield Loss("autoencoder", fit + self.weight * fool, {"reconstruction": fit.detach(), "fool": fool.detach()})
+
+        caught = softplus(-self.judge(z)).mean() + softplus(self.judge(code.detach())).mean()
+        yield Loss("critic", caught, {"critic": caught.detach()})
+
+
+def _require_density(prior: Prior) -> None:
+    if not prior.has_density:
+        reason = "which has no density"
+    elif not prior.full_support:
+        reason = "whose density vanishes outside of its support: the logit of a code there would be -inf"
+    else:
+        return
+    raise UnsupportedError(
+        f"wae-gan with log-density on the prior {type(prior).__name__}, {reason}; leave log-density off"
+    )
+
+
+@hookimpl
+def genbench_models() -> Iterable[ComponentSpec[Model]]:
+    """Offer the model."""
+    yield ComponentSpec(
+        name="wae-gan", about="Wasserstein autoencoder, adversary", make=WAEGAN, source="arXiv:1711.01558"
+    )

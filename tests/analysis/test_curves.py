@@ -1,0 +1,292 @@
+"""Curves: exact at what was measured, silent beyond it; the Pareto set is what its definition says."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from genbench.analysis import curves, notes
+from genbench.analysis.curves import By, Sheet
+from genbench.analysis.gather import gather
+from genbench.analysis.selection import of_stage, pick
+from genbench.analysis.table import assemble
+from genbench.errors import UsageError
+from genbench.reporting import curves_table as curveview
+from genbench.storage.rows import Row
+
+DOTS = Path(__file__).parents[1] / "fixtures" / "dots.py"
+numbers = st.floats(-10, 10).map(lambda x: round(x, 1))
+
+
+def row(group: str, seed: int, images: int, value: float | None, **facts: object) -> Row:
+    usual: dict[str, object] = {
+        "run": f"{group}-{seed}",
+        "group": group,
+        "label": group,
+        "dataset": "dots",
+        "model": group.split(" ")[0],
+        "prior": "normal",
+        "network": "mlp",
+        "latent_dim": 2,
+        "metric": "fid",
+        "better": "lower",
+        "protocol": "v",
+        "stage": "snapshot",
+        "split": "validation",
+        "seconds": images / 100,
+        "flops": images * 1e6,
+    }
+    return Row(seed=seed, images=images, value=value, **{**usual, **facts})  # type: ignore[arg-type]
+
+
+def curve(group: str, values: dict[int, float], seeds: tuple[int, ...] = (0, 1, 2), **facts: object) -> list[Row]:
+    """A group's snapshots; seeds differ by hundredths."""
+    return [row(group, s, images, value + 0.01 * s, **facts) for s in seeds for images, value in values.items()]
+
+
+def end(group: str, seed: int, value: float, **facts: object) -> Row:
+    return row(group, seed, 100, value, **{"stage": "final", "split": "test", "protocol": "t", **facts})
+
+
+def only(rows: list[Row]) -> Sheet:
+    (sheet,) = curves.sheets(rows, "fid")
+    return sheet
+
+
+# ---------------------------------------------------------------- interpolation
+
+
+TRACK = ((10.0, 8.0), (100.0, 4.0), (1000.0, 6.0))
+
+
+def test_interpolation_is_exact_at_snapshots_linear_in_the_logarithm_and_absent_beyond() -> None:
+    assert [curves.interpolated(TRACK, x) for x, _ in TRACK] == [8.0, 4.0, 6.0]
+    assert curves.interpolated(TRACK, math.sqrt(1000)) == pytest.approx(6.0)
+    assert curves.interpolated(TRACK, 10**2.5) == pytest.approx(5.0)
+    assert curves.interpolated(TRACK, 9.999) is None
+    assert curves.interpolated(TRACK, 1000.001) is None
+
+
+@given(st.lists(st.floats(1, 1e6), min_size=2, max_size=8, unique=True), st.data())
+def test_interpolation_lies_between_its_two_snapshots(costs: list[float], data: st.DataObject) -> None:
+    track = tuple((cost, data.draw(numbers)) for cost in sorted(costs))
+    budget = data.draw(st.floats(track[0][0], track[-1][0]))
+    value = curves.interpolated(track, budget)
+    assert value is not None
+    lower = max(i for i, (cost, _) in enumerate(track) if cost <= budget)
+    ends = [track[lower][1], track[min(lower + 1, len(track) - 1)][1]]
+    assert min(ends) - 1e-9 <= value <= max(ends) + 1e-9
+
+
+# ---------------------------------------------------------------- the Pareto set
+
+
+@given(st.lists(st.tuples(numbers, numbers), max_size=12), st.booleans())
+def test_the_pareto_set_is_what_nothing_dominates(pairs: list[tuple[float, float]], lower: bool) -> None:
+    sign = 1 if lower else -1
+
+    def dominated(i: int) -> bool:
+        cost, value = pairs[i]
+        return any(c <= cost and sign * v <= sign * value and (c, v) != (cost, value) for c, v in pairs)
+
+    found = curves.pareto(pairs, lower=lower)
+    assert sorted(found) == [i for i in range(len(pairs)) if not dominated(i)]
+    assert [pairs[i][0] for i in found] == sorted(pairs[i][0] for i in found)
+
+
+def test_the_cheaper_and_the_better_group_share_the_pareto_set() -> None:
+    quick, slow = curve("vae", {50: 9.0, 100: 8.0}), curve("gan", {50: 9.5, 100: 5.0}, flops=1e9)
+    marked = {(p.label, p.images) for p in curves.points(only([*quick, *slow]), "flops") if p.pareto}
+    assert marked == {("vae", 50), ("vae", 100), ("gan", 100)}
+    dominated = curve("bad", {50: 9.6, 100: 9.1})
+    assert not [p for p in curves.points(only([*quick, *dominated]), "images") if p.pareto and p.label == "bad"]
+
+
+# ---------------------------------------------------------------- equal budgets
+
+
+def test_groups_are_compared_where_all_runs_have_snapshots() -> None:
+    sheet = only([*curve("vae", {50: 9.0, 100: 8.0}), *curve("swae", {50: 7.0, 100: 6.0, 200: 1.0})])
+    assert curves.budgets(sheet.curves, "images") == (50, 100)
+    places = {place.label: place for place in curves.compared(sheet, "images", 100)}
+    assert places["vae"].estimate.mean == pytest.approx(8.01)
+    assert (places["swae"].mark, places["vae"].mark) == ("best", "")
+    beyond = curves.compared(sheet, "images", 150)
+    assert [place.label for place in beyond] == ["swae"]  # vae is not extrapolated
+    assert beyond[0].mark == ""
+
+
+def test_the_order_at_equal_images_may_turn_at_equal_operations() -> None:
+    """A model that learns more from an image but pays ten times as much for it."""
+    dear = [row("gan", s, i, v + s / 100, flops=1e7 * i) for s in range(3) for i, v in ((50, 7.0), (100, 4.0))]
+    cheap = curve("vae", {50: 9.0, 100: 8.0, 1000: 3.0})
+    sheet = only([*dear, *cheap])
+
+    def best(by: By, budget: float) -> list[str]:
+        return [p.label for p in curves.compared(sheet, by, budget) if p.mark == "best"]
+
+    assert best("images", 100) == ["gan"]
+    assert best("flops", 1e9) == ["vae"]
+
+
+def test_a_group_of_which_one_seed_stops_short_has_no_value_there() -> None:
+    rows = [*curve("vae", {50: 9.0, 100: 8.0}), *curve("swae", {50: 7.0}), *curve("swae", {100: 6.0}, seeds=(0, 1))]
+    assert [place.label for place in curves.compared(only(rows), "images", 100)] == ["vae"]
+
+
+def test_one_seed_leads_and_is_not_called_best() -> None:
+    sheet = only([*curve("vae", {50: 9.0}, seeds=(0,)), *curve("swae", {50: 7.0}, seeds=(0,))])
+    assert {p.label: p.mark for p in curves.compared(sheet, "images", 50)} == {"vae": "", "swae": "lead"}
+
+
+def test_validation_and_test_values_never_share_a_sheet() -> None:
+    rows = [*curve("vae", {50: 9.0, 100: 8.0}), end("vae", 0, 1.0), end("swae", 0, 2.0)]
+    found = curves.sheets(rows, "fid")
+    assert [(sheet.split, [c.label for c in sheet.curves]) for sheet in found] == [
+        ("validation", ["vae"]),
+        ("test", ["vae", "swae"]),  # swae has no snapshots: all ends are shown beside its own
+    ]
+    assert len(curves.sheets(rows[:-1], "fid")) == 1
+    assert len(curves.sheets([*curve("vae", {50: 9.0}), *curve("ae", {50: 1.0}, protocol="w")], "fid")) == 2
+
+
+def test_the_part_that_ranks_is_meant_by_a_metrics_name() -> None:
+    rows = [row("a", 0, 1, 1.0, metric=f"latent-w2.{part}") for part in ("raw", "excess")]
+    assert curves.resolve(rows, "latent-w2") == "latent-w2.excess"
+    assert curves.resolve(rows, "latent-w2.raw") == "latent-w2.raw"
+    with pytest.raises(UsageError, match="no measured metric 'fid'"):
+        curves.resolve(rows, "fid")
+
+
+def test_best_of_run_is_at_most_the_end_and_apart() -> None:
+    rows = curve("vae", {50: 3.0, 100: 8.0})
+    (found,) = curves.best_of_run(only(rows))
+    assert (found.best.mean, found.luckiest, found.end.mean) == pytest.approx((3.01, 3.0, 8.01))
+    assert found.images == (50, 50, 50)
+    console = Console(file=io.StringIO(), width=100)
+    curveview.show(console, rows, "fid", "images", (), extremes=False)
+    assert "best of run" not in console.file.getvalue()  # type: ignore[attr-defined]
+
+
+def test_snapshots_are_in_no_table() -> None:
+    gathered = gather([*curve("vae", {50: 3.0}), end("vae", 0, 1.0)])["dots"]
+    assert list(gathered.columns) == [("fid", "t")]
+
+
+@pytest.mark.parametrize("by", ["flops", "seconds"])
+def test_compute_that_was_not_recorded_is_refused(by: By) -> None:
+    with pytest.raises(UsageError, match=f"--by {by}: it is not recorded"):
+        curveview.records(curve("vae", {50: 3.0}, flops=None, seconds=None), "fid", by, ())
+
+
+def test_a_budget_that_no_group_has_is_refused_with_the_range() -> None:
+    with pytest.raises(UsageError, match="measured are 50 to 100 images"):
+        curveview.records(curve("vae", {50: 3.0, 100: 2.0}), "fid", "images", (101.0,))
+
+
+def test_a_table_says_what_equal_images_cost() -> None:
+    rows = [end("vae", 0, 1.0, flops=1e12), end("ae", 0, 2.0, flops=1.05e12), end("gan", 0, 3.0, flops=9e12)]
+    (told,) = [note for note in notes.notes(assemble(rows)[0]) if "FLOPs" in note]
+    assert "1e+12 (vae) to 9e+12 FLOPs (gan)" in told
+    assert not [note for note in notes.notes(assemble(rows[:2])[0]) if "FLOPs" in note]
+
+
+# ---------------------------------------------------------------- picking
+
+
+def weights(validation: dict[str, float], test: dict[str, float]) -> list[Row]:
+    found = []
+    for name, value in validation.items():
+        label = f"swae (weight={name})"
+        found += curve(label, {50: 1.0, 100: value}) + [end(label, s, test[name] + s / 100) for s in range(3)]
+    return found
+
+
+def test_options_are_picked_on_validation_and_the_others_leave_the_table() -> None:
+    rows = weights({"1": 5.0, "10": 3.0, "100": 4.0}, test={"1": 1.0, "10": 9.0, "100": 2.0})
+    others = [end("vae", s, 3.0) for s in range(3)]  # one candidate: there is nothing to pick
+    kept, picks = pick([*rows, *others], "fid")
+    assert {r.label for r in kept} == {"swae (weight=10)", "vae"}  # by test values it would be weight=1
+    (picked,) = picks
+    assert (picked.candidates, picked.seeds, picked.mean) == (3, 3, pytest.approx(3.01))
+    assert "picked of 3 candidates" in picked.text
+
+
+def test_candidates_of_another_prior_or_budget_are_not_rivals() -> None:
+    rows = weights({"1": 5.0, "10": 3.0}, test={"1": 1.0, "10": 9.0})
+    ring = [*curve("swae (ring)", {100: 1.0}, prior="ring"), end("swae (ring)", 0, 1.0, prior="ring")]
+    kept, picks = pick([*rows, *ring], "fid")
+    assert {r.label for r in kept} == {"swae (weight=10)", "swae (ring)"}
+    assert picks[0].candidates == 2
+
+
+def test_nothing_is_picked_by_test_values() -> None:
+    rows = weights({"1": 5.0, "10": 3.0}, test={"1": 1.0, "10": 9.0})
+    ends = [r for r in rows if r.stage == "final"]
+    with pytest.raises(UsageError, match="no validation values"):
+        pick(ends, "fid")
+    half = [r for r in rows if r.stage == "final" or "weight=10)" in r.label]
+    with pytest.raises(UsageError, match=r"no validation value of swae \(weight=1\)"):
+        pick(half, "fid")
+    mixed = [*rows[:-1], *curve("swae (weight=2)", {100: 0.0}, protocol="w"), end("swae (weight=2)", 0, 0.0)]
+    with pytest.raises(UsageError, match="2 ways"):
+        pick(mixed, "fid")
+
+
+def test_the_stage_of_a_table_is_one() -> None:
+    chosen = end("vae selected by fid", 0, 2.0, stage="selected")
+    rows = [end("vae", 0, 1.0), chosen, *curve("vae", {50: 3.0})]
+    assert of_stage(rows, "fid") == [chosen]
+    assert of_stage(rows, None) == rows[:1]
+    control = end("noise", 0, 3.0, role="control")
+    assert of_stage([*rows, control], "fid") == [chosen, control]
+
+
+# ---------------------------------------------------------------- the command line
+
+
+def test_from_run_to_curves_and_picks(genbench: Callable[..., Result], tmp_path: Path) -> None:
+    usual = ["--dataset", "dots", "--network", "mlp", "--latent-dim", "2", "--batch", "16", "--images", "90"]
+    usual += ["--metrics", "reconstruction", "--seeds", "2", "--plugin", str(DOTS), "--snapshots", "3"]
+    for weight in ("1", "20"):
+        result = genbench("run", "swae", "ae", *usual, "--set", f"swae.weight={weight}", "--device", "cpu")
+        assert result.exit_code == 0, result.output
+    shown = genbench("curves", "--metric", "reconstruction", "--by", "flops", "--best-of-run")
+    assert shown.exit_code == 0, shown.output
+    for words in ("by FLOPs", "snapshots on the validation split", "Pareto set", "best of run (optimistic)"):
+        assert words in shown.output
+    found = json.loads(genbench("curves", "--format", "json", "--at", "64").output)
+    assert {(it["kind"], it["split"]) for it in found} == {("snapshot", "validation"), ("budget", "validation")}
+    assert {it["images"] for it in found if it["kind"] == "snapshot"} == {32, 64, 96}
+    picked = genbench("report", "--pick", "reconstruction", "--export", str(tmp_path / "kept"))
+    assert "was picked of 2 candidates" in picked.output
+    text = (tmp_path / "kept" / "curves.csv").read_text()
+    assert text.splitlines()[0].startswith("dataset,metric,protocol,split,kind")
+    assert "weight=1.0" in text or "weight=20.0" in text
+    beyond = genbench("curves", "--at", "1e9")
+    assert beyond.exit_code == 2
+    assert beyond.output.count("\n") == 1
+
+
+def test_selected_moments_fill_the_table_of_their_command(genbench: Callable[..., Result]) -> None:
+    usual = ["--dataset", "dots", "--network", "mlp", "--latent-dim", "2", "--batch", "16", "--images", "96"]
+    usual += ["--metrics", "reconstruction", "--plugin", str(DOTS), "--snapshots", "3", "--device", "cpu"]
+    assert genbench("run", "ae", *usual).exit_code == 0
+    result = genbench("run", "ae", *usual, "--select", "reconstruction")
+    assert result.exit_code == 0, result.output
+    assert "ae selected by reconstruction" in result.output
+    assert "1 model " in result.output
+    assert "its test value is told once" in " ".join(result.output.split())
+    (name,) = (path.name for path in Path("runs").iterdir() if path.is_dir())
+    told = genbench("show", name).output
+    assert "selected on validation images by reconstruction.pixel" in told
+    assert "of 3 candidates" in told

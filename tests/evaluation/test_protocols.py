@@ -1,0 +1,181 @@
+"""Of every bundled metric: an option that moves a number moves its protocol, and company moves neither."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor
+from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
+
+from genbench.api import DataConfig, Images, Measurement, Split, TrainingStats
+from genbench.data.images import with_content
+from genbench.evaluation.evaluation import RunEvaluation
+from genbench.experiment.plan import Plan
+from genbench.experiment.run import make_model
+from genbench.registry.loader import Registry, load
+from genbench.registry.options import OptionSpec, specs
+from genbench.testing.synthetic import pictures
+from genbench_grey28 import Grey28
+from genbench_torchvision import MNIST
+
+TRAIN, TEST, VALIDATION = 600, 160, 150
+OTHER = "grey28-halved"
+
+SMALL: Mapping[str, Mapping[str, Any]] = {
+    "class-balance": {"n": 200},
+    "density-coverage": {"count": 150},
+    "precision-recall": {"count": 150},
+    "fid": {"count": 150},
+    "fid-infinity": {"count": 560, "partitions": 2},
+    "fid-ladder": {"count": 150, "codes": 200, "components": 2},
+    "inception-score": {"n": 200, "splits": 4},
+    "kid": {"count": 150, "subsets": 40, "subset_size": 50},
+    "latent-w2": {"n": 80, "blocks": 4, "replicates": 2},
+    "latent-sw": {"n": 80, "blocks": 4, "replicates": 2, "projections": 40},
+    "latent-mmd": {"n": 80, "blocks": 4, "replicates": 2},
+    "nearest-train": {"n": 100, "fraction": 1.0},
+    "pixel-w2": {"n": 80, "blocks": 4},
+    "pixel-sw": {"n": 80, "blocks": 4, "projections": 40},
+    "psnr": {"n": 100},
+    "reconstruction": {"n": 100},
+    "ring-coverage": {"n": 120},
+    "sharpness": {"n": 100},
+    "ssim": {"n": 60},
+}
+"""Options that make a metric cheap enough for this file; those that are not named keep their defaults."""
+
+TEXTS = {"features": OTHER, "layer": "logits"}
+COUNTED = {"k", "splits", "blocks", "replicates", "partitions", "components"}
+"""Small counts, which can only grow here; other numbers are lowered."""
+
+SILENT = {
+    "class-balance.n",  # an untrained decoder's samples are all of one class
+    "density-coverage.features",  # what is halved has the same neighbours
+    "fid.floor",
+    "inception-score.layer",  # the logits are what auto takes
+    "precision-recall.features",
+}
+"""Options whose other value gives the same numbers here."""
+
+UNTRIED = {"weights"}
+"""Of Inception alone; `test_features` has the hash of a file of weights."""
+
+
+class Halved(Grey28):
+    """Another extractor: grey28's features, by half."""
+
+    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
+        return tuple(0.5 * features for features in super().forward(images))
+
+
+METRICS = sorted(load().entries["metric"])
+
+Make = Callable[..., RunEvaluation]
+
+
+@pytest.fixture
+def run(registry: Registry, planned: Callable[..., Plan], place: DataConfig, monkeypatch: pytest.MonkeyPatch) -> Make:
+    """An evaluation of an untrained model on labelled pictures, its caches new or another's."""
+    monkeypatch.setitem(FEATURE_EXTRACTORS_REGISTRY, OTHER, Halved)
+
+    def labels(n: int) -> Tensor:
+        return torch.arange(n) % 10
+
+    images = with_content(
+        Images(
+            pictures(TRAIN, 1),
+            pictures(TEST, 2),
+            pictures(VALIDATION, 3),
+            labels(TRAIN),
+            labels(TEST),
+            labels(VALIDATION),
+            class_names=MNIST.class_names,
+        )
+    )
+
+    def make(
+        model: str = "vae", seed: int = 0, split: Split = "test", memory: dict[str, Any] | None = None
+    ) -> RunEvaluation:
+        torch.manual_seed(3)
+        made = make_model(registry, planned(model, latent_dims=(4,)).runs[0], (1, 28, 28))
+        return RunEvaluation(
+            made,
+            made.setting,
+            images,
+            seed=seed,
+            device=torch.device("cpu"),
+            training=TrainingStats(1.0, 1000, 1, "cpu", 1),
+            place=place,
+            memory={} if memory is None else memory,
+            split=split,
+        )
+
+    return make
+
+
+def measured(registry: Registry, name: str, e: RunEvaluation, **options: Any) -> dict[str, Measurement]:
+    metric = registry.get("metric", name).offer.make(**{**SMALL.get(name, {}), **options})
+    with torch.no_grad():
+        return {m.part: m for m in metric.measure(e)}
+
+
+def another(name: str, spec: OptionSpec) -> Any:
+    """A value of an option that is not the one it has here."""
+    now = SMALL.get(name, {}).get(spec.name.replace("-", "_"), spec.default)
+    if spec.choices:
+        return next(choice for choice in spec.choices if choice != now)
+    if spec.type is bool:
+        return not now
+    if spec.type is str:
+        return TEXTS[spec.name]
+    if spec.type is float:
+        return now * 1.0000001
+    return now + 1 if spec.name in COUNTED else now - 20
+
+
+def moved(a: Measurement, b: Measurement) -> bool:
+    """Whether one of two measurements says another number than the other; what only one of them has is no number."""
+    both = zip(
+        (a.value, a.floor, a.p, a.minimum_detectable_effect),
+        (b.value, b.floor, b.p, b.minimum_detectable_effect),
+        strict=True,
+    )
+    return any(x != y for x, y in both if x is not None and y is not None)
+
+
+@pytest.mark.parametrize("name", METRICS)
+def test_an_option_that_moves_a_number_moves_its_protocol(name: str, run: Make, registry: Registry) -> None:
+    memory: dict[str, Any] = {}
+    first = measured(registry, name, run(memory=memory))
+    for spec in specs(registry.get("metric", name).offer.make).values():
+        if spec.name in UNTRIED:
+            continue
+        second = measured(registry, name, run(memory=memory), **{spec.name.replace("-", "_"): another(name, spec)})
+        parts = {part for part in first.keys() & second.keys() if moved(first[part], second[part])}
+        assert bool(parts) != (f"{name}.{spec.name}" in SILENT), f"{spec.name}: the other value shows nothing"
+        clash = [part for part in parts if first[part].protocol.key == second[part].protocol.key]
+        assert not clash, f"{spec.name} moves {clash} under one protocol"
+    assert measured(registry, name, run(memory=memory)) == first, "other options left something in the caches"
+
+
+def test_no_number_depends_on_the_company_or_the_order(run: Make, registry: Registry) -> None:
+    """Not on other metrics, models, seeds and splits that were measured before it with the same caches."""
+    alone = {name: measured(registry, name, run()) for name in METRICS}
+    memory: dict[str, Any] = {}
+    for other in (run("ae", seed=1, memory=memory), run(split="validation", memory=memory)):
+        for name in METRICS:
+            measured(registry, name, other)
+    company = run(memory=memory)
+    for name in reversed(METRICS):
+        assert measured(registry, name, company) == alone[name], name
+
+
+def test_a_split_is_part_of_the_protocol_of_what_it_moves(run: Make, registry: Registry) -> None:
+    for name in METRICS:
+        test, validation = (measured(registry, name, run(split=split)) for split in ("test", "validation"))
+        for part, one in test.items():
+            if moved(one, validation[part]) and one.protocol.split != "none":
+                assert one.protocol.key != validation[part].protocol.key, (name, part)

@@ -1,0 +1,261 @@
+"""Snapshots change nothing, survive interruption, see no test image; a selection is made on validation images alone."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from genbench.api import DataConfig, TrainingStats
+from genbench.errors import GenbenchError, MetricError, UsageError
+from genbench.evaluation.snapshots import tell_absent
+from genbench.execution.runner import Outcome, Runner
+from genbench.experiment.plan import ExperimentConfig, Plan, plan
+from genbench.experiment.run import make_dataset, make_model
+from genbench.registry.loader import load
+from genbench.storage.moments import best_moment, selections, snapshots, weights_path
+from genbench.storage.results import rows
+from genbench.storage.rows import Row
+from genbench.storage.run_dir import RunFolder, find, protocols
+from genbench.training.callbacks import NullCallback
+from genbench.utils.io import load_tensors
+
+PLUGINS = [Path(__file__).parents[1] / "fixtures" / name for name in ("dots.py", "watched.py", "faulty.py")]
+
+
+class Study:
+    """A store in a temporary folder, and commands on it."""
+
+    def __init__(self, store: Path, place: DataConfig, grid: Callable[..., ExperimentConfig]) -> None:
+        self.store, self.place, self.grid = store, place, grid
+        self.registry = load(PLUGINS)
+
+    def plan(self, *models: str, **fields: object) -> Plan:
+        return plan(self.grid(models, **fields), self.registry, self.place)
+
+    def run(self, *models: str, stop: Callable[[], bool] = lambda: False, **fields: object) -> Outcome:
+        bench = Runner(self.registry, self.store, self.place, torch.device("cpu"), {}, NullCallback(), stop)
+        return bench.conduct(self.plan(*models, **fields))
+
+    def rows(self, stage: str = "snapshot") -> list[Row]:
+        return [row for row in rows(find([self.store])) if row.stage == stage]
+
+
+@pytest.fixture
+def study(tmp_path: Path, place: DataConfig, grid: Callable[..., ExperimentConfig]) -> Study:
+    return Study(tmp_path / "runs", place, grid)
+
+
+@pytest.fixture
+def other(tmp_path: Path, place: DataConfig, grid: Callable[..., ExperimentConfig]) -> Study:
+    return Study(tmp_path / "other", place, grid)
+
+
+def weights(path: Path) -> dict[str, Tensor]:
+    return load_tensors(path)[0]
+
+
+def equal(one: Path, two: Path) -> bool:
+    a, b = weights(one), weights(two)
+    return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
+
+
+def plain(row: Row) -> tuple[object, ...]:
+    """A row without what depends on the clock."""
+    return row.run, row.stage, row.split, row.metric, row.images, row.flops, row.value, row.protocol, row.status
+
+
+def after(steps: int) -> Callable[[], bool]:
+    asked: Iterator[int] = iter(range(10**6))
+    return lambda: next(asked) >= steps
+
+
+@pytest.mark.parametrize("model", ["wae-gan", "vae"])
+def test_snapshots_change_neither_the_run_nor_its_weights(model: str, study: Study, other: Study) -> None:
+    study.run(model, network="normed")
+    other.run(model, network="normed", snapshots=5)
+    (bare,), (watched,) = find([study.store]), find([other.store])
+    assert bare.name == watched.name
+    assert equal(bare.path / "weights.safetensors", watched.path / "weights.safetensors")
+    ends = [[row.value for row in s.rows("final") if row.metric] for s in (study, other)]
+    assert ends[0] == ends[1]
+
+
+def test_a_snapshot_is_what_a_run_of_so_many_images_ends_with(study: Study, other: Study) -> None:
+    study.run("swae", snapshots=5)
+    other.run("swae", images=64)
+    (long,), (short,) = find([study.store]), find([other.store])
+    assert [path.name for path in sorted((long.path / "snapshots").iterdir())] == [
+        f"{images:010}.safetensors" for images in (32, 64, 96, 128)
+    ]
+    assert equal(weights_path(long, 64), short.path / "weights.safetensors")
+
+
+def test_rows_of_snapshots_say_what_they_cost_and_stand_in_no_table(study: Study) -> None:
+    study.run("ae", snapshots=4, metrics=("reconstruction", "latent-sw"), settings=("latent-sw.n=20",))
+    found = [row for row in study.rows() if row.metric == "reconstruction.pixel"]
+    assert [row.images for row in found] == [32, 80, 128, 160]  # 10 steps, a quarter of them each
+    assert {row.split for row in study.rows()} == {"validation"}
+    per_image = {(row.flops or 0.0) / row.images for row in found}
+    assert len(per_image) == 1
+    (end,) = (row for row in study.rows("final") if row.metric == "reconstruction.pixel")
+    assert (end.split, end.images, end.flops, end.seconds) == ("test", 160, found[-1].flops, found[-1].seconds)
+    seconds = [row.seconds or 0.0 for row in found]
+    assert seconds == sorted(seconds)
+    assert not [row for row in study.rows() if row.metric.startswith("latent")]  # the first metric alone
+    assert {row.protocol for row in study.rows()} <= protocols(find([study.store])).keys()
+
+
+@pytest.mark.parametrize("stop", [3, 9, 14, 17])
+def test_an_interrupted_study_ends_with_the_same_snapshots_and_rows(stop: int, study: Study, other: Study) -> None:
+    wanted: dict[str, object] = {"snapshots": 5, "select": "planted", "metrics": ("reconstruction",)}
+    study.run("wae-gan", **wanted)
+    assert other.run("wae-gan", stop=after(stop), **wanted).interrupted
+    assert other.run("wae-gan", **wanted).done
+    (one,), (two,) = find([study.store]), find([other.store])
+    for images in (32, 64, 96, 128):
+        assert equal(weights_path(one, images), weights_path(two, images))
+    everything = [[plain(row) for row in rows(find([s.store]))] for s in (study, other)]
+    assert everything[0] == everything[1]
+    assert other.run("wae-gan", **wanted).skipped
+
+
+def test_a_new_metric_is_measured_on_old_snapshots(study: Study) -> None:
+    study.run("ae", snapshots=2)
+    before = weights_path(find([study.store])[0], 80).stat().st_mtime_ns
+    assert study.run("ae", snapshots=2, snapshot_metrics=("planted",)).done
+    assert weights_path(find([study.store])[0], 80).stat().st_mtime_ns == before
+    assert {row.metric for row in study.rows()} == {"reconstruction.pixel", "reconstruction.image", "planted"}
+    assert study.run("ae", snapshots=2, snapshot_metrics=("planted",)).skipped
+
+
+# ---------------------------------------------------------------- selection
+
+
+def test_the_planted_best_is_selected_without_a_look_at_the_test_images(study: Study) -> None:
+    study.run("ae", seeds=(0, 1), snapshots=5, metrics=("reconstruction", "planted"), select="planted")
+    assert {row.n for row in study.rows() if row.metric == "planted"} == {0}  # no test image was in reach
+    chosen = study.rows("selected")
+    assert {row.images for row in chosen} == {64}
+    assert {row.split for row in chosen} == {"test"}
+    assert [row.value for row in chosen if row.metric == "planted"] == [96, 96]  # the end, 0, would be the best on test
+    assert not [row for row in study.rows("final") if row.metric]  # the test value is told once
+    told = next(iter(selections(find([study.store])[0]).values()))
+    assert (told["by"], told["images"], told["value"], told["candidates"]) == ("planted", 64, 0.0, 5)
+
+
+def test_the_selected_numbers_are_those_of_the_selected_weights(study: Study, other: Study) -> None:
+    study.run("swae", snapshots=5, select="planted")
+    other.run("swae", images=64)
+    (chosen,) = (row.value for row in study.rows("selected") if row.metric == "reconstruction.pixel")
+    (end,) = (row.value for row in other.rows("final") if row.metric == "reconstruction.pixel")
+    assert chosen == end
+
+
+def test_ends_and_selections_of_one_training_are_two_groups(study: Study) -> None:
+    study.run("ae", snapshots=5)
+    study.run("ae", snapshots=5, select="planted")
+    groups = {row.stage: (row.group, row.label) for row in rows(find([study.store]))}
+    assert groups["selected"] != groups["final"]
+    assert groups["selected"][1].endswith("selected by planted")
+
+
+def test_the_earliest_of_equals_is_selected_and_a_lacking_number_selects_nothing() -> None:
+    number = {"part": "", "value": 1.0, "better": "higher", "protocol": "p"}
+    cost = {"step": 1, "seconds": 1.0, "flops": None}
+    moments = [{**cost, "images": i, "measurements": {"k": {"numbers": [number]}}} for i in (20, 10, 30)]
+    assert best_moment(moments, "k", "m")["images"] == 10
+    better = {**number, "value": 2.0}
+    moments[2] = {**cost, "images": 30, "measurements": {"k": {"numbers": [better]}}}
+    assert best_moment(moments, "k", "m")["images"] == 30
+    moments[1] = {**cost, "images": 10, "measurements": {"k": {"numbers": [], "error": "not finite"}}}
+    with pytest.raises(MetricError, match="after 10 images: not finite"):
+        best_moment(moments, "k", "m")
+
+
+def test_a_metric_that_fails_at_a_snapshot_selects_nothing_and_is_told(study: Study) -> None:
+    (problem,) = study.run("ae", snapshots=2, select="not-a-number").failed.values()
+    assert "not-a-number after 80 images" in problem
+    assert "nothing is selected" in problem
+    assert not selections(find([study.store])[0])
+
+
+# ---------------------------------------------------------------- refusals
+
+
+def test_a_run_trained_without_snapshots_is_not_trained_anew(study: Study) -> None:
+    study.run("ae")
+    planned = study.plan("ae", snapshots=4)
+    (line,) = tell_absent(study.store, planned.runs, planned.watch)
+    assert "1 of 1 runs were trained" in line
+    before = (find([study.store])[0].path / "weights.safetensors").stat().st_mtime_ns
+    assert study.run("ae", snapshots=4).done
+    assert (find([study.store])[0].path / "weights.safetensors").stat().st_mtime_ns == before
+    assert list(snapshots(find([study.store])[0])) == ["160"]  # its end alone
+    planned = study.plan("ae", snapshots=4, select="planted")
+    with pytest.raises(UsageError, match="another folder"):
+        tell_absent(study.store, planned.runs, planned.watch)
+    (problem,) = study.run("ae", snapshots=4, select="planted").failed.values()
+    assert "1 of 4 snapshots were kept" in problem
+
+
+def test_what_an_interrupted_run_passed_without_snapshots_is_told(study: Study) -> None:
+    study.run("ae", stop=after(8))
+    planned = study.plan("ae", snapshots=5)
+    assert len(tell_absent(study.store, planned.runs, planned.watch)) == 1
+    assert study.run("ae", snapshots=5).done
+    assert list(snapshots(find([study.store])[0])) == ["96", "128", "160"]
+
+
+@pytest.mark.parametrize(
+    ("fields", "words"),
+    [
+        ({"select": "planted"}, "--select planted: needs snapshots"),
+        ({"snapshot_metrics": ("planted",)}, "--snapshot-metrics: needs snapshots"),
+        ({"snapshots": 1, "select": "planted"}, "one snapshot leaves no choice"),
+        ({"snapshots": 11}, "a run has 10 steps"),
+        ({"snapshots": 2, "metrics": ()}, "nothing to measure"),
+        ({"snapshots": 2, "select": "nothing"}, "no metric 'nothing'"),
+        ({"snapshots": 2, "snapshot_metrics": ("latent-sw",)}, "on the 20 validation images"),
+        ({"snapshots": 2, "dataset": "unsplit"}, "--set unsplit.validation=10"),
+    ],
+)
+def test_what_cannot_be_is_refused_while_planning(fields: dict[str, object], words: str, study: Study) -> None:
+    with pytest.raises(GenbenchError, match=words):
+        study.plan("ae", **fields)
+
+
+def test_training_images_set_aside_make_another_run_that_can_be_watched(study: Study) -> None:
+    planned = study.plan("ae", snapshots=2, dataset="unsplit", settings=("unsplit.validation=10",))
+    assert planned.runs[0].key != study.plan("ae", dataset="unsplit").runs[0].key
+    assert study.plan("ae", snapshots=2).runs == study.plan("ae").runs
+
+
+def test_a_damaged_snapshot_is_refused_by_name(study: Study) -> None:
+    study.run("ae", snapshots=2)
+    folder = RunFolder(find([study.store])[0].path)
+    content = bytearray(weights_path(folder, 80).read_bytes())
+    content[-5] ^= 4
+    weights_path(folder, 80).write_bytes(content)
+    (problem,) = study.run("ae", snapshots=2, snapshot_metrics=("planted",)).failed.values()
+    assert "0000000080.safetensors is damaged" in problem
+
+
+def test_the_draws_of_a_choice_are_not_those_of_its_result(study: Study) -> None:
+    """A moment that was chosen for lucky samples must not be told by the same samples."""
+    planned = study.plan("ae")
+    run, bench = (
+        planned.runs[0],
+        Runner(study.registry, study.store, study.place, torch.device("cpu"), {}, NullCallback(), bool),
+    )
+    images = make_dataset(study.registry, run.dataset).load(study.place)
+    model, cost = make_model(study.registry, run, images.shape), TrainingStats(1.0, 160, 1, "cpu", 1)
+    test, validation, again = (
+        bench.evaluation(run, model, cost, split, images=images, memory={}).prior_draws(9, "samples")
+        for split in ("test", "validation", "validation")
+    )
+    assert not torch.equal(test, validation)
+    assert torch.equal(validation, again)

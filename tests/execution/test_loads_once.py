@@ -1,0 +1,60 @@
+"""A command loads its dataset once and decodes no file twice, whatever the grid; the next one decodes nothing."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from click.testing import Result
+from PIL import Image
+
+import genbench_folder
+from genbench.api import DataConfig, Images
+from genbench.execution.runner import Runner
+
+GRID = ("ae", "swae", "--prior", "normal,ring", "--latent-dim", "2", "--seeds", "2", "--network", "mlp")
+TINY = ("--batch", "8", "--images", "32", "--metrics", "reconstruction", "--dataset", "folder")
+
+
+@pytest.fixture
+def counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Counter[str]:
+    """How often the dataset is loaded, a file decoded, a run attempted; 24 pictures lie in `pictures/`."""
+    counts: Counter[str] = Counter()
+    load, decode, attempt = genbench_folder.Folder.load, genbench_folder.picture, Runner.attempt
+
+    def counting_load(self: genbench_folder.Folder, place: DataConfig) -> Images:
+        counts["loads"] += 1
+        return load(self, place)
+
+    def counting_decode(data: bytes, **options: object) -> object:
+        counts["decodes"] += 1
+        return decode(data, **options)  # type: ignore[arg-type]
+
+    def counting_attempt(self: Runner, *arguments: object, **options: object) -> str:
+        counts["attempts"] += 1
+        return attempt(self, *arguments, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(genbench_folder.Folder, "load", counting_load)
+    monkeypatch.setattr(genbench_folder, "picture", counting_decode)
+    monkeypatch.setattr(Runner, "attempt", counting_attempt)
+    (tmp_path / "pictures").mkdir()
+    for n in range(24):
+        Image.new("RGB", (12, 12), (10 * n, n, 0)).save(tmp_path / "pictures" / f"{n}.png")
+    return counts
+
+
+def test_once_per_command(counted: Counter[str], genbench: Callable[..., Result]) -> None:
+    options = ("--set", "dataset.path=pictures", "--set", "dataset.size=8")
+    assert genbench("run", *GRID, *TINY, *options).exit_code == 0
+    assert counted == {"loads": 1, "decodes": 24, "attempts": 8}
+    counted.clear()
+    assert genbench("measure", "--metrics", "reconstruction,sharpness").exit_code == 0
+    assert (counted["loads"], counted["decodes"]) == (1, 0)
+    counted.clear()
+    assert genbench("run", *GRID, *TINY, *options, "--seeds", "3").exit_code == 0
+    assert counted == {"loads": 1, "attempts": 4}
+    counted.clear()
+    assert genbench("run", *GRID, *TINY, *options).exit_code == 0  # nothing is left to do
+    assert not counted

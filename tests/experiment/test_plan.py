@@ -1,0 +1,163 @@
+"""Planning: every name, option and pair is checked before anything trains, and the key covers what affects weights."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from conftest import DOTS
+from genbench.api import DataConfig
+from genbench.errors import GenbenchError, UnsupportedError, UsageError
+from genbench.experiment.plan import ExperimentConfig, Plan, plan
+from genbench.experiment.run import run_of_record
+from genbench.registry.loader import Registry, load
+
+
+@pytest.mark.parametrize(
+    ("models", "fields", "message"),
+    [
+        (["swea"], {}, "there is no model 'swea': did you mean 'swae'?"),
+        (["swae"], {"priors": ("rong",)}, "there is no prior 'rong': did you mean 'ring'?"),
+        (["swae", "ring"], {}, "there is no model 'ring': it is a prior; several of a kind are given with commas"),
+        (["swae"], {"dataset": "mnits"}, "did you mean 'mnist'?"),
+        (["swae"], {"network": "mpl"}, "there is no network 'mpl'"),
+        (["swae"], {"metrics": ("reconstructon",)}, "did you mean 'reconstruction'?"),
+        (["swae", "swae"], {}, "the model 'swae' is named twice"),
+        (["swae"], {"settings": ("swae.wieght=1",)}, "did you mean 'weight'?"),
+        (["swae"], {"settings": ("swae.weight=heavy",)}, r"swae\.weight=heavy: not a float"),
+        (["swae"], {"settings": ("swae.projections=0",)}, r"swae\.projections=0: must be at least 1"),
+        (["swae"], {"settings": ("swae.weight=nan",)}, r"not a float"),
+        (["swae"], {"settings": ("swae.weight",)}, r"it takes the form NAME\.OPTION=VALUE"),
+        (["swae"], {"settings": ("vae.rate=1",)}, "the model 'vae' is no part of this study"),
+        (["swae"], {"settings": ("swae.weight=1", "swae.weight=2")}, "set twice"),
+        (["swae", "ae"], {"settings": ("model.weight=1",)}, "ae has none called 'weight'"),
+        (["swae"], {"batch": 101}, "has 100 training images"),
+        (["swae"], {"priors": ("ring",), "latent_dims": (3,)}, "ring"),
+        (["vae"], {"priors": ("uniform",)}, "(?i)kl"),
+        (["swae"], {"network": "swae-mnist"}, "28"),
+        (["swae"], {"metrics": ("latent-w2",)}, "2,?000"),
+    ],
+)
+def test_what_cannot_be_is_refused_in_one_line_before_training(
+    planned: Callable[..., Plan], models: list[str], fields: dict[str, object], message: str
+) -> None:
+    with pytest.raises(GenbenchError, match=message) as caught:
+        planned(*models, **fields)
+    assert "\n" not in str(caught.value)
+
+
+def test_every_impossible_pair_is_named_at_once(planned: Callable[..., Plan]) -> None:
+    with pytest.raises(GenbenchError) as caught:
+        planned("swae", "vae", priors=("normal", "uniform", "sphere"))
+    assert "uniform" in str(caught.value).lower()
+    assert "sphere" in str(caught.value).lower()
+
+
+def test_the_grid_is_the_product_of_its_axes(planned: Callable[..., Plan]) -> None:
+    found = planned("swae", "ae", priors=("normal", "uniform"), latent_dims=(2, 4), seeds=(0, 1, 2))
+    assert len(found.runs) == 2 * 2 * 2 * 3
+    assert len({run.key for run in found.runs}) == len(found.runs)
+    assert [run.seed for run in found.runs] == sorted(run.seed for run in found.runs)  # balanced when interrupted
+
+
+def test_the_key_covers_what_affects_the_weights_and_nothing_else(planned: Callable[..., Plan]) -> None:
+    base = planned().runs[0]
+    same = planned("swae", metrics=("sharpness",)).runs[0]
+    assert same.key == base.key
+    changes: list[dict[str, object]] = [
+        {"settings": ("swae.weight=3",)},
+        {"settings": ("normal.sigma=2",)},
+        {"settings": ("mlp.width=20",)},
+        {"batch": 17},
+        {"images": 161},
+        {"latent_dims": (3,)},
+        {"seeds": (1,)},
+    ]
+    keys = {planned("swae", **change).runs[0].key for change in changes}
+    assert len(keys | {base.key}) == len(changes) + 1
+    other_source = replace(base, model=replace(base.model, fingerprint="another"))
+    assert other_source.key != base.key
+
+
+def test_a_record_describes_its_run_completely(planned: Callable[..., Plan]) -> None:
+    run = planned("wae-gan", settings=("wae-gan.log-density=true",)).runs[0]
+    assert run_of_record(run.record()) == run
+
+
+def test_epochs_count_the_training_set(planned: Callable[..., Plan]) -> None:
+    assert planned("swae", images=None, epochs=3).runs[0].images == 300
+
+
+def test_a_setting_may_name_the_kind(planned: Callable[..., Plan]) -> None:
+    found = planned("swae", "wae-mmd", settings=("model.weight=3", "prior.sigma=2"))
+    assert {run.model.values["weight"] for run in found.runs} == {3.0}
+    assert found.runs[0].prior.values["sigma"] == 2.0
+
+
+def test_parameters_are_counted_without_training(planned: Callable[..., Plan]) -> None:
+    found = planned("ae")
+    run = found.runs[0]
+    mlp = (
+        144 * 200 + 200 + 2 * (200 * 200 + 200) + 200 * 2 + 2 + 2 * 200 + 200 + 2 * (200 * 200 + 200) + 200 * 144 + 144
+    )
+    assert found.size(run) == mlp
+
+
+PRIOR = """
+import torch
+from genbench.api import Offer, Prior
+from genbench.hookspecs import hookimpl
+class P(Prior):
+    def __init__(self, latent_dim): self.latent_dim = latent_dim
+    def sample(self, n, generator): {body}
+@hookimpl
+def genbench_priors(): yield Offer(name="mine", about="a test", make=P)
+"""
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("return torch.randn(1, self.latent_dim)", r"draws \(1, 2\)"),
+        ("return torch.randn(n, 5)", r"draws \(7, 5\)"),
+        ("return torch.randn(n, 2).double()", "float64"),
+        ("return torch.full((n, 2), float('nan'))", "NaN"),
+        ("return [[0.0, 0.0]] * n", "draws a list"),
+        ("raise SystemExit(3)", "SystemExit: 3"),
+    ],
+)
+def test_a_prior_that_breaks_the_contract_is_refused_before_training(
+    grid: Callable[..., ExperimentConfig], place: DataConfig, tmp_path: Path, body: str, message: str
+) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(PRIOR.format(body=body))
+    with pytest.raises(GenbenchError, match=message):
+        plan(grid(("swae",), priors=("mine",)), load([DOTS, path]), place)
+
+
+@pytest.mark.parametrize("fields", [{"models": ()}, {"priors": ()}, {"latent_dims": ()}, {"latent_dims": (2, 2)}])
+def test_an_empty_or_repeated_axis_is_refused(
+    grid: Callable[..., ExperimentConfig], registry: Registry, place: DataConfig, fields: dict[str, tuple[int, ...]]
+) -> None:
+    with pytest.raises(UsageError):
+        plan(replace(grid(), **fields), registry, place)  # type: ignore[arg-type]
+
+
+def test_a_model_that_memory_cannot_hold_is_refused(planned: Callable[..., Plan]) -> None:
+    with pytest.raises(UnsupportedError, match="GiB to train"):
+        planned("ae", settings=("mlp.width=1000000",))
+
+
+def test_what_concerns_priors_alone_is_asked_once_for_all_models(
+    planned: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Draws and metrics know no model: a grid of many models asks them no more often than one of a single model."""
+    asked: list[tuple[str, int]] = []
+    monkeypatch.setattr(
+        "genbench.experiment.plan.check_draws", lambda prior, run: asked.append((run.prior.name, run.latent_dim))
+    )
+    planned("ae", "swae", "vae", priors=("normal",), latent_dims=(2, 3))
+    assert asked == [("normal", 2), ("normal", 3)]

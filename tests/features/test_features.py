@@ -1,0 +1,228 @@
+"""FID and KID: torch-fidelity's own result on the same images, and refusals before any training."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
+
+import pytest
+import torch
+import torch_fidelity
+from torch import Tensor
+from torch.utils.data import Dataset as TorchDataset
+from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
+from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
+
+import genbench_grey28  # noqa: F401  (registers the extractor)
+from conftest import INCEPTION
+from genbench.api import DataConfig, DatasetInfo, Evaluation, Images
+from genbench.distances import frechet_distance
+from genbench.errors import DataError, GenbenchError, MetricError, UsageError
+from genbench.experiment.plan import Plan
+from genbench.features.extractor import Extractor, choose, extract, probe
+from genbench.features.inception import FoldedInception, resized
+from genbench_fid import FID, KID
+
+needs_inception = pytest.mark.skipif(not INCEPTION.exists(), reason=f"no Inception weights at {INCEPTION}")
+
+
+class Pictures(TorchDataset[Tensor]):
+    def __init__(self, images: Tensor) -> None:
+        self.images = images.expand(-1, 3, -1, -1)
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def __getitem__(self, index: int) -> Tensor:
+        return self.images[index]
+
+
+def pictures(n: int, size: int, seed: int, channels: int = 1, noise: float = 40.0) -> Tensor:
+    draws = torch.Generator().manual_seed(seed)
+    smooth = torch.nn.functional.interpolate(torch.rand(n, channels, 4, 4, generator=draws), size, mode="bilinear")
+    rough = noise * torch.randn(n, channels, size, size, generator=draws)
+    return (255 * smooth + rough).clamp(0, 255).to(torch.uint8)
+
+
+def fidelity(one: Tensor, two: Tensor, extractor: Extractor, **wanted: object) -> dict[str, float]:
+    weights = {"feature_extractor_weights_path": extractor.weights} if extractor.weights else {}
+    result: dict[str, float] = torch_fidelity.calculate_metrics(
+        input1=Pictures(one),
+        input2=Pictures(two),
+        cuda=False,
+        verbose=False,
+        cache=False,
+        save_cpu_ram=True,
+        feature_extractor=extractor.registered,
+        **weights,
+        **wanted,
+    )
+    return result
+
+
+def ours(one: Tensor, two: Tensor, extractor: Extractor) -> float:
+    gaussians = [(f.double().mean(0), torch.cov(f.double().T)) for f in (extract(extractor, x) for x in (one, two))]
+    return frechet_distance(*gaussians[0], *gaussians[1])
+
+
+@pytest.mark.filterwarnings("ignore")  # torch-fidelity's own DataLoader
+def test_fid_with_grey28_equals_torch_fidelitys_own() -> None:
+    one, two = pictures(400, 28, 0), pictures(300, 28, 1, noise=60.0)
+    extractor = choose("grey28", "", "", DataConfig(Path(), Path()))
+    expected = fidelity(one, two, extractor, fid=True)["frechet_inception_distance"]
+    assert ours(one, two, extractor) == pytest.approx(expected, rel=1e-3)
+
+
+@needs_inception
+@pytest.mark.filterwarnings("ignore")
+@pytest.mark.parametrize("channels", [1, 3])
+def test_fid_with_inception_equals_torch_fidelitys_own(channels: int) -> None:
+    one, two = pictures(16, 32, 0, channels), pictures(16, 32, 1, channels, noise=60.0)
+    extractor = Extractor("inception", "192", str(INCEPTION))
+    expected = fidelity(one, two, extractor, fid=True, feature_layer_fid="192")["frechet_inception_distance"]
+    assert ours(one, two, extractor) == pytest.approx(expected, rel=1e-3)
+
+
+def test_folding_batch_norm_changes_inception_by_rounding_alone() -> None:
+    images, made = pictures(2, 40, 0, 3), untrained_inception()
+    for layer, expected in zip(made.get_provided_features_list(), made(images), strict=True):
+        (found,) = FoldedInception(made, layer)(images)
+        assert (found - expected).norm() < 1e-5 * expected.norm(), layer
+        assert (expected[0] - expected[1]).norm() > 1e-3 * expected.norm(), layer  # it tells images apart
+
+
+def untrained_inception() -> FeatureExtractorInceptionV3:
+    """With random weights, a batch normalisation that does something, and all layers."""
+    with torch.random.fork_rng(), pytest.MonkeyPatch.context() as patch:
+        torch.manual_seed(0)
+        patch.setattr(torch, "load", lambda *_, **__: {})
+        patch.setattr(FeatureExtractorInceptionV3, "load_state_dict", lambda *_: None)
+        layers = list(FeatureExtractorInceptionV3.get_provided_features_list())
+        made = FeatureExtractorInceptionV3("inception-v3-compat", layers, feature_extractor_weights_path="none")
+        for module in made.modules():
+            if isinstance(module, torch.nn.Conv2d):
+                torch.nn.init.kaiming_normal_(module.weight)
+            if isinstance(module, torch.nn.BatchNorm2d):
+                module.running_mean.normal_(0.0, 0.3)
+                module.running_var.uniform_(0.5, 2.0)
+                module.bias.normal_(0.0, 0.3)
+    return made
+
+
+@pytest.mark.parametrize(("height", "width"), [(28, 28), (64, 40), (299, 299), (400, 320)])
+def test_resizing_is_torch_fidelitys_bit_for_bit(height: int, width: int) -> None:
+    x = 255 * torch.rand(2, 3, height, width, generator=torch.Generator().manual_seed(0))
+    expected = interpolate_bilinear_2d_like_tensorflow1x(x, size=(299, 299), align_corners=False)
+    assert torch.equal(resized(x), expected)
+    assert torch.equal(resized(x.contiguous(memory_format=torch.channels_last)), expected)
+
+
+@needs_inception
+def test_features_do_not_depend_on_the_batch_or_the_order() -> None:
+    images = pictures(7, 32, 0, 3)
+    extractor = Extractor("inception", "64", str(INCEPTION))
+    whole = extract(extractor, images)
+    apart = torch.cat([extract(extractor, image[None]) for image in images])
+    turned = extract(extractor, images.flip(0)).flip(0)
+    torch.testing.assert_close(apart, whole, rtol=1e-4, atol=1e-5)
+    torch.testing.assert_close(turned, whole, rtol=1e-4, atol=1e-5)
+
+
+@needs_inception
+def test_weights_without_the_layer_are_refused_before_training(place: DataConfig) -> None:
+    metric = FID(weights=str(INCEPTION), features="inception")
+    with pytest.raises(DataError, match="no finite layer 2048"):
+        metric.check(DatasetInfo((3, 32, 32), 100, 100), None, place)  # type: ignore[arg-type]
+    FID(weights=str(INCEPTION), features="inception", layer="192").check(
+        DatasetInfo((3, 32, 32), 100, 100), None, place
+    )  # type: ignore[arg-type]
+
+
+def test_missing_weights_are_refused_before_training_with_what_to_do(
+    planned: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    with pytest.raises(GenbenchError, match=r"weights are missing.*--set fid\.weights=FILE"):
+        planned("swae", metrics=("fid",))  # 12x12: not a size for grey28
+    with pytest.raises(GenbenchError, match=r"there is no file nowhere\.pth"):
+        planned("swae", metrics=("fid",), settings=("fid.weights=nowhere.pth",))
+    with pytest.raises(GenbenchError, match="did you mean 'inception'"):
+        planned("swae", metrics=("fid",), settings=("fid.features=inceptoin",))
+    with pytest.raises(GenbenchError, match=r"layer of the extractor 'grey28' called '7'"):
+        planned("swae", metrics=("fid",), settings=("fid.features=grey28", "fid.layer=7"))
+
+
+def test_a_pickle_that_would_run_code_is_refused_as_weights(tmp_path: Path) -> None:
+    import pickle
+
+    class Attack:
+        def __reduce__(self) -> tuple[object, tuple[str]]:
+            return (Path(tmp_path / "attacked").write_text, ("ran",))  # type: ignore[return-value]
+
+    evil = tmp_path / "weights.pth"
+    evil.write_bytes(pickle.dumps(Attack()))
+    with pytest.raises(DataError, match=r"weights\.pth cannot be read as weights"):
+        probe(Extractor("inception", "64", str(evil)), 3, 32, 32)
+    torch.save({"Conv2d_1a_3x3": Attack()}, evil)
+    with pytest.raises(DataError, match=r"weights\.pth cannot be read as weights"):
+        probe(Extractor("inception", "64", str(evil)), 3, 32, 32)
+    assert not (tmp_path / "attacked").exists()
+
+
+def test_features_are_of_uint8_only() -> None:
+    with pytest.raises(MetricError, match="uint8"):
+        extract(Extractor("grey28", "128"), torch.rand(2, 1, 28, 28))
+
+
+def test_weights_fit_inception_only(place: DataConfig) -> None:
+    with pytest.raises(UsageError, match="its own weights"):
+        choose("grey28", "", "some.pth", place)
+
+
+def test_the_column_head_names_the_extractor_and_the_protocol_its_weights(planned: Callable[..., Plan]) -> None:
+    extractor = Extractor("grey28", "128")
+    assert extractor.head == "grey28"
+    assert replace(extractor, layer="logits").head == "grey28 layer logits"
+    if INCEPTION.exists():
+        assert Extractor("inception", "768", str(INCEPTION)).weights_label.startswith("custom ")
+
+
+def evaluation(real: Tensor, made: Tensor, place: DataConfig) -> Evaluation:
+    """As much of a run as KID asks for: these images against those samples."""
+    return cast(
+        "Evaluation",
+        SimpleNamespace(
+            images=Images(real, real, real[:0], content="0" * 64),
+            references=real,
+            split="test",
+            setting=SimpleNamespace(shape=(1, 28, 28)),
+            samples=lambda n: made[:n],
+            training_images=lambda n: real[:n],
+            shared=lambda key, make: make(),
+            own=lambda key, make: make(),
+            device=torch.device("cpu"),
+            place=place,
+        ),
+    )
+
+
+@pytest.mark.filterwarnings("ignore")
+def test_kid_with_grey28_equals_torch_fidelitys_own(place: DataConfig) -> None:
+    real, made = pictures(300, 28, 0), pictures(300, 28, 1, noise=60.0)
+    extractor = choose("grey28", "", "", place)
+    expected = fidelity(made, real, extractor, kid=True, kid_subsets=20, kid_subset_size=100)
+    (mean,) = KID(subsets=20, subset_size=100).measure(evaluation(real, made, place))
+    assert mean.value == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-3)
+    assert mean.value > 0
+
+
+def test_kid_takes_smaller_subsets_where_there_are_fewer_images_and_says_so(place: DataConfig) -> None:
+    real, made = pictures(60, 28, 0), pictures(60, 28, 1)
+    (mean,) = KID(subsets=5, subset_size=1000).measure(evaluation(real, made, place))
+    assert (mean.n, mean.protocol.references) == (60, 60)
+    assert "5 subsets of 60" in mean.protocol.detail
+    with pytest.raises(MetricError, match="it needs 3 of each"):
+        list(KID(count=1).measure(evaluation(real, made, place)))

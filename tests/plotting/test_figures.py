@@ -1,0 +1,417 @@
+"""Figures: what they show is what the rows say, their files are the same at every call, and names stay text."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import re
+import shutil
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import Result
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+
+from genbench.api import Finding
+from genbench.data.images import save_grid
+from genbench.distances import random_projections, sliced_wasserstein_cost
+from genbench.errors import UsageError
+from genbench.plotting.curves import FROM_ROWS, curves, latent_size, possible
+from genbench.plotting.findings import findings, read
+from genbench.plotting.images import ImageRow, joined, leading, stored, strips
+from genbench.plotting.latent import worst_projection
+from genbench.plotting.ranks import rank_intervals, ranks
+from genbench.plotting.stored import sample_strips
+from genbench.plotting.style import FIXED, FURTHER, color, encoded, looks
+from genbench.reporting import export as exporting
+from genbench.reporting.embedding import shares
+from genbench.stats.intervals import by_seed_table, paired_difference, paired_t_intervals
+from genbench.storage.results import rows as rows_of
+from genbench.storage.rows import Row
+from genbench.storage.run_dir import find
+
+DOTS = ("--plugin", str(Path(__file__).parents[1] / "fixtures" / "dots.py"))
+CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
+
+
+def row(model: str, seed: int, value: float, **facts: object) -> Row:
+    usual: dict[str, object] = {
+        "run": f"{model}-{seed}", "group": model, "label": model, "dataset": "dots", "model": model,
+        "prior": "normal", "network": "mlp", "latent_dim": 2, "images": 100, "metric": "fid", "better": "lower",
+        "protocol": "aaaa1111", "head": "FID (grey28)",
+    }  # fmt: skip
+    return Row(seed=seed, value=value, **{**usual, **facts})  # type: ignore[arg-type]
+
+
+def study(*models: str) -> list[Row]:
+    return [row(model, seed, 10.0 * (k + 1) + 0.1 * seed**2) for k, model in enumerate(models) for seed in range(3)]
+
+
+# ---------------------------------------------------------------- looks
+
+
+def test_a_model_has_one_colour_everywhere_and_its_groups_differ_otherwise() -> None:
+    found = looks([("a", "swae"), ("b", "swae"), ("c", "mine")])
+    assert found["a"].color == found["b"].color == FIXED["swae"]
+    assert (found["a"].marker, found["a"].dash) != (found["b"].marker, found["b"].dash)
+    assert found["c"].color == looks([("x", "mine")])["x"].color == color("mine")
+    assert color("mine") in FURTHER
+
+
+def luminance(code: str) -> float:
+    channels = [int(code[i : i + 2], 16) / 255 for i in (1, 3, 5)]
+    linear = [c / 12.92 if c <= 0.04045 else ((c + 0.055) / 1.055) ** 2.4 for c in channels]
+    return float(np.dot((0.2126, 0.7152, 0.0722), linear))
+
+
+def test_every_colour_stands_out_on_white() -> None:
+    assert all((1.05) / (luminance(code) + 0.05) > 1.9 for code in (*FIXED.values(), *FURTHER))
+
+
+# ---------------------------------------------------------------- ranks
+
+
+def test_ranks_are_sure_where_differences_are_and_open_where_not() -> None:
+    values = {"a": {0: 1.0, 1: 1.1, 2: 0.9}, "b": {0: 2.0, 1: 2.1, 2: 1.9}, "c": {0: 2.5, 1: 1.6, 2: 1.9}}
+    assert rank_intervals(values, lower=True)["a"] == (1, 2)  # surely before b; c varies too much
+    assert rank_intervals(values, lower=True)["b"] == (2, 3)
+    assert rank_intervals(values, lower=False)["a"] == (2, 3)
+    assert rank_intervals({"a": {0: 1.0}, "b": {0: 9.0}}, lower=True) == {"a": (1, 2), "b": (1, 2)}
+
+
+@given(st.permutations(range(4)), st.integers(0, 99))
+def test_the_true_rank_is_covered_where_all_is_sure(order: list[int], seed: int) -> None:
+    noise = np.random.default_rng(seed).normal(size=3) * 5  # shared by all: pairing removes it
+    values = {str(k): {s: 10.0 * k + noise[s] for s in range(3)} for k in order}
+    assert rank_intervals(values, lower=True) == {str(k): (k + 1, k + 1) for k in order}
+
+
+def test_intervals_of_whole_columns_are_those_of_each_pair() -> None:
+    draws = np.random.default_rng(0)
+    values = [{s: float(draws.normal()) for s in range(9) if draws.random() < 0.6} for _ in range(30)]
+    table = by_seed_table(values)
+    low, high = paired_t_intervals(table[:, 0], table[:, 1:], 0.999)
+    for k, other in enumerate(values[1:]):
+        gap = paired_difference(values[0], other, 0.999)
+        if gap is None or gap.low is None or gap.high is None:
+            assert np.isnan(low[k])
+        else:
+            assert (low[k], high[k]) == pytest.approx((gap.low, gap.high))
+
+
+@pytest.mark.parametrize("groups", [4, 20])
+def test_many_groups_of_many_seeds_have_ranks(groups: int) -> None:
+    noise = np.random.default_rng(0).normal(size=(groups, 12))
+    values = {str(k): dict(enumerate((100.0 * k + noise[k]).tolist())) for k in range(groups)}
+    assert rank_intervals(values, lower=False) == {str(k): (groups - k, groups - k) for k in range(groups)}
+
+
+# ---------------------------------------------------------------- what is drawn
+
+
+def test_rank_figure_puts_the_best_first_with_its_mean() -> None:
+    left, right = ranks(study("vae", "swae", "mine")).figure.axes
+    assert [text.get_text() for text in left.get_yticklabels()] == ["vae", "swae", "mine"]
+    assert left.get_title(loc="left") == "dots, protocol aaaa1111"
+    assert [line.get_xdata()[0] for line in right.lines] == [1, 2, 3]
+
+
+def test_what_was_not_measured_alike_is_not_drawn_in_one_panel() -> None:
+    rows = [row("swae", s, 1.0 + s, group=f"d{d}", label=f"swae (d={d})", latent_dim=d) for d in (2, 8) for s in (0, 1)]
+    (axes,) = latent_size(rows).figure.axes
+    assert axes.get_legend_handles_labels()[1] == ["swae"]
+    apart = [row("swae", 0, 1.0, group=f"d{d}", latent_dim=d, protocol=f"p{d}") for d in (2, 8)]
+    with pytest.raises(UsageError, match="another way at each latent size"):
+        latent_size(apart)
+    with pytest.raises(UsageError, match="add --latent-dim"):
+        latent_size(study("swae"))
+
+
+def test_figures_compare_models_alone_and_their_selected_moments_as_groups_of_their_own() -> None:
+    """Alike in ranks, latent size and ladder: controls are grey, copies of training images are nowhere."""
+    both = study("swae", "copycat")
+    chosen = [
+        row("swae", s, 5.0 + s, group="swae best", label="swae selected by fid", stage="selected") for s in (0, 1)
+    ]
+    noise = [row("noise", 0, 12.0, role="control"), row("far", 0, 900.0, role="control")]
+    copies = [row("copycat", s, 0.9, metric="nearest-train.copies", protocol="c") for s in range(3)]
+    rows = [*both, *chosen, *noise, *copies]
+    left, right = ranks(rows).figure.axes
+    labels = [text.get_text() for text in left.get_yticklabels()]
+    assert labels == ["swae selected by fid", "swae", "noise, control: 12", "far, control: 900"]
+    assert len(right.lines) == 2
+    assert max(line.get_xdata()[0] for line in left.lines) < 100  # a control far away does not dwarf the models
+    wide = [dataclasses.replace(it, latent_dim=8, seed=it.seed + 10) for it in rows]
+    (axes,) = latent_size([*rows, *wide], "fid").figure.axes
+    assert axes.get_legend_handles_labels()[1] == ["swae", "swae selected by fid"]
+    assert [text.get_text() for text in axes.texts] == ["noise"]
+    rungs = [dataclasses.replace(it, metric="fid-ladder.prior", protocol="l") for it in (*both, *chosen, *noise)]
+    (axes,) = FROM_ROWS["ladder"]([*rungs, *copies]).figure.axes
+    assert sorted(axes.get_legend_handles_labels()[1]) == ["swae", "swae selected by fid"]
+
+
+def test_a_figure_that_cannot_show_all_groups_says_so() -> None:
+    drawing = ranks(study(*(f"m{k:02d}" for k in range(45))))
+    assert "the 40 best of 45 groups are shown" in drawing.caption
+    left, right = drawing.figure.axes
+    assert len(left.get_yticklabels()) == 40
+    assert right.get_xlim()[1] == 45.5  # ranks are among all
+    assert "groups are shown" not in ranks(study("swae", "vae")).caption
+
+
+def test_curves_show_the_means_of_snapshots() -> None:
+    rows = [
+        row("swae", seed, value + seed, stage="snapshot", split="validation", images=images, seconds=images / 100)
+        for images, value in ((100, 5.0), (1000, 3.0))
+        for seed in (0, 1)
+    ]
+    left, right = curves(rows).figure.axes
+    assert np.allclose(left.lines[0].get_xydata(), [[100, 5.5], [1000, 3.5]])
+    assert right.get_xlabel() == "training seconds"
+    assert len(left.collections) == 1  # the band
+    with pytest.raises(UsageError, match="--snapshots"):
+        curves(study("swae"))
+
+
+def test_a_report_draws_what_its_rows_allow() -> None:
+    found, told = possible(study("swae", "vae"))
+    assert [drawing.name for drawing in found] == ["ranks"]
+    assert [text.split(":")[0] for text in told] == ["curves", "latent-size", "ladder"]
+    assert all("\n" not in text for text in told)
+    rungs = [row("swae", 0, v, metric=f"fid-ladder.{r}", head=f"FID {r}") for r, v in (("real", 1.0), ("prior", 9.0))]
+    assert "ladder" in {drawing.name for drawing in possible([*study("swae"), *rungs])[0]}
+    assert set(FROM_ROWS) == {"ranks", "curves", "latent-size", "ladder"}
+
+
+@pytest.mark.parametrize("form", ["png", "pdf", "svg"])
+def test_a_file_is_the_same_at_every_call_and_names_stay_text(form: str) -> None:
+    rows = study("swae", "$x_{<script>&\x1b[2J\n\u4e2d")
+    first = encoded(ranks(rows).figure, form)
+    assert encoded(ranks(rows).figure, form) == first
+    assert b"<script>&" not in first
+    assert b"CreationDate" not in first
+
+
+# ---------------------------------------------------------------- pictures
+
+
+def test_stored_samples_come_back_as_they_were_drawn(tmp_path: Path) -> None:
+    images = torch.randint(0, 256, (64, 3, 9, 11), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
+    save_grid(tmp_path / "samples.png", images)
+    assert np.array_equal(stored(tmp_path / "samples.png", 12), images[:12].permute(0, 2, 3, 1).numpy())
+    Image.new("RGB", (50, 33)).save(tmp_path / "other.png")
+    assert len(stored(tmp_path / "other.png", 12)) == 0
+
+
+def test_images_are_joined_row_by_row() -> None:
+    sheet = joined(np.arange(4, dtype=np.uint8)[:, None, None, None].repeat(2, 1).repeat(2, 2), 2, padding=0)
+    assert sheet.tolist() == [[0, 0, 1, 1], [0, 0, 1, 1], [2, 2, 3, 3], [2, 2, 3, 3]]
+
+
+def test_strips_of_unequal_images_share_a_figure() -> None:
+    its = [
+        ImageRow("a", np.zeros((3, 8, 8, 1), np.uint8), "one"),
+        ImageRow("b", np.zeros((2, 12, 9, 3), np.uint8), "two"),
+    ]
+    figure = strips("samples", "", its).figure
+    assert {text.get_text() for text in figure.texts} == {"a", "b", "one", "two"}
+    assert all(0 <= edge <= 1 for axes in figure.axes for edge in axes.get_position().extents)
+
+
+def test_principal_components_hold_the_largest_variance() -> None:
+    draws = np.random.default_rng(0)
+    z = draws.normal(size=(500, 5)) * np.array([0.1, 5.0, 0.1, 2.0, 0.1])
+    plane, _ = leading(z, z)
+    assert np.allclose(sorted(plane.var(0)), sorted(np.linalg.eigvalsh(np.cov(z.T, bias=True)))[-2:])
+
+
+def test_worst_projection_finds_the_shift_and_beats_every_direction() -> None:
+    draws = torch.Generator().manual_seed(0)
+    x, shift = torch.randn(400, 6, generator=draws), torch.tensor([0.0, 0, 3, 0, -4, 0])
+    theta, distance = worst_projection(x, x + shift, draws)
+    assert distance == pytest.approx(5.0, abs=0.02)  # W2 of a translation along its direction
+    assert abs(float(theta @ shift)) == pytest.approx(5.0, abs=0.02)
+    y = torch.randn(400, 6, generator=draws)
+    tried = random_projections(200, 6, torch.Generator().manual_seed(9))
+    best = max(float(sliced_wasserstein_cost(x, y, one[None])) for one in tried)
+    assert worst_projection(x, y, draws)[1] ** 2 >= best
+
+
+# ---------------------------------------------------------------- the command
+
+
+def test_every_kind_is_drawn_or_says_what_it_needs(genbench: Callable[..., Result]) -> None:
+    tiny = ("--dataset", "dots", "--network", "mlp", "--images", "64", "--batch", "16", "--metrics", "reconstruction")
+    genbench("run", "swae", "vae", *DOTS, *tiny, "--latent-dim", "2,3", "--snapshots", "2")
+    for kind in ("samples", "reconstructions", "interpolations", "grid", "codes", "ranks", "curves", "latent-size"):
+        plugins = () if kind in ("ranks", "curves", "latent-size") else DOTS
+        result = genbench("plot", kind, "runs", "--out", f"{kind}.png", *plugins)
+        assert result.exit_code == 0, result.output
+        with Image.open(f"{kind}.png") as picture:
+            assert min(picture.size) > 200
+    assert "genbench measure RUNS --metrics fid-ladder" in genbench("plot", "ladder").output
+    assert "ends in .pdf, .svg or .png" in genbench("plot", "ranks", "--out", "x.jpg").output
+    flat = [str(path) for path in Path("runs").glob("*-3d-*")]
+    assert "--latent-dim 2" in genbench("plot", "grid", *flat, *DOTS).output
+    genbench("report", "--export", "out")
+    drawn = {path.name for path in Path("out/figures").iterdir()}
+    assert {f"{kind}.{form}" for kind in ("samples", "ranks", "curves") for form in ("png", "pdf")} <= drawn
+    text = Path("out/report.html").read_text()
+    assert "they need the models: genbench report --figures all" in text
+    assert "ladder: these runs have no FID ladder" in text
+    assert "report made by</dt><dd>genbench" in text
+    assert re.search(r"data of dots</dt><dd>SHA-256 [0-9a-f]{12}", text)
+    one = str(next(Path("runs").glob("*-swae-*-2d-*")))
+    assert genbench("report", one, "--export", "all", "--figures", "all", *DOTS).exit_code == 0
+    drawn = {path.name for path in Path("all/figures").iterdir()}
+    assert {f"{kind}.png" for kind in ("reconstructions", "interpolations", "grid", "codes")} <= drawn
+    result = genbench("report", one, "--export", "none", "--figures", "all")  # no such dataset without the plug-in
+    assert result.exit_code == 0
+    assert "there is no dataset" in Path("none/report.html").read_text()
+    assert "--export" in genbench("report", "--figures", "all").output
+
+
+def test_a_block_of_samples_has_one_prior_with_its_options_and_one_seed(genbench: Callable[..., Result]) -> None:
+    tiny = ("--dataset", "dots", "--network", "mlp", "--images", "32", "--batch", "16", "--metrics", "reconstruction")
+    genbench("run", "swae", "vae", *DOTS, *tiny, "--latent-dim", "2")
+    genbench("run", "ae", *DOTS, *tiny, "--latent-dim", "2", "--set", "normal.sigma=2")
+    with_seeds = genbench("run", "wae-mmd", *DOTS, *tiny, "--latent-dim", "2", "--seeds", "2")
+    assert with_seeds.exit_code == 0, with_seeds.output
+    shutil.rmtree(next(Path("runs").glob("*wae-mmd*-s0-*")))
+    folders = find([Path("runs")])
+    blocks = {strip.label.split()[0]: strip.block for strip in sample_strips(folders, rows_of(folders))}
+    assert blocks["swae"] == blocks["vae"] == "dots, prior normal (sigma=1.0), d = 2, seed 0"
+    assert "sigma=2.0" in blocks["ae"]
+    assert blocks["wae-mmd"] == blocks["vae"].replace("seed 0", "seed 1")
+    genbench("plot", "samples", "--out", "samples.svg", *DOTS)
+    drawn = Path("samples.svg").read_text()
+    assert "sigma=1.0" in drawn
+    assert "sigma=2.0" in drawn
+
+
+def test_many_pictures_are_shown_smaller_and_the_report_stays_under_ten_megabytes(tmp_path: Path) -> None:
+    draws = np.random.default_rng(0)
+    rows = [row(f"model-{k:03d}", 0, float(k)) for k in range(150)]
+    facts = {}
+    for k, it in enumerate(rows):
+        folder = tmp_path / str(k)
+        folder.mkdir()
+        for name in ("samples", "reconstructions"):  # noise, which no format presses: 200 kB each, 60 MB in all
+            noise = draws.integers(0, 256, (260, 260, 3), dtype=np.uint8)
+            Image.fromarray(noise).save(folder / f"{name}.png", compress_level=0)
+        facts[it.run] = exporting.RunFacts(it.run, folder)
+    exporting.export(tmp_path / "out", rows, runs=facts)
+    data = (tmp_path / "out/report.html").read_bytes()
+    assert len(data) < 10_000_000
+    assert data.count(b"data:image/jpeg") == 300
+    assert b"300 pictures shown smaller than they are" in data
+    assert b"left out, so that" not in data
+
+
+@given(st.lists(st.integers(1, 50_000), max_size=40), st.integers(0, 300_000))
+def test_shares_keep_within_the_room_and_waste_none_of_it(sizes: list[int], room: int) -> None:
+    each = shares(sizes, room)
+    used = [min(size, most) for size, most in zip(sizes, each, strict=True)]
+    assert sum(used) <= room or not sizes
+    if sizes and sum(sizes) <= room:
+        assert used == sizes
+    assert each == sorted(each, reverse=True)  # who is left out comes last
+
+
+PROBE = """<script>
+"use strict";
+const errors = [];
+addEventListener("error", event => errors.push(event.message));
+addEventListener("securitypolicyviolation", event => errors.push(event.blockedURI));
+addEventListener("load", () => {
+  const table = document.querySelector(".results"), button = table.tHead.querySelectorAll("button")[1];
+  const column = button.closest("th").cellIndex;
+  const order = () => [...table.tBodies[0].rows].map(row => row.cells[column].dataset.key);
+  button.click(); const up = order(); button.click(); const down = order();
+  const broken = [...document.images].filter(image => image.src && !image.naturalWidth).length;
+  const facts = {up, down, broken, errors, fetched: performance.getEntriesByType("resource").map(it => it.name),
+                 wide: document.documentElement.scrollWidth, seen: innerWidth,
+                 right: table.tBodies[0].rows[0].cells[column].getBoundingClientRect().right};
+  parent.postMessage(JSON.stringify(facts), "*");
+});
+</script></head>"""
+
+
+@pytest.mark.skipif(CHROMIUM is None, reason="there is no Chromium")
+def test_the_page_in_a_browser(tmp_path: Path) -> None:
+    """Sorting works, nothing is fetched, no error, and nothing is wider than a phone of 360 pixels."""
+    rows, report = study("swae", "vae", "<script>alert(1)</script>", "mine-" * 20), tmp_path / "report.html"
+    rows += [row("noise", 0, 30.0, role="control")]
+    exporting.export(tmp_path, rows, draw=lambda: ([ranks(rows)], []), command="genbench " + "x" * 500)
+    text = report.read_text()
+    report.with_name("probed.html").write_text(text.replace("</head>", PROBE))
+    outer = report.with_name("outer.html")
+    outer.write_text(
+        '<pre></pre><script>addEventListener("message", e => { document.querySelector("pre").textContent = e.data; });'
+        '</script><iframe src="probed.html" width="360" height="800" style="border:0"></iframe>'
+    )
+    command = [
+        str(CHROMIUM), "--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run",
+        "--disable-background-networking", "--disable-component-update", "--disable-sync",
+        f"--user-data-dir={report.parent / 'profile'}", "--virtual-time-budget=5000", "--dump-dom", outer.as_uri(),
+    ]  # fmt: skip
+    done = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False)
+    facts = json.loads(done.stdout.split("<pre>")[1].split("</pre>")[0].replace("&amp;", "&"))
+    assert facts["errors"] == []
+    assert facts["broken"] == 0
+    assert [name for name in facts["fetched"] if not name.startswith("data:")] == []
+    assert facts["up"] == sorted(facts["up"], key=float)
+    assert facts["down"] == facts["up"][::-1]
+    assert len(set(facts["up"])) == 4
+    assert facts["seen"] == 360
+    assert facts["wide"] <= 360
+    assert facts["right"] <= 360  # the number that ranks is seen without scrolling
+    assert len(text.encode()) < 10_000_000
+
+
+def test_pages_say_what_was_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "EMBEDDED_BYTES", 0)
+    rows = study("swae", "vae")
+    exporting.export(tmp_path, rows, draw=lambda: ([ranks(rows)], []))
+    text = (tmp_path / "report.html").read_text()
+    assert "1 picture left out" in text
+    assert "figures/ranks.png" in text
+    assert "data:image" not in text.split("</style>")[1]
+
+
+def test_an_experiment_is_drawn_over_the_numbers_of_its_cases() -> None:
+    """A panel for each metric, a line for each second number, a band where there are seeds."""
+    found = [
+        Finding(f"d = {d}, L = {count}", metric, d + count + seed, 5, seed=seed)
+        for d in (2, 4, 8)
+        for count in (1, 50)
+        for metric in ("W2", "factor", "variance")
+        for seed in (0, 1)
+    ]
+    drawing = findings(found)
+    assert drawing is not None
+    first, *others = drawing.figure.axes
+    assert [axes.get_ylabel() for axes in (first, *others)][:3] == ["W2", "factor", "variance"]
+    assert not others[-1].axison  # four places, three metrics
+    one, fifty = first.get_lines()
+    assert (one.get_label(), fifty.get_label()) == ("L = 1", "L = 50")
+    assert list(fifty.get_ydata()) == [d + 50.5 for d in (2, 4, 8)]
+    assert len(first.collections) == 2
+    assert first.get_xlabel() == "d"
+
+
+@pytest.mark.parametrize("case", ["all", "d = x", "d = 2, L = 1, M = 3", "d = 1.2.3", "", "d = 2"])
+def test_an_experiment_without_numbers_across_has_no_figure(case: str) -> None:
+    assert findings([Finding(case, "W2", 1.0, 5)]) is None
+
+
+def test_a_case_is_read_by_its_names() -> None:
+    assert read("d = 64, L = 5e2") == (("d", 64.0), ("L", 500.0))
+    assert read("latent dim = -1.5") == (("latent dim", -1.5),)
+    assert read("d = 64, all") == ()

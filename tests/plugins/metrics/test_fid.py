@@ -1,0 +1,355 @@
+"""FID's standard error, its extrapolation, its ladder, and that no number depends on how it is computed."""
+
+from __future__ import annotations
+
+import math
+import os
+import statistics
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import Any, cast
+
+import pytest
+import torch
+from torch import Generator, Tensor
+
+import genbench.evaluation.evaluation
+import genbench.features.extractor
+from genbench.analysis.ladder import verdict
+from genbench.api import DataConfig, DatasetInfo, Evaluation, Images, TrainingStats
+from genbench.distances import frechet_distance
+from genbench.errors import MetricError, NotApplicableError, UsageError
+from genbench.evaluation.evaluation import RunEvaluation
+from genbench.experiment.plan import Plan
+from genbench.experiment.run import make_dataset, make_model
+from genbench.registry.loader import Registry
+from genbench.utils.io import load_tensors
+from genbench_fid import FID, KID, FIDInfinity, FIDLadder, cache, kid
+from genbench_fid.frechet import distance, extrapolated, gaussian, influence, standard_error
+from genbench_fid.ladder import gaussian_draws, mixture_draws
+
+WIDTH = 6
+
+
+def law(seed: int) -> Tensor:
+    return torch.randn(WIDTH, WIDTH, generator=Generator().manual_seed(seed), dtype=torch.float64)
+
+
+def drawn(n: int, seed: int, root: Tensor, shift: float = 0.0) -> Tensor:
+    return torch.randn(n, WIDTH, generator=Generator().manual_seed(seed), dtype=torch.float64) @ root + shift
+
+
+# ---------------------------------------------------------------- standard errors
+
+
+def test_the_influence_is_the_derivative_of_the_distance_in_the_weight_of_a_sample() -> None:
+    real, made = drawn(200, 0, law(0)), drawn(60, 1, law(1), 0.5)
+    found = influence(real, made)
+    mean, cov = made.mean(0), (made - made.mean(0)).T @ (made - made.mean(0)) / len(made)
+    step = 1e-5
+    for i in (0, 7, 59):
+        away = made[i] - mean
+        moved = frechet_distance(
+            *gaussian(real), mean + step * away, (1 - step) * (cov + step * torch.outer(away, away))
+        )
+        slope = (moved - frechet_distance(*gaussian(real), mean, cov)) / step
+        assert slope == pytest.approx(float(found[i]), rel=0.03, abs=0.3)  # cov divides by n - 1 in one of them
+    assert float(found.mean()) == pytest.approx(0.0, abs=1e-9)
+
+
+def test_the_standard_error_is_the_spread_over_redrawn_samples() -> None:
+    real, root = drawn(400, 0, law(0)), law(1)
+    values = [distance(real, drawn(300, seed, root, 0.3)) for seed in range(10, 130)]
+    errors = [standard_error(real, drawn(300, seed, root, 0.3)) for seed in range(10, 20)]
+    assert statistics.fmean(error for error in errors if error) == pytest.approx(statistics.stdev(values), rel=0.25)
+
+
+def test_no_standard_error_where_the_covariance_is_singular() -> None:
+    assert standard_error(drawn(50, 0, law(0)), drawn(WIDTH + 1, 1, law(0))) is None
+
+
+def test_the_standard_error_of_kid_is_the_spread_over_redrawn_samples() -> None:
+    real, root = drawn(200, 0, law(0)), law(1)
+
+    def complete(made: Tensor) -> float:
+        m, n = len(made), len(real)
+        within = kid._row_sums(made, made).sum() - kid._kernel_diagonal(made).sum()
+        return float(within / (m * (m - 1)) - 2.0 * kid._row_sums(made, real).sum() / (m * n))
+
+    values = [complete(drawn(150, seed, root)) for seed in range(10, 130)]
+    errors = [kid.standard_error(real, drawn(150, seed, root)) for seed in range(10, 40)]
+    assert statistics.fmean(errors) == pytest.approx(statistics.stdev(values), rel=0.25)
+
+
+def test_the_jackknife_of_kid_equals_the_one_by_leaving_out() -> None:
+    real, made = drawn(9, 0, law(0)), drawn(7, 1, law(1))
+
+    def complete(x: Tensor) -> float:
+        within = (x @ x.T / WIDTH + 1) ** 3
+        across = (x @ real.T / WIDTH + 1) ** 3
+        return float((within.sum() - within.trace()) / (len(x) * (len(x) - 1)) - 2 * across.mean())
+
+    left = torch.tensor([complete(torch.cat([made[:i], made[i + 1 :]])) for i in range(7)], dtype=torch.float64)
+    expected = math.sqrt(6 / 7 * float((left - left.mean()).square().sum()))
+    assert kid.standard_error(real, made) == pytest.approx(expected, rel=1e-9)
+
+
+# ---------------------------------------------------------------- extrapolation
+
+
+def test_the_extrapolated_distance_is_unbiased_where_the_plain_one_is_not_and_its_interval_covers() -> None:
+    real, root = drawn(300, 0, law(0)), law(0) + 0.1 * law(1)
+    truth = frechet_distance(*gaussian(real), torch.zeros(WIDTH, dtype=torch.float64), root.T @ root)
+    plain, found = [], []
+    for seed in range(10, 60):
+        made = drawn(120, seed, root)
+        plain.append(distance(real, made))
+        found.append(extrapolated(real, made, 4))
+    values = [one.value for one in found]
+    error = statistics.stdev(values) / math.sqrt(len(values))
+    assert statistics.fmean(values) == pytest.approx(truth, abs=4 * error)
+    assert statistics.fmean(plain) - truth > 8 * error
+    covered = sum(abs(one.value - truth) < 1.96 * one.se for one in found)
+    assert covered >= 43  # of 50: 95 % but for 4 standard deviations
+
+
+def test_a_quarter_of_the_samples_must_exceed_the_features(place: DataConfig) -> None:
+    with pytest.raises(MetricError, match="no more images than the 6 features"):
+        extrapolated(drawn(50, 0, law(0)), drawn(27, 1, law(0)), 2)
+    with pytest.raises(UsageError, match=r"400 samples.*--set fid-infinity.count=516"):
+        FIDInfinity().check(DatasetInfo((1, 28, 28), 1000, 400), cast(Any, None), place)
+
+
+# ---------------------------------------------------------------- ladder
+
+
+def test_a_fitted_gaussian_has_the_mean_and_the_covariance_of_the_codes_singular_or_not() -> None:
+    codes = drawn(500, 0, law(0), 2.0)
+    codes[:, 0] = 3.0
+    made = gaussian_draws(codes, 200_000, Generator().manual_seed(0))
+    torch.testing.assert_close(made.mean(0), codes.mean(0), atol=0.05, rtol=0)
+    torch.testing.assert_close(torch.cov(made.T), torch.cov(codes.T), atol=0.15, rtol=0.02)
+    assert float((made[:, 0] - 3.0).abs().max()) < 1e-6
+
+
+def test_a_fitted_mixture_finds_the_modes_that_one_gaussian_blurs() -> None:
+    modes = torch.tensor([[-5.0, 0.0], [5.0, 0.0], [0.0, 5.0]], dtype=torch.float64)
+    codes = modes[torch.arange(600) % 3] + 0.1 * drawn(600, 0, law(0))[:, :2]
+    made = mixture_draws(codes, 900, 3, Generator().manual_seed(0))
+    nearest = torch.cdist(made, modes).min(1)
+    assert float(nearest.values.max()) < 3.0
+    assert nearest.indices.bincount(minlength=3).tolist() == pytest.approx([300, 300, 300], abs=60)
+
+
+def test_constant_codes_are_fitted_by_a_point() -> None:
+    codes = torch.full((200, 3), 1.5, dtype=torch.float64)
+    for made in (
+        gaussian_draws(codes, 50, Generator().manual_seed(0)),
+        mixture_draws(codes, 50, 10, Generator().manual_seed(0)),
+    ):
+        torch.testing.assert_close(made, torch.full((50, 3), 1.5, dtype=torch.float64), atol=0.01, rtol=0)
+
+
+def test_codes_that_no_mixture_fits_are_refused_in_one_line() -> None:
+    codes = 1e28 * drawn(200, 0, law(0))[:, :1].expand(-1, 2)  # singular, and far above the ridge
+    with pytest.raises(MetricError, match="fid-ladder: no mixture fits the codes"):
+        mixture_draws(codes, 10, 5, Generator().manual_seed(0))
+
+
+@pytest.mark.parametrize(
+    ("rungs", "cause"),
+    [
+        ({"real": 1.0, "reconstructions": 20.0, "mixture": 22.0, "gaussian": 23.0, "prior": 24.0}, "the decoder"),
+        ({"real": 1.0, "reconstructions": 3.0, "mixture": 5.0, "gaussian": 30.0, "prior": 31.0}, "latent mismatch"),
+        ({"real": 1.0, "reconstructions": 3.0, "mixture": 30.0, "gaussian": 31.0, "prior": 32.0}, "holes between"),
+        ({"real": 1.0, "reconstructions": 1.0, "mixture": 1.0, "prior": 0.9}, "nothing is lost"),
+        ({"real": 5.0, "reconstructions": 0.0, "mixture": 5.0, "prior": 5.5}, "latent mismatch (0.500 of 0.500)"),
+    ],
+)
+def test_the_ladder_names_the_step_that_costs_most(rungs: dict[str, float], cause: str) -> None:
+    assert cause in verdict(rungs)
+
+
+# ---------------------------------------------------------------- a real run, however it is computed
+
+
+@pytest.fixture
+def run(registry: Registry, planned: Callable[..., Plan], place: DataConfig) -> Callable[..., Evaluation]:
+    """An evaluation of an untrained model on the tiny dataset at a size that grey28 takes."""
+
+    def make(model: str = "vae", **changes: Images) -> Evaluation:
+        plan = planned(model, settings=("dots.size=28",))
+        torch.manual_seed(3)
+        made = make_model(registry, plan.runs[0], (1, 28, 28))
+        images = changes.get("images") or make_dataset(registry, plan.runs[0].dataset).load(place)
+        record = TrainingStats(1.0, 1, 1, "cpu", 1)
+        return RunEvaluation(
+            made,
+            made.setting,
+            images,
+            seed=0,
+            device=torch.device("cpu"),
+            training=record,
+            place=place,
+            memory={},
+        )
+
+    return make
+
+
+METRICS: list[Callable[[], Any]] = [
+    lambda: FID(count=700),
+    lambda: KID(count=700, subsets=5, subset_size=50),
+    lambda: FIDInfinity(count=700, partitions=2),
+    lambda: FIDLadder(count=700, codes=100),
+]
+
+
+@pytest.mark.parametrize("metric", METRICS, ids=["fid", "kid", "fid-infinity", "fid-ladder"])
+def test_no_number_depends_on_the_batch_of_the_evaluation_or_on_what_was_measured_before(
+    metric: Callable[[], Any], run: Callable[..., Evaluation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected = [m.value for m in metric().measure(run())]
+    monkeypatch.setattr(genbench.evaluation.evaluation, "BATCH", 37)
+    monkeypatch.setattr(genbench.features.extractor, "BATCH", 11)
+    other = run()
+    other.samples(900), other.codes(7), list(FID(count=300).measure(other))
+    assert [m.value for m in metric().measure(other)] == pytest.approx(expected, rel=1e-5, abs=1e-7)
+
+
+def test_the_ladder_has_a_rung_for_each_cause_and_its_last_one_is_fid(run: Callable[..., Evaluation]) -> None:
+    evaluation = run("ae")
+    found = {m.part: m for m in FIDLadder(count=60, codes=100).measure(evaluation)}
+    assert list(found) == ["real", "reconstructions", "mixture", "gaussian", "prior"]
+    (plain,) = FID(count=60).measure(evaluation)
+    assert found["prior"].value == plain.value
+    assert found["real"].value == plain.floor
+    assert len({m.protocol.key for m in found.values()}) == 5
+
+
+def test_reconstructions_draw_nothing_and_have_no_standard_error(
+    run: Callable[..., Evaluation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genbench_fid.ladder.standard_error", lambda real, made: 1.0)
+    found = {m.part: m.se for m in FIDLadder(count=60, codes=100).measure(run("ae"))}
+    assert {part for part, se in found.items() if se is None} == {"reconstructions"}
+
+
+def test_codes_that_cannot_be_had_leave_the_ladder_out(run: Callable[..., Evaluation]) -> None:
+    evaluation = run("ae")
+
+    def no_codes(n: int) -> Tensor:
+        raise NotApplicableError("no encoder")
+
+    evaluation.training_codes = no_codes  # type: ignore[method-assign]
+    with pytest.raises(NotApplicableError):
+        list(FIDLadder(count=60, codes=100).measure(evaluation))
+
+
+def test_a_validation_evaluation_never_looks_at_test_images(run: Callable[..., Evaluation]) -> None:
+    images = run().images
+    blind = replace(images, test=images.test[:0])
+    for metric in (FID(split="held-out", count=60), FID(count=60), KID(count=60, subsets=2)):
+        evaluation = run(images=blind)
+        evaluation.split = "validation"
+        (measured, *_) = metric.measure(evaluation)
+        assert (measured.protocol.split, measured.protocol.references) == ("validation", 20)
+
+
+def test_one_class_missing_and_equal_images_have_a_number(run: Callable[..., Evaluation]) -> None:
+    images = run().images
+    for test in (images.test[images.test_labels != 0], images.test[:1].expand(60, -1, -1, -1)):
+        (measured,) = FID(count=60).measure(run(images=replace(images, test=test)))
+        assert measured.value > 0
+        assert math.isfinite(measured.value)
+
+
+def test_features_that_are_nan_are_refused_by_name(
+    run: Callable[..., Evaluation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("genbench_fid.base.extract", lambda extractor, images: torch.full((len(images), 3), math.nan))
+    with pytest.raises(MetricError, match=r"features of the real images \(fid\) are not finite"):
+        list(FID(count=60).measure(run()))
+
+
+def test_the_protocol_is_complete_and_the_same_for_every_seed_and_model(run: Callable[..., Evaluation]) -> None:
+    protocols = set()
+    for model, seed in (("vae", 0), ("ae", 1)):
+        evaluation = run(model)
+        evaluation.seed = seed
+        protocols |= {m.protocol for m in FID(count=60).measure(evaluation)}
+    (protocol,) = protocols
+    assert protocol.resize == "none"
+    assert "rounded to uint8" in protocol.values
+    assert protocol.weights.startswith("shipped ")
+    assert SimpleNamespace(**vars(protocol)).dtype == "float32"
+
+
+@pytest.fixture
+def extracted(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """How many images each call of the extractor was given."""
+    counts: list[int] = []
+
+    def extract(extractor: Any, images: Tensor) -> Tensor:
+        counts.append(len(images))
+        return genbench.features.extractor.extract(extractor, images)
+
+    monkeypatch.setattr("genbench_fid.base.extract", extract)
+    return counts
+
+
+def test_a_second_command_extracts_no_feature_of_a_real_image(
+    run: Callable[..., Evaluation], extracted: list[int]
+) -> None:
+    metrics = (FID(count=70), KID(count=70, subsets=2))
+    first = [m.value for metric in metrics for m in metric.measure(run())]
+    real = len(run().images.test)
+    assert sorted(extracted) == sorted([real, 70, 70, 70])
+    extracted.clear()
+    assert [m.value for metric in metrics for m in metric.measure(run())] == first
+    assert extracted == [70, 70]  # samples of each of two evaluations alone
+
+
+def test_features_on_disk_are_those_of_the_very_images(run: Callable[..., Evaluation], extracted: list[int]) -> None:
+    (plain,) = FID(count=70, floor=False).measure(run())
+    images = run().images
+    (other,) = FID(count=70, floor=False).measure(run(images=replace(images, test=255 - images.test)))
+    assert other.value != plain.value
+
+
+def test_damaged_features_are_extracted_anew_with_a_line(
+    run: Callable[..., Evaluation], extracted: list[int], place: DataConfig
+) -> None:
+    (plain,) = FID(count=70, floor=False).measure(run())
+    (path,) = (place.cache / "features").iterdir()
+    whole = path.read_bytes()
+    path.write_bytes(whole[:-4] + b"\0\1\2\3")
+    extracted.clear()
+    evaluation, told = run(), []
+    evaluation.place = replace(place, report=lambda progress: told.append(progress.what))
+    (again,) = FID(count=70, floor=False).measure(evaluation)
+    assert again.value == plain.value
+    assert extracted[0] == len(evaluation.images.test)
+    assert told == [f"features anew, since {path} is damaged"]
+    assert len(load_tensors(path)[0]["features"]) == len(evaluation.images.test)  # it is whole again
+
+
+def test_the_features_on_disk_are_bounded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cache, "MOST_BYTES", 25)
+    paths = [tmp_path / f"{i}.safetensors" for i in range(4)]
+    for age, path in enumerate(paths):
+        path.write_bytes(bytes(10))
+        os.utime(path, (age, age))
+    cache.bound(tmp_path, paths[0])
+    assert sorted(tmp_path.iterdir()) == [paths[0], paths[3]]
+
+
+@pytest.mark.skipif(not torch.cuda.is_available(), reason="no GPU")
+def test_the_number_is_the_same_on_a_gpu(run: Callable[..., Evaluation], tmp_path: Path) -> None:
+    here, there = run(), run()
+    there.device = torch.device("cuda")
+    there.model.to("cuda")
+    values = [[m.value for m in FID(count=700).measure(e)] for e in (here, there)]
+    assert values[1] == pytest.approx(values[0], rel=1e-3)

@@ -1,0 +1,380 @@
+"""Metrics on images: what theory says of identical, replayed, constant and one-hot inputs, and independent code."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable
+from types import SimpleNamespace
+from typing import Any, cast
+
+import numpy as np
+import pytest
+import torch
+from torch import Generator, Tensor
+from torch_fidelity.metric_prc import calculate_precision_recall_full
+
+import genbench_neighbours
+from conftest import INCEPTION
+from genbench.api import DataConfig, DatasetInfo, Evaluation, Images, Measurement, Metric
+from genbench.data.images import to_uint8
+from genbench.errors import DataError, GenbenchError, MetricError, NotApplicableError, UnsupportedError, UsageError
+from genbench.experiment.plan import Plan
+from genbench_class_balance import ClassBalance, balance, own_classes, perfect
+from genbench_glyphs import CLASS_NAMES, Glyphs
+from genbench_grey28 import CLASSES
+from genbench_inception_score import InceptionScore, score
+from genbench_nearest import NearestTrain, nearest
+from genbench_neighbours import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
+from genbench_similarity import PSNR, SSIM, psnr, ssim
+from genbench_torchvision import MNIST, FashionMNIST
+
+NO_PRIOR = cast(Any, None)
+GREY = DatasetInfo((1, 28, 28), train=100, test=100, class_names=MNIST.class_names)
+
+
+def draws(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=Generator().manual_seed(seed))
+
+
+def pictures(n: int, seed: int, side: int = 28) -> Tensor:
+    """Smooth random images, uint8: any two of them are far apart."""
+    coarse = torch.rand(n, 1, 5, 5, generator=Generator().manual_seed(seed))
+    return to_uint8(torch.nn.functional.interpolate(coarse, side, mode="bilinear"))
+
+
+def evaluation(train: Tensor, test: Tensor, made: Tensor, place: DataConfig, **more: Any) -> Evaluation:
+    """As much of a run as these metrics ask for; samples and reconstructions are `made`."""
+    images = Images(train, test, test[:0], content="0" * 64, **more.pop("images", {}))
+    memory: dict[str, object] = {}
+
+    def shared(key: str, make: Callable[[], object]) -> object:
+        if key not in memory:
+            memory[key] = make()
+        return memory[key]
+
+    usual: dict[str, Any] = {
+        "images": images,
+        "split": "test",
+        "references": test,
+        "held_out": lambda n: test[: n or None],
+        "training_images": lambda n: train[: n or None],
+        "samples": lambda n: made[:n],
+        "reconstructions": lambda n: made[: n or None],
+        "setting": SimpleNamespace(shape=tuple(train.shape[1:])),
+        "shared": shared,
+        "own": shared,
+        "device": torch.device("cpu"),
+        "place": place,
+    }
+    return cast("Evaluation", SimpleNamespace(**(usual | more)))
+
+
+def measured(metric: Metric, e: Evaluation) -> dict[str, Measurement]:
+    return {m.part: m for m in metric.measure(e)}
+
+
+# ---------------------------------------------------------------- inception score
+
+
+def test_the_inception_score_is_1_where_all_images_look_alike_and_c_for_c_sure_and_equal_classes() -> None:
+    assert score(torch.zeros(100, 7), 10).mean == pytest.approx(1.0)
+    classes = torch.eye(5).repeat(200, 1) * 2000.0  # probabilities that are 0 in float64, which alone give NaN
+    assert score(classes, 2).mean == pytest.approx(5.0, rel=0.01)
+    assert score(classes[torch.arange(0, 1000, 5)], 4).mean == pytest.approx(1.0)
+
+
+def test_the_inception_scores_error_is_that_of_the_mean_of_its_splits() -> None:
+    logits = 3 * draws(2000, 10)
+    many = [score(3 * draws(2000, 10, seed=seed), 10) for seed in range(40)]
+    spread = float(torch.tensor([one.mean for one in many]).std())
+    typical = sum(one.standard_error(10) for one in many) / 40
+    assert 0.7 < typical / spread < 1.4
+    assert score(logits, 10).spread > 2 * score(logits, 10).standard_error(10)
+
+
+def test_the_inception_score_of_training_images_is_at_its_floor(place: DataConfig) -> None:
+    train = pictures(60, 0)
+    (found,) = InceptionScore(n=60, splits=2).measure(evaluation(train, train, train, place))
+    assert found.floor == found.value
+    assert (found.label, found.protocol.layer) == ("Inception score (grey28)", "logits")
+
+
+def test_the_inception_score_refuses_while_planning(place: DataConfig) -> None:
+    with pytest.raises(UsageError, match="5 samples in 10 splits"):
+        InceptionScore(n=5).check(GREY, NO_PRIOR, place)
+    with pytest.raises(UsageError, match="class logits, and layer 128"):
+        InceptionScore(layer="128").check(GREY, NO_PRIOR, place)
+    InceptionScore().check(GREY, NO_PRIOR, place)
+
+
+@pytest.mark.skipif(not INCEPTION.exists(), reason=f"no Inception weights at {INCEPTION}")
+def test_weights_without_logits_are_refused_while_planning(place: DataConfig) -> None:
+    with pytest.raises(DataError, match="no finite layer logits_unbiased: give complete weights"):
+        InceptionScore(weights=str(INCEPTION)).check(DatasetInfo((3, 32, 32), 100, 100), NO_PRIOR, place)
+
+
+# ---------------------------------------------------------------- precision, recall, density, coverage
+
+
+def naive_prdc(real: Tensor, made: Tensor, k: int) -> dict[str, float]:
+    """prdc's formulas, one pair at a time."""
+    x, y = real.double().numpy(), made.double().numpy()
+    within = np.sqrt(((x[:, None] - x[None]) ** 2).sum(2))
+    across = np.sqrt(((x[:, None] - y[None]) ** 2).sum(2))
+    made_within = np.sqrt(((y[:, None] - y[None]) ** 2).sum(2))
+    radius, made_radius = np.sort(within, 1)[:, k], np.sort(made_within, 1)[:, k]
+    inside = across < radius[:, None]
+    return {
+        "precision": inside.any(0).mean(),
+        "recall": (across < made_radius[None]).any(1).mean(),
+        "density": inside.sum(0).mean() / k,
+        "coverage": (across.min(1) < radius).mean(),
+    }
+
+
+def both(real: Tensor, made: Tensor, k: int) -> dict[str, float]:
+    found = precision_recall(real, made, k) | density_coverage(real, made, k)
+    return {name: one.value for name, one in found.items()}
+
+
+@pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (1.0, 0.4), (0.2, 2.0)])
+def test_neighbourhoods_are_those_of_prdcs_formulas(shift: float, scale: float) -> None:
+    real, made = draws(150, 6) + 1000.0, scale * draws(110, 6, seed=1) + shift + 1000.0
+    for k in (3, 5):
+        assert both(real, made, k) == pytest.approx(naive_prdc(real, made, k), abs=1e-12)
+
+
+def test_precision_and_recall_are_torch_fidelitys_and_not_exchanged() -> None:
+    real, made = draws(300, 8), 0.4 * draws(200, 8, seed=1)
+    precision, recall = calculate_precision_recall_full(made, real, neighborhood=3)
+    found = both(real, made, 3)
+    assert (found["precision"], found["recall"]) == pytest.approx((precision, recall))
+    assert found["precision"] > found["recall"] + 0.3  # narrow samples lie among the real ones and miss most of them
+
+
+def test_identical_sets_have_all_four_at_1_and_distant_ones_at_0() -> None:
+    x = draws(200, 5)
+    assert both(x, x, 4) == {"precision": 1.0, "recall": 1.0, "density": pytest.approx(1.0), "coverage": 1.0}
+    assert set(both(x, x + 100.0, 4).values()) == {0.0}
+
+
+def test_neighbourhoods_depend_neither_on_the_order_nor_on_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    real, made = draws(130, 5), draws(90, 5, seed=1)
+    whole = both(real, made, 3)
+    assert both(real.flip(0), made.flip(0), 3) == pytest.approx(whole)
+    monkeypatch.setattr(genbench_neighbours, "CPU_BLOCK_ELEMENTS", 7 * 130)
+    assert both(real, made, 3) == pytest.approx(whole)
+
+
+def test_duplicates_are_at_distance_zero_and_constant_images_are_among_their_like() -> None:
+    same = torch.full((20, 4), 1234.567)
+    assert both(same, same, 3)["precision"] == both(same, same, 3)["recall"] == 1.0
+    assert both(same, same + 1.0, 3)["precision"] == 0.0
+    assert both(same, same, 3)["coverage"] == 0.0  # prdc's open balls of radius 0 hold nothing
+    twice = draws(30, 130).repeat(2, 1) + 1e4
+    assert float(genbench_neighbours.radii(twice.double(), 1).max()) == 0.0
+
+
+@pytest.mark.parametrize("metric", [PrecisionRecall, DensityCoverage])
+def test_neighbourhoods_need_more_images_than_neighbours(metric: type[PrecisionRecall], place: DataConfig) -> None:
+    with pytest.raises(UsageError, match=r"7 samples against 100 references.*need 8 of each"):
+        metric(k=7, count=7).check(GREY, NO_PRIOR, place)
+    few = pictures(4, 0)
+    with pytest.raises(MetricError, match="need 5 of each"):
+        list(metric(k=4).measure(evaluation(few, few, few, place)))
+
+
+@pytest.mark.parametrize("metric", [PrecisionRecall, DensityCoverage])
+def test_replayed_training_images_are_at_the_floor_of_neighbourhoods(
+    metric: type[PrecisionRecall], place: DataConfig
+) -> None:
+    train, test = pictures(60, 0), pictures(50, 1)
+    found = measured(metric(), evaluation(train, test, train, place))
+    assert all(one.value == one.floor and one.n == 50 and one.better == "higher" for one in found.values())
+    assert set(found) == ({"precision", "recall"} if metric is PrecisionRecall else {"density", "coverage"})
+
+
+def test_neighbourhoods_are_of_the_evaluations_split(place: DataConfig) -> None:
+    train, other = pictures(60, 0), pictures(30, 1)
+    e = evaluation(train, train, train, place, references=other, split="validation")
+    expected = measured(PrecisionRecall(), evaluation(train, other, train, place))
+    for part, one in measured(PrecisionRecall(), e).items():
+        assert (one.protocol.split, one.protocol.references, one.n) == ("validation", 30, 30)
+        assert one.value == expected[part].value
+
+
+# ---------------------------------------------------------------- PSNR and SSIM
+
+
+def test_psnr_of_a_known_error() -> None:
+    x = torch.full((3, 3, 12, 12), 0.5)
+    y = x + torch.tensor([0.1, 0.01, 0.5]).view(3, 1, 1, 1)
+    assert psnr(x, y).tolist() == pytest.approx([20.0, 40.0, -20 * math.log10(0.5)], rel=1e-5)
+
+
+def test_psnr_is_of_each_image_and_not_of_the_batch(place: DataConfig) -> None:
+    test = torch.full((2, 1, 12, 12), 100, dtype=torch.uint8)
+    made = test / 255 + torch.tensor([0.1, 0.001]).view(2, 1, 1, 1)
+    (found,) = PSNR().measure(evaluation(test, test, made, place))
+    assert found.value == pytest.approx(40.0, rel=1e-4)  # of the batch it would be 23
+
+
+def test_ssim_is_1_for_equal_images_and_the_formula_for_constant_ones() -> None:
+    x = torch.rand(4, 3, 20, 20, generator=Generator().manual_seed(0))
+    assert ssim(x, x).tolist() == pytest.approx([1.0] * 4)
+    a, b, c1 = 0.2, 0.7, 0.01**2
+    flat = torch.ones(1, 1, 12, 12)
+    assert float(ssim(a * flat, b * flat)) == pytest.approx((2 * a * b + c1) / (a * a + b * b + c1), rel=1e-5)
+
+
+def test_ssim_is_that_of_windows_inside_the_image() -> None:
+    x, y = pictures(2, 0, 15).double() / 255, pictures(2, 1, 15).double() / 255
+    axis = torch.arange(11.0, dtype=torch.float64) - 5
+    line = torch.exp(-0.5 * (axis / 1.5) ** 2)
+    window = torch.outer(line, line) / line.sum() ** 2
+
+    def mean(image: Tensor) -> Tensor:
+        return (image.unfold(2, 11, 1).unfold(3, 11, 1) * window).sum((4, 5))
+
+    mx, my = mean(x), mean(y)
+    vx, vy, cov = mean(x * x) - mx * mx, mean(y * y) - my * my, mean(x * y) - mx * my
+    expected = (2 * mx * my + 1e-4) * (2 * cov + 9e-4) / ((mx * mx + my * my + 1e-4) * (vx + vy + 9e-4))
+    torch.testing.assert_close(ssim(x, y), expected.flatten(1).mean(1))
+
+
+@pytest.mark.parametrize("metric", [PSNR, SSIM])
+def test_similarity_does_not_depend_on_the_batch_or_the_order(
+    metric: type[PSNR], place: DataConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    test, made = pictures(11, 0), pictures(11, 1).float() / 255
+    (whole,) = metric().measure(evaluation(test, test, made, place))
+    monkeypatch.setattr("genbench_similarity.BATCH", 3)
+    (parted,) = metric().measure(evaluation(test.flip(0), test.flip(0), made.flip(0), place))
+    assert parted.value == pytest.approx(whole.value, rel=1e-9)
+
+
+def test_similarity_of_bad_input_is_refused(place: DataConfig) -> None:
+    test = pictures(4, 0)
+    with pytest.raises(NotApplicableError, match="the images themselves"):
+        list(PSNR().measure(evaluation(test, test, test / 255, place)))
+    made = pictures(4, 1) / 255
+    for metric, name in ((PSNR(), "psnr"), (SSIM(), "ssim")):
+        broken = made.clone()
+        broken[2, 0, 3, 3] = math.nan
+        with pytest.raises(MetricError, match=f"{name}: 1 of 4 reconstructions hold"):
+            list(metric.measure(evaluation(test, test, broken, place)))
+    made[0] = test[0] / 255
+    with pytest.raises(MetricError, match="1 of 4 reconstructions are exact"):
+        list(PSNR().measure(evaluation(test, test, made, place)))
+    with pytest.raises(UsageError, match="window has 11x11 pixels and the images 28x9"):
+        SSIM(n=0).check(DatasetInfo((1, 28, 9), 100, 100), NO_PRIOR, place)
+    with pytest.raises(UsageError, match=r"psnr\.n=100 or less"):
+        PSNR(n=101).check(GREY, NO_PRIOR, place)
+
+
+# ---------------------------------------------------------------- class balance
+
+
+def test_datasets_name_their_classes_as_grey28_does() -> None:
+    assert (*MNIST.class_names, *FashionMNIST.class_names, *CLASS_NAMES) == CLASSES
+    assert Glyphs().inspect(NO_PRIOR).class_names == CLASS_NAMES
+    assert own_classes(FashionMNIST.class_names).tolist() == list(range(10, 20))
+
+
+def test_the_labels_themselves_are_balanced_and_disjoint_classes_are_not() -> None:
+    labels = torch.tensor([0.25, 0.75, 0.0])
+    assert balance(torch.tensor([25, 75, 0, 0]), labels).total == 0.0
+    one = balance(torch.tensor([0, 0, 30, 70]), labels)
+    assert (one.total, one.missing, one.outside) == pytest.approx((1.0, 2.0, 0.7))
+
+
+def test_a_class_that_no_held_out_image_has_is_not_missing() -> None:
+    labels = torch.tensor([0.5, 0.5, 0.0])
+    assert balance(torch.tensor([5, 5, 0, 0]), labels).missing == 0
+    assert balance(torch.tensor([5, 4, 1, 0]), labels).total == pytest.approx(0.1)
+
+
+def test_the_floor_is_the_expected_total_variation_of_that_many_draws() -> None:
+    """Of two equal classes it is E|B/n - 1/2| of a binomial B, about sqrt(1 / (2 pi n))."""
+    null = perfect(torch.tensor([500, 500, 0]), torch.tensor([0.5, 0.5]), 1000)
+    mean = sum(one.total for one in null) / len(null)
+    assert mean == pytest.approx(math.sqrt(1 / (2 * math.pi * 1000)), rel=0.15)
+
+
+def test_class_balance_of_glyphs(place: DataConfig) -> None:
+    glyphs = Glyphs().load(place)
+    assert glyphs.class_names == CLASS_NAMES
+    test, labels = glyphs.test[:2000], cast(Tensor, glyphs.test_labels)[:2000]
+    known = {"images": {"test_labels": labels, "class_names": CLASS_NAMES}}
+    real = measured(ClassBalance(n=2000), evaluation(glyphs.train, test, glyphs.train[:2000], place, **known))
+    total = real[""]
+    assert total.floor is not None
+    assert total.floor_sd is not None
+    assert abs(total.value - total.floor) < 5 * total.floor_sd
+    assert (real["missing"].value, real["outside"].value < 0.02) == (0.0, True)
+    ones = glyphs.train[cast(Tensor, glyphs.train_labels) == 1][:300]
+    collapsed = measured(ClassBalance(n=300), evaluation(glyphs.train, test, ones, place, **known))
+    assert collapsed[""].value > 0.85
+    assert collapsed["missing"].value >= 8
+
+
+def test_class_balance_refuses_classes_that_it_does_not_know(planned: Callable[..., Plan], place: DataConfig) -> None:
+    with pytest.raises(UnsupportedError, match="class-balance knows the classes of mnist, fashion-mnist, glyphs"):
+        planned("swae", metrics=("class-balance",))
+    x = pictures(5, 0)
+    with pytest.raises(NotApplicableError, match="not those of this dataset"):
+        list(ClassBalance(n=5).measure(evaluation(x, x, x, place)))
+    with pytest.raises(MetricError, match="have no labels"):
+        list(ClassBalance(n=5).measure(evaluation(x, x, x, place, images={"class_names": CLASS_NAMES})))
+
+
+# ---------------------------------------------------------------- the nearest training image
+
+
+def test_the_nearest_distance_is_exact_whatever_the_block(monkeypatch: pytest.MonkeyPatch) -> None:
+    training, images = pictures(300, 0), pictures(40, 1)
+    images[:5] = training[100:105]
+    images[5] = training[7] // 255 * 255  # far away, but with a nearest
+    exact = (images[:, None].double() - training[None].double()).square().mean((2, 3, 4)).sqrt().amin(1) / 255
+    assert nearest(images, training).tolist() == pytest.approx(exact.tolist(), rel=1e-12)
+    assert nearest(images, training)[:5].tolist() == [0.0] * 5
+    monkeypatch.setattr("genbench_nearest.BLOCK_ELEMENTS", 5000)
+    assert torch.equal(nearest(images, training.flip(0)), nearest(images, training))
+
+
+def test_replays_are_copies_and_new_or_blurred_images_are_not(place: DataConfig) -> None:
+    train, test = pictures(400, 0), pictures(100, 1)
+    fine = (train.float() + 2 * draws(*train.shape)).clamp(0, 255).round().to(torch.uint8)  # as a JPEG would
+    blurred = to_uint8(torch.nn.functional.avg_pool2d(train / 255, 13, stride=1, padding=6))
+    fates = {"replay": train, "fine": fine, "new": pictures(100, 2), "blurred": blurred}
+    found = {name: measured(NearestTrain(n=100), evaluation(train, test, x, place)) for name, x in fates.items()}
+    shares = {name: one["copies"].value for name, one in found.items()}
+    assert shares == {"replay": 1.0, "fine": 1.0, "new": 0.0, "blurred": 0.0}
+    assert found["replay"][""].value == 0.0
+    new = found["new"][""]
+    assert new.floor is not None
+    assert new.floor_sd is not None
+    assert new.se is not None
+    assert abs(new.value - new.floor) < 4 * math.hypot(new.floor_sd, new.se)
+    assert found["new"]["copies"].floor == 0.0
+
+
+def test_copies_cannot_be_told_where_held_out_images_are_training_images(place: DataConfig) -> None:
+    train = pictures(20, 0)
+    with pytest.raises(MetricError, match="nearest-train: half of the held-out images are training images"):
+        list(NearestTrain(n=20).measure(evaluation(train, train, train, place)))
+    with pytest.raises(GenbenchError, match="needs two of each"):
+        NearestTrain().check(DatasetInfo((1, 28, 28), train=10, test=1), NO_PRIOR, place)
+
+
+def test_what_a_run_cannot_have_passes(place: DataConfig) -> None:
+    x = pictures(40, 0)
+
+    def none(n: int) -> Tensor:
+        raise NotApplicableError("no decoder")
+
+    e = evaluation(x, x, x, place, samples=none, reconstructions=none, images={"class_names": CLASS_NAMES})
+    metrics = (InceptionScore(n=40), PrecisionRecall(), DensityCoverage(), PSNR(), SSIM())
+    for metric in metrics:
+        with pytest.raises(NotApplicableError, match="no decoder"):
+            list(metric.measure(e))

@@ -1,0 +1,28 @@
+"""kill -9 at random moments: the same command again ends with the rows of an undisturbed study."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+KILLING = Path(__file__).parents[1] / "support" / "killing.py"
+
+
+def test_a_killed_study_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
+    environment = {**os.environ, "OMP_NUM_THREADS": "1"}
+    done = subprocess.run(
+        [sys.executable, str(KILLING), "--kills", "5", "--folder", str(tmp_path / "killed")],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=500,
+        check=False,
+    )
+    assert done.returncode == 0, done.stderr
+    told = json.loads(done.stdout)
+    assert told["kills"] == 5
+    assert told["completed"] >= 1
+    assert told["wrong"] == []

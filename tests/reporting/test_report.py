@@ -1,0 +1,324 @@
+"""What tables promise: nothing is ranked that was not measured alike, failures are shown, any terminal will do."""
+
+from __future__ import annotations
+
+import io
+import itertools
+import time
+from dataclasses import replace
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from rich.console import Console
+
+from genbench.analysis import notes
+from genbench.analysis.table import Table, assemble
+from genbench.errors import UsageError
+from genbench.reporting.console import render
+from genbench.storage.rows import Row
+
+
+def row(model: str = "swae", seed: int = 0, value: float | None = 1.0, metric: str = "fid", **facts: object) -> Row:
+    """A row of a study; `facts` override."""
+    known: dict[str, object] = {
+        "run": f"{model}-s{seed}",
+        "group": f"g-{model}",
+        "label": model,
+        "dataset": "glyphs",
+        "model": model,
+        "prior": "normal",
+        "network": "conv",
+        "latent_dim": 8,
+        "seed": seed,
+        "images": 1000,
+        "metric": metric,
+        "value": value,
+        "better": "lower",
+        "n": 500,
+        "protocol": "aaaa1111",
+    }
+    return Row(**{**known, **facts})  # type: ignore[arg-type]
+
+
+def failed(model: str, seed: int = 0, error: str = "TrainingDiverged: loss is NaN", **facts: object) -> Row:
+    return row(model, seed, None, "", better="", n=None, protocol="", **{"status": "failed", "error": error, **facts})
+
+
+def shown(rows: list[Row], width: int = 100, sort: str | None = None, encoding: str = "utf-8") -> str:
+    file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
+    render(Console(file=file, width=width), rows, sort=sort, protocols={"aaaa1111": {"method": "Frechet distance"}})
+    file.seek(0)
+    return file.read()
+
+
+def only(rows: list[Row], sort: str | None = None) -> Table:
+    (table,) = assemble(rows, sort)
+    return table
+
+
+def three(model: str, centre: float, **facts: object) -> list[Row]:
+    return [row(model, seed, centre + offset, **facts) for seed, offset in enumerate((-0.1, 0.0, 0.1))]
+
+
+# ---------------------------------------------------------------- columns
+
+
+def test_identical_protocols_share_a_column_and_different_ones_never_do() -> None:
+    table = only([row("swae"), row("vae"), row("ae", protocol="bbbb2222")])
+    assert [(c.metric, c.protocol, c.shared) for c in table.columns] == [
+        ("fid", "aaaa1111", True),
+        ("fid", "bbbb2222", True),
+    ]
+    filled = {line.label: [cell is not None for cell in line.cells] for line in table.lines}
+    assert filled == {"swae": [True, False], "vae": [True, False], "ae": [False, True]}
+
+
+def test_better_number_of_another_protocol_ranks_nowhere() -> None:
+    table = only([*three("swae", 30.0), *three("vae", 90.0), *three("ae", 1.0, protocol="bbbb2222")])
+    assert [line.label for line in table.lines] == ["swae", "vae", "ae"]
+    assert [cell.mark if cell else None for cell in table.lines[0].cells] == ["best", None]
+    assert "aaaa1111" in shown([row("swae"), row("ae", protocol="bbbb2222")])
+    assert "2 ways" in shown([row("swae"), row("ae", protocol="bbbb2222")])
+
+
+def test_datasets_are_never_ranked_together() -> None:
+    tables = assemble([row("swae"), row("vae", value=0.1, dataset="celeba"), row("ae")])
+    assert [(t.dataset, [line.label for line in t.lines]) for t in tables] == [
+        ("glyphs", ["ae", "swae"]),
+        ("celeba", ["vae"]),
+    ]
+
+
+@given(
+    st.permutations([row(m, s, v) for (m, v), s in itertools.product([("a", 1.0), ("b", 2.0), ("c", 3.0)], range(2))])
+)
+def test_order_of_rows_does_not_matter(rows: list[Row]) -> None:
+    table = only(rows)
+    assert [(line.label, line.cells[0].estimate.mean if line.cells[0] else None) for line in table.lines] == [
+        ("a", 1.0),
+        ("b", 2.0),
+        ("c", 3.0),
+    ]
+
+
+def test_ranking_metric_comes_first() -> None:
+    rows = [row(metric="kid"), row(metric="fid"), row(metric="speed.seconds", better="neither")]
+    rows += [row(metric="latent-w2"), row(metric="latent-w2.excess")]
+    assert [c.metric for c in only(rows).columns] == ["fid", "kid", "latent-w2.excess", "latent-w2", "speed.seconds"]
+    assert only(rows, "latent-w2").columns[0].metric == "latent-w2"
+    assert [c.section for c in only(rows).columns] == ["headline", "headline", "headline", "detail", "fact"]
+
+
+def test_higher_is_ranked_downwards() -> None:
+    rows = [
+        row("a", value=0.2, metric="recall", better="higher"),
+        row("b", value=0.9, metric="recall", better="higher"),
+    ]
+    assert [line.label for line in only(rows).lines] == ["b", "a"]
+    assert "↑" in shown(rows)
+
+
+def test_unknown_metric_is_named_with_the_nearest() -> None:
+    with pytest.raises(UsageError, match="did you mean 'fid'"):
+        assemble([row()], "fidd")
+
+
+def test_facts_are_never_marked() -> None:
+    rows = [r for m, v in (("a", 1.0), ("b", 50.0)) for r in three(m, v, metric="speed.seconds", better="neither")]
+    assert {cell.mark for line in only(rows).lines for cell in line.cells if cell} == {""}
+
+
+def test_repeats_of_a_seed_are_not_further_seeds() -> None:
+    table = only([row(value=1.0), row(value=3.0, run="elsewhere")])
+    cell = table.lines[0].cells[0]
+    assert cell is not None
+    assert (cell.estimate.mean, cell.estimate.n) == (2.0, 1)
+
+
+def test_equal_labels_of_different_groups_are_told_apart() -> None:
+    labels = {line.label for line in only([row(group="one"), row(group="two", value=2.0)]).lines}
+    assert labels == {"swae [one]", "swae [two]"}
+
+
+# ---------------------------------------------------------------- marks, floors, seeds
+
+
+def test_set_of_bests_is_marked_and_the_worse_is_not() -> None:
+    worse = [row("worse", seed, value) for seed, value in enumerate((90.0, 90.2, 90.1))]
+    table = only([*three("a", 1.0), *three("copy", 1.0), *worse])
+    marks = {line.label: line.cells[0].mark for line in table.lines if line.cells[0]}
+    assert marks == {"a": "best", "copy": "best", "worse": ""}
+
+
+def test_one_seed_is_said_to_be_undecided() -> None:
+    text = shown([row("a", value=1.5), row("b", value=2.5)])
+    assert "1.500 *" in text
+    assert notes.ONE_SEED in " ".join(text.split())
+    assert "undecided" in text
+    assert "±" not in text
+
+
+def test_floor_stands_in_the_head_where_shared_and_under_values_where_not() -> None:
+    same = only([row("a", floor=0.41), row("b", floor=0.41)])
+    assert same.columns[0].floor == pytest.approx(0.41)
+    assert "floor 0.410" in shown([row("a", floor=0.41)])
+    apart = only([row("a", floor=0.41), row("b", floor=0.9)])
+    assert apart.columns[0].floor is None
+    assert sorted(cell.floor or 0 for line in apart.lines for cell in line.cells if cell) == [0.41, 0.9]
+
+
+def test_partial_failure_counts_its_seeds() -> None:
+    rows = [row("a", 0), row("a", 1), failed("a", 2, "out of memory")]
+    text = shown(rows)
+    assert "2 of 3 seeds" in text
+    assert "out of memory" in text
+
+
+def test_failed_and_unfinished_groups_come_last_with_the_cause() -> None:
+    rows = [failed("bad"), failed("half", status="unfinished", error=""), *three("good", 5.0)]
+    assert [(line.label, line.state) for line in only(rows).lines] == [
+        ("good", ""),
+        ("bad", "failed"),
+        ("half", "unfinished"),
+    ]
+    text = shown(rows)
+    assert "bad, seed 0, failed: TrainingDiverged: loss is NaN" in text
+    assert "half, seed 0, unfinished" in text
+
+
+def test_a_metric_that_failed_is_told_and_the_run_counts_as_done() -> None:
+    rows = [row("a"), row("a", value=None, metric="kid", status="failed", error="too few images")]
+    assert only(rows).lines[0].state == ""
+    assert "kid not measured: too few images" in shown(rows)
+
+
+@pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
+def test_what_is_no_number_is_no_cell(value: float | None) -> None:
+    table = only([row("a", value=value), row("b")])
+    assert {line.label: line.cells[0] is None for line in table.lines} == {"a": True, "b": False}
+    assert len(table.problems) == 1
+
+
+def test_unequal_budgets_are_told() -> None:
+    assert "differ in images trained on (1,000, 2,000)" in shown([row("a"), row("b", images=2000)])
+
+
+def test_only_failures_still_report() -> None:
+    assert "loss is NaN" in shown([failed("a")])
+
+
+# ---------------------------------------------------------------- controls, copies, what never enters
+
+
+@pytest.mark.parametrize("lower", [True, False])
+def test_a_control_is_never_ranked_marked_or_compared_with(lower: bool) -> None:
+    better = "lower" if lower else "higher"
+    models = [*three("a", 5.0, better=better), *three("b", 9.0, better=better)]
+    controls = three("replayed", 0.0 if lower else 99.0, better=better, role="control")
+    table, alone = only([*controls, *models]), only(models)
+    assert [line.role for line in table.lines] == ["model", "model", "control"]
+    assert table.lines[:2] == alone.lines
+    assert [cell.mark for cell in table.lines[2].cells if cell] == [""]
+    text = " ".join(shown([*controls, *models]).split())
+    assert text.index("controls: scale only, not ranked") < text.index("replayed")
+    assert "2 models" in text
+
+
+def test_a_copycat_cannot_win() -> None:
+    shares = [(m, s, v) for m, v in (("memory", 0.9), ("honest", 0.01)) for s in range(3)]
+    rows = [row(m, s, v, "nearest-train.copies", better="neither", protocol="c") for m, s, v in shares]
+    table = only([*three("memory", 0.1), *three("honest", 9.0), *rows])
+    assert [(line.label, line.role) for line in table.lines] == [("honest", "model"), ("memory", "copy")]
+    assert {cell.mark for cell in table.lines[1].cells if cell} == {""}
+    assert "copies training images" in shown([*three("memory", 0.1), *three("honest", 9.0), *rows])
+
+
+def test_snapshots_and_validation_numbers_never_enter() -> None:
+    rows = three("a", 5.0)
+    more = [
+        *three("a", 1.0, stage="snapshot"),
+        *three("a", 1.0, split="validation"),
+        *three("c", 1.0, stage="snapshot"),
+    ]
+    assert only([*rows, *more]) == only(rows)
+    assert only(three("a", 5.0, stage="selected")).lines[0].cells[0] == only(rows).lines[0].cells[0]
+
+
+def test_what_is_known_of_one_run_stands_under_its_value() -> None:
+    text = shown([row("a", se=0.25, p=0.0001, floor=1.47, floor_sd=0.012, minimum_detectable_effect=0.05, n=10_000)])
+    for told in ("se 0.25", "p < 0.001", "floor 1.470 ± 0.012", "detects 0.05", "n = 10,000"):
+        assert told in text
+    seeds = [row("a", seed, p=p) for seed, p in enumerate((0.004, 0.5, 0.9))]
+    cell = only(seeds).lines[0].cells[0]
+    assert cell is not None
+    assert cell.p == pytest.approx(0.012)  # three times the smallest
+
+
+def test_the_spread_over_seeds_is_split() -> None:
+    rows = [row(m, seed, 10 + value, se=0.5) for m in "ab" for seed, value in enumerate((-1.0, 0.0, 1.0))]
+    text = " ".join(shown(rows).split())
+    assert "fid: sd over training seeds 1, of which sampling draw at most 0.50 (more seeds" in text
+    loud = " ".join(shown([replace(r, se=5.0) for r in rows]).split())
+    assert "set to 0" in loud
+
+
+def test_the_notes_name_the_interval() -> None:
+    few = three("a", 5.0)
+    many = [row("b", seed, 5 + seed**0.5) for seed in range(10)]
+    assert "95 % t-interval of the mean over 3 training seeds" in " ".join(shown(few).split())
+    assert "95 % studentised bootstrap interval of the mean" in " ".join(shown(many).split())
+
+
+# ---------------------------------------------------------------- the terminal
+
+
+METRICS = ("fid", "kid", "reconstruction.pixel", "latent-w2", "latent-w2.excess", "latent-sw", "latent-mmd")
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 140, 200])
+def test_every_number_is_whole_at_any_width(width: int) -> None:
+    study = [r for k, metric in enumerate(METRICS) for m in "abc" for r in three(m, 11.0 + k, metric=metric)]
+    text = shown(study, width)
+    assert max(map(len, text.splitlines())) <= width
+    assert all(text.count(f"{11 + k}.00 ± 0.25") == 3 for k in range(len(METRICS)))
+    assert "\x1b" not in text
+
+
+def test_names_are_text_and_not_markup() -> None:
+    text = shown([row("[red]x[/red]"), row("b\x1b[31m", value=2.0)])
+    assert "[red]x[/red]" in text
+    assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
+def test_a_poor_encoding_is_no_error(encoding: str) -> None:
+    text = shown([*three("größe→", 1.0), *three("b", 2.0, better="higher", metric="x")], encoding=encoding)
+    assert "+-" in text
+
+
+def test_no_rows_is_said() -> None:
+    assert "no runs" in shown([])
+
+
+def test_thousands_of_runs_take_seconds() -> None:
+    models = [f"m{i}" for i in range(1000)]
+    rows = [
+        replace(row(model, seed, 10.0 + i % 7 + seed / 10), metric=metric)
+        for i, model in enumerate(models)
+        for seed in range(3)
+        for metric in ("fid", "kid")
+    ]
+    start = time.perf_counter()
+    assert "800 more groups" in shown(rows)
+    assert time.perf_counter() - start < 10.0
+
+
+def test_models_that_share_the_best_value_lead_together_and_none_does_where_all_are_equal() -> None:
+    def marks(*values: float) -> list[str]:
+        (table,) = assemble([row(name, value=value) for name, value in zip("abc", values, strict=True)])
+        return [cell.mark for line in sorted(table.lines, key=lambda line: line.label) for cell in line.cells if cell]
+
+    assert marks(1.0, 1.0, 2.0) == ["lead", "lead", ""]
+    assert marks(1.0, 1.0, 1.0) == ["", "", ""]
+    assert marks(2.0, 1.0, 3.0) == ["", "lead", ""]

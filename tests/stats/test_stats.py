@@ -1,0 +1,245 @@
+"""Theorems about intervals, paired differences, Holm's procedure and the set of bests."""
+
+from __future__ import annotations
+
+import doctest
+import math
+import subprocess
+import sys
+from types import ModuleType
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from scipy import stats as scipy_stats
+
+from genbench.analysis import formatting as numerals
+from genbench.analysis.formatting import format_estimate, format_value
+from genbench.stats import comparison as stats
+from genbench.stats import intervals
+from genbench.stats.comparison import holm, set_of_best
+from genbench.stats.intervals import Estimate, bootstrap_factors, combined_p, estimate, paired_difference, spread
+
+STUDIES = 1000
+RNG_SEED = 7
+
+values = st.lists(st.floats(-1e6, 1e6), min_size=2, max_size=12)
+
+
+def by_seed(values: np.ndarray) -> dict[int, float]:
+    return dict(enumerate(map(float, values)))
+
+
+# ---------------------------------------------------------------- intervals
+
+
+@pytest.mark.parametrize("n", [2, 3, 5, 9])
+def test_interval_equals_scipys(n: int) -> None:
+    x = np.random.default_rng(n).normal(3.0, 2.0, n)
+    found = estimate(list(x))
+    low, high = scipy_stats.t.interval(0.95, n - 1, loc=x.mean(), scale=scipy_stats.sem(x))
+    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+
+
+@pytest.mark.parametrize("n", [3, 5, 10])
+def test_interval_covers_the_truth_in_95_percent_of_studies(n: int) -> None:
+    draws = np.random.default_rng(RNG_SEED).normal(20.0, 1.5, (STUDIES, n))
+    covered = 0
+    for study in draws:
+        found = estimate(list(study))
+        assert found.low is not None
+        assert found.high is not None
+        covered += found.low <= 20.0 <= found.high
+    assert 0.93 <= covered / STUDIES <= 0.97
+
+
+@pytest.mark.parametrize("skewed", [False, True])
+def test_the_bootstrap_interval_covers_normal_and_skewed_values(skewed: bool) -> None:
+    rng = np.random.default_rng(RNG_SEED)
+    x = rng.gamma(4.0, 1.0, (2 * STUDIES, 10)) if skewed else rng.normal(4.0, 1.0, (2 * STUDIES, 10))
+    half = bootstrap_factors(x) * x.std(1, ddof=1) / math.sqrt(10)
+    assert 0.93 <= (np.abs(x.mean(1) - 4.0) <= half).mean() <= 0.97
+
+
+def test_the_interval_says_how_it_was_made() -> None:
+    x = list(np.random.default_rng(1).normal(size=10))
+    assert [estimate(x[:n]).kind for n in (1, 9, 10)] == ["none", "t", "bootstrap"]
+    assert estimate(x) == estimate(x[::-1])  # it depends on the values alone
+    assert estimate([1.0] * 9 + [2.0]).kind == "t"  # a third of the resamples has no spread
+    assert estimate([1.0] * 12) == Estimate(1.0, 12, 1.0, 1.0, "t")
+
+
+def test_a_variance_is_split_into_training_and_draw() -> None:
+    rng = np.random.default_rng(2)
+    training, draw = 2.0, 1.0
+    x = training * rng.normal(size=(400, 5)) + draw * rng.normal(size=(400, 5))
+    found = spread([(list(row), [draw] * 5) for row in x])
+    assert found is not None
+    assert (found.training, found.draw) == (pytest.approx(training, rel=0.06), pytest.approx(draw))
+    assert found.total**2 == pytest.approx(found.training**2 + found.draw**2)
+    loud = spread([([1.0, 1.1], [3.0, 3.0])])
+    assert loud is not None
+    assert (loud.training, loud.negative) == (0.0, True)
+    assert spread([([1.0], [0.5]), ([1.0, 2.0], [])]) is None
+
+
+def test_combined_evidence_keeps_its_level_under_any_dependence() -> None:
+    rng = np.random.default_rng(5)
+    for p in (rng.uniform(size=(4000, 5)), np.repeat(rng.uniform(size=(4000, 1)), 5, 1)):
+        assert np.mean([combined_p(list(row)) <= 0.05 for row in p]) <= 0.06
+
+
+def test_one_seed_has_no_interval() -> None:
+    assert estimate([7.0]) == Estimate(7.0, 1, None, None)
+    assert estimate([7.0]).half_width is None
+
+
+def test_no_value_is_refused() -> None:
+    with pytest.raises(ValueError, match="at least one"):
+        estimate([])
+
+
+@given(values, st.floats(-1e3, 1e3))
+def test_interval_moves_with_the_values(x: list[float], shift: float) -> None:
+    here, there = estimate(x), estimate([value + shift for value in x])
+    assert here.half_width is not None
+    assert there.mean == pytest.approx(here.mean + shift, rel=1e-9, abs=1e-6)
+    assert there.half_width == pytest.approx(here.half_width, rel=1e-6, abs=1e-6)
+
+
+def test_paired_difference_uses_shared_seeds_only() -> None:
+    found = paired_difference({0: 5.0, 1: 7.0, 2: 100.0}, {0: 4.0, 1: 5.0, 9: -50.0})
+    assert found is not None
+    assert (found.mean, found.n) == (1.5, 2)
+    assert paired_difference({0: 1.0}, {1: 1.0}) is None
+
+
+# ---------------------------------------------------------------- Holm
+
+
+def test_holm_against_a_hand_computed_example() -> None:
+    # Sorted 0.005, 0.011, 0.02, 0.04 are multiplied by 4, 3, 2, 1: 0.02, 0.033, 0.04, 0.04.
+    assert holm([0.02, 0.005, 0.04, 0.011]) == pytest.approx((0.04, 0.02, 0.04, 0.033))
+
+
+@given(st.lists(st.floats(0, 1), max_size=12))
+def test_holm_lies_between_the_raw_values_and_bonferroni(p: list[float]) -> None:
+    for raw, adjusted in zip(p, holm(p), strict=True):
+        assert raw <= adjusted <= min(1.0, len(p) * raw) + 1e-12
+
+
+# ---------------------------------------------------------------- the set of bests
+
+
+def test_two_models_equal_a_paired_two_sided_t_test() -> None:
+    rng = np.random.default_rng(3)
+    for _ in range(50):
+        a, b = rng.normal(0, 1, 5), rng.normal(0.8, 1, 5)
+        p = scipy_stats.ttest_rel(a, b).pvalue
+        standings = set_of_best([by_seed(a), by_seed(b)], lower=True)
+        assert any(standing.verdict == "worse" for standing in standings) == (p <= 0.05)
+        assert min(standing.p or 0.0 for standing in standings) == pytest.approx(min(1.0, p))
+
+
+def test_hand_computed_set_of_three() -> None:
+    # Model 2 is worse than 0 by 10, 11, 12: t = 11 sqrt(3), one-sided p = 0.00137 at 2 degrees of freedom. Two tests
+    # against it make 0.00273, three hypotheses 0.0082. Model 1 differs from 0 by -1, 0, 1: p = 1/2.
+    models = [{0: 1.0, 1: 2.0, 2: 3.0}, {0: 2.0, 1: 2.0, 2: 2.0}, {0: 11.0, 1: 13.0, 2: 15.0}]
+    found = set_of_best(models, lower=True)
+    assert [standing.verdict for standing in found] == ["best", "best", "worse"]
+    one_sided = float(scipy_stats.t.sf(11 * math.sqrt(3), 2))
+    assert found[2].p == pytest.approx(6 * one_sided)
+
+
+@pytest.mark.parametrize(("models", "seeds"), [(2, 3), (5, 3), (5, 5), (8, 5)])
+def test_equal_models_are_told_apart_in_at_most_5_percent(models: int, seeds: int) -> None:
+    rng = np.random.default_rng(RNG_SEED)
+    spread = np.linspace(0.3, 3.0, models)[:, None]  # no common variance
+    errors = 0
+    for _ in range(STUDIES):
+        study = rng.normal(size=seeds) + spread * rng.normal(size=(models, seeds))
+        errors += any(s.verdict == "worse" for s in set_of_best([by_seed(row) for row in study], lower=True))
+    assert errors / STUDIES <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / STUDIES)
+
+
+def test_true_best_stays_in_the_set_when_others_are_worse() -> None:
+    rng = np.random.default_rng(RNG_SEED)
+    means = np.array([0.0, 0.0, 1.0, 4.0])[:, None]
+    lost = found = 0
+    for _ in range(STUDIES):
+        study = means + rng.normal(size=(4, 5))
+        verdicts = [s.verdict for s in set_of_best([by_seed(row) for row in study], lower=True)]
+        lost += "worse" in verdicts[:2]
+        found += verdicts[3] == "worse"
+    assert lost / STUDIES <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / STUDIES)
+    assert found / STUDIES >= 0.5  # it has power, or the bound above would be empty
+
+
+@given(st.lists(st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=3), min_size=1, max_size=5), st.booleans())
+def test_best_mean_and_its_copy_are_never_told_apart(study: list[list[float]], lower: bool) -> None:
+    best = (min if lower else max)(study, key=math.fsum)
+    models = [dict(enumerate(row)) for row in [*study, best, [value * (1 + 1e-12) for value in best]]]
+    verdicts = [standing.verdict for standing in set_of_best(models, lower=lower)]
+    assert verdicts[-2:] == ["best", "best"]
+
+
+@given(st.lists(st.lists(st.floats(-100, 100), min_size=3, max_size=3), min_size=2, max_size=4))
+def test_higher_is_lower_with_the_sign_turned(study: list[list[float]]) -> None:
+    models = [dict(enumerate(row)) for row in study]
+    turned = [{seed: -value for seed, value in model.items()} for model in models]
+    assert set_of_best(models, lower=True) == set_of_best(turned, lower=False)
+
+
+def test_fewer_than_two_shared_seeds_are_undecided() -> None:
+    assert [s.verdict for s in set_of_best([{0: 1.0}, {0: 9.0}], lower=True)] == ["undecided"] * 2
+    assert [s.verdict for s in set_of_best([{0: 1.0, 1: 1.1}, {2: 9.0, 3: 9.1}], lower=True)] == ["undecided"] * 2
+    mixed = set_of_best([{0: 1.0, 1: 1.1, 2: 0.9}, {0: 9.0, 1: 9.1, 2: 8.9}, {2: 0.1}], lower=True)
+    assert [s.verdict for s in mixed] == ["best", "worse", "undecided"]
+
+
+def test_constant_differences_are_told_apart() -> None:
+    verdicts = [s.verdict for s in set_of_best([{0: 1.0, 1: 2.0}, {0: 2.0, 1: 3.0}], lower=True)]
+    assert verdicts == ["best", "worse"]
+
+
+# ---------------------------------------------------------------- digits
+
+
+@pytest.mark.parametrize(
+    ("mean", "half", "text"),
+    [
+        (18.3172, 0.4512, "18.32 ± 0.45"),
+        (18.3172, 0.0996, "18.32 ± 0.10"),
+        (3772.0, 120.4, "3,770 ± 120"),
+        (0.0312, 4.27, "0.0 ± 4.3"),
+        (-0.0004, 0.52, "0.00 ± 0.52"),
+        (2.5e-5, 3.1e-6, "(2.50 ± 0.31)e-5"),
+        (0.0, 0.0, "0"),
+    ],
+)
+def test_the_interval_decides_the_digits(mean: float, half: float, text: str) -> None:
+    assert format_estimate(Estimate(mean, 3, mean - half, mean + half)).plain == text
+
+
+def test_single_values() -> None:
+    assert [format_value(x).plain for x in (511443.0, 0.0123456, 18.317, 1.5e9, -0.0)] == [
+        "511,443",
+        "0.01235",
+        "18.32",
+        "1.500e9",
+        "0",
+    ]
+
+
+@pytest.mark.parametrize("module", [intervals, stats, numerals])
+def test_examples_in_the_docstrings_hold(module: ModuleType) -> None:
+    found = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+    assert found.attempted > 0
+    assert found.failed == 0
+
+
+def test_reporting_loads_neither_torch_nor_all_of_scipy() -> None:
+    code = "import sys, genbench.reporting.console, genbench.reporting.export; print({'torch', 'scipy.stats'} & set(sys.modules))"
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+    assert done.stdout.strip() == "set()"

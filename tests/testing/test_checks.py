@@ -1,0 +1,200 @@
+"""`genbench check` and the kit itself: what is printed, the exit status, the suite, what is right though unusual."""
+
+from __future__ import annotations
+
+import io
+import json
+import math
+import sys
+from collections.abc import Callable, Iterable
+from pathlib import Path
+
+import pytest
+import torch
+from click.testing import Result as Ran
+from torch import Generator, Tensor
+
+import genbench.evaluation.evaluation
+import genbench.features.extractor
+from genbench.api import ComponentSpec, Prior
+from genbench.cli.checking import results_of
+from genbench.errors import UsageError
+from genbench.registry.loader import load
+from genbench.registry.options import complete
+from genbench.testing import check, describe, suite
+from genbench.testing.checks import CHECKED, Maker, check_names
+from genbench.testing.metrics import smaller_batches
+from genbench.testing.priors import CHECKS, build
+from genbench.testing.public_imports import PUBLIC, check_imports, deeper
+from genbench.testing.results import Check, Failed, Reported, Skipped, verdicts
+
+ZOO = Path(__file__).parents[1] / "zoo"
+PRIORS = ("--plugin", str(ZOO / "priors.py"))
+
+
+class Cauchy(Prior):
+    """Independent Cauchy coordinates: right, and without a variance."""
+
+    def __init__(self, latent_dim: int) -> None:
+        self.latent_dim = latent_dim
+
+    def sample(self, n: int, generator: Generator) -> Tensor:
+        return torch.randn(n, self.latent_dim, generator=generator) / torch.randn(
+            n, self.latent_dim, generator=generator
+        )
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return -(math.log(math.pi) + torch.log1p(z.square())).sum(1)
+
+
+class TooHeavy(Cauchy):
+    """A normal density for Cauchy draws."""
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        return (-0.5 * z.square() - 0.5 * math.log(math.tau)).sum(1)
+
+
+def verdicts_of(kind: type[Prior]) -> dict[str, str]:
+    offer = ComponentSpec(name="mine", about="", make=kind)
+    subject = build(Maker(offer, complete("mine", kind, {})))
+    return {result.check: result.verdict for result in verdicts("prior", "mine", CHECKS, subject)}
+
+
+def test_a_law_with_a_heavy_tail_that_is_right_fails_nothing() -> None:
+    found = verdicts_of(Cauchy)
+    assert "fails" not in found.values()
+    assert {name for name, verdict in found.items() if verdict == "skipped"} == {"first_two_moments", "pairwise_scale"}
+    assert found["log_prob_integrates_to_one"] == "holds"
+
+
+def test_a_light_density_for_heavy_draws_fails() -> None:
+    assert verdicts_of(TooHeavy)["log_prob_agrees_with_draws"] == "fails"
+
+
+def test_the_table_says_what_to_do_and_the_exit_status_is_one(genbench: Callable[..., Ran]) -> None:
+    done = genbench("check", *PRIORS, "global-prior")
+    assert done.exit_code == 1
+    assert "fails    determined_by_generator" in done.output
+    assert "to do: hand `generator=generator`" in done.output
+    assert done.output.rstrip().endswith("0 reported")
+    assert "checking" not in done.output + done.stderr  # the line on what is being checked is for a terminal
+
+
+def test_a_terminal_is_told_what_is_being_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+    class Terminal(io.StringIO):
+        def isatty(self) -> bool:
+            return True
+
+    screen = Terminal()
+    monkeypatch.setattr(sys, "stderr", screen)
+    results = list(results_of(load(), ("held-out",), ()))
+    assert len(results) == len(check_names("control"))
+    assert "checking 1 of 1: control held-out" in screen.getvalue()
+    assert screen.getvalue().endswith("\r\x1b[K")
+
+
+def test_json_holds_every_result_and_the_exit_status_is_zero(genbench: Callable[..., Ran]) -> None:
+    done = genbench("check", "disk", "--format", "json")
+    assert done.exit_code == 0
+    rows = json.loads(done.stdout)
+    assert [row["check"] for row in rows] == list(check_names("prior"))
+    assert {row["verdict"] for row in rows} == {"holds"}
+    assert set(rows[0]) == {"kind", "name", "check", "verdict", "detail", "advice"}
+
+
+def test_a_misspelt_name_is_told_the_nearest(genbench: Callable[..., Ran]) -> None:
+    done = genbench("check", "dsik")
+    assert done.exit_code == 2
+    assert "there is no plug-in 'dsik'" in done.output
+    assert "disk" in done.output
+    with pytest.raises(UsageError, match="disk"):
+        list(check("dsik"))
+
+
+def test_every_kind_has_checks_that_say_what_they_assert_and_what_to_do() -> None:
+    assert set(CHECKED) == set(load().entries)
+    for kind in CHECKED:
+        assert all(describe(kind).values())
+        assert len(set(check_names(kind))) == len(check_names(kind))
+
+
+def cases(test: Callable[..., None]) -> dict[str, tuple[str, str, str]]:
+    (mark,) = test.pytestmark  # type: ignore[attr-defined]
+    return {case.id: case.values for case in mark.args[1]}
+
+
+def test_the_suite_has_a_case_for_each_check() -> None:
+    test = suite("global-prior", plugins=[ZOO / "priors.py"])
+    assert list(cases(test)) == [f"prior-global-prior-{name}" for name in check_names("prior")]
+    with pytest.raises(AssertionError, match="prior-global-prior-determined_by_generator"):
+        test("prior", "global-prior", "determined_by_generator")
+    test("prior", "global-prior", "support")
+    with pytest.raises(UsageError, match="global-pior"):
+        suite("global-pior", plugins=[ZOO / "priors.py"])
+
+
+def test_a_skipped_check_skips_its_case() -> None:
+    with pytest.raises(pytest.skip.Exception, match="no density"):
+        suite("sphere")("prior", "sphere", "log_prob_integrates_to_one")
+
+
+@pytest.mark.parametrize(
+    ("source", "found"),
+    [
+        ("from genbench.api import Prior\nfrom genbench.data.images import with_content", []),
+        ("from genbench.training.loop import train", ["genbench.training.loop"]),
+        ("import genbench.storage.run_dir", ["genbench.storage.run_dir"]),
+        ("from genbench import api, runs", ["genbench.experiment.run"]),
+        ("def f():\n    from genbench.experiment.plan import plan", ["genbench.experiment.plan"]),
+        ("from genbench_mlp import MLP\nfrom .genbench import store", []),
+    ],
+)
+def test_what_lies_below_the_public_surface_is_told(source: str, found: list[str], tmp_path: Path) -> None:
+    assert deeper(source) == found
+    path = tmp_path / "mine.py"
+    path.write_text(source)
+    assert check_imports(path, "mine").verdict == ("reported" if found else "holds")
+
+
+def test_the_public_surface_is_the_one_that_the_contract_names() -> None:
+    import genbench.api
+
+    assert all(f"`genbench.{name}`" in (genbench.api.__doc__ or "") for name in PUBLIC if name != "api")
+
+
+@pytest.mark.parametrize(
+    "template", sorted((Path(genbench.evaluation.evaluation.__file__).parent / "templates").glob("*.py"))
+)
+def test_the_templates_keep_to_the_public_surface(template: Path) -> None:
+    assert deeper(template.read_text()) == []
+
+
+def test_a_verdict_for_each_way_to_end_and_global_state_is_put_back() -> None:
+    def ends(error: Exception | None) -> Check[None]:
+        def run(_: None) -> str:
+            torch.rand(1)
+            if error:
+                raise error
+            return "fine"
+
+        return Check(run, "do this")
+
+    before = torch.get_rng_state()
+    outcomes: Iterable[Exception | None] = (None, Failed("a"), Skipped("b"), Reported("c"), ZeroDivisionError("d"))
+    results = list(verdicts("prior", "x", [ends(error) for error in outcomes], None))
+    assert [result.verdict for result in results] == ["holds", "fails", "skipped", "reported", "fails"]
+    assert [result.advice for result in results] == ["", "do this", "", "", "do this"]
+    assert results[-1].detail == "raised ZeroDivisionError: d"
+    assert torch.equal(torch.get_rng_state(), before)
+
+
+def test_batches_are_put_back_whatever_happens() -> None:
+    def fail_within() -> None:
+        with smaller_batches():
+            assert before != (genbench.evaluation.evaluation.BATCH, genbench.features.extractor.BATCH)
+            raise ZeroDivisionError
+
+    before = genbench.evaluation.evaluation.BATCH, genbench.features.extractor.BATCH
+    with pytest.raises(ZeroDivisionError):
+        fail_within()
+    assert before == (genbench.evaluation.evaluation.BATCH, genbench.features.extractor.BATCH)

@@ -1,0 +1,105 @@
+"""N processes take the steps that one takes: gradients, batch statistics and weights, for every bundled model."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+
+from genbench.registry.loader import Registry
+from genbench.storage.run_dir import RunFolder
+from genbench.training.distributed import DistributedContext
+from genbench.utils.io import load_tensors
+from support.ranks_worker import CASES, DOTS, steps_of
+
+WORKER = Path(__file__).parents[1] / "support" / "ranks_worker.py"
+
+
+def together(folder: Path, world: int, dtype: str) -> Path:
+    """Let `world` processes take the steps of all cases; the folder of what came out."""
+    folder.mkdir(parents=True)
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
+    workers = [
+        subprocess.Popen(
+            [sys.executable, str(WORKER), str(rank), str(world), str(folder / "meeting"), str(folder), dtype],
+            env=environment,
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(world)
+    ]
+    told = [worker.communicate(timeout=240)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * world, "\n".join(told)
+    return folder
+
+
+@pytest.fixture(scope="module", params=[("float64", 2), ("float64", 3), ("float32", 2)], ids=str)
+def met(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """What several processes made of every case, once for each dtype and world."""
+    dtype, world = request.param
+    return dtype, together(tmp_path_factory.mktemp("ranks") / "out", world, dtype)
+
+
+@pytest.mark.parametrize("index", range(len(CASES)), ids=lambda index: f"{CASES[index].model}-{CASES[index].network}")
+def test_n_processes_give_the_one_process_gradients(
+    met: tuple[str, Path], index: int, registry: Registry, tmp_path: Path
+) -> None:
+    dtype, folder = met
+    alone = steps_of(CASES[index], registry, tmp_path, getattr(torch, dtype), None)
+    found, _ = load_tensors(folder / f"{index}.safetensors")
+    assert found.keys() == alone.keys()
+    tolerance = 1e-10 if dtype == "float64" else 1e-5
+    for player in {name.split(".")[0] for name in alone}:  # "after" is one: the weights and buffers after three steps
+        ours, its = (
+            torch.cat([tensors[name].double().flatten() for name in sorted(alone) if name.startswith(f"{player}.")])
+            for tensors in (found, alone)
+        )
+        assert (ours - its).norm() <= tolerance * its.norm(), player
+
+
+@pytest.mark.parametrize("n", [1, 2, 7, 100])
+def test_every_row_has_one_owner(n: int) -> None:
+    for world in (1, 2, 3, 8):
+        owned = [row for rank in range(world) for row in range(n)[DistributedContext(rank, world).rows(n)]]
+        assert owned == list(range(n))
+
+
+OPTIONS = "--dataset dots --network normed --latent-dim 3 --images 900 --batch 9 --metrics reconstruction --device cpu"
+DIVERGES = "swae.rate=1e30"
+
+
+def test_torchrun_trains_what_one_process_trains(tmp_path: Path) -> None:
+    """Three models, of which one has a critic and one diverges, with batch norm in the network.
+
+    Weights are not compared: Adam takes full steps along gradients that are zero but for rounding, as those of a bias
+    before a batch norm are.
+    """
+    environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1", "XDG_CACHE_HOME": str(tmp_path)}
+    meeting = "--nnodes 1 --nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint 127.0.0.1:0 --local-addr 127.0.0.1"
+    two = [sys.executable, "-m", "torch.distributed.run", *meeting.split(), "-m", "genbench"]
+    study = ["run", "swae", "wae-gan", "vae", *OPTIONS.split(), "--set", DIVERGES, "--plugin", str(DOTS)]
+    found = {}
+    for name, program in (("two", two), ("one", [sys.executable, "-m", "genbench"])):
+        arguments = [*program, *study, "--out", str(tmp_path / name), "--data-root", str(tmp_path)]
+        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=240, check=False)
+        assert done.returncode == 1, done.stderr
+        assert done.stdout.count("ranked by") == 1  # of several processes the leader alone speaks
+        assert "failed dots-swae" in done.stdout
+        found[name] = {folder.name: folder for folder in sorted((tmp_path / name).glob("dots-*"))}
+    assert found["one"].keys() == found["two"].keys()
+    for name in found["one"]:
+        alone, ours = found["one"][name], found["two"][name]
+        assert json.loads((ours / "run.json").read_text())["provenance"]["processes"] == 2
+        if "-swae-" not in name:
+            values = [RunFolder(folder).measurements() for folder in (alone, ours)]
+            assert numbers(values[1]) == pytest.approx(numbers(values[0]), rel=1e-3)
+
+
+def numbers(measurements: dict[str, dict[str, list[dict[str, float]]]]) -> list[float]:
+    """The values of a run's measurements."""
+    return [number["value"] for entry in measurements.values() for number in entry["numbers"]]

@@ -1,0 +1,196 @@
+"""The loop: a resumed run equals an uninterrupted one, each image once an epoch, no number without a finite loss."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Generator, Tensor, nn
+
+from genbench.api import DataConfig, Loss, OptimizerConfig
+from genbench.errors import DivergenceError, StoreError
+from genbench.experiment.plan import Plan
+from genbench.experiment.run import Run, make_dataset, make_model, make_prior
+from genbench.registry.loader import Registry
+from genbench.training.loop import BatchOrder, Budget, TrainState, moments, train
+
+MODELS = ("ae", "swae", "vae", "wae-gan", "wae-mmd")
+
+
+def trained(
+    registry: Registry, run: Run, place: DataConfig, folder: Path, stop: Callable[[], bool] = lambda: False
+) -> tuple[nn.Module, list[TrainState]]:
+    images = make_dataset(registry, run.dataset).load(place)
+    torch.manual_seed(run.seed)
+    model = make_model(registry, run, images.shape)
+    torch.manual_seed(1)
+    training = train(
+        model,
+        make_prior(registry, run),
+        images.train,
+        Budget(run.images, run.batch, run.seed),
+        folder / "checkpoint.safetensors",
+        key=run.key,
+        stop=stop,
+        log_seconds=0.0,
+    )
+    return model, list(moments(training))
+
+
+def after(steps: int) -> Callable[[], bool]:
+    """Turns true when asked for the `steps`-th time, which the loop does once a step."""
+    asked = iter(range(1, 10**6))
+    return lambda: next(asked) >= steps
+
+
+@pytest.mark.parametrize(
+    ("model", "network", "size"),
+    [
+        *((model, "mlp", 12) for model in MODELS),
+        ("wae-gan", "conv", 28),
+        ("swae", "normed", 12),
+        ("wae-gan", "normed", 12),
+    ],
+)
+def test_a_resumed_run_equals_an_uninterrupted_one(
+    model: str,
+    network: str,
+    size: int,
+    registry: Registry,
+    planned: Callable[..., Plan],
+    place: DataConfig,
+    tmp_path: Path,
+) -> None:
+    run = planned(model, network=network, settings=(f"dots.size={size}",), images=480).runs[0]
+    whole, kept = trained(registry, run, place, tmp_path)
+    assert kept[-1].step == 30
+    (tmp_path / "parts").mkdir()
+    for steps in (7, 5, 11):  # three interruptions, one of them within the first epoch
+        _, part = trained(registry, run, place, tmp_path / "parts", after(steps))
+        assert part[-1].step < 30
+    resumed, rest = trained(registry, run, place, tmp_path / "parts")
+    assert rest[0].step == 24
+    for (name, expected), found in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(expected, found), name
+
+
+def test_each_image_is_shown_once_in_an_epoch() -> None:
+    order = BatchOrder(total=100, batch=16, seed=3, device=torch.device("cpu"))
+    stream = torch.cat([order.indices(step) for step in range(25)])  # four epochs
+    for epoch in range(4):
+        assert torch.equal(stream[epoch * 100 : (epoch + 1) * 100].sort().values, torch.arange(100))
+    assert not torch.equal(stream[:100], stream[100:200])
+
+
+def test_the_order_is_a_function_of_the_step_and_the_seed_alone() -> None:
+    order = BatchOrder(100, 16, 3, torch.device("cpu"))
+    forward = [order.indices(step) for step in range(20)]
+    fresh = [BatchOrder(100, 16, 3, torch.device("cpu")).indices(step) for step in range(20)]
+    assert all(torch.equal(a, b) for a, b in zip(forward, fresh, strict=True))
+    assert not torch.equal(forward[0], BatchOrder(100, 16, 4, torch.device("cpu")).indices(0))
+
+
+class Bomb(nn.Module):
+    """A model whose loss is infinite from the fifth step on."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.weight = nn.Parameter(torch.ones(1))
+        self.step = 0
+        self.epochs: list[int] = []
+
+    def configure_optimizers(self) -> dict[str, OptimizerConfig]:
+        return {"all": OptimizerConfig((self.weight,), lambda p: torch.optim.SGD(p, lr=0.5), lambda epoch: 0.1**epoch)}
+
+    def on_epoch_start(self, epoch: int) -> None:
+        self.epochs.append(epoch)
+
+    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
+        self.step += 1
+        yield Loss("all", self.weight.sum() * (torch.inf if self.step >= 5 else 1.0))
+
+
+def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_checkpoint(
+    registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
+) -> None:
+    run = planned().runs[0]
+    images = make_dataset(registry, run.dataset).load(place).train
+    arguments = (make_prior(registry, run), images, Budget(1600, 16, 0), tmp_path / "checkpoint.safetensors")
+    with pytest.raises(DivergenceError, match="not finite"):
+        list(train(Bomb(), *arguments, key="k", stop=lambda: False, log_seconds=0.0, save_seconds=0.0))  # type: ignore[arg-type]
+    model = Bomb()
+    kept = list(moments(train(model, *arguments, key="k", stop=after(1), log_seconds=0.0)))  # type: ignore[arg-type]
+    assert kept[0].step == 5  # steps 1 to 4 were kept
+
+
+class Poisoned(Bomb):
+    """A finite loss whose gradient is not: the square root at zero."""
+
+    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
+        self.step += 1
+        yield Loss("all", (self.weight * (0.0 if self.step >= 5 else 1.0)).square().sum().sqrt())
+
+
+def test_parameters_that_are_not_finite_stop_the_training_though_the_loss_is(
+    registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
+) -> None:
+    run = planned().runs[0]
+    images = make_dataset(registry, run.dataset).load(place).train
+    training = train(
+        Poisoned(),  # type: ignore[arg-type]
+        make_prior(registry, run),
+        images,
+        Budget(1600, 16, 0),
+        tmp_path / "c",
+        key="k",
+        stop=lambda: False,
+        log_seconds=0.0,
+        save_seconds=0.0,
+    )
+    with pytest.raises(DivergenceError, match="parameters are not finite"):
+        list(training)
+
+
+def test_a_stop_at_the_last_step_is_no_interruption(
+    registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
+) -> None:
+    run = planned().runs[0]  # ten steps
+    _, kept = trained(registry, run, place, tmp_path, after(10))
+    assert kept[-1].step == kept[-1].steps
+    assert not (tmp_path / "checkpoint.safetensors").exists()
+
+
+def test_schedules_multiply_the_rate_from_their_epoch_on(
+    registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
+) -> None:
+    run = planned().runs[0]
+    images = make_dataset(registry, run.dataset).load(place).train
+    model = Bomb()
+    model.step = -1000
+    prior, budget = make_prior(registry, run), Budget(300, 50, 0)
+    list(train(model, prior, images, budget, tmp_path / "c", key="k", stop=lambda: False))  # type: ignore[arg-type]
+    assert model.epochs == [0, 1, 2]
+    assert model.weight.item() == pytest.approx(1 - 2 * 0.5 * (1 + 0.1 + 0.01))
+
+
+@pytest.mark.parametrize("damage", ["truncated", "flipped", "foreign", "of another run"])
+def test_a_damaged_or_foreign_checkpoint_is_refused(
+    damage: str, registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
+) -> None:
+    run = planned().runs[0]
+    trained(registry, run, place, tmp_path, after(3))
+    path = tmp_path / "checkpoint.safetensors"
+    content = bytearray(path.read_bytes())
+    if damage == "truncated":
+        content = content[: len(content) // 2]
+    elif damage == "flipped":
+        content[-100] ^= 1
+    elif damage == "foreign":
+        content = bytearray(b"\x80\x04not safetensors")
+    else:
+        run = planned("swae", seeds=(1,)).runs[0]
+    path.write_bytes(content)
+    with pytest.raises(StoreError, match=r"checkpoint\.safetensors"):
+        trained(registry, run, place, tmp_path)

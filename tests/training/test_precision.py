@@ -1,0 +1,158 @@
+"""Precision is part of a run: another key, told in the record, the same weights at every repetition."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import click
+import pytest
+import torch
+from click.testing import Result
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from genbench.api import DataConfig
+from genbench.cli.main import run as run_command
+from genbench.errors import StoreError, UnsupportedError, UsageError
+from genbench.experiment.plan import Plan
+from genbench.experiment.run import make_dataset, make_model, make_prior, run_of_record
+from genbench.registry.loader import Registry
+from genbench.training.device import DeviceConfig, apply_device_config, select_device_config
+from genbench.training.loop import Budget, train
+from genbench.training.precision import PRECISIONS, check_precision, computing
+
+DOTS = Path(__file__).parents[1] / "fixtures" / "dots.py"
+CPU = torch.device("cpu")
+
+
+def test_precision_is_part_of_the_key_and_of_the_record(planned: Callable[..., Plan]) -> None:
+    usual = planned("swae").runs[0]
+    lowered = planned("swae", precision="bfloat16").runs[0]
+    assert lowered.key != usual.key
+    assert lowered.record()["precision"] == "bfloat16"
+    assert run_of_record(lowered.record()) == lowered
+    assert "precision" not in usual.record()  # the key of every run made before there was a choice
+    assert run_of_record(usual.record()) == usual
+    with pytest.raises(StoreError, match="int4"):
+        run_of_record({**usual.record(), "precision": "int4"})
+
+
+def test_what_a_device_cannot_do_is_refused_while_planning(genbench: Callable[..., Result]) -> None:
+    with pytest.raises(UsageError, match="only a CUDA device"):
+        check_precision("tf32", CPU)
+    refused = genbench("run", "swae", "--precision", "tf32", "--device", "cpu", "--dry-run")
+    assert refused.exit_code == 2
+
+
+def test_the_command_line_offers_every_precision_that_there_is() -> None:
+    """It is written there again, since the help is shown without torch."""
+    (option,) = (parameter for parameter in run_command.params if parameter.name == "precision")
+    assert isinstance(option.type, click.Choice)
+    assert tuple(option.type.choices) == PRECISIONS
+
+
+class Style(nn.Module):
+    """Tells in which dtype its products were."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.inner = nn.Linear(4, 4)
+        self.seen: list[torch.dtype] = []
+
+    def forward(self, x: Tensor) -> Tensor:
+        y: Tensor = self.inner(x)
+        self.seen.append(y.dtype)
+        return y
+
+
+class Pair(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.encoder, self.more = Style(), nn.ModuleList([Style()])
+
+
+def test_networks_compute_in_bfloat16_and_hand_out_float32() -> None:
+    model, x = Pair(), torch.randn(3, 4)
+    with computing(model, "bfloat16", CPU):  # type: ignore[arg-type]
+        y = model.more[0](model.encoder(x))
+        assert y.dtype == torch.float32
+        assert not torch.is_autocast_enabled("cpu")
+        assert F.linear(x, model.encoder.inner.weight).dtype == torch.float32
+    assert model.encoder.seen == [torch.bfloat16]
+    assert model.more[0].seen == [torch.bfloat16]  # type: ignore[union-attr]
+    model.encoder(x)
+    assert model.encoder.seen[-1] == torch.float32
+    assert all(parameter.dtype == torch.float32 for parameter in model.parameters())
+
+
+def test_a_model_without_networks_has_no_bfloat16() -> None:
+    with pytest.raises(UnsupportedError, match="no networks"), computing(nn.Linear(2, 2), "bfloat16", CPU):  # type: ignore[arg-type]
+        pass
+
+
+@pytest.mark.parametrize("model", ["swae", "wae-gan"])
+@pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
+def test_an_arranged_training_resumes_exactly(
+    model: str, layout: str, registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
+) -> None:
+    run = planned(model, network="conv", settings=("dots.size=12",), precision="bfloat16").runs[0]
+    images = make_dataset(registry, run.dataset).load(place).train
+
+    def go(name: str, stop_at: int = 10**6) -> nn.Module:
+        torch.manual_seed(0)
+        made, asked = make_model(registry, run, (1, 12, 12)), iter(range(1, 10**7))
+        arrangement = DeviceConfig(1, layout)  # type: ignore[arg-type]
+        with apply_device_config(made, arrangement), computing(made, run.precision, CPU):
+            list(
+                train(
+                    made,
+                    make_prior(registry, run),
+                    images,
+                    Budget(run.images, run.batch, run.seed),
+                    tmp_path / name,
+                    key="k",
+                    stop=lambda: next(asked) >= stop_at,
+                    log_seconds=1e9,
+                )
+            )
+        return made
+
+    whole = go("whole")
+    go("parts", 4)
+    resumed = go("parts")
+    for (name, expected), found in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(expected, found), name
+        assert found.is_contiguous()
+
+
+def test_large_convolutions_are_channels_last_on_all_threads_and_small_steps_neither(
+    registry: Registry, planned: Callable[..., Plan]
+) -> None:
+    small, large = (
+        make_model(registry, planned(network="conv").runs[0], shape) for shape in ((1, 28, 28), (3, 64, 64))
+    )
+    dense = make_model(registry, planned(network="mlp").runs[0], (3, 64, 64))
+    assert select_device_config(small, 128, CPU) == DeviceConfig(1, "contiguous", at_most=torch.get_num_threads())
+    assert select_device_config(large, 256, CPU) == DeviceConfig(
+        torch.get_num_threads(), "channels-last", keeps_heap=True
+    )
+    assert select_device_config(dense, 1024, CPU).memory_format == "contiguous"
+
+
+def test_the_record_says_how_a_training_was_done(genbench: Callable[..., Result], tmp_path: Path) -> None:
+    few = ("--dataset", "dots", "--network", "mlp", "--batch", "16", "--images", "64", "--metrics", "reconstruction")
+    few = (*few, "--plugin", str(DOTS), "--device", "cpu")
+    assert genbench("run", "swae", "--precision", "bfloat16", *few).exit_code == 0
+    (path,) = tmp_path.glob("runs/*/training.json")
+    record = json.loads(path.read_text())
+    told = {name: record[name] for name in ("precision", "memory_format", "step", "threads")}
+    assert told == {"precision": "bfloat16", "memory_format": "contiguous", "step": "eager", "threads": 1}
+    shown = genbench("show", path.parent.name).output
+    assert "threads 1, precision bfloat16, memory_format contiguous, step eager" in shown
+    both = genbench("run", "swae", *few)
+    assert both.exit_code == 0
+    report = genbench("report")
+    assert "precision=bfloat16" in report.output.replace("\n", "")
+    assert "precision=float32" in report.output.replace("\n", "")
