@@ -202,12 +202,3 @@ class Metric(ABC):
     @abstractmethod
     def measure(self, evaluation: Evaluation) -> Iterable[Measurement]:
         """The numbers. Raises `MetricError` where there is no right value."""
-
-    def detached(self, evaluation: Evaluation) -> Callable[[], Iterable[Measurement]] | None:
-        """What is left of `measure` once all that needs the model or the device is done here; None: nothing is gained.
-
-        What is returned gives the numbers of `measure`. It may be called on another thread while the next run trains on
-        a GPU, so it keeps to the CPU and draws from generators of its own, and of the evaluation it asks for `shared`
-        and the plain attributes alone: the model and its pieces are gone by then. Raises what `measure` raises.
-        """
-        return None

@@ -15,7 +15,7 @@ from genbench.cli import plugins as cli_authors
 from genbench.cli.completion import complete_metrics_of_runs, complete_names
 from genbench.cli.curves import curves
 from genbench.cli.diff import explain
-from genbench.cli.engines import chosen_engine, engine_options
+from genbench.cli.engines import executor_options, read_executor_config
 from genbench.cli.options import (
     Group,
     any_source_option,
@@ -121,7 +121,7 @@ def main() -> None:
 @controls_option
 @set_option
 @device_option
-@engine_options
+@executor_options
 @place_options
 @out_option
 @plugin_option
@@ -179,9 +179,9 @@ def run(
         controls=controls,
         precision=precision,
     )
-    engine = chosen_engine()
+    executor = read_executor_config()
     registry, place = load_catalogue(plugins), make_place(data_root, download, skip_corrupt)
-    sys.exit(run_study(grid, registry, place, device, out, dry_run=dry_run, chosen_engine=engine))
+    sys.exit(run_study(grid, registry, place, device, out, dry_run=dry_run, executor_config=executor))
 
 
 @main.command(short_help="Show and export the comparison of RUNS.")
@@ -273,7 +273,7 @@ def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
 )
 @set_option
 @device_option
-@engine_options
+@executor_options
 @place_options
 @plugin_option
 @any_source_option
@@ -291,9 +291,9 @@ def measure(
     """Measure trained RUNS anew or by further metrics; nothing is trained. [runs]"""
     from genbench.cli.run import measure_runs
 
-    engine = chosen_engine()
+    executor = read_executor_config()
     registry, place = load_catalogue(plugins, any_source), make_place(data_root, download, skip_corrupt)
-    sys.exit(measure_runs(runs or (Path("runs"),), registry, place, device, metrics, settings, engine))
+    sys.exit(measure_runs(runs or (Path("runs"),), registry, place, device, metrics, settings, executor))
 
 
 for command in (reproduce, *cli_results.COMMANDS, explain, plot, *cli_bundles.COMMANDS, *cli_authors.COMMANDS):

@@ -8,7 +8,7 @@ from pathlib import Path
 import click
 
 from genbench.cli.completion import complete_names
-from genbench.cli.engines import chosen_engine, engine_options
+from genbench.cli.engines import executor_options, read_executor_config
 from genbench.cli.finite import Finite
 from genbench.cli.options import (
     device_option,
@@ -45,7 +45,7 @@ from genbench.cli.options import (
 @device_option
 @place_options
 @out_option
-@engine_options
+@executor_options
 @plugin_option
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 def reproduce(
@@ -72,5 +72,5 @@ def reproduce(
     from genbench.cli.reproduction import reproduce as carry_out
 
     registry, place = load_catalogue(plugins), make_place(data_root, download, skip_corrupt)
-    wish, engine = RecipeOverrides(cells, models, budget, seeds, settings), chosen_engine()
-    sys.exit(carry_out(name, wish, registry, place, device, out, export, dry_run=dry_run, engine=engine))
+    wish, executor = RecipeOverrides(cells, models, budget, seeds, settings), read_executor_config()
+    sys.exit(carry_out(name, wish, registry, place, device, out, export, dry_run=dry_run, executor_config=executor))

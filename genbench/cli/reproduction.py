@@ -17,11 +17,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from genbench.analysis.formatting import format_estimate
-from genbench.cli.engines import SERIAL, Chosen
-from genbench.cli.run import INTERRUPTED, closing, conduct, make_bench, make_room, show_plan, stoppable, suited_engine
+from genbench.cli.engines import SERIAL, ExecutorConfig
+from genbench.cli.run import INTERRUPTED, closing, make_room, make_runner, show_plan, stoppable, working
 from genbench.cli.telling import BrokenPipeConsole
 from genbench.errors import PluginError, UsageError, unknown
-from genbench.execution.standing import standing
+from genbench.execution.scheduler import run_all, run_status
 from genbench.experiment.plan import ExperimentConfig, Plan, choices_of, plan
 from genbench.registry.options import complete, specs
 from genbench.reporting.summary import pick_device, write_report
@@ -57,7 +57,7 @@ def reproduce(
     export: Path | None,
     *,
     dry_run: bool,
-    engine: Chosen = SERIAL,
+    executor_config: ExecutorConfig = SERIAL,
 ) -> int:
     """Run a recipe and show its table; the exit status as of `genbench run`."""
     from genbench.training.distributed import launched
@@ -70,25 +70,26 @@ def reproduce(
     if recipe.study == "experiment":
         return _experiment(offered, recipe, rest, export, of_recipe(name, registry, own), dry_run=dry_run)
     planned = [(cell, _plan(cell, rest, registry, place)) for cell in chosen_cells(recipe, wish.cells, wish.models)]
-    console, chosen, status, outcome = BrokenPipeConsole(), pick_device(device), 0, None
+    console, chosen, status = BrokenPipeConsole(), pick_device(device), 0
     with stoppable() as stop:
-        bench = make_bench(registry, out, place, chosen, stop)
         for cell, its in planned:
             console.print(f"[bold]{escape(cell.name)}[/]", highlight=False)
-            show_plan(console, its, bench, standing(bench, its), brief=not dry_run)
+            show_plan(console, its, chosen, run_status(its, out), brief=not dry_run)
         if dry_run:
             return 0
         make_room(out)
         if export is not None:
             make_room(export, "--export")
         for _, its in planned:
-            stands = standing(bench, its)
-            outcome = conduct(console, bench, its, suited_engine(console, bench, its, stands, engine), stands.done)
+            runner = make_runner(registry, its, out, place, chosen, stop)
+            done = run_status(its, out).done
+            with working(console, runner, its, done, executor_config) as executor:
+                outcome = run_all(its, executor, runner, done)
             status = max(status, INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
             closing(console, outcome, out)
             if outcome.interrupted:
                 break
-    folders = {cell.name: [bench.folder(run) for run in its.runs] for cell, its in planned}
+    folders = {cell.name: [RunFolder(out / run.name) for run in its.runs] for cell, its in planned}
     there = {name: readable([f for f in its if (f.path / "run.json").exists()])[0] for name, its in folders.items()}
     everything = [folder for its in there.values() for folder in its]
     asked_for = {cell.name: {choice.key for choice in its.metrics} for cell, its in planned}

@@ -71,19 +71,14 @@ class DataEvaluation(Evaluation):
         return torch.cat(blocks)[:n].to(self.device)
 
     def shared(self, key: str, make: Callable[[], T]) -> T:
-        if key not in self._memory:  # two threads that ask at once both compute, and get what one of them has found
-            self._memory.setdefault(key, make())
+        if key not in self._memory:
+            self._memory[key] = make()
         return cast(T, self._memory[key])
 
     def own(self, key: str, make: Callable[[], T]) -> T:
         if key not in self._own:
             self._own[key] = make()
         return cast(T, self._own[key])
-
-    def forget(self) -> None:
-        """Let go of the model and of what was computed of it, which take the device's memory: see `Metric.detached`."""
-        self._pieces.clear()
-        self._own.clear()
 
     @torch.no_grad()
     def _blocks(self, name: str, inputs: Tensor, function: Callable[[Tensor], Tensor], size: int = 0) -> Tensor:
@@ -127,17 +122,11 @@ class RunEvaluation(DataEvaluation):
         super().__init__(
             setting, images, seed=seed, device=device, training=training, place=place, memory=memory, split=split
         )
-        self._model: Model | None = model.eval()
+        self._model = model.eval()
 
     @property
     def model(self) -> Model:
-        if self._model is None:
-            raise MetricError("what is detached of a measurement asks for the model, which is gone by then")
         return self._model
-
-    def forget(self) -> None:
-        super().forget()
-        self._model = None
 
     def codes(self, n: int) -> Tensor:
         images = self.held_out(_whole(n, len(self.references)))

@@ -3,16 +3,15 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from dataclasses import asdict, fields
-from functools import partial
 from operator import index
 from typing import Any, get_args
 
 import torch
 from torch import Tensor
 
-from genbench.api import Better, Measurement, Split
+from genbench.api import Better, Measurement
 from genbench.data.images import save_grid, to_uint8
 from genbench.errors import GenbenchError, MetricError, NotApplicableError, one_line
 from genbench.evaluation.evaluation import DataEvaluation
@@ -29,34 +28,17 @@ BESIDE = ("floor", "floor_sd", "se", "low", "high", "p", "minimum_detectable_eff
 
 def measure(registry: Registry, choice: Component, evaluation: DataEvaluation) -> dict[str, Any]:
     """One metric's entry for metrics.json: its numbers, why it failed, or why it does not apply."""
-    return _entry(choice, evaluation.split, lambda: make_metric(registry, choice).measure(evaluation))
-
-
-def detached(registry: Registry, choice: Component, evaluation: DataEvaluation) -> Callable[[], dict[str, Any]] | None:
-    """Gives the entry of `measure` without model and device, once asked for; None where the metric cannot.
-
-    Nor where it fails here: `measure` then fails alike, and says so in the entry.
-    """
-    try:
-        with torch.no_grad():
-            numbers = make_metric(registry, choice).detached(evaluation)
-    except (Exception, SystemExit):
-        return None
-    return None if numbers is None else partial(_entry, choice, evaluation.split, numbers)
-
-
-def _entry(choice: Component, split: Split, numbers: Callable[[], Iterable[Measurement]]) -> dict[str, Any]:
     entry: dict[str, Any] = {
         "metric": choice.name,
         "options": choice.values,
-        "split": split,
+        "split": evaluation.split,
         "error": "",
         "inapplicable": "",
         "numbers": [],
     }
     try:
         with torch.no_grad():
-            for number in numbers():
+            for number in make_metric(registry, choice).measure(evaluation):
                 entry["numbers"].append(as_plain(number))
         _check_parts([number["part"] for number in entry["numbers"]])
     except NotApplicableError as reason:
@@ -138,3 +120,14 @@ def picture(evaluation: DataEvaluation, folder: RunFolder) -> list[str]:
             kind = "" if isinstance(error, GenbenchError) else f"{type(error).__name__}: "
             problems.append(f"pictures: {kind}{one_line(error)}")
     return problems
+
+
+def save_measurement(folder: RunFolder, choice: Component, entry: dict[str, Any]) -> list[str]:
+    """Put a metric's entry into metrics.json, in place of another source's of the same options; why it failed."""
+    kept = {
+        key: known
+        for key, known in folder.measurements().items()
+        if (known["metric"], known["options"]) != (choice.name, choice.values)
+    }
+    folder.save_measurements({**kept, choice.key: entry})
+    return [f"{choice.name}: {entry['error']}"] if entry["error"] else []

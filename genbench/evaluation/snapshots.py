@@ -69,6 +69,23 @@ def tell_absent(store: Path, runs: Sequence[Run], watch: SnapshotSchedule) -> li
     return [f"{what}: their curves hold what was kept; train into another folder (--out) to have all"]
 
 
+def kept_moments(run: Run, folder: RunFolder, watch: SnapshotSchedule) -> tuple[int, ...]:
+    """The counts of images after which there are weights, the end among them."""
+    *earlier, end = (mark * run.batch for mark in watch.marks(run))
+    return (*(images for images in earlier if weights_path(folder, images).exists()), end)
+
+
+def settled(run: Run, folder: RunFolder, watch: SnapshotSchedule, metrics: tuple[Component, ...]) -> bool:
+    """Whether every moment of a trained run is measured, and the selected one by `metrics`."""
+    measured = snapshots(folder)
+    if any(_lacking(measured.get(str(images), {}), watch.metrics) for images in kept_moments(run, folder, watch)):
+        return False
+    if watch.select is None:
+        return True
+    chosen = selections(folder).get(watch.select.key, {})
+    return chosen.get("candidates") == watch.count and not _lacking(chosen, metrics)
+
+
 @dataclass(frozen=True)
 class SnapshotEvaluator:
     """Measures the moments of one trained run; the model's weights are those of the last moment afterwards."""
@@ -77,23 +94,12 @@ class SnapshotEvaluator:
     folder: RunFolder
     watch: SnapshotSchedule
     registry: Registry
-    listener: Callback
+    callback: Callback
     stop: Callable[[], bool]
 
     def moments(self) -> tuple[int, ...]:
         """The counts of images after which there are weights, the end among them."""
-        *earlier, end = (mark * self.run.batch for mark in self.watch.marks(self.run))
-        return (*(images for images in earlier if weights_path(self.folder, images).exists()), end)
-
-    def settled(self, metrics: tuple[Component, ...]) -> bool:
-        """Whether every moment is measured, and the selected one by `metrics`."""
-        found = snapshots(self.folder)
-        if any(_lacking(found.get(str(images), {}), self.watch.metrics) for images in self.moments()):
-            return False
-        if self.watch.select is None:
-            return True
-        chosen = selections(self.folder).get(self.watch.select.key, {})
-        return chosen.get("candidates") == self.watch.count and not _lacking(chosen, metrics)
+        return kept_moments(self.run, self.folder, self.watch)
 
     def follow(self, model: Model, evaluate: Evaluate, metrics: tuple[Component, ...]) -> list[str]:
         """Measure every moment on the validation split, then the selected one by `metrics` on the test split."""
@@ -167,7 +173,8 @@ class SnapshotEvaluator:
         for choice in lacking:
             if self.stop():
                 return
-            self.listener.measuring(f"{choice.name} ({evaluation.split}, {evaluation.training.images:,} images)")
+            where = f"{evaluation.split}, {evaluation.training.images:,} images"
+            self.callback.on_metric_start(self.run, f"{choice.name} ({where})")
             yield choice, measure(self.registry, choice, evaluation)
 
 

@@ -1,14 +1,14 @@
-"""The wiring of a study: load the data once, then train, picture and measure each run that still needs it."""
+"""One run in this process: lock its folder, train, evaluate, save. Knows no executor."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, fields, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -16,264 +16,191 @@ from genbench.api import Control, DataConfig, Images, Model, Split, TrainingStat
 from genbench.data.images import without_test
 from genbench.errors import GenbenchError, StoreError
 from genbench.evaluation.evaluation import DataEvaluation, RunEvaluation
-from genbench.evaluation.measure import picture
-from genbench.evaluation.snapshots import SnapshotEvaluator, keep, restored
-from genbench.execution.beside import Detached, Rest, measure_all, rest_of
-from genbench.execution.executors.serial import serial
-from genbench.execution.messages import brief
-from genbench.execution.scheduler import Attempt, Engine, Outcome, WorkerSpec, carry_out, record_worker_failure
+from genbench.evaluation.measure import measure, picture, save_measurement
+from genbench.evaluation.snapshots import SnapshotEvaluator, keep, restored, settled
 from genbench.experiment.controls import ControlEvaluation, fitted
-from genbench.experiment.plan import Plan
 from genbench.experiment.run import Component, Run, make_dataset, make_setting
 from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule
 from genbench.registry.loader import Registry
 from genbench.storage.lock import RunLockedError, lock_run
 from genbench.storage.run_dir import CHECKPOINT, TRAINING, WEIGHTS, RunFolder
 from genbench.storage.schema import SCHEMA
-from genbench.training.callbacks import LEFT, Callback
+from genbench.training.callbacks import LOCKED, Callback, NullCallback
 from genbench.training.checkpoint import save_weights
-from genbench.training.device import explain, forget_peak_memory, release_memory
+from genbench.training.device import explain, forget_peak_memory, on_device, release_memory
 from genbench.training.distributed import DistributedContext
 from genbench.training.flops import counted_flops
 from genbench.training.lanes import isolated
-from genbench.training.setup import Clock, Training
+from genbench.training.setup import Training
 from genbench.utils.io import write_json
 
 
 @dataclass(frozen=True)
+class RunOutcome:
+    """How one run ended; `problem` is one line, empty unless it failed or is locked by another process."""
+
+    status: Literal["done", "failed", "interrupted", "locked"]
+    problem: str = ""
+
+
+INTERRUPTED = RunOutcome("interrupted")
+
+
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
+
+
+@dataclass
 class Runner:
-    """Everything that the runs of one command share."""
+    """Does one run after another in this process; the fields are what the runs of one command share.
+
+    Of several `distributed` processes every one has a Runner and is given the same runs in the same order: all of them
+    train, the main process alone locks, writes, evaluates and calls back.
+    """
 
     registry: Registry
     store: Path
     place: DataConfig
     device: torch.device
     provenance: Mapping[str, Any]
-    listener: Callback
-    stop: Callable[[], bool]
+    metrics: tuple[Component, ...]
+    watch: SnapshotSchedule = NO_SNAPSHOTS
+    callback: Callback = field(default_factory=NullCallback)
+    stop: Callable[[], bool] = never
     distributed: DistributedContext = field(default_factory=DistributedContext)
-    beside: bool | None = None
-    """Whether a run is measured while the next one trains, as far as it can be; None: where a GPU trains, since on a
-    CPU both would want the same cores."""
     jobs: int = 1
-    """How many runs go on at once on this machine, this bench's among them."""
-    clock: Clock = field(default_factory=Clock)
-    """Tells the seconds of trainings: those that have their turns in one process wait while another is measured."""
+    """How many runs go on at once on this machine, this one among them."""
+    locks: bool = True
+    """False where the command that sent the runs holds their locks."""
+    images: Images | None = None
+    """The dataset on the device; None: loaded for the first run."""
+    memory: dict[str, Any] = field(default_factory=dict)
+    """Shared by the evaluations of all runs."""
 
     def folder(self, run: Run) -> RunFolder:
-        """Where a run lives."""
+        """The folder of a run."""
         return RunFolder(self.store / run.name)
 
-    def missing(self, run: Run, metrics: tuple[Component, ...], folder: RunFolder | None = None) -> list[Component]:
-        """The metrics that a run still lacks; one that failed counts as lacking."""
-        found = (folder or self.folder(run)).measurements()
-        return [metric for metric in metrics if metric.key not in found or found[metric.key].get("error")]
-
-    def complete(self, run: Run, plan: Plan, folder: RunFolder | None = None) -> bool:
-        """Whether nothing is left to do for a run."""
-        folder = folder or self.folder(run)
-        watch = plan.watch if run.role == "model" else NO_SNAPSHOTS  # a control has no moments
-        lacking = bool(self.missing(run, plan.metrics, folder)) and watch.select is None
-        if folder.state != "trained" or lacking:
-            return False
-        return not watch.count or self.follower(run, watch).settled(plan.metrics)
-
-    def follower(self, run: Run, watch: SnapshotSchedule) -> SnapshotEvaluator:
-        """Who measures the moments of a run's training."""
-        return SnapshotEvaluator(run, self.folder(run), watch, self.registry, self.listener, self.stop)
-
-    def conduct(self, plan: Plan, engine: Engine = serial, done: Collection[str] | None = None) -> Outcome:
-        """Have the engine do what the plan still lacks; a run that fails is recorded and the others go on.
-
-        `done` are the names of the runs that lack nothing, where that is known already.
-        """
-        outcome = Outcome()
-        todo = []
-        for run in plan.runs:
-            if self.complete(run, plan) if done is None else run.name in done:
-                outcome.skipped.append(run.name)
-            else:
-                todo.append(run)
-        if not todo:
-            return outcome
-        with engine(self._site(plan, len(todo))) as executor:
-            carry_out(executor, todo, lambda run: self.folder(run).state, self.listener, self.stop, outcome)
+    def run(self, run: Run) -> RunOutcome:
+        """Do what the run lacks; a failure is recorded in its folder and returned."""
+        with ExitStack() as lock:
+            try:
+                trains = self._begin(run, lock)
+                if trains is None:
+                    return INTERRUPTED
+                with isolated(self.device):
+                    model = self._train(run) if trains else self._restore(run)
+                    outcome = self._evaluate(run, model)
+            except RunLockedError:
+                outcome = RunOutcome("locked", LOCKED)
+            except (Exception, SystemExit) as error:  # a plug-in may raise anything; the other runs go on
+                outcome = self._failure(run, error)
+        if self.distributed.is_main_process:
+            self.callback.on_run_end(run, outcome.status, outcome.problem)
         return outcome
 
-    def _site(self, plan: Plan, runs: int) -> WorkerSpec:
-        """What an engine needs to know."""
-        dataset, memory, content = make_dataset(self.registry, plan.runs[0].dataset), dict[str, Any](), ""
-
-        def load() -> Images:
-            nonlocal content
-            images = dataset.load(replace(self.place, report=self.listener.preparing))
-            content = images.content
-            return images
-
-        beside = self.device.type == "cuda" if self.beside is None else self.beside
-
-        def attempt(run: Run, images: Images, later: Callable[[Rest], None], together: int) -> Attempt:
-            return self.attempt(run, plan, images, memory, later=later if beside else None, together=together)
-
-        def fail(run: Run, kind: str, message: str, trace: str) -> str:
-            facts = {**self.provenance, "content": content}
-            return record_worker_failure(self.folder(run), run, facts, kind, message, trace)
-
-        plain = brief(
-            self.registry, self.store, self.place, str(self.device), plan, str(self.provenance.get("command", ""))
-        )
-        return WorkerSpec(self.store, plain, runs, load, attempt, fail, self.stop)
-
-    def attempt(
-        self,
-        run: Run,
-        plan: Plan,
-        images: Images,
-        memory: dict[str, Any],
-        *,
-        held: bool = False,
-        later: Callable[[Rest], None] | None = None,
-        together: int = 1,
-    ) -> Attempt:
-        """Train and measure one run, pausing between any two steps of its training; "" or why it failed.
-
-        `held` says that its folder is claimed for it already, `together` how many have their turns in this process.
-        `later` is given what is left of it that needs no model, if anything is; nothing is left without it.
-        """
-        with ExitStack() as claim:
-            try:
-                return (yield from self._attempt(run, plan, images, memory, claim, held, later, together))
-            except (Exception, SystemExit) as error:  # a plug-in may raise anything; the other runs go on
-                return self._problem(run, error, together)
-
-    def _guarded(self, run: Run, work: Callable[[], str]) -> str:
-        """What the work returns, or in one line why it failed, which is recorded."""
+    def _begin(self, run: Run, lock: ExitStack) -> bool | None:
+        """Lock and begin the folder; whether the run is to be trained, in every process; None: the user has stopped."""
+        trains: bool | None = None
         try:
-            return work()
-        except (Exception, SystemExit) as error:
-            return self._problem(run, error)
+            if self.distributed.is_main_process and not self.stop():
+                folder = self.folder(run)
+                self.callback.on_run_start(run, folder.state)
+                if self.locks:
+                    lock.enter_context(lock_run(folder.path))
+                content = self.load_images(run).content
+                folder.begin(run.record(), {**self.provenance, "content": content})
+                if folder.record()["provenance"].get("content") != content:
+                    raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
+                folder.forget_failure()
+                trains = run.role == "model" and folder.state != "trained"
+        finally:  # the other processes wait for this
+            words = (None, False, True)
+            trains = words[self.distributed.agree(words.index(trains))]
+        return trains
 
-    def _problem(self, run: Run, error: Exception | SystemExit, together: int = 1) -> str:
-        """The error that is being handled in one line; it is recorded."""
-        if isinstance(error, RunLockedError):
-            return LEFT
-        kind, message = explain(error, run, together)
-        if not isinstance(error, StoreError):
-            self.folder(run).fail(kind, message, traceback.format_exc())
-        if self.distributed.world > 1 and not isinstance(error, GenbenchError):
-            raise error  # the other processes may not have met it, and wait: torchrun ends them all
-        release_memory()
-        return f"{kind}: {message}"
+    def load_images(self, run: Run) -> Images:
+        """The dataset of a run on the device, loaded once."""
+        if self.images is None:
+            self.images = on_device(load_images(self.registry, run, self.place, self.callback), self.device)
+        return self.images
 
-    def _attempt(
-        self,
-        run: Run,
-        plan: Plan,
-        images: Images,
-        memory: dict[str, Any],
-        claim: ExitStack,
-        held: bool,
-        later: Callable[[Rest], None] | None,
-        together: int,
-    ) -> Attempt:
-        folder = self.folder(run)
-        if not held:
-            claim.enter_context(lock_run(folder.path))
-        with isolated(self.device):
-            folder.begin(run.record(), {**self.provenance, "content": images.content})
-            if folder.record()["provenance"].get("content") != images.content:
-                raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
-            folder.forget_failure()
-            model: Model | Control | None
-            if run.role == "control":
-                model = fitted(self.registry, run, folder, images, self.device)
-            else:
-                model = yield from self._train(run, folder, images, plan.watch, together)
-            if model is None:
-                return ""
-            self.listener.about(run)
-            watched = isinstance(model, Model) and bool(plan.watch.count)
-            lacking = [] if watched and plan.watch.select else self.missing(run, plan.metrics)
-            aside = None if later is None else list[Detached]()
-            with self.clock.standing():
-                problems = self._measure(run, model, folder, lacking, images, memory, aside)
-                if isinstance(model, Model) and watched and not self.stop():
-                    evaluate = partial(self.evaluation, run, model, images=images, memory=memory)
-                    problems += self.follower(run, plan.watch).follow(model, evaluate, plan.metrics)
-        if later is None or not aside:
-            return "; ".join(problems)
-        keys = [choice.key for choice in lacking]
-        later(rest_of(aside, folder, keys, problems, claim.pop_all(), partial(self._guarded, run)))
-        return ""
-
-    def _train(
-        self, run: Run, folder: RunFolder, images: Images, watch: SnapshotSchedule, together: int
-    ) -> Generator[None, None, Model | None]:
-        """The trained model, from its weights or by training; None where it was interrupted.
-
-        The weights of the watched moments are kept on the way. It pauses between steps.
-        """
-        training, moment = Training(self.registry, run, images, self.device, self.distributed), None
-        marks, checkpoint = watch.marks(run)[:-1], folder.path / CHECKPOINT
-        with self.clock.standing():
-            model = training.untrained()
-            if folder.state == "trained":
-                return restored(model, run, folder)
-            step_flops = counted_flops(model, run.batch)
-            forget_peak_memory(self.device)
-            arrangement = training.select_device_config(model)
-        self.distributed.agree(int(run.key, 16))  # the others begin to train it too: see genbench.execution.accompany
-        with training.begun(model, arrangement, checkpoint, stop=self.stop, marks=marks, clock=self.clock) as steps:
-            for moment in steps:
-                if moment is None:
-                    yield
-                    continue
-                with self.clock.standing():
-                    folder.log(moment.logged())
-                    self.listener.about(run)
-                    self.listener.trained(moment)
-                    if moment.step in marks:
-                        keep(folder, run, model, moment, step_flops)
-        if moment is None or moment.step < moment.steps:
+    def _restore(self, run: Run) -> Model | Control | None:
+        """The trained model of a finished training, or a fitted control; only the main process needs one."""
+        if not self.distributed.is_main_process:
             return None
-        record = training.record(model, moment, arrangement, step_flops, together, self.jobs)
-        write_json(folder.path / TRAINING, {"schema": SCHEMA, **asdict(record)})
-        shape = "x".join(map(str, images.shape))
-        save_weights(folder.path / WEIGHTS, model, {"key": run.key, "shape": shape})
-        checkpoint.unlink(missing_ok=True)
+        images, folder = self.load_images(run), self.folder(run)
+        if run.role == "control":
+            return fitted(self.registry, run, folder, images, self.device)
+        return restored(Training(self.registry, run, images, self.device, self.distributed).untrained(), run, folder)
+
+    def _train(self, run: Run) -> Model | None:
+        """The trained model; None where the training was interrupted. Snapshots are kept on the way."""
+        folder, state = self.folder(run), None
+        marks, checkpoint = self.watch.marks(run)[:-1], folder.path / CHECKPOINT
+
+        # Set up.
+        training = Training(self.registry, run, self.load_images(run), self.device, self.distributed)
+        model = training.untrained()
+        step_flops = counted_flops(model, run.batch)
+        forget_peak_memory(self.device)
+        device_config = training.select_device_config(model)
+
+        # Train; log, and keep snapshots.
+        with training.begun(model, device_config, checkpoint, stop=self.stop, marks=marks) as states:
+            for state in states:
+                if state is None or not self.distributed.is_main_process:
+                    continue
+                folder.log(state.logged())
+                self.callback.on_log(run, state)
+                if state.step in marks:
+                    keep(folder, run, model, state, step_flops)
+        if state is None or state.step < state.steps:
+            return None
+
+        # Save.
+        if self.distributed.is_main_process:
+            record = training.record(model, state, device_config, step_flops, 1, self.jobs)
+            write_json(folder.path / TRAINING, {"schema": SCHEMA, **asdict(record)})
+            shape = "x".join(map(str, self.load_images(run).shape))
+            save_weights(folder.path / WEIGHTS, model, {"key": run.key, "shape": shape})
+            checkpoint.unlink(missing_ok=True)
         return model
 
-    def _measure(
-        self,
-        run: Run,
-        model: Model | Control,
-        folder: RunFolder,
-        metrics: list[Component],
-        images: Images,
-        memory: dict[str, Any],
-        aside: list[Detached] | None,
-    ) -> list[str]:
-        """Take the pictures and the measurements that are missing; which metrics failed.
-
-        Where there is an `aside`, what can be measured without the model is put there instead.
-        """
+    def _evaluate(self, run: Run, model: Model | Control | None) -> RunOutcome:
+        """Take the pictures, measurements and snapshot measurements that are missing."""
+        if not self.distributed.is_main_process:
+            return RunOutcome("done")
+        if model is None:
+            return INTERRUPTED
+        folder = self.folder(run)
         known = {name.name for name in fields(TrainingStats)}
         record = TrainingStats(**{name: value for name, value in folder.training().items() if name in known})
-        evaluation = self.evaluation(run, model, record, images=images, memory=memory)
+
+        # The end of the training, unless a selected snapshot takes its place.
+        evaluation = self.evaluation(run, model, record)
         problems = picture(evaluation, folder)
-        return problems + measure_all(self.registry, metrics, evaluation, folder, self.listener, self.stop, aside)
+        selects = run.role == "model" and self.watch.select is not None
+        for choice in [] if selects else missing_metrics(folder, self.metrics):
+            if self.stop():
+                return _outcome(problems, complete=False)
+            self.callback.on_metric_start(run, choice.name)
+            problems += save_measurement(folder, choice, measure(self.registry, choice, evaluation))
+
+        # Snapshots.
+        if isinstance(model, Model) and self.watch.count:
+            snapshots = SnapshotEvaluator(run, folder, self.watch, self.registry, self.callback, self.stop)
+            problems += snapshots.follow(model, partial(self.evaluation, run, model), self.metrics)
+            complete = not self.stop() or settled(run, folder, self.watch, self.metrics)
+            return _outcome(problems, complete=complete)
+        return _outcome(problems, complete=True)
 
     def evaluation(
-        self,
-        run: Run,
-        model: Model | Control,
-        record: TrainingStats,
-        split: Split = "test",
-        *,
-        images: Images,
-        memory: dict[str, Any],
+        self, run: Run, model: Model | Control, record: TrainingStats, split: Split = "test"
     ) -> DataEvaluation:
         """The evaluation of a trained run, or of a fitted control; one on the validation split holds no test image."""
+        images, memory = self.load_images(run), self.memory
         if split == "validation":
             images, memory = without_test(images), memory.setdefault("of the validation split", {})
         evaluate: Callable[..., DataEvaluation]
@@ -288,3 +215,30 @@ class Runner:
             memory=memory,
             split=split,
         )
+
+    def _failure(self, run: Run, error: Exception | SystemExit) -> RunOutcome:
+        """Record the error that is being handled."""
+        kind, message = explain(error, run)
+        if self.distributed.is_main_process and not isinstance(error, StoreError):
+            self.folder(run).fail(kind, message, traceback.format_exc())
+        if self.distributed.world > 1 and not isinstance(error, GenbenchError):
+            raise error  # the other processes may not have met it, and wait: torchrun ends them all
+        release_memory()
+        return RunOutcome("failed", f"{kind}: {message}")
+
+
+def _outcome(problems: list[str], *, complete: bool) -> RunOutcome:
+    if problems:
+        return RunOutcome("failed", "; ".join(problems))
+    return RunOutcome("done") if complete else INTERRUPTED
+
+
+def load_images(registry: Registry, run: Run, place: DataConfig, callback: Callback) -> Images:
+    """The dataset of a run, on the CPU."""
+    return make_dataset(registry, run.dataset).load(replace(place, report=callback.on_data))
+
+
+def missing_metrics(folder: RunFolder, metrics: tuple[Component, ...]) -> list[Component]:
+    """The metrics that a run lacks; one that failed counts as lacking."""
+    found = folder.measurements()
+    return [metric for metric in metrics if metric.key not in found or found[metric.key].get("error")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -100,20 +99,6 @@ def repeatable(subject: Measured) -> str:
     for part, each in first.items():
         expect(each.value == second[part].value, f"part '{part}': {each.value:.6g}, then {second[part].value:.6g}")
         expect(each.protocol == second[part].protocol, f"part '{part}': the protocols differ")
-    return "equal numbers"
-
-
-def detached_is_the_same(subject: Measured) -> str:
-    """What is `detached` gives the numbers of `measure` on a thread of its own, with the model gone."""
-    evaluation = subject.evaluation(GOOD)
-    numbers = subject.make(**subject.options).detached(evaluation)
-    if numbers is None:
-        raise Skipped("nothing is detached")
-    evaluation.forget()
-    with ThreadPoolExecutor(1) as pool:
-        found = {each.part: each.value for each in pool.submit(lambda: list(numbers())).result()}
-    expected = {part: each.value for part, each in subject.on(GOOD).items()}
-    expect(found == expected, f"{found} when detached, {expected} otherwise")
     return "equal numbers"
 
 
@@ -223,7 +208,6 @@ def refuses_what_it_cannot_measure(subject: Measured) -> str:
 CHECKS: tuple[Check[Measured], ...] = (
     Check(finite_measurements, "yield one Measurement for each part"),
     Check(repeatable, "draw from e.generator(purpose) or e.prior_draws(n, purpose)"),
-    Check(detached_is_the_same, "take all pieces in `detached` itself, and keep those on the CPU alone"),
     Check(better_holds, "say the other direction in `better`, or 'neither' where the value ranks nothing"),
     Check(order_does_not_matter, "compute over all images at once, not as a mean over batches"),
     Check(batches_do_not_matter, "treat each image alone; take statistics over all images, not over a batch of them"),

@@ -12,7 +12,8 @@ from torch import Tensor
 from genbench.api import DataConfig, TrainingStats
 from genbench.errors import GenbenchError, MetricError, UsageError
 from genbench.evaluation.snapshots import tell_absent
-from genbench.execution.runner import Outcome, Runner
+from genbench.execution.executors.serial import SerialExecutor
+from genbench.execution.scheduler import Outcome, run_all
 from genbench.experiment.plan import ExperimentConfig, Plan, plan
 from genbench.experiment.run import make_dataset, make_model
 from genbench.registry.loader import load
@@ -20,8 +21,9 @@ from genbench.storage.moments import best_moment, selections, snapshots, weights
 from genbench.storage.results import rows
 from genbench.storage.rows import Row
 from genbench.storage.run_dir import RunFolder, find, protocols
-from genbench.training.callbacks import NullCallback
 from genbench.utils.io import load_tensors
+from support.runners import runner_of
+
 
 PLUGINS = [Path(__file__).parents[1] / "fixtures" / name for name in ("dots.py", "watched.py", "faulty.py")]
 
@@ -37,8 +39,9 @@ class Study:
         return plan(self.grid(models, **fields), self.registry, self.place)
 
     def run(self, *models: str, stop: Callable[[], bool] = lambda: False, **fields: object) -> Outcome:
-        bench = Runner(self.registry, self.store, self.place, torch.device("cpu"), {}, NullCallback(), stop)
-        return bench.conduct(self.plan(*models, **fields))
+        planned = self.plan(*models, **fields)
+        runner = runner_of(planned, self.registry, self.store, self.place, stop=stop)
+        return run_all(planned, SerialExecutor(runner), runner)
 
     def rows(self, stage: str = "snapshot") -> list[Row]:
         return [row for row in rows(find([self.store])) if row.stage == stage]
@@ -247,14 +250,11 @@ def test_a_damaged_snapshot_is_refused_by_name(study: Study) -> None:
 def test_the_draws_of_a_choice_are_not_those_of_its_result(study: Study) -> None:
     """A moment that was chosen for lucky samples must not be told by the same samples."""
     planned = study.plan("ae")
-    run, bench = (
-        planned.runs[0],
-        Runner(study.registry, study.store, study.place, torch.device("cpu"), {}, NullCallback(), bool),
-    )
-    images = make_dataset(study.registry, run.dataset).load(study.place)
+    run, runner = planned.runs[0], runner_of(planned, study.registry, study.store, study.place)
+    runner.images = images = make_dataset(study.registry, run.dataset).load(study.place)
     model, cost = make_model(study.registry, run, images.shape), TrainingStats(1.0, 160, 1, "cpu", 1)
     test, validation, again = (
-        bench.evaluation(run, model, cost, split, images=images, memory={}).prior_draws(9, "samples")
+        runner.evaluation(run, model, cost, split).prior_draws(9, "samples")
         for split in ("test", "validation", "validation")
     )
     assert not torch.equal(test, validation)

@@ -14,16 +14,16 @@ from PIL import Image
 
 from genbench.api import DataConfig
 from genbench.evaluation.measure import picture
-from genbench.execution.runner import Runner
-from genbench.execution.scheduler import Outcome
+from genbench.execution.executors.serial import SerialExecutor
+from genbench.execution.scheduler import Outcome, run_all
 from genbench.experiment.plan import ExperimentConfig, Plan, plan
 from genbench.registry.loader import load
 from genbench.storage.lock import lock_run
 from genbench.storage.results import rows
 from genbench.storage.run_dir import RunFolder, find, protocols
-from genbench.training.callbacks import NullCallback
 from genbench.training.device import peak_memory
 from genbench.utils.io import load_tensors
+from support.runners import runner_of
 
 FAULTY = Path(__file__).parents[1] / "fixtures" / "faulty.py"
 DOTS = Path(__file__).parents[1] / "fixtures" / "dots.py"
@@ -40,9 +40,9 @@ class Study:
         return plan(self.grid(models, **fields), self.registry, self.place)
 
     def run(self, *models: str, stop: Callable[[], bool] = lambda: False, **fields: object) -> Outcome:
-        facts = {"command": "a test"}
-        bench = Runner(self.registry, self.store, self.place, torch.device("cpu"), facts, NullCallback(), stop)
-        return bench.conduct(self.plan(*models, **fields))
+        planned = self.plan(*models, **fields)
+        runner = runner_of(planned, self.registry, self.store, self.place, stop=stop)
+        return run_all(planned, SerialExecutor(runner), runner)
 
 
 @pytest.fixture
@@ -104,7 +104,7 @@ def test_an_interrupted_study_goes_on_to_the_same_weights(study: Study, tmp_path
 
 @pytest.mark.parametrize(
     ("model", "kind"),
-    [("explodes", "TrainingDiverged"), ("raises", "ZeroDivisionError"), ("hungry", "out of memory")],
+    [("explodes", "DivergenceError"), ("raises", "ZeroDivisionError"), ("hungry", "out of memory")],
 )
 def test_a_run_that_fails_is_recorded_and_the_others_go_on(study: Study, model: str, kind: str) -> None:
     outcome = study.run(model, "ae")
@@ -199,7 +199,7 @@ def test_a_run_in_work_elsewhere_is_left_alone(study: Study) -> None:
     run = study.plan("ae").runs[0]
     with lock_run(study.store / run.name):
         outcome = study.run("ae")
-    assert (len(outcome.left), outcome.failed) == (1, {})
+    assert (len(outcome.locked), outcome.failed) == (1, {})
     assert study.run("ae").done
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -22,7 +22,6 @@ from genbench.api import (
 )
 from genbench.data.images import to_float, with_content
 from genbench.distances import wasserstein_distance
-from genbench.errors import MetricError
 from genbench.hookspecs import hookimpl
 
 PROTOCOL = EvalProtocol("faulty", "", "", "test", 1, 1, "codes")
@@ -60,27 +59,6 @@ class BatchedDistance(Metric):
         pairs = list(zip(codes.split(128), draws.split(128), strict=True))
         value = sum(wasserstein_distance(x.double(), y.double()) for x, y in pairs) / len(pairs)
         yield Measurement(value, "code units", "lower", len(codes), PROTOCOL)
-
-
-class Clinging(Metric):
-    """Asks for the codes when it should have them."""
-
-    def measure(self, e: Evaluation) -> Iterable[Measurement]:
-        codes = e.codes(0)
-        if not codes.isfinite().all():
-            raise MetricError(f"{len(codes)} codes are not all finite")
-        yield Measurement(float(codes.square().mean()), "code units^2", "neither", len(codes), PROTOCOL)
-
-    def detached(self, e: Evaluation) -> Callable[[], Iterable[Measurement]]:
-        return lambda: self.measure(e)
-
-
-class Untrue(Clinging):
-    """Measures other codes when detached."""
-
-    def detached(self, e: Evaluation) -> Callable[[], Iterable[Measurement]]:
-        found = [replace(each, value=1.01 * each.value) for each in self.measure(e)]
-        return lambda: found
 
 
 def gap(a: Tensor, b: Tensor) -> float:
@@ -157,8 +135,6 @@ def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
         "silent": Silent,
         "first-pair": FirstPair,
         "batch-scaled": BatchScaled,
-        "clinging": Clinging,
-        "untrue": Untrue,
     }
     for name, kind in kinds.items():
         yield ComponentSpec(name=name, about="Faulty", make=kind)

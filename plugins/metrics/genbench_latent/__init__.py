@@ -7,7 +7,7 @@ by, and codes drawn together fall below it: in R^64, 2,000 codes that are all ze
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -56,10 +56,9 @@ class LatentW2(LatentFit):
         """W2^2; the device finds the simplex a start."""
         return Distance(lambda block: block, lambda u, v: wasserstein_distance(u, v, device) ** 2)
 
-    def whole(self, x: Tensor, y: Tensor, prior: Prior, device: torch.device) -> Callable[[], float]:
-        """W2, the simplex's start found at once."""
-        start = transport_start(x, y, device)
-        return lambda: exact_transport(x, y, start)
+    def whole(self, x: Tensor, y: Tensor, prior: Prior, device: torch.device) -> float:
+        """W2; the device finds the simplex a start."""
+        return exact_transport(x, y, transport_start(x, y, device))
 
     def slope(self, prior: Prior) -> float:
         """Of 2 t.(mean x - mean y), which is what a translation by t adds beside |t|^2: 8 s^2 / n."""

@@ -95,32 +95,16 @@ class LatentFit(Metric):
 
     def measure(self, evaluation: Evaluation) -> Iterator[Measurement]:
         """The debiased distance with its standard error and p-value; before it the raw one beside its floor."""
-        return self._begun(evaluation, evaluation.device)()
-
-    def detached(self, evaluation: Evaluation) -> Callable[[], Iterator[Measurement]]:
-        """All but the codes, the draws, and where on the device a start of the whole samples' transport is found."""
-        return self._begun(evaluation, CPU)
-
-    def whole(self, x: Tensor, y: Tensor, prior: Prior, device: torch.device) -> Callable[[], float]:
-        """Computes the distance between whole samples on the CPU; what the device does for it is done at once."""
-        distance = self.distance(prior)
-        return lambda: _whole(distance, x, y)
-
-    def _begun(self, evaluation: Evaluation, device: torch.device) -> Callable[[], Iterator[Measurement]]:
-        """Takes codes and draws; what is returned keeps neither, which are on the evaluation's device."""
         codes, draws = evaluation.codes(self.n), evaluation.prior_draws(self.n, self.name)
         self._check_codes(codes, draws)
-        prior, x, y = evaluation.setting.prior, _exact(codes), _exact(draws)
-        distance = self.distance(prior, device)
-        raw = self.whole(x, y, prior, codes.device) if self.raw else None
+        try:
+            yield from self._compared(evaluation, _exact(codes), _exact(draws))
+        except MetricError as error:
+            raise MetricError(f"{self.name}: {error}") from None
 
-        def compared() -> Iterator[Measurement]:
-            try:
-                yield from self._compared(evaluation, x, y, distance, raw)
-            except MetricError as error:
-                raise MetricError(f"{self.name}: {error}") from None
-
-        return compared
+    def whole(self, x: Tensor, y: Tensor, prior: Prior, device: torch.device) -> float:
+        """The distance between whole samples, which are on the CPU; no bit depends on the device."""
+        return _whole(self.distance(prior), x, y)
 
     def null(self, prior: Prior) -> Null:
         """The numbers between independent samples of the prior itself."""
@@ -141,10 +125,9 @@ class LatentFit(Metric):
             slope=torch.tensor(self.slope(prior), dtype=torch.float64),
         )
 
-    def _compared(
-        self, evaluation: Evaluation, x: Tensor, y: Tensor, distance: Distance, raw: Callable[[], float] | None
-    ) -> Iterator[Measurement]:
+    def _compared(self, evaluation: Evaluation, x: Tensor, y: Tensor) -> Iterator[Measurement]:
         prior, place = evaluation.setting.prior, evaluation.place
+        distance = self.distance(prior, evaluation.device)
         key = f"{self!r} {identity(prior)}"
         null = evaluation.shared(f"null {key}", lambda: kept(place, self.name, key, lambda: self.null(prior)))
         xs, ys = self.cut(x), self.cut(y)
@@ -152,8 +135,8 @@ class LatentFit(Metric):
         own = evaluation.shared(f"draws {evaluation.seed} {evaluation.split} {key}", lambda: within(distance, ys))
         table = init_distributed(within(distance, xs), across(distance, xs, ys), own)
         noise = variances(table)
-        if self.raw and raw:
-            value = raw()
+        if self.raw:
+            value = self.whole(x, y, prior, evaluation.device)
             spread = _raw_variance(noise.mains, self.blocks, null)
             yield replace(
                 self._plain(evaluation, self.raw, value),
