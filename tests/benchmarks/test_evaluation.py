@@ -14,7 +14,7 @@ import torch
 import torch_fidelity
 from click.testing import CliRunner
 from ratio import compare
-from test_features import Pictures, pictures
+from features.test_features import Pictures, pictures
 from torch import Tensor
 
 import genbench.distances as distances
