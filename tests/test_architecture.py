@@ -14,6 +14,8 @@ MODULES = {
     if "templates" not in path.parts
 }
 PLUGINS_MAY_IMPORT = {"api", "data", "distances", "errors", "features", "hookspecs", "nn", "utils"}
+DRAWN = ("genbench.plotting.latent", "genbench.plotting.report")
+"""Figures that need the trained models."""
 NO_TORCH = ("analysis", "cli.main", "plotting", "registry.cache", "reporting", "stats", "storage")
 
 
