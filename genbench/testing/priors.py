@@ -10,7 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from genbench.api import MOMENT_DRAWS, Prior
+from genbench.api import Prior
+from genbench.api.prior import MOMENT_DRAWS
 from genbench.errors import GenbenchError, UnsupportedError
 from genbench.testing.integration import masses
 from genbench.testing.results import Check, Failed, Skipped, expect, global_state

@@ -16,13 +16,13 @@ from genbench import api, hookspecs
 from genbench.registry.loader import KINDS, Kind, load
 from genbench.utils.deprecation import Renamed, renamed
 
-TREE = ast.parse(Path(api.__file__).read_text(encoding="utf-8"))
+TREES = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(Path(api.__file__).parent.glob("*.py"))]
 
 
 def documented_assignments() -> dict[str, str]:
     """Names assigned at the top of the module, with the string that stands under them."""
     found = {}
-    for node, below in zip(TREE.body, TREE.body[1:], strict=False):
+    for node, below in ((node, below) for tree in TREES for node, below in zip(tree.body, tree.body[1:], strict=False)):
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
         if isinstance(target, ast.Name) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
             found[target.id] = str(below.value.value)
@@ -42,7 +42,7 @@ def test_every_public_name_is_documented(name: str) -> None:
 METHODS = [
     (cls, name, method)
     for cls in vars(api).values()
-    if inspect.isclass(cls) and cls.__module__ == api.__name__
+    if inspect.isclass(cls) and cls.__module__.startswith(api.__name__)
     for name, member in vars(cls).items()
     if not name.startswith("_") and (method := getattr(member, "fget", member)) and inspect.isfunction(method)
 ]
@@ -110,7 +110,7 @@ def test_every_hook_is_documented_with_the_signature_of_its_make() -> None:
         assert re.search(r"`make\(.*options\.\.\.\)`", hook.__doc__ or ""), name
         assert f"`{thing}`" in (hook.__doc__ or ""), name
         assert not inspect.signature(hook).parameters, name
-        assert hook.__annotations__["return"] == f"Iterable[Offer[{thing}]]"
+        assert hook.__annotations__["return"] == f"Iterable[ComponentSpec[{thing}]]"
 
 
 def test_a_deprecated_name_warns_and_gives_the_new_thing(monkeypatch: pytest.MonkeyPatch) -> None:
