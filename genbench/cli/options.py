@@ -140,6 +140,14 @@ any_source_option = click.option(
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
 
 
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="CPU threads of a training. [1 for small steps, all cores for large ones]",
+)
+
+
 def snapshot_options(command: Any) -> Any:
     """The options that say what is kept and measured on the way of a training."""
     for option in (
@@ -233,6 +241,8 @@ def cache_folder() -> Path:
 
 def make_place(data_root: Path | None, download: bool, skip_corrupt: bool) -> DataConfig:
     """Where data lies, checked."""
+    from joblib import cpu_count
+
     from genbench.api import DataConfig
 
     cache = cache_folder()
@@ -243,7 +253,7 @@ def make_place(data_root: Path | None, download: bool, skip_corrupt: bool) -> Da
         cache=cache,
         download=download,
         skip_corrupt=skip_corrupt,
-        workers=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        workers=cpu_count(),
     )
 
 

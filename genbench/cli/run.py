@@ -19,7 +19,7 @@ from rich.table import Table
 from genbench.cli.engines import SERIAL, ExecutorConfig, create_executor
 from genbench.cli.telling import BrokenPipeConsole
 from genbench.errors import UsageError
-from genbench.reporting.summary import pick_device, show_table
+from genbench.reporting.summary import show_table
 from genbench.storage.run_dir import RUN, RunFolder, find, readable
 
 if TYPE_CHECKING:
@@ -51,6 +51,7 @@ def run_study(
     from genbench.experiment.plan import plan
     from genbench.training.distributed import init_distributed, launched, local_device
     from genbench.training.precision import check_precision
+    from genbench.utils.torch_state import pick_device
 
     if launched() and executor_config != SERIAL:
         raise UsageError(
@@ -74,7 +75,7 @@ def run_study(
         make_room(out)
 
         # Do it.
-        done = frozenset(run.name for run in planned.runs if distributed.agree(run.name in status.done))
+        done = frozenset(run.name for run in planned.runs if distributed.broadcast(run.name in status.done))
         with working(console, runner, planned, done, executor_config) as executor:
             outcome = run_all(planned, executor, runner, done)
         if not distributed.is_main_process:
@@ -98,6 +99,7 @@ def measure_runs(
     from genbench.execution.scheduler import run_all, run_status
     from genbench.experiment.plan import metric_choices, plan_of_runs
     from genbench.training.distributed import launched
+    from genbench.utils.torch_state import pick_device
 
     if launched():
         raise UsageError("torchrun trains one model in several processes, with genbench run; measure in one process")
@@ -222,7 +224,7 @@ def make_runner(
     from genbench.training.distributed import processes
 
     facts = {**provenance(device, arguments()), "processes": processes()}
-    return Runner(registry, out, place, device, facts, planned.metrics, planned.watch, stop=stop)
+    return Runner(registry, out, place, device, facts, planned.metrics, planned.watch, planned.threads, stop=stop)
 
 
 @contextmanager
@@ -235,7 +237,7 @@ def stoppable() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        click.echo("stopping after this step; once more to stop at once", err=True)
+        click.echo("stopping after this step; press Ctrl-C again to stop at once", err=True)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -30,9 +30,9 @@ from genbench.training.checkpoint import save_weights
 from genbench.training.device import explain, forget_peak_memory, on_device, release_memory
 from genbench.training.distributed import DistributedContext
 from genbench.training.flops import counted_flops
-from genbench.training.lanes import isolated
-from genbench.training.setup import Training
+from genbench.training.setup import TrainingJob
 from genbench.utils.io import write_json
+from genbench.utils.torch_state import isolated
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,8 @@ class Runner:
     provenance: Mapping[str, Any]
     metrics: tuple[Component, ...]
     watch: SnapshotSchedule = NO_SNAPSHOTS
+    threads: int | None = None
+    """CPU threads of a training; None: one for a small step, all of them for a large one."""
     callback: Callback = field(default_factory=NullCallback)
     stop: Callable[[], bool] = never
     distributed: DistributedContext = field(default_factory=DistributedContext)
@@ -117,7 +119,7 @@ class Runner:
                 trains = run.role == "model" and folder.state != "trained"
         finally:  # the other processes wait for this
             words = (None, False, True)
-            trains = words[self.distributed.agree(words.index(trains))]
+            trains = words[self.distributed.broadcast(words.index(trains))]
         return trains
 
     def load_images(self, run: Run) -> Images:
@@ -133,36 +135,40 @@ class Runner:
         images, folder = self.load_images(run), self.folder(run)
         if run.role == "control":
             return fitted(self.registry, run, folder, images, self.device)
-        return restored(Training(self.registry, run, images, self.device, self.distributed).untrained(), run, folder)
+        return restored(self._job(run).build_model(), run, folder)
+
+    def _job(self, run: Run) -> TrainingJob:
+        images = self.load_images(run)
+        return TrainingJob(self.registry, run, images, self.device, self.distributed, self.threads)
 
     def _train(self, run: Run) -> Model | None:
         """The trained model; None where the training was interrupted. Snapshots are kept on the way."""
         folder, state = self.folder(run), None
-        marks, checkpoint = self.watch.marks(run)[:-1], folder.path / CHECKPOINT
+        snapshot_steps, checkpoint = self.watch.marks(run)[:-1], folder.path / CHECKPOINT
 
         # Set up.
-        training = Training(self.registry, run, self.load_images(run), self.device, self.distributed)
-        model = training.untrained()
+        job = self._job(run)
+        model = job.build_model()
         step_flops = counted_flops(model, run.batch)
         forget_peak_memory(self.device)
-        device_config = training.select_device_config(model)
+        device_config = job.select_device_config(model)
 
         # Train; log, and keep snapshots.
-        with training.begun(model, device_config, checkpoint, stop=self.stop, marks=marks) as states:
+        with job.start(model, device_config, checkpoint, stop=self.stop, snapshot_steps=snapshot_steps) as states:
             for state in states:
-                if state is None or not self.distributed.is_main_process:
+                if not self.distributed.is_main_process:
                     continue
                 folder.log(state.logged())
                 self.callback.on_log(run, state)
-                if state.step in marks:
+                if state.step in snapshot_steps:
                     keep(folder, run, model, state, step_flops)
         if state is None or state.step < state.steps:
             return None
 
         # Save.
         if self.distributed.is_main_process:
-            record = training.record(model, state, device_config, step_flops, 1, self.jobs)
-            write_json(folder.path / TRAINING, {"schema": SCHEMA, **asdict(record)})
+            stats = job.stats(model, state, device_config, step_flops, self.jobs)
+            write_json(folder.path / TRAINING, {"schema": SCHEMA, **asdict(stats)})
             shape = "x".join(map(str, self.load_images(run).shape))
             save_weights(folder.path / WEIGHTS, model, {"key": run.key, "shape": shape})
             checkpoint.unlink(missing_ok=True)

@@ -36,6 +36,9 @@ class WorkerSpec:
     any_source: bool
     command: str
     threads: int
+    """Of the process."""
+    training_threads: int | None = None
+    """Of a training, where the user says so."""
     jobs: int = 1
 
 
@@ -61,6 +64,7 @@ def worker_spec(runner: Runner) -> WorkerSpec:
         any_source=runner.registry.any_source,
         command=str(runner.provenance.get("command", "")),
         threads=torch.get_num_threads(),
+        training_threads=runner.threads,
     )
 
 
@@ -86,6 +90,7 @@ def make_runner(
         {**provenance(device, []), "command": spec.command},
         tuple(component_of(metric) for metric in spec.metrics),
         watch,
+        spec.training_threads,
         stop=stop,
         jobs=spec.jobs,
         locks=locks,

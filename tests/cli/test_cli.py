@@ -189,7 +189,7 @@ def test_a_stopped_command_says_how_to_go_on(genbench: Genbench) -> None:
                 break
         rest = process.stdout.read()
     assert process.returncode == 130, "".join(lines) + rest
-    assert "goes on where it stopped" in rest
+    assert "Re-run the same command to resume" in rest
     assert list(Path("runs").glob("*/run.json"))
 
 

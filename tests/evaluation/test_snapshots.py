@@ -24,7 +24,6 @@ from genbench.storage.run_dir import RunFolder, find, protocols
 from genbench.utils.io import load_tensors
 from support.runners import runner_of
 
-
 PLUGINS = [Path(__file__).parents[1] / "fixtures" / name for name in ("dots.py", "watched.py", "faulty.py")]
 
 

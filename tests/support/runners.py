@@ -16,4 +16,6 @@ from genbench.registry.loader import Registry
 def runner_of(planned: Plan, registry: Registry, store: Path, place: DataConfig, **fields: Any) -> Runner:
     """A runner with a command's fields, any of them replaced."""
     facts = {"command": "a test"}
-    return Runner(registry, store, place, torch.device("cpu"), facts, planned.metrics, planned.watch, **fields)
+    return Runner(
+        registry, store, place, torch.device("cpu"), facts, planned.metrics, planned.watch, planned.threads, **fields
+    )

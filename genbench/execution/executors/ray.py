@@ -1,9 +1,9 @@
 """Runs as calls of actors on a Ray cluster, where ray is installed (`pip install 'genbench[ray]'`).
 
-An actor holds a slot (cores, a GPU or a part of one), the plug-ins and the images on its device, and does one run after
-another; a thread of the command waits for each. Ray places actors; the run of an actor that died goes to a new one. The
-command holds the lock of every run. An actor that sees the command's own folder of runs, by a token in it, writes there;
-from any other the files come back through Ray. Arguments and results are JSON texts, bytes and numpy arrays.
+An actor holds a slot (cores, a GPU or a part of one), the plug-ins and the images on its device, and does one run
+after another; a thread of the command waits for each. Ray places actors; the run of an actor that died goes to a new
+one. The command holds the lock of every run. An actor that sees the command's own folder of runs, by a token in it,
+writes there; from any other the files come back through Ray. Arguments and results are JSON, bytes and numpy arrays.
 """
 
 from __future__ import annotations
