@@ -19,7 +19,7 @@ from genbench.storage.rows import Row
 
 PLUGIN = '''
 from pathlib import Path
-from genbench.api import Finding, Offer, Recipe
+from genbench.api import Finding, ComponentSpec, Recipe
 from genbench.hookspecs import hookimpl
 
 def make():
@@ -32,8 +32,8 @@ def found(*, shift: float = 0.0):
 
 @hookimpl
 def genbench_recipes():
-    yield Offer(name="r", about="a", make=make)
-    yield Offer(name="e", about="a", make=found)
+    yield ComponentSpec(name="r", description="a", factory=make)
+    yield ComponentSpec(name="e", description="a", factory=found)
 '''
 DOTS = str(Path(__file__).parents[1] / "fixtures" / "dots.py")
 
