@@ -28,5 +28,7 @@ def test_examples_run(name: str) -> None:
 
 
 def test_most_functions_of_the_distances_have_an_example() -> None:
-    without = [name for name in genbench.distances.__all__ if ">>>" not in (getattr(genbench.distances, name).__doc__ or "")]
+    without = [
+        name for name in genbench.distances.__all__ if ">>>" not in (getattr(genbench.distances, name).__doc__ or "")
+    ]
     assert set(without) <= {"WAE_SCALES", "Kernel", "exact_transport", "transport_start"}

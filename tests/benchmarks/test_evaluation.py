@@ -14,10 +14,10 @@ import torch
 import torch_fidelity
 from click.testing import CliRunner
 from ratio import compare
-from test_features import Pictures, pictures
 from torch import Tensor
 
 from conftest import INCEPTION, SHARED
+from features.test_features import Pictures, pictures
 from genbench.api import DataConfig, Noise
 from genbench.cli.main import main
 from genbench.data.images import to_float

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from test_recipes import GOOD
 
 from genbench.cli.reproduction import read_recipe
 from genbench.registry.loader import load
 from genbench.reproduction.comparison import Change, cells_of, compare, judged, numbered
 from genbench.reproduction.recipe import parse
 from genbench.storage.rows import Row
+from reproduction.test_recipes import GOOD
 
 PLUGIN = '''
 from pathlib import Path
