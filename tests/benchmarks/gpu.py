@@ -235,8 +235,11 @@ def main() -> None:
             rows.append(measure(bench, named, usual, local(chosen.seeds)))
         print(f"measured {case.name}", flush=True)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
-    told = ", ".join(f"{precision} {rate / 1e12:.3g} TFLOP/s" for precision, rate in rates.items())
-    lines = [f"On {name}, torch {torch.__version__}; a large product: {told}; usual loop {usual:,.0f} images/s.", ""]
+    measured = ", ".join(f"{precision} {rate / 1e12:.3g} TFLOP/s" for precision, rate in rates.items())
+    lines = [
+        f"On {name}, torch {torch.__version__}; a large product: {measured}; usual loop {usual:,.0f} images/s.",
+        "",
+    ]
     table = "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
     if not asked.tiny:
         write_text(OUT, table)

@@ -217,7 +217,7 @@ def test_mlp_against_pythae(registry: Registry, mnist: Tensor) -> None:
 
 @pytest.mark.parametrize(("network", "shown"), [("mlp", 25600), ("conv", 25600), ("swae-mnist", 384)])
 def test_device_configs(network: str, shown: int, registry: Registry, mnist: Tensor) -> None:
-    """The speed of threads, channels-last weights and bfloat16, on which the rule in `genbench.training.device` rests."""
+    """The gain by threads, channels-last weights and bfloat16: the ground of the rule in `genbench.training.device`."""
     changes: dict[str, tuple[Callable[[DeviceConfig], DeviceConfig], Precision]] = {
         "default": (lambda config: config, "float32"),
         "1 thread": (lambda config: replace(config, threads=1), "float32"),
