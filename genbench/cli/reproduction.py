@@ -24,7 +24,7 @@ from genbench.errors import PluginError, UsageError, unknown
 from genbench.execution.standing import standing
 from genbench.experiment.plan import ExperimentConfig, Plan, choices_of, plan
 from genbench.registry.options import complete, specs
-from genbench.reporting.summary import pick_device, write_report
+from genbench.reporting.summary import write_report
 from genbench.reproduction import comparison as reproduction
 from genbench.reproduction.recipe import Cell, ParsedRecipe, parse
 from genbench.storage.results import rows
@@ -61,6 +61,7 @@ def reproduce(
 ) -> int:
     """Run a recipe and show its table; the exit status as of `genbench run`."""
     from genbench.training.distributed import launched
+    from genbench.utils.torch_state import pick_device
 
     if launched():
         raise UsageError("torchrun trains one model in several processes, with genbench run; reproduce in one process")

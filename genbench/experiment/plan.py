@@ -52,6 +52,8 @@ class ExperimentConfig:
     select: str | None = None
     controls: tuple[str, ...] = ()
     precision: Precision = "float32"
+    threads: int | None = None
+    """CPU threads of a training; None: one for a small step, all of them for a large one."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,7 @@ class Plan:
     summary: DatasetInfo
     parameters: Mapping[tuple[str, str, int], int]
     watch: SnapshotSchedule = NO_SNAPSHOTS
+    threads: int | None = None
 
     def size(self, run: Run) -> int:
         """Count of a run's parameters, all players together; 0 for a control, which is counted when it is fitted."""
@@ -117,7 +120,7 @@ def plan(grid: ExperimentConfig, registry: Registry, place: DataConfig) -> Plan:
     select = None if grid.select is None else choices["metric", grid.select]
     on_the_way = [choices["metric", name] for name in dict.fromkeys(watched)]
     watch = plan_watch(grid.snapshots, on_the_way, select, trained, registry, summary, place)
-    return Plan(runs, metrics, summary, parameters, watch)
+    return Plan(runs, metrics, summary, parameters, watch, grid.threads)
 
 
 def choices_of(grid: ExperimentConfig, registry: Registry) -> dict[tuple[Kind, str], Component]:

@@ -33,8 +33,6 @@ from genbench.storage.run_dir import (
 from genbench.utils.io import write_text
 
 if TYPE_CHECKING:
-    import torch
-
     from genbench.api import DataConfig
     from genbench.plotting.style import Drawing
     from genbench.registry.loader import Registry
@@ -116,6 +114,7 @@ def write_report(
             needs = "they need the models: genbench report --figures all"
             return drawings, [*told, f"reconstructions, interpolations, grid, codes: {needs}"]
         from genbench.plotting.report import model_drawings
+        from genbench.utils.torch_state import pick_device
 
         more, why = model_drawings(folders, workshop.registry, workshop.place, pick_device(workshop.device))
         return [*drawings, *more], [*told, *why]
@@ -168,7 +167,7 @@ def show_table(
         render(console, tidy, sort=next(iter(ranking), None), protocols=how, brief=True)
 
 
-HOW = ("device", "threads", "most_threads", "usual_threads", "precision", "memory_format", "step")
+HOW = ("device", "threads", "precision", "memory_format", "step")
 """Of a training's record, what says how it was done."""
 
 
@@ -235,6 +234,7 @@ def sample_run(path: Path, registry: Registry, count: int, seed: int, target: Pa
     from genbench.evaluation.snapshots import trained_model
     from genbench.experiment.run import run_of_record
     from genbench.utils.rng import generator
+    from genbench.utils.torch_state import pick_device
 
     if RunFolder(path).record()["run"]["role"] == "control":
         raise UsageError(f"{path} is a control, not a model: its samples are in {path / SAMPLES}")
@@ -251,20 +251,3 @@ def sample_run(path: Path, registry: Registry, count: int, seed: int, target: Pa
         images = torch.cat([to_uint8(finite(model.decode(z), "samples")) for z in blocks])
     save_grid(target, images, columns=max(1, round(count**0.5)))
     click.echo(f"{count} samples of {folder.name}: {target}")
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of `--device`; `UsageError` where there is none such."""
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"--device {name}: possible are auto, cpu, cuda, cuda:i") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device {name}: possible are auto, cpu, cuda, cuda:i")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices")
-    return device
