@@ -20,7 +20,7 @@ from genbench.analysis.diff import Explanation, as_plain, explain
 from genbench.analysis.differences import leaves
 from genbench.api import EvalProtocol
 from genbench.cli.main import main
-from genbench.storage.run_dir import RunFolder
+from genbench.storage.run_dir import read_run
 
 DOTS = ("--plugin", str(Path(__file__).parents[1] / "fixtures" / "dots.py"))
 TINY = ("--dataset", "dots", "--network", "mlp", "--latent-dim", "2", "--images", "32", "--batch", "16")
@@ -92,7 +92,7 @@ def forget(path: Path, metric: str) -> None:
 
 
 def explained(pair: tuple[Path, Path]) -> Explanation:
-    return explain(RunFolder(pair[0]), RunFolder(pair[1]))
+    return explain(read_run(pair[0]), read_run(pair[1]))
 
 
 def told(explanation: Explanation) -> dict[str, str]:
@@ -211,10 +211,10 @@ def test_a_control_is_compared_and_its_lack_of_training_harmless(pair: tuple[Pat
 
 
 def test_every_field_of_a_run_has_a_rule(trained: Path) -> None:
-    folder = RunFolder(run_of(trained))
-    given = circumstances(folder.record(), folder.record())
-    sections = {"run": folder.record()["run"], "provenance": folder.record()["provenance"]}
-    sections["training"] = {name: value for name, value in folder.training().items() if name != "schema"}
+    known = side(read_run(run_of(trained)))
+    given = circumstances(known.record, known.record)
+    sections = {name: dict(known.record[name]) for name in ("run", "provenance")}
+    sections["training"] = {name: value for name, value in known.training.items() if name != "schema"}
     unruled = [field for field in leaves(sections) if judge(field, given)[1] == UNKNOWN]
     assert not unruled, "give these fields a rule in genbench/consequences.py"
 

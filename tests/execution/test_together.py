@@ -9,6 +9,7 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import msgspec
 import pytest
 import torch
 from click.testing import Result
@@ -24,7 +25,7 @@ from genbench.experiment.run import Run
 from genbench.registry.loader import load
 from genbench.storage.lock import RunLockedError, lock_run
 from genbench.storage.results import rows
-from genbench.storage.run_dir import find
+from genbench.storage.run_dir import find_runs, read_runs
 from genbench.training.callbacks import LEFT, NullCallback
 from genbench.training.loop import TrainState
 from genbench.utils.io import load_tensors
@@ -94,8 +95,8 @@ class Studies:
         return {
             folder.name: {
                 "state": folder.state,
-                "failure": folder.failure().partition(" within ")[0],  # the clock decides which step tells of it
-                "measurements": folder.measurements(),
+                "failure": folder.failure.partition(" within ")[0],  # the clock decides which step tells of it
+                "measurements": folder.measurements,
                 "weights": {
                     str(path.relative_to(folder.path)): {
                         name: tensor.numpy().tobytes() for name, tensor in load_tensors(path)[0].items()
@@ -108,11 +109,14 @@ class Studies:
                     for images, entry in json.loads(path.read_text())["snapshots"].items()
                 },
             }
-            for folder in find([self.folder / store])
+            for folder in read_runs(find_runs([self.folder / store]))[0]
         }
 
     def training(self, store: str) -> dict[str, dict[str, Any]]:
-        return {folder.name: folder.training() for folder in find([self.folder / store])}
+        return {
+            folder.name: msgspec.to_builtins(folder.training)
+            for folder in read_runs(find_runs([self.folder / store]))[0]
+        }
 
 
 @pytest.fixture
@@ -254,7 +258,10 @@ def test_what_a_training_in_turns_cost_is_told_apart_from_what_one_alone_cost(st
     studies.run("alone", planned, serial)
     records = [[record["together"] for record in studies.training(store).values()] for store in ("turns", "alone")]
     assert records == [[2, 2], [1, 1]]
-    found = [{row.metric: row.protocol for row in rows(find([studies.folder / s]))} for s in ("turns", "alone")]
+    found = [
+        {row.metric: row.protocol for row in rows(read_runs(find_runs([studies.folder / s]))[0])}
+        for s in ("turns", "alone")
+    ]
     assert found[0]["speed.seconds"] != found[1]["speed.seconds"]
     assert "speed.peak-memory" not in found[0]  # the process's is of both
 
@@ -292,7 +299,7 @@ def test_a_command_trains_in_turns(genbench: Callable[..., Result], tmp_path: Pa
     plugin = ("--plugin", str(PLUGINS[0]), "--seeds", "3")
     done = genbench("run", "ae", *arguments.split(), *plugin, "--together", "2")
     assert done.exit_code == 0, done.output
-    assert [folder.training()["together"] for folder in find([tmp_path / "runs"])] == [2, 2, 2]
+    assert [folder.training.together for folder in read_runs(find_runs([tmp_path / "runs"]))[0]] == [2, 2, 2]
 
 
 def test_turns_are_no_use_of_idle_cores() -> None:
