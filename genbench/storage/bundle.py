@@ -97,7 +97,7 @@ class Imported:
 
 
 def export_bundle(records: Sequence[RunRecord], target: Path, *, weights: bool = True) -> tuple[str, ...]:
-    """Write the trained runs among `records` as one tar, atomically; return the names of the others, which are left out.
+    """Write the trained runs among `records` as one tar, atomically; return the names of the others.
 
     The same runs give the same bytes. Without weights only numbers and pictures travel: such runs stand in every
     table, and cannot be measured by further metrics. Raises `StoreError` for two runs of one name, or a damaged one.

@@ -71,7 +71,7 @@ class RunFile(StoredFile, frozen=True):
     provenance: Provenance
 
 
-# ---------------------------------------------------------------- training.json, fitted.json, failure.json, imported.json
+# ---------------------------------------------------------------- the other files about a run
 
 
 class TrainingRecord(StoredFile, frozen=True):

@@ -59,7 +59,9 @@ WIDE = Shape(
 )
 
 # component, mean, unit, higher_is_better, n, floor, standard error, p, label
-NUMBERS: Mapping[str, tuple[tuple[str, float, str, bool | None, int, float | None, float | None, float | None, str], ...]] = {
+NUMBERS: Mapping[
+    str, tuple[tuple[str, float, str, bool | None, int, float | None, float | None, float | None, str], ...]
+] = {
     "fid": (("", 41.0, "squared feature distance", False, 10000, 0.306, 0.313, None, "FID (grey28)"),),
     "reconstruction": (
         ("pixel", 0.0857, "squared intensity", False, 10000, 0.0, None, None, "MSE per pixel"),
