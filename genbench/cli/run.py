@@ -19,8 +19,8 @@ from rich.table import Table
 from genbench.cli.engines import SERIAL, ExecutorConfig, create_executor
 from genbench.cli.telling import BrokenPipeConsole
 from genbench.errors import UsageError
-from genbench.reporting.summary import show_table
-from genbench.storage.run_dir import RUN, RunFolder, find, readable
+from genbench.reporting.summary import readable_runs, show_table
+from genbench.storage.run_dir import RUN, RunRecord, read_runs
 
 if TYPE_CHECKING:
     import torch
@@ -80,9 +80,9 @@ def run_study(
             outcome = run_all(planned, executor, runner, done)
         if not distributed.is_main_process:
             return 0
-    folders = [folder for folder in status.folders or map(runner.folder, planned.runs) if folder.has(RUN)]
     sort = grid.metrics[0] if grid.metrics else None
-    show_table(console, folders, grid.metrics, sort=sort, select=grid.select)
+    records = status.records or _read_anew([runner.folder(run).path for run in planned.runs])
+    show_table(console, records, grid.metrics, sort=sort, select=grid.select)
     return closing(console, outcome, out)
 
 
@@ -105,11 +105,9 @@ def measure_runs(
         raise UsageError("torchrun trains one model in several processes, with genbench run; measure in one process")
     console, chosen = BrokenPipeConsole(), pick_device(device)
     choices = metric_choices(registry, metrics, settings)
-    folders, problems = readable(find(places))
-    for problem in problems:
-        click.echo(f"genbench: left out: {problem}", err=True)
-    untrained = [folder.name for folder in folders if folder.state != "trained"]
-    trained = [folder for folder in folders if folder.state == "trained"]
+    records = readable_runs(places)
+    untrained = [record.name for record in records if record.state != "trained"]
+    trained = [(record.path, record.run) for record in records if record.state == "trained"]
     if untrained:
         console.print(f"left out, not trained: {', '.join(untrained)}", markup=False)
     plans: list[tuple[Path, Plan]] = plan_of_runs(trained, choices, registry, place)
@@ -121,8 +119,16 @@ def measure_runs(
             with working(console, runner, planned, done, executor_config) as executor:
                 outcome = run_all(planned, executor, runner, done)
             total = total or (INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
-    show_table(console, [RunFolder(folder.path) for folder in trained], metrics, sort=None)  # as they are by now
+    show_table(console, _read_anew([path for path, _ in trained]), metrics, sort=None)
     return total
+
+
+def _read_anew(paths: Sequence[Path]) -> list[RunRecord]:
+    """The records as they are by now; runs that were never begun have none."""
+    records, problems = read_runs(path for path in paths if (path / RUN).exists())
+    for problem in problems:
+        click.echo(f"genbench: left out: {problem}", err=True)
+    return records
 
 
 @contextmanager

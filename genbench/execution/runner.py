@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
@@ -17,21 +17,26 @@ from genbench.data.images import without_test
 from genbench.errors import GenbenchError, StoreError
 from genbench.evaluation.evaluation import DataEvaluation, RunEvaluation
 from genbench.evaluation.measure import measure, picture, save_measurement
-from genbench.evaluation.snapshots import SnapshotEvaluator, keep, restored, settled
+from genbench.evaluation.snapshots import (
+    SnapshotEvaluator,
+    keep,
+    lacking_metrics,
+    restored,
+    snapshots_measured,
+    training_stats,
+)
 from genbench.experiment.controls import ControlEvaluation, fitted
 from genbench.experiment.run import Component, Run, make_dataset, make_setting
 from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule
 from genbench.registry.loader import Registry
 from genbench.storage.lock import RunLockedError, lock_run
-from genbench.storage.run_dir import CHECKPOINT, TRAINING, WEIGHTS, RunFolder
-from genbench.storage.schema import SCHEMA
+from genbench.storage.run_dir import CHECKPOINT, WEIGHTS, RunFolder
 from genbench.training.callbacks import LOCKED, Callback, NullCallback
 from genbench.training.checkpoint import save_weights
 from genbench.training.device import explain, forget_peak_memory, on_device, release_memory
 from genbench.training.distributed import DistributedContext
 from genbench.training.flops import counted_flops
 from genbench.training.setup import TrainingJob
-from genbench.utils.io import write_json
 from genbench.utils.torch_state import isolated
 
 
@@ -112,8 +117,8 @@ class Runner:
                 if self.locks:
                     lock.enter_context(lock_run(folder.path))
                 content = self.load_images(run).content
-                folder.begin(run.record(), {**self.provenance, "content": content})
-                if folder.record()["provenance"].get("content") != content:
+                begun = folder.begin(run.record(), {**self.provenance, "content": content})
+                if begun.get("content") != content:
                     raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
                 folder.forget_failure()
                 trains = run.role == "model" and folder.state != "trained"
@@ -168,7 +173,7 @@ class Runner:
         # Save.
         if self.distributed.is_main_process:
             stats = job.stats(model, state, device_config, step_flops, self.jobs)
-            write_json(folder.path / TRAINING, {"schema": SCHEMA, **asdict(stats)})
+            folder.save_training(asdict(stats))
             shape = "x".join(map(str, self.load_images(run).shape))
             save_weights(folder.path / WEIGHTS, model, {"key": run.key, "shape": shape})
             checkpoint.unlink(missing_ok=True)
@@ -181,14 +186,12 @@ class Runner:
         if model is None:
             return INTERRUPTED
         folder = self.folder(run)
-        known = {name.name for name in fields(TrainingStats)}
-        record = TrainingStats(**{name: value for name, value in folder.training().items() if name in known})
 
         # The end of the training, unless a selected snapshot takes its place.
-        evaluation = self.evaluation(run, model, record)
+        evaluation = self.evaluation(run, model, training_stats(folder.training()))
         problems = picture(evaluation, folder)
         selects = run.role == "model" and self.watch.select is not None
-        for choice in [] if selects else missing_metrics(folder, self.metrics):
+        for choice in [] if selects else lacking_metrics(folder.measurements(), self.metrics):
             if self.stop():
                 return _outcome(problems, complete=False)
             self.callback.on_metric_start(run, choice.name)
@@ -198,7 +201,7 @@ class Runner:
         if isinstance(model, Model) and self.watch.count:
             snapshots = SnapshotEvaluator(run, folder, self.watch, self.registry, self.callback, self.stop)
             problems += snapshots.follow(model, partial(self.evaluation, run, model), self.metrics)
-            complete = not self.stop() or settled(run, folder, self.watch, self.metrics)
+            complete = not self.stop() or snapshots_measured(run, folder, self.watch, self.metrics)
             return _outcome(problems, complete=complete)
         return _outcome(problems, complete=True)
 
@@ -242,9 +245,3 @@ def _outcome(problems: list[str], *, complete: bool) -> RunOutcome:
 def load_images(registry: Registry, run: Run, place: DataConfig, callback: Callback) -> Images:
     """The dataset of a run, on the CPU."""
     return make_dataset(registry, run.dataset).load(replace(place, report=callback.on_data))
-
-
-def missing_metrics(folder: RunFolder, metrics: tuple[Component, ...]) -> list[Component]:
-    """The metrics that a run lacks; one that failed counts as lacking."""
-    found = folder.measurements()
-    return [metric for metric in metrics if metric.key not in found or found[metric.key].get("error")]

@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from genbench.errors import StoreError, one_line
-from genbench.evaluation.snapshots import settled
-from genbench.execution.runner import Runner, RunOutcome, missing_metrics
+from genbench.evaluation.snapshots import lacking_metrics, snapshots_measured
+from genbench.execution.runner import Runner, RunOutcome
 from genbench.experiment.plan import Plan
 from genbench.experiment.run import Run
 from genbench.experiment.snapshots import NO_SNAPSHOTS
 from genbench.storage.lock import RunLockedError, lock_run
-from genbench.storage.run_dir import LOG, RunFolder, State, once, uncollected
+from genbench.storage.run_dir import LOG, RUN, Protocols, RunFolder, RunRecord, State, gc_paused, read_run
 from genbench.training.callbacks import LOCKED, Callback, NullCallback
 from genbench.training.loop import TrainState
 
@@ -183,10 +183,10 @@ class RunFollower:
 
 @dataclass(frozen=True)
 class RunStatus:
-    """The state of each run of a plan by its name, and the folders as they were read where nothing is left to do."""
+    """The state of each run of a plan by its name, and the records of all where nothing is left to do."""
 
     states: Mapping[str, State | Literal["done"]]
-    folders: Sequence[RunFolder]
+    records: Sequence[RunRecord]
 
     @cached_property
     def done(self) -> frozenset[str]:
@@ -194,31 +194,31 @@ class RunStatus:
         return frozenset(name for name, state in self.states.items() if state == "done")
 
 
-@uncollected()
+@gc_paused()
 def run_status(plan: Plan, store: Path) -> RunStatus:
-    """Read the runs of a plan, each once; `StoreError` where the measurements of one are damaged.
+    """Read the runs of a plan, each once; `StoreError` where the records of one are damaged.
 
-    Folders are kept where all is done, since a table follows at once; held while runs train, they would take memory
+    Records are kept where all is done, since a table follows at once; held while runs train, they would take memory
     for hours and show what was true at the beginning.
     """
-    shared: dict[Any, Any] = {}
+    protocols: Protocols = {}
     states: dict[str, State | Literal["done"]] = {}
-    folders: list[RunFolder] = []
+    records: list[RunRecord] = []
     for run in plan.runs:
-        folder = once(store / run.name, shared)
-        complete = is_complete(run, plan, folder)
-        states[run.name] = "done" if complete else folder.state
-        if complete and len(folders) + 1 == len(states):
-            folders.append(folder)
+        path = store / run.name
+        record = read_run(path, protocols) if (path / RUN).exists() else None
+        complete = record is not None and is_complete(run, plan, record)
+        states[run.name] = "done" if complete else "new" if record is None else record.state
+        if record is not None and complete and len(records) + 1 == len(states):
+            records.append(record)
         else:
-            folders.clear()
-    return RunStatus(states, folders)
+            records.clear()
+    return RunStatus(states, records)
 
 
-def is_complete(run: Run, plan: Plan, folder: RunFolder) -> bool:
+def is_complete(run: Run, plan: Plan, record: RunRecord) -> bool:
     """Whether nothing is left to do for a run."""
     watch = plan.watch if run.role == "model" else NO_SNAPSHOTS  # a control has no snapshots
-    lacking = bool(missing_metrics(folder, plan.metrics)) and watch.select is None
-    if folder.state != "trained" or lacking:
+    if record.state != "trained" or (watch.select is None and lacking_metrics(record.measurements, plan.metrics)):
         return False
-    return not watch.count or settled(run, folder, watch, plan.metrics)
+    return not watch.count or snapshots_measured(run, record.folder, watch, plan.metrics)

@@ -93,10 +93,10 @@ class Runner:
     def build(self, case: Case, seed: int) -> tuple[Model, Prior]:
         """A fresh model on the device, and its prior."""
         torch.manual_seed(seed)
-        prior = self.registry.get("prior", "normal").offer.make(case.latent_dim)
-        network = self.registry.get("network", case.network).offer.make(case.shape)
+        prior = self.registry.get("prior", "normal").spec.factory(case.latent_dim)
+        network = self.registry.get("network", case.network).spec.factory(case.shape)
         setting = ModelContext(case.shape, case.latent_dim, prior, network)  # type: ignore[arg-type]
-        model = self.registry.get("model", case.model).offer.make(setting, **dict(case.options))
+        model = self.registry.get("model", case.model).spec.factory(setting, **dict(case.options))
         return model.to(self.device), prior  # type: ignore[attr-defined, return-value]
 
     def make_step(self, captured: bool) -> StepFactory:
@@ -236,8 +236,11 @@ def main() -> None:
             rows.append(measure(bench, named, usual, seeds=True))
         print(f"measured {case.name}", flush=True)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
-    told = ", ".join(f"{precision} {rate / 1e12:.3g} TFLOP/s" for precision, rate in rates.items())
-    lines = [f"On {name}, torch {torch.__version__}; a large product: {told}; usual loop {usual:,.0f} images/s.", ""]
+    measured = ", ".join(f"{precision} {rate / 1e12:.3g} TFLOP/s" for precision, rate in rates.items())
+    lines = [
+        f"On {name}, torch {torch.__version__}; a large product: {measured}; usual loop {usual:,.0f} images/s.",
+        "",
+    ]
     table = "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
     if not asked.tiny:
         write_text(OUT, table)

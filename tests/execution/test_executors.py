@@ -25,7 +25,7 @@ from genbench.experiment.plan import ExperimentConfig, Plan, plan
 from genbench.experiment.run import Run
 from genbench.registry.loader import load
 from genbench.storage.results import rows
-from genbench.storage.run_dir import RunFolder, find
+from genbench.storage.run_dir import RunRecord, find_runs, read_run, read_runs
 from genbench.training.callbacks import NullCallback
 from genbench.training.loop import TrainState
 from genbench.utils.io import load_tensors
@@ -69,13 +69,14 @@ class Studies:
         with create_executor(config, runner, len(planned.runs)) as executor:
             return run_all(planned, executor, runner)
 
+    def records(self, store: str) -> list[RunRecord]:
+        return read_runs(find_runs([self.folder / store]))[0]
+
     def numbers(self, store: str) -> list[tuple[str, str, float | None]]:
-        return [(row.run, row.metric, row.value) for row in rows(find([self.folder / store])) if not row.error]
+        return [(row.run, row.metric, row.value) for row in rows(self.records(store)) if not row.error]
 
     def weights(self, store: str) -> dict[str, dict[str, torch.Tensor]]:
-        return {
-            folder.name: load_tensors(folder.path / "weights.safetensors")[0] for folder in find([self.folder / store])
-        }
+        return {record.name: load_tensors(record.path / "weights.safetensors")[0] for record in self.records(store)}
 
 
 @pytest.fixture
@@ -94,12 +95,12 @@ def test_workers_give_the_numbers_of_one_process_and_those_that_die_or_hang_cost
     problems = {name.split("-")[1]: problem for name, problem in outcome.failed.items()}
     assert problems["doomed"].startswith("worker died: the worker process was ended by SIGKILL")
     assert problems["stuck"].startswith("timeout: no end within 4 s (--run-timeout)")
-    recorded = {folder.name.split("-")[1]: folder for folder in find([studies.folder / "process"])}
+    recorded = {folder.name.split("-")[1]: folder for folder in studies.records("process")}
     assert {name: folder.state for name, folder in recorded.items()} == {
         **dict.fromkeys(("doomed", "stuck"), "failed"),
         **dict.fromkeys(("swae", "vae"), "trained"),
     }
-    assert recorded["doomed"].failure() == problems["doomed"]
+    assert recorded["doomed"].failure == problems["doomed"]
     assert "these are its last words" in (recorded["doomed"].path / "failure.json").read_text()
     ends = {name.split("-")[1]: what for what, name in studies.recorder.calls if what in ("done", "failed")}
     assert ends == {"doomed": "failed", "stuck": "failed", "swae": "done", "vae": "done"}
@@ -118,7 +119,7 @@ def test_a_stopped_study_saves_every_run_at_work_and_goes_on_to_the_same_weights
     assert outcome.interrupted
     assert (outcome.done, outcome.failed) == ([], {})
     assert [what for what, _ in recorder.calls if what != "log"] == ["start", "start", "interrupted", "interrupted"]
-    assert [folder.state for folder in find([studies.folder / "stopped"])] == ["interrupted"] * 2
+    assert [folder.state for folder in studies.records("stopped")] == ["interrupted"] * 2
     assert not studies.run("stopped", planned, SERIAL).failed
     assert not studies.run("whole", planned, SERIAL).failed
     assert equal(studies.weights("stopped"), studies.weights("whole"))
@@ -135,7 +136,7 @@ def test_two_commands_on_one_store_do_no_run_twice(studies: Studies) -> None:
     names = {run.name for run in planned.runs}
     assert {name for outcome in outcomes for name in outcome.done} == names
     assert not [outcome.failed for outcome in outcomes if outcome.failed]
-    for folder in find([studies.folder / "store"]):
+    for folder in studies.records("store"):
         lines = (folder.path / "log.jsonl").read_text().splitlines()
         assert sum('"images": 96,' in line for line in lines) == 1
 
@@ -157,7 +158,7 @@ def test_stopped_slurm_jobs_save_their_state(studies: Studies) -> None:
     config = ExecutorConfig("slurm", options=SLURM)
     outcome = studies.run("slurm", planned, config, stop=lambda: any(what == "log" for what, _ in recorder.calls))
     assert (outcome.interrupted, outcome.failed) == (True, {})
-    assert [folder.state for folder in find([studies.folder / "slurm"])] == ["interrupted"]
+    assert [folder.state for folder in studies.records("slurm")] == ["interrupted"]
 
 
 class Scripted:
@@ -197,7 +198,7 @@ def test_every_run_that_lacks_something_is_submitted_once_and_ends_as_its_future
     assert outcome == Outcome(
         [names[0]], [names[1]], {names[2]: "why", names[4]: "worker lost: gone"}, [names[3]], False
     )
-    assert RunFolder(studies.folder / "store" / names[4]).failure() == "worker lost: gone"
+    assert read_run(studies.folder / "store" / names[4]).failure == "worker lost: gone"
     assert executor.interrupts == 0
 
 

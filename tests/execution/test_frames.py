@@ -34,27 +34,27 @@ class Recorded(torch.optim.SGD):
 class Probe(Model):
     """Two linear layers."""
 
-    def __init__(self, setting):
+    def __init__(self, context):
         super().__init__()
-        self.setting, size = setting, torch.Size(setting.shape).numel()
-        self.inward, self.outward = nn.Linear(size, setting.latent_dim), nn.Linear(setting.latent_dim, size)
+        self.context, size = context, torch.Size(context.shape).numel()
+        self.inward, self.outward = nn.Linear(size, context.latent_dim), nn.Linear(context.latent_dim, size)
 
     def encode(self, x):
         return self.inward(x.flatten(1))
 
     def decode(self, z):
-        return self.outward(z).sigmoid().unflatten(1, self.setting.shape)
+        return self.outward(z).sigmoid().unflatten(1, self.context.shape)
 
     def configure_optimizers(self):
         return {"all": OptimizerConfig(tuple(self.parameters()), lambda p: Recorded(p, lr=0.1))}
 
-    def training_step(self, x, z, generator):
+    def training_step(self, x, z, noise):
         yield Loss("all", (self.decode(self.encode(x)) - x).square().mean())
 
 
 @hookimpl
 def genbench_models():
-    return [ComponentSpec(name="probe", about="For a test", make=Probe)]
+    return [ComponentSpec(name="probe", description="For a test", factory=Probe)]
 '''
 
 

@@ -24,7 +24,7 @@ from genbench.experiment.plan import ExperimentConfig, Plan, plan
 from genbench.experiment.run import Run
 from genbench.registry.loader import load
 from genbench.storage.results import rows
-from genbench.storage.run_dir import find
+from genbench.storage.run_dir import find_runs, read_runs
 from genbench.training.callbacks import NullCallback
 from genbench.training.loop import TrainState
 
@@ -69,7 +69,7 @@ def study(folder: Path, planned: Plan, config: ExecutorConfig, recorder: Recorde
     runner = runner_of(planned, load(PLUGINS), folder, place, callback=recorder)
     with create_executor(config, runner, len(planned.runs)) as executor:
         outcome = run_all(planned, executor, runner)
-    trained = [folder for folder in find([folder]) if folder.state == "trained"]
+    trained = [record for record in read_runs(find_runs([folder]))[0] if record.state == "trained"]
     numbers = [(row.run, row.metric, row.value) for row in rows(trained)]
     left = sorted(path.name for path in folder.glob(".*"))
     return {**asdict(outcome), "calls": recorder.calls, "most": recorder.most, "numbers": numbers, "left": left}

@@ -35,7 +35,7 @@ from genbench.execution.scheduler import WorkerError
 from genbench.execution.transfer import checked_name, image_facts, image_tensors, images_of, read_folder, receive
 from genbench.execution.worker import WorkerSpec, make_runner, received_run, run_record, worker_spec
 from genbench.experiment.run import Run
-from genbench.storage.lock import LEASE, RunLockedError, lock_run
+from genbench.storage.lock import LOCK, RunLockedError, lock_run
 from genbench.storage.run_dir import LOG
 from genbench.training.callbacks import LOCKED
 from genbench.utils.io import write_text
@@ -52,7 +52,7 @@ PATIENCE_SECONDS = 60.0
 """How long an actor may take to save its run's state when the command stops."""
 ANSWER_SECONDS = 5.0
 """How long a cluster may take to accept a connection; Ray itself tries for minutes."""
-NOT_SENT = ("lock", LEASE)
+NOT_SENT = (LOCK,)
 
 
 @dataclass(frozen=True)
@@ -355,7 +355,7 @@ class RayActor:
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
         outcome = json.dumps(asdict(self._runner.run(run)))
-        return outcome, None if self._shares else read_folder(folder, ("lock",))
+        return outcome, None if self._shares else read_folder(folder, NOT_SENT)
 
 
 def fetched(reference: Any) -> Mapping[str, np.ndarray[Any, Any]]:
