@@ -42,7 +42,7 @@ SECTIONS = {
     "Train and measure": ("run", "reproduce", "measure"),
     "Look at runs": ("report", "curves", "plot", "show", "sample"),
     "Ask how sure it is": ("compare", "power", "explain"),
-    "Share runs": ("export-bundle", "import-bundle"),
+    "Share runs": ("bundle",),
     "Plug-ins": ("list", "new", "check", "completion"),
 }
 """The commands as `genbench --help` groups them, by what one wants to do; each stands once."""

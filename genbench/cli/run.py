@@ -21,8 +21,8 @@ from genbench.cli.engines import SERIAL, Chosen, engine_of, undecided
 from genbench.cli.telling import BrokenPipeConsole
 from genbench.errors import UsageError
 from genbench.execution.standing import Standing, standing
-from genbench.reporting.summary import show_table
-from genbench.storage.run_dir import RUN, RunFolder, find, readable
+from genbench.reporting.summary import readable_runs, show_table
+from genbench.storage.run_dir import RUN, RunRecord, read_runs
 
 if TYPE_CHECKING:
     import torch
@@ -82,9 +82,9 @@ def run_study(
             engine = suited_engine(console, bench, planned, stands, chosen_engine)
         outcome = conduct(console, bench, planned, engine, stands.done)
         distributed.broadcast(END)
-    folders = [folder for folder in stands.folders or map(bench.folder, planned.runs) if folder.has(RUN)]
     sort = grid.metrics[0] if grid.metrics else None
-    show_table(console, folders, grid.metrics, sort=sort, select=grid.select)
+    records = stands.records or _read_anew([bench.folder(run).path for run in planned.runs])
+    show_table(console, records, grid.metrics, sort=sort, select=grid.select)
     return closing(console, outcome, out)
 
 
@@ -107,11 +107,9 @@ def measure_runs(
     console = BrokenPipeConsole()
     chosen, engine = pick_device(device), engine_of(chosen_engine)
     choices = metric_choices(registry, metrics, settings)
-    folders, problems = readable(find(places))
-    for problem in problems:
-        click.echo(f"genbench: left out: {problem}", err=True)
-    untrained = [folder.name for folder in folders if folder.state != "trained"]
-    trained = [folder for folder in folders if folder.state == "trained"]
+    records = readable_runs(places)
+    untrained = [record.name for record in records if record.state != "trained"]
+    trained = [(record.path, record.run) for record in records if record.state == "trained"]
     if untrained:
         console.print(f"left out, not trained: {', '.join(untrained)}", markup=False)
     plans: list[tuple[Path, Plan]] = plan_of_runs(trained, choices, registry, place)
@@ -120,8 +118,16 @@ def measure_runs(
         for store, planned in plans:
             outcome = conduct(console, make_bench(registry, store, place, chosen, stop), planned, engine)
             total = total or (INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
-    show_table(console, [RunFolder(folder.path) for folder in trained], metrics, sort=None)  # as they are by now
+    show_table(console, _read_anew([path for path, _ in trained]), metrics, sort=None)
     return total
+
+
+def _read_anew(paths: Sequence[Path]) -> list[RunRecord]:
+    """The records as they are by now; runs that were never begun have none."""
+    records, problems = read_runs(path for path in paths if (path / RUN).exists())
+    for problem in problems:
+        click.echo(f"genbench: left out: {problem}", err=True)
+    return records
 
 
 def make_room(out: Path, flag: str = "--out") -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import traceback
 from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,7 +17,7 @@ from genbench.data.images import without_test
 from genbench.errors import GenbenchError, StoreError
 from genbench.evaluation.evaluation import DataEvaluation, RunEvaluation
 from genbench.evaluation.measure import picture
-from genbench.evaluation.snapshots import SnapshotEvaluator, keep, restored
+from genbench.evaluation.snapshots import SnapshotEvaluator, keep, restored, training_stats
 from genbench.execution.beside import Detached, Rest, measure_all, rest_of
 from genbench.execution.executors.serial import serial
 from genbench.execution.messages import brief
@@ -28,15 +28,14 @@ from genbench.experiment.run import Component, Run, make_dataset, make_setting
 from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule
 from genbench.registry.loader import Registry
 from genbench.storage.lock import RunLockedError, lock_run
-from genbench.storage.run_dir import CHECKPOINT, TRAINING, WEIGHTS, RunFolder
-from genbench.storage.schema import SCHEMA
+from genbench.storage.run_dir import CHECKPOINT, WEIGHTS, RunFolder, RunRecord
+from genbench.storage.schema import MetricRecord
 from genbench.training.callbacks import LEFT, Callback
 from genbench.training.checkpoint import save_weights
 from genbench.training.device import explain, forget_peak_memory, release_memory
 from genbench.training.distributed import DistributedContext
 from genbench.training.flops import counted_flops
 from genbench.training.setup import TrainingJob
-from genbench.utils.io import write_json
 from genbench.utils.torch_state import isolated
 
 
@@ -62,17 +61,18 @@ class Runner:
         """Where a run lives."""
         return RunFolder(self.store / run.name)
 
-    def missing(self, run: Run, metrics: tuple[Component, ...], folder: RunFolder | None = None) -> list[Component]:
+    def missing(self, run: Run, metrics: tuple[Component, ...]) -> list[Component]:
         """The metrics that a run still lacks; one that failed counts as lacking."""
-        found = (folder or self.folder(run)).measurements()
-        return [metric for metric in metrics if metric.key not in found or found[metric.key].get("error")]
+        return lacking_metrics(self.folder(run).measurements(), metrics)
 
-    def complete(self, run: Run, plan: Plan, folder: RunFolder | None = None) -> bool:
-        """Whether nothing is left to do for a run."""
-        folder = folder or self.folder(run)
-        watch = plan.watch if run.role == "model" else NO_SNAPSHOTS  # a control has no moments
-        lacking = bool(self.missing(run, plan.metrics, folder)) and watch.select is None
-        if folder.state != "trained" or lacking:
+    def complete(self, run: Run, plan: Plan, record: RunRecord | None = None) -> bool:
+        """Whether nothing is left to do for a run, by its record where that was read."""
+        known = record or self.folder(run)
+        watch = plan.watch if run.role == "model" else NO_SNAPSHOTS  # a control has no snapshots
+        if known.state != "trained":
+            return False
+        measurements = record.measurements if record else self.folder(run).measurements()
+        if watch.select is None and lacking_metrics(measurements, plan.metrics):
             return False
         return not watch.count or self.follower(run, watch).settled(plan.metrics)
 
@@ -176,8 +176,8 @@ class Runner:
         if not held:
             claim.enter_context(lock_run(folder.path))
         with isolated(self.device):
-            folder.begin(run.record(), {**self.provenance, "content": images.content})
-            if folder.record()["provenance"].get("content") != images.content:
+            begun = folder.begin(run.record(), {**self.provenance, "content": images.content})
+            if begun.get("content") != images.content:
                 raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
             folder.forget_failure()
             model: Model | Control | None
@@ -225,7 +225,7 @@ class Runner:
         if state is None or state.step < state.steps:
             return None
         stats = job.stats(model, state, device_config, step_flops, self.jobs)
-        write_json(folder.path / TRAINING, {"schema": SCHEMA, **asdict(stats)})
+        folder.save_training(asdict(stats))
         shape = "x".join(map(str, images.shape))
         save_weights(folder.path / WEIGHTS, model, {"key": run.key, "shape": shape})
         checkpoint.unlink(missing_ok=True)
@@ -245,8 +245,7 @@ class Runner:
 
         Where there is an `aside`, what can be measured without the model is put there instead.
         """
-        known = {name.name for name in fields(TrainingStats)}
-        record = TrainingStats(**{name: value for name, value in folder.training().items() if name in known})
+        record = training_stats(folder.training())
         evaluation = self.evaluation(run, model, record, images=images, memory=memory)
         problems = picture(evaluation, folder)
         return problems + measure_all(self.registry, metrics, evaluation, folder, self.listener, self.stop, aside)
@@ -276,3 +275,8 @@ class Runner:
             memory=memory,
             split=split,
         )
+
+
+def lacking_metrics(measurements: Mapping[str, MetricRecord], metrics: tuple[Component, ...]) -> list[Component]:
+    """The metrics that are not among the measurements; one that failed counts as lacking."""
+    return [metric for metric in metrics if metric.key not in measurements or measurements[metric.key].error]

@@ -7,13 +7,13 @@ import copy
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from genbench.api import Model
+from genbench.api import Model, Noise
 from genbench.utils.rng import generator
 
 
 def forward_flops(model: Model, batch: int) -> int:
     """Operations of a batch's forward pass, in matrix products and convolutions, on the default device."""
-    x = torch.zeros(batch, *model.setting.shape)
+    x = torch.zeros(batch, *model.context.shape)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         model.eval().decode(model.encode(x))
@@ -30,15 +30,15 @@ def step_flops(model: Model, batch: int) -> float:
     """
     twin, device = copy.deepcopy(model), next(model.parameters()).device
     configs = twin.configure_optimizers()
-    x = torch.rand(batch, *model.setting.shape, generator=generator("cpu", 0, "flops", "images")).to(device)
+    x = torch.rand(batch, *model.context.shape, generator=generator("cpu", 0, "flops", "images")).to(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        z = twin.setting.prior.sample_batch(batch, generator(device, 0, "flops", "prior"))
+        z = twin.prior.sample_batch(batch, Noise(generator(device, 0, "flops", "prior")))
         twin.train()
         twin.on_epoch_start(0)
         counter = FlopCounterMode(display=False)
         with counter:
-            for move in twin.training_step(x, z, generator(device, 0, "flops", "model")):
-                move.loss.backward(inputs=configs[move.player].parameters)
+            for loss in twin.training_step(x, z, Noise(generator(device, 0, "flops", "model"))):
+                loss.value.backward(inputs=configs[loss.optimizer].parameters)
     return float(counter.get_total_flops())
 
 

@@ -1,6 +1,6 @@
 """Kills a study at random moments, again and again, and says whether it always ends with an undisturbed one's rows.
 
-    python tests/killing.py --kills 50 --folder FOLDER [--seed 0]
+    python tests/support/killing.py --kills 50 --folder FOLDER [--seed 0]
 
 A study here is two commands: a run of models, seeds, snapshots and a control on images that must be decoded, and the
 export of its report. Each attempt is a forked child that does what the last one left undone. Half of the attempts die

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 
 from genbench.registry.loader import Registry
 from genbench.storage.run_dir import RunFolder
+from genbench.storage.schema import MetricRecord
 from genbench.training.distributed import DistributedContext
 from genbench.utils.io import load_tensors
 from support.ranks_worker import CASES, DOTS, steps_of
@@ -98,6 +100,6 @@ def test_torchrun_trains_what_one_process_trains(tmp_path: Path) -> None:
             assert numbers(values[1]) == pytest.approx(numbers(values[0]), rel=1e-3)
 
 
-def numbers(measurements: dict[str, dict[str, list[dict[str, float]]]]) -> list[float]:
+def numbers(measurements: Mapping[str, MetricRecord]) -> list[float]:
     """The values of a run's measurements."""
-    return [number["value"] for entry in measurements.values() for number in entry["numbers"]]
+    return [number.value for entry in measurements.values() for number in entry.numbers]
