@@ -12,7 +12,7 @@ from pathlib import Path
 import torch
 
 from genbench.api import Images, Model, TrainingStats
-from genbench.experiment.run import Run, make_model, make_prior
+from genbench.experiment.run import Run, make_model
 from genbench.registry.loader import Registry
 from genbench.training.device import DeviceConfig, apply_device_config, peak_memory, select_device_config
 from genbench.training.distributed import DistributedContext, ShardedNetwork
@@ -75,7 +75,7 @@ class Training:
         clock: Callable[[], float] = time.perf_counter,
     ) -> Iterator[Iterator[TrainState | None]]:
         """The training, as `genbench.training.loop.train` yields it, and within it the arrangement and the precision."""
-        prior, budget = make_prior(self.registry, self.run), Budget(self.run.images, self.run.batch, self.run.seed)
+        prior, budget = model.prior, Budget(self.run.images, self.run.batch, self.run.seed)
         torch.manual_seed(derive_seed(self.run.seed, "global"))
         with apply_device_config(model, arrangement), computing(model, self.run.precision, self.device):
             yield train(
