@@ -11,7 +11,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from genbench.api import ComponentSpec, Control, Dataset, Metric, Model, Network, Prior, Recipe
+from genbench.api import ComponentSpec, Control, Dataset, Extractor, Metric, Model, Network, Prior, Recipe, Sampler
 
 PROJECT = "genbench"
 
@@ -42,6 +42,16 @@ def genbench_datasets() -> Iterable[ComponentSpec[Dataset]]:  # type: ignore[emp
 @hookspec
 def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:  # type: ignore[empty-body]
     """Metrics: `make(*, options...)` is a `Metric`."""
+
+
+@hookspec
+def genbench_extractors() -> Iterable[ComponentSpec[Extractor]]:  # type: ignore[empty-body]
+    """Extractors: `make(data_config: DataConfig, *, options...)` is an `Extractor`."""
+
+
+@hookspec
+def genbench_samplers() -> Iterable[ComponentSpec[Sampler]]:  # type: ignore[empty-body]
+    """Samplers: `make(prior: Prior, *, options...)` is a `Sampler`, not yet fitted."""
 
 
 @hookspec

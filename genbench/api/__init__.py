@@ -16,12 +16,14 @@ from typing import TYPE_CHECKING
 
 from genbench.api.control import Control, LatentControl
 from genbench.api.dataset import DataConfig, Dataset, DatasetInfo, Images, ProgressEvent, ignore_progress
-from genbench.api.metric import Better, EvalProtocol, Evaluation, Measurement, Metric, Split, TrainingStats
+from genbench.api.extractor import Extractor
+from genbench.api.metric import EvalProtocol, Evaluation, Measurement, Metric, Split, TrainingStats
 from genbench.api.model import Loss, Model, ModelContext, OptimizerConfig, constant_schedule
 from genbench.api.network import Network, Shape
 from genbench.api.options import ComponentSpec, Option
 from genbench.api.prior import Prior
 from genbench.api.recipe import Finding, Recipe
+from genbench.api.sampler import Sampler
 from genbench.errors import UnsupportedError
 from genbench.utils.deprecation import Renamed, renamed
 
@@ -38,7 +40,6 @@ if not TYPE_CHECKING:  # a type checker would believe a module with a `__getattr
 
 __all__ = [
     "API_VERSION",
-    "Better",
     "ComponentSpec",
     "Control",
     "DataConfig",
@@ -46,6 +47,7 @@ __all__ = [
     "DatasetInfo",
     "EvalProtocol",
     "Evaluation",
+    "Extractor",
     "Finding",
     "Images",
     "LatentControl",
@@ -60,6 +62,7 @@ __all__ = [
     "Prior",
     "ProgressEvent",
     "Recipe",
+    "Sampler",
     "Shape",
     "Split",
     "TrainingStats",

@@ -84,8 +84,8 @@ def run_study(
         outcome = conduct(console, bench, planned, engine, stands.done)
         distributed.agree(END)
     folders = [folder for folder in stands.folders or map(bench.folder, planned.runs) if folder.has(RUN)]
-    sort = grid.metrics[0] if grid.metrics else None
-    show_table(console, folders, grid.metrics, sort=sort, select=grid.select)
+    metrics = [metric.name for metric in planned.metrics]
+    show_table(console, folders, metrics, sort=next(iter(metrics), None), select=grid.select)
     return closing(console, outcome, out)
 
 
@@ -97,6 +97,7 @@ def measure_runs(
     metrics: Sequence[str],
     settings: Sequence[str],
     chosen_engine: Chosen = SERIAL,
+    samplers: Sequence[str] = ("prior",),
 ) -> int:
     """Measure trained runs; the exit status as in `run_study`."""
     from genbench.experiment.plan import metric_choices, plan_of_runs
@@ -108,7 +109,7 @@ def measure_runs(
         raise UsageError(f"--together {chosen_engine.together}: nothing is trained by genbench measure; leave it off")
     console = BrokenPipeConsole()
     chosen, engine = pick_device(device), engine_of(chosen_engine)
-    choices = metric_choices(registry, metrics, settings)
+    choices = metric_choices(registry, metrics, settings, samplers)
     folders, problems = readable(find(places))
     for problem in problems:
         click.echo(f"genbench: left out: {problem}", err=True)
@@ -122,7 +123,8 @@ def measure_runs(
         for store, planned in plans:
             outcome = conduct(console, make_bench(registry, store, place, chosen, stop), planned, engine)
             total = total or (INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
-    show_table(console, [RunFolder(folder.path) for folder in trained], metrics, sort=None)  # as they are by now
+    measured = [choice.name for choice in choices]
+    show_table(console, [RunFolder(folder.path) for folder in trained], measured, sort=None)  # as they are by now
     return total
 
 

@@ -107,7 +107,7 @@ class Runner:
         def load() -> Images:
             nonlocal content
             images = dataset.load(replace(self.place, report=self.listener.preparing))
-            content = images.content
+            content = images.sha256
             return images
 
         beside = self.device.type == "cuda" if self.beside is None else self.beside
@@ -180,8 +180,8 @@ class Runner:
         if not held:
             claim.enter_context(lock_run(folder.path))
         with isolated(self.device):
-            folder.begin(run.record(), {**self.provenance, "content": images.content})
-            if folder.record()["provenance"].get("content") != images.content:
+            folder.begin(run.record(), {**self.provenance, "content": images.sha256})
+            if folder.record()["provenance"].get("content") != images.sha256:
                 raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
             folder.forget_failure()
             model: Model | Control | None
@@ -284,7 +284,7 @@ class Runner:
             seed=run.seed,
             device=self.device,
             training=record,
-            place=self.place,
+            data_config=self.place,
             memory=memory,
             split=split,
         )

@@ -65,8 +65,8 @@ def save_selections(folder: RunFolder, found: Mapping[str, Any]) -> None:
 
 def headline(numbers: Sequence[Mapping[str, Any]]) -> Mapping[str, Any] | None:
     """The number of a metric that ranks: its excess over the floor, else the first that has a direction."""
-    ranking = [it for it in numbers if it["better"] != "neither"]
-    return next((it for it in ranking if it["part"] == "excess"), ranking[0] if ranking else None)
+    ranking = [it for it in numbers if it["higher_is_better"] is not None]
+    return next((it for it in ranking if it["component"] == "excess"), ranking[0] if ranking else None)
 
 
 def best_moment(candidates: Sequence[Mapping[str, Any]], key: str, name: str) -> dict[str, Any]:
@@ -82,10 +82,10 @@ def best_moment(candidates: Sequence[Mapping[str, Any]], key: str, name: str) ->
         if found is None:
             cause = entry.get("error") or entry.get("inapplicable") or "it ranks nothing"
             raise MetricError(f"nothing is selected: {name} after {candidate['images']:,} images: {cause}")
-        ranked.append(((-1.0 if found["better"] == "higher" else 1.0) * found["value"], candidate, found))
+        ranked.append(((-1.0 if found["higher_is_better"] else 1.0) * found["value"], candidate, found))
     _, chosen, by = min(ranked, key=lambda it: (it[0], it[1]["images"]))
     cost = {field: chosen[field] for field in _COST}
-    facts = {"part": by["part"], "value": by["value"], "better": by["better"], "protocol": by["protocol"]}
+    facts = {"part": by["component"], "value": by["value"], "better": "higher" if by["higher_is_better"] else "lower", "protocol": by["protocol"]}
     return {**cost, "by": name, **facts, "candidates": len(candidates)}
 
 

@@ -12,8 +12,8 @@ from genbench.storage.rows import Row
 from genbench.storage.run_dir import RunFolder
 
 NUMBER = (
-    *("value", "floor", "floor_sd", "se", "low", "high", "p", "minimum_detectable_effect"),
-    *("unit", "better", "n", "protocol"),
+    *("value", "floor", "floor_sd", "se", "low", "high", "minimum_detectable_effect"),
+    *("unit", "n", "protocol"),
 )
 KINDS = ("dataset", "model", "prior", "network")
 
@@ -75,9 +75,16 @@ def _measured(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> Iterable
         if entry.get("error"):
             yield Row(**facts, metric=entry["metric"], status="failed", error=entry["error"])
         for number in entry.get("numbers", []):
-            name = entry["metric"] + (f".{number['part']}" if number["part"] else "")
+            name = entry["metric"] + (f".{number['component']}" if number["component"] else "")
+            better = {True: "higher", False: "lower", None: "neither"}[number["higher_is_better"]]
             numbers[name, number["protocol"], entry["split"]] = Row(
-                **facts, metric=name, head=number["label"] or name, **{field: number[field] for field in NUMBER}
+                **facts,
+                metric=name,
+                head=number["label"] or name,
+                metric_role=number["role"],
+                better=better,
+                p=number["p_value"],
+                **{field: number[field] for field in NUMBER}
             )
     yield from numbers.values()
 

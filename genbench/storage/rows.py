@@ -29,6 +29,7 @@ class Row:
     stage: str = "final"
     split: str = "test"
     metric: str = ""
+    metric_role: str = ""
     head: str = ""
     value: float | None = None
     floor: float | None = None

@@ -145,7 +145,7 @@ class RunFolder:
             raise full_disk(self.path / LOG, error) or error from None
 
 
-WORDS = ("unit", "better", "protocol", "part", "label")
+WORDS = ("unit", "protocol", "component", "role", "label")
 """Of a number, what is text."""
 CHOICES = ("dataset", "model", "prior", "network")
 """Of a run, what is a choice."""

@@ -77,11 +77,12 @@ _CHOICE = mapping(name=text, options=each(value), fingerprint=text)
 _NUMBER = mapping(
     value=number,
     unit=text,
-    better=one_of("lower", "higher", "neither"),
+    higher_is_better=lambda it: it is None or isinstance(it, bool),
     n=whole,
-    part=text,
+    component=text,
+    role=text,
     label=text,
-    **dict.fromkeys(("floor", "floor_sd", "se", "low", "high", "p", "minimum_detectable_effect"), maybe(number)),
+    **dict.fromkeys(("floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectable_effect"), maybe(number)),
     protocol=text,
     how=mapping(),
 )

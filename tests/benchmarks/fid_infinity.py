@@ -41,10 +41,10 @@ def main() -> None:
     place = DataConfig(arguments.data_root, Path("~/.cache/genbench").expanduser())
     registry = load()
     fingerprint = registry.get("dataset", "mnist").plugin.fingerprint
-    images = make_dataset(registry, Component("mnist", (), fingerprint)).load(place).train
+    images = make_dataset(registry, Component("mnist", (), fingerprint)).load(data_config).train
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     real, rest = images[order[:10_000]], images[order[10_000:]]
-    extractor = choose("grey28", "", "", place)
+    extractor = choose("grey28", "", "", data_config)
     references = extract(extractor, real)
     found = {
         "equal laws": compared(references, extract(extractor, rest)),

@@ -77,7 +77,7 @@ Make = Callable[..., RunEvaluation]
 
 
 @pytest.fixture
-def run(registry: Registry, planned: Callable[..., Plan], place: DataConfig, monkeypatch: pytest.MonkeyPatch) -> Make:
+def run(registry: Registry, planned: Callable[..., Plan], data_config: DataConfig, monkeypatch: pytest.MonkeyPatch) -> Make:
     """An evaluation of an untrained model on labelled pictures, its caches new or another's."""
     monkeypatch.setitem(FEATURE_EXTRACTORS_REGISTRY, OTHER, Halved)
 
@@ -108,7 +108,7 @@ def run(registry: Registry, planned: Callable[..., Plan], place: DataConfig, mon
             seed=seed,
             device=torch.device("cpu"),
             training=TrainingStats(1.0, 1000, 1, "cpu", 1),
-            place=place,
+            data_config=data_config,
             memory={} if memory is None else memory,
             split=split,
         )

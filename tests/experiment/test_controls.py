@@ -55,7 +55,7 @@ def images() -> Images:
     mixing = torch.randn(36, 36, generator=draws) * torch.linspace(1.0, 0.05, 36)[:, None]
     pixels = 128 + 14 * torch.randn(2000, 36, generator=draws) @ mixing
     drawn = pixels.round().clamp(0, 255).to(torch.uint8).view(2000, 1, 6, 6)
-    return Images(drawn[:1300], drawn[1300:], drawn[:0], content="c" * 64)
+    return Images(drawn[:1300], drawn[1300:], drawn[:0], sha256="c" * 64)
 
 
 Evaluate = Callable[..., ControlEvaluation]

@@ -11,6 +11,7 @@ from typing import cast
 import pytest
 import torch
 import torch_fidelity
+from genbench.features.inception import FoldedInception, resized
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
@@ -23,7 +24,6 @@ from genbench.distances import frechet_distance
 from genbench.errors import DataError, GenbenchError, MetricError, UsageError
 from genbench.experiment.plan import Plan
 from genbench.features.extractor import Extractor, choose, extract, probe
-from genbench.features.inception import FoldedInception, resized
 from genbench_fid import FID, KID
 
 needs_inception = pytest.mark.skipif(not INCEPTION.exists(), reason=f"no Inception weights at {INCEPTION}")
@@ -132,12 +132,12 @@ def test_features_do_not_depend_on_the_batch_or_the_order() -> None:
 
 
 @needs_inception
-def test_weights_without_the_layer_are_refused_before_training(place: DataConfig) -> None:
+def test_weights_without_the_layer_are_refused_before_training(data_config: DataConfig) -> None:
     metric = FID(weights=str(INCEPTION), features="inception")
     with pytest.raises(DataError, match="no finite layer 2048"):
-        metric.check(DatasetInfo((3, 32, 32), 100, 100), None, place)  # type: ignore[arg-type]
-    FID(weights=str(INCEPTION), features="inception", layer="192").check(
-        DatasetInfo((3, 32, 32), 100, 100), None, place
+        metric.validate(DatasetInfo((3, 32, 32), 100, 100), None, data_config)  # type: ignore[arg-type]
+    FID(weights=str(INCEPTION), features="inception", layer="192").validate(
+        DatasetInfo((3, 32, 32), 100, 100), None, data_config
     )  # type: ignore[arg-type]
 
 
@@ -177,9 +177,9 @@ def test_features_are_of_uint8_only() -> None:
         extract(Extractor("grey28", "128"), torch.rand(2, 1, 28, 28))
 
 
-def test_weights_fit_inception_only(place: DataConfig) -> None:
+def test_weights_fit_inception_only(data_config: DataConfig) -> None:
     with pytest.raises(UsageError, match="its own weights"):
-        choose("grey28", "", "some.pth", place)
+        choose("grey28", "", "some.pth", data_config)
 
 
 def test_the_column_head_names_the_extractor_and_the_protocol_its_weights(planned: Callable[..., Plan]) -> None:
@@ -190,39 +190,39 @@ def test_the_column_head_names_the_extractor_and_the_protocol_its_weights(planne
         assert Extractor("inception", "768", str(INCEPTION)).weights_label.startswith("custom ")
 
 
-def evaluation(real: Tensor, made: Tensor, place: DataConfig) -> Evaluation:
+def evaluation(real: Tensor, made: Tensor, data_config: DataConfig) -> Evaluation:
     """As much of a run as KID asks for: these images against those samples."""
     return cast(
         "Evaluation",
         SimpleNamespace(
-            images=Images(real, real, real[:0], content="0" * 64),
+            images=Images(real, real, real[:0], sha256="0" * 64),
             references=real,
             split="test",
             setting=SimpleNamespace(shape=(1, 28, 28)),
             samples=lambda n: made[:n],
             training_images=lambda n: real[:n],
-            shared=lambda key, make: make(),
-            own=lambda key, make: make(),
+            cache_for_dataset=lambda key, compute: compute(),
+            cache_for_run=lambda key, compute: compute(),
             device=torch.device("cpu"),
-            place=place,
+            data_config=data_config,
         ),
     )
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_kid_with_grey28_equals_torch_fidelitys_own(place: DataConfig) -> None:
+def test_kid_with_grey28_equals_torch_fidelitys_own(data_config: DataConfig) -> None:
     real, made = pictures(300, 28, 0), pictures(300, 28, 1, noise=60.0)
-    extractor = choose("grey28", "", "", place)
+    extractor = choose("grey28", "", "", data_config)
     expected = fidelity(made, real, extractor, kid=True, kid_subsets=20, kid_subset_size=100)
-    (mean,) = KID(subsets=20, subset_size=100).measure(evaluation(real, made, place))
+    (mean,) = KID(subsets=20, subset_size=100).measure(evaluation(real, made, data_config))
     assert mean.value == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-3)
     assert mean.value > 0
 
 
-def test_kid_takes_smaller_subsets_where_there_are_fewer_images_and_says_so(place: DataConfig) -> None:
+def test_kid_takes_smaller_subsets_where_there_are_fewer_images_and_says_so(data_config: DataConfig) -> None:
     real, made = pictures(60, 28, 0), pictures(60, 28, 1)
-    (mean,) = KID(subsets=5, subset_size=1000).measure(evaluation(real, made, place))
+    (mean,) = KID(subsets=5, subset_size=1000).measure(evaluation(real, made, data_config))
     assert (mean.n, mean.protocol.references) == (60, 60)
     assert "5 subsets of 60" in mean.protocol.detail
     with pytest.raises(MetricError, match="it needs 3 of each"):
-        list(KID(count=1).measure(evaluation(real, made, place)))
+        list(KID(count=1).measure(evaluation(real, made, data_config)))

@@ -25,8 +25,8 @@ class Codes:
 
     def __init__(self, codes: Tensor, prior: Prior, cache: Path, seed: int = 0, split: str = "test") -> None:
         self.setting, self.seed, self.split, self._codes = ModelContext(prior), seed, split, codes
-        self.images = Images(*(torch.zeros(4, 1, 2, 2, dtype=torch.uint8),) * 3, content="c0ffee")
-        self.place = DataConfig(data_root=Path(), cache=cache)
+        self.images = Images(*(torch.zeros(4, 1, 2, 2, dtype=torch.uint8),) * 3, sha256="c0ffee")
+        self.data_config = DataConfig(data_root=Path(), cache=cache)
         self.memory: dict[str, object] = {}
         self.made: list[str] = []
 
@@ -36,7 +36,7 @@ class Codes:
     def prior_draws(self, n: int, purpose: str) -> Tensor:
         return self.setting.prior.sample(n, Generator().manual_seed(77 + self.seed))
 
-    def shared(self, key: str, make: Callable[[], object]) -> object:
+    def cache_for_dataset(self, key: str, make: Callable[[], object]) -> object:
         if key not in self.memory:
             self.made.append(key)
             self.memory[key] = make()

@@ -31,10 +31,10 @@ PROTOCOL = EvalProtocol("faulty", "", "", "test", 1, 1, "codes")
 class Overlap(Dataset):
     """Validation images that are training images."""
 
-    def inspect(self, place: DataConfig) -> DatasetInfo:
+    def info(self, data_config: DataConfig) -> DatasetInfo:
         return DatasetInfo((1, 8, 8), 50, 20, 10)
 
-    def load(self, place: DataConfig) -> Images:
+    def load(self, data_config: DataConfig) -> Images:
         drawn = torch.randint(0, 256, (70, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
         return with_content(Images(drawn[:50], drawn[50:], drawn[40:50]))
 
@@ -42,13 +42,13 @@ class Overlap(Dataset):
 class Reshuffled(Overlap):
     """Another order at every load."""
 
-    def load(self, place: DataConfig) -> Images:
-        images = super().load(place)
+    def load(self, data_config: DataConfig) -> Images:
+        images = super().load(data_config)
         chosen = torch.randperm(70)
         drawn = torch.cat([images.train, images.test])[chosen]
         return with_content(replace(images, train=drawn[:40], test=drawn[50:], validation=drawn[40:50]))
 
-    def inspect(self, place: DataConfig) -> DatasetInfo:
+    def info(self, data_config: DataConfig) -> DatasetInfo:
         return DatasetInfo((1, 8, 8), 40, 20, 10)
 
 

@@ -115,11 +115,11 @@ def test_the_extrapolated_distance_is_unbiased_where_the_plain_one_is_not_and_it
     assert covered >= 43  # of 50: 95 % but for 4 standard deviations
 
 
-def test_a_quarter_of_the_samples_must_exceed_the_features(place: DataConfig) -> None:
+def test_a_quarter_of_the_samples_must_exceed_the_features(data_config: DataConfig) -> None:
     with pytest.raises(MetricError, match="no more images than the 6 features"):
         extrapolated(drawn(50, 0, law(0)), drawn(27, 1, law(0)), 2)
     with pytest.raises(UsageError, match=r"400 samples.*--set fid-infinity.count=516"):
-        FIDInfinity().check(DatasetInfo((1, 28, 28), 1000, 400), cast(Any, None), place)
+        FIDInfinity().validate(DatasetInfo((1, 28, 28), 1000, 400), cast(Any, None), data_config)
 
 
 # ---------------------------------------------------------------- ladder
@@ -176,14 +176,14 @@ def test_the_ladder_names_the_step_that_costs_most(rungs: dict[str, float], caus
 
 
 @pytest.fixture
-def run(registry: Registry, planned: Callable[..., Plan], place: DataConfig) -> Callable[..., Evaluation]:
+def run(registry: Registry, planned: Callable[..., Plan], data_config: DataConfig) -> Callable[..., Evaluation]:
     """An evaluation of an untrained model on the tiny dataset at a size that grey28 takes."""
 
     def make(model: str = "vae", **changes: Images) -> Evaluation:
         plan = planned(model, settings=("dots.size=28",))
         torch.manual_seed(3)
         made = make_model(registry, plan.runs[0], (1, 28, 28))
-        images = changes.get("images") or make_dataset(registry, plan.runs[0].dataset).load(place)
+        images = changes.get("images") or make_dataset(registry, plan.runs[0].dataset).load(data_config)
         record = TrainingStats(1.0, 1, 1, "cpu", 1)
         return RunEvaluation(
             made,
@@ -192,7 +192,7 @@ def run(registry: Registry, planned: Callable[..., Plan], place: DataConfig) -> 
             seed=0,
             device=torch.device("cpu"),
             training=record,
-            place=place,
+            data_config=data_config,
             memory={},
         )
 
@@ -320,15 +320,15 @@ def test_features_on_disk_are_those_of_the_very_images(run: Callable[..., Evalua
 
 
 def test_damaged_features_are_extracted_anew_with_a_line(
-    run: Callable[..., Evaluation], extracted: list[int], place: DataConfig
+    run: Callable[..., Evaluation], extracted: list[int], data_config: DataConfig
 ) -> None:
     (plain,) = FID(count=70, floor=False).measure(run())
-    (path,) = (place.cache / "features").iterdir()
+    (path,) = (data_config.cache / "features").iterdir()
     whole = path.read_bytes()
     path.write_bytes(whole[:-4] + b"\0\1\2\3")
     extracted.clear()
     evaluation, told = run(), []
-    evaluation.place = replace(place, report=lambda progress: told.append(progress.what))
+    evaluation.data_config = replace(data_config, report=lambda progress: told.append(progress.what))
     (again,) = FID(count=70, floor=False).measure(evaluation)
     assert again.value == plain.value
     assert extracted[0] == len(evaluation.images.test)

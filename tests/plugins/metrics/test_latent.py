@@ -214,12 +214,12 @@ def test_what_has_no_codes_is_no_failure(make: type[LatentFit], tmp_path: Path) 
 
 @pytest.mark.parametrize("make", METRICS)
 def test_more_codes_than_images_are_refused_while_planning(make: type[LatentFit]) -> None:
-    place = DataConfig(data_root=Path(), cache=Path())
-    make(n=100).check(DatasetInfo((1, 28, 28), train=10, test=100), Normal(2), place)
+    data_config = DataConfig(data_root=Path(), cache=Path())
+    make(n=100).validate(DatasetInfo((1, 28, 28), train=10, test=100), Normal(2), data_config)
     with pytest.raises(
         UsageError, match=r"encodes 2000 held-out images and the dataset has 100: --set latent-\w+\.n=100"
     ):
-        make().check(DatasetInfo((1, 28, 28), train=10, test=100), Normal(2), place)
+        make().validate(DatasetInfo((1, 28, 28), train=10, test=100), Normal(2), data_config)
 
 
 @pytest.mark.parametrize("make", METRICS)
@@ -230,9 +230,9 @@ def test_blocks_of_fewer_than_four_codes_are_refused_while_planning(make: type[L
 
 
 def test_a_prior_that_is_one_point_has_no_kernel() -> None:
-    place = DataConfig(data_root=Path(), cache=Path())
+    data_config = DataConfig(data_root=Path(), cache=Path())
     with pytest.raises(UsageError, match=r"latent-mmd: .*no scale for a kernel"):
-        LatentMMD(n=100).check(DatasetInfo((1, 28, 28), train=10, test=100), Point(), place)
+        LatentMMD(n=100).validate(DatasetInfo((1, 28, 28), train=10, test=100), Point(), data_config)
 
 
 class Point(Normal):

@@ -218,13 +218,13 @@ def test_the_null_is_read_from_disk_and_a_damaged_file_is_made_anew(
 
 
 def test_the_null_of_another_prior_is_not_used_though_it_stands_in_its_place(tmp_path: Path) -> None:
-    place = DataConfig(data_root=Path(), cache=tmp_path)
+    data_config = DataConfig(data_root=Path(), cache=tmp_path)
     first, second = (null(metric, 2) for metric in SMALL[:2])
-    kept(place, "x", "one", lambda: first)
-    kept(place, "x", "two", lambda: second)
+    kept(data_config, "x", "one", lambda: first)
+    kept(data_config, "x", "two", lambda: second)
     one, two = sorted((tmp_path / "null").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     two.write_bytes(one.read_bytes())
-    again = kept(place, "x", "two", lambda: second)
+    again = kept(data_config, "x", "two", lambda: second)
     assert torch.equal(again.statistics, second.statistics)
 
 

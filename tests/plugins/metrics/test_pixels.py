@@ -42,7 +42,7 @@ class Given:
     def samples(self, n: int) -> Tensor:
         return self._samples[:n]
 
-    def shared(self, key: str, make: Any) -> Any:
+    def cache_for_dataset(self, key: str, make: Any) -> Any:
         return make()
 
 
@@ -79,4 +79,4 @@ def test_copies_of_one_image_beat_the_raw_floor_and_lose_by_the_excess() -> None
 
 def test_too_few_images_are_refused_with_the_setting_that_helps() -> None:
     with pytest.raises(UsageError, match=r"--set pixel-w2.n=30 or less"):
-        PixelW2(n=80).check(DatasetInfo((1, 8, 8), 400, 30, 0), Normal(2), DataConfig(Path(), Path()))
+        PixelW2(n=80).validate(DatasetInfo((1, 8, 8), 400, 30, 0), Normal(2), DataConfig(Path(), Path()))
