@@ -99,7 +99,7 @@ class Radius(Metric):
         value, ideal = (float(z.norm(dim=1).mean()) for z in (e.codes(n), e.prior_draws(n, "radius")))
         if not math.isfinite(value):
             raise MetricError(f"the mean length of {n} codes is {value}: the encoder diverged")
-        yield Measurement(value, "length", "neither", n, protocol, floor=ideal)
+        yield Measurement(value=value, unit="length", higher_is_better=None, n=n, protocol=protocol, floor=ideal)
 
 
 @hookimpl

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -13,7 +12,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from genbench.data.pixels import quiet_decoders
 from PIL import Image
 from torch import Tensor
 from torchvision.transforms import v2
@@ -33,9 +31,7 @@ def jpeg(pixels: np.ndarray, **options: object) -> bytes:
 
 
 def face(data: bytes, *, crop: int, size: int, filter: Filter) -> Tensor:
-    with warnings.catch_warnings():
-        quiet_decoders()
-        return smaller([square(data, crop=crop)], size=size, filter=filter)[0]
+    return smaller([square(data, crop=crop)], size=size, filter=filter)[0]
 
 
 def flat(grey: int) -> bytes:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -12,7 +11,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from genbench.data.pixels import quiet_decoders
 from PIL import Image
 from torch import Tensor
 
@@ -54,9 +52,7 @@ def numbers(images: Tensor) -> list[int]:
 
 
 def rgb(data: bytes, size: int = 8) -> Tensor:
-    with warnings.catch_warnings():
-        quiet_decoders()
-        return picture(data, size=size, channels="rgb")
+    return picture(data, size=size, channels="rgb")
 
 
 # ---------------------------------------------------------------- splits
@@ -223,7 +219,9 @@ def test_a_decompression_bomb_is_named(data_config: DataConfig, monkeypatch: pyt
 
 
 def test_a_program_in_an_image_s_clothes_is_not_run(data_config: DataConfig) -> None:
-    write(data_config.data_root / "some", numbered(3) | {"000.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"})
+    write(
+        data_config.data_root / "some", numbered(3) | {"000.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"}
+    )
     assert "no image format that PIL knows" in refusal(Folder(path="some", test=0.0).load, data_config)
 
 

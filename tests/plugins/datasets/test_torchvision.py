@@ -282,7 +282,9 @@ def test_the_binary_version_holds_the_same_images(cifar: tuple[DataConfig, np.nd
 # ---------------------------------------------------------------- SVHN
 
 
-def test_svhn_has_channels_first_and_ten_stands_for_zero(data_config: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_svhn_has_channels_first_and_ten_stands_for_zero(
+    data_config: DataConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pixels = RANDOM.integers(0, 256, (32, 32, 3, 5), dtype=np.uint8)
     for split in ("train", "test"):
         path = data_config.data_root / f"{split}_32x32.mat"

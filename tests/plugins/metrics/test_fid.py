@@ -28,9 +28,18 @@ from genbench.registry.loader import Registry
 from genbench.utils.io import load_tensors
 from genbench_fid import FID, KID, FIDInfinity, FIDLadder, cache, kid
 from genbench_fid.frechet import distance, extrapolated, gaussian, influence, standard_error
-from genbench_fid.ladder import gaussian_draws, mixture_draws
+from genbench_fid.ladder import gaussian_draws
+from genbench_priors import Normal
+from genbench_samplers import MixtureSampler
 
 WIDTH = 6
+pytestmark = pytest.mark.usefixtures("registry")  # which registers the extractors
+
+
+def mixture_draws(codes: Tensor, n: int, components: int, draws: Generator) -> Tensor:
+    sampler = MixtureSampler(Normal(codes.shape[1]), components=components)
+    sampler.fit(codes)
+    return sampler.draw(n, draws)
 
 
 def law(seed: int) -> Tensor:
@@ -221,7 +230,7 @@ def test_no_number_depends_on_the_batch_of_the_evaluation_or_on_what_was_measure
 
 def test_the_ladder_has_a_rung_for_each_cause_and_its_last_one_is_fid(run: Callable[..., Evaluation]) -> None:
     evaluation = run("ae")
-    found = {m.part: m for m in FIDLadder(count=60, codes=100).measure(evaluation)}
+    found = {m.component: m for m in FIDLadder(count=60, codes=100).measure(evaluation)}
     assert list(found) == ["real", "reconstructions", "mixture", "gaussian", "prior"]
     (plain,) = FID(count=60).measure(evaluation)
     assert found["prior"].value == plain.value
@@ -233,7 +242,7 @@ def test_reconstructions_draw_nothing_and_have_no_standard_error(
     run: Callable[..., Evaluation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("genbench_fid.ladder.standard_error", lambda real, made: 1.0)
-    found = {m.part: m.se for m in FIDLadder(count=60, codes=100).measure(run("ae"))}
+    found = {m.component: m.se for m in FIDLadder(count=60, codes=100).measure(run("ae"))}
     assert {part for part, se in found.items() if se is None} == {"reconstructions"}
 
 

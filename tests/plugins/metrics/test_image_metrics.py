@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -29,6 +30,7 @@ from genbench_similarity import PSNR, SSIM, psnr, ssim
 from genbench_torchvision import MNIST, FashionMNIST
 
 NO_PRIOR = cast(Any, None)
+pytestmark = pytest.mark.usefixtures("registry")  # which registers the extractors
 GREY = DatasetInfo((1, 28, 28), train=100, test=100, class_names=MNIST.class_names)
 
 
@@ -47,9 +49,9 @@ def evaluation(train: Tensor, test: Tensor, made: Tensor, data_config: DataConfi
     images = Images(train, test, test[:0], sha256="0" * 64, **more.pop("images", {}))
     memory: dict[str, object] = {}
 
-    def cache_for_dataset(key: str, make: Callable[[], object]) -> object:
+    def cached(key: str, compute: Callable[[], object]) -> object:
         if key not in memory:
-            memory[key] = make()
+            memory[key] = compute()
         return memory[key]
 
     usual: dict[str, Any] = {
@@ -60,17 +62,19 @@ def evaluation(train: Tensor, test: Tensor, made: Tensor, data_config: DataConfi
         "training_images": lambda n: train[: n or None],
         "samples": lambda n: made[:n],
         "reconstructions": lambda n: made[: n or None],
-        "setting": SimpleNamespace(shape=tuple(train.shape[1:])),
-        "shared": shared,
-        "own": shared,
+        "sampler": "",
+        "cache_for_dataset": cached,
+        "cache_for_run": cached,
         "device": torch.device("cpu"),
-        "place": data_config,
+        "data_config": data_config,
     }
-    return cast("Evaluation", SimpleNamespace(**(usual | more)))
+    pieces = cast("Evaluation", SimpleNamespace(**(usual | more)))
+    pieces.protocol = partial(Evaluation.protocol, pieces)  # type: ignore[method-assign]
+    return pieces
 
 
 def measured(metric: Metric, e: Evaluation) -> dict[str, Measurement]:
-    return {m.part: m for m in metric.measure(e)}
+    return {m.component: m for m in metric.measure(e)}
 
 
 # ---------------------------------------------------------------- inception score
@@ -176,7 +180,9 @@ def test_duplicates_are_at_distance_zero_and_constant_images_are_among_their_lik
 
 
 @pytest.mark.parametrize("metric", [PrecisionRecall, DensityCoverage])
-def test_neighbourhoods_need_more_images_than_neighbours(metric: type[PrecisionRecall], data_config: DataConfig) -> None:
+def test_neighbourhoods_need_more_images_than_neighbours(
+    metric: type[PrecisionRecall], data_config: DataConfig
+) -> None:
     with pytest.raises(UsageError, match=r"7 samples against 100 references.*need 8 of each"):
         metric(k=7, count=7).validate(GREY, NO_PRIOR, data_config)
     few = pictures(4, 0)
@@ -190,7 +196,7 @@ def test_replayed_training_images_are_at_the_floor_of_neighbourhoods(
 ) -> None:
     train, test = pictures(60, 0), pictures(50, 1)
     found = measured(metric(), evaluation(train, test, train, data_config))
-    assert all(one.value == one.floor and one.n == 50 and one.better == "higher" for one in found.values())
+    assert all(one.value == one.floor and one.n == 50 and one.higher_is_better for one in found.values())
     assert set(found) == ({"precision", "recall"} if metric is PrecisionRecall else {"density", "coverage"})
 
 
@@ -318,7 +324,9 @@ def test_class_balance_of_glyphs(data_config: DataConfig) -> None:
     assert collapsed["missing"].value >= 8
 
 
-def test_class_balance_refuses_classes_that_it_does_not_know(planned: Callable[..., Plan], data_config: DataConfig) -> None:
+def test_class_balance_refuses_classes_that_it_does_not_know(
+    planned: Callable[..., Plan], data_config: DataConfig
+) -> None:
     with pytest.raises(UnsupportedError, match="class-balance knows the classes of mnist, fashion-mnist, glyphs"):
         planned("swae", metrics=("class-balance",))
     x = pictures(5, 0)
