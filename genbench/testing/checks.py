@@ -12,7 +12,19 @@ from genbench.api import ComponentSpec
 from genbench.errors import GenbenchError, UsageError, one_line, unknown
 from genbench.registry.loader import KINDS, Kind, Registry, load
 from genbench.registry.options import Value, complete
-from genbench.testing import controls, datasets, metrics, models, networks, objectives, priors, projections, recipes
+from genbench.testing import (
+    controls,
+    datasets,
+    extractors,
+    metrics,
+    models,
+    networks,
+    objectives,
+    priors,
+    projections,
+    recipes,
+    samplers,
+)
 from genbench.testing.results import Check, Failed, Result, Skipped, verdicts
 
 Checks = tuple[Callable[..., Any], tuple[Check[Any], ...]]
@@ -23,6 +35,8 @@ _KINDS: Mapping[str, Checks] = {
     "network": (networks.build, networks.CHECKS),
     "metric": (metrics.build, metrics.CHECKS),
     "dataset": (datasets.build, datasets.CHECKS),
+    "extractor": (extractors.build, extractors.CHECKS),
+    "sampler": (samplers.build, samplers.CHECKS),
     "control": (controls.build, controls.CHECKS),
     "recipe": (recipes.build, recipes.CHECKS),
 }
