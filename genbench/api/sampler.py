@@ -4,7 +4,9 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from torch import Generator, Tensor
+from torch import Tensor
+
+from genbench.api.noise import Noise
 
 DEFAULT_SAMPLER = "prior"
 """The name of the sampler whose numbers are those of the model as it is: measurements and protocols do not name it."""
@@ -30,5 +32,5 @@ class Sampler(ABC):
         """
 
     @abstractmethod
-    def sample(self, n: int, generator: Generator) -> Tensor:
-        """n independent draws, `(n, d)` float32 on the CPU, determined by the generator's state."""
+    def sample(self, n: int, noise: Noise) -> Tensor:
+        """n independent draws, `(n, d)` float32 on the CPU; all randomness comes from `noise`."""

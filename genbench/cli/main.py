@@ -32,6 +32,7 @@ from genbench.cli.options import (
     sampler_option,
     set_option,
     snapshot_options,
+    threads_option,
 )
 from genbench.cli.plot import plot
 from genbench.cli.reproduce import reproduce
@@ -123,6 +124,7 @@ def main() -> None:
 @controls_option
 @set_option
 @device_option
+@threads_option
 @engine_options
 @place_options
 @out_option
@@ -147,6 +149,7 @@ def run(
     controls: tuple[str, ...],
     settings: tuple[str, ...],
     device: str,
+    threads: int | None,
     data_root: Path | None,
     download: bool,
     skip_corrupt: bool,
@@ -182,6 +185,7 @@ def run(
         samplers=samplers,
         controls=controls,
         precision=precision,
+        threads=threads,
     )
     engine = chosen_engine()
     registry, place = load_catalogue(plugins), make_place(data_root, download, skip_corrupt)
@@ -255,7 +259,20 @@ main.add_command(curves)
 @click.argument(
     "kind",
     required=False,
-    type=click.Choice(["models", "priors", "networks", "datasets", "metrics", "extractors", "samplers", "controls", "recipes", "plugins"]),
+    type=click.Choice(
+        [
+            "models",
+            "priors",
+            "networks",
+            "datasets",
+            "metrics",
+            "extractors",
+            "samplers",
+            "controls",
+            "recipes",
+            "plugins",
+        ]
+    ),
 )
 @plugin_option
 def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:

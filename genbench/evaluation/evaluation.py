@@ -80,8 +80,8 @@ class DataEvaluation(Evaluation):
         """n codes that samples are decoded from, `(n, d)`: draws of the prior, or of the sampler."""
         if self._sampler is None:
             return self.prior_draws(n, "samples")
-        draws = self.generator("sampler")
-        blocks = [self._sampler.sample(NOISE, draws) for _ in range(0, n, NOISE)]
+        noise = self.noise("sampler")
+        blocks = [self._sampler.sample(NOISE, noise) for _ in range(0, n, NOISE)]
         return torch.cat(blocks)[:n].to(self.device)
 
     def generator(self, purpose: str) -> Generator:
@@ -95,9 +95,10 @@ class DataEvaluation(Evaluation):
     def training_images(self, n: int) -> Tensor:
         return _first(self.images.train, n, "training images", "train")
 
+    @torch.no_grad()
     def prior_draws(self, n: int, purpose: str) -> Tensor:
-        prior, draws = self.prior, self.generator(f"prior/{purpose}")
-        blocks = [prior.sample(NOISE, draws) for _ in range(0, n, NOISE)]
+        prior, noise = self.prior, self.noise(f"prior/{purpose}")
+        blocks = [prior.sample(NOISE, noise) for _ in range(0, n, NOISE)]
         return torch.cat(blocks)[:n].to(self.device)
 
     def cache_for_dataset(self, key: str, compute: Callable[[], T]) -> T:
@@ -164,6 +165,10 @@ class RunEvaluation(DataEvaluation):
     def model(self) -> Model:
         return self._model
 
+    @property
+    def prior(self) -> Prior:
+        return self._model.prior
+
     def codes(self, n: int) -> Tensor:
         images = self.held_out(_whole(n, len(self.references)))
         return self._codes("codes", images)[: n or None]
@@ -192,5 +197,5 @@ class RunEvaluation(DataEvaluation):
         return to_uint8(finite(self.model.decode(z), "samples"))
 
     def _codes(self, name: str, images: Tensor) -> Tensor:
-        draws = self.generator(name)
-        return self._blocks(name, images, lambda x: self.model.sample_codes(to_float(x), draws), NOISE)
+        noise = self.noise(name)
+        return self._blocks(name, images, lambda x: self.model.sample_codes(to_float(x), noise), NOISE)

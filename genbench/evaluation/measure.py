@@ -8,6 +8,7 @@ from dataclasses import asdict, fields, replace
 from operator import index
 from typing import Any
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -18,6 +19,7 @@ from genbench.evaluation.evaluation import DataEvaluation
 from genbench.experiment.run import Component, make_metric, make_sampler, split_sampler
 from genbench.registry.loader import Registry
 from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, RunFolder
+from genbench.storage.schema import MetricRecord, StoredMeasurement
 
 PICTURED = 64
 """Samples in a picture."""
@@ -26,26 +28,19 @@ BESIDE = ("floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectab
 """What may stand beside a value: finite, or None."""
 
 
-def measure(registry: Registry, component: Component, evaluation: DataEvaluation) -> dict[str, Any]:
+def measure(registry: Registry, component: Component, evaluation: DataEvaluation) -> MetricRecord:
     """One metric's entry for metrics.json: its numbers, why it failed, or why it does not apply."""
-    entry: dict[str, Any] = {
-        "metric": component.name,
-        "options": component.values,
-        "split": evaluation.split,
-        "error": "",
-        "inapplicable": "",
-        "numbers": [],
-    }
+    entry = MetricRecord(component.name, component.values, evaluation.split)
     try:
         with torch.no_grad():
-            entry["numbers"] = [as_plain(number) for number in _numbers(registry, component, evaluation)]
-        _check_components([number["component"] for number in entry["numbers"]])
+            stored = tuple(to_stored(number) for number in _numbers(registry, component, evaluation))
+        _check_components([number.component for number in stored])
     except NotApplicableError as reason:
-        entry |= {"inapplicable": one_line(reason), "numbers": []}
+        return msgspec.structs.replace(entry, inapplicable=one_line(reason))
     except (Exception, SystemExit) as error:  # a metric that fails must not cost the others
         kind = "" if isinstance(error, GenbenchError) else f"{type(error).__name__}: "
-        entry |= {"error": kind + one_line(error).removeprefix(f"{component.name}: "), "numbers": []}
-    return entry
+        return msgspec.structs.replace(entry, error=kind + one_line(error).removeprefix(f"{component.name}: "))
+    return msgspec.structs.replace(entry, numbers=stored)
 
 
 def _numbers(registry: Registry, component: Component, evaluation: DataEvaluation) -> Iterator[Measurement]:
@@ -61,8 +56,8 @@ def _numbers(registry: Registry, component: Component, evaluation: DataEvaluatio
         yield replace(number, label=f"{number.label or name} @{sampler.name}")
 
 
-def as_plain(number: Measurement) -> dict[str, Any]:
-    """A measurement as JSON data, numbers of NumPy and torch as Python's.
+def to_stored(number: Measurement) -> StoredMeasurement:
+    """A measurement as metrics.json holds it, numbers of NumPy and torch as Python's.
 
     Raises `MetricError` where a field is not what the contract says: one such field in metrics.json would make every
     other number of the run unreadable.
@@ -84,7 +79,11 @@ def as_plain(number: Measurement) -> dict[str, Any]:
     wrong = next((name for name in ("unit", "component", "role", "label") if not isinstance(plain[name], str)), None)
     if wrong is not None:
         raise MetricError(f"the {wrong} is {plain[wrong]!r}, and should be a string")
-    return plain | {"protocol": number.protocol.key, "how": asdict(number.protocol)}
+    plain |= {"protocol": number.protocol.key, "how": asdict(number.protocol)}
+    try:
+        return msgspec.convert(plain, StoredMeasurement)
+    except msgspec.ValidationError as error:
+        raise MetricError(f"a field{of} cannot be stored: {one_line(error)}") from None
 
 
 def _finite(number: Any, what: str) -> float:

@@ -76,7 +76,7 @@ def feature_layer(name: str, layer: str, weights: str, data_config: DataConfig) 
     """
     if name not in _registered:
         raise unknown("feature extractor", name, _registered)
-    factory = _registered[name].make
+    factory = _registered[name].factory
     if weights and "weights" not in inspect.signature(factory).parameters:
         raise UsageError(f"the extractor '{name}' brings its own weights: leave weights={weights} out")
     extractor = factory(data_config, **({"weights": weights} if weights else {}))

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from genbench.api import DataConfig, Extractor
 from genbench.errors import DataError
-from genbench.testing.results import Check, Skipped, expect
+from genbench.testing.results import ConformanceCheck, Skipped, expect
 from genbench.testing.synthetic import pictures
 
 FEW = 7
@@ -73,9 +73,9 @@ def weights_are_named(subject: Extractor) -> str:
     return label
 
 
-CHECKS: tuple[Check[Extractor], ...] = (
-    Check(layers_give_features, "return one (n, f) float32 tensor from the network's forward"),
-    Check(named_layers_exist, "name layers that `layers` lists"),
-    Check(images_stand_alone, "put batch norm in evaluation mode"),
-    Check(weights_are_named, "hash the weights: genbench.data.tensor_files.hash_file"),
+CHECKS: tuple[ConformanceCheck[Extractor], ...] = (
+    ConformanceCheck(layers_give_features, "return one (n, f) float32 tensor from the network's forward"),
+    ConformanceCheck(named_layers_exist, "name layers that `layers` lists"),
+    ConformanceCheck(images_stand_alone, "put batch norm in evaluation mode"),
+    ConformanceCheck(weights_are_named, "hash the weights: genbench.data.tensor_files.hash_file"),
 )

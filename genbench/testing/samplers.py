@@ -8,9 +8,9 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from genbench.api import Prior, Sampler
+from genbench.api import Noise, Prior, Sampler
 from genbench.testing.fixtures import Gauss, seeded
-from genbench.testing.results import Check, expect, global_state
+from genbench.testing.results import ConformanceCheck, expect, global_state
 
 LATENT = 4
 CODES, DRAWS = 500, 2000
@@ -44,19 +44,19 @@ def build(make: Callable[[Prior], Sampler]) -> Samplers:
 
 
 def draws_have_their_shape(subject: Samplers) -> str:
-    """`sample(n, generator)` is (n, d) finite float32 and uses no global randomness."""
+    """`sample(n, noise)` is (n, d) finite float32 and uses no global randomness."""
     sampler, before = subject.fitted(), global_state()
-    drawn = sampler.sample(7, seeded(2))
+    drawn = sampler.sample(7, Noise(seeded(2)))
     expect(global_state() == before, "sampling changes the global random state")
-    text = f"sample(7, generator) is {tuple(drawn.shape)} {drawn.dtype}"
+    text = f"sample(7, noise) is {tuple(drawn.shape)} {drawn.dtype}"
     expect(drawn.shape == (7, LATENT) and drawn.dtype == torch.float32, f"{text}, expected (7, {LATENT}) float32")
     expect(bool(drawn.isfinite().all()), "some draws are not finite")
     return text
 
 
 def draws_are_determined(subject: Samplers) -> str:
-    """A second fit to equal codes and an equal generator give equal draws."""
-    first, second = (subject.fitted().sample(50, seeded(3)) for _ in range(2))
+    """A second fit to equal codes and equal noise give equal draws."""
+    first, second = (subject.fitted().sample(50, Noise(seeded(3))) for _ in range(2))
     expect(torch.equal(first, second), "a second fit gives other draws")
     return "equal draws"
 
@@ -65,13 +65,13 @@ def draws_follow_the_codes(subject: Samplers) -> str:
     """The mean of draws is that of the codes fitted, or the prior's where nothing is fitted."""
     sampler = subject.fitted()
     expected = codes().mean(0) if sampler.training_codes else Gauss(LATENT).mean.double()
-    gap = float((sampler.sample(DRAWS, seeded(4)).double().mean(0) - expected).abs().max())
+    gap = float((sampler.sample(DRAWS, Noise(seeded(4))).double().mean(0) - expected).abs().max())
     expect(gap < 0.3, f"the mean of {DRAWS} draws is {gap:.2g} from the mean of what was fitted")
     return f"within {gap:.2g}"
 
 
-CHECKS: tuple[Check[Samplers], ...] = (
-    Check(draws_have_their_shape, "draw from the generator alone, and return float32"),
-    Check(draws_are_determined, "seed the fit: genbench.data.seeds.generator"),
-    Check(draws_follow_the_codes, "fit to the codes that `fit` is given"),
+CHECKS: tuple[ConformanceCheck[Samplers], ...] = (
+    ConformanceCheck(draws_have_their_shape, "draw from the noise alone, and return float32"),
+    ConformanceCheck(draws_are_determined, "seed the fit: genbench.data.seeds.generator"),
+    ConformanceCheck(draws_follow_the_codes, "fit to the codes that `fit` is given"),
 )

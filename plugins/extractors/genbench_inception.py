@@ -177,7 +177,7 @@ def genbench_extractors() -> Iterable[ComponentSpec[Extractor]]:
     """The Inception of FID."""
     yield ComponentSpec(
         name="inception",
-        about="the Inception network of FID, for photographs",
-        make=Inception,
-        source="arXiv:1706.08500",
+        description="the Inception network of FID, for photographs",
+        factory=Inception,
+        reference="arXiv:1706.08500",
     )

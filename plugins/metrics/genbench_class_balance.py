@@ -153,7 +153,7 @@ def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """Class balance."""
     yield ComponentSpec(
         name="class-balance",
-        about="Classes of the samples by a classifier against the held-out labels",
-        make=ClassBalance,
-        source="ours",
+        description="Classes of the samples by a classifier against the held-out labels",
+        factory=ClassBalance,
+        reference="ours",
     )

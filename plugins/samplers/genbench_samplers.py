@@ -8,9 +8,9 @@ from typing import Annotated
 
 import numpy as np
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from genbench.api import ComponentSpec, Option, Prior, Sampler
+from genbench.api import ComponentSpec, Noise, Option, Prior, Sampler
 from genbench.errors import MetricError, one_line
 from genbench.hookspecs import hookimpl
 
@@ -30,9 +30,9 @@ class PriorSampler(Sampler):
     def __init__(self, prior: Prior) -> None:
         self.prior = prior
 
-    def sample(self, n: int, generator: Generator) -> Tensor:
+    def sample(self, n: int, noise: Noise) -> Tensor:
         """n draws of the prior, `(n, d)` float32."""
-        return self.prior.sample(n, generator)
+        return self.prior.sample(n, noise)
 
 
 class MixtureSampler(Sampler):
@@ -45,7 +45,7 @@ class MixtureSampler(Sampler):
         self,
         prior: Prior,
         *,
-        components: Annotated[int, Option("Gaussians in the mixture", source="arXiv:1903.12436", low=1)] = 10,
+        components: Annotated[int, Option("Gaussians in the mixture", reference="arXiv:1903.12436", low=1)] = 10,
         codes: Annotated[int, Option("training images whose codes are fitted", low=2)] = 5_000,
     ) -> None:
         """`prior` is not needed: the codes alone are fitted."""
@@ -71,24 +71,24 @@ class MixtureSampler(Sampler):
         self.weights, self.means = torch.from_numpy(fitted.weights_), torch.from_numpy(fitted.means_)
         self.roots = torch.from_numpy(np.linalg.cholesky(fitted.covariances_))
 
-    def draw(self, n: int, generator: Generator) -> Tensor:
+    def draw(self, n: int, noise: Noise) -> Tensor:
         """n draws of the fitted mixture, `(n, d)` float64."""
-        chosen = torch.multinomial(self.weights, n, replacement=True, generator=generator)
-        noise = torch.randn(n, self.means.shape[1], generator=generator, dtype=torch.float64)
-        return self.means[chosen] + (self.roots[chosen] @ noise[:, :, None])[:, :, 0]
+        chosen = torch.multinomial(self.weights, n, replacement=True, generator=noise.generator)
+        normal = noise.normal(n, self.means.shape[1], dtype=torch.float64)
+        return self.means[chosen] + (self.roots[chosen] @ normal[:, :, None])[:, :, 0]
 
-    def sample(self, n: int, generator: Generator) -> Tensor:
+    def sample(self, n: int, noise: Noise) -> Tensor:
         """n draws of the fitted mixture, `(n, d)` float32."""
-        return self.draw(n, generator).float()
+        return self.draw(n, noise).float()
 
 
 @hookimpl
 def genbench_samplers() -> Iterable[ComponentSpec[Sampler]]:
     """The prior and the mixture."""
-    yield ComponentSpec(name="prior", about="draws of the prior", make=PriorSampler, source="ours")
+    yield ComponentSpec(name="prior", description="draws of the prior", factory=PriorSampler, reference="ours")
     yield ComponentSpec(
         name="gmm",
-        about="Gaussian mixture fitted to the codes of training images",
-        make=MixtureSampler,
-        source="arXiv:1903.12436",
+        description="Gaussian mixture fitted to the codes of training images",
+        factory=MixtureSampler,
+        reference="arXiv:1903.12436",
     )

@@ -88,7 +88,7 @@ def run(
 ) -> Make:
     """An evaluation of an untrained model on labelled pictures, its caches new or another's."""
     monkeypatch.setitem(
-        genbench.features.extractor._registered, OTHER, ComponentSpec(name=OTHER, about="", make=Halved)
+        genbench.features.extractor._registered, OTHER, ComponentSpec(name=OTHER, description="", factory=Halved)
     )
 
     def labels(n: int) -> Tensor:
@@ -113,7 +113,7 @@ def run(
         made = make_model(registry, planned(model, latent_dims=(4,)).runs[0], (1, 28, 28))
         return RunEvaluation(
             made,
-            made.setting,
+            made.context,
             images,
             seed=seed,
             device=torch.device("cpu"),
@@ -127,7 +127,7 @@ def run(
 
 
 def measured(registry: Registry, name: str, e: RunEvaluation, **options: Any) -> dict[str, Measurement]:
-    metric = registry.get("metric", name).offer.make(**{**SMALL.get(name, {}), **options})
+    metric = registry.get("metric", name).spec.factory(**{**SMALL.get(name, {}), **options})
     with torch.no_grad():
         return {m.component: m for m in metric.measure(e)}
 
@@ -160,7 +160,7 @@ def moved(a: Measurement, b: Measurement) -> bool:
 def test_an_option_that_moves_a_number_moves_its_protocol(name: str, run: Make, registry: Registry) -> None:
     memory: dict[str, Any] = {}
     first = measured(registry, name, run(memory=memory))
-    for spec in specs(registry.get("metric", name).offer.make).values():
+    for spec in specs(registry.get("metric", name).spec.factory).values():
         if spec.name in UNTRIED:
             continue
         second = measured(registry, name, run(memory=memory), **{spec.name.replace("-", "_"): another(name, spec)})

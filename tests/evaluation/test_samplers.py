@@ -11,7 +11,7 @@ import torch
 from click.testing import Result
 from torch import Generator, Tensor
 
-from genbench.api import DataConfig, Prior, Sampler, TrainingStats
+from genbench.api import DataConfig, Noise, Prior, Sampler, TrainingStats
 from genbench.errors import GenbenchError, MetricError
 from genbench.evaluation.evaluation import RunEvaluation
 from genbench.evaluation.measure import measure
@@ -30,7 +30,7 @@ class Constant(Sampler):
     def fit(self, codes: Tensor) -> None:
         self.shape, self.mean = codes.shape, codes.mean(0)
 
-    def sample(self, n: int, generator: Generator) -> Tensor:
+    def sample(self, n: int, noise: Noise) -> Tensor:
         return self.mean.float().expand(n, -1)
 
 
@@ -42,7 +42,7 @@ def evaluation(registry: Registry, planned: Callable[..., Plan], data_config: Da
     model = make_model(registry, run, images.shape)
     return RunEvaluation(
         model,
-        model.setting,
+        model.context,
         images,
         seed=0,
         device=torch.device("cpu"),
@@ -106,11 +106,11 @@ def test_a_mixture_has_the_moments_of_the_codes_and_refuses_codes_that_are_not_f
     codes = torch.randn(2000, 3, generator=Generator().manual_seed(0), dtype=torch.float64) * 2 + 5
     sampler = MixtureSampler(prior, components=2)
     sampler.fit(codes)
-    drawn = sampler.sample(5000, Generator().manual_seed(1))
+    drawn = sampler.sample(5000, Noise(Generator().manual_seed(1)))
     assert drawn.dtype == torch.float32
     assert torch.allclose(drawn.mean(0).double(), codes.mean(0), atol=0.15)
     assert torch.allclose(drawn.std(0).double(), codes.std(0), atol=0.15)
-    assert torch.equal(drawn, sampler.sample(5000, Generator().manual_seed(1)))
+    assert torch.equal(drawn, sampler.sample(5000, Noise(Generator().manual_seed(1))))
     with pytest.raises(MetricError, match="1 codes are NaN or infinite"):
         sampler.fit(torch.full((1, 3), torch.nan, dtype=torch.float64))
 

@@ -233,7 +233,7 @@ def test_cudnn_is_on_and_tf32_off_while_features_are_extracted(
         def network(self, layer: str) -> torch.nn.Module:
             return Flags()
 
-    spec = ComponentSpec(name="flags", about="", make=FlagsExtractor)
+    spec = ComponentSpec(name="flags", description="", factory=FlagsExtractor)
     monkeypatch.setitem(genbench.features.extractor._registered, "flags", spec)
     extract(feature_layer("flags", "", "", NOWHERE), torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
     assert seen == [(True, False)]
@@ -259,7 +259,7 @@ def test_any_registered_extractor_serves_a_metric_by_name_and_another_is_refused
 
     with pytest.raises(GenbenchError, match="there is no feature extractor 'means'"):
         planned("swae", metrics=("fid",), settings=("fid.features=means",))
-    spec = ComponentSpec(name="means", about="", make=Means)
+    spec = ComponentSpec(name="means", description="", factory=Means)
     monkeypatch.setitem(genbench.features.extractor._registered, "means", spec)
     assert planned("swae", metrics=("fid",), settings=("fid.features=means",)).metrics[0].name == "fid"
 

@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Generator, Tensor
 
-from genbench.api import DataConfig, Evaluation, Images, Measurement, Prior
+from genbench.api import DataConfig, Evaluation, Images, Measurement, Noise, Prior
 from genbench_latent.fit import LatentFit
 
 
@@ -31,7 +31,7 @@ class Codes:
         return self._codes[:n]
 
     def prior_draws(self, n: int, purpose: str) -> Tensor:
-        return self.prior.sample(n, Generator().manual_seed(77 + self.seed))
+        return self.prior.sample(n, Noise(Generator().manual_seed(77 + self.seed)))
 
     def cache_for_dataset(self, key: str, compute: Callable[[], object]) -> object:
         if key not in self.memory:
@@ -45,4 +45,4 @@ def measured(metric: LatentFit, evaluation: Codes) -> dict[str, Measurement]:
 
 
 def drawn(prior: Prior, n: int, seed: int = 1) -> Tensor:
-    return prior.sample(n, Generator().manual_seed(seed))
+    return prior.sample(n, Noise(Generator().manual_seed(seed)))

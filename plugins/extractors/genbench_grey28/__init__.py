@@ -122,4 +122,6 @@ def classify(images: Tensor, batch: int = 1000) -> Tensor:
 @hookimpl
 def genbench_extractors() -> Iterable[ComponentSpec[Extractor]]:
     """The classifier of 28x28 grey images."""
-    yield ComponentSpec(name=NAME, about="a small classifier of 28x28 grey images", make=Grey28, source="ours")
+    yield ComponentSpec(
+        name=NAME, description="a small classifier of 28x28 grey images", factory=Grey28, reference="ours"
+    )

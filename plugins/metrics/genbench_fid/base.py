@@ -15,7 +15,7 @@ from genbench_fid.cache import kept
 References = Literal["test", "held-out", "all"]
 
 FEATURES = Option("extractor: any that `genbench list extractors` names; auto: grey28 for 28x28 grey, else inception")
-LAYER = Option("layer of the extractor; auto: its usual one (2048 of inception)", source="arXiv:1706.08500")
+LAYER = Option("layer of the extractor; auto: its usual one (2048 of inception)", reference="arXiv:1706.08500")
 WEIGHTS = Option("file of the extractor's weights; none: its usual one", file=True)
 COUNT = Option("samples generated; 0: as many as there are references", low=0)
 SPLIT = Option(

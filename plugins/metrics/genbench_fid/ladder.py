@@ -39,7 +39,7 @@ class FIDLadder(FeatureMetric):
         weights: Annotated[str, WEIGHTS] = "none",
         count: Annotated[int, COUNT] = 0,
         codes: Annotated[int, Option("training images whose codes are fitted", low=100)] = 5_000,
-        components: Annotated[int, Option("Gaussians in the mixture", source="arXiv:1903.12436", low=1)] = 10,
+        components: Annotated[int, Option("Gaussians in the mixture", reference="arXiv:1903.12436", low=1)] = 10,
     ) -> None:
         """See the annotations."""
         super().__init__(features, layer, weights, count, "test")
@@ -73,7 +73,7 @@ class FIDLadder(FeatureMetric):
         mixture = MixtureSampler(e.prior, components=self.components)
         mixture.fit(codes)
         for component, drawn in (
-            ("mixture", mixture.draw(n, e.generator("fid-ladder/mixture"))),
+            ("mixture", mixture.draw(n, e.noise("fid-ladder/mixture"))),
             ("gaussian", gaussian_draws(codes, n, e.generator("fid-ladder/gaussian"))),
         ):
             made = self.extracted(extractor, e.decode(drawn.float()), f"the samples of a {component}")

@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 import genbench.evaluation.evaluation
 import genbench.features.extractor
 from genbench.analysis.ladder import verdict
-from genbench.api import DataConfig, DatasetInfo, Evaluation, Images, TrainingStats
+from genbench.api import DataConfig, DatasetInfo, Evaluation, Images, Noise, TrainingStats
 from genbench.distances import frechet_distance
 from genbench.errors import MetricError, NotApplicableError, UsageError
 from genbench.evaluation.evaluation import RunEvaluation
@@ -39,7 +39,7 @@ pytestmark = pytest.mark.usefixtures("registry")  # which registers the extracto
 def mixture_draws(codes: Tensor, n: int, components: int, draws: Generator) -> Tensor:
     sampler = MixtureSampler(Normal(codes.shape[1]), components=components)
     sampler.fit(codes)
-    return sampler.draw(n, draws)
+    return sampler.draw(n, Noise(draws))
 
 
 def law(seed: int) -> Tensor:
@@ -196,7 +196,7 @@ def run(registry: Registry, planned: Callable[..., Plan], data_config: DataConfi
         record = TrainingStats(1.0, 1, 1, "cpu", 1)
         return RunEvaluation(
             made,
-            made.setting,
+            made.context,
             images,
             seed=0,
             device=torch.device("cpu"),
