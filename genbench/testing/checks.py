@@ -10,7 +10,19 @@ from typing import Any
 from genbench.errors import GenbenchError, UsageError, one_line, unknown
 from genbench.registry.loader import KINDS, Kind, Registry, load
 from genbench.registry.options import complete
-from genbench.testing import controls, datasets, metrics, models, networks, objectives, priors, projections, recipes
+from genbench.testing import (
+    controls,
+    datasets,
+    extractors,
+    metrics,
+    models,
+    networks,
+    objectives,
+    priors,
+    projections,
+    recipes,
+    samplers,
+)
 from genbench.testing.results import BoundFactory, ConformanceCheck, Failed, Result, Skipped, verdicts
 
 Checks = tuple[Callable[..., Any], tuple[ConformanceCheck[Any], ...]]
@@ -21,6 +33,8 @@ _KINDS: Mapping[str, Checks] = {
     "network": (networks.build, networks.CHECKS),
     "metric": (metrics.build, metrics.CHECKS),
     "dataset": (datasets.build, datasets.CHECKS),
+    "extractor": (extractors.build, extractors.CHECKS),
+    "sampler": (samplers.build, samplers.CHECKS),
     "control": (controls.build, controls.CHECKS),
     "recipe": (recipes.build, recipes.CHECKS),
 }

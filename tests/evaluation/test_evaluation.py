@@ -38,7 +38,7 @@ def evaluate(registry: Registry, planned: Callable[..., Plan], tmp_path: Path) -
             seed=seed,
             device=torch.device("cpu"),
             training=SPEED,
-            place=DataConfig(tmp_path, tmp_path),
+            data_config=DataConfig(tmp_path, tmp_path),
             memory={},
         )
 
