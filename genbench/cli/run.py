@@ -80,9 +80,9 @@ def run_study(
             outcome = run_all(planned, executor, runner, done)
         if not distributed.is_main_process:
             return 0
-    sort = grid.metrics[0] if grid.metrics else None
+    metrics = [metric.name for metric in planned.metrics]
     records = status.records or _read_anew([runner.folder(run).path for run in planned.runs])
-    show_table(console, records, grid.metrics, sort=sort, select=grid.select)
+    show_table(console, records, metrics, sort=next(iter(metrics), None), select=grid.select)
     return closing(console, outcome, out)
 
 
@@ -94,6 +94,7 @@ def measure_runs(
     metrics: Sequence[str],
     settings: Sequence[str],
     executor_config: ExecutorConfig = SERIAL,
+    samplers: Sequence[str] = ("prior",),
 ) -> int:
     """Measure trained runs; the exit status as in `run_study`."""
     from genbench.execution.scheduler import run_all, run_status
@@ -104,7 +105,7 @@ def measure_runs(
     if launched():
         raise UsageError("torchrun trains one model in several processes, with genbench run; measure in one process")
     console, chosen = BrokenPipeConsole(), pick_device(device)
-    choices = metric_choices(registry, metrics, settings)
+    choices = metric_choices(registry, metrics, settings, samplers)
     records = readable_runs(places)
     untrained = [record.name for record in records if record.state != "trained"]
     trained = [(record.path, record.run) for record in records if record.state == "trained"]
@@ -119,7 +120,8 @@ def measure_runs(
             with working(console, runner, planned, done, executor_config) as executor:
                 outcome = run_all(planned, executor, runner, done)
             total = total or (INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
-    show_table(console, _read_anew([path for path, _ in trained]), metrics, sort=None)
+    measured = [choice.name for choice in choices]
+    show_table(console, _read_anew([path for path, _ in trained]), measured, sort=None)
     return total
 
 

@@ -116,7 +116,7 @@ class Runner:
                 self.callback.on_run_start(run, folder.state)
                 if self.locks:
                     lock.enter_context(lock_run(folder.path))
-                content = self.load_images(run).content
+                content = self.load_images(run).sha256
                 begun = folder.begin(run.record(), {**self.provenance, "content": content})
                 if begun.get("content") != content:
                     raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
@@ -220,7 +220,7 @@ class Runner:
             seed=run.seed,
             device=self.device,
             training=record,
-            place=self.place,
+            data_config=self.place,
             memory=memory,
             split=split,
         )

@@ -81,7 +81,7 @@ class Synthetic(DataEvaluation):
             seed=0,
             device=torch.device("cpu"),
             training=TrainingStats(1.0, 1000, 1000, "cpu", 1, 2**20, 1e9),
-            place=DataConfig(folder, folder),
+            data_config=DataConfig(folder, folder),
             memory={},
         )
         self.scene = scene
