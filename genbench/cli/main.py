@@ -31,6 +31,7 @@ from genbench.cli.options import (
     plugin_option,
     set_option,
     snapshot_options,
+    threads_option,
 )
 from genbench.cli.plot import plot
 from genbench.cli.reproduce import reproduce
@@ -121,6 +122,7 @@ def main() -> None:
 @controls_option
 @set_option
 @device_option
+@threads_option
 @engine_options
 @place_options
 @out_option
@@ -144,6 +146,7 @@ def run(
     controls: tuple[str, ...],
     settings: tuple[str, ...],
     device: str,
+    threads: int | None,
     data_root: Path | None,
     download: bool,
     skip_corrupt: bool,
@@ -178,6 +181,7 @@ def run(
         select=select,
         controls=controls,
         precision=precision,
+        threads=threads,
     )
     engine = chosen_engine()
     registry, place = load_catalogue(plugins), make_place(data_root, download, skip_corrupt)

@@ -140,6 +140,14 @@ any_source_option = click.option(
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
 
 
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="CPU threads of a training. [1 for small steps, all cores for large ones]",
+)
+
+
 def snapshot_options(command: Any) -> Any:
     """The options that say what is kept and measured on the way of a training."""
     for option in (

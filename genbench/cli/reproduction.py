@@ -24,7 +24,7 @@ from genbench.errors import PluginError, UsageError, unknown
 from genbench.execution.standing import standing
 from genbench.experiment.plan import ExperimentConfig, Plan, choices_of, plan
 from genbench.registry.options import complete, specs
-from genbench.reporting.summary import pick_device, write_report
+from genbench.reporting.summary import write_report
 from genbench.reproduction import comparison as reproduction
 from genbench.reproduction.recipe import Cell, ParsedRecipe, parse
 from genbench.storage.results import protocols, rows
@@ -61,6 +61,7 @@ def reproduce(
 ) -> int:
     """Run a recipe and show its table; the exit status as of `genbench run`."""
     from genbench.training.distributed import launched
+    from genbench.utils.torch_state import pick_device
 
     if launched():
         raise UsageError("torchrun trains one model in several processes, with genbench run; reproduce in one process")
@@ -110,8 +111,8 @@ def read_recipe(name: str, registry: Registry, settings: Sequence[str] = ()) -> 
     """The offer's recipe and what its text says; `settings` are the recipe's own, `NAME.OPTION=VALUE`."""
     from genbench.api import Recipe
 
-    offer = registry.get("recipe", name).offer
-    offered = offer.make(**complete(name, offer.make, _texts(settings)))
+    spec = registry.get("recipe", name).spec
+    offered = spec.factory(**complete(name, spec.factory, _texts(settings)))
     if not isinstance(offered, Recipe):
         raise PluginError(f"the recipe '{name}' made a {type(offered).__name__}, not a genbench.api.Recipe")
     recipe = parse(offered.text, offered.where)
@@ -130,7 +131,7 @@ def _texts(settings: Sequence[str]) -> dict[str, str]:
 
 def of_recipe(name: str, registry: Registry, settings: Sequence[str]) -> tuple[reproduction.Change, ...]:
     """The recipe's own options whose values are not its defaults."""
-    make = registry.get("recipe", name).offer.make
+    make = registry.get("recipe", name).spec.factory
     usual, ours = complete(name, make, {}), complete(name, make, _texts(settings))
     return tuple(
         reproduction.Change("recipe", name, option.replace("_", "-"), usual[option], value)
@@ -144,7 +145,7 @@ def changes(cell: Cell, wish: RecipeOverrides, registry: Registry) -> tuple[repr
     usual = choices_of(grid_of(cell, replace(wish, settings=())), registry)
     found = []
     for (kind, name), choice in choices_of(grid_of(cell, wish), registry).items():
-        known = specs(registry.get(kind, name).offer.make)
+        known = specs(registry.get(kind, name).spec.factory)
         for option, value in choice.options:
             was, shown = usual[kind, name].values[option], option.replace("_", "-")
             if value != was:

@@ -17,11 +17,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from genbench.cli.engines import SERIAL, Chosen, advice, engine_of, undecided
+from genbench.cli.engines import SERIAL, Chosen, engine_of, undecided
 from genbench.cli.telling import BrokenPipeConsole
 from genbench.errors import UsageError
 from genbench.execution.standing import Standing, standing
-from genbench.reporting.summary import pick_device, readable_runs, show_table
+from genbench.reporting.summary import readable_runs, show_table
 from genbench.storage.run_dir import RUN, RunRecord, read_runs
 
 if TYPE_CHECKING:
@@ -52,11 +52,12 @@ def run_study(
     from genbench.experiment.plan import plan
     from genbench.training.distributed import init_distributed, launched, local_device
     from genbench.training.precision import check_precision
+    from genbench.utils.torch_state import pick_device
 
     if launched() and chosen_engine != SERIAL:
         raise UsageError(
-            "torchrun trains one model in several processes, one run after another: leave --executor, --jobs,"
-            " --together and --run-timeout off"
+            "torchrun trains one model in several processes, one run after another: leave --executor, --jobs"
+            " and --run-timeout off"
         )
     console = BrokenPipeConsole()
     chosen, engine = local_device(pick_device(device)), engine_of(chosen_engine)
@@ -74,15 +75,13 @@ def run_study(
         for line in tell_absent(bench.store, planned.runs, planned.watch):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         if dry_run:
-            distributed.agree(END)
+            distributed.broadcast(END)
             return 0
         make_room(out)
-        if told := advice(chosen_engine, len(planned.runs), place.workers, chosen.type != "cpu"):
-            console.print(told, markup=False, highlight=False, soft_wrap=True)
         if not launched():
             engine = suited_engine(console, bench, planned, stands, chosen_engine)
         outcome = conduct(console, bench, planned, engine, stands.done)
-        distributed.agree(END)
+        distributed.broadcast(END)
     sort = grid.metrics[0] if grid.metrics else None
     records = stands.records or _read_anew([bench.folder(run).path for run in planned.runs])
     show_table(console, records, grid.metrics, sort=sort, select=grid.select)
@@ -101,11 +100,10 @@ def measure_runs(
     """Measure trained runs; the exit status as in `run_study`."""
     from genbench.experiment.plan import metric_choices, plan_of_runs
     from genbench.training.distributed import launched
+    from genbench.utils.torch_state import pick_device
 
     if launched():
         raise UsageError("torchrun trains one model in several processes, with genbench run; measure in one process")
-    if chosen_engine.together is not None:
-        raise UsageError(f"--together {chosen_engine.together}: nothing is trained by genbench measure; leave it off")
     console = BrokenPipeConsole()
     chosen, engine = pick_device(device), engine_of(chosen_engine)
     choices = metric_choices(registry, metrics, settings)
@@ -146,7 +144,7 @@ def suited_engine(console: Console, bench: Runner, planned: Plan, stands: Standi
     """The engine of the options; where they leave the count of jobs open, with what suits, which is told."""
     from genbench.execution.resources import allowed_cores, available_memory, suitable_jobs
 
-    if not undecided(chosen) or bench.device.type != "cpu":
+    if not undecided(chosen) or bench.device.type != "cpu" or (planned.threads or 1) > 1:
         return engine_of(chosen)
     unfinished = [run for run in planned.runs if stands.states[run.name] != "done"]
     untrained = [run for run in unfinished if run.role == "model" and stands.states[run.name] != "trained"]

@@ -53,7 +53,7 @@ def plot_models(
     import torch
 
     from genbench.plotting.latent import Maker, trained
-    from genbench.reporting.summary import pick_device
+    from genbench.utils.torch_state import pick_device
 
     where = pick_device(device)
     with torch.no_grad():

@@ -31,8 +31,6 @@ from genbench.storage.run_dir import (
 from genbench.utils.io import write_text
 
 if TYPE_CHECKING:
-    import torch
-
     from genbench.api import DataConfig
     from genbench.plotting.style import Drawing
     from genbench.registry.loader import Registry
@@ -124,6 +122,7 @@ def write_report(
             needs = "they need the models: genbench report --figures all"
             return drawings, [*told, f"reconstructions, interpolations, grid, codes: {needs}"]
         from genbench.plotting.report import model_drawings
+        from genbench.utils.torch_state import pick_device
 
         more, why = model_drawings(records, workshop.registry, workshop.place, pick_device(workshop.device))
         return [*drawings, *more], [*told, *why]
@@ -167,7 +166,7 @@ def show_table(
         render(console, tidy, sort=next(iter(ranking), None), protocols=how, brief=True)
 
 
-HOW = ("device", "threads", "most_threads", "usual_threads", "precision", "memory_format", "step")
+HOW = ("device", "threads", "precision", "memory_format", "step")
 """Of a training's record, what says how it was done."""
 
 
@@ -223,11 +222,12 @@ def _words(value: Any) -> str:
 
 def sample_run(path: Path, registry: Registry, count: int, seed: int, target: Path, device: str) -> None:
     """Decode prior draws of a trained run into a picture."""
+    from genbench.api import Noise
     from genbench.data.images import save_grid, to_uint8
     from genbench.evaluation.evaluation import finite
     from genbench.evaluation.snapshots import trained_model
-    from genbench.experiment.run import make_prior
     from genbench.utils.rng import generator
+    from genbench.utils.torch_state import pick_device
 
     record = read_run(path)
     run = record.run
@@ -237,28 +237,12 @@ def sample_run(path: Path, registry: Registry, count: int, seed: int, target: Pa
         raise UsageError(f"--out {target}: the picture is a PNG; name a file that ends in .png")
     chosen = pick_device(device)
     model = trained_model(registry, run, record.folder, chosen).eval()
-    prior, draws = make_prior(registry, run), generator("cpu", seed, "sample")
+    noise = Noise(generator("cpu", seed, "sample"))
     import torch
 
     with torch.no_grad():
-        blocks = (prior.sample(min(500, count - start), draws).to(chosen) for start in range(0, count, 500))
+        blocks = (model.prior.sample(min(500, count - start), noise).to(chosen) for start in range(0, count, 500))
         images = torch.cat([to_uint8(finite(model.decode(z), "samples")) for z in blocks])
     save_grid(target, images, columns=max(1, round(count**0.5)))
     click.echo(f"{count} samples of {record.name}: {target}")
 
-
-def pick_device(name: str) -> torch.device:
-    """The device of `--device`; `UsageError` where there is none such."""
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"--device {name}: possible are auto, cpu, cuda, cuda:i") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device {name}: possible are auto, cpu, cuda, cuda:i")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices")
-    return device

@@ -9,7 +9,7 @@ import torch
 
 from genbench.execution.background import Background, Finished
 from genbench.execution.beside import Rest
-from genbench.execution.scheduler import RunEvent, WorkerSpec, whole
+from genbench.execution.scheduler import RunEvent, WorkerSpec
 from genbench.experiment.run import Run
 from genbench.storage.schema import MetricRecord
 from genbench.training.device import on_device
@@ -85,7 +85,7 @@ class Serial:
             return [*self._rests.ready(), RunEvent(self._run.name, "began")]
         run, rests = self._run, list[Rest]()
         self._run = None
-        problem = whole(self._site.attempt(run, self._images, rests.append, 1))
+        problem = self._site.attempt(run, self._images, rests.append)
         return self._rests.end(run.name, problem, rests, self._site.stop())
 
     def cancel(self) -> None:
