@@ -89,10 +89,7 @@ class TrainingRecord(StoredFile, frozen=True):
     memory_format: str = "contiguous"
     step: str = "eager"
     batch: Count = 0
-    together: Count = 1
     jobs: Count = 1
-    most_threads: Count = 0
-    usual_threads: Count = 0
 
 
 class FittedRecord(StoredFile, frozen=True):
