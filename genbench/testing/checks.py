@@ -62,7 +62,7 @@ def check_plugin(registry: Registry, kind: Kind, name: str) -> Iterator[Result]:
     and a kind without checks, yield one result that is skipped.
 
     Raises:
-        GenbenchError: no plug-in has the name.
+        GenbenchError: No plug-in has the name.
     """
     spec = registry.get(kind, name).spec
     if kind not in _KINDS:
@@ -88,12 +88,12 @@ def check(*names: str, kind: Kind | None = None, plugins: tuple[Path, ...] = ())
     """Results for the components called `names`.
 
     Args:
-        *names: names of components; without any, those of `plugins` are checked, or else everything installed.
-        kind: the kind of component; by default every kind that has the name.
-        plugins: files of plug-ins that are not installed.
+        *names: Names of components; without any, those of `plugins` are checked, or else everything installed.
+        kind: The kind of component; by default every kind that has the name.
+        plugins: Files of plug-ins that are not installed.
 
     Raises:
-        UsageError: no component has a name.
+        UsageError: No component has a name.
 
     Example:
         >>> {result.verdict for result in check("mlp")}
