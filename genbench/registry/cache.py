@@ -14,12 +14,12 @@ from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from genbench import __version__
 
 Kind = Literal["model", "prior", "network", "dataset", "metric", "extractor", "sampler", "control", "recipe"]
-KINDS: tuple[Kind, ...] = ("model", "prior", "network", "dataset", "metric", "extractor", "sampler", "control", "recipe")
+KINDS: tuple[Kind, ...] = get_args(Kind)
 SCHEMA = 1
 
 

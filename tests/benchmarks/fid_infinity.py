@@ -38,7 +38,7 @@ def main() -> None:
     parser.add_argument("--data-root", type=Path, required=True)
     parser.add_argument("--out", type=Path, default=Path("reports/trust"))
     arguments = parser.parse_args()
-    place = DataConfig(arguments.data_root, Path("~/.cache/genbench").expanduser())
+    data_config = DataConfig(arguments.data_root, Path("~/.cache/genbench").expanduser())
     registry = load()
     fingerprint = registry.get("dataset", "mnist").plugin.fingerprint
     images = make_dataset(registry, Component("mnist", (), fingerprint)).load(data_config).train

@@ -118,7 +118,7 @@ def planned(shape: Shape, data_config: DataConfig, registry: Registry | None = N
 
 def fill(store: Path, shape: Shape) -> None:
     """Write every run of the shape as trained and measured, with its log and two small pictures."""
-    place = DataConfig(data_root=store, cache=store.parent / "cache")
+    data_config = DataConfig(data_root=store, cache=store.parent / "cache")
     made = planned(shape, data_config)
     picture = torch.randint(0, 256, (64, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     store.mkdir(parents=True, exist_ok=True)

@@ -74,7 +74,7 @@ def moments(store: Path, d: int) -> list[Tensor]:
     command = ["run", "swae", "--latent-dim", str(d), "--dataset", "fashion-mnist", "--network", "mlp"]
     watch = ["--snapshots", "3", "--snapshot-metrics", "reconstruction", "--set", "fashion-mnist.validation=2000"]
     place = ["--images", "240000", "--metrics", "reconstruction", "--data-root", str(SHARED), "--out", str(store)]
-    done = CliRunner().invoke(main, [*command, *watch, *data_config])
+    done = CliRunner().invoke(main, [*command, *watch, *place])
     assert done.exit_code == 0, done.output
     (folder,), registry = read_runs(find_runs([store]))[0], load()
     run = run_of_record(folder.record()["run"])

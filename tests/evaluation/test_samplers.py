@@ -93,12 +93,12 @@ def test_a_measurement_by_a_sampler_has_another_protocol_and_label(
     registry: Registry, planned: Callable[..., Plan], evaluation: RunEvaluation
 ) -> None:
     by_prior, by_mixture = planned("vae", metrics=("sharpness",), samplers=("prior", "gmm")).metrics
-    (first,) = measure(registry, by_prior, evaluation)["numbers"]
-    (second,) = measure(registry, by_mixture, evaluation)["numbers"]
-    assert first["protocol"] != second["protocol"]
-    assert first["value"] != second["value"]
-    assert second["label"] == "Sharpness (floor: real) @gmm"
-    assert "sampler gmm(" in second["how"]["detail"]
+    (first,) = measure(registry, by_prior, evaluation).numbers
+    (second,) = measure(registry, by_mixture, evaluation).numbers
+    assert first.protocol != second.protocol
+    assert first.value != second.value
+    assert second.label == "Sharpness (floor: real) @gmm"
+    assert "sampler gmm(" in str(second.how["detail"])
 
 
 def test_a_mixture_has_the_moments_of_the_codes_and_refuses_codes_that_are_not_finite() -> None:
