@@ -22,7 +22,8 @@ from genbench.cli.run import INTERRUPTED, closing, conduct, make_bench, make_roo
 from genbench.cli.telling import BrokenPipeConsole
 from genbench.errors import PluginError, UsageError, unknown
 from genbench.execution.standing import standing
-from genbench.experiment.plan import ExperimentConfig, Plan, choices_of, plan
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import Plan, create_components, plan
 from genbench.registry.options import complete, specs
 from genbench.reporting.summary import pick_device, write_report
 from genbench.reproduction import comparison as reproduction
@@ -110,7 +111,7 @@ def read_recipe(name: str, registry: Registry, settings: Sequence[str] = ()) -> 
     """The offer's recipe and what its text says; `settings` are the recipe's own, `NAME.OPTION=VALUE`."""
     from genbench.api import Recipe
 
-    offer = registry.get("recipe", name).offer
+    offer = registry.get("recipe", name).spec
     offered = offer.make(**complete(name, offer.make, _texts(settings)))
     if not isinstance(offered, Recipe):
         raise PluginError(f"the recipe '{name}' made a {type(offered).__name__}, not a genbench.api.Recipe")
@@ -130,7 +131,7 @@ def _texts(settings: Sequence[str]) -> dict[str, str]:
 
 def of_recipe(name: str, registry: Registry, settings: Sequence[str]) -> tuple[reproduction.Change, ...]:
     """The recipe's own options whose values are not its defaults."""
-    make = registry.get("recipe", name).offer.make
+    make = registry.get("recipe", name).spec.make
     usual, ours = complete(name, make, {}), complete(name, make, _texts(settings))
     return tuple(
         reproduction.Change("recipe", name, option.replace("_", "-"), usual[option], value)
@@ -141,10 +142,10 @@ def of_recipe(name: str, registry: Registry, settings: Sequence[str]) -> tuple[r
 
 def changes(cell: Cell, wish: RecipeOverrides, registry: Registry) -> tuple[reproduction.Change, ...]:
     """The options of a cell's models, metrics and so on whose values are not what the recipe gives them."""
-    usual = choices_of(grid_of(cell, replace(wish, settings=())), registry)
+    usual = create_components(grid_of(cell, replace(wish, settings=())), registry)
     found = []
-    for (kind, name), choice in choices_of(grid_of(cell, wish), registry).items():
-        known = specs(registry.get(kind, name).offer.make)
+    for (kind, name), choice in create_components(grid_of(cell, wish), registry).items():
+        known = specs(registry.get(kind, name).spec.make)
         for option, value in choice.options:
             was, shown = usual[kind, name].values[option], option.replace("_", "-")
             if value != was:

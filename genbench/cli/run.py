@@ -19,8 +19,9 @@ from rich.table import Table
 
 from genbench.cli.engines import SERIAL, Chosen, advice, engine_of, undecided
 from genbench.cli.telling import BrokenPipeConsole
-from genbench.errors import UsageError
+from genbench.errors import StoreError, UsageError
 from genbench.execution.standing import Standing, standing
+from genbench.experiment.run import run_of_record
 from genbench.reporting.summary import pick_device, show_table
 from genbench.storage.run_dir import RUN, RunFolder, find, readable
 
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from genbench.api import DataConfig
     from genbench.execution.runner import Runner
     from genbench.execution.scheduler import Engine, Outcome
-    from genbench.experiment.plan import ExperimentConfig, Plan
+    from genbench.experiment.config import ExperimentConfig
+    from genbench.experiment.plan import Plan
     from genbench.experiment.run import Component, Run
     from genbench.registry.loader import Registry
 
@@ -71,7 +73,7 @@ def run_study(
         show_plan(console, planned, bench, stands, brief=not dry_run)
         from genbench.evaluation.snapshots import tell_absent
 
-        for line in tell_absent(bench.store, planned.runs, planned.watch):
+        for line in tell_absent(bench.store, planned.runs, planned.snapshots):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         if dry_run:
             distributed.agree(END)
@@ -99,7 +101,7 @@ def measure_runs(
     chosen_engine: Chosen = SERIAL,
 ) -> int:
     """Measure trained runs; the exit status as in `run_study`."""
-    from genbench.experiment.plan import metric_choices, plan_of_runs
+    from genbench.experiment.plan import create_metric_components, plan_of_runs
     from genbench.training.distributed import launched
 
     if launched():
@@ -108,7 +110,7 @@ def measure_runs(
         raise UsageError(f"--together {chosen_engine.together}: nothing is trained by genbench measure; leave it off")
     console = BrokenPipeConsole()
     chosen, engine = pick_device(device), engine_of(chosen_engine)
-    choices = metric_choices(registry, metrics, settings)
+    choices = create_metric_components(registry, metrics, settings)
     folders, problems = readable(find(places))
     for problem in problems:
         click.echo(f"genbench: left out: {problem}", err=True)
@@ -116,7 +118,8 @@ def measure_runs(
     trained = [folder for folder in folders if folder.state == "trained"]
     if untrained:
         console.print(f"left out, not trained: {', '.join(untrained)}", markup=False)
-    plans: list[tuple[Path, Plan]] = plan_of_runs(trained, choices, registry, place)
+    runs = [(folder.path.parent, folder_run(folder)) for folder in trained]
+    plans: list[tuple[Path, Plan]] = plan_of_runs(runs, choices, registry, place)
     total = 0
     with stoppable() as stop:
         for store, planned in plans:
@@ -144,7 +147,7 @@ def suited_engine(console: Console, bench: Runner, planned: Plan, stands: Standi
         return engine_of(chosen)
     unfinished = [run for run in planned.runs if stands.states[run.name] != "done"]
     untrained = [run for run in unfinished if run.role == "model" and stands.states[run.name] != "trained"]
-    shape, cores = planned.summary.shape, allowed_cores(bench.place.workers)
+    shape, cores = planned.dataset_info.shape, allowed_cores(bench.place.workers)
     jobs = suitable_jobs(bench.registry, len(unfinished), untrained, shape, cores, available_memory())
     if jobs == 1:
         return engine_of(chosen)
@@ -183,8 +186,10 @@ def closing(console: Console, outcome: Outcome, out: Path) -> int:
 
 def show_plan(console: Console, planned: Plan, bench: Runner, stands: Standing, *, brief: bool) -> None:
     """The cells of a plan, their parameters and states; in brief one line."""
+    from genbench.experiment.plan import changed_sources
+
     runs, states = planned.runs, stands.states
-    first, summary = runs[0], planned.summary
+    first, summary = runs[0], planned.dataset_info
     counts = ", ".join(f"{count} {state}" for state, count in Counter(states.values()).items())
     controls = sum(run.role == "control" for run in runs)
     trained = len(runs) - controls
@@ -198,6 +203,16 @@ def show_plan(console: Console, planned: Plan, bench: Runner, stands: Standing, 
         highlight=False,
         soft_wrap=True,
     )
+    new = [run for run in runs if states[run.name] == "new"]
+    if changed := changed_sources(new, stored_runs(bench.store, new)):
+        sources = ", ".join(f"the {name} ({count} run{'s' * (count != 1)})" for name, count in changed.items())
+        console.print(
+            f"new because its source has changed since the training: {sources}; restore it to keep the trained runs, or"
+            " evaluate them as they are: genbench measure --allow-changed-source",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     if brief:
         return
     table = Table("model", "prior", "d", "parameters", "seeds", "state", box=None, pad_edge=False, header_style="bold")
@@ -212,6 +227,21 @@ def show_plan(console: Console, planned: Plan, bench: Runner, stands: Standing, 
         table.add_row(*told, *([] if control else [str(len(members))]), words)
     console.print(table)
     show_options(console, planned)
+
+
+def stored_runs(store: Path, new: Collection[Run]) -> list[Run]:
+    """The runs of a store that differ from new ones in the key alone."""
+    labels = {run.label for run in new}
+    folders = [path.parent for path in store.glob(f"*/{RUN}") if path.parent.name.rpartition("-")[0] in labels]
+    return [folder_run(folder) for folder in readable(map(RunFolder, folders))[0]] if new else []
+
+
+def folder_run(folder: RunFolder) -> Run:
+    """The run of a folder; `StoreError` where the folder has another run's name."""
+    run = run_of_record(folder.record()["run"])
+    if run.name != folder.name:
+        raise StoreError(f"{folder.path}: the folder of this run must be called {run.name}")
+    return run
 
 
 def show_options(console: Console, planned: Plan) -> None:

@@ -232,7 +232,8 @@ def sample_run(path: Path, registry: Registry, count: int, seed: int, target: Pa
     from genbench.data.images import save_grid, to_uint8
     from genbench.evaluation.evaluation import finite
     from genbench.evaluation.snapshots import trained_model
-    from genbench.experiment.run import make_prior, run_of_record
+    from genbench.experiment.build import create_prior
+    from genbench.experiment.run import run_of_record
     from genbench.utils.rng import generator
 
     if RunFolder(path).record()["run"]["role"] == "control":
@@ -242,7 +243,7 @@ def sample_run(path: Path, registry: Registry, count: int, seed: int, target: Pa
     folder, chosen = RunFolder(path), pick_device(device)
     run = run_of_record(folder.record()["run"])
     model = trained_model(registry, run, folder, chosen).eval()
-    prior, draws = make_prior(registry, run), generator("cpu", seed, "sample")
+    prior, draws = create_prior(registry, run), generator("cpu", seed, "sample")
     import torch
 
     with torch.no_grad():

@@ -10,7 +10,8 @@ from typing import Any
 
 from genbench.api import ComponentSpec
 from genbench.errors import GenbenchError, UsageError, one_line, unknown
-from genbench.registry.loader import KINDS, Kind, Registry, load
+from genbench.registry.listing import KINDS, Kind
+from genbench.registry.loader import Registry, load
 from genbench.registry.options import Value, complete
 from genbench.testing import controls, datasets, metrics, models, networks, objectives, priors, projections, recipes
 from genbench.testing.results import Check, Failed, Result, Skipped, verdicts
@@ -61,7 +62,7 @@ def check_plugin(registry: Registry, kind: Kind, name: str) -> Iterator[Result]:
     An offer that cannot be built fails `built_with_its_defaults`; one that has an option without a default, and a kind
     that has no checks, yield one result that is skipped. Raises `GenbenchError` for a name that is not offered.
     """
-    offer = registry.get(kind, name).offer
+    offer = registry.get(kind, name).spec
     if kind not in _KINDS:
         yield Result(kind, name, "none", "skipped", f"the kit has no checks for a {kind}")
         return
@@ -93,7 +94,7 @@ def check(*names: str, kind: Kind | None = None, plugins: tuple[Path, ...] = ())
 
 def unknown_name(registry: Registry, name: str, kinds: Iterable[Kind]) -> UsageError:
     """The error for a name that no kind has: it tells the nearest one, whatever its kind."""
-    return unknown("plug-in", name, sorted({each for kind in kinds for each in registry.entries[kind]}))
+    return unknown("plug-in", name, sorted({each for kind in kinds for each in registry.registrations[kind]}))
 
 
 def selected(
@@ -106,12 +107,12 @@ def selected(
         return [
             (each, name)
             for each in kinds
-            for name, entry in sorted(registry.entries[each].items())
+            for name, entry in sorted(registry.registrations[each].items())
             if not origins or entry.plugin.origin in origins
         ]
     found = []
     for name in names:
-        having = [each for each in kinds if name in registry.entries[each]]
+        having = [each for each in kinds if name in registry.registrations[each]]
         if not having:
             raise unknown_name(registry, name, kinds)
         found += [(each, name) for each in having]

@@ -70,7 +70,7 @@ def _check_options(cell: Cell, registry: Registry) -> None:
         expect(owner in known, f"cell {cell.name}: set: '{owner}' is no part of the cell")
         texts.setdefault(owner, {})[option] = value
     for kind, name in parts:
-        offer = registry.get(kind, name).offer  # type: ignore[arg-type]  # mypy widens the kinds to str
+        offer = registry.get(kind, name).spec  # type: ignore[arg-type]  # mypy widens the kinds to str
         complete(name, offer.make, {**texts.get(kind, {}), **texts.get(name, {})})
 
 

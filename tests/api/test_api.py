@@ -13,7 +13,8 @@ from pathlib import Path
 import pytest
 
 from genbench import api, hookspecs
-from genbench.registry.loader import KINDS, Kind, load
+from genbench.registry.listing import KINDS, Kind
+from genbench.registry.loader import load
 from genbench.utils.deprecation import Renamed, renamed
 
 TREES = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(Path(api.__file__).parent.glob("*.py"))]
@@ -97,9 +98,9 @@ def test_units_are_told(cls: type, unit: str) -> None:
 
 @pytest.mark.parametrize("kind", ["model", "prior", "network", "metric"])
 def test_every_bundled_offer_has_a_source(kind: Kind) -> None:
-    entries = load(environment={}).entries[kind]
+    entries = load(environment={}).registrations[kind]
     assert entries
-    assert [name for name, entry in entries.items() if not entry.offer.source] == []
+    assert [name for name, entry in entries.items() if not entry.spec.source] == []
 
 
 def test_every_hook_is_documented_with_the_signature_of_its_make() -> None:

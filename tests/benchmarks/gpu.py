@@ -25,19 +25,21 @@ from torch import Tensor
 from usual import UsualLoop
 
 from genbench.api import DataConfig, Model, ModelContext, Prior
-from genbench.cli.options import cache_folder
 from genbench.execution.executors.process import local
 from genbench.execution.executors.together import together
 from genbench.execution.runner import Runner as Study
 from genbench.execution.scheduler import Engine
-from genbench.experiment.plan import ExperimentConfig, plan
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import plan
+from genbench.experiment.run import Precision
+from genbench.registry.cache import cache_folder
 from genbench.registry.loader import Registry, load
 from genbench.training.callbacks import NullCallback
 from genbench.training.cuda_graph import CapturedStep, CudaRecorder
 from genbench.training.device import apply_device_config, select_device_config
 from genbench.training.flops import step_flops
 from genbench.training.loop import Budget, moments, train
-from genbench.training.precision import Precision, computing
+from genbench.training.precision import computing
 from genbench.training.step import EagerStep, Step, StepOf, TrainContext
 from genbench.utils.io import write_text
 
@@ -95,10 +97,10 @@ class Runner:
     def build(self, case: Case, seed: int) -> tuple[Model, Prior]:
         """A fresh model on the device, and its prior."""
         torch.manual_seed(seed)
-        prior = self.registry.get("prior", "normal").offer.make(case.latent_dim)
-        network = self.registry.get("network", case.network).offer.make(case.shape)
+        prior = self.registry.get("prior", "normal").spec.make(case.latent_dim)
+        network = self.registry.get("network", case.network).spec.make(case.shape)
         setting = ModelContext(case.shape, case.latent_dim, prior, network)  # type: ignore[arg-type]
-        model = self.registry.get("model", case.model).offer.make(setting, **dict(case.options))
+        model = self.registry.get("model", case.model).spec.make(setting, **dict(case.options))
         return model.to(self.device), prior  # type: ignore[attr-defined, return-value]
 
     def step_of(self, captured: bool) -> StepOf:

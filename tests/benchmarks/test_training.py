@@ -26,13 +26,15 @@ from usual import PYTHAE, Pythae, UsualLoop, UsualLoops, pythae_python
 from genbench.api import DataConfig, Model, ModelContext, Prior
 from genbench.execution.executors.process import local
 from genbench.execution.runner import Runner
-from genbench.experiment.plan import ExperimentConfig, plan
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import plan
+from genbench.experiment.run import Precision
 from genbench.registry.loader import Registry, load
 from genbench.training.callbacks import NullCallback
 from genbench.training.device import DeviceConfig, apply_device_config, select_device_config
 from genbench.training.loop import Budget, TrainState, moments, train
 from genbench.training.pace import arranged_step
-from genbench.training.precision import Precision, computing
+from genbench.training.precision import computing
 
 DATA = Path(os.environ.get("GENBENCH_DATA") or Path(__file__).resolve().parents[2].parent / "shared" / "data")
 CPU = torch.device("cpu")
@@ -63,7 +65,7 @@ def mnist(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Tenso
     if not (DATA / "MNIST").exists():
         pytest.skip(f"there is no MNIST in {DATA}: set GENBENCH_DATA")
     place = DataConfig(DATA, tmp_path_factory.mktemp("cache"))
-    return registry.get("dataset", "mnist").offer.make().load(place).train  # type: ignore[attr-defined, no-any-return]
+    return registry.get("dataset", "mnist").spec.make().load(place).train  # type: ignore[attr-defined, no-any-return]
 
 
 def ours(
@@ -113,9 +115,9 @@ def compiled(run: Callable[[], float]) -> Callable[[], float]:
 
 def build(registry: Registry, images: Tensor, model: str, network: str) -> tuple[Model, Prior]:
     shape = tuple(images.shape[1:])
-    prior = registry.get("prior", "normal").offer.make(8)
-    made = registry.get("model", model).offer.make(
-        ModelContext(shape, 8, prior, registry.get("network", network).offer.make(shape))
+    prior = registry.get("prior", "normal").spec.make(8)
+    made = registry.get("model", model).spec.make(
+        ModelContext(shape, 8, prior, registry.get("network", network).spec.make(shape))
     )
     return made, prior  # type: ignore[return-value]
 

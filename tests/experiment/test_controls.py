@@ -20,10 +20,11 @@ from genbench.api import DataConfig, Images, TrainingStats
 from genbench.data.images import to_float
 from genbench.distances import frechet_distance, random_projections, sliced_wasserstein_cost
 from genbench.errors import GenbenchError, MetricError, NotApplicableError, UnsupportedError
+from genbench.evaluation.controls import ControlEvaluation, fitted
 from genbench.execution.runner import Outcome, Runner
-from genbench.experiment.controls import ControlEvaluation, fitted
+from genbench.experiment.build import create_context, create_control, create_model
 from genbench.experiment.plan import Plan
-from genbench.experiment.run import Run, make_control, make_model, make_setting, run_of_record
+from genbench.experiment.run import Run, run_of_record
 from genbench.registry.loader import Registry, load
 from genbench.storage.results import rows
 from genbench.storage.run_dir import RunFolder, find
@@ -35,7 +36,7 @@ NAMES = ("held-out", "replay", "pca", "untrained", "mean-image", "noise")
 TINY = ("--plugin", str(DOTS), "--dataset", "dots", "--network", "mlp", "--images", "32", "--batch", "16")
 NORMAL = ("--metrics", "reconstruction,sharpness,latent-sw", "--set", "latent-sw.n=60", "--set", "sharpness.n=60")
 FAULTY_CONTROL = """
-from genbench.api import Control, Offer
+from genbench.api import Control, ComponentSpec
 from genbench.hookspecs import hookimpl
 class Broken(Control):
     def fit(self, images, setting):
@@ -44,7 +45,7 @@ class Broken(Control):
         raise NotImplementedError
 @hookimpl
 def genbench_controls():
-    yield Offer(name="{name}", about="a test", make=Broken)
+    yield ComponentSpec(name="{name}", about="a test", make=Broken)
 """
 
 
@@ -75,7 +76,7 @@ def evaluate(registry: Registry, planned: Callable[..., Plan], images: Images, t
     ) -> ControlEvaluation:
         chosen = planned("ae", controls=(name,), latent_dims=(d,), priors=(prior,), settings=settings).runs
         (run,) = (run for run in chosen if run.role == "control")
-        control, setting = make_control(registry, run), make_setting(registry, run, (1, 6, 6))
+        control, setting = create_control(registry, run), create_context(registry, run, (1, 6, 6))
         torch.manual_seed(seed)
         control.fit(its, setting)
         record = TrainingStats(1.0, 0, control.parameters, "cpu", 1)
@@ -237,7 +238,7 @@ def test_untrained_has_the_weights_that_an_autoencoder_of_the_seed_begins_with(
     torch.manual_seed(99)  # whatever went before
     found = fitted(registry, control, RunFolder(tmp_path), images, torch.device("cpu"))
     torch.manual_seed(derive_seed(7, "weights"))
-    begun = make_model(registry, model, images.shape).eval()
+    begun = create_model(registry, model, images.shape).eval()
     z = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
         assert torch.equal(found.decode(z), begun.decode(z))  # type: ignore[attr-defined]
