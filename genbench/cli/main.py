@@ -159,7 +159,6 @@ def run(
     """
     if epochs is not None and images is not None:
         raise UsageError(f"--epochs {epochs} and --images {images}: say how long to train with one of them")
-    from genbench.cli.run import run_study
     from genbench.experiment.config import ExperimentConfig, check_config
 
     grid = ExperimentConfig(
@@ -183,6 +182,8 @@ def run(
     engine = chosen_engine()
     if installed := installed_names(plugins):
         check_config(grid, installed)
+    from genbench.cli.run import run_study
+
     registry, place = load_registry(plugins), make_place(data_root, download, skip_corrupt)
     sys.exit(run_study(grid, registry, place, device, out, dry_run=dry_run, chosen_engine=engine))
 
@@ -292,12 +293,13 @@ def measure(
     allow_changed_source: bool,
 ) -> None:
     """Measure trained RUNS anew or by further metrics; nothing is trained. [runs]"""
-    from genbench.cli.run import measure_runs
     from genbench.experiment.config import check_metrics
 
     engine = chosen_engine()
     if installed := installed_names(plugins):
         check_metrics(metrics, settings, installed)
+    from genbench.cli.run import measure_runs
+
     registry, place = load_registry(plugins, allow_changed_source), make_place(data_root, download, skip_corrupt)
     sys.exit(measure_runs(runs or (Path("runs"),), registry, place, device, metrics, settings, engine))
 

@@ -121,7 +121,7 @@ class Plan:
 def render(page: Page) -> str:
     """The report as one HTML file that requests nothing."""
     environment = Environment(
-        loader=PackageLoader("genbench"),
+        loader=PackageLoader("genbench.reporting"),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

@@ -9,17 +9,17 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
-from test_recipes import GOOD
 
 from genbench.cli.reproduction import read_recipe
 from genbench.registry.loader import load
 from genbench.reproduction.comparison import Change, cells_of, compare, judged, numbered
 from genbench.reproduction.recipe import parse
 from genbench.storage.rows import Row
+from reproduction.test_recipes import GOOD
 
 PLUGIN = '''
 from pathlib import Path
-from genbench.api import Finding, Offer, Recipe
+from genbench.api import Finding, ComponentSpec, Recipe
 from genbench.hookspecs import hookimpl
 
 def make():
@@ -32,8 +32,8 @@ def found(*, shift: float = 0.0):
 
 @hookimpl
 def genbench_recipes():
-    yield Offer(name="r", about="a", make=make)
-    yield Offer(name="e", about="a", make=found)
+    yield ComponentSpec(name="r", about="a", make=make)
+    yield ComponentSpec(name="e", about="a", make=found)
 '''
 DOTS = str(Path(__file__).parents[1] / "fixtures" / "dots.py")
 
