@@ -17,7 +17,7 @@ from genbench.cli.curves import curves
 from genbench.cli.diff import explain
 from genbench.cli.engines import chosen_engine, engine_options
 from genbench.cli.options import (
-    Group,
+    CommandGroup,
     changed_source_option,
     controls_option,
     counts,
@@ -44,7 +44,7 @@ DEFAULT_METRICS = ("fid", "reconstruction", "latent-w2", "latent-sw", "nearest-t
 DEFAULT_EPOCHS = 3
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="genbench")
 def main() -> None:
     """Is your prior, regulariser or decoder better than SWAE, WAE-GAN, WAE-MMD and a VAE, and are you sure?

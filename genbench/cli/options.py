@@ -1,4 +1,4 @@
-"""What the commands of the command line share: how arguments are read, and how our errors are told. No torch."""
+"""Options and arguments that several commands share, and the output of errors. No torch."""
 
 from __future__ import annotations
 
@@ -46,7 +46,7 @@ SECTIONS = {
 """The commands as `genbench --help` groups them, by what one wants to do; each stands once."""
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """Commands in the order in which they are used; our errors are one line and exit status 2."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
