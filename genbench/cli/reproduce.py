@@ -12,6 +12,7 @@ from genbench.cli.engines import chosen_engine, engine_options
 from genbench.cli.finite import Finite
 from genbench.cli.options import (
     device_option,
+    installed_names,
     load_registry,
     make_place,
     names,
@@ -68,6 +69,8 @@ def reproduce(
 
     All its cells are planned before anything trains; the runs are ordinary ones in --out, skipped where they are done.
     """
+    if installed := installed_names(plugins):
+        installed.get("recipe", name)
     from genbench.cli.reproduction import RecipeOverrides
     from genbench.cli.reproduction import reproduce as carry_out
 

@@ -242,7 +242,7 @@ def _import_file(path: Path) -> ModuleType:
 def fingerprint(module: ModuleType) -> str:
     """Twelve hexadecimal digits of a plug-in's code: runs of another code are other runs.
 
-    Comments, docstrings and formatting do not count. Of a package, all Python files and the bytes of its data files do.
+    Comments, docstrings and formatting do not count. Of a package, all Python files count and the bytes of data files.
     """
     if not module.__file__:
         return ""
@@ -252,11 +252,12 @@ def fingerprint(module: ModuleType) -> str:
         digest.update(_code(file.read_bytes()))
         return digest.hexdigest()[:12]
     for path in sorted(file.parent.rglob("*")):
-        if not path.is_file() or "__pycache__" in path.parts:
+        relative = path.relative_to(file.parent)
+        if not path.is_file() or any(part == "__pycache__" or part.startswith(".") for part in relative.parts):
             continue
         content = path.read_bytes()
         content = _code(content) if path.suffix == ".py" else content
-        digest.update(f"{path.relative_to(file.parent).as_posix()} {len(content)}\n".encode())
+        digest.update(f"{relative.as_posix()} {len(content)}\n".encode())
         digest.update(content)
     return digest.hexdigest()[:12]
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
-import time
 from collections.abc import Callable
 from importlib.metadata import EntryPoint
 from pathlib import Path
@@ -123,6 +122,7 @@ def test_the_help_imports_no_torch() -> None:
         (("run", "swae", "--set", "vae.rate=1"), "the model 'vae' is no part of this study"),
         (("run", "swae", "swae"), "the model 'swae' is named twice"),
         (("measure", "runs", "--metrics", "fdi"), "there is no metric 'fdi'"),
+        (("reproduce", "swae-celebaa"), "there is no recipe 'swae-celebaa': did you mean 'swae-celeba'?"),
     ],
 )
 def test_a_mistyped_name_is_refused_before_torch_is_imported(
@@ -137,15 +137,16 @@ def test_a_mistyped_name_is_refused_before_torch_is_imported(
     assert genbench(*arguments, "--plugin", "empty.py").stderr == stderr  # the message of the loaded plug-ins
 
 
-def test_a_mistyped_name_is_refused_within_a_second(genbench: Callable[..., Result]) -> None:
-    """The best of three: other processes may take the cores meanwhile."""
+def test_a_mistyped_name_costs_less_than_a_second(genbench: Callable[..., Result]) -> None:
+    """In seconds of the processor, best of three: other processes may take the cores meanwhile."""
     assert genbench("list", "plugins").exit_code == 0
     seconds = []
     for _ in range(3):
-        started = time.perf_counter()
+        started = os.times()
         assert without_torch("run", "swaee")[0] == 2
-        seconds.append(time.perf_counter() - started)
-    assert min(seconds) < 1.0
+        ended = os.times()
+        seconds.append(ended.children_user + ended.children_system - started.children_user - started.children_system)
+    assert 0 < min(seconds) < 1.0
 
 
 def test_a_run_caches_the_names_and_knows_those_of_a_plugin_file(genbench: Callable[..., Result]) -> None:

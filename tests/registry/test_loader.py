@@ -226,6 +226,7 @@ def test_the_fingerprint_of_a_package_covers_its_files(tmp_path: Path) -> None:
     (package / "inner" / "part.py").write_text("y = 1  # a comment\n")
     (package / "__pycache__").mkdir(exist_ok=True)
     (package / "__pycache__" / "part.pyc").write_bytes(b"bytecode")
+    (package / ".part.py.swp").write_bytes(b"an editor's")
     assert fingerprint_of(package / "__init__.py") == fingerprints[0]
     for file, text in (("inner/part.py", "y = 2\n"), ("numbers.toml", "a = 2\n"), ("weights.safetensors", "w")):
         (package / file).write_text(text)
