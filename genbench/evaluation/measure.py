@@ -16,7 +16,8 @@ from genbench.api import Better, Measurement, Split
 from genbench.data.images import save_grid, to_uint8
 from genbench.errors import GenbenchError, MetricError, NotApplicableError, one_line
 from genbench.evaluation.evaluation import DataEvaluation
-from genbench.experiment.run import Component, make_metric
+from genbench.experiment.build import create_metric
+from genbench.experiment.run import Component
 from genbench.registry.loader import Registry
 from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, RunFolder
 
@@ -29,7 +30,7 @@ BESIDE = ("floor", "floor_sd", "se", "low", "high", "p", "minimum_detectable_eff
 
 def measure(registry: Registry, choice: Component, evaluation: DataEvaluation) -> dict[str, Any]:
     """One metric's entry for metrics.json: its numbers, why it failed, or why it does not apply."""
-    return _entry(choice, evaluation.split, lambda: make_metric(registry, choice).measure(evaluation))
+    return _entry(choice, evaluation.split, lambda: create_metric(registry, choice).measure(evaluation))
 
 
 def detached(registry: Registry, choice: Component, evaluation: DataEvaluation) -> Callable[[], dict[str, Any]] | None:
@@ -39,7 +40,7 @@ def detached(registry: Registry, choice: Component, evaluation: DataEvaluation) 
     """
     try:
         with torch.no_grad():
-            numbers = make_metric(registry, choice).detached(evaluation)
+            numbers = create_metric(registry, choice).detached(evaluation)
     except (Exception, SystemExit):
         return None
     return None if numbers is None else partial(_entry, choice, evaluation.split, numbers)

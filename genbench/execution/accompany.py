@@ -11,8 +11,9 @@ from contextlib import suppress
 from genbench.api import Images
 from genbench.errors import GenbenchError
 from genbench.execution.runner import Runner
+from genbench.experiment.build import create_dataset
 from genbench.experiment.plan import Plan
-from genbench.experiment.run import Run, make_dataset
+from genbench.experiment.run import Run
 from genbench.storage.run_dir import CHECKPOINT
 from genbench.training.device import on_device
 from genbench.training.lanes import isolated
@@ -36,14 +37,14 @@ def accompany(bench: Runner, plan: Plan) -> None:
 
 
 def _load(bench: Runner, run: Run) -> Images:
-    return on_device(make_dataset(bench.registry, run.dataset).load(bench.place), bench.device)
+    return on_device(create_dataset(bench.registry, run.dataset).load(bench.place), bench.device)
 
 
 def _steps(bench: Runner, run: Run, images: Images, plan: Plan) -> None:
     training = Training(bench.registry, run, images, bench.device, bench.distributed)
     model = training.untrained()
     arrangement, checkpoint = training.select_device_config(model), bench.folder(run).path / CHECKPOINT
-    marks = plan.watch.marks(run)[:-1]
+    marks = plan.snapshots.steps(run)[:-1]
     with training.begun(model, arrangement, checkpoint, stop=lambda: False, marks=marks) as steps:
         for _ in steps:
             pass

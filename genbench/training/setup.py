@@ -12,7 +12,8 @@ from pathlib import Path
 import torch
 
 from genbench.api import Images, Model, TrainingStats
-from genbench.experiment.run import Run, make_model, make_prior
+from genbench.experiment.build import create_model, create_prior
+from genbench.experiment.run import Run
 from genbench.registry.loader import Registry
 from genbench.training.device import DeviceConfig, apply_device_config, peak_memory, select_device_config
 from genbench.training.distributed import DistributedContext, ShardedNetwork
@@ -57,7 +58,7 @@ class Training:
         """The model on the device, with the weights from which the run begins in every process."""
         torch.manual_seed(derive_seed(self.run.seed, "weights"))
         divided = None if self.distributed.world == 1 else partial(ShardedNetwork, distributed=self.distributed)
-        return make_model(self.registry, self.run, self.images.shape, divided).to(self.device)
+        return create_model(self.registry, self.run, self.images.shape, divided).to(self.device)
 
     def select_device_config(self, model: Model) -> DeviceConfig:
         """How the machine is used."""
@@ -75,7 +76,7 @@ class Training:
         clock: Callable[[], float] = time.perf_counter,
     ) -> Iterator[Iterator[TrainState | None]]:
         """The training, as `genbench.training.loop.train` yields it, and within it the arrangement and the precision."""
-        prior, budget = make_prior(self.registry, self.run), Budget(self.run.images, self.run.batch, self.run.seed)
+        prior, budget = create_prior(self.registry, self.run), Budget(self.run.images, self.run.batch, self.run.seed)
         torch.manual_seed(derive_seed(self.run.seed, "global"))
         with apply_device_config(model, arrangement), computing(model, self.run.precision, self.device):
             yield train(

@@ -19,8 +19,9 @@ import torch
 from ratio import compare
 
 from genbench.api import DataConfig
-from genbench.experiment.plan import ExperimentConfig, plan
-from genbench.experiment.run import make_model, make_prior
+from genbench.experiment.build import create_model, create_prior
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import plan
 from genbench.registry.loader import load
 from genbench.training.device import peak_memory
 from genbench.training.heap import heap_kept
@@ -43,7 +44,7 @@ def serve(orders: Connection, network: str, kept: bool) -> None:
         registry = load([])
         run = plan(grid, registry, place).runs[0]
         images = torch.randint(0, 256, (10_000, 1, 28, 28), dtype=torch.uint8)
-        model, prior = make_model(registry, run, (1, 28, 28)), make_prior(registry, run)
+        model, prior = create_model(registry, run, (1, 28, 28)), create_prior(registry, run)
         for order in iter(orders.recv, 0):
             budget, checkpoint = Budget(order * BATCH, BATCH, 0), Path(folder) / "c"
             for _ in train(model, prior, images, budget, checkpoint, key=run.key, stop=lambda: False):

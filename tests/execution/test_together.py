@@ -19,7 +19,8 @@ from genbench.execution.executors.serial import serial
 from genbench.execution.executors.together import together
 from genbench.execution.runner import Runner
 from genbench.execution.scheduler import Engine, Outcome
-from genbench.experiment.plan import ExperimentConfig, Plan, plan
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import Plan, plan
 from genbench.experiment.run import Run
 from genbench.registry.loader import load
 from genbench.storage.lock import RunLockedError, lock_run

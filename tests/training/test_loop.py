@@ -11,8 +11,9 @@ from torch import Generator, Tensor, nn
 
 from genbench.api import DataConfig, Loss, OptimizerConfig
 from genbench.errors import DivergenceError, StoreError
+from genbench.experiment.build import create_dataset, create_model, create_prior
 from genbench.experiment.plan import Plan
-from genbench.experiment.run import Run, make_dataset, make_model, make_prior
+from genbench.experiment.run import Run
 from genbench.registry.loader import Registry
 from genbench.training.loop import BatchOrder, Budget, TrainState, moments, train
 
@@ -22,13 +23,13 @@ MODELS = ("ae", "swae", "vae", "wae-gan", "wae-mmd")
 def trained(
     registry: Registry, run: Run, place: DataConfig, folder: Path, stop: Callable[[], bool] = lambda: False
 ) -> tuple[nn.Module, list[TrainState]]:
-    images = make_dataset(registry, run.dataset).load(place)
+    images = create_dataset(registry, run.dataset).load(place)
     torch.manual_seed(run.seed)
-    model = make_model(registry, run, images.shape)
+    model = create_model(registry, run, images.shape)
     torch.manual_seed(1)
     training = train(
         model,
-        make_prior(registry, run),
+        create_prior(registry, run),
         images.train,
         Budget(run.images, run.batch, run.seed),
         folder / "checkpoint.safetensors",
@@ -116,8 +117,8 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_checkpoint(
     registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
 ) -> None:
     run = planned().runs[0]
-    images = make_dataset(registry, run.dataset).load(place).train
-    arguments = (make_prior(registry, run), images, Budget(1600, 16, 0), tmp_path / "checkpoint.safetensors")
+    images = create_dataset(registry, run.dataset).load(place).train
+    arguments = (create_prior(registry, run), images, Budget(1600, 16, 0), tmp_path / "checkpoint.safetensors")
     with pytest.raises(DivergenceError, match="not finite"):
         list(train(Bomb(), *arguments, key="k", stop=lambda: False, log_seconds=0.0, save_seconds=0.0))  # type: ignore[arg-type]
     model = Bomb()
@@ -137,10 +138,10 @@ def test_parameters_that_are_not_finite_stop_the_training_though_the_loss_is(
     registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
 ) -> None:
     run = planned().runs[0]
-    images = make_dataset(registry, run.dataset).load(place).train
+    images = create_dataset(registry, run.dataset).load(place).train
     training = train(
         Poisoned(),  # type: ignore[arg-type]
-        make_prior(registry, run),
+        create_prior(registry, run),
         images,
         Budget(1600, 16, 0),
         tmp_path / "c",
@@ -166,10 +167,10 @@ def test_schedules_multiply_the_rate_from_their_epoch_on(
     registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
 ) -> None:
     run = planned().runs[0]
-    images = make_dataset(registry, run.dataset).load(place).train
+    images = create_dataset(registry, run.dataset).load(place).train
     model = Bomb()
     model.step = -1000
-    prior, budget = make_prior(registry, run), Budget(300, 50, 0)
+    prior, budget = create_prior(registry, run), Budget(300, 50, 0)
     list(train(model, prior, images, budget, tmp_path / "c", key="k", stop=lambda: False))  # type: ignore[arg-type]
     assert model.epochs == [0, 1, 2]
     assert model.weight.item() == pytest.approx(1 - 2 * 0.5 * (1 + 0.1 + 0.01))

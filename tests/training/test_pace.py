@@ -16,8 +16,8 @@ from torch.optim import SGD, Optimizer
 
 from conftest import DOTS
 from genbench.api import DataConfig, Loss, Model, OptimizerConfig
+from genbench.experiment.build import create_dataset, create_model, create_prior
 from genbench.experiment.plan import Plan
-from genbench.experiment.run import make_dataset, make_model, make_prior
 from genbench.registry.loader import Registry
 from genbench.training.device import threads
 from genbench.training.loop import Budget, TrainState, moments, train
@@ -81,7 +81,7 @@ def measured(registry: Registry, planned: Callable[..., Plan]) -> Measured:
 
     def make(machine: Machine, line: Line | None = None, most: int = 2) -> tuple[MeasuredStep, Callable[[int], None]]:
         images = torch.zeros(50, 1, 4, 4, dtype=torch.uint8)
-        prior = make_prior(registry, planned().runs[0])
+        prior = create_prior(registry, planned().runs[0])
         step = MeasuredStep(
             create_train_context(line or Line(machine), prior, images, 10, 0), most, lambda: machine.time
         )
@@ -278,8 +278,8 @@ def test_weights_are_those_of_one_thread_where_two_would_round_otherwise(
     found = []
     for step_of in (EagerStep, partial(MeasuredStep, most=2, clock=lambda: time[0])):
         torch.manual_seed(0)
-        made = make_model(registry, run, (1, 28, 28))
-        step = step_of(create_train_context(made, make_prior(registry, run), drawn, batch, 0))
+        made = create_model(registry, run, (1, 28, 28))
+        step = step_of(create_train_context(made, create_prior(registry, run), drawn, batch, 0))
         step.on_epoch_start(0)
         for number in range(80):
             step.do(number, torch.arange(number, number + batch))
@@ -299,17 +299,17 @@ def test_a_training_is_bit_for_bit_that_on_one_thread_and_can_be_resumed(
     tmp_path: Path,
 ) -> None:
     run = planned(model, network=network, precision=precision, images=60 * 16).runs[0]
-    images = make_dataset(registry, run.dataset).load(place)
+    images = create_dataset(registry, run.dataset).load(place)
 
     def trained(name: str, step_of: StepOf, stop_at: int = 10**6) -> tuple[Model, list[TrainState]]:
         torch.manual_seed(run.seed)
-        made = make_model(registry, run, images.shape)
+        made = create_model(registry, run, images.shape)
         torch.manual_seed(1)
         asked = iter(range(1, 10**7))
         with computing(made, run.precision, torch.device("cpu")):
             training = train(
                 made,
-                make_prior(registry, run),
+                create_prior(registry, run),
                 images.train,
                 Budget(run.images, run.batch, run.seed),
                 tmp_path / name,

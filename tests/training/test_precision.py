@@ -16,12 +16,13 @@ from torch.nn import functional as F
 from genbench.api import DataConfig
 from genbench.cli.main import run as run_command
 from genbench.errors import StoreError, UnsupportedError, UsageError
+from genbench.experiment.build import create_dataset, create_model, create_prior
 from genbench.experiment.plan import Plan
-from genbench.experiment.run import make_dataset, make_model, make_prior, run_of_record
+from genbench.experiment.run import PRECISIONS, run_of_record
 from genbench.registry.loader import Registry
 from genbench.training.device import DeviceConfig, apply_device_config, select_device_config
 from genbench.training.loop import Budget, train
-from genbench.training.precision import PRECISIONS, check_precision, computing
+from genbench.training.precision import check_precision, computing
 
 DOTS = Path(__file__).parents[1] / "fixtures" / "dots.py"
 CPU = torch.device("cpu")
@@ -98,17 +99,17 @@ def test_an_arranged_training_resumes_exactly(
     model: str, layout: str, registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
 ) -> None:
     run = planned(model, network="conv", settings=("dots.size=12",), precision="bfloat16").runs[0]
-    images = make_dataset(registry, run.dataset).load(place).train
+    images = create_dataset(registry, run.dataset).load(place).train
 
     def go(name: str, stop_at: int = 10**6) -> nn.Module:
         torch.manual_seed(0)
-        made, asked = make_model(registry, run, (1, 12, 12)), iter(range(1, 10**7))
+        made, asked = create_model(registry, run, (1, 12, 12)), iter(range(1, 10**7))
         arrangement = DeviceConfig(1, layout)  # type: ignore[arg-type]
         with apply_device_config(made, arrangement), computing(made, run.precision, CPU):
             list(
                 train(
                     made,
-                    make_prior(registry, run),
+                    create_prior(registry, run),
                     images,
                     Budget(run.images, run.batch, run.seed),
                     tmp_path / name,
@@ -131,9 +132,9 @@ def test_large_convolutions_are_channels_last_on_all_threads_and_small_steps_nei
     registry: Registry, planned: Callable[..., Plan]
 ) -> None:
     small, large = (
-        make_model(registry, planned(network="conv").runs[0], shape) for shape in ((1, 28, 28), (3, 64, 64))
+        create_model(registry, planned(network="conv").runs[0], shape) for shape in ((1, 28, 28), (3, 64, 64))
     )
-    dense = make_model(registry, planned(network="mlp").runs[0], (3, 64, 64))
+    dense = create_model(registry, planned(network="mlp").runs[0], (3, 64, 64))
     assert select_device_config(small, 128, CPU) == DeviceConfig(1, "contiguous", at_most=torch.get_num_threads())
     assert select_device_config(large, 256, CPU) == DeviceConfig(
         torch.get_num_threads(), "channels-last", keeps_heap=True

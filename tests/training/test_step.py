@@ -10,8 +10,9 @@ import torch
 from torch import Generator, Tensor, nn
 
 from genbench.api import DataConfig, Loss, Model, OptimizerConfig
+from genbench.experiment.build import create_dataset, create_model, create_prior
 from genbench.experiment.plan import Plan
-from genbench.experiment.run import Run, make_dataset, make_model, make_prior
+from genbench.experiment.run import Run
 from genbench.registry.loader import Registry
 from genbench.training.cuda_graph import WARM_UP, CapturedStep, CudaRecorder
 from genbench.training.lanes import Lane, isolated
@@ -37,9 +38,9 @@ class Kept:
 
 
 def built(registry: Registry, run: Run, place: DataConfig) -> tuple[Model, Tensor]:
-    images = make_dataset(registry, run.dataset).load(place)
+    images = create_dataset(registry, run.dataset).load(place)
     torch.manual_seed(run.seed)
-    return make_model(registry, run, images.shape), images.train
+    return create_model(registry, run, images.shape), images.train
 
 
 def trained(
@@ -51,7 +52,7 @@ def trained(
     with computing(model, run.precision, torch.device("cpu")):
         training = train(
             model,
-            make_prior(registry, run),
+            create_prior(registry, run),
             images,
             budget,
             path,
@@ -155,7 +156,7 @@ def steepen(line: Line, epoch: int) -> None:
 def test_numbers_that_change_at_an_epoch_are_recorded_anew(
     registry: Registry, planned: Callable[..., Plan], tmp_path: Path
 ) -> None:
-    prior, kept = make_prior(registry, planned().runs[0]), Kept()
+    prior, kept = create_prior(registry, planned().runs[0]), Kept()
     one, other = (Line(lambda line: line.slope * line.weight.square(), steepen) for _ in range(2))
     for line in (one, other):
         line.schedule = lambda epoch: 0.1 if epoch < 3 else 0.01
@@ -182,7 +183,7 @@ def test_a_step_that_cannot_be_recorded_is_done_eagerly_and_told(
     planned: Callable[..., Plan],
     tmp_path: Path,
 ) -> None:
-    prior = make_prior(registry, planned().runs[0])
+    prior = create_prior(registry, planned().runs[0])
     one, other = Line(loss), Line(loss)
     expected = descend(one, EagerStep, prior, tmp_path / "a")
     found = descend(other, Kept(), prior, tmp_path / "b")
@@ -224,7 +225,7 @@ def test_trainings_in_turns_end_as_they_would_alone(
     for run in runs:
         model, images = built(registry, run, place)
         budget = Budget(run.images, run.batch, run.seed)
-        prior = make_prior(registry, run)
+        prior = create_prior(registry, run)
         models.append(model)
         trainings.append(
             train(model, prior, images, budget, tmp_path / run.key, key=run.key, stop=lambda: False, step_of=step_of)
@@ -244,7 +245,7 @@ class Drops(Line):
 def test_each_of_several_trainings_has_torchs_global_random_state_for_itself(
     registry: Registry, planned: Callable[..., Plan], tmp_path: Path
 ) -> None:
-    prior, images = make_prior(registry, planned().runs[0]), torch.zeros(50, 1, 4, 4, dtype=torch.uint8)
+    prior, images = create_prior(registry, planned().runs[0]), torch.zeros(50, 1, 4, 4, dtype=torch.uint8)
     lines = [Drops(), Drops()]
     trainings = [
         train(line, prior, images, Budget(200, 10, 0), tmp_path / "c", key="k", stop=lambda: False)  # type: ignore[arg-type]
@@ -271,7 +272,7 @@ def test_a_cuda_graph_equals_eager_steps(
         made, images = built(registry, run, place)
         hows = train(
             made.to(device),
-            make_prior(registry, run),
+            create_prior(registry, run),
             images.to(device),
             Budget(run.images, run.batch, run.seed),
             tmp_path / "c",
