@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from genbench.api.dataset import DataConfig, DatasetInfo, Images
 from genbench.api.model import Model, ModelContext
+from genbench.api.noise import Noise
 from genbench.api.prior import Prior
 
 T = TypeVar("T")
@@ -151,6 +152,10 @@ class Evaluation(ABC):
     @abstractmethod
     def generator(self, purpose: str) -> Generator:
         """A CPU generator derived from the run's seed and the purpose: the same for every model."""
+
+    def noise(self, purpose: str) -> Noise:
+        """Random numbers of `generator(purpose)`, for priors and models, on the CPU."""
+        return Noise(self.generator(purpose))
 
     @abstractmethod
     def held_out(self, n: int) -> Tensor:

@@ -111,8 +111,8 @@ def read_recipe(name: str, registry: Registry, settings: Sequence[str] = ()) -> 
     """The offer's recipe and what its text says; `settings` are the recipe's own, `NAME.OPTION=VALUE`."""
     from genbench.api import Recipe
 
-    offer = registry.get("recipe", name).spec
-    offered = offer.make(**complete(name, offer.make, _texts(settings)))
+    spec = registry.get("recipe", name).spec
+    offered = spec.factory(**complete(name, spec.factory, _texts(settings)))
     if not isinstance(offered, Recipe):
         raise PluginError(f"the recipe '{name}' made a {type(offered).__name__}, not a genbench.api.Recipe")
     recipe = parse(offered.text, offered.where)
@@ -131,7 +131,7 @@ def _texts(settings: Sequence[str]) -> dict[str, str]:
 
 def of_recipe(name: str, registry: Registry, settings: Sequence[str]) -> tuple[reproduction.Change, ...]:
     """The recipe's own options whose values are not its defaults."""
-    make = registry.get("recipe", name).spec.make
+    make = registry.get("recipe", name).spec.factory
     usual, ours = complete(name, make, {}), complete(name, make, _texts(settings))
     return tuple(
         reproduction.Change("recipe", name, option.replace("_", "-"), usual[option], value)
@@ -145,7 +145,7 @@ def changes(cell: Cell, wish: RecipeOverrides, registry: Registry) -> tuple[repr
     usual = create_components(grid_of(cell, replace(wish, settings=())), registry)
     found = []
     for (kind, name), choice in create_components(grid_of(cell, wish), registry).items():
-        known = specs(registry.get(kind, name).spec.make)
+        known = specs(registry.get(kind, name).spec.factory)
         for option, value in choice.options:
             was, shown = usual[kind, name].values[option], option.replace("_", "-")
             if value != was:

@@ -6,8 +6,8 @@ Metrics see a control as they see a model; a part that it lacks is not applicabl
 from __future__ import annotations
 
 import time
-from collections.abc import MutableMapping, Sequence
-from dataclasses import asdict, replace
+from collections.abc import MutableMapping
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -16,7 +16,6 @@ from torch import Tensor
 from genbench.api import (
     Control,
     DataConfig,
-    DatasetInfo,
     Images,
     LatentControl,
     Model,
@@ -25,10 +24,10 @@ from genbench.api import (
     TrainingStats,
 )
 from genbench.data.images import to_float, to_uint8
-from genbench.errors import GenbenchError, MetricError, NotApplicableError, UnsupportedError, UsageError
+from genbench.errors import MetricError, NotApplicableError
 from genbench.evaluation.evaluation import BATCH, DataEvaluation, finite
-from genbench.experiment.build import create_context, create_control, create_prior
-from genbench.experiment.run import Component, Run
+from genbench.experiment.build import create_context, create_control
+from genbench.experiment.run import Run
 from genbench.registry.loader import Registry
 from genbench.storage.run_dir import FITTED, TRAINING, RunFolder
 from genbench.storage.schema import SCHEMA

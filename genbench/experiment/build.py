@@ -87,7 +87,7 @@ def _create(registry: Registry, kind: Kind, component: Component, base: type[T],
             " add --allow-changed-source"
         )
     try:
-        created = registration.spec.make(*arguments, **component.values)
+        created = registration.spec.factory(*arguments, **component.values)
     except GenbenchError:
         raise
     except (Exception, SystemExit) as error:

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import torch
 
-from genbench.api import DataConfig, DatasetInfo, Prior
+from genbench.api import DataConfig, DatasetInfo, Noise, Prior
 from genbench.errors import GenbenchError, PluginError, UnsupportedError, UsageError, one_line
 from genbench.experiment.build import count_parameters, create_dataset, create_metric, create_prior
 from genbench.experiment.config import ExperimentConfig, check_config, check_names, component_names, option_texts
@@ -150,7 +150,7 @@ def _without_fingerprints(run: Run) -> Run:
 
 def _create_component(registry: Registry, kind: Kind, name: str, texts: Mapping[str, str]) -> Component:
     registration = registry.get(kind, name)
-    options = complete(name, registration.spec.make, texts)
+    options = complete(name, registration.spec.factory, texts)
     return Component(name, tuple(sorted(options.items())), registration.plugin.fingerprint)
 
 
@@ -209,7 +209,7 @@ def _check_runs(
 def check_draws(prior: Prior, run: Run) -> None:
     """Refuse a prior whose draws break the contract; a wrong count of draws would not be noticed in a mean."""
     try:
-        batches = prior.sample(7, generator("cpu", 0, "check")), prior.sample_batch(7, generator("cpu", 0, "check"))
+        batches = tuple(method(7, Noise(generator("cpu", 0, "check"))) for method in (prior.sample, prior.sample_batch))
     except GenbenchError:
         raise
     except (Exception, SystemExit) as error:

@@ -10,13 +10,13 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genbench.api import DataConfig, Images, Model
+from genbench.api import DataConfig, Images, Model, Noise
 from genbench.data.images import to_float, to_uint8
 from genbench.distances import random_projections, sliced_wasserstein_cost
 from genbench.errors import UsageError
 from genbench.evaluation.evaluation import FIXED, finite
 from genbench.evaluation.snapshots import trained_model
-from genbench.experiment.build import create_dataset, create_prior
+from genbench.experiment.build import create_dataset
 from genbench.experiment.run import Component, Run, run_of_record
 from genbench.plotting.images import Codes, ImageRow, Pixels, codes, plane, prior_key, prior_titles, strips
 from genbench.plotting.style import Drawing
@@ -117,7 +117,7 @@ class Maker:
 
     def draws(self, one: Trained, n: int) -> Tensor:
         """Draws of the group's prior, `(n, d)`: the same for all groups of a prior and a dimension."""
-        return create_prior(self.registry, one.run).sample(n, generator("cpu", self.seed, "sample")).to(self.device)
+        return one.model.prior.sample(n, Noise(generator("cpu", self.seed, "sample"))).to(self.device)
 
     def samples(self) -> Drawing:
         """A row of samples for each group; a column of a block, one prior with its options, is one draw of it."""
@@ -178,11 +178,11 @@ class Maker:
         its = []
         for one in self.groups:
             x, classes = self.held_out(one, POINTS)
-            draws = generator("cpu", self.seed, "codes")
-            z = torch.cat([one.model.sample_codes(block, draws) for block in x.split(500)])
+            noise = Noise(generator("cpu", self.seed, "codes"))
+            z = torch.cat([one.model.sample_codes(block, noise) for block in x.split(500)])
             prior = self.draws(one, len(z))
             with torch.enable_grad():
-                theta, distance = worst_projection(z, prior, generator("cpu", self.seed, "directions"))
+                theta, distance = worst_projection(z, prior, Noise(generator("cpu", self.seed, "directions")))
             arrays = [it.double().cpu().numpy() for it in (z, prior, theta)]
             its.append(Codes(one.label, arrays[0], classes.numpy(), arrays[1], arrays[2], distance))
         return codes("Codes of test images (draws of q(z|x)) over draws of the prior", its)
@@ -193,13 +193,13 @@ class Maker:
         return _pixels(torch.cat(blocks))
 
 
-def worst_projection(x: Tensor, y: Tensor, draws: torch.Generator) -> tuple[Tensor, float]:
+def worst_projection(x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, float]:
     """The direction of the largest one-dimensional W2 between two samples, `(n, d), (n, d) -> (d,)`, and that W2.
 
     The best of 2,000 random directions, then ascent on the sphere (max-sliced Wasserstein, arXiv:1904.05877): a lower
     bound of the maximum, at least that of every direction tried.
     """
-    many = random_projections(DIRECTIONS, x.shape[1], draws).to(x)
+    many = random_projections(DIRECTIONS, x.shape[1], noise).to(x)
     pairs = ((torch.sort(some @ x.T, 1).values, torch.sort(some @ y.T, 1).values) for some in many.split(200))
     costs = torch.cat([(u - v).square().mean(1) for u, v in pairs])
     best, value = many[costs.argmax()], float(costs.max())

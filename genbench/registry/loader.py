@@ -104,7 +104,7 @@ class Registry:
 
     def option_names(self, kind: Kind, name: str) -> tuple[str, ...]:
         """The options of a component, with hyphens."""
-        return tuple(specs(self.get(kind, name).spec.make))
+        return tuple(specs(self.get(kind, name).spec.factory))
 
     @property
     def broken(self) -> list[Plugin]:
@@ -212,7 +212,7 @@ def _call_hook(manager: pluggy.PluginManager, kind: Kind, module: object) -> Ite
                 raise PluginError(f"{caller.name} yields {type(spec).__name__}, not genbench.api.ComponentSpec")
             if not NAME.fullmatch(spec.name):
                 raise PluginError(f"{caller.name}: the name '{spec.name}' is not lower case letters, digits, hyphens")
-            specs(spec.make)
+            specs(spec.factory)
             yield spec
 
 
@@ -308,10 +308,10 @@ def list_registry(registry: Registry) -> Listing:
 
 def _list_component(registration: Registration) -> ListedComponent:
     spec = registration.spec
-    options = tuple(_list_option(option) for option in specs(spec.make).values())
-    return ListedComponent(spec.name, spec.about, spec.source, registration.plugin.name, options)
+    options = tuple(_list_option(option) for option in specs(spec.factory).values())
+    return ListedComponent(spec.name, spec.description, spec.reference, registration.plugin.name, options)
 
 
 def _list_option(spec: OptionSpec) -> ListedOption:
     meaning = spec.meaning
-    return ListedOption(spec.name, spec.kind, default_words(spec), meaning.about, meaning.source, bounds_words(spec))
+    return ListedOption(spec.name, spec.kind, default_words(spec), meaning.description, meaning.reference, bounds_words(spec))

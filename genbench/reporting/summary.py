@@ -229,10 +229,10 @@ def _words(value: Any) -> str:
 
 def sample_run(path: Path, registry: Registry, count: int, seed: int, target: Path, device: str) -> None:
     """Decode prior draws of a trained run into a picture."""
+    from genbench.api import Noise
     from genbench.data.images import save_grid, to_uint8
     from genbench.evaluation.evaluation import finite
     from genbench.evaluation.snapshots import trained_model
-    from genbench.experiment.build import create_prior
     from genbench.experiment.run import run_of_record
     from genbench.utils.rng import generator
 
@@ -243,11 +243,11 @@ def sample_run(path: Path, registry: Registry, count: int, seed: int, target: Pa
     folder, chosen = RunFolder(path), pick_device(device)
     run = run_of_record(folder.record()["run"])
     model = trained_model(registry, run, folder, chosen).eval()
-    prior, draws = create_prior(registry, run), generator("cpu", seed, "sample")
+    noise = Noise(generator("cpu", seed, "sample"))
     import torch
 
     with torch.no_grad():
-        blocks = (prior.sample(min(500, count - start), draws).to(chosen) for start in range(0, count, 500))
+        blocks = (model.prior.sample(min(500, count - start), noise).to(chosen) for start in range(0, count, 500))
         images = torch.cat([to_uint8(finite(model.decode(z), "samples")) for z in blocks])
     save_grid(target, images, columns=max(1, round(count**0.5)))
     click.echo(f"{count} samples of {folder.name}: {target}")

@@ -105,7 +105,7 @@ def select_device_config(model: Model, batch: int, device: torch.device) -> Devi
 
 def forward_operations(model: Model, batch: int) -> int:
     """Operations of a forward pass of a batch, in matrix products and convolutions, on the default device."""
-    x = torch.zeros(batch, *model.setting.shape)
+    x = torch.zeros(batch, *model.context.shape)
     counter = FlopCounterMode(display=False)
     with torch.no_grad(), counter:
         model.eval().decode(model.encode(x))

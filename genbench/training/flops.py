@@ -7,29 +7,29 @@ import copy
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from genbench.api import Model
+from genbench.api import Model, Noise
 from genbench.utils.rng import generator
 
 
 def step_flops(model: Model, batch: int) -> float:
     """Floating point operations of one training step, a multiplication and an addition counting two.
 
-    Counted by torch's FlopCounterMode over every move's forward and backward pass, on a copy of the model and images of
-    noise: weights and torch's random state stay as they are. Matrix products and convolutions count, and nothing else:
+    Counted by torch's FlopCounterMode over the forward and backward pass of every loss, on a copy of the model and
+    images of noise: weights and torch's random state stay as they are. Matrix products and convolutions count, and nothing else:
     no activations, no normalisation, no optimiser step (Adam's is some ten operations a parameter, once a step). The
     count is that of a step of the first epoch. Raises whatever the model raises.
     """
     twin, device = copy.deepcopy(model), next(model.parameters()).device
     configure_optimizers = twin.configure_optimizers()
-    x = torch.rand(batch, *model.setting.shape, generator=generator("cpu", 0, "flops", "images")).to(device)
+    x = torch.rand(batch, *model.context.shape, generator=generator("cpu", 0, "flops", "images")).to(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        z = twin.setting.prior.sample_batch(batch, generator(device, 0, "flops", "prior"))
+        z = twin.prior.sample_batch(batch, Noise(generator(device, 0, "flops", "prior")))
         twin.train()
         twin.on_epoch_start(0)
         counter = FlopCounterMode(display=False)
         with counter:
-            for move in twin.training_step(x, z, generator(device, 0, "flops", "model")):
-                move.loss.backward(inputs=configure_optimizers[move.player].parameters)
+            for loss in twin.training_step(x, z, Noise(generator(device, 0, "flops", "model"))):
+                loss.value.backward(inputs=configure_optimizers[loss.optimizer].parameters)
     return float(counter.get_total_flops())
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Generator, Tensor
 from torch.optim import Optimizer
 
-from genbench.api import Model, OptimizerConfig, Prior
+from genbench.api import Model, Noise, OptimizerConfig, Prior
 from genbench.data.images import to_float
 from genbench.training.distributed import DistributedContext
 from genbench.utils.rng import generator
@@ -97,21 +97,24 @@ StepOf = Callable[[TrainContext], Step]
 
 
 def do_batch(parts: TrainContext, indices: Tensor, prior_noise: Generator, model_noise: Generator, sums: Sums) -> None:
-    """All that is done with one batch: gather, draw, play every move with its optimiser step, sum the terms.
+    """Everything done with one batch: gather images, draw, take every loss's optimizer step, sum losses and logs.
 
-    This is the one place of batch-level work. It reads nothing that a recording could not hold fast: no step number, no
-    clock. Of several processes each comes here with the whole batch: `genbench.training.distributed` divides what the halves do.
+    This is the only batch-level code. It reads nothing that a recording could not hold: no step number, no clock. In
+    distributed training every process passes the whole batch: `genbench.training.distributed` shards the networks.
     """
     x = to_float(parts.images.index_select(0, indices))
-    z = parts.prior.sample_batch(parts.batch, prior_noise)
+    z = parts.prior.sample_batch(parts.batch, Noise(prior_noise))
     with parts.distributed.training():
-        for move in parts.model.training_step(x, z, model_noise):
-            player, optimizer = parts.configure_optimizers[move.player], parts.optimizers[move.player]
+        for loss in parts.model.training_step(x, z, Noise(model_noise)):
+            optimizer, parameters = (
+                parts.optimizers[loss.optimizer],
+                parts.configure_optimizers[loss.optimizer].parameters,
+            )
             optimizer.zero_grad(set_to_none=True)
-            move.loss.backward(inputs=player.parameters)
-            parts.distributed.reduce(player.parameters)
+            loss.value.backward(inputs=parameters)
+            parts.distributed.reduce(parameters)
             optimizer.step()
-            add_terms(sums, {move.player: move.loss, **move.terms})
+            add_terms(sums, {loss.optimizer: loss.value, **loss.logs})
 
 
 def add_terms(sums: Sums, terms: Mapping[str, Tensor]) -> None:

@@ -51,5 +51,8 @@ class Speed(Metric):
 def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """Speed."""
     yield ComponentSpec(
-        name="speed", about="Images per second, seconds, parameters, peak memory of training", make=Speed, source="ours"
+        name="speed",
+        description="Images per second, seconds, parameters, peak memory of training",
+        factory=Speed,
+        reference="ours",
     )

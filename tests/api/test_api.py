@@ -1,4 +1,4 @@
-"""The stable surface: every public name and every hook is documented, and an old name warns."""
+"""The stable surface: every public name and every hook is documented."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import ast
 import dataclasses
 import inspect
 import re
-import sys
 import types
 from pathlib import Path
 
@@ -15,7 +14,6 @@ import pytest
 from genbench import api, hookspecs
 from genbench.registry.listing import KINDS, Kind
 from genbench.registry.loader import load
-from genbench.utils.deprecation import Renamed, renamed
 
 TREES = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(Path(api.__file__).parent.glob("*.py"))]
 
@@ -97,37 +95,18 @@ def test_units_are_told(cls: type, unit: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["model", "prior", "network", "metric"])
-def test_every_bundled_offer_has_a_source(kind: Kind) -> None:
+def test_every_bundled_component_has_a_reference(kind: Kind) -> None:
     entries = load(environment={}).registrations[kind]
     assert entries
-    assert [name for name, entry in entries.items() if not entry.spec.source] == []
+    assert [name for name, entry in entries.items() if not entry.spec.reference] == []
 
 
-def test_every_hook_is_documented_with_the_signature_of_its_make() -> None:
+def test_every_hook_is_documented_with_the_signature_of_its_factory() -> None:
     hooks = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("genbench_")}
     assert set(hooks) == {f"genbench_{kind}s" for kind in KINDS}
     for name, hook in hooks.items():
         thing = name.removeprefix("genbench_").removesuffix("s").capitalize()
-        assert re.search(r"`make\(.*options\.\.\.\)`", hook.__doc__ or ""), name
+        assert re.search(r"`factory\(.*options\.\.\.\)`", hook.__doc__ or ""), name
         assert f"`{thing}`" in (hook.__doc__ or ""), name
         assert not inspect.signature(hook).parameters, name
         assert hook.__annotations__["return"] == f"Iterable[ComponentSpec[{thing}]]"
-
-
-def test_a_deprecated_name_warns_and_gives_the_new_thing(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = types.ModuleType("theirs")
-    module.New = object()  # type: ignore[attr-defined]
-    module.__getattr__ = renamed("theirs", {"Old": Renamed("New", "0.3")})  # type: ignore[method-assign]
-    monkeypatch.setitem(sys.modules, "theirs", module)
-    with pytest.warns(DeprecationWarning, match=r"theirs\.Old is now theirs\.New; .* goes with genbench 0\.3"):
-        assert module.Old is module.New
-    with pytest.raises(AttributeError, match="has no attribute 'Older'"):
-        _ = module.Older
-
-
-def test_every_deprecated_name_leads_to_a_public_one() -> None:
-    assert api.API_VERSION >= 1
-    assert {new.to for new in api.DEPRECATED.values()} <= set(api.__all__)
-    assert not set(api.DEPRECATED) & set(api.__all__)
-    with pytest.raises(AttributeError, match=r"genbench\.api"):
-        _ = api.nothing_of_the_kind  # type: ignore[attr-defined]

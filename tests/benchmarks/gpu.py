@@ -97,10 +97,10 @@ class Runner:
     def build(self, case: Case, seed: int) -> tuple[Model, Prior]:
         """A fresh model on the device, and its prior."""
         torch.manual_seed(seed)
-        prior = self.registry.get("prior", "normal").spec.make(case.latent_dim)
-        network = self.registry.get("network", case.network).spec.make(case.shape)
+        prior = self.registry.get("prior", "normal").spec.factory(case.latent_dim)
+        network = self.registry.get("network", case.network).spec.factory(case.shape)
         setting = ModelContext(case.shape, case.latent_dim, prior, network)  # type: ignore[arg-type]
-        model = self.registry.get("model", case.model).spec.make(setting, **dict(case.options))
+        model = self.registry.get("model", case.model).spec.factory(setting, **dict(case.options))
         return model.to(self.device), prior  # type: ignore[attr-defined, return-value]
 
     def step_of(self, captured: bool) -> StepOf:

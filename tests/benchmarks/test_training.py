@@ -65,7 +65,7 @@ def mnist(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Tenso
     if not (DATA / "MNIST").exists():
         pytest.skip(f"there is no MNIST in {DATA}: set GENBENCH_DATA")
     place = DataConfig(DATA, tmp_path_factory.mktemp("cache"))
-    return registry.get("dataset", "mnist").spec.make().load(place).train  # type: ignore[attr-defined, no-any-return]
+    return registry.get("dataset", "mnist").spec.factory().load(place).train  # type: ignore[attr-defined, no-any-return]
 
 
 def ours(
@@ -115,9 +115,9 @@ def compiled(run: Callable[[], float]) -> Callable[[], float]:
 
 def build(registry: Registry, images: Tensor, model: str, network: str) -> tuple[Model, Prior]:
     shape = tuple(images.shape[1:])
-    prior = registry.get("prior", "normal").spec.make(8)
-    made = registry.get("model", model).spec.make(
-        ModelContext(shape, 8, prior, registry.get("network", network).spec.make(shape))
+    prior = registry.get("prior", "normal").spec.factory(8)
+    made = registry.get("model", model).spec.factory(
+        ModelContext(shape, 8, prior, registry.get("network", network).spec.factory(shape))
     )
     return made, prior  # type: ignore[return-value]
 

@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from conftest import DOTS
-from genbench.api import DataConfig, Images, TrainingStats
+from genbench.api import DataConfig, Images, Noise, TrainingStats
 from genbench.data.images import to_float
 from genbench.distances import frechet_distance, random_projections, sliced_wasserstein_cost
 from genbench.errors import GenbenchError, MetricError, NotApplicableError, UnsupportedError
@@ -45,7 +45,7 @@ class Broken(Control):
         raise NotImplementedError
 @hookimpl
 def genbench_controls():
-    yield ComponentSpec(name="{name}", about="a test", make=Broken)
+    yield ComponentSpec(name="{name}", description="a test", factory=Broken)
 """
 
 
@@ -164,7 +164,7 @@ def test_pca_codes_of_training_images_have_the_moments_of_the_prior(
 
 
 def test_pca_codes_of_a_gaussian_follow_the_prior_and_untrained_ones_do_not(evaluate: Evaluate) -> None:
-    theta = random_projections(50, 4, torch.Generator().manual_seed(0), torch.float64)
+    theta = random_projections(50, 4, Noise(torch.Generator().manual_seed(0)), torch.float64)
     apart = {}
     for name in ("pca", "untrained"):
         e = evaluate(name)

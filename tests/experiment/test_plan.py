@@ -113,10 +113,12 @@ import torch
 from genbench.api import ComponentSpec, Prior
 from genbench.hookspecs import hookimpl
 class P(Prior):
-    def __init__(self, latent_dim): self.latent_dim = latent_dim
-    def sample(self, n, generator): {body}
+    def __init__(self, latent_dim):
+        super().__init__()
+        self.latent_dim = latent_dim
+    def sample(self, n, noise): {body}
 @hookimpl
-def genbench_priors(): yield ComponentSpec(name="mine", about="a test", make=P)
+def genbench_priors(): yield ComponentSpec(name="mine", description="a test", factory=P)
 """
 
 
@@ -185,10 +187,12 @@ import torch
 from genbench.api import ComponentSpec, Prior
 from genbench.hookspecs import hookimpl
 class Scaled(Prior):
-    def __init__(self, latent_dim): self.latent_dim = latent_dim
-    def sample(self, n, generator): return SCALE * torch.randn(n, self.latent_dim, generator=generator)
+    def __init__(self, latent_dim):
+        super().__init__()
+        self.latent_dim = latent_dim
+    def sample(self, n, noise): return SCALE * noise.normal(n, self.latent_dim)
 @hookimpl
-def genbench_priors(): yield ComponentSpec(name="scaled", about="a test", make=Scaled)
+def genbench_priors(): yield ComponentSpec(name="scaled", description="a test", factory=Scaled)
 """
 STUDY = ("--dataset", "dots", "--network", "mlp", "--images", "32", "--batch", "16", "--latent-dim", "2")
 

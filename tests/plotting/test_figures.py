@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from genbench.api import Finding
+from genbench.api import Finding, Noise
 from genbench.data.images import save_grid
 from genbench.distances import random_projections, sliced_wasserstein_cost
 from genbench.errors import UsageError
@@ -238,7 +238,7 @@ def test_worst_projection_finds_the_shift_and_beats_every_direction() -> None:
     assert distance == pytest.approx(5.0, abs=0.02)  # W2 of a translation along its direction
     assert abs(float(theta @ shift)) == pytest.approx(5.0, abs=0.02)
     y = torch.randn(400, 6, generator=draws)
-    tried = random_projections(200, 6, torch.Generator().manual_seed(9))
+    tried = random_projections(200, 6, Noise(torch.Generator().manual_seed(9)))
     best = max(float(sliced_wasserstein_cost(x, y, one[None])) for one in tried)
     assert worst_projection(x, y, draws)[1] ** 2 >= best
 

@@ -25,7 +25,7 @@ from genbench.api import ComponentSpec
 from genbench.hookspecs import hookimpl
 @hookimpl
 def genbench_priors():
-    yield ComponentSpec(name="{name}", about="a test", make=lambda latent_dim: None)
+    yield ComponentSpec(name="{name}", description="a test", factory=lambda latent_dim: None)
 """
 
 WORKING_PRIOR = """
@@ -33,11 +33,13 @@ import torch
 from genbench.api import ComponentSpec, Prior
 from genbench.hookspecs import hookimpl
 class Mine(Prior):
-    def __init__(self, latent_dim): self.latent_dim = latent_dim
-    def sample(self, n, generator): return torch.randn(n, self.latent_dim, generator=generator)
+    def __init__(self, latent_dim):
+        super().__init__()
+        self.latent_dim = latent_dim
+    def sample(self, n, noise): return noise.normal(n, self.latent_dim)
 @hookimpl
 def genbench_priors():
-    yield ComponentSpec(name="mine", about="a test", make=Mine)
+    yield ComponentSpec(name="mine", description="a test", factory=Mine)
 """
 
 
@@ -248,14 +250,14 @@ def test_every_bundled_plugin_loads_and_every_component_is_described() -> None:
         assert expected <= set(registry.names(kind)), kind
         for registration in registry.registrations[kind].values():
             spec = registration.spec
-            assert spec.about
-            assert all(option.meaning.about for option in specs(spec.make).values()), spec.name
+            assert spec.description
+            assert all(option.meaning.description for option in specs(spec.factory).values()), spec.name
 
 
 def test_every_default_of_a_model_has_a_source() -> None:
     for name, registration in load().registrations["model"].items():
-        for option in specs(registration.spec.make).values():
-            assert option.meaning.source, f"{name}.{option.name}"
+        for option in specs(registration.spec.factory).values():
+            assert option.meaning.reference, f"{name}.{option.name}"
 
 
 def offered(

@@ -32,8 +32,8 @@ def found(*, shift: float = 0.0):
 
 @hookimpl
 def genbench_recipes():
-    yield ComponentSpec(name="r", about="a", make=make)
-    yield ComponentSpec(name="e", about="a", make=found)
+    yield ComponentSpec(name="r", description="a", factory=make)
+    yield ComponentSpec(name="e", description="a", factory=found)
 '''
 DOTS = str(Path(__file__).parents[1] / "fixtures" / "dots.py")
 

@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from genbench.api import DataConfig
+from genbench.api import DataConfig, Noise
 from genbench.experiment.build import create_model, create_prior
 from genbench.experiment.config import ExperimentConfig
 from genbench.experiment.plan import plan
@@ -80,18 +80,18 @@ def steps_of(
     names = {parameter: name for name, parameter in model.named_parameters()}
     for step in range(3):
         x = torch.rand(BATCH, 1, size, size, generator=generator("cpu", 0, "x", step)).to(dtype)
-        z = prior.sample_batch(BATCH, generator("cpu", 0, "prior", step)).to(dtype)
-        for move in model.training_step(x, z, generator("cpu", 0, "model", step)):
-            optimizers[move.player].zero_grad(set_to_none=True)
-            move.loss.backward(inputs=configure_optimizers[move.player].parameters)
+        z = prior.sample_batch(BATCH, Noise(generator("cpu", 0, "prior", step))).to(dtype)
+        for loss in model.training_step(x, z, Noise(generator("cpu", 0, "model", step))):
+            optimizers[loss.optimizer].zero_grad(set_to_none=True)
+            loss.value.backward(inputs=configure_optimizers[loss.optimizer].parameters)
             if distributed is not None:
-                distributed.reduce(configure_optimizers[move.player].parameters)
+                distributed.reduce(configure_optimizers[loss.optimizer].parameters)
             if step == 0:
-                found[f"{move.player}.loss"] = move.loss.detach().clone()
-                for parameter in configure_optimizers[move.player].parameters:
+                found[f"{loss.optimizer}.loss"] = loss.value.detach().clone()
+                for parameter in configure_optimizers[loss.optimizer].parameters:
                     if parameter.grad is not None:
-                        found[f"{move.player}.{names[parameter]}"] = parameter.grad.clone()
-            optimizers[move.player].step()
+                        found[f"{loss.optimizer}.{names[parameter]}"] = parameter.grad.clone()
+            optimizers[loss.optimizer].step()
     return {**found, **{f"after.{name}": value.clone() for name, value in model.state_dict().items()}}
 
 
