@@ -17,7 +17,8 @@ from genbench.api import Better, Measurement, Split
 from genbench.data.images import save_grid, to_uint8
 from genbench.errors import GenbenchError, MetricError, NotApplicableError, one_line
 from genbench.evaluation.evaluation import DataEvaluation
-from genbench.experiment.run import Component, make_metric
+from genbench.experiment.build import create_metric
+from genbench.experiment.run import Component
 from genbench.registry.loader import Registry
 from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, RunFolder
 from genbench.storage.schema import MetricRecord, StoredMeasurement
@@ -31,7 +32,7 @@ BESIDE = ("floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectab
 
 def measure(registry: Registry, choice: Component, evaluation: DataEvaluation) -> MetricRecord:
     """One metric's entry for metrics.json: its numbers, why it failed, or why it does not apply."""
-    return _entry(choice, evaluation.split, lambda: make_metric(registry, choice).measure(evaluation))
+    return _entry(choice, evaluation.split, lambda: create_metric(registry, choice).measure(evaluation))
 
 
 def detached(registry: Registry, choice: Component, evaluation: DataEvaluation) -> Callable[[], MetricRecord] | None:
@@ -41,7 +42,7 @@ def detached(registry: Registry, choice: Component, evaluation: DataEvaluation) 
     """
     try:
         with torch.no_grad():
-            numbers = make_metric(registry, choice).detached(evaluation)
+            numbers = create_metric(registry, choice).detached(evaluation)
     except (Exception, SystemExit):
         return None
     return None if numbers is None else partial(_entry, choice, evaluation.split, numbers)

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from genbench.api import Images, Model, TrainingStats
-from genbench.experiment.run import Run, make_model, make_prior
+from genbench.experiment.build import create_model, create_prior
+from genbench.experiment.run import Run
 from genbench.registry.loader import Registry
 from genbench.training.device import DeviceConfig, apply_device_config, peak_memory, select_device_config
 from genbench.training.distributed import DistributedContext, ShardedNetwork
@@ -38,7 +39,7 @@ class TrainingJob:
         """The untrained model on the device; its initial weights are a function of the run's seed alone."""
         torch.manual_seed(derive_seed(self.run.seed, "weights"))
         shard = None if self.distributed.world == 1 else partial(ShardedNetwork, distributed=self.distributed)
-        return make_model(self.registry, self.run, self.images.shape, shard).to(self.device)
+        return create_model(self.registry, self.run, self.images.shape, shard).to(self.device)
 
     def select_device_config(self, model: Model) -> DeviceConfig:
         """The threads and the memory format of this training."""
@@ -57,7 +58,7 @@ class TrainingJob:
         """The log points of `genbench.training.loop.train`; device config and precision hold inside."""
         run = self.run
         config = TrainConfig(run.images, run.batch, run.seed, checkpoint, run.key, snapshot_steps)
-        prior = make_prior(self.registry, run)
+        prior = create_prior(self.registry, run)
         torch.manual_seed(derive_seed(run.seed, "global"))
         with apply_device_config(model, device_config), computing(model, run.precision, self.device):
             yield train(model, prior, self.images.train, config, stop=stop, distributed=self.distributed)

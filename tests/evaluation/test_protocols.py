@@ -13,8 +13,8 @@ from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from genbench.api import DataConfig, Images, Measurement, Split, TrainingStats
 from genbench.data.images import with_content
 from genbench.evaluation.evaluation import RunEvaluation
+from genbench.experiment.build import create_model
 from genbench.experiment.plan import Plan
-from genbench.experiment.run import make_model
 from genbench.registry.loader import Registry, load
 from genbench.registry.options import OptionSpec, specs
 from genbench.testing.synthetic import pictures
@@ -71,7 +71,7 @@ class Halved(Grey28):
         return tuple(0.5 * features for features in super().forward(images))
 
 
-METRICS = sorted(load().entries["metric"])
+METRICS = sorted(load().registrations["metric"])
 
 Make = Callable[..., RunEvaluation]
 
@@ -100,7 +100,7 @@ def run(registry: Registry, planned: Callable[..., Plan], place: DataConfig, mon
         model: str = "vae", seed: int = 0, split: Split = "test", memory: dict[str, Any] | None = None
     ) -> RunEvaluation:
         torch.manual_seed(3)
-        made = make_model(registry, planned(model, latent_dims=(4,)).runs[0], (1, 28, 28))
+        made = create_model(registry, planned(model, latent_dims=(4,)).runs[0], (1, 28, 28))
         return RunEvaluation(
             made,
             made.setting,
