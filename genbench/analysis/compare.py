@@ -13,7 +13,7 @@ from genbench.errors import UsageError, unknown
 from genbench.stats.comparison import RESOLUTION, holm
 from genbench.stats.intervals import Estimate, paired_difference, t_upper
 from genbench.stats.power import ALPHA, Pilot, minimum_detectable_effect, pilot, power, seeds_needed
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 
 Verdict = Literal["A is better", "B is better", "undecided"]
 
@@ -32,7 +32,7 @@ class Comparison:
     metric: str
     head: str
     protocol: str
-    better: str
+    higher_is_better: bool | None
     a: float
     b: float
     difference: Estimate
@@ -82,7 +82,7 @@ def _resolve(rows: Sequence[Row], name: str) -> tuple[str, str]:
 
 def _shared(found: Gathered, a: str, b: str, names: tuple[str, str], metric: str | None) -> list[Values]:
     """The columns in which both groups have at least two shared seeds; why there is none, as an error."""
-    directed = {key: values for key, values in found.columns.items() if values.example.better != "neither"}
+    directed = {key: values for key, values in found.columns.items() if values.example.higher_is_better is not None}
     known = {key[0] for key in directed}
     if metric is not None and metric not in known:
         raise unknown("metric with a better direction", metric, known)
@@ -129,7 +129,7 @@ def _compare(values: Values, a: str, b: str) -> Comparison:
         metric=row.metric,
         head=values.head or row.metric,
         protocol=row.protocol,
-        better=row.better,
+        higher_is_better=row.higher_is_better,
         a=math.fsum(x[seed] for seed in shared) / n,
         b=math.fsum(y[seed] for seed in shared) / n,
         difference=difference,
@@ -151,7 +151,7 @@ def hedges(n: int) -> float:
 def _judged(one: Comparison, p_holm: float) -> Comparison:
     n = one.difference.n
     if p_holm <= ALPHA:
-        a_wins = (one.difference.mean < 0) == (one.better == "lower")
+        a_wins = (one.difference.mean < 0) == (one.higher_is_better is False)
         return replace(one, p_holm=p_holm, verdict="A is better" if a_wins else "B is better", more_seeds=0)
     uncertain = one.sd == 0 or abs(one.difference.mean) < one.sd / math.sqrt(n)
     needed = None if uncertain else seeds_needed(one.difference.mean / one.sd)

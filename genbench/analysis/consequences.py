@@ -60,12 +60,7 @@ RULES = (
     Rule("training.memory_format", "with care", f"convolutions sum in another order: {_ROUNDING}"),
     Rule("training.step", "harmless", "a recorded step does the same operations; seconds do not compare"),
     *(Rule(f"training.{name}", "harmless", _COST) for name in ("seconds", "peak_memory", "flops")),
-    Rule("training.together", "harmless", "trainings in turns give the same numbers; seconds do not compare"),
     Rule("training.jobs", "harmless", "runs at once share a machine and no number; seconds do not compare"),
-    *(
-        Rule(f"training.{name}", "harmless", "chosen among counts that give the same bits; seconds do not compare")
-        for name in ("most_threads", "usual_threads")
-    ),
     Rule("training.batch", "harmless", "the run's batch, beside the seconds that it explains"),
     Rule("training.images", "harmless", "what the budget and the batch come to"),
     Rule("training.parameters", "harmless", "follows from the model, the network and the dimension"),

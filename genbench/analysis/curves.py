@@ -16,7 +16,7 @@ from genbench.analysis.table import Mark
 from genbench.errors import UsageError, unknown
 from genbench.stats.comparison import set_of_best
 from genbench.stats.intervals import Estimate, estimate
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 
 By = Literal["images", "seconds", "flops"]
 """What compute is counted in."""
@@ -57,13 +57,13 @@ class Sheet:
     head: str
     protocol: str
     split: str
-    better: str
+    higher_is_better: bool | None
     curves: tuple[Curve, ...]
 
     @property
     def lower(self) -> bool:
         """Whether lower values are better."""
-        return self.better != "higher"
+        return self.higher_is_better is not True
 
 
 @dataclass(frozen=True)
@@ -98,10 +98,10 @@ def compute(row: Row, by: By) -> float | None:
 
 def resolve(rows: Iterable[Row], name: str) -> str:
     """The full name of the metric that `name` means: itself, or the part of it that ranks ("latent-w2.excess")."""
-    better = {row.metric: row.better for row in rows if row.metric and row.value is not None}
+    better = {row.metric: row.higher_is_better for row in rows if row.metric and row.value is not None}
     if name in better:
         return name
-    parts = [metric for metric, its in better.items() if metric.split(".")[0] == name and its != "neither"]
+    parts = [metric for metric, its in better.items() if metric.split(".")[0] == name and its is not None]
     if not parts:
         raise unknown("measured metric", name, better)
     return next((part for part in parts if part.endswith(".excess")), parts[0])
@@ -123,11 +123,13 @@ def sheets(rows: Sequence[Row], metric: str) -> tuple[Sheet, ...]:
             if row.stage != stage or (stage == "final" and row.dataset not in bare):
                 continue
             key = (row.dataset, row.split, row.protocol)
-            found.setdefault(key, Sheet(row.dataset, metric, row.head, row.protocol, row.split, row.better, ()))
+            found.setdefault(
+                key, Sheet(row.dataset, metric, row.head, row.protocol, row.split, row.higher_is_better, ())
+            )
             own = curves.setdefault(key, {}).setdefault(row.group, Curve(row.group, row.label))
             own.moments.setdefault(row.seed, {})[row.images] = row
     return tuple(
-        Sheet(s.dataset, s.metric, s.head, s.protocol, s.split, s.better, tuple(curves[key].values()))
+        Sheet(s.dataset, s.metric, s.head, s.protocol, s.split, s.higher_is_better, tuple(curves[key].values()))
         for key, s in found.items()
     )
 

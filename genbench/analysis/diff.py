@@ -10,7 +10,7 @@ from typing import Any, Literal
 from genbench.analysis.consequences import KINDS
 from genbench.analysis.differences import ABSENT, Difference, Side, differences, side
 from genbench.analysis.findings import Finding, findings
-from genbench.storage.run_dir import RunFolder
+from genbench.storage.run_dir import RunRecord
 
 Word = Literal[
     "same run",
@@ -53,7 +53,7 @@ class Explanation:
     findings: tuple[Finding, ...]
 
 
-def explain(one: RunFolder, other: RunFolder) -> Explanation:
+def explain(one: RunRecord, other: RunRecord) -> Explanation:
     """What tells two runs apart; `StoreError` where a record is damaged."""
     a, b = side(one), side(other)
     told, found = differences(a, b), findings(a, b)

@@ -9,8 +9,10 @@ from enum import Enum
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
+
 from genbench.analysis.consequences import ORDER, Circumstances, Consequence, circumstances, judge
-from genbench.storage.run_dir import RunFolder
+from genbench.storage.run_dir import RunRecord
 
 
 class Absent(Enum):
@@ -54,11 +56,12 @@ class Difference:
     reason: str
 
 
-def side(folder: RunFolder) -> Side:
-    """What a run's folder says; `StoreError` names a file that is damaged."""
-    state = folder.state
-    training = folder.training() if state == "trained" else {}
-    return Side(folder.name, folder.path, state, folder.record(), training, folder.measurements(), folder.failure())
+def side(record: RunRecord) -> Side:
+    """What a run's folder says."""
+    training = {} if record.training is None else msgspec.to_builtins(record.training)
+    facts = {"run": record.run.record(), "provenance": record.provenance}
+    measurements = msgspec.to_builtins(record.measurements)
+    return Side(record.name, record.path, record.state, facts, training, measurements, record.failure)
 
 
 def differences(a: Side, b: Side) -> tuple[Difference, ...]:

@@ -141,7 +141,7 @@ def _numbers(side: Side, metric: str) -> dict[str, list[Number]]:
         for number in entry["numbers"]:
             how = {**number["how"], "unit": number["unit"]}
             key = json.dumps([number["protocol"], how], sort_keys=True)
-            found.setdefault(number["part"], {}).setdefault(key, Number(number["protocol"], how, entry["options"]))
+            found.setdefault(number["component"], {}).setdefault(key, Number(number["protocol"], how, entry["options"]))
     return {part: [numbers[key] for key in sorted(numbers)] for part, numbers in found.items()}
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 
 Key = tuple[str, str]
 """A column: metric and protocol."""
@@ -115,9 +115,9 @@ def _collect(columns: dict[Key, Values], row: Row, value: float) -> None:
         column.floor_sds.append(row.floor_sd)
     if row.se is not None and math.isfinite(row.se):
         column.errors.setdefault(row.group, {}).setdefault(row.seed, []).append(row.se)
-    if row.p is not None and math.isfinite(row.p):
+    if row.p_value is not None and math.isfinite(row.p_value):
         p_values = column.p_values.setdefault(row.group, {})
-        p_values[row.seed] = max(row.p, p_values.get(row.seed, 0.0))
+        p_values[row.seed] = max(row.p_value, p_values.get(row.seed, 0.0))
     if row.minimum_detectable_effect is not None and math.isfinite(row.minimum_detectable_effect):
         column.minimum_detectable_effect = max(row.minimum_detectable_effect, column.minimum_detectable_effect or 0.0)
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from genbench.analysis.curves import resolve
 from genbench.errors import UsageError
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 
 Cell = tuple[str, str, str, str, int, int, str]
 """What candidates share: dataset, model, prior, network, latent dimension, images trained on, stage."""
@@ -90,7 +90,7 @@ def _best(
             f" --snapshots 1 --snapshot-metrics {metric.split('.')[0]}"
         )
     found = {group: {seed: row for seed, row in own.items() if row} for group, own in candidates.items()}
-    ways = {(row.protocol, row.better) for own in found.values() for row in own.values()}
+    ways = {(row.protocol, row.higher_is_better) for own in found.values() for row in own.values()}
     seeds = set.intersection(*(set(own) for own in found.values()))
     names = ", ".join(sorted(labels[group] for group in candidates))
     if len(ways) > 1:
@@ -98,5 +98,5 @@ def _best(
     if not seeds:
         raise UsageError(f"--pick {metric}: {names} share no seed; train them with the same --seeds")
     means = {group: math.fsum(own[seed].value or 0.0 for seed in seeds) / len(seeds) for group, own in found.items()}
-    best = (max if next(iter(ways))[1] == "higher" else min)(means, key=lambda group: means[group])
+    best = (max if next(iter(ways))[1] is True else min)(means, key=lambda group: means[group])
     return best, means[best], len(seeds)

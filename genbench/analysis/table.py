@@ -15,7 +15,7 @@ from genbench.analysis.gather import Gathered, Group, Key, Problem, Values, gath
 from genbench.errors import unknown
 from genbench.stats.comparison import set_of_best
 from genbench.stats.intervals import Estimate, Spread, combined_p, estimate, paired_difference, spread
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 
 DEFAULT_SORT = "fid"
 """The metric that ranks where none is asked for and it was measured."""
@@ -48,7 +48,7 @@ class Column:
     metric: str
     protocol: str
     head: str
-    better: str
+    higher_is_better: bool | None
     unit: str
     counts: tuple[int, ...]
     section: Section
@@ -181,7 +181,7 @@ def _columns(collected: Mapping[Key, Values], sort: str | None, roles: Mapping[s
     order: dict[Section, int] = {"headline": 0, "detail": 1, "fact": 2}
     columns = []
     for key, found in collected.items():
-        ranks = found.example.better in {"lower", "higher"}
+        ranks = found.example.higher_is_better is not None
         section: Section = "fact" if not ranks else "headline" if key[0] in headline else "detail"
         floor = _one_floor(found.floors) if len(found.floors) == len(found.values) else None
         columns.append(
@@ -189,7 +189,7 @@ def _columns(collected: Mapping[Key, Values], sort: str | None, roles: Mapping[s
                 metric=key[0],
                 protocol=key[1],
                 head=found.head or key[0],
-                better=found.example.better,
+                higher_is_better=found.example.higher_is_better,
                 unit=found.example.unit,
                 counts=tuple(sorted(found.counts)),
                 section="headline" if key[0] == ranking else section,
@@ -211,13 +211,13 @@ def _columns(collected: Mapping[Key, Values], sort: str | None, roles: Mapping[s
 
 def _ranking(collected: Mapping[Key, Values], sort: str | None) -> str:
     """The metric that ranks the lines, "" where there is none."""
-    metrics = {metric: found.example.better for (metric, _), found in collected.items()}
+    metrics = {metric: found.example.higher_is_better for (metric, _), found in collected.items()}
     if sort in metrics:
         return sort or ""
     if DEFAULT_SORT in metrics:
         return DEFAULT_SORT
     headlines = _headlines(collected)
-    return next((metric for metric, better in metrics.items() if better != "neither" and metric in headlines), "")
+    return next((metric for metric, better in metrics.items() if better is not None and metric in headlines), "")
 
 
 def _headlines(collected: Mapping[Key, Values]) -> set[str]:
@@ -225,7 +225,7 @@ def _headlines(collected: Mapping[Key, Values]) -> set[str]:
     chosen: dict[str, str] = {}
     for (metric, _), found in collected.items():
         name, _, part = metric.partition(".")
-        if found.example.better != "neither" and (name not in chosen or part == "excess"):
+        if found.example.higher_is_better is not None and (name not in chosen or part == "excess"):
             chosen[name] = metric
     return set(chosen.values())
 
@@ -250,8 +250,8 @@ def _cells(column: Column, found: Values, roles: Mapping[str, Standing]) -> dict
     models = {name: values for name, values in by_seed.items() if roles[name] == "model"}
     marks: Mapping[str, Mark] = {}
     best = None
-    if column.better != "neither" and len(models) > 1:
-        lower = column.better == "lower"
+    if column.higher_is_better is not None and len(models) > 1:
+        lower = column.higher_is_better is False
         best = (min if lower else max)(models, key=lambda name: estimates[name].mean)
         marks = _marks(models, best, lower=lower)
     cells = {}
@@ -286,7 +286,7 @@ def _ranked(lines: Iterable[Line], columns: Sequence[Column]) -> tuple[Line, ...
     """Models best first; then those without the ranking number, by label; then those of which no seed is done. Copies
     and controls stand below all models.
     """
-    sign = -1.0 if columns and columns[0].better == "higher" else 1.0
+    sign = -1.0 if columns and columns[0].higher_is_better is True else 1.0
 
     def place(line: Line) -> tuple[int, bool, str, bool, float, str]:
         cell = line.cells[0] if line.cells else None

@@ -15,9 +15,8 @@ from rich.table import Table
 from genbench.analysis.compare import Comparison, Forecast, compare, forecast
 from genbench.analysis.formatting import format_estimate, format_value
 from genbench.analysis.notes import p_value
-from genbench.storage.results import rows
-from genbench.storage.rows import Row
-from genbench.storage.run_dir import find, readable
+from genbench.reporting.summary import readable_runs
+from genbench.storage.results import Row, rows
 
 
 def show_comparison(places: Sequence[Path], a: str, b: str, metric: str | None, form: str) -> None:
@@ -102,7 +101,4 @@ def _print_forecast(console: Console, one: Forecast) -> None:
 
 
 def _rows(places: Sequence[Path]) -> list[Row]:
-    folders, problems = readable(find(places))
-    for problem in problems:
-        click.echo(f"genbench: left out: {problem}", err=True)
-    return rows(folders)
+    return rows(readable_runs(places))

@@ -31,9 +31,9 @@ def explain(run_a: str, run_b: str, runs: Path, form: str) -> None:
     from genbench.analysis.diff import as_plain
     from genbench.analysis.diff import explain as compare
     from genbench.cli.explainview import show
-    from genbench.storage.run_dir import RunFolder
+    from genbench.storage.run_dir import read_run
 
-    explanation = compare(RunFolder(run_folder(run_a, runs)), RunFolder(run_folder(run_b, runs)))
+    explanation = compare(read_run(run_folder(run_a, runs)), read_run(run_folder(run_b, runs)))
     if form == "json":
         click.echo(json.dumps(as_plain(explanation), indent=1))
     else:

@@ -32,6 +32,7 @@ from genbench.cli.options import (
     plugin_option,
     set_option,
     snapshot_options,
+    threads_option,
 )
 from genbench.cli.plot import plot
 from genbench.cli.reproduce import reproduce
@@ -122,6 +123,7 @@ def main() -> None:
 @controls_option
 @set_option
 @device_option
+@threads_option
 @engine_options
 @place_options
 @out_option
@@ -145,6 +147,7 @@ def run(
     controls: tuple[str, ...],
     settings: tuple[str, ...],
     device: str,
+    threads: int | None,
     data_root: Path | None,
     download: bool,
     skip_corrupt: bool,
@@ -178,6 +181,7 @@ def run(
         select=select,
         controls=controls,
         precision=precision,
+        threads=threads,
     )
     engine = chosen_engine()
     if installed := installed_names(plugins):

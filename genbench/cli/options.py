@@ -40,7 +40,7 @@ SECTIONS = {
     "Train and measure": ("run", "reproduce", "measure"),
     "Look at runs": ("report", "curves", "plot", "show", "sample"),
     "Ask how sure it is": ("compare", "power", "explain"),
-    "Share runs": ("export-bundle", "import-bundle"),
+    "Share runs": ("bundle",),
     "Plug-ins": ("list", "new", "check", "completion"),
 }
 """The commands as `genbench --help` groups them, by what one wants to do; each stands once."""
@@ -136,6 +136,14 @@ changed_source_option = click.option(
     "--allow-changed-source", is_flag=True, help="Accept plug-ins whose source has changed since the training."
 )
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
+
+
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="CPU threads of a training. [1 for small steps, all cores for large ones]",
+)
 
 
 def snapshot_options(command: Any) -> Any:

@@ -25,11 +25,11 @@ from genbench.execution.standing import standing
 from genbench.experiment.config import ExperimentConfig
 from genbench.experiment.plan import Plan, create_components, plan
 from genbench.registry.options import complete, specs
-from genbench.reporting.summary import pick_device, write_report
+from genbench.reporting.summary import write_report
 from genbench.reproduction import comparison as reproduction
 from genbench.reproduction.recipe import Cell, ParsedRecipe, parse
-from genbench.storage.results import rows
-from genbench.storage.run_dir import RunFolder, protocols, readable
+from genbench.storage.results import protocols, rows
+from genbench.storage.run_dir import RUN, RunRecord, read_runs
 from genbench.utils.io import write_json, write_text
 
 if TYPE_CHECKING:
@@ -62,6 +62,7 @@ def reproduce(
 ) -> int:
     """Run a recipe and show its table; the exit status as of `genbench run`."""
     from genbench.training.distributed import launched
+    from genbench.utils.torch_state import pick_device
 
     if launched():
         raise UsageError("torchrun trains one model in several processes, with genbench run; reproduce in one process")
@@ -90,8 +91,8 @@ def reproduce(
             if outcome.interrupted:
                 break
     folders = {cell.name: [bench.folder(run) for run in its.runs] for cell, its in planned}
-    there = {name: readable([f for f in its if (f.path / "run.json").exists()])[0] for name, its in folders.items()}
-    everything = [folder for its in there.values() for folder in its]
+    there = {name: read_runs(f.path for f in its if f.has(RUN))[0] for name, its in folders.items()}
+    everything = [record for its in there.values() for record in its]
     asked_for = {cell.name: {choice.key for choice in its.metrics} for cell, its in planned}
     measured = {name: rows(its, asked_for[name]) for name, its in there.items()}
     changed = {cell.name: (*changes(cell, rest, registry), *of_recipe(name, registry, own)) for cell, _ in planned}
@@ -199,13 +200,13 @@ def _export(
     recipe: ParsedRecipe,
     lines: Sequence[reproduction.Line],
     told: Sequence[str],
-    folders: Sequence[RunFolder],
+    records: Sequence[RunRecord],
     target: Path,
 ) -> None:
     from genbench.storage.provenance import command_line
 
     ranking = next((line.published.metric for line in lines if line.seeds), None)
-    write_report(folders, rows(folders), protocols(folders), target, ranking)
+    write_report(records, rows(records), protocols(records), target, ranking)
     reproduction.write(target, recipe.name, lines, told, command_line())
 
 

@@ -17,13 +17,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from genbench.cli.engines import SERIAL, Chosen, advice, engine_of, undecided
+from genbench.cli.engines import SERIAL, Chosen, engine_of, undecided
 from genbench.cli.telling import BrokenPipeConsole
-from genbench.errors import StoreError, UsageError
+from genbench.errors import UsageError
 from genbench.execution.standing import Standing, standing
-from genbench.experiment.run import run_of_record
-from genbench.reporting.summary import pick_device, show_table
-from genbench.storage.run_dir import RUN, RunFolder, find, readable
+from genbench.reporting.summary import readable_runs, show_table
+from genbench.storage.run_dir import RUN, RunRecord, read_runs
 
 if TYPE_CHECKING:
     import torch
@@ -54,11 +53,12 @@ def run_study(
     from genbench.experiment.plan import plan
     from genbench.training.distributed import init_distributed, launched, local_device
     from genbench.training.precision import check_precision
+    from genbench.utils.torch_state import pick_device
 
     if launched() and chosen_engine != SERIAL:
         raise UsageError(
-            "torchrun trains one model in several processes, one run after another: leave --executor, --jobs,"
-            " --together and --run-timeout off"
+            "torchrun trains one model in several processes, one run after another: leave --executor, --jobs"
+            " and --run-timeout off"
         )
     console = BrokenPipeConsole()
     chosen, engine = local_device(pick_device(device)), engine_of(chosen_engine)
@@ -76,18 +76,16 @@ def run_study(
         for line in tell_absent(bench.store, planned.runs, planned.snapshots):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         if dry_run:
-            distributed.agree(END)
+            distributed.broadcast(END)
             return 0
         make_room(out)
-        if told := advice(chosen_engine, len(planned.runs), place.workers, chosen.type != "cpu"):
-            console.print(told, markup=False, highlight=False, soft_wrap=True)
         if not launched():
             engine = suited_engine(console, bench, planned, stands, chosen_engine)
         outcome = conduct(console, bench, planned, engine, stands.done)
-        distributed.agree(END)
-    folders = [folder for folder in stands.folders or map(bench.folder, planned.runs) if folder.has(RUN)]
+        distributed.broadcast(END)
     sort = grid.metrics[0] if grid.metrics else None
-    show_table(console, folders, grid.metrics, sort=sort, select=grid.select)
+    records = stands.records or _read_anew([bench.folder(run).path for run in planned.runs])
+    show_table(console, records, grid.metrics, sort=sort, select=grid.select)
     return closing(console, outcome, out)
 
 
@@ -103,30 +101,34 @@ def measure_runs(
     """Measure trained runs; the exit status as in `run_study`."""
     from genbench.experiment.plan import create_metric_components, plan_of_runs
     from genbench.training.distributed import launched
+    from genbench.utils.torch_state import pick_device
 
     if launched():
         raise UsageError("torchrun trains one model in several processes, with genbench run; measure in one process")
-    if chosen_engine.together is not None:
-        raise UsageError(f"--together {chosen_engine.together}: nothing is trained by genbench measure; leave it off")
     console = BrokenPipeConsole()
     chosen, engine = pick_device(device), engine_of(chosen_engine)
     choices = create_metric_components(registry, metrics, settings)
-    folders, problems = readable(find(places))
-    for problem in problems:
-        click.echo(f"genbench: left out: {problem}", err=True)
-    untrained = [folder.name for folder in folders if folder.state != "trained"]
-    trained = [folder for folder in folders if folder.state == "trained"]
+    records = readable_runs(places)
+    untrained = [record.name for record in records if record.state != "trained"]
+    trained = [(record.path, record.run) for record in records if record.state == "trained"]
     if untrained:
         console.print(f"left out, not trained: {', '.join(untrained)}", markup=False)
-    runs = [(folder.path.parent, folder_run(folder)) for folder in trained]
-    plans: list[tuple[Path, Plan]] = plan_of_runs(runs, choices, registry, place)
+    plans: list[tuple[Path, Plan]] = plan_of_runs(trained, choices, registry, place)
     total = 0
     with stoppable() as stop:
         for store, planned in plans:
             outcome = conduct(console, make_bench(registry, store, place, chosen, stop), planned, engine)
             total = total or (INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
-    show_table(console, [RunFolder(folder.path) for folder in trained], metrics, sort=None)  # as they are by now
+    show_table(console, _read_anew([path for path, _ in trained]), metrics, sort=None)
     return total
+
+
+def _read_anew(paths: Sequence[Path]) -> list[RunRecord]:
+    """The records as they are by now; runs that were never begun have none."""
+    records, problems = read_runs(path for path in paths if (path / RUN).exists())
+    for problem in problems:
+        click.echo(f"genbench: left out: {problem}", err=True)
+    return records
 
 
 def make_room(out: Path, flag: str = "--out") -> None:
@@ -143,7 +145,7 @@ def suited_engine(console: Console, bench: Runner, planned: Plan, stands: Standi
     """The engine of the options; where they leave the count of jobs open, with what suits, which is told."""
     from genbench.execution.resources import allowed_cores, available_memory, suitable_jobs
 
-    if not undecided(chosen) or bench.device.type != "cpu":
+    if not undecided(chosen) or bench.device.type != "cpu" or (planned.threads or 1) > 1:
         return engine_of(chosen)
     unfinished = [run for run in planned.runs if stands.states[run.name] != "done"]
     untrained = [run for run in unfinished if run.role == "model" and stands.states[run.name] != "trained"]
@@ -232,16 +234,8 @@ def show_plan(console: Console, planned: Plan, bench: Runner, stands: Standing, 
 def stored_runs(store: Path, new: Collection[Run]) -> list[Run]:
     """The runs of a store that differ from new ones in the key alone."""
     labels = {run.label for run in new}
-    folders = [path.parent for path in store.glob(f"*/{RUN}") if path.parent.name.rpartition("-")[0] in labels]
-    return [folder_run(folder) for folder in readable(map(RunFolder, folders))[0]] if new else []
-
-
-def folder_run(folder: RunFolder) -> Run:
-    """The run of a folder; `StoreError` where the folder has another run's name."""
-    run = run_of_record(folder.record()["run"])
-    if run.name != folder.name:
-        raise StoreError(f"{folder.path}: the folder of this run must be called {run.name}")
-    return run
+    paths = [file.parent for file in store.glob(f"*/{RUN}") if file.parent.name.rpartition("-")[0] in labels]
+    return [record.run for record in read_runs(paths)[0]]
 
 
 def show_options(console: Console, planned: Plan) -> None:

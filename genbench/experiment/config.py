@@ -36,6 +36,8 @@ class ExperimentConfig:
     select: str | None = None
     controls: tuple[str, ...] = ()
     precision: Precision = "float32"
+    threads: int | None = None
+    """CPU threads of a training; None: one for a small step, all of them for a large one."""
 
 
 def check_config(config: ExperimentConfig, registry: ComponentNames) -> None:

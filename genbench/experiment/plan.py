@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from genbench.api import DataConfig, DatasetInfo, Noise, Prior
-from genbench.errors import GenbenchError, PluginError, UnsupportedError, UsageError, one_line
+from genbench.errors import GenbenchError, PluginError, StoreError, UnsupportedError, UsageError, one_line
 from genbench.experiment.build import count_parameters, create_dataset, create_metric, create_prior
 from genbench.experiment.config import ExperimentConfig, check_config, check_names, component_names, option_texts
 from genbench.experiment.controls import check_control, control_runs
@@ -38,6 +38,7 @@ class Plan:
     dataset_info: DatasetInfo
     parameters: Mapping[str, int]
     snapshots: SnapshotSchedule = NO_SNAPSHOTS
+    threads: int | None = None
 
     def size(self, run: Run) -> int:
         """Count of a run's parameters, all optimizers together; 0 for a control, which is counted when it is fitted."""
@@ -84,7 +85,7 @@ def plan(config: ExperimentConfig, registry: Registry, data: DataConfig) -> Plan
     snapshot_metrics = [components["metric", name] for name in dict.fromkeys(names)]
     select = None if config.select is None else components["metric", config.select]
     snapshots = plan_snapshots(config.snapshots, snapshot_metrics, select, trained, registry, info, data)
-    return Plan(runs, metrics, info, parameters, snapshots)
+    return Plan(runs, metrics, info, parameters, snapshots, config.threads)
 
 
 def create_components(config: ExperimentConfig, registry: Registry) -> dict[tuple[Kind, str], Component]:
@@ -109,12 +110,14 @@ def create_metric_components(
 
 
 def plan_of_runs(
-    runs: Iterable[tuple[Path, Run]], metrics: tuple[Component, ...], registry: Registry, data: DataConfig
+    folders: Iterable[tuple[Path, Run]], metrics: tuple[Component, ...], registry: Registry, data: DataConfig
 ) -> list[tuple[Path, Plan]]:
-    """Plans that evaluate trained runs, each given with its store: a plan for each store and dataset."""
+    """Plans that evaluate trained runs, each given with its folder: a plan for each store and dataset."""
     groups: dict[tuple[Path, Component], list[Run]] = {}
-    for store, run in runs:
-        groups.setdefault((store, run.dataset), []).append(run)
+    for path, run in folders:
+        if run.name != path.name:
+            raise StoreError(f"{path}: the folder of this run must be called {run.name}")
+        groups.setdefault((path.parent, run.dataset), []).append(run)
     plans = []
     for (store, dataset), members in groups.items():
         info = create_dataset(registry, dataset).inspect(data)

@@ -13,7 +13,7 @@ from genbench.errors import UsageError, one_line
 from genbench.plotting.ranks import BARS, asked_metric, contestants, direction, near, ranks, scale
 from genbench.plotting.style import COLUMN, PAGE, SOFT, Drawing, Style, blank, looks, share_legend, short, styled
 from genbench.stats.intervals import Estimate, estimate
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,7 +44,7 @@ def curves(rows: Sequence[Row], metric: str | None = None, by: Sequence[By] = ("
         for line, sheet in zip(panels, found, strict=True):
             for axes, unit in zip(line, by, strict=True):
                 _curves(axes, sheet, unit, look)
-            line[0].set_ylabel(direction(sheet.head, sheet.better))
+            line[0].set_ylabel(direction(sheet.head, sheet.higher_is_better))
             line[0].set_title(f"{sheet.dataset}, validation images, protocol {sheet.protocol}", loc="left")
         share_legend(figure, panels[0, 0])
     return Drawing("curves", f"{name} against training cost: {BARS} (bands)", figure)
@@ -136,7 +136,7 @@ def latent_size(rows: Sequence[Row], metric: str | None = None) -> Drawing:
             panel.minorticks_off()
             panel.set_xlabel("latent dimension")
             first = next(row for row in known if (row.dataset, row.protocol) == (dataset, protocol))
-            panel.set_ylabel(direction(first.head, first.better))
+            panel.set_ylabel(direction(first.head, first.higher_is_better))
             panel.set_title(f"{dataset}, protocol {protocol}", loc="left")
         share_legend(figure, axes[0])
     return Drawing("latent-size", f"{name} against the latent dimension: {BARS}", figure)

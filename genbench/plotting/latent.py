@@ -17,12 +17,12 @@ from genbench.errors import UsageError
 from genbench.evaluation.evaluation import FIXED, finite
 from genbench.evaluation.snapshots import trained_model
 from genbench.experiment.build import create_dataset
-from genbench.experiment.run import Component, Run, run_of_record
+from genbench.experiment.run import Component, Run
 from genbench.plotting.images import Codes, ImageRow, Pixels, codes, plane, prior_key, prior_titles, strips
 from genbench.plotting.style import Drawing
 from genbench.registry.loader import Registry
 from genbench.storage.results import rows
-from genbench.storage.run_dir import RunFolder
+from genbench.storage.run_dir import RunRecord
 from genbench.utils.rng import generator
 
 GROUPS = 12
@@ -49,37 +49,37 @@ class Trained:
         return found
 
 
-def lowest(folders: Sequence[RunFolder]) -> dict[tuple[str, str], tuple[Run, RunFolder]]:
+def lowest(records: Sequence[RunRecord]) -> dict[tuple[str, str], RunRecord]:
     """The trained run of the lowest seed of each group, by dataset and label: by dataset, prior, latent size, label."""
-    labels = {row.run: row.label for row in rows(folders) if row.stage == "final"}
-    found: dict[tuple[str, str], tuple[Run, RunFolder]] = {}
-    for folder in folders:
-        run = run_of_record(folder.record()["run"])
-        if run.role == "model" and folder.state == "trained":
-            key = (run.dataset.name, labels.get(folder.name, run.name))
-            if key not in found or run.seed < found[key][0].seed:
-                found[key] = run, folder
+    labels = {row.run: row.label for row in rows(records) if row.stage == "final"}
+    found: dict[tuple[str, str], RunRecord] = {}
+    for record in records:
+        run = record.run
+        if run.role == "model" and record.state == "trained":
+            key = (run.dataset.name, labels.get(record.name, run.name))
+            if key not in found or run.seed < found[key].run.seed:
+                found[key] = record
     if not found:
         raise UsageError("these runs hold no trained model: finish them with the command that began them")
 
-    def place(it: tuple[tuple[str, str], tuple[Run, RunFolder]]) -> tuple[str, str, int, str]:
-        (dataset, label), (run, _) = it
-        return dataset, prior_key(run.record()["prior"]), run.latent_dim, label
+    def place(it: tuple[tuple[str, str], RunRecord]) -> tuple[str, str, int, str]:
+        (dataset, label), record = it
+        return dataset, prior_key(record.run.record()["prior"]), record.run.latent_dim, label
 
     return dict(sorted(found.items(), key=place))
 
 
-def loaded(label: str, run: Run, folder: RunFolder, registry: Registry, device: torch.device) -> Trained:
+def loaded(label: str, record: RunRecord, registry: Registry, device: torch.device) -> Trained:
     """A group's trained model."""
-    return Trained(label, run, trained_model(registry, run, folder, device).eval())
+    return Trained(label, record.run, trained_model(registry, record.run, record.folder, device).eval())
 
 
-def trained(folders: Sequence[RunFolder], registry: Registry, device: torch.device) -> list[Trained]:
+def trained(records: Sequence[RunRecord], registry: Registry, device: torch.device) -> list[Trained]:
     """The groups of some run folders as `lowest` has them; `UsageError` where they are too many for one figure."""
-    found = lowest(folders)
+    found = lowest(records)
     if len(found) > GROUPS:
         raise UsageError(f"{len(found)} groups are too many for one figure (at most {GROUPS}): name fewer run folders")
-    return [loaded(label, run, folder, registry, device) for (_, label), (run, folder) in found.items()]
+    return [loaded(label, record, registry, device) for (_, label), record in found.items()]
 
 
 @dataclass(frozen=True)

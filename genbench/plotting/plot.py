@@ -15,7 +15,7 @@ from genbench.plotting.curves import curves, fid_ladder, latent_size
 from genbench.plotting.ranks import ranks
 from genbench.plotting.style import Drawing, checked_target, save
 from genbench.storage.results import rows
-from genbench.storage.run_dir import RunFolder, find, readable
+from genbench.storage.run_dir import RunRecord, find_runs, read_runs
 
 if TYPE_CHECKING:
     from genbench.api import DataConfig
@@ -35,7 +35,7 @@ class Choices:
 def plot_rows(kind: str, places: Sequence[Path], target: Path, chosen: Choices) -> None:
     """Draw a kind that the numbers of the runs allow."""
     checked_target(target)
-    tidy = rows(_folders(places))
+    tidy = rows(_records(places))
     draw: dict[str, Callable[[], Drawing]] = {
         "curves": lambda: curves(tidy, chosen.metric, chosen.by or ("images", "seconds")),
         "latent-size": lambda: latent_size(tidy, chosen.metric),
@@ -53,33 +53,33 @@ def plot_models(
     import torch
 
     from genbench.plotting.latent import Maker, trained
-    from genbench.reporting.summary import pick_device
+    from genbench.utils.torch_state import pick_device
 
     where = pick_device(device)
     with torch.no_grad():
-        groups = trained(_with_weights(_folders(places)), registry, where)
+        groups = trained(_with_weights(_records(places)), registry, where)
         maker = Maker(groups, registry, place, where, chosen.seed, chosen.count)
         drawing = maker.kinds()[kind]()
     _finish(drawing, target)
 
 
-def _folders(places: Sequence[Path]) -> list[RunFolder]:
-    folders, problems = readable(find(places))
+def _records(places: Sequence[Path]) -> list[RunRecord]:
+    records, problems = read_runs(find_runs(places))
     for problem in problems:
         click.echo(f"genbench: left out: {problem}", err=True)
-    if not folders:
+    if not records:
         raise StoreError("no run folder could be read")
-    return folders
+    return records
 
 
-def _with_weights(folders: Sequence[RunFolder]) -> list[RunFolder]:
-    """The folders but those of runs imported without weights, each told in a line; `StoreError` where none is left."""
+def _with_weights(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The runs but those of runs imported without weights, each told in a line; `StoreError` where none is left."""
     kept, problems = [], []
-    for folder in folders:
+    for record in records:
         try:
-            if folder.record()["run"]["role"] == "model" and folder.state == "trained":
-                folder.weights()
-            kept.append(folder)
+            if record.run.role == "model" and record.state == "trained":
+                record.folder.weights()
+            kept.append(record)
         except StoreError as error:
             problems.append(str(error))
     if not kept:

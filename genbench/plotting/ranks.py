@@ -23,7 +23,7 @@ from genbench.stats.intervals import (
     paired_t_intervals,
     resampled,
 )
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -44,9 +44,9 @@ def asked_metric(rows: Sequence[Row], metric: str | None) -> str:
     return ranking[0]
 
 
-def direction(head: str, better: str) -> str:
+def direction(head: str, better: bool | None) -> str:
     """A head with an arrow towards the better values."""
-    arrows = {"lower": " \N{DOWNWARDS ARROW}", "higher": " \N{UPWARDS ARROW}"}
+    arrows: dict[bool | None, str] = {False: " \N{DOWNWARDS ARROW}", True: " \N{UPWARDS ARROW}"}
     return head + arrows.get(better, "")
 
 
@@ -143,7 +143,7 @@ def ranks(rows: Sequence[Row], metric: str | None = None) -> Drawing:
         for (left, right), ((dataset, protocol), its) in zip(panels, shown.items(), strict=True):
             first = next(row for row in rows if (row.metric, row.protocol) == (name, protocol))
             _forest(left, right, its, grey.get((dataset, protocol), ()))
-            left.set_xlabel(direction(first.head, first.better))
+            left.set_xlabel(direction(first.head, first.higher_is_better))
             left.set_title(f"{dataset}, protocol {protocol}", loc="left")
     most = max(len(its) for its in shown.values())
     cut = f"; the {LINES} best of {most} groups are shown, ranks are among all" if most > LINES else ""
@@ -152,9 +152,9 @@ def ranks(rows: Sequence[Row], metric: str | None = None) -> Drawing:
 
 def _ranked(found: Gathered, metric: str, protocol: str) -> list[Ranked]:
     column = found.columns[metric, protocol]
-    if column.example.better == "neither":
+    if column.example.higher_is_better is None:
         raise UsageError(f"--metric {metric}: it has no better direction, so it ranks nothing")
-    lower = column.example.better == "lower"
+    lower = column.example.higher_is_better is False
     values = {name: column.by_seed(name) for name in column.values}
     possible = rank_intervals(values, lower=lower)
     its = [

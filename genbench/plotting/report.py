@@ -11,27 +11,27 @@ from genbench.errors import GenbenchError, one_line
 from genbench.plotting.latent import GROUPS, Maker, Trained, loaded, lowest
 from genbench.plotting.style import Drawing
 from genbench.registry.loader import Registry
-from genbench.storage.run_dir import RunFolder
+from genbench.storage.run_dir import RunRecord
 
 KINDS = ("reconstructions", "interpolations", "grid", "codes")
 """What a report adds; samples it has from the stored pictures."""
 
 
 def model_drawings(
-    folders: Sequence[RunFolder], registry: Registry, place: DataConfig, device: torch.device
+    records: Sequence[RunRecord], registry: Registry, place: DataConfig, device: torch.device
 ) -> tuple[list[Drawing], list[str]]:
     """The figures of the first groups, each by its trained run of the lowest seed, and what was left out and why."""
     told: list[str] = []
     try:
-        found = lowest(folders)
+        found = lowest(records)
     except GenbenchError as error:
         return [], [f"{', '.join(KINDS)}: {one_line(error)}"]
     if len(found) > GROUPS:
         told.append(f"{', '.join(KINDS)}: of {len(found)} groups the first {GROUPS} are drawn; genbench plot draws any")
     groups: list[Trained] = []
-    for (dataset, label), (run, folder) in list(found.items())[:GROUPS]:
+    for (dataset, label), record in list(found.items())[:GROUPS]:
         try:
-            groups.append(loaded(label, run, folder, registry, device))
+            groups.append(loaded(label, record, registry, device))
         except GenbenchError as error:
             told.append(f"{label} ({dataset}): {one_line(error)}")
     drawings: list[Drawing] = []

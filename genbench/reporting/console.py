@@ -14,7 +14,7 @@ from genbench.analysis import notes
 from genbench.analysis.formatting import format_estimate
 from genbench.analysis.notes import Failure, Legend, Protocols
 from genbench.analysis.table import Column, Line, Section, Table, assemble
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 
 HEAD_WIDTH = 14
 """Characters after which a column's head is broken."""

@@ -10,11 +10,11 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from operator import attrgetter
 
 from genbench.analysis.table import Column, Line, Table
-from genbench.storage.rows import COLUMNS, Row
+from genbench.storage.results import COLUMNS, Row
 
 FIRST = (
     *("run", "dataset", "model", "prior", "network", "latent_dim", "seed", "images", "metric", "value", "floor"),
-    *("unit", "better", "n", "protocol", "seconds", "status", "error"),
+    *("unit", "higher_is_better", "n", "protocol", "seconds", "status", "error"),
 )
 LAST = ("group", "label", "head")
 TIDY = (*FIRST, *(name for name in COLUMNS if name not in (*FIRST, *LAST)), *LAST)

@@ -27,7 +27,7 @@ from genbench.analysis.curves import (
 from genbench.analysis.formatting import format_estimate, format_value
 from genbench.errors import UsageError
 from genbench.reporting.csv_json import csv_text
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 
 UNITS: dict[By, str] = {"images": "images", "seconds": "seconds", "flops": "FLOPs"}
 SPLITS = {"validation": "snapshots on the validation split", "test": "the ends of the runs on the test split"}
@@ -44,7 +44,7 @@ def asked(rows: Sequence[Row], metric: str, by: By, at: Sequence[float]) -> list
     Raises `UsageError` for a metric that was not measured or ranks nothing, and for a budget that no group has.
     """
     name = resolve(rows, metric)
-    found = [sheet for sheet in sheets(rows, name) if sheet.better != "neither"]
+    found = [sheet for sheet in sheets(rows, name) if sheet.higher_is_better is not None]
     if not found:
         raise UsageError(f"--metric {metric}: it has no better direction, so it makes no curve to compare")
     chosen = [(sheet, tuple(at) or budgets(sheet.curves, by)) for sheet in found]
@@ -68,7 +68,7 @@ def show(console: Console, rows: Sequence[Row], metric: str, by: By, at: Sequenc
     for sheet, chosen in asked(rows, metric, by, at):
         seeds = sorted({len(curve.moments) for curve in sheet.curves})
         counted = f"{seeds[0]} seed{'s' * (seeds[0] != 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-        title = f"{sheet.dataset} · {sheet.head or sheet.metric} {notes.ARROWS[sheet.better]} by {UNITS[by]}"
+        title = f"{sheet.dataset} · {sheet.head or sheet.metric} {notes.ARROWS[sheet.higher_is_better]} by {UNITS[by]}"
         _line(console, "")
         _line(console, f"{title} · {SPLITS.get(sheet.split, sheet.split)} · {counted}", "bold")
         _budget_table(console, sheet, by, chosen)
@@ -209,7 +209,7 @@ def as_json(found: Sequence[dict[str, object]]) -> str:
 def export_csv(rows: Sequence[Row]) -> str:
     """Every metric's snapshots against images, as CSV; "" where there are none."""
     metrics = dict.fromkeys(row.metric for row in rows if row.stage == "snapshot" and row.value is not None)
-    ranking = {row.metric for row in rows if row.better != "neither"}
+    ranking = {row.metric for row in rows if row.higher_is_better is not None}
     found = [it for metric in metrics if metric in ranking for it in records(rows, metric, "images", ())]
     kept = [it for it in found if it["kind"] == "snapshot" and it["split"] == "validation"]
     return as_csv(kept) if kept else ""

@@ -17,7 +17,7 @@ from genbench.reporting.csv_json import table_csv, tidy_csv, tidy_csv_lines, tid
 from genbench.reporting.embedding import embedded, shares
 from genbench.reporting.html import Page, Picture, render
 from genbench.reporting.markup import latex, markdown
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 from genbench.utils.io import PART, write_atomically, write_pieces, write_text
 
 EMBEDDED_BYTES = 6_000_000

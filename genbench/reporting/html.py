@@ -14,7 +14,7 @@ from genbench.analysis.formatting import format_estimate
 from genbench.analysis.notes import Failure, Legend, Protocols
 from genbench.analysis.table import Column, Line, Table
 from genbench.reporting.embedding import Embedded
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 
 RUNS_SHOWN = 500
 """Runs listed one by one in the plan; rows.csv holds all."""

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
+import msgspec
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -15,26 +16,22 @@ from rich.table import Table
 from genbench.analysis.curves import By
 from genbench.analysis.selection import of_stage
 from genbench.errors import StoreError, UsageError
+from genbench.evaluation.selection import describe_selection
 from genbench.plotting.stored import drawn
 from genbench.reporting.curves_table import export_csv
-from genbench.storage.moments import selections, told
-from genbench.storage.results import rows
-from genbench.storage.rows import Row
+from genbench.storage.results import Row, protocols, rows
 from genbench.storage.run_dir import (
-    IMPORTED,
     RECONSTRUCTIONS,
     SAMPLES,
-    RunFolder,
-    find,
-    protocols,
-    readable,
-    uncollected,
+    RunRecord,
+    find_runs,
+    gc_paused,
+    read_run,
+    read_runs,
 )
 from genbench.utils.io import write_text
 
 if TYPE_CHECKING:
-    import torch
-
     from genbench.api import DataConfig
     from genbench.plotting.style import Drawing
     from genbench.registry.loader import Registry
@@ -49,7 +46,15 @@ class FigureContext:
     device: str
 
 
-@uncollected()
+def readable_runs(places: Sequence[Path]) -> list[RunRecord]:
+    """The records of the runs at or below the places; a line on stderr names each run that cannot be read."""
+    records, problems = read_runs(find_runs(places))
+    for problem in problems:
+        click.echo(f"genbench: left out: {problem}", err=True)
+    return records
+
+
+@gc_paused()
 def report_runs(
     places: Sequence[Path],
     target: Path | None,
@@ -67,12 +72,10 @@ def report_runs(
     from genbench.reporting import export
     from genbench.reporting.console import render
 
-    folders, problems = readable(find(places))
-    for problem in problems:
-        click.echo(f"genbench: left out: {problem}", err=True)
-    if not folders:
+    records = readable_runs(places)
+    if not records:
         raise StoreError("no run folder could be read")
-    tidy, how = rows(folders), protocols(folders)
+    tidy, how = rows(records), protocols(records)
     if picked_by is not None:
         from genbench.analysis.selection import pick
 
@@ -90,14 +93,14 @@ def report_runs(
         }
         click.echo(writers[form](), nl=False)
     if target is not None:
-        write_report(folders, tidy, how, target, sort, workshop)
+        write_report(records, tidy, how, target, sort, workshop)
         click.echo(
             f"Written to {target}/: {', '.join(sorted(path.name for path in target.iterdir()))}", err=form != "table"
         )
 
 
 def write_report(
-    folders: Sequence[RunFolder],
+    records: Sequence[RunRecord],
     tidy: list[Row],
     how: Mapping[str, Any],
     target: Path,
@@ -108,16 +111,22 @@ def write_report(
     from genbench.reporting import export
     from genbench.storage.provenance import command_line
 
-    facts = {folder.name: export.RunFacts(folder.name, folder.path, folder.record()) for folder in folders}
+    facts = {
+        record.name: export.RunFacts(
+            record.name, record.path, {"run": record.run.record(), "provenance": record.provenance}
+        )
+        for record in records
+    }
 
     def draw() -> tuple[list[Drawing], list[str]]:
-        drawings, told = drawn(folders, tidy)
+        drawings, told = drawn(records, tidy)
         if workshop is None:
             needs = "they need the models: genbench report --figures all"
             return drawings, [*told, f"reconstructions, interpolations, grid, codes: {needs}"]
         from genbench.plotting.report import model_drawings
+        from genbench.utils.torch_state import pick_device
 
-        more, why = model_drawings(folders, workshop.registry, workshop.place, pick_device(workshop.device))
+        more, why = model_drawings(records, workshop.registry, workshop.place, pick_device(workshop.device))
         return [*drawings, *more], [*told, *why]
 
     export.export(target, tidy, runs=facts, protocols=how, command=command_line(), sort=sort, draw=draw)
@@ -132,10 +141,7 @@ def curve_runs(
     """Show the metric against compute of the runs below the places."""
     from genbench.reporting import curves_table as curveview
 
-    folders, problems = readable(find(places))
-    for problem in problems:
-        click.echo(f"genbench: left out: {problem}", err=True)
-    tidy = rows(folders)
+    tidy = rows(readable_runs(places))
     name = metric or next((row.metric for row in tidy if row.stage == "snapshot" and row.metric), "fid")
     if form == "table":
         curveview.show(Console(), tidy, name, by, at, extremes=extremes)
@@ -144,10 +150,10 @@ def curve_runs(
     click.echo({"csv": curveview.as_csv, "json": curveview.as_json}[form](found), nl=False)
 
 
-@uncollected()
+@gc_paused()
 def show_table(
     console: Console,
-    folders: Sequence[RunFolder],
+    records: Sequence[RunRecord],
     metrics: Sequence[str],
     sort: str | None,
     select: str | None = None,
@@ -155,57 +161,47 @@ def show_table(
     """The comparison of some runs by some metrics: of their ends, or of the moments that a metric selected."""
     from genbench.reporting.console import render
 
-    folders, problems = readable(folders)
-    for problem in problems:
-        click.echo(f"genbench: left out: {problem}", err=True)
-    shown, how = of_stage(rows(folders), select), protocols(folders)
-    for folder in folders:
-        folder.forget()  # the records of 10,000 runs take more memory than their table
+    shown, how = of_stage(rows(records), select), protocols(records)
     tidy = [row for row in shown if not row.metric or row.metric.split(".")[0] in metrics]
-    ranking = [row.metric for row in tidy if row.metric.split(".")[0] == sort and row.better != "neither"]
+    ranking = [row.metric for row in tidy if row.metric.split(".")[0] == sort and row.higher_is_better is not None]
     if tidy:
         console.print()
         render(console, tidy, sort=next(iter(ranking), None), protocols=how, brief=True)
 
 
-HOW = ("device", "threads", "most_threads", "usual_threads", "precision", "memory_format", "step")
+HOW = ("device", "threads", "precision", "memory_format", "step")
 """Of a training's record, what says how it was done."""
 
 
 def show_run(path: Path) -> None:
     """A run's options, provenance, state, numbers and pictures."""
-    console, folder = Console(), RunFolder(path)
-    _, problems = readable([folder])
-    if problems:
-        raise StoreError(problems[0])
-    record = folder.record()
-    came = "  imported" if (path / IMPORTED).exists() else ""
-    console.print(f"[bold]{_shown(folder.name)}[/]  {folder.state}{came}", highlight=False)
-    if folder.failure():
-        console.print(f"[red]{_shown(folder.failure())}[/]", highlight=False)
+    console, record = Console(), read_run(path)
+    came = "  imported" if record.imported else ""
+    console.print(f"[bold]{_shown(record.name)}[/]  {record.state}{came}", highlight=False)
+    if record.failure:
+        console.print(f"[red]{_shown(record.failure)}[/]", highlight=False)
     table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in {**record["run"], **record["provenance"]}.items():
+    for name, value in {**record.run.record(), **record.provenance}.items():
         table.add_row(f"[dim]{_shown(name)}[/]", _shown(_words(value)))
-    if folder.state == "trained":
-        training = folder.training()
+    if record.training is not None:
+        training = msgspec.to_builtins(record.training)
         how = {name: training[name] for name in HOW if training.get(name)}
         table.add_row("[dim]training[/]", _shown(", ".join(f"{name} {value}" for name, value in how.items())))
     console.print(table)
-    for chosen in selections(folder).values():
-        console.print(_plain(told(chosen)), markup=False, highlight=False, soft_wrap=True)
+    for selection in record.selections.values():
+        console.print(_plain(describe_selection(selection)), markup=False, highlight=False, soft_wrap=True)
     numbers = Table("metric", "value", "floor", "n", "protocol", box=None, pad_edge=False, header_style="bold")
-    for row in rows([folder]):
+    for row in rows([record]):
         if row.metric and row.stage != "snapshot":
             value = "failed: " + row.error if row.value is None else f"{row.value:.6g} {row.unit}"
             floor = "" if row.floor is None else f"{row.floor:.4g}"
             numbers.add_row(_shown(row.metric), _shown(value), floor, str(row.n or ""), _shown(row.protocol))
-    for entry in folder.measurements().values():
-        if entry["inapplicable"]:
-            told_why = _shown(f"does not apply: {entry['inapplicable']}")
-            numbers.add_row(_shown(entry["metric"]), told_why, "", "", "")
+    for entry in record.measurements.values():
+        if entry.inapplicable:
+            numbers.add_row(_shown(entry.metric), _shown(f"does not apply: {entry.inapplicable}"), "", "", "")
     console.print(numbers)
     for picture in (SAMPLES, RECONSTRUCTIONS):
-        if (path / picture).exists():
+        if record.has(picture):
             console.print(str(path / picture), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -233,16 +229,17 @@ def sample_run(path: Path, registry: Registry, count: int, seed: int, target: Pa
     from genbench.data.images import save_grid, to_uint8
     from genbench.evaluation.evaluation import finite
     from genbench.evaluation.snapshots import trained_model
-    from genbench.experiment.run import run_of_record
     from genbench.utils.rng import generator
+    from genbench.utils.torch_state import pick_device
 
-    if RunFolder(path).record()["run"]["role"] == "control":
+    record = read_run(path)
+    run = record.run
+    if run.role == "control":
         raise UsageError(f"{path} is a control, not a model: its samples are in {path / SAMPLES}")
     if target.suffix.lower() != ".png":
         raise UsageError(f"--out {target}: the picture is a PNG; name a file that ends in .png")
-    folder, chosen = RunFolder(path), pick_device(device)
-    run = run_of_record(folder.record()["run"])
-    model = trained_model(registry, run, folder, chosen).eval()
+    chosen = pick_device(device)
+    model = trained_model(registry, run, record.folder, chosen).eval()
     noise = Noise(generator("cpu", seed, "sample"))
     import torch
 
@@ -250,21 +247,5 @@ def sample_run(path: Path, registry: Registry, count: int, seed: int, target: Pa
         blocks = (model.prior.sample(min(500, count - start), noise).to(chosen) for start in range(0, count, 500))
         images = torch.cat([to_uint8(finite(model.decode(z), "samples")) for z in blocks])
     save_grid(target, images, columns=max(1, round(count**0.5)))
-    click.echo(f"{count} samples of {folder.name}: {target}")
+    click.echo(f"{count} samples of {record.name}: {target}")
 
-
-def pick_device(name: str) -> torch.device:
-    """The device of `--device`; `UsageError` where there is none such."""
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"--device {name}: possible are auto, cpu, cuda, cuda:i") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device {name}: possible are auto, cpu, cuda, cuda:i")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices")
-    return device

@@ -17,7 +17,7 @@ from rich.table import Column, Table
 from genbench.analysis.formatting import format_estimate, format_value
 from genbench.reproduction.recipe import Cell, ParsedRecipe, Published
 from genbench.stats.equivalence import Verdict, differing, verdict
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 from genbench.utils.io import write_text
 
 

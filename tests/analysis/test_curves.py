@@ -21,7 +21,7 @@ from genbench.analysis.selection import of_stage, pick
 from genbench.analysis.table import assemble
 from genbench.errors import UsageError
 from genbench.reporting import curves_table as curveview
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 
 DOTS = Path(__file__).parents[1] / "fixtures" / "dots.py"
 numbers = st.floats(-10, 10).map(lambda x: round(x, 1))
@@ -38,7 +38,7 @@ def row(group: str, seed: int, images: int, value: float | None, **facts: object
         "network": "mlp",
         "latent_dim": 2,
         "metric": "fid",
-        "better": "lower",
+        "higher_is_better": False,
         "protocol": "v",
         "stage": "snapshot",
         "split": "validation",

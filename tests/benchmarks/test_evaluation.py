@@ -33,7 +33,7 @@ from genbench.experiment.build import create_dataset
 from genbench.experiment.run import run_of_record
 from genbench.features.extractor import Extractor, extract
 from genbench.registry.loader import load
-from genbench.storage.run_dir import WEIGHTS, find
+from genbench.storage.run_dir import WEIGHTS, find_runs, read_runs
 from genbench.training import device as machine
 from genbench.training.checkpoint import restore_weights
 
@@ -77,7 +77,7 @@ def moments(store: Path, d: int) -> list[Tensor]:
     place = ["--images", "240000", "--metrics", "reconstruction", "--data-root", str(SHARED), "--out", str(store)]
     done = CliRunner().invoke(main, [*command, *watch, *place])
     assert done.exit_code == 0, done.output
-    (folder,), registry = find([store]), load()
+    (folder,), registry = read_runs(find_runs([store]))[0], load()
     run = run_of_record(folder.record()["run"])
     held_out = create_dataset(registry, run.dataset).load(DataConfig(SHARED, store / "cache")).validation
     model, found = trained_model(registry, run, folder, torch.device("cpu")).eval(), []

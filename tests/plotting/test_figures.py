@@ -32,9 +32,9 @@ from genbench.plotting.style import FIXED, FURTHER, color, encoded, looks
 from genbench.reporting import export as exporting
 from genbench.reporting.embedding import shares
 from genbench.stats.intervals import by_seed_table, paired_difference, paired_t_intervals
+from genbench.storage.results import Row
 from genbench.storage.results import rows as rows_of
-from genbench.storage.rows import Row
-from genbench.storage.run_dir import find
+from genbench.storage.run_dir import find_runs, read_runs
 
 DOTS = ("--plugin", str(Path(__file__).parents[1] / "fixtures" / "dots.py"))
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -43,7 +43,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 def row(model: str, seed: int, value: float, **facts: object) -> Row:
     usual: dict[str, object] = {
         "run": f"{model}-{seed}", "group": model, "label": model, "dataset": "dots", "model": model,
-        "prior": "normal", "network": "mlp", "latent_dim": 2, "images": 100, "metric": "fid", "better": "lower",
+        "prior": "normal", "network": "mlp", "latent_dim": 2, "images": 100, "metric": "fid", "higher_is_better": False,
         "protocol": "aaaa1111", "head": "FID (grey28)",
     }  # fmt: skip
     return Row(seed=seed, value=value, **{**usual, **facts})  # type: ignore[arg-type]
@@ -284,7 +284,7 @@ def test_a_block_of_samples_has_one_prior_with_its_options_and_one_seed(genbench
     with_seeds = genbench("run", "wae-mmd", *DOTS, *tiny, "--latent-dim", "2", "--seeds", "2")
     assert with_seeds.exit_code == 0, with_seeds.output
     shutil.rmtree(next(Path("runs").glob("*wae-mmd*-s0-*")))
-    folders = find([Path("runs")])
+    folders = read_runs(find_runs([Path("runs")]))[0]
     blocks = {strip.label.split()[0]: strip.block for strip in sample_strips(folders, rows_of(folders))}
     assert blocks["swae"] == blocks["vae"] == "dots, prior normal (sigma=1.0), d = 2, seed 0"
     assert "sigma=2.0" in blocks["ae"]

@@ -14,7 +14,7 @@ from genbench.cli.reproduction import read_recipe
 from genbench.registry.loader import load
 from genbench.reproduction.comparison import Change, cells_of, compare, judged, numbered
 from genbench.reproduction.recipe import parse
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 from reproduction.test_recipes import GOOD
 
 PLUGIN = '''
