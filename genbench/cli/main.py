@@ -18,12 +18,12 @@ from genbench.cli.diff import explain
 from genbench.cli.engines import chosen_engine, engine_options
 from genbench.cli.options import (
     Group,
-    any_source_option,
-    catalogue_index,
+    changed_source_option,
     controls_option,
     counts,
     device_option,
-    load_catalogue,
+    get_listing,
+    load_registry,
     make_place,
     names,
     out_option,
@@ -39,7 +39,7 @@ from genbench.cli.reproduce import reproduce
 from genbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from genbench.training.precision import Precision
+    from genbench.experiment.run import Precision
 
 DEFAULT_METRICS = ("fid", "reconstruction", "latent-w2", "latent-sw", "nearest-train", "sharpness", "speed")
 DEFAULT_EPOCHS = 3
@@ -165,7 +165,7 @@ def run(
     if epochs is not None and images is not None:
         raise UsageError(f"--epochs {epochs} and --images {images}: say how long to train with one of them")
     from genbench.cli.run import run_study
-    from genbench.experiment.plan import ExperimentConfig
+    from genbench.experiment.config import ExperimentConfig
 
     grid = ExperimentConfig(
         models=tuple(name for model in models for name in model.split(",") if name),
@@ -188,7 +188,7 @@ def run(
         threads=threads,
     )
     engine = chosen_engine()
-    registry, place = load_catalogue(plugins), make_place(data_root, download, skip_corrupt)
+    registry, place = load_registry(plugins), make_place(data_root, download, skip_corrupt)
     sys.exit(run_study(grid, registry, place, device, out, dry_run=dry_run, chosen_engine=engine))
 
 
@@ -227,7 +227,7 @@ def run(
 @device_option
 @place_options
 @plugin_option
-@any_source_option
+@changed_source_option
 def report(
     runs: tuple[Path, ...],
     export: Path | None,
@@ -240,7 +240,7 @@ def report(
     download: bool,
     skip_corrupt: bool,
     plugins: tuple[Path, ...],
-    any_source: bool,
+    allow_changed_source: bool,
 ) -> None:
     """Show and export the comparison of RUNS: run folders, or folders of them. [runs]"""
     from genbench.reporting.summary import FigureContext, report_runs
@@ -248,7 +248,7 @@ def report(
     workshop = None
     if figures == "all":
         place = make_place(data_root, download, skip_corrupt)
-        workshop = FigureContext(load_catalogue(plugins, any_source), place, device)
+        workshop = FigureContext(load_registry(plugins, allow_changed_source), place, device)
     report_runs(runs or (Path("runs"),), export, form, sort, picked_by, workshop)
 
 
@@ -279,7 +279,7 @@ def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
     """Show everything that the plug-ins offer, with options, defaults, meanings and sources."""
     from genbench.cli.listing import show_catalogue
 
-    show_catalogue(catalogue_index(plugins), kind)
+    show_catalogue(get_listing(plugins), kind)
 
 
 @main.command(short_help="Measure trained RUNS by further metrics.")
@@ -298,7 +298,7 @@ def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
 @engine_options
 @place_options
 @plugin_option
-@any_source_option
+@changed_source_option
 def measure(
     runs: tuple[Path, ...],
     metrics: tuple[str, ...],
@@ -309,13 +309,13 @@ def measure(
     download: bool,
     skip_corrupt: bool,
     plugins: tuple[Path, ...],
-    any_source: bool,
+    allow_changed_source: bool,
 ) -> None:
     """Measure trained RUNS anew or by further metrics; nothing is trained. [runs]"""
     from genbench.cli.run import measure_runs
 
     engine = chosen_engine()
-    registry, place = load_catalogue(plugins, any_source), make_place(data_root, download, skip_corrupt)
+    registry, place = load_registry(plugins, allow_changed_source), make_place(data_root, download, skip_corrupt)
     sys.exit(measure_runs(runs or (Path("runs"),), registry, place, device, metrics, settings, engine, samplers))
 
 
