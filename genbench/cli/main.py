@@ -30,6 +30,7 @@ from genbench.cli.options import (
     out_option,
     place_options,
     plugin_option,
+    sampler_option,
     set_option,
     snapshot_options,
     threads_option,
@@ -120,6 +121,7 @@ def main() -> None:
     help="Arithmetic of the training; losses and measurements stay in float32. tf32 needs a GPU.",
 )
 @snapshot_options
+@sampler_option
 @controls_option
 @set_option
 @device_option
@@ -144,6 +146,7 @@ def run(
     snapshots: int,
     snapshot_metrics: tuple[str, ...],
     select: str | None,
+    samplers: tuple[str, ...],
     controls: tuple[str, ...],
     settings: tuple[str, ...],
     device: str,
@@ -179,6 +182,7 @@ def run(
         snapshots=snapshots,
         snapshot_metrics=snapshot_metrics,
         select=select,
+        samplers=samplers,
         controls=controls,
         precision=precision,
         threads=threads,
@@ -259,7 +263,20 @@ main.add_command(curves)
 @click.argument(
     "kind",
     required=False,
-    type=click.Choice(["models", "priors", "networks", "datasets", "metrics", "controls", "recipes", "plugins"]),
+    type=click.Choice(
+        [
+            "models",
+            "priors",
+            "networks",
+            "datasets",
+            "metrics",
+            "extractors",
+            "samplers",
+            "controls",
+            "recipes",
+            "plugins",
+        ]
+    ),
 )
 @plugin_option
 def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
@@ -279,6 +296,7 @@ def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
     shell_complete=complete_names("metric"),
     help="The metrics.",
 )
+@sampler_option
 @set_option
 @device_option
 @engine_options
@@ -288,6 +306,7 @@ def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
 def measure(
     runs: tuple[Path, ...],
     metrics: tuple[str, ...],
+    samplers: tuple[str, ...],
     settings: tuple[str, ...],
     device: str,
     data_root: Path | None,
@@ -301,11 +320,11 @@ def measure(
 
     engine = chosen_engine()
     if installed := installed_names(plugins):
-        check_metrics(metrics, settings, installed)
+        check_metrics(metrics, samplers, settings, installed)
     from genbench.cli.run import measure_runs
 
     registry, place = load_registry(plugins, allow_changed_source), make_place(data_root, download, skip_corrupt)
-    sys.exit(measure_runs(runs or (Path("runs"),), registry, place, device, metrics, settings, engine))
+    sys.exit(measure_runs(runs or (Path("runs"),), registry, place, device, metrics, settings, engine, samplers))
 
 
 for command in (reproduce, *cli_results.COMMANDS, explain, plot, *cli_bundles.COMMANDS, *cli_authors.COMMANDS):

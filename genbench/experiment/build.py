@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch.overrides import TorchFunctionMode
 
-from genbench.api import Control, Dataset, Metric, Model, ModelContext, Network, Prior, Shape
+from genbench.api import Control, Dataset, Metric, Model, ModelContext, Network, Prior, Sampler, Shape
 from genbench.errors import GenbenchError, PluginError, StoreError, one_line
 from genbench.experiment.run import Component, Run
 from genbench.registry.listing import Kind
@@ -59,6 +59,11 @@ def create_dataset(registry: Registry, component: Component) -> Dataset:
 def create_metric(registry: Registry, component: Component) -> Metric:
     """The metric of a component."""
     return _create(registry, "metric", component, Metric)
+
+
+def create_sampler(registry: Registry, component: Component, prior: Prior) -> Sampler:
+    """The sampler of a component, not yet fitted."""
+    return _create(registry, "sampler", component, Sampler, prior)
 
 
 class _WithoutInitializers(TorchFunctionMode):

@@ -35,6 +35,7 @@ class ExperimentConfig:
     snapshot_metrics: tuple[str, ...] = ()
     select: str | None = None
     controls: tuple[str, ...] = ()
+    samplers: tuple[str, ...] = ("prior",)
     precision: Precision = "float32"
     threads: int | None = None
     """CPU threads of a training; None: one for a small step, all of them for a large one."""
@@ -55,9 +56,11 @@ def check_config(config: ExperimentConfig, registry: ComponentNames) -> None:
     option_texts(config.settings, names, registry)
 
 
-def check_metrics(metrics: Sequence[str], settings: Sequence[str], registry: ComponentNames) -> None:
-    """Raise an error for a metric or an option of a metric that does not exist, or is given twice."""
-    names: dict[Kind, tuple[str, ...]] = {"metric": tuple(metrics)}
+def check_metrics(
+    metrics: Sequence[str], samplers: Sequence[str], settings: Sequence[str], registry: ComponentNames
+) -> None:
+    """Raise an error for a metric, a sampler or an option of them that does not exist, or is given twice."""
+    names: dict[Kind, tuple[str, ...]] = {"metric": tuple(metrics), "sampler": tuple(samplers)}
     check_names(names, registry)
     option_texts(settings, names, registry)
 
@@ -80,6 +83,7 @@ def component_names(config: ExperimentConfig, registry: ComponentNames) -> dict[
         "network": (config.network,),
         "dataset": (config.dataset,),
         "metric": (*config.metrics, *(name for name in further if name not in config.metrics)),
+        "sampler": config.samplers,
         "control": control_names(config.controls, config.models, registry),
     }
 

@@ -35,6 +35,6 @@ def check_control(registry: Registry, run: Run, info: DatasetInfo) -> None:
     """Refuse, before anything trains, a control that the data or the prior do not allow."""
     try:
         create_context(registry, run, info.shape)
-        create_control(registry, run).check(info, create_prior(registry, run))
+        create_control(registry, run).validate(info, create_prior(registry, run))
     except GenbenchError as error:
         raise UnsupportedError(f"the control '{run.model.name}': {error}") from None

@@ -11,11 +11,12 @@ from pathlib import Path
 import torch
 
 from genbench.api import DataConfig, DatasetInfo, Noise, Prior
+from genbench.api.sampler import DEFAULT_SAMPLER
 from genbench.errors import GenbenchError, PluginError, StoreError, UnsupportedError, UsageError, one_line
-from genbench.experiment.build import count_parameters, create_dataset, create_metric, create_prior
+from genbench.experiment.build import count_parameters, create_dataset, create_metric, create_prior, create_sampler
 from genbench.experiment.config import ExperimentConfig, check_config, check_names, component_names, option_texts
 from genbench.experiment.controls import check_control, control_runs
-from genbench.experiment.run import COMPONENTS, Component, Run
+from genbench.experiment.run import COMPONENTS, Component, Run, split_sampler, with_sampler
 from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule, plan_snapshots
 from genbench.registry.listing import Kind
 from genbench.registry.loader import Registry
@@ -56,7 +57,7 @@ def plan(config: ExperimentConfig, registry: Registry, data: DataConfig) -> Plan
 
     # The runs of models, then those of controls.
     dataset = components["dataset", config.dataset]
-    info = create_dataset(registry, dataset).inspect(data)
+    info = create_dataset(registry, dataset).info(data)
     images = _images_shown(config, info)
     trained = tuple(
         Run(
@@ -79,7 +80,11 @@ def plan(config: ExperimentConfig, registry: Registry, data: DataConfig) -> Plan
     runs = trained + control_runs(registry, trained, controls)
 
     # Metrics, at the end and at snapshots.
-    metrics = tuple(components["metric", name] for name in config.metrics)
+    metrics = _with_samplers(
+        registry,
+        [components["metric", name] for name in config.metrics],
+        [components["sampler", name] for name in config.samplers],
+    )
     parameters = _check_runs(registry, runs, metrics, info, data)
     names = config.snapshot_metrics or config.metrics[: min(1, config.snapshots)]
     snapshot_metrics = [components["metric", name] for name in dict.fromkeys(names)]
@@ -100,13 +105,31 @@ def create_components(config: ExperimentConfig, registry: Registry) -> dict[tupl
 
 
 def create_metric_components(
-    registry: Registry, metrics: Sequence[str], settings: Sequence[str]
+    registry: Registry, metrics: Sequence[str], settings: Sequence[str], samplers: Sequence[str] = (DEFAULT_SAMPLER,)
 ) -> tuple[Component, ...]:
     """Metrics by name with their options from `--set METRIC.OPTION=VALUE`, for evaluating trained runs."""
-    names: dict[Kind, tuple[str, ...]] = {"metric": tuple(metrics)}
+    names: dict[Kind, tuple[str, ...]] = {"metric": tuple(metrics), "sampler": tuple(samplers)}
     check_names(names, registry)
     texts = option_texts(settings, names, registry)
-    return tuple(_create_component(registry, "metric", name, texts.get(("metric", name), {})) for name in metrics)
+    components = {
+        kind: [_create_component(registry, kind, name, texts.get((kind, name), {})) for name in chosen]
+        for kind, chosen in names.items()
+    }
+    return _with_samplers(registry, components["metric"], components["sampler"])
+
+
+def _with_samplers(
+    registry: Registry, metrics: Sequence[Component], samplers: Sequence[Component]
+) -> tuple[Component, ...]:
+    """Each metric of samples once for each sampler, any other metric once."""
+    measured: list[Component] = []
+    for metric in metrics:
+        uses_samples = create_metric(registry, metric).uses_samples
+        if not uses_samples or any(sampler.name == DEFAULT_SAMPLER for sampler in samplers):
+            measured.append(metric)
+        if uses_samples:
+            measured += [with_sampler(metric, sampler) for sampler in samplers if sampler.name != DEFAULT_SAMPLER]
+    return tuple(measured)
 
 
 def plan_of_runs(
@@ -120,7 +143,7 @@ def plan_of_runs(
         groups.setdefault((path.parent, run.dataset), []).append(run)
     plans = []
     for (store, dataset), members in groups.items():
-        info = create_dataset(registry, dataset).inspect(data)
+        info = create_dataset(registry, dataset).info(data)
         parameters = _check_runs(registry, members, metrics, info, data)
         plans.append((store, Plan(tuple(members), metrics, info, parameters)))
     return plans
@@ -200,8 +223,11 @@ def _check_runs(
                 check_memory(counts[combination])
             if prior not in checked_metrics:
                 checked_metrics.add(prior)
-                for metric in metrics:
-                    create_metric(registry, metric).check(info, create_prior(registry, run), data)
+                for component in metrics:
+                    metric, sampler = split_sampler(component)
+                    create_metric(registry, metric).validate(info, create_prior(registry, run), data)
+                    if sampler is not None:
+                        create_sampler(registry, sampler, create_prior(registry, run))
         except GenbenchError as error:
             problems[str(error)] = None
     if problems:

@@ -105,6 +105,29 @@ class Run:
         return plain
 
 
+SAMPLED = "@"
+"""Between the names of a metric and of a sampler."""
+
+
+def with_sampler(metric: Component, sampler: Component) -> Component:
+    """A metric of samples by a sampler as one component, `fid@gmm`, with the options of both."""
+    options = {**metric.values, **{f"{sampler.name}.{name}": value for name, value in sampler.options}}
+    name = f"{metric.name}{SAMPLED}{sampler.name}"
+    return Component(name, tuple(sorted(options.items())), f"{metric.fingerprint} {sampler.fingerprint}")
+
+
+def split_sampler(component: Component) -> tuple[Component, Component | None]:
+    """The metric and the sampler of `with_sampler`; None where samples are those of the prior."""
+    name, joined, sampler = component.name.partition(SAMPLED)
+    if not joined:
+        return component, None
+    fingerprints = component.fingerprint.split(" ")
+    prefixed = tuple((key, value) for key, value in component.options if key.startswith(f"{sampler}."))
+    metric = Component(name, tuple(pair for pair in component.options if pair not in prefixed), fingerprints[0])
+    options = tuple((key.removeprefix(f"{sampler}."), value) for key, value in prefixed)
+    return metric, Component(sampler, options, fingerprints[-1])
+
+
 def run_of_record(record: Mapping[str, Any]) -> Run:
     """The run that `Run.record` describes; `StoreError` where it does not describe one."""
     try:

@@ -87,7 +87,7 @@ def _check_metrics(
     for run in {(run.prior, run.latent_dim): run for run in runs}.values():
         for metric in metrics:
             try:
-                create_metric(registry, metric).check(validation, create_prior(registry, run), data)
+                create_metric(registry, metric).validate(validation, create_prior(registry, run), data)
             except GenbenchError as error:
                 problems[f"--snapshots, on the {info.validation:,} validation images: {error}"] = None
     if problems:

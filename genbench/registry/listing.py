@@ -4,12 +4,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Literal, Protocol
+from typing import Literal, Protocol, get_args
 
 from genbench.errors import PluginError, UsageError, unknown
 
-Kind = Literal["model", "prior", "network", "dataset", "metric", "control", "recipe"]
-KINDS: tuple[Kind, ...] = ("model", "prior", "network", "dataset", "metric", "control", "recipe")
+Kind = Literal["model", "prior", "network", "dataset", "metric", "extractor", "sampler", "control", "recipe"]
+KINDS: tuple[Kind, ...] = get_args(Kind)
 SELECT = "GENBENCH_LOAD_PLUGINS"
 """The environment variable that names the installed plug-ins to load."""
 

@@ -23,6 +23,7 @@ import pluggy
 from genbench import hookspecs
 from genbench.api import ComponentSpec
 from genbench.errors import GenbenchError, PluginError, one_line, unknown
+from genbench.features import register_extractors
 from genbench.registry.listing import (
     KINDS,
     SELECT,
@@ -156,6 +157,7 @@ def load(
         _load_plugin(manager, registry, file.stem, str(file), file)
         if registry.plugins[-1].state == "broken":  # named by the user, so not skipped
             raise PluginError(f"--plugin {file}: {registry.plugins[-1].cause}")
+    register_extractors({name: entry.spec for name, entry in registry.registrations["extractor"].items()})
     return registry
 
 
