@@ -316,4 +316,6 @@ def _list_component(registration: Registration) -> ListedComponent:
 
 def _list_option(spec: OptionSpec) -> ListedOption:
     meaning = spec.meaning
-    return ListedOption(spec.name, spec.kind, default_words(spec), meaning.description, meaning.reference, bounds_words(spec))
+    return ListedOption(
+        spec.name, spec.kind, default_words(spec), meaning.description, meaning.reference, bounds_words(spec)
+    )

@@ -80,8 +80,10 @@ def evaluate(registry: Registry, planned: Callable[..., Plan], images: Images, t
         torch.manual_seed(seed)
         control.fit(data, setting)
         record = TrainingStats(1.0, 0, control.parameters, "cpu", 1)
-        place, cpu = DataConfig(tmp_path, tmp_path), torch.device("cpu")
-        return ControlEvaluation(control, setting, data, seed=seed, device=cpu, training=record, place=place, memory={})
+        data_config, cpu = DataConfig(tmp_path, tmp_path), torch.device("cpu")
+        return ControlEvaluation(
+            control, setting, data, seed=seed, device=cpu, training=record, data_config=data_config, memory={}
+        )
 
     return make
 
