@@ -19,7 +19,8 @@ import torch
 
 from genbench.api import DataConfig
 from genbench.data.images import save_grid
-from genbench.experiment.plan import ExperimentConfig, Plan, plan
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import Plan, plan
 from genbench.experiment.run import Component, Run
 from genbench.registry.loader import Registry, load
 from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, WEIGHTS, RunFolder
