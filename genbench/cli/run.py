@@ -28,7 +28,8 @@ if TYPE_CHECKING:
     from genbench.api import DataConfig
     from genbench.execution.runner import Runner
     from genbench.execution.scheduler import Executor, Outcome, RunStatus
-    from genbench.experiment.plan import ExperimentConfig, Plan
+    from genbench.experiment.config import ExperimentConfig
+    from genbench.experiment.plan import Plan
     from genbench.experiment.run import Component, Run
     from genbench.registry.loader import Registry
 
@@ -67,8 +68,8 @@ def run_study(
         runner = make_runner(registry, planned, out, place, chosen, stop)
         runner.distributed = distributed
         status = run_status(planned, out)
-        show_plan(console, planned, chosen, status, brief=not dry_run)
-        for line in tell_absent(out, planned.runs, planned.watch):
+        show_plan(console, planned, out, chosen, status, brief=not dry_run)
+        for line in tell_absent(out, planned.runs, planned.snapshots):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         if dry_run:
             return 0
@@ -98,14 +99,14 @@ def measure_runs(
 ) -> int:
     """Measure trained runs; the exit status as in `run_study`."""
     from genbench.execution.scheduler import run_all, run_status
-    from genbench.experiment.plan import metric_choices, plan_of_runs
+    from genbench.experiment.plan import create_metric_components, plan_of_runs
     from genbench.training.distributed import launched
     from genbench.utils.torch_state import pick_device
 
     if launched():
         raise UsageError("torchrun trains one model in several processes, with genbench run; measure in one process")
     console, chosen = BrokenPipeConsole(), pick_device(device)
-    choices = metric_choices(registry, metrics, settings, samplers)
+    choices = create_metric_components(registry, metrics, settings, samplers)
     records = readable_runs(places)
     untrained = [record.name for record in records if record.state != "trained"]
     trained = [(record.path, record.run) for record in records if record.state == "trained"]
@@ -174,10 +175,14 @@ def closing(console: Console, outcome: Outcome, out: Path) -> int:
     return INTERRUPTED if outcome.interrupted else int(bool(outcome.failed))
 
 
-def show_plan(console: Console, planned: Plan, device: torch.device, status: RunStatus, *, brief: bool) -> None:
+def show_plan(
+    console: Console, planned: Plan, store: Path, device: torch.device, status: RunStatus, *, brief: bool
+) -> None:
     """The cells of a plan, their parameters and states; in brief one line."""
+    from genbench.experiment.plan import changed_sources
+
     runs, states = planned.runs, status.states
-    first, summary = runs[0], planned.summary
+    first, summary = runs[0], planned.dataset_info
     counts = ", ".join(f"{count} {state}" for state, count in Counter(states.values()).items())
     controls = sum(run.role == "control" for run in runs)
     trained = len(runs) - controls
@@ -191,6 +196,16 @@ def show_plan(console: Console, planned: Plan, device: torch.device, status: Run
         highlight=False,
         soft_wrap=True,
     )
+    new = [run for run in runs if states[run.name] == "new"]
+    if changed := changed_sources(new, stored_runs(store, new)):
+        sources = ", ".join(f"the {name} ({count} run{'s' * (count != 1)})" for name, count in changed.items())
+        console.print(
+            f"new because its source has changed since the training: {sources}; restore it to keep the trained runs, or"
+            " evaluate them as they are: genbench measure --allow-changed-source",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     if brief:
         return
     table = Table("model", "prior", "d", "parameters", "seeds", "state", box=None, pad_edge=False, header_style="bold")
@@ -205,6 +220,13 @@ def show_plan(console: Console, planned: Plan, device: torch.device, status: Run
         table.add_row(*cell, *([] if control else [str(len(members))]), words)
     console.print(table)
     show_options(console, planned)
+
+
+def stored_runs(store: Path, new: Collection[Run]) -> list[Run]:
+    """The runs of a store that differ from new ones in the key alone."""
+    labels = {run.label for run in new}
+    paths = [file.parent for file in store.glob(f"*/{RUN}") if file.parent.name.rpartition("-")[0] in labels]
+    return [record.run for record in read_runs(paths)[0]]
 
 
 def show_options(console: Console, planned: Plan) -> None:
@@ -232,7 +254,7 @@ def make_runner(
     from genbench.training.distributed import processes
 
     facts = {**provenance(device, arguments()), "processes": processes()}
-    return Runner(registry, out, place, device, facts, planned.metrics, planned.watch, planned.threads, stop=stop)
+    return Runner(registry, out, place, device, facts, planned.metrics, planned.snapshots, planned.threads, stop=stop)
 
 
 @contextmanager

@@ -15,6 +15,7 @@ import torch
 from genbench.api import Control, DataConfig, Images, Model, Split, TrainingStats
 from genbench.data.images import without_test
 from genbench.errors import GenbenchError, StoreError
+from genbench.evaluation.controls import ControlEvaluation, fitted
 from genbench.evaluation.evaluation import DataEvaluation, RunEvaluation
 from genbench.evaluation.measure import measure, picture, save_measurement
 from genbench.evaluation.snapshots import (
@@ -25,8 +26,8 @@ from genbench.evaluation.snapshots import (
     snapshots_measured,
     training_stats,
 )
-from genbench.experiment.controls import ControlEvaluation, fitted
-from genbench.experiment.run import Component, Run, make_dataset, make_setting
+from genbench.experiment.build import create_context, create_dataset
+from genbench.experiment.run import Component, Run
 from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule
 from genbench.registry.loader import Registry
 from genbench.storage.lock import RunLockedError, lock_run
@@ -70,7 +71,7 @@ class Runner:
     device: torch.device
     provenance: Mapping[str, Any]
     metrics: tuple[Component, ...]
-    watch: SnapshotSchedule = NO_SNAPSHOTS
+    snapshots: SnapshotSchedule = NO_SNAPSHOTS
     threads: int | None = None
     """CPU threads of a training; None: one for a small step, all of them for a large one."""
     callback: Callback = field(default_factory=NullCallback)
@@ -149,7 +150,7 @@ class Runner:
     def _train(self, run: Run) -> Model | None:
         """The trained model; None where the training was interrupted. Snapshots are kept on the way."""
         folder, state = self.folder(run), None
-        snapshot_steps, checkpoint = self.watch.marks(run)[:-1], folder.path / CHECKPOINT
+        snapshot_steps, checkpoint = self.snapshots.steps(run)[:-1], folder.path / CHECKPOINT
 
         # Set up.
         job = self._job(run)
@@ -190,7 +191,7 @@ class Runner:
         # The end of the training, unless a selected snapshot takes its place.
         evaluation = self.evaluation(run, model, training_stats(folder.training()))
         problems = picture(evaluation, folder)
-        selects = run.role == "model" and self.watch.select is not None
+        selects = run.role == "model" and self.snapshots.select is not None
         for choice in [] if selects else lacking_metrics(folder.measurements(), self.metrics):
             if self.stop():
                 return _outcome(problems, complete=False)
@@ -198,10 +199,10 @@ class Runner:
             problems += save_measurement(folder, choice, measure(self.registry, choice, evaluation))
 
         # Snapshots.
-        if isinstance(model, Model) and self.watch.count:
-            snapshots = SnapshotEvaluator(run, folder, self.watch, self.registry, self.callback, self.stop)
-            problems += snapshots.follow(model, partial(self.evaluation, run, model), self.metrics)
-            complete = not self.stop() or snapshots_measured(run, folder, self.watch, self.metrics)
+        if isinstance(model, Model) and self.snapshots.count:
+            evaluator = SnapshotEvaluator(run, folder, self.snapshots, self.registry, self.callback, self.stop)
+            problems += evaluator.follow(model, partial(self.evaluation, run, model), self.metrics)
+            complete = not self.stop() or snapshots_measured(run, folder, self.snapshots, self.metrics)
             return _outcome(problems, complete=complete)
         return _outcome(problems, complete=True)
 
@@ -215,7 +216,7 @@ class Runner:
         evaluate: Callable[..., DataEvaluation]
         evaluate = partial(ControlEvaluation, model) if isinstance(model, Control) else partial(RunEvaluation, model)
         return evaluate(
-            make_setting(self.registry, run, images.shape),
+            create_context(self.registry, run, images.shape),
             images,
             seed=run.seed,
             device=self.device,
@@ -244,4 +245,4 @@ def _outcome(problems: list[str], *, complete: bool) -> RunOutcome:
 
 def load_images(registry: Registry, run: Run, place: DataConfig, callback: Callback) -> Images:
     """The dataset of a run, on the CPU."""
-    return make_dataset(registry, run.dataset).load(replace(place, report=callback.on_data))
+    return create_dataset(registry, run.dataset).load(replace(place, report=callback.on_data))

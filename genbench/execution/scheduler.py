@@ -22,7 +22,7 @@ from genbench.experiment.plan import Plan
 from genbench.experiment.run import Run
 from genbench.experiment.snapshots import NO_SNAPSHOTS
 from genbench.storage.lock import RunLockedError, lock_run
-from genbench.storage.run_dir import LOG, RUN, Protocols, RunFolder, RunRecord, State, gc_paused, read_run
+from genbench.storage.run_dir import LOG, RUN, Protocols, RunFolder, RunRecord, State, read_run
 from genbench.training.callbacks import LOCKED, Callback, NullCallback
 from genbench.training.loop import TrainState
 
@@ -194,7 +194,6 @@ class RunStatus:
         return frozenset(name for name, state in self.states.items() if state == "done")
 
 
-@gc_paused()
 def run_status(plan: Plan, store: Path) -> RunStatus:
     """Read the runs of a plan, each once; `StoreError` where the records of one are damaged.
 
@@ -218,7 +217,7 @@ def run_status(plan: Plan, store: Path) -> RunStatus:
 
 def is_complete(run: Run, plan: Plan, record: RunRecord) -> bool:
     """Whether nothing is left to do for a run."""
-    watch = plan.watch if run.role == "model" else NO_SNAPSHOTS  # a control has no snapshots
+    watch = plan.snapshots if run.role == "model" else NO_SNAPSHOTS  # a control has no snapshots
     if record.state != "trained" or (watch.select is None and lacking_metrics(record.measurements, plan.metrics)):
         return False
     return not watch.count or snapshots_measured(run, record.folder, watch, plan.metrics)

@@ -30,10 +30,10 @@ class WorkerSpec:
     place: Mapping[str, Any]
     device: str
     metrics: list[dict[str, Any]]
-    watch: Mapping[str, Any]
+    snapshots: Mapping[str, Any]
     plugins: list[str]
-    without: list[str]
-    any_source: bool
+    disabled: list[str]
+    allow_changed_source: bool
     command: str
     threads: int
     """Of the process."""
@@ -44,7 +44,7 @@ class WorkerSpec:
 
 def worker_spec(runner: Runner) -> WorkerSpec:
     """Describes a runner of this process."""
-    place, watch = runner.place, runner.watch
+    place, snapshots = runner.place, runner.snapshots
     return WorkerSpec(
         store=str(runner.store.resolve()),
         place={
@@ -54,14 +54,14 @@ def worker_spec(runner: Runner) -> WorkerSpec:
         },
         device=str(runner.device),
         metrics=[component_record(metric) for metric in runner.metrics],
-        watch={
-            "count": watch.count,
-            "metrics": [component_record(metric) for metric in watch.metrics],
-            "select": None if watch.select is None else component_record(watch.select),
+        snapshots={
+            "count": snapshots.count,
+            "metrics": [component_record(metric) for metric in snapshots.metrics],
+            "select": None if snapshots.select is None else component_record(snapshots.select),
         },
         plugins=[str(file.resolve()) for file in runner.registry.files],
-        without=list(runner.registry.without),
-        any_source=runner.registry.any_source,
+        disabled=list(runner.registry.disabled),
+        allow_changed_source=runner.registry.allow_changed_source,
         command=str(runner.provenance.get("command", "")),
         threads=torch.get_num_threads(),
         training_threads=runner.threads,
@@ -77,11 +77,11 @@ def make_runner(
     """
     torch.set_num_threads(spec.threads)
     device = torch.device(spec.device)
-    registry = load([Path(file) for file in spec.plugins], without=spec.without)
-    registry.any_source = spec.any_source
-    select = spec.watch["select"]
-    metrics = tuple(component_of(metric) for metric in spec.watch["metrics"])
-    watch = SnapshotSchedule(spec.watch["count"], metrics, None if select is None else component_of(select))
+    registry = load([Path(file) for file in spec.plugins], disabled=spec.disabled)
+    registry.allow_changed_source = spec.allow_changed_source
+    select = spec.snapshots["select"]
+    metrics = tuple(component_of(metric) for metric in spec.snapshots["metrics"])
+    snapshots = SnapshotSchedule(spec.snapshots["count"], metrics, None if select is None else component_of(select))
     return Runner(
         registry,
         store or Path(spec.store),
@@ -89,7 +89,7 @@ def make_runner(
         device,
         {**provenance(device, []), "command": spec.command},
         tuple(component_of(metric) for metric in spec.metrics),
-        watch,
+        snapshots,
         spec.training_threads,
         stop=stop,
         jobs=spec.jobs,

@@ -21,7 +21,8 @@ from genbench.api import DataConfig
 from genbench.cli.engines import SERIAL, ExecutorConfig, create_executor
 from genbench.execution.runner import Runner
 from genbench.execution.scheduler import run_all
-from genbench.experiment.plan import ExperimentConfig, plan
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import plan
 from genbench.registry.loader import load
 
 PLUGINS = [Path(__file__).parents[1] / "fixtures" / f"{name}.py" for name in ("dots", "slow")]

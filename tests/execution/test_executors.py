@@ -21,7 +21,8 @@ from genbench.execution.executors.ray import check_address
 from genbench.execution.runner import RunOutcome
 from genbench.execution.scheduler import Outcome, WorkerError, run_all
 from genbench.execution.worker import component_of, component_record
-from genbench.experiment.plan import ExperimentConfig, Plan, plan
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import Plan, plan
 from genbench.experiment.run import Run
 from genbench.registry.loader import load
 from genbench.storage.results import rows

@@ -17,5 +17,5 @@ def runner_of(planned: Plan, registry: Registry, store: Path, place: DataConfig,
     """A runner with a command's fields, any of them replaced."""
     facts = {"command": "a test"}
     return Runner(
-        registry, store, place, torch.device("cpu"), facts, planned.metrics, planned.watch, planned.threads, **fields
+        registry, store, place, torch.device("cpu"), facts, planned.metrics, planned.snapshots, planned.threads, **fields
     )
