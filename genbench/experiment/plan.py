@@ -74,7 +74,7 @@ class Plan:
     threads: int | None = None
 
     def size(self, run: Run) -> int:
-        """Count of a run's parameters, all players together; 0 for a control, which is counted when it is fitted."""
+        """Count of a run's parameters; 0 for a control, which is counted when it is fitted."""
         return self.parameters[run.model.name, run.prior.name, run.latent_dim]
 
 
