@@ -42,8 +42,7 @@ class Control(ABC):
     def reconstruct(self, x: Tensor) -> Tensor:
         """Reconstructions in [0, 1], not rounded, of images in [0, 1], `(n, c, h, w)` both.
 
-        Raises:
-            NotApplicableError: The control reconstructs nothing.
+        Raises `NotApplicableError` where the control has none.
         """
         raise NotApplicableError("this control reconstructs nothing")
 
