@@ -17,8 +17,8 @@ from genbench.stats.comparison import set_of_best
 from genbench.stats.intervals import Estimate, Spread, combined_p, estimate, paired_difference, spread
 from genbench.storage.results import Row
 
-DEFAULT_SORT = "fid"
-"""The metric that ranks where none is asked for and it was measured."""
+DEFAULT_SORT = "sample quality"
+"""The role of the metric that ranks where none is asked for: the first one with it."""
 
 Section = Literal["headline", "detail", "fact"]
 """Prominence of a column: what ranks models first, its other parts, and what has no better direction."""
@@ -31,8 +31,8 @@ Standing = Literal["model", "copy", "control"]
 """What a line is: only a model is ranked and can be a best; a copy is a model that shows its training images."""
 
 STANDINGS: tuple[Standing, ...] = ("model", "copy", "control")
-COPIES = "nearest-train.copies"
-"""The metric that tells the share of samples that sit on a training image."""
+MEMORIZATION = "memorization"
+"""The role of a metric whose value is the share of samples that are copies of training images."""
 
 COPIES_ALLOWED = 0.05
 """The share above which a model is a copy: a perfect model's samples come that near by chance far less often."""
@@ -57,6 +57,7 @@ class Column:
     floor_sd: float | None = None
     minimum_detectable_effect: float | None = None
     spread: Spread | None = None
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -115,7 +116,7 @@ class Table:
 def assemble(rows: Sequence[Row], sort: str | None = None) -> tuple[Table, ...]:
     """A table for each dataset, in the order in which the rows name them; ranked by the metric `sort`.
 
-    Without `sort` that is `fid` where it was measured, else the first metric that has a better direction.
+    Without `sort` that is the first metric of the role `DEFAULT_SORT`, else the first that has a better direction.
     """
     measured = {row.metric for row in rows if row.metric}
     if sort is not None and sort not in measured:
@@ -153,9 +154,9 @@ def _roles(gathered: Gathered) -> dict[str, Standing]:
     """What each group is; a control is one even where it copies."""
     copies = {
         group
-        for (metric, _), found in gathered.columns.items()
+        for found in gathered.columns.values()
         for group in found.values
-        if metric == COPIES and _mean(list(found.by_seed(group).values())) > COPIES_ALLOWED
+        if found.example.metric_role == MEMORIZATION and _mean(list(found.by_seed(group).values())) > COPIES_ALLOWED
     }
     return {
         name: "control" if group.first.role == "control" else "copy" if name in copies else "model"
@@ -189,6 +190,7 @@ def _columns(collected: Mapping[Key, Values], sort: str | None, roles: Mapping[s
                 metric=key[0],
                 protocol=key[1],
                 head=found.head or key[0],
+                role=found.example.metric_role,
                 higher_is_better=found.example.higher_is_better,
                 unit=found.example.unit,
                 counts=tuple(sorted(found.counts)),
@@ -214,9 +216,10 @@ def _ranking(collected: Mapping[Key, Values], sort: str | None) -> str:
     metrics = {metric: found.example.higher_is_better for (metric, _), found in collected.items()}
     if sort in metrics:
         return sort or ""
-    if DEFAULT_SORT in metrics:
-        return DEFAULT_SORT
     headlines = _headlines(collected)
+    for (metric, _), found in collected.items():
+        if found.example.metric_role == DEFAULT_SORT and metric in headlines:
+            return metric
     return next((metric for metric, better in metrics.items() if better is not None and metric in headlines), "")
 
 

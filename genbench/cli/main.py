@@ -29,6 +29,7 @@ from genbench.cli.options import (
     out_option,
     place_options,
     plugin_option,
+    sampler_option,
     set_option,
     snapshot_options,
     threads_option,
@@ -119,6 +120,7 @@ def main() -> None:
     help="Arithmetic of the training; losses and measurements stay in float32. tf32 needs a GPU.",
 )
 @snapshot_options
+@sampler_option
 @controls_option
 @set_option
 @device_option
@@ -143,6 +145,7 @@ def run(
     snapshots: int,
     snapshot_metrics: tuple[str, ...],
     select: str | None,
+    samplers: tuple[str, ...],
     controls: tuple[str, ...],
     settings: tuple[str, ...],
     device: str,
@@ -179,6 +182,7 @@ def run(
         snapshots=snapshots,
         snapshot_metrics=snapshot_metrics,
         select=select,
+        samplers=samplers,
         controls=controls,
         precision=precision,
         threads=threads,
@@ -255,7 +259,20 @@ main.add_command(curves)
 @click.argument(
     "kind",
     required=False,
-    type=click.Choice(["models", "priors", "networks", "datasets", "metrics", "controls", "recipes", "plugins"]),
+    type=click.Choice(
+        [
+            "models",
+            "priors",
+            "networks",
+            "datasets",
+            "metrics",
+            "extractors",
+            "samplers",
+            "controls",
+            "recipes",
+            "plugins",
+        ]
+    ),
 )
 @plugin_option
 def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
@@ -275,6 +292,7 @@ def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
     shell_complete=complete_names("metric"),
     help="The metrics.",
 )
+@sampler_option
 @set_option
 @device_option
 @engine_options
@@ -284,6 +302,7 @@ def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
 def measure(
     runs: tuple[Path, ...],
     metrics: tuple[str, ...],
+    samplers: tuple[str, ...],
     settings: tuple[str, ...],
     device: str,
     data_root: Path | None,
@@ -297,7 +316,7 @@ def measure(
 
     engine = chosen_engine()
     registry, place = load_catalogue(plugins, any_source), make_place(data_root, download, skip_corrupt)
-    sys.exit(measure_runs(runs or (Path("runs"),), registry, place, device, metrics, settings, engine))
+    sys.exit(measure_runs(runs or (Path("runs"),), registry, place, device, metrics, settings, engine, samplers))
 
 
 for command in (reproduce, *cli_results.COMMANDS, explain, plot, *cli_bundles.COMMANDS, *cli_authors.COMMANDS):

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genbench.cli.completion import complete_plugins, complete_settings
+from genbench.cli.completion import complete_names, complete_plugins, complete_settings
 from genbench.errors import GenbenchError, UsageError, one_line
 
 if TYPE_CHECKING:
@@ -133,6 +133,17 @@ controls_option = click.option(
     flag_value="all",
     metavar="[C,...]",
     help="Measure controls as well: all, or those named (see `genbench list controls`).",
+)
+sampler_option = click.option(
+    "--sampler",
+    "samplers",
+    multiple=True,
+    callback=names,
+    default=("prior",),
+    show_default=True,
+    metavar="S,...",
+    shell_complete=complete_names("sampler"),
+    help="What samples are decoded from: the metrics of samples are measured for each (see `genbench list samplers`).",
 )
 any_source_option = click.option(
     "--any-source", is_flag=True, help="Accept plug-ins whose source has changed since the training."

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from genbench.analysis.curves import By, Sheet, points, resolve, sheets
-from genbench.analysis.ladder import METRIC, RUNGS
+from genbench.analysis.ladder import ROLE, RUNGS
 from genbench.analysis.table import Table, assemble
 from genbench.errors import UsageError, one_line
 from genbench.plotting.ranks import BARS, asked_metric, contestants, direction, near, ranks, scale
@@ -167,9 +167,9 @@ def fid_ladder(rows: Sequence[Row]) -> Drawing:
     tables = {table.dataset: _rungs(table) for table in assemble(rows)}
     shown = {dataset: found for dataset, found in tables.items() if found}
     if not shown:
-        raise UsageError("ladder: these runs have no FID ladder: genbench measure RUNS --metrics fid-ladder")
+        raise UsageError("ladder: nothing measured of these runs has the role ladder: measure them with such a metric (genbench list metrics)")
     look = _looks(rows)
-    models = [row for row in rows if row.metric.startswith(METRIC)]
+    models = [row for row in rows if row.metric_role == ROLE]
     with styled():
         figure = blank(COLUMN, 2.4 * len(shown) + 0.6)
         axes = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
@@ -178,7 +178,7 @@ def fid_ladder(rows: Sequence[Row]) -> Drawing:
                 shift = 0.3 * ((k + 0.5) / len(found) - 0.5)
                 _errors(panel, {RUNGS.index(rung): e for rung, e in rungs.items()}, look[group], label, shift)
             panel.set_xticks(range(len(RUNGS)), ["real", "recon-\nstructions", "mixture", "Gaussian", "prior"])
-            head = next((row.head for row in models if row.dataset == dataset), METRIC)
+            head = next((row.head for row in models if row.dataset == dataset), ROLE)
             panel.set_ylabel(
                 re.sub(r" (real|reconstructions|mixture|gaussian|prior)", "", head) + " \N{DOWNWARDS ARROW}"
             )
@@ -196,7 +196,7 @@ def _rungs(table: Table) -> dict[tuple[str, str], dict[str, Estimate]]:
     for line in table.lines:
         for column, cell in zip(table.columns, line.cells, strict=True):
             name, _, rung = column.metric.partition(".")
-            if name == METRIC and rung in RUNGS and cell is not None and line.role == "model":
+            if column.role == ROLE and rung in RUNGS and cell is not None and line.role == "model":
                 found.setdefault((line.group, line.label), {}).setdefault(rung, cell.estimate)
     return {group: {rung: its[rung] for rung in RUNGS if rung in its} for group, its in found.items()}
 

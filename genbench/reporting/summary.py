@@ -245,4 +245,3 @@ def sample_run(path: Path, registry: Registry, count: int, seed: int, target: Pa
         images = torch.cat([to_uint8(finite(model.decode(z), "samples")) for z in blocks])
     save_grid(target, images, columns=max(1, round(count**0.5)))
     click.echo(f"{count} samples of {record.name}: {target}")
-
