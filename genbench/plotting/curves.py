@@ -167,7 +167,7 @@ def fid_ladder(rows: Sequence[Row]) -> Drawing:
     tables = {table.dataset: _rungs(table) for table in assemble(rows)}
     shown = {dataset: found for dataset, found in tables.items() if found}
     if not shown:
-        raise UsageError("ladder: nothing measured of these runs has the role ladder: measure them with such a metric (genbench list metrics)")
+        raise UsageError("ladder: no metric of these runs is a ladder: measure one (genbench list metrics)")
     look = _looks(rows)
     models = [row for row in rows if row.metric_role == ROLE]
     with styled():
@@ -195,7 +195,7 @@ def _rungs(table: Table) -> dict[tuple[str, str], dict[str, Estimate]]:
     found: dict[tuple[str, str], dict[str, Estimate]] = {}
     for line in table.lines:
         for column, cell in zip(table.columns, line.cells, strict=True):
-            name, _, rung = column.metric.partition(".")
+            rung = column.metric.partition(".")[2]
             if column.role == ROLE and rung in RUNGS and cell is not None and line.role == "model":
                 found.setdefault((line.group, line.label), {}).setdefault(rung, cell.estimate)
     return {group: {rung: its[rung] for rung in RUNGS if rung in its} for group, its in found.items()}

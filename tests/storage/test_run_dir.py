@@ -90,7 +90,7 @@ def test_a_changed_source_is_refused_unless_asked_for(genbench: Genbench, tmp_pa
         refused = genbench(*command, *mine)
         assert refused.exit_code == 2
         assert "another source of the network 'normed'" in refused.output
-        assert genbench(*command, *mine, "--any-source").exit_code == 0
+        assert genbench(*command, *mine, "--allow-changed-source").exit_code == 0
 
 
 def test_files_are_as_open_as_the_umask_says(store: Path) -> None:
