@@ -80,7 +80,7 @@ def evaluate(registry: Registry, planned: Callable[..., Plan], images: Images, t
         control.fit(its, setting)
         record = TrainingStats(1.0, 0, control.parameters, "cpu", 1)
         place, cpu = DataConfig(tmp_path, tmp_path), torch.device("cpu")
-        return ControlEvaluation(control, setting, its, seed=seed, device=cpu, training=record, place=place, memory={})
+        return ControlEvaluation(control, setting, its, seed=seed, device=cpu, training=record, data_config=place, memory={})
 
     return make
 
