@@ -140,7 +140,7 @@ def test_figures_compare_models_alone_and_their_selected_moments_as_groups_of_th
         row("swae", s, 5.0 + s, group="swae best", label="swae selected by fid", stage="selected") for s in (0, 1)
     ]
     noise = [row("noise", 0, 12.0, role="control"), row("far", 0, 900.0, role="control")]
-    copies = [row("copycat", s, 0.9, metric="nearest-train.copies", protocol="c") for s in range(3)]
+    copies = [row("copycat", s, 0.9, metric="theirs.share", metric_role="memorization", protocol="c") for s in range(3)]
     rows = [*both, *chosen, *noise, *copies]
     left, right = ranks(rows).figure.axes
     labels = [text.get_text() for text in left.get_yticklabels()]
@@ -151,7 +151,7 @@ def test_figures_compare_models_alone_and_their_selected_moments_as_groups_of_th
     (axes,) = latent_size([*rows, *wide], "fid").figure.axes
     assert axes.get_legend_handles_labels()[1] == ["swae", "swae selected by fid"]
     assert [text.get_text() for text in axes.texts] == ["noise"]
-    rungs = [dataclasses.replace(it, metric="fid-ladder.prior", protocol="l") for it in (*both, *chosen, *noise)]
+    rungs = [dataclasses.replace(it, metric="rungs.prior", metric_role="ladder", protocol="l") for it in (*both, *chosen, *noise)]
     (axes,) = FROM_ROWS["ladder"]([*rungs, *copies]).figure.axes
     assert sorted(axes.get_legend_handles_labels()[1]) == ["swae", "swae selected by fid"]
 
@@ -184,7 +184,8 @@ def test_a_report_draws_what_its_rows_allow() -> None:
     assert [drawing.name for drawing in found] == ["ranks"]
     assert [text.split(":")[0] for text in told] == ["curves", "latent-size", "ladder"]
     assert all("\n" not in text for text in told)
-    rungs = [row("swae", 0, v, metric=f"fid-ladder.{r}", head=f"FID {r}") for r, v in (("real", 1.0), ("prior", 9.0))]
+    values = {"real": 1.0, "prior": 9.0}
+    rungs = [row("swae", 0, v, metric=f"rungs.{r}", metric_role="ladder", head=f"FID {r}") for r, v in values.items()]
     assert "ladder" in {drawing.name for drawing in possible([*study("swae"), *rungs])[0]}
     assert set(FROM_ROWS) == {"ranks", "curves", "latent-size", "ladder"}
 

@@ -236,7 +236,7 @@ def test_a_control_is_never_ranked_marked_or_compared_with(lower: bool) -> None:
 
 def test_a_copycat_cannot_win() -> None:
     shares = [(m, s, v) for m, v in (("memory", 0.9), ("honest", 0.01)) for s in range(3)]
-    rows = [row(m, s, v, "nearest-train.copies", higher_is_better=None, protocol="c") for m, s, v in shares]
+    rows = [row(m, s, v, "theirs.share", metric_role="memorization", protocol="c") for m, s, v in shares]
     table = only([*three("memory", 0.1), *three("honest", 9.0), *rows])
     assert [(line.label, line.role) for line in table.lines] == [("honest", "model"), ("memory", "copy")]
     assert {cell.mark for cell in table.lines[1].cells if cell} == {""}
