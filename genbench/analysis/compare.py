@@ -7,8 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from genbench.analysis.gather import Gathered, Values, gather
-from genbench.analysis.table import labels
+from genbench.analysis.table import ColumnValues, GatheredRows, gather, labels
 from genbench.errors import UsageError, unknown
 from genbench.stats.comparison import RESOLUTION, holm
 from genbench.stats.intervals import Estimate, paired_difference, t_upper
@@ -80,7 +79,7 @@ def _resolve(rows: Sequence[Row], name: str) -> tuple[str, str]:
     return fits.pop()
 
 
-def _shared(found: Gathered, a: str, b: str, names: tuple[str, str], metric: str | None) -> list[Values]:
+def _shared(found: GatheredRows, a: str, b: str, names: tuple[str, str], metric: str | None) -> list[ColumnValues]:
     """The columns in which both groups have at least two shared seeds; why there is none, as an error."""
     directed = {key: values for key, values in found.columns.items() if values.example.better != "neither"}
     known = {key[0] for key in directed}
@@ -102,7 +101,7 @@ def _shared(found: Gathered, a: str, b: str, names: tuple[str, str], metric: str
 
 
 def _refuse_protocols(
-    asked: Mapping[tuple[str, str], Values], groups: Iterable[str], names: Sequence[str], metric: str | None
+    asked: Mapping[tuple[str, str], ColumnValues], groups: Iterable[str], names: Sequence[str], metric: str | None
 ) -> None:
     told = []
     for group, name in zip(groups, names, strict=True):
@@ -111,7 +110,7 @@ def _refuse_protocols(
     raise UsageError(f"no number of {metric or 'any metric'} under one protocol in both: {'; '.join(told)}")
 
 
-def _compare(values: Values, a: str, b: str) -> Comparison:
+def _compare(values: ColumnValues, a: str, b: str) -> Comparison:
     """One comparison, not yet judged."""
     x, y = values.by_seed(a), values.by_seed(b)
     shared = sorted(x.keys() & y.keys())

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from genbench.analysis.formatting import format_estimate, format_value
 from genbench.analysis.ladder import ladder
-from genbench.analysis.table import COPIES_ALLOWED, Cell, Column, Line, Mark, Standing, Table
+from genbench.analysis.table import COPIES_ALLOWED, Column, Mark, RowRole, Table, TableCell, TableRow
 from genbench.stats.intervals import BOOTSTRAP_FROM, Estimate
 
 Protocols = Mapping[str, Mapping[str, object]]
@@ -27,7 +27,7 @@ UNDECIDED = "? fewer than two seeds shared with any other group: undecided"
 HASH_LENGTH = 16
 UNEQUAL = 1.1
 """From this ratio of the floating point operations on, groups are said to differ in what they cost."""
-ROLES: dict[Standing, str] = {
+ROLES: dict[RowRole, str] = {
     "model": "",
     "copy": "copies training images: not ranked",
     "control": "controls: scale only, not ranked",
@@ -38,7 +38,7 @@ INTERVALS = {"t": "t-interval", "bootstrap": "studentised bootstrap interval"}
 
 
 @dataclass(frozen=True)
-class Entry:
+class ProtocolEntry:
     """One protocol: its hash, the columns measured so, and facts: n, unit and the fields that not all share."""
 
     protocol: str
@@ -47,15 +47,15 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Legend:
+class ProtocolLegend:
     """The protocols of a table; `common` are the fields that all of them share."""
 
     common: tuple[tuple[str, str], ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[ProtocolEntry, ...]
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailureNote:
     """What went wrong in the same way for some seeds of a group."""
 
     label: str
@@ -72,14 +72,14 @@ class Failure:
 
 def title(table: Table) -> str:
     """One line: the dataset, the count of groups, the seeds, what ranks."""
-    models = [line for line in table.lines if line.role != "control"]
+    models = [line for line in table.rows if line.role != "control"]
     counts = sorted({len(line.seeds) for line in models})
     groups = f"{len(models)} model{'' if len(models) == 1 else 's'}"
     ranked = f" · ranked by {table.columns[0].metric}" if table.columns and len(models) > 1 else ""
     return f"{table.dataset} · {groups} · {_counted(counts, 'seed')}{ranked}"
 
 
-def blocks(lines: Sequence[Line]) -> list[tuple[str, list[Line]]]:
+def blocks(lines: Sequence[TableRow]) -> list[tuple[str, list[TableRow]]]:
     """The lines of each role in their order, under what stands above them ("" for models)."""
     return [(text, found) for role, text in ROLES.items() if (found := [ln for ln in lines if ln.role == role])]
 
@@ -114,7 +114,7 @@ def below_head(column: Column) -> list[str]:
     )
 
 
-def below_cell(cell: Cell) -> list[str]:
+def below_cell(cell: TableCell) -> list[str]:
     """The lines under a value: its floor, the error of its draws where one seed has no interval, a p-value."""
     found = [floor(cell.floor)] if cell.floor is not None else []
     if cell.se is not None:
@@ -154,7 +154,7 @@ def spreads(table: Table) -> list[str]:
 
 def notes(table: Table, best: str = "*") -> list[str]:
     """Sentences on intervals, marks, floors and what makes the comparison unequal; `best` is how bests are shown."""
-    cells = [cell for line in table.lines for cell in line.cells if cell]
+    cells = [cell for line in table.rows for cell in line.cells if cell]
     marks = {cell.mark for cell in cells}
     counts = sorted({cell.estimate.n for cell in cells})
     found = []
@@ -179,22 +179,22 @@ def notes(table: Table, best: str = "*") -> list[str]:
         found.append("detects: the smallest true value that one run's n finds with a power of 80 % at 5 %")
     if any(cell.se is not None for cell in cells):
         found.append("se: standard error over the draws of one run, its weights fixed; no interval over training seeds")
-    if any(line.role == "copy" for line in table.lines):
+    if any(line.role == "copy" for line in table.rows):
         found.append(
             f"copies training images: more than {COPIES_ALLOWED:.0%} of the samples sit on one; cannot be a best"
         )
     return found + spreads(table) + ladder(table) + _unequal(table)
 
 
-def _kinds(cells: Sequence[Cell]) -> str:
+def _kinds(cells: Sequence[TableCell]) -> str:
     kinds = {cell.estimate.kind for cell in cells}
     told = [name for kind, name in INTERVALS.items() if kind in kinds]
     return f"{' or '.join(told)} (from {BOOTSTRAP_FROM} seeds on)" if len(told) > 1 else "".join(told)
 
 
 def _unequal(table: Table) -> list[str]:
-    found = [SELECTED] * any(line.stage == "selected" for line in table.lines)
-    models = [line for line in table.lines if line.role != "control"]
+    found = [SELECTED] * any(line.stage == "selected" for line in table.rows)
+    models = [line for line in table.rows if line.role != "control"]
     for what, values in (
         ("images trained on", {f"{line.images:,}" for line in models if line.stage == "final"}),
         ("networks", {line.network for line in models}),
@@ -213,11 +213,11 @@ def _unequal(table: Table) -> list[str]:
 
 def _costs(table: Table) -> list[str]:
     """What equal images cost, where that is not the same: operations, and the seconds beside them."""
-    known = [(line.flops, line.label) for line in table.lines if line.flops is not None and line.stage == "final"]
+    known = [(line.flops, line.label) for line in table.rows if line.flops is not None and line.stage == "final"]
     if not known or max(known)[0] <= UNEQUAL * min(known)[0]:
         return []
     (least, cheap), (most, dear) = min(known), max(known)
-    seconds = [line.seconds for line in table.lines if line.seconds is not None]
+    seconds = [line.seconds for line in table.rows if line.seconds is not None]
     clock = f", {min(seconds):,.3g} to {max(seconds):,.3g} seconds" if seconds else ""
     return [
         f"training cost {least:.2g} ({cheap}) to {most:.2g} FLOPs ({dear}){clock}: "
@@ -225,7 +225,7 @@ def _costs(table: Table) -> list[str]:
     ]
 
 
-def legend(table: Table, protocols: Protocols) -> Legend:
+def legend(table: Table, protocols: Protocols) -> ProtocolLegend:
     """How each column was measured; fields that all protocols share are named once."""
     fields = {key: _fields(protocols.get(key, {})) for key in dict.fromkeys(c.protocol for c in table.columns)}
     known = [own for own in fields.values() if own]
@@ -237,8 +237,10 @@ def legend(table: Table, protocols: Protocols) -> Legend:
         facts["unit"] = ", ".join(dict.fromkeys(column.unit for column in columns if column.unit))
         facts |= {name: value for name, value in own.items() if (name, value) not in shared}
         heads = ", ".join(dict.fromkeys(column.head for column in columns))
-        entries.append(Entry(key[:HASH_LENGTH], heads, tuple((name, text) for name, text in facts.items() if text)))
-    return Legend(tuple(shared), tuple(entries))
+        entries.append(
+            ProtocolEntry(key[:HASH_LENGTH], heads, tuple((name, text) for name, text in facts.items() if text))
+        )
+    return ProtocolLegend(tuple(shared), tuple(entries))
 
 
 def _range(counts: Sequence[int]) -> str:
@@ -256,14 +258,14 @@ def _fields(protocol: Mapping[str, object]) -> dict[str, str]:
     return {name: f"{value:,}" if type(value) is int else str(value) for name, value in protocol.items() if value}
 
 
-def failures(table: Table) -> list[Failure]:
+def failures(table: Table) -> list[FailureNote]:
     """The problems of a table, those that differ by seed alone in one."""
     seeds: dict[tuple[str, str, str], set[int]] = {}
     for problem in table.problems:
         status = f"{problem.metric} {problem.status}" if problem.metric else problem.status
         seeds.setdefault((problem.label, status, problem.cause), set()).add(problem.seed)
     return [
-        Failure(label, f"seed{'s' * (len(its) > 1)} {', '.join(map(str, sorted(its)))}", status, cause)
+        FailureNote(label, f"seed{'s' * (len(its) > 1)} {', '.join(map(str, sorted(its)))}", status, cause)
         for (label, status, cause), its in seeds.items()
     ]
 

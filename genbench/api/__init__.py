@@ -11,8 +11,6 @@ This module, `genbench.hookspecs`, `genbench.nn`, `genbench.distances`, `genbenc
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import TYPE_CHECKING
 
 from genbench.api.control import Control, LatentControl
 from genbench.api.dataset import DataConfig, Dataset, DatasetInfo, Images, ProgressEvent, ignore_progress
@@ -23,18 +21,10 @@ from genbench.api.options import ComponentSpec, Option
 from genbench.api.prior import Prior
 from genbench.api.recipe import Finding, Recipe
 from genbench.errors import UnsupportedError
-from genbench.utils.deprecation import Renamed, renamed
 
 API_VERSION = 1
 """The version of this contract. It rises when a plug-in that keeps the contract could stop working: a name or a field
-is removed, a signature or a meaning changes. New names, and new fields with defaults, leave it alone. A renamed thing
-keeps its old name, with a `DeprecationWarning`, for one release."""
-
-DEPRECATED: Mapping[str, Renamed] = {}
-"""Old names of this module and what they are now."""
-
-if not TYPE_CHECKING:  # a type checker would believe a module with a `__getattr__` to have every name
-    __getattr__ = renamed(__name__, DEPRECATED)
+is removed, a signature or a meaning changes. New names, and new fields with defaults, leave it alone."""
 
 __all__ = [
     "API_VERSION",

@@ -25,12 +25,10 @@ Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]
 
 def script(shell: str) -> str:
     """The script of a shell, headed by how to install it."""
-    from genbench.cli.main import main
-
-    made = get_completion_class(shell)
-    assert made is not None, shell  # the command line offers click's three shells alone
-    source = made(main, {}, "genbench", VARIABLE).source_template % made(main, {}, "genbench", VARIABLE).source_vars()
-    return f"# To install: {INSTALL[shell]}\n{source}"
+    completion_class = get_completion_class(shell)
+    assert completion_class is not None, shell  # the command line offers click's three shells
+    root = click.get_current_context().find_root().command
+    return f"# To install: {INSTALL[shell]}\n{completion_class(root, {}, 'genbench', VARIABLE).source()}"
 
 
 def complete_names(kind: str) -> Completer:
@@ -97,7 +95,7 @@ def complete_metrics_of_runs(ctx: click.Context, param: click.Parameter, incompl
 
 def _index(ctx: click.Context) -> Index:
     """The catalogue, with the files of --plugin that stand on the line: those are loaded anew, which takes seconds."""
-    from genbench.cli.options import catalogue_index
+    from genbench.cli.options import load_listing
 
     files = tuple(path for path in ctx.params.get("plugins") or () if path.is_file())
     with (
@@ -105,6 +103,6 @@ def _index(ctx: click.Context) -> Index:
         redirect_stderr(StringIO()),
     ):  # a broken plug-in must not write into the line being typed
         try:
-            return catalogue_index(files, quiet=True)
+            return load_listing(files, quiet=True)
         except GenbenchError:
-            return catalogue_index(quiet=True)
+            return load_listing(quiet=True)

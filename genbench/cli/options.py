@@ -1,7 +1,8 @@
-"""What the commands of the command line share: how arguments are read, and how our errors are told. No torch."""
+"""Options and argument types that commands share, and how errors are printed. No torch."""
 
 from __future__ import annotations
 
+import math
 import os
 import sys
 from io import TextIOWrapper
@@ -18,8 +19,19 @@ if TYPE_CHECKING:
     from genbench.registry.cache import Index
     from genbench.registry.loader import Registry
 
-WITHOUT = "genbench.without"
-"""Where a command's context keeps the names of --without."""
+DISABLED = "genbench.disabled"
+"""The key under which a command's context keeps the names of --disable-plugin."""
+
+
+class Finite(click.FloatRange):
+    """A number within bounds; click itself takes "nan" and "inf", which every comparison with a bound lets pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{number:g} is not a finite number", param, ctx)
+        return number
 
 
 def names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -39,16 +51,16 @@ def counts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 
 
 SECTIONS = {
-    "Train and measure": ("run", "reproduce", "measure"),
+    "Train and evaluate": ("run", "reproduce", "evaluate"),
     "Look at runs": ("report", "curves", "plot", "show", "sample"),
-    "Ask how sure it is": ("compare", "power", "explain"),
+    "Compare": ("compare", "power", "diff"),
     "Share runs": ("export-bundle", "import-bundle"),
     "Plug-ins": ("list", "new", "check", "completion"),
 }
-"""The commands as `genbench --help` groups them, by what one wants to do; each stands once."""
+"""The commands as `genbench --help` groups them; each stands once."""
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """Commands in the order in which they are used; our errors are one line and exit status 2."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -85,21 +97,21 @@ class Group(click.Group):
             ctx.exit(2)
 
 
-def _keep_without(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> None:
-    ctx.meta[WITHOUT] = names(ctx, param, values)
+def _keep_disabled(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> None:
+    ctx.meta[DISABLED] = names(ctx, param, values)
 
 
 def plugin_option(command: Any) -> Any:
-    """The options that select plug-ins; the names of --without stay in the context, for `load_catalogue`."""
+    """The options that select plug-ins; the names of --disable-plugin stay in the context, for `load_registry`."""
     for option in (
         click.option(
-            "--without",
+            "--disable-plugin",
             multiple=True,
             metavar="NAME",
             expose_value=False,
-            callback=_keep_without,
+            callback=_keep_disabled,
             shell_complete=complete_plugins,
-            help="Leave an installed plug-in out.",
+            help="Do not load an installed plug-in.",
         ),
         click.option(
             "--plugin",
@@ -134,14 +146,14 @@ controls_option = click.option(
     metavar="[C,...]",
     help="Measure controls as well: all, or those named (see `genbench list controls`).",
 )
-any_source_option = click.option(
-    "--any-source", is_flag=True, help="Accept plug-ins whose source has changed since the training."
+changed_source_option = click.option(
+    "--allow-changed-source", is_flag=True, help="Accept plug-ins whose source has changed since the training."
 )
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
 
 
 def snapshot_options(command: Any) -> Any:
-    """The options that say what is kept and measured on the way of a training."""
+    """The options of snapshots: how many, their metrics, and the selection of the best."""
     for option in (
         click.option(
             "--select", metavar="METRIC", help="Take the final numbers of each run's best snapshot by this metric."
@@ -151,22 +163,22 @@ def snapshot_options(command: Any) -> Any:
             multiple=True,
             callback=names,
             metavar="M,...",
-            help="What is measured at the snapshots, on validation images. [the first of --metrics]",
+            help="Metrics of the snapshots, on validation images. [the first of --metrics]",
         ),
         click.option(
             "--snapshots",
             type=click.IntRange(0),
             default=0,
             metavar="N",
-            help="Keep N moments of each training, evenly spaced, its end among them.",
+            help="Keep N snapshots of each training, evenly spaced, its end among them.",
         ),
     ):
         command = option(command)
     return command
 
 
-def place_options(command: Any) -> Any:
-    """The options that say where data lies."""
+def data_options(command: Any) -> Any:
+    """The options of the data: its folder, downloads, corrupt images."""
     for option in (
         click.option("--skip-corrupt", is_flag=True, help="Leave corrupt images out, and count them."),
         click.option("--download", is_flag=True, help="Allow downloads of datasets and weights."),
@@ -181,42 +193,42 @@ def place_options(command: Any) -> Any:
     return command
 
 
-def load_catalogue(files: tuple[Path, ...], any_source: bool = False) -> Registry:
-    """The catalogue; what is broken or odd costs one line on stderr each."""
+def load_registry(files: tuple[Path, ...], allow_changed_source: bool = False) -> Registry:
+    """The registry; one line on stderr for each broken or odd plug-in."""
     from genbench.registry.loader import index_of, load
 
-    registry = load(files, without=_without())
-    registry.any_source = any_source
-    _tell_of_plugins(index_of(registry))
+    registry = load(files, without=_disabled())
+    registry.any_source = allow_changed_source
+    _report_plugins(index_of(registry))
     return registry
 
 
-def catalogue_index(files: tuple[Path, ...] = (), *, quiet: bool = False) -> Index:
-    """The catalogue as plain data: the kept one while nothing installed has changed, else made anew and kept.
+def load_listing(files: tuple[Path, ...] = (), *, quiet: bool = False) -> Index:
+    """The registry as plain data: the cached index while nothing installed has changed, else a new one.
 
-    With plug-in files it is always made anew and not kept. Not quiet, what is broken or odd costs one line on stderr.
+    With plug-in files it is always made anew and not cached. One line on stderr for each broken or odd plug-in.
     """
     from genbench.registry.cache import index_path, installed_key, read_index, write_index
 
-    key, path = installed_key(without=_without()), index_path(cache_folder())
+    key, path = installed_key(without=_disabled()), index_path(cache_folder())
     index = None if files else read_index(path, key)
     if index is None:
         from genbench.registry.loader import index_of, load
 
-        index = index_of(load(files, without=_without()))
+        index = index_of(load(files, without=_disabled()))
         if not files:
             write_index(path, key, index)
     if not quiet:
-        _tell_of_plugins(index)
+        _report_plugins(index)
     return index
 
 
-def _without() -> tuple[str, ...]:
+def _disabled() -> tuple[str, ...]:
     context = click.get_current_context(silent=True)
-    return tuple(context.meta.get(WITHOUT, ())) if context else ()
+    return tuple(context.meta.get(DISABLED, ())) if context else ()
 
 
-def _tell_of_plugins(index: Index) -> None:
+def _report_plugins(index: Index) -> None:
     for plugin in index.plugins:
         where = f"genbench: plug-in '{plugin.name}' of {plugin.origin}"
         if plugin.state == "broken":
@@ -226,13 +238,13 @@ def _tell_of_plugins(index: Index) -> None:
 
 
 def cache_folder() -> Path:
-    """Where genbench keeps what it can make again: GENBENCH_CACHE, or the user's cache folder."""
+    """The cache folder: GENBENCH_CACHE, or that of the user."""
     home = Path(os.environ.get("GENBENCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "genbench")
     return home.expanduser()
 
 
-def make_place(data_root: Path | None, download: bool, skip_corrupt: bool) -> DataConfig:
-    """Where data lies, checked."""
+def make_data_config(data_root: Path | None, download: bool, skip_corrupt: bool) -> DataConfig:
+    """The folders of data and caches, checked."""
     from genbench.api import DataConfig
 
     cache = cache_folder()

@@ -18,10 +18,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from genbench.cli.engines import SERIAL, Chosen, advice, engine_of, undecided
-from genbench.cli.telling import BrokenPipeConsole
 from genbench.errors import UsageError
 from genbench.execution.standing import Standing, standing
-from genbench.reporting.summary import pick_device, show_table
+from genbench.reporting.console import BrokenPipeConsole
+from genbench.reporting.summary import show_table
 from genbench.storage.run_dir import RUN, RunFolder, find, readable
 
 if TYPE_CHECKING:
@@ -52,6 +52,7 @@ def run_study(
     from genbench.experiment.plan import plan
     from genbench.training.distributed import init_distributed, launched, local_device
     from genbench.training.precision import check_precision
+    from genbench.utils.torch_state import pick_device
 
     if launched() and chosen_engine != SERIAL:
         raise UsageError(
@@ -101,11 +102,12 @@ def measure_runs(
     """Measure trained runs; the exit status as in `run_study`."""
     from genbench.experiment.plan import metric_choices, plan_of_runs
     from genbench.training.distributed import launched
+    from genbench.utils.torch_state import pick_device
 
     if launched():
-        raise UsageError("torchrun trains one model in several processes, with genbench run; measure in one process")
+        raise UsageError("torchrun trains one model in several processes, with genbench run; evaluate in one process")
     if chosen_engine.together is not None:
-        raise UsageError(f"--together {chosen_engine.together}: nothing is trained by genbench measure; leave it off")
+        raise UsageError(f"--together {chosen_engine.together}: nothing is trained by genbench evaluate; leave it off")
     console = BrokenPipeConsole()
     chosen, engine = pick_device(device), engine_of(chosen_engine)
     choices = metric_choices(registry, metrics, settings)
@@ -168,9 +170,9 @@ def closing(console: Console, outcome: Outcome, out: Path) -> int:
     for name, problem in outcome.failed.items():
         console.print(f"[red]failed[/] {escape(name)}: {escape(problem)}", soft_wrap=True, highlight=False)
     for name in outcome.left:
-        console.print(f"left {escape(name)} to another process, which works on it", soft_wrap=True, highlight=False)
+        console.print(f"skipped: {escape(name)} is running in another process", soft_wrap=True, highlight=False)
     if outcome.interrupted:
-        console.print("Stopped. Nothing is lost: repeat the command and it goes on where it stopped.")
+        console.print("Interrupted. Re-run the same command to resume.")
     console.print(
         f"Everything is in {out}/ (models, pictures, numbers). All columns and protocols: genbench report {out};"
         " tables and page: --export reports/NAME/",

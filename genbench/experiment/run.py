@@ -184,7 +184,7 @@ def _made(registry: Registry, kind: Kind, choice: Component, wanted: type[T], *a
     if entry.plugin.fingerprint != choice.fingerprint and kind in TRAINED and not registry.any_source:
         raise StoreError(
             f"the run was trained with another source of the {kind} '{choice.name}' ({choice.fingerprint or 'none'})"
-            f" than {entry.plugin.name} offers now ({entry.plugin.fingerprint}): restore it, or say --any-source"
+            f" than {entry.plugin.name} offers now ({entry.plugin.fingerprint}): restore it, or say --allow-changed-source"
         )
     try:
         thing = entry.offer.make(*arguments, **choice.values)

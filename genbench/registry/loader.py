@@ -125,7 +125,7 @@ def load(
     names = None if selected is None else {name.strip() for name in selected.split(",") if name.strip()}
     found = sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: point.name)
     installed = {point.name for point in found}
-    for given, by in ((names or (), f"plug-in named in {SELECT},"), (without, "plug-in named by --without,")):
+    for given, by in ((names or (), f"plug-in named in {SELECT},"), (without, "plug-in named by --disable-plugin,")):
         for name in sorted(set(given) - installed):
             raise unknown(f"installed {by}", name, installed)
     for point in found:
@@ -133,7 +133,7 @@ def load(
         if names is not None and point.name not in names:
             registry.plugins.append(Plugin(point.name, _origin(point), "left out", cause=f"not in {SELECT}"))
         elif point.name in without:
-            registry.plugins.append(Plugin(point.name, _origin(point), "left out", cause="--without"))
+            registry.plugins.append(Plugin(point.name, _origin(point), "left out", cause="--disable-plugin"))
         elif len(claims) > 1:
             cause = f"the entry point '{point.name}' is claimed by {' and '.join(claims)}"
             registry.plugins.append(Plugin(point.name, _origin(point), "broken", cause=cause))

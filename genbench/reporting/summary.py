@@ -1,4 +1,4 @@
-"""Results of finished runs: reports and exports, one run in full, pictures drawn from it."""
+"""The report of run folders: the table on the console, the tidy formats, and the export."""
 
 from __future__ import annotations
 
@@ -9,27 +9,17 @@ from typing import TYPE_CHECKING, Any
 
 import click
 from rich.console import Console
-from rich.markup import escape
-from rich.table import Table
 
-from genbench.analysis.curves import By
-from genbench.analysis.selection import of_stage
+from genbench.analysis.selection import of_stage, select_options
 from genbench.errors import StoreError, UsageError
-from genbench.plotting.stored import drawn
-from genbench.reporting.curves_table import export_csv
-from genbench.storage.moments import selections, told
+from genbench.plotting.report import model_drawings, row_drawings
+from genbench.reporting import export
+from genbench.reporting.console import render
+from genbench.reporting.csv_json import curves_csv
+from genbench.storage.provenance import command_line
 from genbench.storage.results import rows
 from genbench.storage.rows import Row
-from genbench.storage.run_dir import (
-    IMPORTED,
-    RECONSTRUCTIONS,
-    SAMPLES,
-    RunFolder,
-    find,
-    protocols,
-    readable,
-    uncollected,
-)
+from genbench.storage.run_dir import RunFolder, find, protocols, readable, uncollected
 from genbench.utils.io import write_text
 
 if TYPE_CHECKING:
@@ -42,45 +32,52 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class FigureContext:
-    """What figures of trained models are made with."""
+    """The registry, data and device that figures of trained models need."""
 
     registry: Registry
-    place: DataConfig
-    device: str
+    data_config: DataConfig
+    device: torch.device
+
+
+def find_runs(paths: Sequence[Path]) -> list[RunFolder]:
+    """The readable run folders below the paths; a line on stderr for each that is left out."""
+    return readable_runs(find(paths))
+
+
+def readable_runs(folders: Sequence[RunFolder]) -> list[RunFolder]:
+    """The folders whose records can be read; a line on stderr for each that is left out."""
+    kept, problems = readable(folders)
+    for problem in problems:
+        click.echo(f"genbench: left out: {problem}", err=True)
+    return kept
 
 
 @uncollected()
 def report_runs(
-    places: Sequence[Path],
+    paths: Sequence[Path],
     target: Path | None,
     form: str,
     sort: str | None,
-    picked_by: str | None = None,
-    workshop: FigureContext | None = None,
+    select_options_by: str | None = None,
+    figure_context: FigureContext | None = None,
 ) -> None:
-    """Show and export the runs below the places; of options that compete, those that `picked_by` picks.
+    """Show and export the runs below the paths.
 
-    With a `workshop` the export has the figures that need the models.
+    Of options that compete, those that are best by `select_options_by` are shown. With a `figure_context` the export
+    has the figures that need the models.
     """
-    if workshop is not None and target is None:
+    if figure_context is not None and target is None:
         raise UsageError("--figures all is of an export: name its folder with --export DIR")
-    from genbench.reporting import export
-    from genbench.reporting.console import render
-
-    folders, problems = readable(find(places))
-    for problem in problems:
-        click.echo(f"genbench: left out: {problem}", err=True)
+    folders = find_runs(paths)
     if not folders:
         raise StoreError("no run folder could be read")
-    tidy, how = rows(folders), protocols(folders)
-    if picked_by is not None:
-        from genbench.analysis.selection import pick
-
-        tidy, picks = pick(tidy, picked_by)
-        for choice in picks:
+    tidy, fields = rows(folders), protocols(folders)
+    if select_options_by is not None:
+        tidy, choices = select_options(tidy, select_options_by)
+        for choice in choices:
             click.echo(choice.text, err=form != "table")
     if form == "table":
-        render(Console(), tidy, sort=sort, protocols=how)
+        render(Console(), tidy, sort=sort, protocols=fields)
     else:
         writers: dict[str, Callable[[], str]] = {
             "csv": lambda: export.tidy_csv(tidy),
@@ -90,58 +87,34 @@ def report_runs(
         }
         click.echo(writers[form](), nl=False)
     if target is not None:
-        write_report(folders, tidy, how, target, sort, workshop)
-        click.echo(
-            f"Written to {target}/: {', '.join(sorted(path.name for path in target.iterdir()))}", err=form != "table"
-        )
+        write_report(folders, tidy, fields, target, sort, figure_context)
+        names = ", ".join(sorted(path.name for path in target.iterdir()))
+        click.echo(f"Written to {target}/: {names}", err=form != "table")
 
 
 def write_report(
     folders: Sequence[RunFolder],
     tidy: list[Row],
-    how: Mapping[str, Any],
+    fields: Mapping[str, Any],
     target: Path,
     sort: str | None,
-    workshop: FigureContext | None = None,
+    figure_context: FigureContext | None = None,
 ) -> None:
-    """Export everything to a folder."""
-    from genbench.reporting import export
-    from genbench.storage.provenance import command_line
-
+    """Export everything to a folder; `fields` are those of each protocol by its hash."""
     facts = {folder.name: export.RunFacts(folder.name, folder.path, folder.record()) for folder in folders}
 
     def draw() -> tuple[list[Drawing], list[str]]:
-        drawings, told = drawn(folders, tidy)
-        if workshop is None:
+        drawings, problems = row_drawings(folders, tidy)
+        if figure_context is None:
             needs = "they need the models: genbench report --figures all"
-            return drawings, [*told, f"reconstructions, interpolations, grid, codes: {needs}"]
-        from genbench.plotting.report import model_drawings
+            return drawings, [*problems, f"reconstructions, interpolations, grid, codes: {needs}"]
+        context = figure_context
+        more, reasons = model_drawings(folders, context.registry, context.data_config, context.device)
+        return [*drawings, *more], [*problems, *reasons]
 
-        more, why = model_drawings(folders, workshop.registry, workshop.place, pick_device(workshop.device))
-        return [*drawings, *more], [*told, *why]
-
-    export.export(target, tidy, runs=facts, protocols=how, command=command_line(), sort=sort, draw=draw)
-    curves = export_csv(tidy)
-    if curves:
+    export.export(target, tidy, runs=facts, protocols=fields, command=command_line(), sort=sort, draw=draw)
+    if curves := curves_csv(tidy):
         write_text(target / "curves.csv", curves)
-
-
-def curve_runs(
-    places: Sequence[Path], metric: str | None, by: By, at: Sequence[float], form: str, *, extremes: bool
-) -> None:
-    """Show the metric against compute of the runs below the places."""
-    from genbench.reporting import curves_table as curveview
-
-    folders, problems = readable(find(places))
-    for problem in problems:
-        click.echo(f"genbench: left out: {problem}", err=True)
-    tidy = rows(folders)
-    name = metric or next((row.metric for row in tidy if row.stage == "snapshot" and row.metric), "fid")
-    if form == "table":
-        curveview.show(Console(), tidy, name, by, at, extremes=extremes)
-        return
-    found = curveview.records(tidy, name, by, at)
-    click.echo({"csv": curveview.as_csv, "json": curveview.as_json}[form](found), nl=False)
 
 
 @uncollected()
@@ -152,118 +125,13 @@ def show_table(
     sort: str | None,
     select: str | None = None,
 ) -> None:
-    """The comparison of some runs by some metrics: of their ends, or of the moments that a metric selected."""
-    from genbench.reporting.console import render
-
-    folders, problems = readable(folders)
-    for problem in problems:
-        click.echo(f"genbench: left out: {problem}", err=True)
-    shown, how = of_stage(rows(folders), select), protocols(folders)
+    """Print the comparison of some runs by some metrics: at their ends, or at the snapshots that a metric selected."""
+    folders = readable_runs(folders)
+    shown, fields = of_stage(rows(folders), select), protocols(folders)
     for folder in folders:
         folder.forget()  # the records of 10,000 runs take more memory than their table
     tidy = [row for row in shown if not row.metric or row.metric.split(".")[0] in metrics]
     ranking = [row.metric for row in tidy if row.metric.split(".")[0] == sort and row.better != "neither"]
     if tidy:
         console.print()
-        render(console, tidy, sort=next(iter(ranking), None), protocols=how, brief=True)
-
-
-HOW = ("device", "threads", "most_threads", "usual_threads", "precision", "memory_format", "step")
-"""Of a training's record, what says how it was done."""
-
-
-def show_run(path: Path) -> None:
-    """A run's options, provenance, state, numbers and pictures."""
-    console, folder = Console(), RunFolder(path)
-    _, problems = readable([folder])
-    if problems:
-        raise StoreError(problems[0])
-    record = folder.record()
-    came = "  imported" if (path / IMPORTED).exists() else ""
-    console.print(f"[bold]{_shown(folder.name)}[/]  {folder.state}{came}", highlight=False)
-    if folder.failure():
-        console.print(f"[red]{_shown(folder.failure())}[/]", highlight=False)
-    table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in {**record["run"], **record["provenance"]}.items():
-        table.add_row(f"[dim]{_shown(name)}[/]", _shown(_words(value)))
-    if folder.state == "trained":
-        training = folder.training()
-        how = {name: training[name] for name in HOW if training.get(name)}
-        table.add_row("[dim]training[/]", _shown(", ".join(f"{name} {value}" for name, value in how.items())))
-    console.print(table)
-    for chosen in selections(folder).values():
-        console.print(_plain(told(chosen)), markup=False, highlight=False, soft_wrap=True)
-    numbers = Table("metric", "value", "floor", "n", "protocol", box=None, pad_edge=False, header_style="bold")
-    for row in rows([folder]):
-        if row.metric and row.stage != "snapshot":
-            value = "failed: " + row.error if row.value is None else f"{row.value:.6g} {row.unit}"
-            floor = "" if row.floor is None else f"{row.floor:.4g}"
-            numbers.add_row(_shown(row.metric), _shown(value), floor, str(row.n or ""), _shown(row.protocol))
-    for entry in folder.measurements().values():
-        if entry["inapplicable"]:
-            told_why = _shown(f"does not apply: {entry['inapplicable']}")
-            numbers.add_row(_shown(entry["metric"]), told_why, "", "", "")
-    console.print(numbers)
-    for picture in (SAMPLES, RECONSTRUCTIONS):
-        if (path / picture).exists():
-            console.print(str(path / picture), markup=False, highlight=False, soft_wrap=True)
-
-
-def _plain(text: str) -> str:
-    return "".join(c if c.isprintable() else " " for c in text)
-
-
-def _shown(text: str) -> str:
-    """Text of a run's files, never taken for markup or for a terminal's control codes: runs may come from anyone."""
-    return escape(_plain(text))
-
-
-def _words(value: Any) -> str:
-    if isinstance(value, dict) and "name" in value:
-        options = ", ".join(f"{name.replace('_', '-')}={it}" for name, it in value.get("options", {}).items())
-        return f"{value['name']}" + (f" ({options})" if options else "")
-    if isinstance(value, dict):
-        return ", ".join(f"{name} {it}" for name, it in value.items())
-    return str(value)
-
-
-def sample_run(path: Path, registry: Registry, count: int, seed: int, target: Path, device: str) -> None:
-    """Decode prior draws of a trained run into a picture."""
-    from genbench.data.images import save_grid, to_uint8
-    from genbench.evaluation.evaluation import finite
-    from genbench.evaluation.snapshots import trained_model
-    from genbench.experiment.run import make_prior, run_of_record
-    from genbench.utils.rng import generator
-
-    if RunFolder(path).record()["run"]["role"] == "control":
-        raise UsageError(f"{path} is a control, not a model: its samples are in {path / SAMPLES}")
-    if target.suffix.lower() != ".png":
-        raise UsageError(f"--out {target}: the picture is a PNG; name a file that ends in .png")
-    folder, chosen = RunFolder(path), pick_device(device)
-    run = run_of_record(folder.record()["run"])
-    model = trained_model(registry, run, folder, chosen).eval()
-    prior, draws = make_prior(registry, run), generator("cpu", seed, "sample")
-    import torch
-
-    with torch.no_grad():
-        blocks = (prior.sample(min(500, count - start), draws).to(chosen) for start in range(0, count, 500))
-        images = torch.cat([to_uint8(finite(model.decode(z), "samples")) for z in blocks])
-    save_grid(target, images, columns=max(1, round(count**0.5)))
-    click.echo(f"{count} samples of {folder.name}: {target}")
-
-
-def pick_device(name: str) -> torch.device:
-    """The device of `--device`; `UsageError` where there is none such."""
-    import torch
-
-    if name == "auto":
-        return torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    try:
-        device = torch.device(name)
-    except RuntimeError:
-        raise UsageError(f"--device {name}: possible are auto, cpu, cuda, cuda:i") from None
-    if device.type not in ("cpu", "cuda"):
-        raise UsageError(f"--device {name}: possible are auto, cpu, cuda, cuda:i")
-    if device.type == "cuda" and (device.index or 0) >= torch.cuda.device_count():
-        raise UsageError(f"--device {name}: torch sees {torch.cuda.device_count()} CUDA devices")
-    return device
+        render(console, tidy, sort=next(iter(ranking), None), protocols=fields, brief=True)

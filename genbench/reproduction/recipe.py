@@ -38,7 +38,7 @@ PROTOCOL_FIELDS = (
 
 
 @dataclass(frozen=True)
-class Cell:
+class RecipeCell:
     """One grid of a recipe. Of `epochs` and `images` one is set; `weighting` tells lambda with its reduction."""
 
     name: str
@@ -90,7 +90,7 @@ class ParsedRecipe:
     about: str
     citation: str
     study: Study
-    cells: tuple[Cell, ...] = ()
+    cells: tuple[RecipeCell, ...] = ()
     published: tuple[Published, ...] = ()
     deviations: tuple[str, ...] = ()
 
@@ -218,11 +218,11 @@ def _table(raw: Mapping[str, Any], keys: Mapping[str, _Key], where: str) -> dict
     return found
 
 
-def _cell(raw: Mapping[str, Any], where: str) -> Cell:
+def _cell(raw: Mapping[str, Any], where: str) -> RecipeCell:
     it = _table(raw, CELL, where)
     if (it["epochs"] is None) == (it["images"] is None):
         raise UsageError(f"{where}: key 'epochs': give one of 'epochs' and 'images'")
-    return Cell(
+    return RecipeCell(
         name=it["name"],
         dataset=it["dataset"],
         models=tuple(it["models"]),
@@ -254,7 +254,11 @@ def _protocol(raw: Any, known: Sequence[str] | None, where: str) -> dict[str, st
 
 
 def _published(
-    raw: Mapping[str, Any], protocols: Mapping[str, Mapping[str, str]], cells: Sequence[Cell], study: Study, where: str
+    raw: Mapping[str, Any],
+    protocols: Mapping[str, Mapping[str, str]],
+    cells: Sequence[RecipeCell],
+    study: Study,
+    where: str,
 ) -> Published:
     it = _table(raw, PUBLISHED, where)
     if it["protocol"] not in protocols:
@@ -275,7 +279,7 @@ def _published(
     return Published(**rest, value=value, protocol=protocol, latent_dim=it["latent-dim"], training=training)
 
 
-def _inside(it: Mapping[str, Any], cell: Cell, where: str) -> None:
+def _inside(it: Mapping[str, Any], cell: RecipeCell, where: str) -> None:
     """Refuse a number that no run of its cell has, or that runs of two kinds would share."""
     for key, possible in (("model", cell.models), ("prior", cell.priors), ("latent-dim", cell.latent_dims)):
         if not it[key] and len(possible) > 1:

@@ -22,14 +22,16 @@ Verdict = Literal["best", "worse", "undecided"]
 
 
 @dataclass(frozen=True)
-class Standing:
+class BestSetResult:
     """A model's place in one column; `p` is the adjusted p-value of "this model is a best", None where untested."""
 
     verdict: Verdict
     p: float | None = None
 
 
-def set_of_best(models: Sequence[Mapping[int, float]], *, lower: bool, level: float = LEVEL) -> tuple[Standing, ...]:
+def set_of_best(
+    models: Sequence[Mapping[int, float]], *, lower: bool, level: float = LEVEL
+) -> tuple[BestSetResult, ...]:
     """Which models may be the best; with probability `level` every model that truly is a best is among them.
 
     The best of the sample is chosen by the data, so testing the others against it is not a test at the stated level.
@@ -48,13 +50,13 @@ def set_of_best(models: Sequence[Mapping[int, float]], *, lower: bool, level: fl
     values, present = _matrix(models)
     values = values if lower else -values
     if len(values) < 2:  # one seed: no test of any pair
-        return tuple(Standing("undecided") for _ in models)
+        return tuple(BestSetResult("undecided") for _ in models)
     evidence = [_evidence_against(i, values, present) for i in range(len(models))]
     adjusted = holm([p for p in evidence if p is not None])
     places = iter(adjusted)
     p_values = [None if p is None else next(places) for p in evidence]
     if adjusted and max(adjusted) <= 1 - level:  # only where seeds differ between pairs: each beaten by another
-        return tuple(Standing("undecided", p) for p in p_values)
+        return tuple(BestSetResult("undecided", p) for p in p_values)
     return tuple(_standing(p, 1 - level) for p in p_values)
 
 
@@ -72,10 +74,10 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     return tuple(adjusted)
 
 
-def _standing(p: float | None, alpha: float) -> Standing:
+def _standing(p: float | None, alpha: float) -> BestSetResult:
     if p is None:
-        return Standing("undecided")
-    return Standing("worse" if p <= alpha else "best", p)
+        return BestSetResult("undecided")
+    return BestSetResult("worse" if p <= alpha else "best", p)
 
 
 def _matrix(models: Sequence[Mapping[int, float]]) -> tuple[Floats, Floats]:

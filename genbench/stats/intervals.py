@@ -26,7 +26,7 @@ TAIL = 10
 DEGENERATE = 0.01
 """Share of resamples without any spread (many tied values) above which the t-interval is used instead."""
 
-Kind = Literal["none", "t", "bootstrap"]
+IntervalKind = Literal["none", "t", "bootstrap"]
 """How an interval was made: there is none (one seed), Student's t, or the studentised bootstrap."""
 
 Floats = NDArray[np.float64]
@@ -40,7 +40,7 @@ class Estimate:
     n: int
     low: float | None = None
     high: float | None = None
-    kind: Kind = "none"
+    kind: IntervalKind = "none"
 
     @property
     def half_width(self) -> float | None:

@@ -12,8 +12,6 @@ import numpy as np
 import pytest
 from click.testing import Result
 from scipy import stats as scipy_stats
-from test_cli import study
-from test_report import row
 
 from genbench.analysis import compare as comparing
 from genbench.analysis.compare import compare, forecast, hedges
@@ -21,6 +19,7 @@ from genbench.errors import UsageError
 from genbench.stats import power as powers
 from genbench.stats.power import minimum_detectable_effect, pilot, power, seeds_needed
 from genbench.storage.rows import Row
+from support.studies import row, study
 
 
 def group(model: str, values: list[float], **facts: object) -> list[Row]:

@@ -6,7 +6,6 @@ import ast
 import dataclasses
 import inspect
 import re
-import sys
 import types
 from pathlib import Path
 
@@ -14,7 +13,6 @@ import pytest
 
 from genbench import api, hookspecs
 from genbench.registry.loader import KINDS, Kind, load
-from genbench.utils.deprecation import Renamed, renamed
 
 TREES = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(Path(api.__file__).parent.glob("*.py"))]
 
@@ -111,22 +109,3 @@ def test_every_hook_is_documented_with_the_signature_of_its_make() -> None:
         assert f"`{thing}`" in (hook.__doc__ or ""), name
         assert not inspect.signature(hook).parameters, name
         assert hook.__annotations__["return"] == f"Iterable[ComponentSpec[{thing}]]"
-
-
-def test_a_deprecated_name_warns_and_gives_the_new_thing(monkeypatch: pytest.MonkeyPatch) -> None:
-    module = types.ModuleType("theirs")
-    module.New = object()  # type: ignore[attr-defined]
-    module.__getattr__ = renamed("theirs", {"Old": Renamed("New", "0.3")})  # type: ignore[method-assign]
-    monkeypatch.setitem(sys.modules, "theirs", module)
-    with pytest.warns(DeprecationWarning, match=r"theirs\.Old is now theirs\.New; .* goes with genbench 0\.3"):
-        assert module.Old is module.New
-    with pytest.raises(AttributeError, match="has no attribute 'Older'"):
-        _ = module.Older
-
-
-def test_every_deprecated_name_leads_to_a_public_one() -> None:
-    assert api.API_VERSION >= 1
-    assert {new.to for new in api.DEPRECATED.values()} <= set(api.__all__)
-    assert not set(api.DEPRECATED) & set(api.__all__)
-    with pytest.raises(AttributeError, match=r"genbench\.api"):
-        _ = api.nothing_of_the_kind  # type: ignore[attr-defined]

@@ -277,7 +277,7 @@ def test_what_cannot_be_combined_is_refused_in_one_line(
 
 
 def test_torchrun_and_measure_refuse_turns(genbench: Callable[..., Result], monkeypatch: pytest.MonkeyPatch) -> None:
-    refused = genbench("measure", "--metrics", "fid", "--together", "2")
+    refused = genbench("evaluate", "--metrics", "fid", "--together", "2")
     assert (refused.exit_code, "nothing is trained" in refused.output) == (2, True)
     for name, value in (("TORCHELASTIC_RUN_ID", "x"), ("WORLD_SIZE", "2")):
         monkeypatch.setenv(name, value)

@@ -73,8 +73,8 @@ def test_the_list_and_completion_load_no_torch(tmp_path: Path, genbench: Callabl
         ("genbench run --metrics fid,latent-", "fid,latent-w2"),
         ("genbench run --set wae-mmd.kernel=", "wae-mmd.kernel=imq"),
         ("genbench comp", "completion"),
-        ("genbench run --without wae-m", "wae-mmd"),
-        ("genbench list --without vae,swa", "vae,swae"),
+        ("genbench run --disable-plugin wae-m", "wae-mmd"),
+        ("genbench list --disable-plugin vae,swa", "vae,swae"),
         ("genbench list pri", "priors"),
     ):
         count = str(len(words.split()) - 1)
@@ -110,7 +110,7 @@ def test_what_a_plugin_file_on_the_line_offers_is_completed(genbench: Callable[.
 
 
 def test_plugins_that_are_left_out_offer_nothing(genbench: Callable[..., Result]) -> None:
-    assert "vae" not in completed("run", "--without", "vae", "va")
+    assert "vae" not in completed("run", "--disable-plugin", "vae", "va")
     assert completed("run", "va") == ["vae"]
 
 

@@ -222,10 +222,10 @@ def test_plugins_are_left_out_by_name(genbench: Callable[..., Result]) -> None:
     found = load(environment={}, without=["vae"])
     assert [p.name for p in found.plugins if p.state == "left out"] == ["vae"]
     assert "vae" not in found.entries["model"]
-    result = genbench("run", "vae", "--without", "vae,speed", "--dry-run")
+    result = genbench("run", "vae", "--disable-plugin", "vae,speed", "--dry-run")
     assert result.exit_code == 2
     assert "there is no model 'vae'" in result.output
-    result = genbench("list", "models", "--without", "va")
+    result = genbench("list", "models", "--disable-plugin", "va")
     assert result.exit_code == 2
     assert "did you mean 'vae'" in result.output
 

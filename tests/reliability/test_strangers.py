@@ -132,7 +132,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("curves", "runs"),
     ("explain", "RUN", "OTHER"),
     ("export-bundle", "runs", "--out", "x.zip"),
-    ("measure", "--metrics", "sharpness", *DOTS),
+    ("evaluate", "--metrics", "sharpness", *DOTS),
     ("run", "ae", "swae", *DOTS, *TINY, "--metrics", "reconstruction", "--seeds", "2"),
 )
 
