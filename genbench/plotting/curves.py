@@ -264,7 +264,7 @@ def findings(results: Sequence[Finding]) -> Drawing | None:
     metrics = tuple(dict.fromkeys(finding.metric for finding in results))
     with styled():
         figure = blank(PAGE, 2.1 * -(-len(metrics) // 2) + 0.4)
-        panels = figure.subplots(-(-len(metrics) // 2), min(2, len(metrics)), squeeze=False).flat
+        panels = list(figure.subplots(-(-len(metrics) // 2), min(2, len(metrics)), squeeze=False).flat)
         for metric, axes in zip(metrics, panels, strict=False):
             lines: dict[str, dict[float, list[float]]] = {}
             for finding in results:
@@ -283,7 +283,7 @@ def findings(results: Sequence[Finding]) -> Drawing | None:
                 axes.set_yscale("log")
             axes.set_xlabel(next(iter(names))[0])
             axes.set_ylabel(short(metric))
-        for axes in list(panels)[len(metrics) :]:
+        for axes in panels[len(metrics) :]:
             axes.set_axis_off()
         share_legend(figure, figure.axes[0])
     return Drawing("findings", f"{', '.join(metrics)}: {BARS} (bands)", figure)
