@@ -57,7 +57,7 @@ def render(text: str, kind: str, name: str) -> str:
 
 def template(file: str) -> str:
     """The text of a template."""
-    return files("genbench").joinpath("templates", file).read_text(encoding="utf-8")
+    return files("genbench.registry").joinpath("templates", file).read_text(encoding="utf-8")
 
 
 def planned_files(kind: str, name: str, *, package: bool) -> dict[Path, str]:

@@ -66,7 +66,7 @@ class Case:
     seeds: int = 1
 
 
-NOTEBOOKS = (("cost", "bce-l1"), ("weight", 10.0), ("annealing", 1.1), ("optimiser", "rmsprop"))
+NOTEBOOKS = (("cost", "bce-l1"), ("weight", 10.0), ("annealing", 1.1), ("optimizer", "rmsprop"))
 CASES = (
     Case("MNIST, mlp, swae", (1, 28, 28), "swae", "mlp", 128, 4000, goal="10 x usual", usual=True),
     Case("MNIST, mlp, wae-gan", (1, 28, 28), "wae-gan", "mlp", 128, 3000),

@@ -11,8 +11,8 @@ from collections.abc import Callable
 import ray
 from ratio import compare
 from ray.cluster_utils import Cluster
-from test_executors import SLEEPING, study
 
+from execution.test_executors import SLEEPING, study
 from genbench.execution.executors.ray import cluster
 
 NODES = 4

@@ -14,11 +14,11 @@ import torch
 import torch_fidelity
 from click.testing import CliRunner
 from ratio import compare
-from test_features import Pictures, pictures
 from torch import Tensor
 
 import genbench.distances as distances
 from conftest import INCEPTION, SHARED
+from features.test_features import Pictures, pictures
 from genbench.api import DataConfig
 from genbench.cli.main import main
 from genbench.data.images import to_float

@@ -104,7 +104,7 @@ def test_an_interrupted_study_goes_on_to_the_same_weights(study: Study, tmp_path
 
 @pytest.mark.parametrize(
     ("model", "kind"),
-    [("explodes", "TrainingDiverged"), ("raises", "ZeroDivisionError"), ("hungry", "out of memory")],
+    [("explodes", "DivergenceError"), ("raises", "ZeroDivisionError"), ("hungry", "out of memory")],
 )
 def test_a_run_that_fails_is_recorded_and_the_others_go_on(study: Study, model: str, kind: str) -> None:
     outcome = study.run(model, "ae")

@@ -171,7 +171,7 @@ def test_a_run_that_fails_harms_no_other(studies: Studies) -> None:
     assert [len(outcome.done) for outcome in outcomes] == [2, 2]
     assert outcomes[0].failed.keys() == outcomes[1].failed.keys()
     (problem,) = outcomes[0].failed.values()
-    assert problem.startswith("TrainingDiverged: the loss is not finite")
+    assert problem.startswith("DivergenceError: the loss is not finite")
     assert studies.found("turns") == studies.found("alone")
 
 

@@ -35,7 +35,7 @@ NAMES = ("held-out", "replay", "pca", "untrained", "mean-image", "noise")
 TINY = ("--plugin", str(DOTS), "--dataset", "dots", "--network", "mlp", "--images", "32", "--batch", "16")
 NORMAL = ("--metrics", "reconstruction,sharpness,latent-sw", "--set", "latent-sw.n=60", "--set", "sharpness.n=60")
 FAULTY_CONTROL = """
-from genbench.api import Control, Offer
+from genbench.api import Control, ComponentSpec
 from genbench.hookspecs import hookimpl
 class Broken(Control):
     def fit(self, images, setting):
@@ -44,7 +44,7 @@ class Broken(Control):
         raise NotImplementedError
 @hookimpl
 def genbench_controls():
-    yield Offer(name="{name}", about="a test", make=Broken)
+    yield ComponentSpec(name="{name}", about="a test", make=Broken)
 """
 
 

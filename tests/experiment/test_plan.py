@@ -108,13 +108,13 @@ def test_parameters_are_counted_without_training(planned: Callable[..., Plan]) -
 
 PRIOR = """
 import torch
-from genbench.api import Offer, Prior
+from genbench.api import ComponentSpec, Prior
 from genbench.hookspecs import hookimpl
 class P(Prior):
     def __init__(self, latent_dim): self.latent_dim = latent_dim
     def sample(self, n, generator): {body}
 @hookimpl
-def genbench_priors(): yield Offer(name="mine", about="a test", make=P)
+def genbench_priors(): yield ComponentSpec(name="mine", about="a test", make=P)
 """
 
 

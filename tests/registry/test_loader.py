@@ -19,11 +19,11 @@ from genbench.registry.loader import Registry, _import_file, load
 from genbench.registry.options import complete, specs
 
 PRIOR = """
-from genbench.api import Offer
+from genbench.api import ComponentSpec
 from genbench.hookspecs import hookimpl
 @hookimpl
 def genbench_priors():
-    yield Offer(name="{name}", about="a test", make=lambda latent_dim: None)
+    yield ComponentSpec(name="{name}", about="a test", make=lambda latent_dim: None)
 """
 
 
@@ -41,7 +41,7 @@ def write(folder: Path, name: str, text: str) -> Path:
         ("raise SystemExit(3)", "SystemExit: 3"),
         (PRIOR.format(name="Bad Name"), "not lower case"),
         (PRIOR.format(name="x").replace("genbench_priors", "genbench_prior"), "did you mean 'genbench_priors'"),
-        (PRIOR.format(name="x").replace("Offer(", "dict("), "not genbench.api.Offer"),
+        (PRIOR.format(name="x").replace("ComponentSpec(", "dict("), "not genbench.api.ComponentSpec"),
         (PRIOR.format(name="x").replace("lambda latent_dim: None", "lambda d, **rest: None"), "every option must"),
         (PRIOR.format(name="x").replace("lambda latent_dim: None", "lambda d, *, o=[1]: None"), "needs an annotation"),
     ],

@@ -20,7 +20,7 @@ from genbench.storage.rows import Row
 from support.studies import row
 
 
-def failed(model: str, seed: int = 0, error: str = "TrainingDiverged: loss is NaN", **facts: object) -> Row:
+def failed(model: str, seed: int = 0, error: str = "DivergenceError: loss is NaN", **facts: object) -> Row:
     return row(model, seed, None, "", better="", n=None, protocol="", **{"status": "failed", "error": error, **facts})
 
 
@@ -162,7 +162,7 @@ def test_failed_and_unfinished_groups_come_last_with_the_cause() -> None:
         ("half", "unfinished"),
     ]
     text = shown(rows)
-    assert "bad, seed 0, failed: TrainingDiverged: loss is NaN" in text
+    assert "bad, seed 0, failed: DivergenceError: loss is NaN" in text
     assert "half, seed 0, unfinished" in text
 
 

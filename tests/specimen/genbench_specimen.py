@@ -74,7 +74,7 @@ class InfoVAE(Autoencoder):
         return mean + (0.5 * log_variance).exp() * randn_like(mean, generator)
 
     def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimiser for everything."""
+        """One optimizer for everything."""
         return {"autoencoder": OptimizerConfig(self.autoencoder_parameters(), adam(self.rate))}
 
     def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:

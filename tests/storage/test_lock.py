@@ -35,7 +35,7 @@ def test_one_holder_at_a_time_and_nothing_stays(tmp_path: Path) -> None:
 
 def test_what_a_killed_process_held_is_taken_over_at_once(tmp_path: Path) -> None:
     script = (
-        "import os, pathlib, sys; from genbench.storage.lock import claimed\n"
+        "import os, pathlib, sys; from genbench.storage.lock import lock_run\n"
         "with claimed(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
     )
     assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == -9

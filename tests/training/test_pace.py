@@ -234,7 +234,7 @@ class Hidden:
 
 
 class OwnWay(SGD):
-    """An optimiser with a state of its own."""
+    """An optimizer with a state of its own."""
 
     steps = 0
 

@@ -45,7 +45,7 @@ PRIORS = {
 MODELS = {
     "ae": (AE, {}),
     "swae": (SWAE, {}),
-    "swae-notebooks": (SWAE, {"cost": "bce-l1", "weight": 10.0, "annealing": 1.1, "optimiser": "rmsprop"}),
+    "swae-notebooks": (SWAE, {"cost": "bce-l1", "weight": 10.0, "annealing": 1.1, "optimizer": "rmsprop"}),
     "swae-p1": (SWAE, {"p": 1.0}),
     "wae-mmd": (WAEMMD, {}),
     "wae-mmd-rbf": (WAEMMD, {"kernel": "rbf"}),
