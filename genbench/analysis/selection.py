@@ -16,7 +16,7 @@ CandidateKey = tuple[str, str, str, str, int, int, str]
 
 @dataclass(frozen=True)
 class OptionChoice:
-    """The options chosen of some candidates: the group's label, its mean validation value, and the candidates' count."""
+    """The options chosen of some candidates: the group's label, its mean validation value, the number of candidates."""
 
     dataset: str
     label: str

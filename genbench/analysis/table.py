@@ -1,7 +1,7 @@
 """Tidy rows assembled into tables: one per dataset, groups down, (metric, protocol) pairs across. Data only, no text.
 
 Numbers of different protocols never share a column, and models of different datasets never share a table, so nothing
-is ranked that was not measured alike. `gather` sorts the rows by dataset, group and column; `assemble` makes the tables.
+is ranked that was not measured alike. `gather` sorts the rows by dataset, group and column, `assemble` makes tables.
 """
 
 from __future__ import annotations
@@ -20,14 +20,14 @@ DEFAULT_SORT = "fid"
 """The metric that ranks where none is asked for and it was measured."""
 
 Section = Literal["headline", "detail", "fact"]
-"""Prominence of a column: what ranks models first, its other parts, and what has no better direction."""
+"""Prominence of a column: ranking metrics, their other parts, and metrics without a better direction."""
 
 Mark = Literal["", "best", "lead", "undecided"]
 """A cell's mark: in the set of bests; the best value where no test was possible; no test with any other group."""
 
 
 RowRole = Literal["model", "copy", "control"]
-"""What a line is: only a model is ranked and can be a best; a copy is a model that shows its training images."""
+"""The role of a row: only a model is ranked and can be a best; a copy is a model that shows its training images."""
 
 ROW_ROLES: tuple[RowRole, ...] = ("model", "copy", "control")
 COPIES = "nearest-train.copies"
@@ -188,7 +188,7 @@ class TableCell:
     """A group's number in a column; `behind` is its paired difference from the best mean of the column.
 
     `p` is that of "every seed's run is perfect"; `se` the standard error over draws where there is one seed alone;
-    `spread` what of the group's spread over seeds is the draws'.
+    `spread` splits the group's spread over seeds into training and draws.
     """
 
     estimate: Estimate
@@ -395,7 +395,7 @@ def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole])
 
 
 def column_marks(by_seed: Mapping[str, Mapping[int, float]], *, lower: bool) -> dict[str, Mark]:
-    """The marks of groups, by their values over seeds: the set of bests, or the best values where no test is possible."""
+    """The marks of groups by their values over seeds: the set of bests, or the best values where there is no test."""
     if len(by_seed) < 2:
         return {}
     results = set_of_best(list(by_seed.values()), lower=lower)
@@ -423,9 +423,9 @@ def _ranked(lines: Iterable[TableRow], columns: Sequence[Column]) -> tuple[Table
     """
     sign = -1.0 if columns and columns[0].better == "higher" else 1.0
 
-    def place(line: TableRow) -> tuple[int, bool, str, bool, float, str]:
-        cell = line.cells[0] if line.cells else None
+    def place(row: TableRow) -> tuple[int, bool, str, bool, float, str]:
+        cell = row.cells[0] if row.cells else None
         value = sign * cell.estimate.mean if cell else 0.0
-        return ROW_ROLES.index(line.role), not line.done, line.state, cell is None, value, line.label
+        return ROW_ROLES.index(row.role), not row.done, row.state, cell is None, value, row.label
 
     return tuple(sorted(lines, key=place))

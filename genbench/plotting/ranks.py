@@ -103,7 +103,7 @@ def rank_intervals(values: Mapping[str, Mapping[int, float]], *, lower: bool) ->
     ahead, behind = np.zeros(len(names), int), np.zeros(len(names), int)
     for i, name in enumerate(names[:-1]):
         if resampled(level):  # few groups: a bootstrap for each pair
-            gaps = [paired_difference(values[name], values[other], level) for other in names[i + 1 :]]
+            gaps = [paired_difference(values[name], values[rival], level) for rival in names[i + 1 :]]
             low = np.array([math.nan if gap is None or gap.low is None else gap.low for gap in gaps])
             high = np.array([math.nan if gap is None or gap.high is None else gap.high for gap in gaps])
         else:

@@ -130,8 +130,8 @@ def show_comparison(paths: Sequence[Path], a: str, b: str, metric: str | None, f
     bootstrap = any(comparison.difference.kind == "bootstrap" for comparison in comparisons)
     interval = "studentised bootstrap" if bootstrap else "Student's t"
     console.print(
-        f" A - B: mean paired difference ± half its 95 % interval ({interval}); p: two-sided paired t-test; d_z: mean over"
-        " standard deviation of the differences, with Hedges' correction; more seeds: for a power of 80 % at 5 %, if"
+        f" A - B: mean paired difference ± half its 95 % interval ({interval}); p: two-sided paired t-test; d_z: mean"
+        " over standard deviation of the differences, with Hedges' correction; more seeds: for a power of 80 % at 5 %, if"
         " the observed difference and deviation are the true ones",
         style="dim",
         highlight=False,

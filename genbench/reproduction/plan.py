@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RecipeOverrides:
-    """The command line's choice of a recipe's cells and models (none: all), a fraction of its budget, seeds, options."""
+    """The command line's choice of a recipe's cells and models (none: all), budget, seeds and options."""
 
     cells: tuple[str, ...] = ()
     models: tuple[str, ...] = ()

@@ -247,7 +247,7 @@ def test_selected_moments_fill_the_table_of_their_command(genbench: Callable[...
     assert result.exit_code == 0, result.output
     assert "ae selected by reconstruction" in result.output
     assert "1 model " in result.output
-    assert "its test value is told once" in " ".join(result.output.split())
+    assert "its test value is measured once" in " ".join(result.output.split())
     (name,) = (path.name for path in Path("runs").iterdir() if path.is_dir())
     output = genbench("show", name).output
     assert "selected on validation images by reconstruction.pixel" in output
