@@ -1,8 +1,9 @@
-"""The hooks: one for each kind of thing, without arguments, yielding `ComponentSpec`s.
+"""The hooks: one for each kind of component, without arguments, yielding `ComponentSpec`s.
 
 A plug-in is a module with functions of these names, marked with `genbench.hookspecs.hookimpl`, and an entry point in
-the group `genbench` (or the option `--plugin FILE`). Each yields `ComponentSpec(name, about, make, source)`; the core calls
-`make` as its docstring says, with the options by keyword, while planning and again for each run.
+the group `genbench` (or the option `--plugin FILE`). Each yields
+`ComponentSpec(name=..., description=..., factory=..., reference=...)`; the core calls `factory` with the arguments that
+the hook's docstring states, and the options by keyword, while planning and again for each run.
 """
 
 from __future__ import annotations
@@ -21,34 +22,34 @@ hookimpl = pluggy.HookimplMarker(PROJECT)
 
 @hookspec
 def genbench_models() -> Iterable[ComponentSpec[Model]]:  # type: ignore[empty-body]
-    """Models: `make(setting: ModelContext, *, options...)` is an untrained `Model`."""
+    """Models: `factory(context: ModelContext, *, options...)` is an untrained `Model`."""
 
 
 @hookspec
 def genbench_priors() -> Iterable[ComponentSpec[Prior]]:  # type: ignore[empty-body]
-    """Priors: `make(latent_dim: int, *, options...)` is a `Prior`."""
+    """Priors: `factory(latent_dim: int, *, options...)` is a `Prior`."""
 
 
 @hookspec
 def genbench_networks() -> Iterable[ComponentSpec[Network]]:  # type: ignore[empty-body]
-    """Networks: `make(shape: Shape, *, options...)` is a `Network`, an encoder/decoder pair."""
+    """Networks: `factory(shape: Shape, *, options...)` is a `Network`, an encoder/decoder pair."""
 
 
 @hookspec
 def genbench_datasets() -> Iterable[ComponentSpec[Dataset]]:  # type: ignore[empty-body]
-    """Datasets: `make(*, options...)` is a `Dataset`."""
+    """Datasets: `factory(*, options...)` is a `Dataset`."""
 
 
 @hookspec
 def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:  # type: ignore[empty-body]
-    """Metrics: `make(*, options...)` is a `Metric`."""
+    """Metrics: `factory(*, options...)` is a `Metric`."""
 
 
 @hookspec
 def genbench_controls() -> Iterable[ComponentSpec[Control]]:  # type: ignore[empty-body]
-    """Controls: `make(*, options...)` is a `Control`, not yet fitted."""
+    """Controls: `factory(*, options...)` is a `Control`, not yet fitted."""
 
 
 @hookspec
 def genbench_recipes() -> Iterable[ComponentSpec[Recipe]]:  # type: ignore[empty-body]
-    """Recipes: `make(*, options...)` is a `Recipe`, whose text is read before anything trains."""
+    """Recipes: `factory(*, options...)` is a `Recipe`, whose text is read before anything trains."""

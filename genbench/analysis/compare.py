@@ -12,7 +12,7 @@ from genbench.errors import UsageError, unknown
 from genbench.stats.comparison import RESOLUTION, holm
 from genbench.stats.intervals import Estimate, paired_difference, t_upper
 from genbench.stats.power import ALPHA, Pilot, minimum_detectable_effect, pilot, power, seeds_needed
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 
 ComparisonVerdict = Literal["A is better", "B is better", "undecided"]
 
@@ -31,7 +31,7 @@ class Comparison:
     metric: str
     head: str
     protocol: str
-    better: str
+    higher_is_better: bool | None
     a: float
     b: float
     difference: Estimate
@@ -81,7 +81,7 @@ def _resolve(rows: Sequence[Row], name: str) -> tuple[str, str]:
 
 def _shared(gathered: GatheredRows, a: str, b: str, names: tuple[str, str], metric: str | None) -> list[ColumnValues]:
     """The columns in which both groups have at least two shared seeds; why there is none, as an error."""
-    directed = {key: values for key, values in gathered.columns.items() if values.example.better != "neither"}
+    directed = {key: values for key, values in gathered.columns.items() if values.example.higher_is_better is not None}
     known = {key[0] for key in directed}
     if metric is not None and metric not in known:
         raise unknown("metric with a better direction", metric, known)
@@ -128,7 +128,7 @@ def _compare(values: ColumnValues, a: str, b: str) -> Comparison:
         metric=row.metric,
         head=values.head or row.metric,
         protocol=row.protocol,
-        better=row.better,
+        higher_is_better=row.higher_is_better,
         a=math.fsum(x[seed] for seed in shared) / n,
         b=math.fsum(y[seed] for seed in shared) / n,
         difference=difference,
@@ -150,7 +150,7 @@ def hedges(n: int) -> float:
 def _judged(comparison: Comparison, p_holm: float) -> Comparison:
     n = comparison.difference.n
     if p_holm <= ALPHA:
-        a_wins = (comparison.difference.mean < 0) == (comparison.better == "lower")
+        a_wins = (comparison.difference.mean < 0) == (not comparison.higher_is_better)
         return replace(comparison, p_holm=p_holm, verdict="A is better" if a_wins else "B is better", more_seeds=0)
     uncertain = comparison.sd == 0 or abs(comparison.difference.mean) < comparison.sd / math.sqrt(n)
     needed = None if uncertain else seeds_needed(comparison.difference.mean / comparison.sd)

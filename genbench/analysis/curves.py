@@ -15,7 +15,7 @@ from typing import Literal
 from genbench.analysis.table import Mark, column_marks
 from genbench.errors import UsageError, unknown
 from genbench.stats.intervals import Estimate, estimate
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 
 By = Literal["images", "seconds", "flops"]
 """The unit of compute."""
@@ -56,13 +56,13 @@ class CurveSet:
     head: str
     protocol: str
     split: str
-    better: str
+    higher_is_better: bool | None
     curves: tuple[Curve, ...]
 
     @property
     def lower(self) -> bool:
         """Whether lower values are better."""
-        return self.better != "higher"
+        return not self.higher_is_better
 
 
 @dataclass(frozen=True)
@@ -99,12 +99,12 @@ def compute(row: Row, by: By) -> float | None:
 
 def resolve(rows: Iterable[Row], name: str) -> str:
     """The full name of the metric that `name` means: itself, or the part of it that ranks ("latent-w2.excess")."""
-    better = {row.metric: row.better for row in rows if row.metric and row.value is not None}
-    if name in better:
+    directions = {row.metric: row.higher_is_better for row in rows if row.metric and row.value is not None}
+    if name in directions:
         return name
-    parts = [metric for metric, way in better.items() if metric.split(".")[0] == name and way != "neither"]
+    parts = [metric for metric, higher in directions.items() if metric.split(".")[0] == name and higher is not None]
     if not parts:
-        raise unknown("measured metric", name, better)
+        raise unknown("measured metric", name, directions)
     return next((part for part in parts if part.endswith(".excess")), parts[0])
 
 
@@ -124,7 +124,9 @@ def curve_sets(rows: Sequence[Row], metric: str) -> tuple[CurveSet, ...]:
             if row.stage != stage or (stage == "final" and row.dataset not in bare):
                 continue
             key = (row.dataset, row.split, row.protocol)
-            sets.setdefault(key, CurveSet(row.dataset, metric, row.head, row.protocol, row.split, row.better, ()))
+            sets.setdefault(
+                key, CurveSet(row.dataset, metric, row.head, row.protocol, row.split, row.higher_is_better, ())
+            )
             curve = curves.setdefault(key, {}).setdefault(row.group, Curve(row.group, row.label))
             curve.snapshots.setdefault(row.seed, {})[row.images] = row
     return tuple(replace(curve_set, curves=tuple(curves[key].values())) for key, curve_set in sets.items())
@@ -217,7 +219,9 @@ def at_budgets(
 
     Raises `UsageError` for a metric that was not measured or ranks nothing, and for a budget that no group has.
     """
-    ranking = [curve_set for curve_set in curve_sets(rows, resolve(rows, metric)) if curve_set.better != "neither"]
+    ranking = [
+        curve_set for curve_set in curve_sets(rows, resolve(rows, metric)) if curve_set.higher_is_better is not None
+    ]
     if not ranking:
         raise UsageError(f"--metric {metric}: it has no better direction, so it makes no curve to compare")
     chosen = [(curve_set, tuple(asked) or budgets(curve_set.curves, by)) for curve_set in ranking]

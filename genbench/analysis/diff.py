@@ -11,7 +11,7 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
 
-from genbench.storage.run_dir import RunFolder
+from genbench.storage.run_dir import RunRecord
 
 FieldGroup = Literal["run", "protocol", "provenance"]
 """Where a field stands: the run's configuration, the protocol of a metric, or how and where the run was made."""
@@ -82,16 +82,16 @@ class RunDiff:
         return f"comparable in {', '.join(comparable)}; not in the other metrics"
 
 
-def diff_runs(a: RunFolder, b: RunFolder) -> RunDiff:
-    """Compare two runs field by field; `StoreError` where a record is damaged."""
-    first, second = a.record(), b.record()
+def diff_runs(a: RunRecord, b: RunRecord) -> RunDiff:
+    """Compare two runs field by field."""
+    first, second = ({"run": record.run.record(), "provenance": record.provenance} for record in (a, b))
     numbers_a, numbers_b = _numbers(a), _numbers(b)
     fields = [
         _difference("run" if section == "run" else "provenance", f"{section}.{field}", x, y)
         for section in ("run", "provenance")
         for field, x, y in differing(first[section], second[section])
     ]
-    same_images = first["provenance"].get("content") == second["provenance"].get("content")
+    same_images = a.provenance.get("content") == b.provenance.get("content")
     metrics = []
     for metric in sorted(numbers_a.keys() | numbers_b.keys()):
         protocols_a, protocols_b = numbers_a.get(metric, {}), numbers_b.get(metric, {})
@@ -109,13 +109,13 @@ def diff_runs(a: RunFolder, b: RunFolder) -> RunDiff:
     return RunDiff(a.name, b.name, a.state, b.state, tuple(fields), tuple(metrics))
 
 
-def _numbers(folder: RunFolder) -> dict[str, dict[str, Mapping[str, Any]]]:
+def _numbers(record: RunRecord) -> dict[str, dict[str, Mapping[str, Any]]]:
     """For each metric the fields of its protocols, the unit among them, by the protocol's hash."""
     protocols: dict[str, dict[str, Mapping[str, Any]]] = {}
-    for entry in folder.measurements().values():
-        for number in entry.get("numbers", ()):
-            name = f"{entry['metric']}.{number['part']}".rstrip(".")
-            protocols.setdefault(name, {})[number["protocol"]] = {**number["how"], "unit": number["unit"]}
+    for entry in record.measurements.values():
+        for number in entry.numbers:
+            name = f"{entry.metric}.{number.component}".rstrip(".")
+            protocols.setdefault(name, {})[number.protocol] = {**number.how, "unit": number.unit}
     return protocols
 
 

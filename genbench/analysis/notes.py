@@ -13,7 +13,7 @@ from genbench.stats.intervals import BOOTSTRAP_FROM, Estimate
 Protocols = Mapping[str, Mapping[str, object]]
 """The fields of each protocol, by its hash."""
 
-ARROWS = {"lower": "↓", "higher": "↑"}
+ARROWS: dict[bool | None, str] = {False: "↓", True: "↑"}
 SIGNS: dict[Mark, str] = {"": "", "best": "*", "lead": "*", "undecided": "?"}
 
 ONE_SEED = "one seed: no interval; differences may be noise (use --seeds 5)"
@@ -91,7 +91,7 @@ def progress(seeds: int, done: int) -> str:
 
 def head(column: Column) -> str:
     """A column's name with an arrow towards the better values."""
-    arrow = ARROWS.get(column.better, "")
+    arrow = ARROWS.get(column.higher_is_better, "")
     return f"{column.head} {arrow}".rstrip()
 
 
@@ -177,7 +177,7 @@ def notes(table: Table, best: str = "*") -> list[str]:
         )
     if any(column.minimum_detectable_effect is not None for column in table.columns):
         texts.append(
-            "MDE (minimum detectable effect): the smallest true value that one run's n detects with a power of 80 % at 5 %"
+            "MDE (minimum detectable effect): the smallest true value that one run's n detects with 80 % power at 5 %"
         )
     if any(cell.se is not None for cell in cells):
         texts.append("se: standard error over the draws of one run, its weights fixed; no interval over training seeds")

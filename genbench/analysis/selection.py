@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 from genbench.analysis.curves import resolve
 from genbench.errors import UsageError
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 
 CandidateKey = tuple[str, str, str, str, int, int, str]
 """The fields that candidates share: dataset, model, prior, network, latent dimension, images trained on, stage."""
@@ -98,7 +98,7 @@ def _best(
             f" --snapshots 1 --snapshot-metrics {metric.split('.')[0]}"
         )
     values = {group: {seed: row for seed, row in rows.items() if row} for group, rows in candidates.items()}
-    ways = {(row.protocol, row.better) for rows in values.values() for row in rows.values()}
+    ways = {(row.protocol, row.higher_is_better) for rows in values.values() for row in rows.values()}
     seeds = set.intersection(*(set(rows) for rows in values.values()))
     names = ", ".join(sorted(labels[group] for group in candidates))
     if len(ways) > 1:
@@ -106,5 +106,5 @@ def _best(
     if not seeds:
         raise UsageError(f"{flag}: {names} share no seed; train them with the same --seeds")
     means = {group: math.fsum(rows[seed].value or 0.0 for seed in seeds) / len(seeds) for group, rows in values.items()}
-    best = (max if next(iter(ways))[1] == "higher" else min)(means, key=lambda group: means[group])
+    best = (max if next(iter(ways))[1] else min)(means, key=lambda group: means[group])
     return best, means[best], len(seeds)

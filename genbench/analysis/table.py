@@ -14,7 +14,7 @@ from typing import Literal
 from genbench.errors import unknown
 from genbench.stats.comparison import set_of_best
 from genbench.stats.intervals import Estimate, Spread, combined_p, estimate, paired_difference, spread
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 
 DEFAULT_SORT = "fid"
 """The metric that ranks where none is asked for and it was measured."""
@@ -146,9 +146,9 @@ def _collect(columns: dict[ColumnKey, ColumnValues], row: Row, value: float) -> 
         column.floor_sds.append(row.floor_sd)
     if row.se is not None and math.isfinite(row.se):
         column.errors.setdefault(row.group, {}).setdefault(row.seed, []).append(row.se)
-    if row.p is not None and math.isfinite(row.p):
+    if row.p_value is not None and math.isfinite(row.p_value):
         p_values = column.p_values.setdefault(row.group, {})
-        p_values[row.seed] = max(row.p, p_values.get(row.seed, 0.0))
+        p_values[row.seed] = max(row.p_value, p_values.get(row.seed, 0.0))
     if row.minimum_detectable_effect is not None and math.isfinite(row.minimum_detectable_effect):
         column.minimum_detectable_effect = max(row.minimum_detectable_effect, column.minimum_detectable_effect or 0.0)
 
@@ -172,7 +172,7 @@ class Column:
     metric: str
     protocol: str
     head: str
-    better: str
+    higher_is_better: bool | None
     unit: str
     counts: tuple[int, ...]
     section: Section
@@ -307,7 +307,7 @@ def _columns(
     order: dict[Section, int] = {"headline": 0, "detail": 1, "fact": 2}
     columns = []
     for key, measured in collected.items():
-        ranks = measured.example.better in {"lower", "higher"}
+        ranks = measured.example.higher_is_better is not None
         section: Section = "fact" if not ranks else "headline" if key[0] in headline else "detail"
         floor = _one_floor(measured.floors) if len(measured.floors) == len(measured.values) else None
         columns.append(
@@ -315,7 +315,7 @@ def _columns(
                 metric=key[0],
                 protocol=key[1],
                 head=measured.head or key[0],
-                better=measured.example.better,
+                higher_is_better=measured.example.higher_is_better,
                 unit=measured.example.unit,
                 counts=tuple(sorted(measured.counts)),
                 section="headline" if key[0] == ranking else section,
@@ -337,13 +337,13 @@ def _columns(
 
 def _ranking(collected: Mapping[ColumnKey, ColumnValues], sort: str | None) -> str:
     """The metric that ranks the lines, "" where there is none."""
-    metrics = {metric: measured.example.better for (metric, _), measured in collected.items()}
+    metrics = {metric: measured.example.higher_is_better for (metric, _), measured in collected.items()}
     if sort in metrics:
         return sort or ""
     if DEFAULT_SORT in metrics:
         return DEFAULT_SORT
     headlines = _headlines(collected)
-    return next((metric for metric, better in metrics.items() if better != "neither" and metric in headlines), "")
+    return next((metric for metric, higher in metrics.items() if higher is not None and metric in headlines), "")
 
 
 def _headlines(collected: Mapping[ColumnKey, ColumnValues]) -> set[str]:
@@ -351,7 +351,7 @@ def _headlines(collected: Mapping[ColumnKey, ColumnValues]) -> set[str]:
     chosen: dict[str, str] = {}
     for (metric, _), measured in collected.items():
         name, _, part = metric.partition(".")
-        if measured.example.better != "neither" and (name not in chosen or part == "excess"):
+        if measured.example.higher_is_better is not None and (name not in chosen or part == "excess"):
             chosen[name] = metric
     return set(chosen.values())
 
@@ -376,8 +376,8 @@ def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole])
     models = {name: values for name, values in by_seed.items() if roles[name] == "model"}
     marks: Mapping[str, Mark] = {}
     best = None
-    if column.better != "neither" and len(models) > 1:
-        lower = column.better == "lower"
+    if column.higher_is_better is not None and len(models) > 1:
+        lower = not column.higher_is_better
         best, marks = _best(models, lower=lower), column_marks(models, lower=lower)
     cells = {}
     for name, values in by_seed.items():
@@ -421,7 +421,7 @@ def _ranked(lines: Iterable[TableRow], columns: Sequence[Column]) -> tuple[Table
     """Models best first; then those without the ranking number, by label; then those of which no seed is done. Copies
     and controls stand below all models.
     """
-    sign = -1.0 if columns and columns[0].better == "higher" else 1.0
+    sign = -1.0 if columns and columns[0].higher_is_better else 1.0
 
     def place(row: TableRow) -> tuple[int, bool, str, bool, float, str]:
         cell = row.cells[0] if row.cells else None

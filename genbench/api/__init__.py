@@ -1,28 +1,27 @@
-"""The contract between the core and its plug-ins: small typed records and abstract classes, no behaviour of the core.
+"""The contract between the core and its plug-ins: small typed records and abstract classes, one kind a module.
 
-Conventions that hold everywhere. Images are `(n, c, h, w)`: uint8 in 0..255 at rest, float32 in [0, 1] where a model
-sees them. Codes and prior draws are `(n, d)` float32. Randomness comes from a `torch.Generator` that is handed in,
-never from global state.
+Conventions. Images are `(n, c, h, w)`: uint8 in 0..255 at rest, float32 in [0, 1] as input of a model. Codes and prior
+draws are `(n, d)` float32. Randomness comes from the `Noise` (or the `torch.Generator`) that is passed in, never from
+global state.
 
-This module, `genbench.hookspecs`, `genbench.nn`, `genbench.distances`, `genbench.data.images`, `genbench.errors` and
-`genbench.testing` are the stable surface for plug-ins; anything deeper may change without a word, and `genbench check
---plugin FILE` tells where a file imports it.
+Plug-ins may import `genbench.{api, data, distances, errors, features, hookspecs, nn, testing}`; anything else may
+change without notice, and `genbench check --plugin FILE` reports where a file imports it.
 """
 
 from __future__ import annotations
-
 
 from genbench.api.control import Control, LatentControl
 from genbench.api.dataset import DataConfig, Dataset, DatasetInfo, Images, ProgressEvent, ignore_progress
 from genbench.api.metric import Better, EvalProtocol, Evaluation, Measurement, Metric, Split, TrainingStats
 from genbench.api.model import Loss, Model, ModelContext, OptimizerConfig, constant_schedule
 from genbench.api.network import Network, Shape
+from genbench.api.noise import Noise
 from genbench.api.options import ComponentSpec, Option
 from genbench.api.prior import Prior
 from genbench.api.recipe import Finding, Recipe
 from genbench.errors import UnsupportedError
 
-API_VERSION = 1
+API_VERSION = 2
 """The version of this contract. It rises when a plug-in that keeps the contract could stop working: a name or a field
 is removed, a signature or a meaning changes. New names, and new fields with defaults, leave it alone."""
 
@@ -45,6 +44,7 @@ __all__ = [
     "Model",
     "ModelContext",
     "Network",
+    "Noise",
     "OptimizerConfig",
     "Option",
     "Prior",

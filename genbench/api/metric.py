@@ -14,6 +14,7 @@ from torch import Generator, Tensor
 
 from genbench.api.dataset import DataConfig, DatasetInfo, Images
 from genbench.api.model import Model, ModelContext
+from genbench.api.noise import Noise
 from genbench.api.prior import Prior
 
 T = TypeVar("T")
@@ -98,11 +99,8 @@ class TrainingStats:
     all players' forward and backward passes, as torch's counter has them; None where unknown. `precision` is that of
     the arithmetic, `memory_format` that of convolutions' weights ("contiguous" or "channels-last"), `step` says how
     steps were done: "eager", "graph" (one CUDA graph), or "eager: " and why a GPU had to do without a graph. `batch` is
-    the count of images in a step, 0 where it is unknown. `together` is how many trainings had their turns in one
-    process (--together): `seconds` are those of all of them, and the memory of one is unknown. `jobs` is how many runs
-    went on at once at most on this machine (--jobs), whose memory and caches they share. Where small steps of a CPU had
-    their count of threads chosen by measuring, among counts that all give the bits of `threads`, `most_threads` is the
-    most that could be chosen, `usual_threads` what most steps had; else both are 0.
+    the count of images in a step, 0 where it is unknown. `jobs` is how many runs went on at once at most on this
+    machine (--jobs), whose memory and caches they share.
     """
 
     seconds: float
@@ -116,10 +114,7 @@ class TrainingStats:
     memory_format: str = "contiguous"
     step: str = "eager"
     batch: int = 0
-    together: int = 1
     jobs: int = 1
-    most_threads: int = 0
-    usual_threads: int = 0
 
 
 class Evaluation(ABC):
@@ -151,6 +146,10 @@ class Evaluation(ABC):
     @abstractmethod
     def generator(self, purpose: str) -> Generator:
         """A CPU generator derived from the run's seed and the purpose: the same for every model."""
+
+    def noise(self, purpose: str) -> Noise:
+        """Random numbers of `generator(purpose)`, for priors and models, on the CPU."""
+        return Noise(self.generator(purpose))
 
     @abstractmethod
     def held_out(self, n: int) -> Tensor:

@@ -7,18 +7,23 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
 from genbench.api.network import Network, Shape
+from genbench.api.noise import Noise
 from genbench.api.prior import Prior
+from genbench.errors import UnsupportedError
 
 
 @dataclass(frozen=True)
 class ModelContext:
-    """What a model is built for, the same for every model of a comparison.
+    """The givens of a model, the same for every model of a comparison.
 
-    `shape` is the images', `latent_dim` the d of the codes, `prior` what they are meant to follow, `network` what makes
-    encoder and decoder.
+    Args:
+        shape: channels, height and width of the images.
+        latent_dim: the dimension d of the codes.
+        prior: the distribution that the codes are meant to follow.
+        network: makes the encoder and the decoder.
     """
 
     shape: Shape
@@ -29,11 +34,17 @@ class ModelContext:
 
 @dataclass(frozen=True)
 class Loss:
-    """One player's loss, a scalar to descend, and detached scalar terms for the log."""
+    """A loss for one optimizer.
 
-    player: str
-    loss: Tensor
-    terms: Mapping[str, Tensor] = field(default_factory=dict)
+    Args:
+        optimizer: the name of the optimizer that descends it, a key of `Model.configure_optimizers()`.
+        value: the scalar to descend, `()`, a mean over the batch.
+        logs: further scalars for the log by name, detached, `()` each.
+    """
+
+    optimizer: str
+    value: Tensor
+    logs: Mapping[str, Tensor] = field(default_factory=dict)
 
 
 def constant_schedule(epoch: int) -> float:
@@ -43,7 +54,13 @@ def constant_schedule(epoch: int) -> float:
 
 @dataclass(frozen=True)
 class OptimizerConfig:
-    """The `parameters` that one `optimizer` owns; `schedule(epoch)` multiplies its learning rate from that epoch on."""
+    """One optimizer of a model.
+
+    Args:
+        parameters: the parameters that it updates.
+        optimizer: makes the `torch.optim.Optimizer` for them.
+        schedule: `schedule(epoch)` multiplies the learning rate from that epoch on; epochs count from 0.
+    """
 
     parameters: tuple[nn.Parameter, ...]
     optimizer: Callable[[Iterable[nn.Parameter]], torch.optim.Optimizer]
@@ -51,41 +68,70 @@ class OptimizerConfig:
 
 
 class Model(nn.Module, ABC):
-    """An autoencoder-type generative model: codes for images, images for codes, and an objective as moves.
+    """An autoencoder-type generative model: codes for images, images for codes, and a training step.
 
-    Its `make` raises `UnsupportedError` for a setting that has no meaning (a KL divergence from a prior without a density); once
-    made, no method raises: a loss that is not finite is the training loop's to tell, as `DivergenceError`.
+    A subclass sets `context` in its `__init__`. Its factory raises `UnsupportedError` for a context that has no meaning
+    (a KL divergence from a prior without a density); afterwards no method raises: the training loop reports a loss that
+    is not finite, as `DivergenceError`. `genbench.nn.Autoencoder` is a base class for models of one encoder and one
+    decoder.
     """
 
-    setting: ModelContext
+    context: ModelContext
+
+    @property
+    def prior(self) -> Prior:
+        """The distribution that samples are decoded from and that the latent fit compares codes with.
+
+        It is the context's. A model that learns its prior (a VampPrior, a flow) overrides this property, and keeps that
+        prior as a submodule under another name, so that its parameters are trained and saved.
+        """
+        return self.context.prior
 
     @abstractmethod
     def encode(self, x: Tensor) -> Tensor:
-        """The point code that reconstructs x, `(n, c, h, w)` in [0, 1] -> `(n, d)`; no randomness."""
+        """The code that reconstructs x best, images in [0, 1] `(n, c, h, w)` -> `(n, d)`; no randomness."""
 
-    def sample_codes(self, x: Tensor, generator: Generator) -> Tensor:
-        """A draw from q(z | x), `(n, c, h, w) -> (n, d)`: what the prior is compared with.
+    def sample_codes(self, x: Tensor, noise: Noise) -> Tensor:
+        """A draw from q(z | x), `(n, c, h, w) -> (n, d)`: compared with the prior.
 
-        The same as `encode` for a deterministic encoder.
+        The same as `encode` for a deterministic encoder. The noise may be on the CPU while x is on a GPU, so that
+        measurements draw the same numbers on every device: move it with `.to(x.device)`.
         """
         return self.encode(x)
 
     @abstractmethod
     def decode(self, z: Tensor) -> Tensor:
-        """Images in [0, 1] for codes, `(n, d) -> (n, c, h, w)`; the mean where the decoder is a distribution."""
+        """Images in [0, 1] for codes, `(n, d) -> (n, c, h, w)`; the mean of a decoder that is a distribution."""
+
+    @property
+    def has_likelihood(self) -> bool:
+        """Whether `log_likelihood` is defined."""
+        return type(self).log_likelihood is not Model.log_likelihood
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x | z) in nats, summed over the pixels, `(n, c, h, w), (n, d) -> (n,)`.
+
+        Raises:
+            UnsupportedError: the decoder is no distribution; `has_likelihood` says so beforehand.
+        """
+        raise UnsupportedError(f"the model {type(self).__name__} has no likelihood p(x | z)")
 
     @abstractmethod
     def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """The optimisers by name; their parameters are disjoint and together all of the model's."""
+        """The optimizers by name; their parameters are disjoint and together all of the model's."""
 
     @abstractmethod
-    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
-        """One training step: yields a player's loss and is resumed after that player's optimiser step.
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
+        """One training step: yields one `Loss` for each optimizer and is resumed after that optimizer's step.
 
-        x: `(n, c, h, w)` images in [0, 1]; z: `(n, d)` draws of the prior; any further noise comes from `generator`.
         Losses are means over the batch, so that the objective does not depend on its size. Never wait on the device
         here (no `.item()`), and never yield inside `no_grad` or `autocast`.
+
+        Args:
+            x: images in [0, 1], `(n, c, h, w)`.
+            z: draws of `prior`, `(n, d)`.
+            noise: the source of all further randomness.
         """
 
     def on_epoch_start(self, epoch: int) -> None:
-        """Called before each epoch, counted from 0, and again where a run resumes; a function of `epoch` alone."""
+        """Called before each epoch, counted from 0, and again after a resume; a function of `epoch` alone."""

@@ -11,17 +11,17 @@ Shape = tuple[int, int, int]
 
 
 class Network(ABC):
-    """An encoder/decoder pair for one image shape: the controlled variable, the same for every model.
+    """Makes encoders and decoders for one image shape: the controlled variable, the same for every model.
 
-    Its `make` raises `UnsupportedError` for a shape that does not fit; once made, no method raises.
+    Its factory raises `UnsupportedError` for a shape that does not fit; afterwards no method raises.
     """
 
     shape: Shape
 
     @abstractmethod
     def encoder(self, outputs: int) -> nn.Module:
-        """An untrained module `(n, c, h, w)` in [0, 1] -> `(n, outputs)`."""
+        """An untrained module, images in [0, 1] `(n, c, h, w)` -> `(n, outputs)`."""
 
     @abstractmethod
     def decoder(self, latent_dim: int) -> nn.Module:
-        """An untrained module `(n, latent_dim)` -> `(n, c, h, w)` *logits*: the model applies the sigmoid."""
+        """An untrained module, codes `(n, latent_dim)` -> `(n, c, h, w)` *logits*: the model applies the sigmoid."""

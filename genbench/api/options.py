@@ -1,4 +1,4 @@
-"""Named components that a plug-in offers, and their options."""
+"""Named components that a plug-in provides, and their options."""
 
 from __future__ import annotations
 
@@ -11,15 +11,25 @@ T = TypeVar("T")
 
 @dataclass(frozen=True)
 class Option:
-    """What an option means; stands in the annotation: `weight: Annotated[float, Option("...", low=0)] = 10.0`.
+    """The meaning and the bounds of an option, written into the annotation of a keyword-only parameter.
 
-    `about` is its meaning in a few words. `source` says where the default comes from. `low` and `high` are inclusive
-    bounds, `above` an exclusive lower one. `file` marks the place of a file whose content, and not its place, decides
-    the number: a metric's protocol tells the content by its hash, in the field `weights`.
+    Args:
+        description: the meaning in a few words, with the unit.
+        reference: where the default comes from (arXiv id, code base, "ours").
+        low: inclusive lower bound of a number.
+        high: inclusive upper bound of a number.
+        above: exclusive lower bound of a number.
+        file: the value is the path of a file. Its content decides the number, not its place, so that a metric's
+            protocol records the hash of the content in the field `weights`.
+
+    Example:
+        >>> from typing import Annotated
+        >>> def factory(latent_dim: int, *, sigma: Annotated[float, Option("standard deviation", above=0)] = 1.0):
+        ...     ...
     """
 
-    about: str
-    source: str = ""
+    description: str
+    reference: str = ""
     low: float | None = None
     high: float | None = None
     above: float | None = None
@@ -28,15 +38,24 @@ class Option:
 
 @dataclass(frozen=True, kw_only=True)
 class ComponentSpec(Generic[T]):
-    """A named thing that a plug-in offers.
+    """A named component: what a plug-in's hook yields.
 
-    The keyword-only parameters of `make` are its options: their annotations (int, float, bool, str, a `Literal` of
-    strings, or one of these `| None`; with an `Option` in `Annotated`) and their defaults give the help, the
-    validation and the complete record of a run. `name` is lower case letters, digits and hyphens, `about` one line for
-    lists, `source` the paper or the code that it comes from ("ours" where there is none).
+    The keyword-only parameters of `factory` are the component's options. Their annotations (int, float, bool, str, a
+    `Literal` of strings, or one of these `| None`, with an `Option` in `Annotated`) and their defaults give the help,
+    the validation and the complete record of a run.
+
+    Args:
+        name: lower case letters, digits and hyphens.
+        description: one line for lists.
+        factory: makes the component; `genbench.hookspecs` gives the positional arguments of each kind.
+        reference: the paper or the code that it comes from ("ours" where there is none).
+
+    Example:
+        >>> ComponentSpec(name="half", description="A constant", factory=lambda: 0.5, reference="ours").factory()
+        0.5
     """
 
     name: str
-    about: str
-    make: Callable[..., T]
-    source: str = ""
+    description: str
+    factory: Callable[..., T]
+    reference: str = ""

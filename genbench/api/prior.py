@@ -4,39 +4,62 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 
-from torch import Generator, Tensor
+from torch import Generator, Tensor, nn
 
+from genbench.api.noise import Noise
 from genbench.errors import UnsupportedError
 
 MOMENT_DRAWS = 100_000
 """Draws behind the moments of a prior that does not state them: their relative error is about 0.5 %."""
 
 
-class Prior(ABC):
+class Prior(nn.Module, ABC):
     """A distribution on R^d that latent codes are meant to follow.
 
-    Its `make` raises `UnsupportedError` where a latent dimension has no meaning; once made, only `log_prob` may raise.
+    A subclass calls `super().__init__()` first and sets `latent_dim`. A fixed prior has no parameters; one with
+    parameters is trained by the models that can. Its factory raises `UnsupportedError` for a latent dimension that has
+    no meaning; afterwards only `log_prob` may raise.
+
+    Example:
+        >>> import torch
+        >>> class Cube(Prior):
+        ...     def __init__(self, latent_dim):
+        ...         super().__init__()
+        ...         self.latent_dim = latent_dim
+        ...     def sample(self, n, noise):
+        ...         return noise.uniform(n, self.latent_dim)
+        >>> Cube(2).sample(5, Noise(torch.Generator().manual_seed(0))).shape
+        torch.Size([5, 2])
     """
 
     latent_dim: int
 
     @abstractmethod
-    def sample(self, n: int, generator: Generator) -> Tensor:
-        """n independent draws, `(n, d)` float32 on the generator's device, determined by its state."""
+    def sample(self, n: int, noise: Noise) -> Tensor:
+        """n independent draws, `(n, d)` float32; all randomness comes from `noise`.
 
-    def sample_batch(self, n: int, generator: Generator) -> Tensor:
-        """n draws for one training step, `(n, d)`; each row follows the prior, rows may be stratified.
+        They lie on `noise.device`, or for a prior with parameters on the device of those: measurements draw on the CPU.
+        """
+
+    def sample_batch(self, n: int, noise: Noise) -> Tensor:
+        """n draws for one training step, `(n, d)` float32; each row follows the prior, rows may be stratified.
 
         Measurements always use `sample`, whose rows are independent.
         """
-        return self.sample(n, generator)
+        return self.sample(n, noise)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density with respect to Lebesgue measure in nats, `(n, d) -> (n,)`; -inf outside the support.
 
-        Raises `UnsupportedError` where there is no such density; `has_density` says so beforehand.
+        Raises:
+            UnsupportedError: the prior has no density; `has_density` says so beforehand.
         """
         raise UnsupportedError(f"the prior {type(self).__name__} has no density on R^{self.latent_dim}")
+
+    def extra_repr(self) -> str:
+        """The plain attributes, for `repr(prior)`: "latent_dim=2, sigma=1.0"."""
+        plain = {k: v for k, v in vars(self).items() if k != "training" and isinstance(v, bool | int | float | str)}
+        return ", ".join(f"{name}={value!r}" for name, value in plain.items())
 
     @property
     def has_density(self) -> bool:
@@ -50,23 +73,23 @@ class Prior(ABC):
 
     @property
     def bounds(self) -> tuple[float, float] | None:
-        """Lower and upper bound of every coordinate, or None where it is unbounded."""
+        """Lower and upper bound of every coordinate, or None for an unbounded prior."""
         return None
 
     @property
     def normal_sigma(self) -> float | None:
-        """The standard deviation where the prior is N(0, sigma^2 I): a Gaussian KL then has a closed form."""
+        """The standard deviation of a prior N(0, sigma^2 I), else None: a Gaussian KL then has a closed form."""
         return None
 
     @property
     def mean(self) -> Tensor:
-        """Mean of the prior, `(d,)` float32; of 100,000 draws where a prior does not state it."""
-        return self.sample(MOMENT_DRAWS, Generator().manual_seed(0)).mean(0)
+        """Mean of the prior, `(d,)` float32; estimated from 100,000 draws unless a prior states it."""
+        return self.sample(MOMENT_DRAWS, Noise(Generator().manual_seed(0))).mean(0)
 
     @property
     def variance(self) -> Tensor:
-        """Variance of each coordinate, `(d,)` float32; of 100,000 draws where a prior does not state it."""
-        return self.sample(MOMENT_DRAWS, Generator().manual_seed(0)).var(0)
+        """Variance of each coordinate, `(d,)` float32; estimated from 100,000 draws unless a prior states it."""
+        return self.sample(MOMENT_DRAWS, Noise(Generator().manual_seed(0))).var(0)
 
     @property
     def pairwise_scale(self) -> float:

@@ -82,14 +82,14 @@ def complete_plugins(ctx: click.Context, param: click.Parameter, incomplete: str
 def complete_metrics_of_runs(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Completes the metrics that the RUNS given before, or those in `runs`, were measured by."""
     from genbench.storage.results import rows
-    from genbench.storage.run_dir import find, readable
+    from genbench.storage.run_dir import find_runs, read_runs
 
     places = ctx.params.get("runs") or ctx.args or ["runs"]  # before an option without its value, they stand in args
     try:
-        folders, _ = readable(find([Path(place) for place in places]))
+        records, _ = read_runs(find_runs([Path(place) for place in places]))
     except GenbenchError:
         return []
-    names = {row.metric for row in rows(folders) if row.metric}
+    names = {row.metric for row in rows(records) if row.metric}
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
 
 

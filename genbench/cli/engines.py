@@ -31,7 +31,7 @@ class Chosen:
     """The options as given; None where they were not.
 
     `jobs` runs at once at most, each on `cpus` cores and `gpus` GPUs of a Ray cluster at `address`, each for `limit`
-    seconds at most; or `together` of them in turns in this process.
+    seconds at most.
     """
 
     executor: str | None = None
@@ -40,7 +40,6 @@ class Chosen:
     address: str | None = None
     gpus: float | None = None
     cpus: float | None = None
-    together: int | None = None
 
 
 SERIAL = Chosen()
@@ -59,13 +58,6 @@ def engine_options(command: Any) -> Any:
         ("--cpus-per-run", "cpus", seconds, "N", "With ray: cores of a run. [1]"),
         ("--gpus-per-run", "gpus", above, "N", "With ray: GPUs of a run, or a part of one. [1 on cuda, else 0]"),
         ("--address", "address", str, "A", "With ray: auto, ray://HOST:PORT, HOST:PORT, or local. [auto]"),
-        (
-            "--together",
-            "together",
-            click.IntRange(1),
-            "N",
-            "For a GPU: train N runs in turns in this process, as for many seeds of a small network. [1]",
-        ),
         (
             "--jobs",
             "jobs",
@@ -89,12 +81,6 @@ def chosen_engine() -> Chosen:
     """The options of the command at work, checked; `UsageError` for those that do not fit each other."""
     meta = click.get_current_context().meta
     chosen = Chosen(**{name: meta.get(f"{META}{name}") for name in Chosen.__dataclass_fields__})
-    others = {"executor": chosen.executor, "jobs": chosen.jobs, "run-timeout": chosen.limit}
-    given = [f"--{flag} {value}" for flag, value in others.items() if value is not None]
-    if chosen.together is not None and given:
-        raise UsageError(
-            f"--together {chosen.together} trains runs in turns in this process: leave it off, or {', '.join(given)}"
-        )
     if chosen.executor == "serial" and (chosen.jobs or 1) > 1:
         raise UsageError(f"--executor serial does one run at a time: leave it off, or --jobs {chosen.jobs}")
     if chosen.executor == "serial" and chosen.limit is not None:
@@ -115,10 +101,6 @@ def engine_of(chosen: Chosen) -> Engine:
         from genbench.execution.executors.process import local
 
         return local(chosen.jobs or 1, chosen.limit)
-    if (chosen.together or 1) > 1:
-        from genbench.execution.executors.together import together
-
-        return together(chosen.together or 1)
     from genbench.execution.executors.serial import serial
 
     return serial
@@ -126,12 +108,4 @@ def engine_of(chosen: Chosen) -> Engine:
 
 def undecided(chosen: Chosen) -> bool:
     """Whether the options leave open how many runs go on at once on this machine."""
-    return chosen.executor in (None, "local") and chosen.jobs is None and chosen.together is None
-
-
-def advice(chosen: Chosen, runs: int, cores: int, cuda: bool) -> str:
-    """A line where several runs have their turns on a CPU with cores to spare, else ""."""
-    if (chosen.together or 1) < 2 or cuda or min(runs, cores) < 2:
-        return ""
-    many = min(runs, cores)
-    return f"runs in turns use a CPU no better: --jobs {many} would use {many} of the {cores} cores"
+    return chosen.executor in (None, "local") and chosen.jobs is None

@@ -208,12 +208,11 @@ def sample(
     allow_changed_source: bool,
 ) -> None:
     """Decode prior draws of a trained RUN into a picture."""
-    from genbench.storage.run_dir import SAMPLES, RunFolder
+    from genbench.storage.run_dir import SAMPLES, read_run
 
     path = run_folder(run_, runs)
-    folder = RunFolder(path)
-    record = folder.record()["run"]
-    if record["role"] == "control":
+    record = read_run(path)
+    if record.run.role == "control":
         raise UsageError(f"{path} is a control, not a model: its samples are in {path / SAMPLES}")
     if target.suffix.lower() != ".png":
         raise UsageError(f"--out {target}: the picture is a PNG; name a file that ends in .png")
@@ -221,21 +220,21 @@ def sample(
 
     import torch
 
+    from genbench.api import Noise
     from genbench.data.images import save_grid, to_uint8
     from genbench.evaluation.evaluation import finite
     from genbench.evaluation.snapshots import trained_model
-    from genbench.experiment.run import make_prior, run_of_record
     from genbench.utils.rng import generator
     from genbench.utils.torch_state import pick_device
 
-    chosen, run = pick_device(device), run_of_record(record)
-    model = trained_model(registry, run, folder, chosen).eval()
-    prior, draws = make_prior(registry, run), generator("cpu", seed, "sample")
+    chosen = pick_device(device)
+    model = trained_model(registry, record.run, record.folder, chosen).eval()
+    noise = Noise(generator("cpu", seed, "sample"))
     with torch.no_grad():
-        blocks = (prior.sample(min(500, count - start), draws).to(chosen) for start in range(0, count, 500))
+        blocks = (model.prior.sample(min(500, count - start), noise).to(chosen) for start in range(0, count, 500))
         images = torch.cat([to_uint8(finite(model.decode(z), "samples")) for z in blocks])
     save_grid(target, images, columns=max(1, round(count**0.5)))
-    click.echo(f"{count} samples of {folder.name}: {target}")
+    click.echo(f"{count} samples of {record.name}: {target}")
 
 
 COMMANDS: tuple[click.Command, ...] = (report, curves, compare, power, diff, show, sample)

@@ -27,6 +27,7 @@ from genbench.cli.options import (
     plugin_option,
     set_option,
     snapshot_options,
+    threads_option,
 )
 from genbench.cli.plot import plot
 from genbench.cli.reproduce import reproduce
@@ -117,6 +118,7 @@ def main() -> None:
 @controls_option
 @set_option
 @device_option
+@threads_option
 @engine_options
 @data_options
 @out_option
@@ -140,6 +142,7 @@ def run(
     controls: tuple[str, ...],
     settings: tuple[str, ...],
     device: str,
+    threads: int | None,
     data_root: Path | None,
     download: bool,
     skip_corrupt: bool,
@@ -174,6 +177,7 @@ def run(
         select=select,
         controls=controls,
         precision=precision,
+        threads=threads,
     )
     engine = chosen_engine()
     registry, data_config = load_registry(plugins), make_data_config(data_root, download, skip_corrupt)

@@ -54,7 +54,7 @@ SECTIONS = {
     "Train and evaluate": ("run", "reproduce", "evaluate"),
     "Look at runs": ("report", "curves", "plot", "show", "sample"),
     "Compare": ("compare", "power", "diff"),
-    "Share runs": ("export-bundle", "import-bundle"),
+    "Share runs": ("bundle",),
     "Plug-ins": ("list", "new", "check", "completion"),
 }
 """The commands as `genbench --help` groups them; each stands once."""
@@ -150,6 +150,14 @@ changed_source_option = click.option(
     "--allow-changed-source", is_flag=True, help="Accept plug-ins whose source has changed since the training."
 )
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
+
+
+threads_option = click.option(
+    "--threads",
+    type=click.IntRange(1, 1024),
+    metavar="N",
+    help="CPU threads of a training. [1 for small steps, all cores for large ones]",
+)
 
 
 def snapshot_options(command: Any) -> Any:

@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from genbench.api import DataConfig
     from genbench.plotting.style import Drawing
     from genbench.registry.loader import Registry
-    from genbench.storage.run_dir import RunFolder
+    from genbench.storage.run_dir import RunRecord
 
 FROM_ROWS = ("ranks", "curves", "latent-size", "ladder")
 FROM_MODELS = ("samples", "reconstructions", "interpolations", "grid", "codes")
@@ -80,31 +80,31 @@ def plot(
     """
     from genbench.errors import StoreError
     from genbench.plotting.style import checked_target, save
-    from genbench.reporting.summary import find_runs
+    from genbench.reporting.summary import readable_runs
 
     target = checked_target(target or Path(f"{kind}.pdf"))
-    folders = find_runs(runs or (Path("runs"),))
-    if not folders:
+    records = readable_runs(runs or (Path("runs"),))
+    if not records:
         raise StoreError("no run folder could be read")
     if kind in FROM_ROWS:
-        drawing = draw_rows(kind, folders, metric, by or ("images", "seconds"))
+        drawing = draw_rows(kind, records, metric, by or ("images", "seconds"))
     else:
         registry, data_config = (
             load_registry(plugins, allow_changed_source),
             make_data_config(data_root, download, skip_corrupt),
         )
-        drawing = draw_models(kind, folders, registry, data_config, device, seed, count)
+        drawing = draw_models(kind, records, registry, data_config, device, seed, count)
     save(drawing.figure, target)
     click.echo(f"{drawing.caption}: {target}")
 
 
-def draw_rows(kind: str, folders: Sequence[RunFolder], metric: str | None, by: tuple[By, ...]) -> Drawing:
+def draw_rows(kind: str, records: Sequence[RunRecord], metric: str | None, by: tuple[By, ...]) -> Drawing:
     """A figure of the numbers of the runs."""
     from genbench.plotting.curves import curves, fid_ladder, latent_size
     from genbench.plotting.ranks import ranks
     from genbench.storage.results import rows
 
-    tidy = rows(folders)
+    tidy = rows(records)
     draw: dict[str, Callable[[], Drawing]] = {
         "curves": lambda: curves(tidy, metric, by),
         "latent-size": lambda: latent_size(tidy, metric),
@@ -116,7 +116,7 @@ def draw_rows(kind: str, folders: Sequence[RunFolder], metric: str | None, by: t
 
 def draw_models(
     kind: str,
-    folders: Sequence[RunFolder],
+    records: Sequence[RunRecord],
     registry: Registry,
     data_config: DataConfig,
     device: str,
@@ -131,20 +131,20 @@ def draw_models(
 
     chosen = pick_device(device)
     with torch.no_grad():
-        groups = trained(_with_weights(folders), registry, chosen)
+        groups = trained(_with_weights(records), registry, chosen)
         return FigureBuilder(groups, registry, data_config, chosen, seed, count).kinds()[kind]()
 
 
-def _with_weights(folders: Sequence[RunFolder]) -> list[RunFolder]:
-    """The folders without runs that were imported without weights; `StoreError` where none is left."""
+def _with_weights(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The runs without those that were imported without weights; `StoreError` where none is left."""
     from genbench.errors import StoreError
 
     kept, problems = [], []
-    for folder in folders:
+    for record in records:
         try:
-            if folder.record()["run"]["role"] == "model" and folder.state == "trained":
-                folder.weights()
-            kept.append(folder)
+            if record.run.role == "model" and record.state == "trained":
+                record.folder.weights()
+            kept.append(record)
         except StoreError as error:
             problems.append(str(error))
     if not kept:

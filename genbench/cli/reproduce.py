@@ -181,14 +181,13 @@ def show_cells(
     from genbench.reproduction import comparison
     from genbench.reproduction.plan import cell_changes
     from genbench.storage.provenance import command_line
-    from genbench.storage.results import rows
-    from genbench.storage.run_dir import protocols, readable
+    from genbench.storage.results import protocols, rows
+    from genbench.storage.run_dir import RUN, read_runs
 
     existing = {
-        name: readable([folder for folder in of_cell if (folder.path / "run.json").exists()])[0]
-        for name, of_cell in folders.items()
+        name: read_runs(folder.path for folder in of_cell if folder.has(RUN))[0] for name, of_cell in folders.items()
     }
-    everything = [folder for of_cell in existing.values() for folder in of_cell]
+    everything = [record for of_cell in existing.values() for record in of_cell]
     keys = {cell.name: {component.key for component in planned.metrics} for cell, planned in plans}
     measured = {name: rows(of_cell, keys[name]) for name, of_cell in existing.items()}
     changed = {cell.name: (*cell_changes(cell, overrides, registry), *recipe_changes) for cell, _ in plans}

@@ -17,12 +17,12 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from genbench.cli.engines import SERIAL, Chosen, advice, engine_of, undecided
+from genbench.cli.engines import SERIAL, Chosen, engine_of, undecided
 from genbench.errors import UsageError
 from genbench.execution.standing import Standing, standing
 from genbench.reporting.console import BrokenPipeConsole
-from genbench.reporting.summary import show_table
-from genbench.storage.run_dir import RUN, RunFolder, find, readable
+from genbench.reporting.summary import readable_runs, show_table
+from genbench.storage.run_dir import RUN, RunRecord, read_runs
 
 if TYPE_CHECKING:
     import torch
@@ -56,8 +56,8 @@ def run_study(
 
     if launched() and chosen_engine != SERIAL:
         raise UsageError(
-            "torchrun trains one model in several processes, one run after another: leave --executor, --jobs,"
-            " --together and --run-timeout off"
+            "torchrun trains one model in several processes, one run after another: leave --executor, --jobs"
+            " and --run-timeout off"
         )
     console = BrokenPipeConsole()
     chosen, engine = local_device(pick_device(device)), engine_of(chosen_engine)
@@ -75,18 +75,16 @@ def run_study(
         for line in tell_absent(bench.store, planned.runs, planned.watch):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         if dry_run:
-            distributed.agree(END)
+            distributed.broadcast(END)
             return 0
         make_room(out)
-        if told := advice(chosen_engine, len(planned.runs), place.workers, chosen.type != "cpu"):
-            console.print(told, markup=False, highlight=False, soft_wrap=True)
         if not launched():
             engine = suited_engine(console, bench, planned, stands, chosen_engine)
         outcome = conduct(console, bench, planned, engine, stands.done)
-        distributed.agree(END)
-    folders = [folder for folder in stands.folders or map(bench.folder, planned.runs) if folder.has(RUN)]
+        distributed.broadcast(END)
     sort = grid.metrics[0] if grid.metrics else None
-    show_table(console, folders, grid.metrics, sort=sort, select=grid.select)
+    records = stands.records or _read_anew([bench.folder(run).path for run in planned.runs])
+    show_table(console, records, grid.metrics, sort=sort, select=grid.select)
     return closing(console, outcome, out)
 
 
@@ -106,16 +104,12 @@ def measure_runs(
 
     if launched():
         raise UsageError("torchrun trains one model in several processes, with genbench run; evaluate in one process")
-    if chosen_engine.together is not None:
-        raise UsageError(f"--together {chosen_engine.together}: nothing is trained by genbench evaluate; leave it off")
     console = BrokenPipeConsole()
     chosen, engine = pick_device(device), engine_of(chosen_engine)
     choices = metric_choices(registry, metrics, settings)
-    folders, problems = readable(find(places))
-    for problem in problems:
-        click.echo(f"genbench: left out: {problem}", err=True)
-    untrained = [folder.name for folder in folders if folder.state != "trained"]
-    trained = [folder for folder in folders if folder.state == "trained"]
+    records = readable_runs(places)
+    untrained = [record.name for record in records if record.state != "trained"]
+    trained = [(record.path, record.run) for record in records if record.state == "trained"]
     if untrained:
         console.print(f"left out, not trained: {', '.join(untrained)}", markup=False)
     plans: list[tuple[Path, Plan]] = plan_of_runs(trained, choices, registry, place)
@@ -124,8 +118,16 @@ def measure_runs(
         for store, planned in plans:
             outcome = conduct(console, make_bench(registry, store, place, chosen, stop), planned, engine)
             total = total or (INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
-    show_table(console, [RunFolder(folder.path) for folder in trained], metrics, sort=None)  # as they are by now
+    show_table(console, _read_anew([path for path, _ in trained]), metrics, sort=None)
     return total
+
+
+def _read_anew(paths: Sequence[Path]) -> list[RunRecord]:
+    """The records as they are by now; runs that were never begun have none."""
+    records, problems = read_runs(path for path in paths if (path / RUN).exists())
+    for problem in problems:
+        click.echo(f"genbench: left out: {problem}", err=True)
+    return records
 
 
 def make_room(out: Path, flag: str = "--out") -> None:
@@ -142,7 +144,7 @@ def suited_engine(console: Console, bench: Runner, planned: Plan, stands: Standi
     """The engine of the options; where they leave the count of jobs open, with what suits, which is told."""
     from genbench.execution.resources import allowed_cores, available_memory, suitable_jobs
 
-    if not undecided(chosen) or bench.device.type != "cpu":
+    if not undecided(chosen) or bench.device.type != "cpu" or (planned.threads or 1) > 1:
         return engine_of(chosen)
     unfinished = [run for run in planned.runs if stands.states[run.name] != "done"]
     untrained = [run for run in unfinished if run.role == "model" and stands.states[run.name] != "trained"]

@@ -65,9 +65,10 @@ class DataEvaluation(Evaluation):
     def training_images(self, n: int) -> Tensor:
         return _first(self.images.train, n, "training images", "train")
 
+    @torch.no_grad()
     def prior_draws(self, n: int, purpose: str) -> Tensor:
-        prior, draws = self.setting.prior, self.generator(f"prior/{purpose}")
-        blocks = [prior.sample(NOISE, draws) for _ in range(0, n, NOISE)]
+        prior, noise = self.setting.prior, self.noise(f"prior/{purpose}")
+        blocks = [prior.sample(NOISE, noise) for _ in range(0, n, NOISE)]
         return torch.cat(blocks)[:n].to(self.device)
 
     def shared(self, key: str, make: Callable[[], T]) -> T:
@@ -168,5 +169,5 @@ class RunEvaluation(DataEvaluation):
         return to_uint8(finite(self.model.decode(z), "samples"))
 
     def _codes(self, name: str, images: Tensor) -> Tensor:
-        draws = self.generator(name)
-        return self._blocks(name, images, lambda x: self.model.sample_codes(to_float(x), draws), NOISE)
+        noise = self.noise(name)
+        return self._blocks(name, images, lambda x: self.model.sample_codes(to_float(x), noise), NOISE)

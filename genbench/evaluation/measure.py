@@ -9,6 +9,7 @@ from functools import partial
 from operator import index
 from typing import Any, get_args
 
+import msgspec
 import torch
 from torch import Tensor
 
@@ -19,20 +20,21 @@ from genbench.evaluation.evaluation import DataEvaluation
 from genbench.experiment.run import Component, make_metric
 from genbench.registry.loader import Registry
 from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, RunFolder
+from genbench.storage.schema import MetricRecord, StoredMeasurement
 
 PICTURED = 64
 """Samples in a picture."""
 
-BESIDE = ("floor", "floor_sd", "se", "low", "high", "p", "minimum_detectable_effect")
+BESIDE = ("floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectable_effect")
 """What may stand beside a value: finite, or None."""
 
 
-def measure(registry: Registry, choice: Component, evaluation: DataEvaluation) -> dict[str, Any]:
+def measure(registry: Registry, choice: Component, evaluation: DataEvaluation) -> MetricRecord:
     """One metric's entry for metrics.json: its numbers, why it failed, or why it does not apply."""
     return _entry(choice, evaluation.split, lambda: make_metric(registry, choice).measure(evaluation))
 
 
-def detached(registry: Registry, choice: Component, evaluation: DataEvaluation) -> Callable[[], dict[str, Any]] | None:
+def detached(registry: Registry, choice: Component, evaluation: DataEvaluation) -> Callable[[], MetricRecord] | None:
     """Gives the entry of `measure` without model and device, once asked for; None where the metric cannot.
 
     Nor where it fails here: `measure` then fails alike, and says so in the entry.
@@ -45,41 +47,34 @@ def detached(registry: Registry, choice: Component, evaluation: DataEvaluation) 
     return None if numbers is None else partial(_entry, choice, evaluation.split, numbers)
 
 
-def _entry(choice: Component, split: Split, numbers: Callable[[], Iterable[Measurement]]) -> dict[str, Any]:
-    entry: dict[str, Any] = {
-        "metric": choice.name,
-        "options": choice.values,
-        "split": split,
-        "error": "",
-        "inapplicable": "",
-        "numbers": [],
-    }
+def _entry(choice: Component, split: Split, numbers: Callable[[], Iterable[Measurement]]) -> MetricRecord:
+    entry = MetricRecord(choice.name, choice.values, split)
     try:
         with torch.no_grad():
-            for number in numbers():
-                entry["numbers"].append(as_plain(number))
-        _check_parts([number["part"] for number in entry["numbers"]])
+            stored = tuple(to_stored(number) for number in numbers())
+        _check_parts([number.component for number in stored])
     except NotApplicableError as reason:
-        entry |= {"inapplicable": one_line(reason), "numbers": []}
+        return msgspec.structs.replace(entry, inapplicable=one_line(reason))
     except (Exception, SystemExit) as error:  # a metric that fails must not cost the others
         kind = "" if isinstance(error, GenbenchError) else f"{type(error).__name__}: "
-        entry["error"] = kind + one_line(error).removeprefix(f"{choice.name}: ")
-        entry["numbers"] = []
-    return entry
+        return msgspec.structs.replace(entry, error=kind + one_line(error).removeprefix(f"{choice.name}: "))
+    return msgspec.structs.replace(entry, numbers=stored)
 
 
-def as_plain(number: Measurement) -> dict[str, Any]:
-    """A measurement as JSON data, numbers of NumPy and torch as Python's.
+def to_stored(number: Measurement) -> StoredMeasurement:
+    """A measurement as metrics.json holds it, numbers of NumPy and torch as Python's.
 
     Raises `MetricError` where a field is not what the contract says: one such field in metrics.json would make every
     other number of the run unreadable.
     """
     of = f" of {number.part}" if number.part else ""
     plain: dict[str, Any] = {name.name: getattr(number, name.name) for name in fields(number)}
+    plain["component"], plain["p_value"] = plain.pop("part"), plain.pop("p")
+    plain["higher_is_better"] = {"higher": True, "lower": False}.get(plain.pop("better"))
     plain |= {"value": _finite(number.value, f"value{of}")}
     plain |= {name: None if plain[name] is None else _finite(plain[name], f"{name}{of}") for name in BESIDE}
-    if plain["p"] is not None and not 0 <= plain["p"] <= 1:
-        raise MetricError(f"the p{of} is {plain['p']:g}, and a p-value lies between 0 and 1")
+    if plain["p_value"] is not None and not 0 <= plain["p_value"] <= 1:
+        raise MetricError(f"the p_value{of} is {plain['p_value']:g}, and a p-value lies between 0 and 1")
     try:
         plain["n"] = index(number.n)
     except TypeError:
@@ -88,10 +83,14 @@ def as_plain(number: Measurement) -> dict[str, Any]:
         raise MetricError(f"the n{of} is {number.n!r}, and n counts images or codes")
     if number.better not in get_args(Better):
         raise MetricError(f"better{of} is {number.better!r}; possible: {', '.join(get_args(Better))}")
-    wrong = next((name for name in ("unit", "part", "label") if not isinstance(plain[name], str)), None)
+    wrong = next((name for name in ("unit", "component", "label") if not isinstance(plain[name], str)), None)
     if wrong is not None:
         raise MetricError(f"the {wrong} is {plain[wrong]!r}, and should be a string")
-    return plain | {"protocol": number.protocol.key, "how": asdict(number.protocol)}
+    plain |= {"protocol": number.protocol.key, "how": asdict(number.protocol)}
+    try:
+        return msgspec.convert(plain, StoredMeasurement)
+    except msgspec.ValidationError as error:
+        raise MetricError(f"a field{of} cannot be stored: {one_line(error)}") from None
 
 
 def _finite(number: Any, what: str) -> float:

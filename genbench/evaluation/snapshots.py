@@ -7,24 +7,19 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import torch
 
 from genbench.api import Model, Split, TrainingStats
 from genbench.errors import MetricError, StoreError, UsageError
 from genbench.evaluation.evaluation import DataEvaluation
 from genbench.evaluation.measure import measure
+from genbench.evaluation.selection import select_snapshot
 from genbench.experiment.run import Component, Run, make_model
 from genbench.experiment.snapshots import SnapshotSchedule
 from genbench.registry.loader import Registry
-from genbench.storage.moments import (
-    best_moment,
-    save_selections,
-    save_snapshots,
-    selections,
-    snapshots,
-    weights_path,
-)
 from genbench.storage.run_dir import CHECKPOINT, WEIGHTS, RunFolder
+from genbench.storage.schema import MetricRecord, SelectionRecord, SnapshotRecord, TrainingRecord
 from genbench.training.callbacks import Callback
 from genbench.training.checkpoint import restore_weights, save_weights, steps_done, weights_shape
 from genbench.training.loop import TrainState
@@ -37,7 +32,7 @@ def keep(folder: RunFolder, run: Run, model: Model, moment: TrainState, step_flo
     """Write the weights of a moment and what they cost."""
     facts = {"key": run.key, "step": str(moment.step), "images": str(moment.images), "seconds": repr(moment.seconds)}
     facts["flops"] = "" if step_flops is None else repr(step_flops * moment.step)
-    save_weights(weights_path(folder, moment.images), model, facts)
+    save_weights(folder.snapshot_weights(moment.images), model, facts)
 
 
 def absent(folder: RunFolder, run: Run, watch: SnapshotSchedule) -> int:
@@ -48,7 +43,9 @@ def absent(folder: RunFolder, run: Run, watch: SnapshotSchedule) -> int:
         passed = steps_done(folder.path / CHECKPOINT)
     else:
         return 0
-    return sum(mark <= passed and not weights_path(folder, mark * run.batch).exists() for mark in watch.marks(run)[:-1])
+    return sum(
+        mark <= passed and not folder.snapshot_weights(mark * run.batch).exists() for mark in watch.marks(run)[:-1]
+    )
 
 
 def tell_absent(store: Path, runs: Sequence[Run], watch: SnapshotSchedule) -> list[str]:
@@ -83,62 +80,62 @@ class SnapshotEvaluator:
     def moments(self) -> tuple[int, ...]:
         """The counts of images after which there are weights, the end among them."""
         *earlier, end = (mark * self.run.batch for mark in self.watch.marks(self.run))
-        return (*(images for images in earlier if weights_path(self.folder, images).exists()), end)
+        return (*(images for images in earlier if self.folder.snapshot_weights(images).exists()), end)
 
     def settled(self, metrics: tuple[Component, ...]) -> bool:
         """Whether every moment is measured, and the selected one by `metrics`."""
-        found = snapshots(self.folder)
-        if any(_lacking(found.get(str(images), {}), self.watch.metrics) for images in self.moments()):
+        found = self.folder.snapshots()
+        if any(_lacking(_measured_at(found, images), self.watch.metrics) for images in self.moments()):
             return False
         if self.watch.select is None:
             return True
-        chosen = selections(self.folder).get(self.watch.select.key, {})
-        return chosen.get("candidates") == self.watch.count and not _lacking(chosen, metrics)
+        chosen = self.folder.selections().get(self.watch.select.key)
+        if chosen is None or chosen.candidates != self.watch.count:
+            return False
+        return not _lacking(chosen.measurements, metrics)
 
     def follow(self, model: Model, evaluate: Evaluate, metrics: tuple[Component, ...]) -> list[str]:
         """Measure every moment on the validation split, then the selected one by `metrics` on the test split."""
         problems = []
-        found = snapshots(self.folder)
+        found = self.folder.snapshots()
         for images in self.moments():
-            entry = found.get(str(images), {})
-            lacking = _lacking(entry, self.watch.metrics)
+            lacking = _lacking(_measured_at(found, images), self.watch.metrics)
             if not lacking:
                 continue
             cost = self._load(model, images)
-            entry = {**entry, **cost, "measurements": dict(entry.get("measurements", {}))}
+            measurements = _measured_at(found, images)
             for choice, measured in self._measured(lacking, evaluate(self._record(cost), "validation")):
-                entry["measurements"] = _replaced(entry["measurements"], choice, measured)
-                found[str(images)] = entry
-                save_snapshots(self.folder, found)
-                if measured["error"]:
-                    problems.append(f"{choice.name} after {images:,} images: {measured['error']}")
+                measurements = _replaced(measurements, choice, measured)
+                found[str(images)] = SnapshotRecord(**cost, measurements=measurements)
+                self.folder.save_snapshots(found)
+                if measured.error:
+                    problems.append(f"{choice.name} after {images:,} images: {measured.error}")
             if self.stop():
                 return problems
         return problems + ([] if self.watch.select is None else self._select(model, evaluate, metrics))
 
     def _select(self, model: Model, evaluate: Evaluate, metrics: tuple[Component, ...]) -> list[str]:
         assert self.watch.select is not None
-        select, found = self.watch.select, snapshots(self.folder)
+        select, found = self.watch.select, self.folder.snapshots()
         moments = self.moments()
         if len(moments) < self.watch.count:
             return [f"nothing is selected: {len(moments)} of {self.watch.count} snapshots were kept"]
         try:
-            chosen = best_moment([found[str(images)] for images in moments], select.key, select.name)
+            chosen = select_snapshot([found[str(images)] for images in moments], select.key, select.name)
         except MetricError as error:
             return [str(error)]
-        kept = selections(self.folder)
-        before = kept.get(select.key, {})
-        same = all(before.get(field) == chosen[field] for field in ("images", "value", "candidates"))
-        entry = {**chosen, "measurements": dict(before["measurements"]) if same else {}}
-        lacking = _lacking(entry, metrics)
+        kept = self.folder.selections()
+        measurements = _still_valid(kept.get(select.key), chosen)
+        lacking = _lacking(measurements, metrics)
         if not lacking:
             return []
-        problems, cost = [], self._load(model, chosen["images"])
+        problems, cost = [], self._load(model, chosen.images)
         for choice, measured in self._measured(lacking, evaluate(self._record(cost), "test")):
-            entry["measurements"] = _replaced(entry["measurements"], choice, measured)
-            save_selections(self.folder, {**kept, select.key: entry})
-            if measured["error"]:
-                problems.append(f"{choice.name} of the selected moment: {measured['error']}")
+            measurements = _replaced(measurements, choice, measured)
+            selection = msgspec.structs.replace(chosen, measurements=measurements)
+            self.folder.save_selections({**kept, select.key: selection})
+            if measured.error:
+                problems.append(f"{choice.name} of the selected moment: {measured.error}")
         return problems
 
     def _load(self, model: Model, images: int) -> dict[str, Any]:
@@ -147,8 +144,8 @@ class SnapshotEvaluator:
             restore_weights(self.folder.path / WEIGHTS, model, self.run.key)
             training = self.folder.training()
             step = self.watch.marks(self.run)[-1]
-            return {"step": step, **{name: training[name] for name in ("images", "seconds", "flops")}}
-        path = weights_path(self.folder, images)
+            return {"step": step, **{name: getattr(training, name) for name in ("images", "seconds", "flops")}}
+        path = self.folder.snapshot_weights(images)
         facts = restore_weights(path, model, self.run.key)
         try:
             cost = {"step": int(facts["step"]), "images": int(facts["images"]), "seconds": float(facts["seconds"])}
@@ -157,10 +154,7 @@ class SnapshotEvaluator:
             raise StoreError(f"{path} does not say what it cost ({error}): move the run's folder away") from None
 
     def _record(self, cost: Mapping[str, Any]) -> TrainingStats:
-        training = self.folder.training()
-        whole = TrainingStats(
-            **{name: training[name] for name in TrainingStats.__dataclass_fields__ if name in training}
-        )
+        whole = training_stats(self.folder.training())
         return replace(whole, **{name: cost[name] for name in ("images", "seconds", "flops")})
 
     def _measured(self, lacking: list[Component], evaluation: DataEvaluation) -> Any:
@@ -171,18 +165,37 @@ class SnapshotEvaluator:
             yield choice, measure(self.registry, choice, evaluation)
 
 
-def _lacking(entry: Mapping[str, Any], metrics: tuple[Component, ...]) -> list[Component]:
-    """The metrics that an entry lacks; one that failed counts as lacking."""
-    found = entry.get("measurements", {})
-    return [metric for metric in metrics if metric.key not in found or found[metric.key]["error"]]
+def training_stats(record: TrainingRecord) -> TrainingStats:
+    """The cost of a training as metrics see it."""
+    return TrainingStats(**{name: getattr(record, name) for name in TrainingStats.__dataclass_fields__})
 
 
-def _replaced(measurements: Mapping[str, Any], choice: Component, measured: Mapping[str, Any]) -> dict[str, Any]:
+def _measured_at(snapshots: Mapping[str, SnapshotRecord], images: int) -> dict[str, MetricRecord]:
+    snapshot = snapshots.get(str(images))
+    return {} if snapshot is None else snapshot.measurements
+
+
+def _still_valid(before: SelectionRecord | None, chosen: SelectionRecord) -> dict[str, MetricRecord]:
+    """The measurements of an earlier selection where it chose the same snapshot."""
+    if before is None:
+        return {}
+    same = all(getattr(before, name) == getattr(chosen, name) for name in ("images", "value", "candidates"))
+    return before.measurements if same else {}
+
+
+def _lacking(measurements: Mapping[str, MetricRecord], metrics: tuple[Component, ...]) -> list[Component]:
+    """The metrics that are not among the measurements; one that failed counts as lacking."""
+    return [metric for metric in metrics if metric.key not in measurements or measurements[metric.key].error]
+
+
+def _replaced(
+    measurements: Mapping[str, MetricRecord], choice: Component, measured: MetricRecord
+) -> dict[str, MetricRecord]:
     """The measurements with a new one, without those by another source of the same metric and options."""
     others = {
         key: other
         for key, other in measurements.items()
-        if (other["metric"], other["options"]) != (choice.name, choice.values)
+        if (other.metric, other.options) != (choice.name, choice.values)
     }
     return {**others, choice.key: measured}
 

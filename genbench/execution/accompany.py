@@ -15,8 +15,8 @@ from genbench.experiment.plan import Plan
 from genbench.experiment.run import Run, make_dataset
 from genbench.storage.run_dir import CHECKPOINT
 from genbench.training.device import on_device
-from genbench.training.lanes import isolated
-from genbench.training.setup import Training
+from genbench.training.setup import TrainingJob
+from genbench.utils.torch_state import isolated
 
 END = -1
 
@@ -29,7 +29,7 @@ def accompany(bench: Runner, plan: Plan) -> None:
     """
     runs = {int(run.key, 16): run for run in plan.runs}
     images = None
-    while (word := bench.distributed.agree(END)) != END:
+    while (word := bench.distributed.broadcast(END)) != END:
         images = images or _load(bench, runs[word])  # the leader has decoded it by now
         with suppress(GenbenchError), isolated(bench.device):
             _steps(bench, runs[word], images, plan)
@@ -40,10 +40,9 @@ def _load(bench: Runner, run: Run) -> Images:
 
 
 def _steps(bench: Runner, run: Run, images: Images, plan: Plan) -> None:
-    training = Training(bench.registry, run, images, bench.device, bench.distributed)
-    model = training.untrained()
-    arrangement, checkpoint = training.select_device_config(model), bench.folder(run).path / CHECKPOINT
-    marks = plan.watch.marks(run)[:-1]
-    with training.begun(model, arrangement, checkpoint, stop=lambda: False, marks=marks) as steps:
-        for _ in steps:
+    job = TrainingJob(bench.registry, run, images, bench.device, bench.distributed, plan.threads)
+    model = job.build_model()
+    device_config, checkpoint = job.select_device_config(model), bench.folder(run).path / CHECKPOINT
+    with job.start(model, device_config, checkpoint, snapshot_steps=plan.watch.marks(run)[:-1]) as states:
+        for _ in states:
             pass

@@ -6,7 +6,6 @@ from collections.abc import Callable, Sequence
 from contextlib import ExitStack
 from dataclasses import dataclass
 from functools import partial
-from typing import Any
 
 import torch
 
@@ -16,10 +15,8 @@ from genbench.execution.background import Finished
 from genbench.experiment.run import Component
 from genbench.registry.loader import Registry
 from genbench.storage.run_dir import RunFolder
+from genbench.storage.schema import MetricRecord
 from genbench.training.callbacks import Callback
-
-Entry = dict[str, Any]
-"""One metric's entry for metrics.json."""
 
 
 @dataclass(frozen=True)
@@ -27,7 +24,7 @@ class Detached:
     """A measurement without its model: see `Metric.detached`."""
 
     choice: Component
-    work: Callable[[], Entry]
+    work: Callable[[], MetricRecord]
 
 
 @dataclass(frozen=True)
@@ -36,7 +33,7 @@ class Rest:
 
     measurements: Sequence[Detached]
     claim: ExitStack
-    save: Callable[[Finished[list[Entry]]], str]
+    save: Callable[[Finished[list[MetricRecord]]], str]
     """Writes what was measured and gives the folder free, in the caller's thread; what failed, in one line."""
 
     @property
@@ -44,11 +41,11 @@ class Rest:
         """The metrics."""
         return ", ".join(detached.choice.name for detached in self.measurements)
 
-    def task(self) -> Callable[[], list[Entry]]:
+    def task(self) -> Callable[[], list[MetricRecord]]:
         """Finds the entries on another thread, with the caller's count of CPU threads, which decides how sums round."""
         threads = torch.get_num_threads()
 
-        def work() -> list[Entry]:
+        def work() -> list[MetricRecord]:
             torch.set_num_threads(threads)  # of this thread: OpenMP keeps a count for each
             return [detached.work() for detached in self.measurements]
 
@@ -96,7 +93,7 @@ def rest_of(
     `order` are the keys of all that was to be measured, set aside or not: metrics.json will have them so.
     """
 
-    def write(finished: Finished[list[Entry]]) -> str:
+    def write(finished: Finished[list[MetricRecord]]) -> str:
         if finished.error is not None:
             raise finished.error
         found = list(problems)
@@ -107,19 +104,19 @@ def rest_of(
         folder.save_measurements({key: entries[key] for key in (*before, *order) if key in entries})
         return "; ".join(found)
 
-    def save(finished: Finished[list[Entry]]) -> str:
+    def save(finished: Finished[list[MetricRecord]]) -> str:
         with claim:
             return guarded(partial(write, finished))
 
     return Rest(aside, claim, save)
 
 
-def save_measurement(folder: RunFolder, choice: Component, entry: Entry) -> list[str]:
+def save_measurement(folder: RunFolder, choice: Component, entry: MetricRecord) -> list[str]:
     """Put a metric's entry into metrics.json, in place of another source's of the same options; why it failed."""
     others = {
         key: other
         for key, other in folder.measurements().items()
-        if (other["metric"], other["options"]) != (choice.name, choice.values)
+        if (other.metric, other.options) != (choice.name, choice.values)
     }
     folder.save_measurements({**others, choice.key: entry})
-    return [f"{choice.name}: {entry['error']}"] if entry["error"] else []
+    return [f"{choice.name}: {entry.error}"] if entry.error else []

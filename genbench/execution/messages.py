@@ -49,6 +49,7 @@ def brief(registry: Registry, store: Path, place: DataConfig, device: str, plan:
         "any_source": registry.any_source,
         "command": command,
         "threads": torch.get_num_threads(),
+        "training_threads": plan.threads,
         "jobs": 1,
     }
 
@@ -69,6 +70,7 @@ def plan_of(record: Mapping[str, Any], run: Run, images: Images) -> Plan:
         DatasetInfo(images.shape, *counts),
         {},
         SnapshotSchedule(watch["count"], tuple(choice_of(metric) for metric in watch["metrics"]), select),
+        record["training_threads"],
     )
 
 

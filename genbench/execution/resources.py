@@ -13,7 +13,8 @@ import torch
 from genbench.api import Shape
 from genbench.experiment.run import Run, make_model
 from genbench.registry.loader import Registry
-from genbench.training.device import FEW_OPERATIONS, forward_operations
+from genbench.training.device import FEW_OPERATIONS
+from genbench.training.flops import forward_flops
 
 WORTH_SECONDS = 30.0
 """Of training one run after another, below which workers are not worth their start, some seconds of each core."""
@@ -60,7 +61,7 @@ def suitable_jobs(
 def _operations(registry: Registry, run: Run, shape: Shape) -> int:
     """Of a batch's forward pass, counted without memory and without arithmetic."""
     with torch.device("meta"):
-        return forward_operations(make_model(registry, run, shape), run.batch)
+        return forward_flops(make_model(registry, run, shape), run.batch)
 
 
 def allowed_cores(affinity: int, system: Path = Path("/")) -> float:

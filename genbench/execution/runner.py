@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Collection, Generator, Mapping
+from collections.abc import Callable, Collection, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field, fields, replace
+from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -17,27 +17,26 @@ from genbench.data.images import without_test
 from genbench.errors import GenbenchError, StoreError
 from genbench.evaluation.evaluation import DataEvaluation, RunEvaluation
 from genbench.evaluation.measure import picture
-from genbench.evaluation.snapshots import SnapshotEvaluator, keep, restored
+from genbench.evaluation.snapshots import SnapshotEvaluator, keep, restored, training_stats
 from genbench.execution.beside import Detached, Rest, measure_all, rest_of
 from genbench.execution.executors.serial import serial
 from genbench.execution.messages import brief
-from genbench.execution.scheduler import Attempt, Engine, Outcome, WorkerSpec, carry_out, record_worker_failure
+from genbench.execution.scheduler import Engine, Outcome, WorkerSpec, carry_out, record_worker_failure
 from genbench.experiment.controls import ControlEvaluation, fitted
 from genbench.experiment.plan import Plan
 from genbench.experiment.run import Component, Run, make_dataset, make_setting
 from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule
 from genbench.registry.loader import Registry
 from genbench.storage.lock import RunLockedError, lock_run
-from genbench.storage.run_dir import CHECKPOINT, TRAINING, WEIGHTS, RunFolder
-from genbench.storage.schema import SCHEMA
+from genbench.storage.run_dir import CHECKPOINT, WEIGHTS, RunFolder, RunRecord
+from genbench.storage.schema import MetricRecord
 from genbench.training.callbacks import LEFT, Callback
 from genbench.training.checkpoint import save_weights
 from genbench.training.device import explain, forget_peak_memory, release_memory
 from genbench.training.distributed import DistributedContext
 from genbench.training.flops import counted_flops
-from genbench.training.lanes import isolated
-from genbench.training.setup import Clock, Training
-from genbench.utils.io import write_json
+from genbench.training.setup import TrainingJob
+from genbench.utils.torch_state import isolated
 
 
 @dataclass(frozen=True)
@@ -57,24 +56,23 @@ class Runner:
     CPU both would want the same cores."""
     jobs: int = 1
     """How many runs go on at once on this machine, this bench's among them."""
-    clock: Clock = field(default_factory=Clock)
-    """Tells the seconds of trainings: those that have their turns in one process wait while another is measured."""
 
     def folder(self, run: Run) -> RunFolder:
         """Where a run lives."""
         return RunFolder(self.store / run.name)
 
-    def missing(self, run: Run, metrics: tuple[Component, ...], folder: RunFolder | None = None) -> list[Component]:
+    def missing(self, run: Run, metrics: tuple[Component, ...]) -> list[Component]:
         """The metrics that a run still lacks; one that failed counts as lacking."""
-        found = (folder or self.folder(run)).measurements()
-        return [metric for metric in metrics if metric.key not in found or found[metric.key].get("error")]
+        return lacking_metrics(self.folder(run).measurements(), metrics)
 
-    def complete(self, run: Run, plan: Plan, folder: RunFolder | None = None) -> bool:
-        """Whether nothing is left to do for a run."""
-        folder = folder or self.folder(run)
-        watch = plan.watch if run.role == "model" else NO_SNAPSHOTS  # a control has no moments
-        lacking = bool(self.missing(run, plan.metrics, folder)) and watch.select is None
-        if folder.state != "trained" or lacking:
+    def complete(self, run: Run, plan: Plan, record: RunRecord | None = None) -> bool:
+        """Whether nothing is left to do for a run, by its record where that was read."""
+        known = record or self.folder(run)
+        watch = plan.watch if run.role == "model" else NO_SNAPSHOTS  # a control has no snapshots
+        if known.state != "trained":
+            return False
+        measurements = record.measurements if record else self.folder(run).measurements()
+        if watch.select is None and lacking_metrics(measurements, plan.metrics):
             return False
         return not watch.count or self.follower(run, watch).settled(plan.metrics)
 
@@ -112,8 +110,8 @@ class Runner:
 
         beside = self.device.type == "cuda" if self.beside is None else self.beside
 
-        def attempt(run: Run, images: Images, later: Callable[[Rest], None], together: int) -> Attempt:
-            return self.attempt(run, plan, images, memory, later=later if beside else None, together=together)
+        def attempt(run: Run, images: Images, later: Callable[[Rest], None]) -> str:
+            return self.attempt(run, plan, images, memory, later=later if beside else None)
 
         def fail(run: Run, kind: str, message: str, trace: str) -> str:
             facts = {**self.provenance, "content": content}
@@ -133,18 +131,17 @@ class Runner:
         *,
         held: bool = False,
         later: Callable[[Rest], None] | None = None,
-        together: int = 1,
-    ) -> Attempt:
-        """Train and measure one run, pausing between any two steps of its training; "" or why it failed.
+    ) -> str:
+        """Train and measure one run; "" or why it failed.
 
-        `held` says that its folder is claimed for it already, `together` how many have their turns in this process.
-        `later` is given what is left of it that needs no model, if anything is; nothing is left without it.
+        `held` says that its folder is claimed for it already. `later` is given what is left of it that needs no model,
+        if anything is; nothing is left without it.
         """
         with ExitStack() as claim:
             try:
-                return (yield from self._attempt(run, plan, images, memory, claim, held, later, together))
+                return self._attempt(run, plan, images, memory, claim, held, later)
             except (Exception, SystemExit) as error:  # a plug-in may raise anything; the other runs go on
-                return self._problem(run, error, together)
+                return self._problem(run, error)
 
     def _guarded(self, run: Run, work: Callable[[], str]) -> str:
         """What the work returns, or in one line why it failed, which is recorded."""
@@ -153,11 +150,11 @@ class Runner:
         except (Exception, SystemExit) as error:
             return self._problem(run, error)
 
-    def _problem(self, run: Run, error: Exception | SystemExit, together: int = 1) -> str:
+    def _problem(self, run: Run, error: Exception | SystemExit) -> str:
         """The error that is being handled in one line; it is recorded."""
         if isinstance(error, RunLockedError):
             return LEFT
-        kind, message = explain(error, run, together)
+        kind, message = explain(error, run)
         if not isinstance(error, StoreError):
             self.folder(run).fail(kind, message, traceback.format_exc())
         if self.distributed.world > 1 and not isinstance(error, GenbenchError):
@@ -174,70 +171,61 @@ class Runner:
         claim: ExitStack,
         held: bool,
         later: Callable[[Rest], None] | None,
-        together: int,
-    ) -> Attempt:
+    ) -> str:
         folder = self.folder(run)
         if not held:
             claim.enter_context(lock_run(folder.path))
         with isolated(self.device):
-            folder.begin(run.record(), {**self.provenance, "content": images.content})
-            if folder.record()["provenance"].get("content") != images.content:
+            begun = folder.begin(run.record(), {**self.provenance, "content": images.content})
+            if begun.get("content") != images.content:
                 raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
             folder.forget_failure()
             model: Model | Control | None
             if run.role == "control":
                 model = fitted(self.registry, run, folder, images, self.device)
             else:
-                model = yield from self._train(run, folder, images, plan.watch, together)
+                model = self._train(run, folder, images, plan)
             if model is None:
                 return ""
             self.listener.about(run)
             watched = isinstance(model, Model) and bool(plan.watch.count)
             lacking = [] if watched and plan.watch.select else self.missing(run, plan.metrics)
             aside = None if later is None else list[Detached]()
-            with self.clock.standing():
-                problems = self._measure(run, model, folder, lacking, images, memory, aside)
-                if isinstance(model, Model) and watched and not self.stop():
-                    evaluate = partial(self.evaluation, run, model, images=images, memory=memory)
-                    problems += self.follower(run, plan.watch).follow(model, evaluate, plan.metrics)
+            problems = self._measure(run, model, folder, lacking, images, memory, aside)
+            if isinstance(model, Model) and watched and not self.stop():
+                evaluate = partial(self.evaluation, run, model, images=images, memory=memory)
+                problems += self.follower(run, plan.watch).follow(model, evaluate, plan.metrics)
         if later is None or not aside:
             return "; ".join(problems)
         keys = [choice.key for choice in lacking]
         later(rest_of(aside, folder, keys, problems, claim.pop_all(), partial(self._guarded, run)))
         return ""
 
-    def _train(
-        self, run: Run, folder: RunFolder, images: Images, watch: SnapshotSchedule, together: int
-    ) -> Generator[None, None, Model | None]:
+    def _train(self, run: Run, folder: RunFolder, images: Images, plan: Plan) -> Model | None:
         """The trained model, from its weights or by training; None where it was interrupted.
 
-        The weights of the watched moments are kept on the way. It pauses between steps.
+        The weights of snapshots are kept on the way.
         """
-        training, moment = Training(self.registry, run, images, self.device, self.distributed), None
-        marks, checkpoint = watch.marks(run)[:-1], folder.path / CHECKPOINT
-        with self.clock.standing():
-            model = training.untrained()
-            if folder.state == "trained":
-                return restored(model, run, folder)
-            step_flops = counted_flops(model, run.batch)
-            forget_peak_memory(self.device)
-            arrangement = training.select_device_config(model)
-        self.distributed.agree(int(run.key, 16))  # the others begin to train it too: see genbench.execution.accompany
-        with training.begun(model, arrangement, checkpoint, stop=self.stop, marks=marks, clock=self.clock) as steps:
-            for moment in steps:
-                if moment is None:
-                    yield
-                    continue
-                with self.clock.standing():
-                    folder.log(moment.logged())
-                    self.listener.about(run)
-                    self.listener.trained(moment)
-                    if moment.step in marks:
-                        keep(folder, run, model, moment, step_flops)
-        if moment is None or moment.step < moment.steps:
+        job = TrainingJob(self.registry, run, images, self.device, self.distributed, plan.threads)
+        snapshot_steps, checkpoint = plan.watch.marks(run)[:-1], folder.path / CHECKPOINT
+        model = job.build_model()
+        if folder.state == "trained":
+            return restored(model, run, folder)
+        step_flops = counted_flops(model, run.batch)
+        forget_peak_memory(self.device)
+        device_config, state = job.select_device_config(model), None
+        self.distributed.broadcast(int(run.key, 16))  # the others train it too: see genbench.execution.accompany
+        with job.start(model, device_config, checkpoint, stop=self.stop, snapshot_steps=snapshot_steps) as states:
+            for state in states:
+                folder.log(state.logged())
+                self.listener.about(run)
+                self.listener.trained(state)
+                if state.step in snapshot_steps:
+                    keep(folder, run, model, state, step_flops)
+        if state is None or state.step < state.steps:
             return None
-        record = training.record(model, moment, arrangement, step_flops, together, self.jobs)
-        write_json(folder.path / TRAINING, {"schema": SCHEMA, **asdict(record)})
+        stats = job.stats(model, state, device_config, step_flops, self.jobs)
+        folder.save_training(asdict(stats))
         shape = "x".join(map(str, images.shape))
         save_weights(folder.path / WEIGHTS, model, {"key": run.key, "shape": shape})
         checkpoint.unlink(missing_ok=True)
@@ -257,8 +245,7 @@ class Runner:
 
         Where there is an `aside`, what can be measured without the model is put there instead.
         """
-        known = {name.name for name in fields(TrainingStats)}
-        record = TrainingStats(**{name: value for name, value in folder.training().items() if name in known})
+        record = training_stats(folder.training())
         evaluation = self.evaluation(run, model, record, images=images, memory=memory)
         problems = picture(evaluation, folder)
         return problems + measure_all(self.registry, metrics, evaluation, folder, self.listener, self.stop, aside)
@@ -288,3 +275,8 @@ class Runner:
             memory=memory,
             split=split,
         )
+
+
+def lacking_metrics(measurements: Mapping[str, MetricRecord], metrics: tuple[Component, ...]) -> list[Component]:
+    """The metrics that are not among the measurements; one that failed counts as lacking."""
+    return [metric for metric in metrics if metric.key not in measurements or measurements[metric.key].error]

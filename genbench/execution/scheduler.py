@@ -1,6 +1,6 @@
 """Where runs are done: the protocol of an executor, and the loop that has one do all that a plan lacks.
 
-An engine is one file: `executors_serial`, `executors_together`, `executors_local`, `executors_ray`. It moves work about
+An engine is one file: `executors_serial`, `executors_local`, `executors_ray`. It moves work about
 and owns no state: what is done, begun or failed stands in the run folders, and each run is claimed there before
 anything is written.
 """
@@ -8,7 +8,7 @@ anything is written.
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable, Generator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -71,36 +71,21 @@ class Executor(Protocol):
         """Have every run at work save its state and end as interrupted."""
 
 
-Attempt = Generator[None, None, str]
-"""A run done in this process, with a pause between any two steps of its training; returns the problem in one line, ""
-where there is none. Where several have their turns, each goes on in a `genbench.training.lanes.Lane` of its own.
-"""
-
-
-def whole(attempt: Attempt) -> str:
-    """The problem of a run that is done in one go."""
-    while True:
-        try:
-            next(attempt)
-        except StopIteration as end:
-            return str(end.value)
-
-
 @dataclass(frozen=True)
 class WorkerSpec:
     """What an engine needs to know of the command and its plan.
 
     `brief` is plain JSON data from which a `genbench.execution.worker.WorkerContext` is made elsewhere. `load` decodes the images, on
-    the CPU. `attempt` does a run in this process: (run, images on the device, later, how many have their turns). What
-    it hands to `later` is still to be done for the run, which has not ended until it is saved. `fail` records a run
-    whose worker is gone, and returns the problem in one line: (run, kind, message, trace).
+    the CPU. `attempt` does a run in this process, (run, images on the device, later), and returns its problem in one
+    line. What it hands to `later` is still to be done for the run, which has not ended until it is saved. `fail`
+    records a run whose worker is gone, and returns the problem in one line: (run, kind, message, trace).
     """
 
     store: Path
     brief: Mapping[str, Any]
     runs: int
     load: Callable[[], Images]
-    attempt: Callable[[Run, Images, Callable[[Rest], None], int], Attempt]
+    attempt: Callable[[Run, Images, Callable[[Rest], None]], str]
     fail: Callable[[Run, str, str, str], str]
     stop: Callable[[], bool]
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal
 
-from genbench.storage.run_dir import RunFolder, State, once, uncollected
+from genbench.storage.run_dir import RUN, Protocols, RunRecord, State, gc_paused, read_run
 
 if TYPE_CHECKING:
     from genbench.execution.runner import Runner
@@ -16,10 +16,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Standing:
-    """The state of each run by its name, and the folders as they were read where nothing at all is left to do."""
+    """The state of each run by its name, and the records of all where nothing at all is left to do."""
 
     states: Mapping[str, State | Literal["done"]]
-    folders: Sequence[RunFolder]
+    records: Sequence[RunRecord]
 
     @cached_property
     def done(self) -> frozenset[str]:
@@ -27,24 +27,25 @@ class Standing:
         return frozenset(name for name, state in self.states.items() if state == "done")
 
 
-@uncollected()
+@gc_paused()
 def standing(bench: Runner, plan: Plan) -> Standing:
     """Read the runs of a plan; `StoreError` where what was measured of one is damaged.
 
     What was read is kept where all is done, since a table follows at once; held while runs train, it would take their
     memory for hours and show what was true at their beginning.
     """
-    shared: dict[Any, Any] = {}
+    protocols: Protocols = {}
     states: dict[str, State | Literal["done"]] = {}
-    folders: list[RunFolder] = []
+    records: list[RunRecord] = []
     whole = True
     for run in plan.runs:
-        folder = once(bench.folder(run).path, shared)
-        complete = bench.complete(run, plan, folder)
-        states[run.name] = "done" if complete else folder.state
+        folder = bench.folder(run)
+        record = read_run(folder.path, protocols) if folder.has(RUN) else None
+        complete = record is not None and bench.complete(run, plan, record)
+        states[run.name] = "done" if complete else "new" if record is None else record.state
         whole = whole and complete
-        if whole:
-            folders.append(folder)
+        if record is not None and whole:
+            records.append(record)
         else:
-            folders.clear()
-    return Standing(states, folders)
+            records.clear()
+    return Standing(states, records)

@@ -25,7 +25,6 @@ from genbench.api import Images, ProgressEvent
 from genbench.errors import StoreError
 from genbench.execution.messages import map_images, moment_record, place_of, plan_of
 from genbench.execution.runner import Runner
-from genbench.execution.scheduler import whole
 from genbench.experiment.run import Run, run_of_record
 from genbench.registry.loader import load
 from genbench.storage.provenance import provenance
@@ -95,7 +94,7 @@ class WorkerContext:
         bench = replace(self._bench, listener=Relay(run.name, tell), store=store or self._bench.store)
         tell(run.name, "began", {})
         plan = plan_of(self._brief, run, self._images)
-        problem = whole(bench.attempt(run, plan, self._images, self._memory, held=self._held))
+        problem = bench.attempt(run, plan, self._images, self._memory, held=self._held)
         return {"problem": problem, "interrupted": self.stop()}
 
 

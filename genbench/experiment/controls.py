@@ -30,9 +30,7 @@ from genbench.errors import GenbenchError, MetricError, NotApplicableError, Unsu
 from genbench.evaluation.evaluation import BATCH, DataEvaluation, finite
 from genbench.experiment.run import Component, Run, make_control, make_prior, make_setting
 from genbench.registry.loader import Registry
-from genbench.storage.run_dir import FITTED, TRAINING, RunFolder
-from genbench.storage.schema import SCHEMA
-from genbench.utils.io import write_json
+from genbench.storage.run_dir import RunFolder
 from genbench.utils.rng import derive_seed
 
 ALL = "all"
@@ -97,8 +95,8 @@ def fitted(registry: Registry, run: Run, folder: RunFolder, images: Images, devi
     if folder.state != "trained":
         seconds, threads = time.perf_counter() - began, torch.get_num_threads()
         record = TrainingStats(seconds, 0, control.parameters, device.type, threads)
-        write_json(folder.path / TRAINING, {"schema": SCHEMA, **asdict(record)})
-        write_json(folder.path / FITTED, {"schema": SCHEMA, "key": run.key, "content": images.content})
+        folder.save_training(asdict(record))
+        folder.save_fitted(run.key, images.content)
     return control
 
 

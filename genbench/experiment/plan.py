@@ -9,7 +9,7 @@ from pathlib import Path
 
 import torch
 
-from genbench.api import DataConfig, DatasetInfo, Prior
+from genbench.api import DataConfig, DatasetInfo, Noise, Prior
 from genbench.errors import GenbenchError, PluginError, StoreError, UnsupportedError, UsageError, one_line, unknown
 from genbench.experiment.controls import check_control, control_names, control_runs
 from genbench.experiment.run import (
@@ -19,12 +19,10 @@ from genbench.experiment.run import (
     make_dataset,
     make_metric,
     make_prior,
-    run_of_record,
 )
 from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule, plan_watch
 from genbench.registry.loader import Kind, Registry
 from genbench.registry.options import complete
-from genbench.storage.run_dir import RunFolder
 from genbench.training.precision import Precision
 from genbench.utils.rng import generator
 
@@ -52,6 +50,8 @@ class ExperimentConfig:
     select: str | None = None
     controls: tuple[str, ...] = ()
     precision: Precision = "float32"
+    threads: int | None = None
+    """CPU threads of a training; None: one for a small step, all of them for a large one."""
 
 
 @dataclass(frozen=True)
@@ -66,6 +66,7 @@ class Plan:
     summary: DatasetInfo
     parameters: Mapping[tuple[str, str, int], int]
     watch: SnapshotSchedule = NO_SNAPSHOTS
+    threads: int | None = None
 
     def size(self, run: Run) -> int:
         """Count of a run's parameters, all players together; 0 for a control, which is counted when it is fitted."""
@@ -117,7 +118,7 @@ def plan(grid: ExperimentConfig, registry: Registry, place: DataConfig) -> Plan:
     select = None if grid.select is None else choices["metric", grid.select]
     on_the_way = [choices["metric", name] for name in dict.fromkeys(watched)]
     watch = plan_watch(grid.snapshots, on_the_way, select, trained, registry, summary, place)
-    return Plan(runs, metrics, summary, parameters, watch)
+    return Plan(runs, metrics, summary, parameters, watch, grid.threads)
 
 
 def choices_of(grid: ExperimentConfig, registry: Registry) -> dict[tuple[Kind, str], Component]:
@@ -141,15 +142,14 @@ def metric_choices(registry: Registry, metrics: Sequence[str], settings: Sequenc
 
 
 def plan_of_runs(
-    folders: Sequence[RunFolder], metrics: tuple[Component, ...], registry: Registry, place: DataConfig
+    folders: Sequence[tuple[Path, Run]], metrics: tuple[Component, ...], registry: Registry, place: DataConfig
 ) -> list[tuple[Path, Plan]]:
-    """Plans that measure old runs: one for each store and dataset."""
+    """Plans that measure old runs, each with its folder: one for each store and dataset."""
     groups: dict[tuple[Path, Component], list[Run]] = {}
-    for folder in folders:
-        run = run_of_record(folder.record()["run"])
-        if run.name != folder.name:
-            raise StoreError(f"{folder.path}: the folder of this run must be called {run.name}")
-        groups.setdefault((folder.path.parent, run.dataset), []).append(run)
+    for path, run in folders:
+        if run.name != path.name:
+            raise StoreError(f"{path}: the folder of this run must be called {run.name}")
+        groups.setdefault((path.parent, run.dataset), []).append(run)
     plans = []
     for (store, dataset), runs in groups.items():
         summary = make_dataset(registry, dataset).inspect(place)
@@ -212,7 +212,7 @@ def _owners(owner: str, names: Mapping[Kind, tuple[str, ...]], registry: Registr
 
 def _choose(registry: Registry, kind: Kind, name: str, texts: Mapping[str, str]) -> Component:
     entry = registry.get(kind, name)
-    options = complete(name, entry.offer.make, texts)
+    options = complete(name, entry.spec.factory, texts)
     return Component(name, tuple(sorted(options.items())), entry.plugin.fingerprint)
 
 
@@ -267,7 +267,7 @@ def _check_cells(
 def check_draws(prior: Prior, run: Run) -> None:
     """Refuse a prior whose draws are not what the contract says; a wrong count would go unnoticed in a mean."""
     try:
-        draws = prior.sample(7, generator("cpu", 0, "check")), prior.sample_batch(7, generator("cpu", 0, "check"))
+        draws = tuple(method(7, Noise(generator("cpu", 0, "check"))) for method in (prior.sample, prior.sample_batch))
     except GenbenchError:
         raise
     except (Exception, SystemExit) as error:
@@ -282,7 +282,7 @@ def check_draws(prior: Prior, run: Run) -> None:
             what = f"{tuple(drawn.shape)} {drawn.dtype}" + ("" if drawn.isfinite().all() else " with NaN or infinity")
             raise PluginError(
                 f"the prior '{run.prior.name}' draws {what}; 7 draws are {wanted} torch.float32, finite"
-                f" (raise Refused in its __init__ where --latent-dim {run.latent_dim} has no meaning)"
+                f" (raise UnsupportedError in its __init__ where --latent-dim {run.latent_dim} has no meaning)"
             )
 
 

@@ -187,7 +187,7 @@ def _made(registry: Registry, kind: Kind, choice: Component, wanted: type[T], *a
             f" than {entry.plugin.name} offers now ({entry.plugin.fingerprint}): restore it, or say --allow-changed-source"
         )
     try:
-        thing = entry.offer.make(*arguments, **choice.values)
+        thing = entry.spec.factory(*arguments, **choice.values)
     except GenbenchError:
         raise
     except (Exception, SystemExit) as error:

@@ -27,7 +27,7 @@ from genbench.plotting.style import (
     styled,
 )
 from genbench.stats.intervals import Estimate, estimate
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -60,7 +60,7 @@ def curves(rows: Sequence[Row], metric: str | None = None, by: Sequence[By] = ("
         for line, curve_set in zip(panels, validation, strict=True):
             for axes, unit in zip(line, by, strict=True):
                 _curves(axes, curve_set, unit, styles)
-            line[0].set_ylabel(direction(curve_set.head, curve_set.better))
+            line[0].set_ylabel(direction(curve_set.head, curve_set.higher_is_better))
             line[0].set_title(f"{curve_set.dataset}, validation images, protocol {curve_set.protocol}", loc="left")
         share_legend(figure, panels[0, 0])
     return Drawing("curves", f"{name} against training cost: {BARS} (bands)", figure)
@@ -158,7 +158,7 @@ def latent_size(rows: Sequence[Row], metric: str | None = None) -> Drawing:
             panel.minorticks_off()
             panel.set_xlabel("latent dimension")
             first = next(row for row in known if (row.dataset, row.protocol) == (dataset, protocol))
-            panel.set_ylabel(direction(first.head, first.better))
+            panel.set_ylabel(direction(first.head, first.higher_is_better))
             panel.set_title(f"{dataset}, protocol {protocol}", loc="left")
         share_legend(figure, axes[0])
     return Drawing("latent-size", f"{name} against the latent dimension: {BARS}", figure)

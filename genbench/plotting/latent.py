@@ -10,18 +10,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from genbench.api import DataConfig, Images, Model
+from genbench.api import DataConfig, Images, Model, Noise
 from genbench.data.images import to_float, to_uint8
 from genbench.distances import random_projections, sliced_wasserstein_cost
 from genbench.errors import UsageError
 from genbench.evaluation.evaluation import FIXED, finite
 from genbench.evaluation.snapshots import trained_model
-from genbench.experiment.run import Component, Run, make_dataset, make_prior, run_of_record
+from genbench.experiment.run import Component, Run, make_dataset
 from genbench.plotting.images import Codes, ImageRow, Pixels, codes, plane, prior_key, prior_titles, strips
 from genbench.plotting.style import Drawing
 from genbench.registry.loader import Registry
 from genbench.storage.results import rows
-from genbench.storage.run_dir import RunFolder
+from genbench.storage.run_dir import RunRecord
 from genbench.utils.rng import generator
 
 GROUPS = 12
@@ -48,37 +48,37 @@ class TrainedGroup:
         return prior
 
 
-def lowest(folders: Sequence[RunFolder]) -> dict[tuple[str, str], tuple[Run, RunFolder]]:
+def lowest(records: Sequence[RunRecord]) -> dict[tuple[str, str], RunRecord]:
     """The trained run of the lowest seed of each group, by dataset and label: by dataset, prior, latent size, label."""
-    labels = {row.run: row.label for row in rows(folders) if row.stage == "final"}
-    groups: dict[tuple[str, str], tuple[Run, RunFolder]] = {}
-    for folder in folders:
-        run = run_of_record(folder.record()["run"])
-        if run.role == "model" and folder.state == "trained":
-            key = (run.dataset.name, labels.get(folder.name, run.name))
-            if key not in groups or run.seed < groups[key][0].seed:
-                groups[key] = run, folder
+    labels = {row.run: row.label for row in rows(records) if row.stage == "final"}
+    groups: dict[tuple[str, str], RunRecord] = {}
+    for record in records:
+        run = record.run
+        if run.role == "model" and record.state == "trained":
+            key = (run.dataset.name, labels.get(record.name, run.name))
+            if key not in groups or run.seed < groups[key].run.seed:
+                groups[key] = record
     if not groups:
         raise UsageError("these runs hold no trained model: re-run the command that started them")
 
-    def place(entry: tuple[tuple[str, str], tuple[Run, RunFolder]]) -> tuple[str, str, int, str]:
-        (dataset, label), (run, _) = entry
-        return dataset, prior_key(run.record()["prior"]), run.latent_dim, label
+    def order(entry: tuple[tuple[str, str], RunRecord]) -> tuple[str, str, int, str]:
+        (dataset, label), record = entry
+        return dataset, prior_key(record.run.record()["prior"]), record.run.latent_dim, label
 
-    return dict(sorted(groups.items(), key=place))
+    return dict(sorted(groups.items(), key=order))
 
 
-def loaded(label: str, run: Run, folder: RunFolder, registry: Registry, device: torch.device) -> TrainedGroup:
+def loaded(label: str, record: RunRecord, registry: Registry, device: torch.device) -> TrainedGroup:
     """A group's trained model."""
-    return TrainedGroup(label, run, trained_model(registry, run, folder, device).eval())
+    return TrainedGroup(label, record.run, trained_model(registry, record.run, record.folder, device).eval())
 
 
-def trained(folders: Sequence[RunFolder], registry: Registry, device: torch.device) -> list[TrainedGroup]:
-    """The groups of some run folders as `lowest` has them; `UsageError` where they are too many for one figure."""
-    groups = lowest(folders)
+def trained(records: Sequence[RunRecord], registry: Registry, device: torch.device) -> list[TrainedGroup]:
+    """The groups of some runs as `lowest` has them; `UsageError` where they are too many for one figure."""
+    groups = lowest(records)
     if len(groups) > GROUPS:
         raise UsageError(f"{len(groups)} groups are too many for one figure (at most {GROUPS}): name fewer run folders")
-    return [loaded(label, run, folder, registry, device) for (_, label), (run, folder) in groups.items()]
+    return [loaded(label, record, registry, device) for (_, label), record in groups.items()]
 
 
 @dataclass(frozen=True)
@@ -116,7 +116,7 @@ class FigureBuilder:
 
     def draws(self, group: TrainedGroup, n: int) -> Tensor:
         """Draws of the group's prior, `(n, d)`: the same for all groups of a prior and a dimension."""
-        return make_prior(self.registry, group.run).sample(n, generator("cpu", self.seed, "sample")).to(self.device)
+        return group.model.prior.sample(n, Noise(generator("cpu", self.seed, "sample"))).to(self.device)
 
     def samples(self) -> Drawing:
         """A row of samples for each group; a column of a block, one prior with its options, is one draw of it."""
@@ -179,11 +179,11 @@ class FigureBuilder:
         entries = []
         for group in self.groups:
             x, classes = self.held_out(group, POINTS)
-            draws = generator("cpu", self.seed, "codes")
-            z = torch.cat([group.model.sample_codes(block, draws) for block in x.split(500)])
+            noise = Noise(generator("cpu", self.seed, "codes"))
+            z = torch.cat([group.model.sample_codes(block, noise) for block in x.split(500)])
             prior = self.draws(group, len(z))
             with torch.enable_grad():
-                theta, distance = worst_projection(z, prior, generator("cpu", self.seed, "directions"))
+                theta, distance = worst_projection(z, prior, Noise(generator("cpu", self.seed, "directions")))
             arrays = [tensor.double().cpu().numpy() for tensor in (z, prior, theta)]
             entries.append(Codes(group.label, arrays[0], classes.numpy(), arrays[1], arrays[2], distance))
         return codes("Codes of test images (draws of q(z|x)) over draws of the prior", entries)
@@ -194,13 +194,13 @@ class FigureBuilder:
         return _pixels(torch.cat(blocks))
 
 
-def worst_projection(x: Tensor, y: Tensor, draws: torch.Generator) -> tuple[Tensor, float]:
+def worst_projection(x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, float]:
     """The direction of the largest one-dimensional W2 between two samples, `(n, d), (n, d) -> (d,)`, and that W2.
 
     The best of 2,000 random directions, then ascent on the sphere (max-sliced Wasserstein, arXiv:1904.05877): a lower
     bound of the maximum, at least that of every direction tried.
     """
-    many = random_projections(DIRECTIONS, x.shape[1], draws).to(x)
+    many = random_projections(DIRECTIONS, x.shape[1], noise).to(x)
     pairs = ((torch.sort(some @ x.T, 1).values, torch.sort(some @ y.T, 1).values) for some in many.split(200))
     costs = torch.cat([(u - v).square().mean(1) for u, v in pairs])
     best, value = many[costs.argmax()], float(costs.max())

@@ -22,7 +22,7 @@ from genbench.stats.intervals import (
     paired_t_intervals,
     resampled,
 )
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -43,10 +43,10 @@ def requested_metric(rows: Sequence[Row], metric: str | None) -> str:
     return ranking[0]
 
 
-def direction(head: str, better: str) -> str:
+def direction(head: str, higher_is_better: bool | None) -> str:
     """A head with an arrow towards the better values."""
-    arrows = {"lower": " \N{DOWNWARDS ARROW}", "higher": " \N{UPWARDS ARROW}"}
-    return head + arrows.get(better, "")
+    arrows: dict[bool | None, str] = {False: " \N{DOWNWARDS ARROW}", True: " \N{UPWARDS ARROW}"}
+    return head + arrows.get(higher_is_better, "")
 
 
 def contestants(rows: Sequence[Row]) -> list[Row]:
@@ -142,7 +142,7 @@ def ranks(rows: Sequence[Row], metric: str | None = None) -> Drawing:
         for (left, right), ((dataset, protocol), ranked) in zip(panels, shown.items(), strict=True):
             first = next(row for row in rows if (row.metric, row.protocol) == (name, protocol))
             _forest(left, right, ranked, grey.get((dataset, protocol), ()))
-            left.set_xlabel(direction(first.head, first.better))
+            left.set_xlabel(direction(first.head, first.higher_is_better))
             left.set_title(f"{dataset}, protocol {protocol}", loc="left")
     most = max(len(ranked) for ranked in shown.values())
     cut = f"; the {LINES} best of {most} groups are shown, ranks are among all" if most > LINES else ""
@@ -151,9 +151,9 @@ def ranks(rows: Sequence[Row], metric: str | None = None) -> Drawing:
 
 def _ranked(gathered: GatheredRows, metric: str, protocol: str) -> list[RankedGroup]:
     column = gathered.columns[metric, protocol]
-    if column.example.better == "neither":
+    if column.example.higher_is_better is None:
         raise UsageError(f"--metric {metric}: it has no better direction, so it ranks nothing")
-    lower = column.example.better == "lower"
+    lower = not column.example.higher_is_better
     values = {name: column.by_seed(name) for name in column.values}
     possible = rank_intervals(values, lower=lower)
     ranked = [

@@ -13,8 +13,8 @@ from genbench.errors import GenbenchError, one_line
 from genbench.plotting.curves import row_figures
 from genbench.plotting.images import ImageRow, prior_key, prior_titles, stored, strips
 from genbench.plotting.style import Drawing
-from genbench.storage.rows import Row
-from genbench.storage.run_dir import SAMPLES, RunFolder
+from genbench.storage.results import Row
+from genbench.storage.run_dir import SAMPLES, RunRecord
 
 if TYPE_CHECKING:
     import torch
@@ -29,10 +29,10 @@ MODEL_KINDS = ("reconstructions", "interpolations", "grid", "codes")
 """The figures that need models; samples come from the stored pictures."""
 
 
-def row_drawings(folders: Sequence[RunFolder], rows: Sequence[Row]) -> tuple[list[Drawing], list[str]]:
+def row_drawings(records: Sequence[RunRecord], rows: Sequence[Row]) -> tuple[list[Drawing], list[str]]:
     """The figures that rows and stored pictures allow."""
     figures, problems = row_figures(rows)
-    samples = sample_strips(folders, rows)
+    samples = sample_strips(records, rows)
     if not samples:
         return figures, ["samples: these runs have no sample pictures", *problems]
     cut = f"; {SAMPLE_ROWS} of {len(samples)} groups are shown" if len(samples) > SAMPLE_ROWS else ""
@@ -40,17 +40,17 @@ def row_drawings(folders: Sequence[RunFolder], rows: Sequence[Row]) -> tuple[lis
     return [strips("samples", caption, samples[:SAMPLE_ROWS]), *figures], problems
 
 
-def sample_strips(folders: Sequence[RunFolder], rows: Sequence[Row]) -> list[ImageRow]:
+def sample_strips(records: Sequence[RunRecord], rows: Sequence[Row]) -> list[ImageRow]:
     """The stored samples of each model by the run of its lowest seed, in blocks whose columns are the same draws.
 
     A block is one dataset, prior with its options, latent size and seed, which determine the draws.
     """
-    by_name = {folder.name: folder for folder in folders if (folder.path / SAMPLES).exists()}
+    by_name = {record.name: record for record in records if record.has(SAMPLES)}
     first: dict[tuple[str, str], Row] = {}
     for row in sorted(rows, key=lambda row: row.seed):
         if row.role == "model" and row.stage == "final" and row.run in by_name:
             first.setdefault((row.dataset, row.group), row)
-    priors = {row.run: by_name[row.run].record()["run"]["prior"] for row in first.values()}
+    priors = {row.run: by_name[row.run].run.record()["prior"] for row in first.values()}
     titles = prior_titles(priors.values())
     ordered = sorted(
         first.values(), key=lambda row: (row.dataset, prior_key(priors[row.run]), row.latent_dim, row.seed, row.label)
@@ -67,7 +67,7 @@ def sample_strips(folders: Sequence[RunFolder], rows: Sequence[Row]) -> list[Ima
 
 
 def model_drawings(
-    folders: Sequence[RunFolder], registry: Registry, data_config: DataConfig, device: torch.device
+    records: Sequence[RunRecord], registry: Registry, data_config: DataConfig, device: torch.device
 ) -> tuple[list[Drawing], list[str]]:
     """The figures of the first groups, each by its trained run of the lowest seed."""
     import torch
@@ -76,16 +76,16 @@ def model_drawings(
 
     kinds = ", ".join(MODEL_KINDS)
     try:
-        runs = lowest(folders)
+        runs = lowest(records)
     except GenbenchError as error:
         return [], [f"{kinds}: {one_line(error)}"]
     problems: list[str] = []
     if len(runs) > GROUPS:
         problems.append(f"{kinds}: of {len(runs)} groups the first {GROUPS} are drawn; genbench plot draws any")
     groups: list[TrainedGroup] = []
-    for (dataset, label), (run, folder) in list(runs.items())[:GROUPS]:
+    for (dataset, label), record in list(runs.items())[:GROUPS]:
         try:
-            groups.append(loaded(label, run, folder, registry, device))
+            groups.append(loaded(label, record, registry, device))
         except GenbenchError as error:
             problems.append(f"{label} ({dataset}): {one_line(error)}")
     drawings: list[Drawing] = []

@@ -57,9 +57,9 @@ class Plugin:
 
 @dataclass(frozen=True)
 class Registration:
-    """An offer and the plug-in that makes it."""
+    """A component and the plug-in that provides it."""
 
-    offer: ComponentSpec[Any]
+    spec: ComponentSpec[Any]
     plugin: Plugin
 
 
@@ -105,7 +105,7 @@ class Registry:
 
     def add(self, kind: Kind, entry: Registration) -> None:
         """Take an offer in; a second claim on a name makes the name ambiguous and both claimants known."""
-        name = entry.offer.name
+        name = entry.spec.name
         self.claims.setdefault((kind, name), []).append(f"{entry.plugin.name} ({entry.plugin.origin})")
         self.entries[kind][name] = entry
 
@@ -155,7 +155,7 @@ def _origin(point: EntryPoint) -> str:
 def _take(manager: pluggy.PluginManager, registry: Registry, name: str, origin: str, where: EntryPoint | Path) -> None:
     """Import one plug-in and collect its offers; whatever it raises becomes the cause of its being broken."""
     module: ModuleType | None = None
-    offers: list[tuple[Kind, ComponentSpec[Any]]] = []
+    components: list[tuple[Kind, ComponentSpec[Any]]] = []
     words: list[str] = []
     started = time.perf_counter()
     try:
@@ -164,21 +164,21 @@ def _take(manager: pluggy.PluginManager, registry: Registry, name: str, origin: 
         with captured() as words:  # `check --format json` must stay clean
             module = _import_file(where) if isinstance(where, Path) else where.load()
             hooks = _register(manager, module, name)
-            offers = [(kind, offer) for kind in KINDS for offer in _offers(manager, kind, module)]
+            components = [(kind, spec) for kind in KINDS for spec in _component_specs(manager, kind, module)]
         plugin = Plugin(name, origin, "loaded", hooks, fingerprint=fingerprint(module))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plug-in may even call sys.exit at import
         if module is not None and manager.is_registered(module):
             manager.unregister(module)
-        offers = []
+        components = []
         cause = one_line(error) if isinstance(error, GenbenchError) else f"{type(error).__name__}: {one_line(error)}"
         plugin = Plugin(name, origin, "broken", cause=cause)
     printed = one_line(ValueError(text), 120) if (text := " ".join(words).strip()) else ""
     plugin = replace(plugin, seconds=time.perf_counter() - started, printed=printed)
     registry.plugins.append(plugin)
-    for kind, offer in offers:
-        registry.add(kind, Registration(offer, plugin))
+    for kind, spec in components:
+        registry.add(kind, Registration(spec, plugin))
 
 
 def _register(manager: pluggy.PluginManager, module: ModuleType, name: str) -> tuple[str, ...]:
@@ -191,18 +191,18 @@ def _register(manager: pluggy.PluginManager, module: ModuleType, name: str) -> t
     return tuple(caller.name for caller in callers)
 
 
-def _offers(manager: pluggy.PluginManager, kind: Kind, module: object) -> Iterable[ComponentSpec[Any]]:
+def _component_specs(manager: pluggy.PluginManager, kind: Kind, module: object) -> Iterable[ComponentSpec[Any]]:
     caller = getattr(manager.hook, f"genbench_{kind}s")
     for implementation in caller.get_hookimpls():
         if implementation.plugin is not module:
             continue
-        for offer in implementation.function():
-            if not isinstance(offer, ComponentSpec):
-                raise PluginError(f"{caller.name} yields {type(offer).__name__}, not genbench.api.Offer")
-            if not NAME.fullmatch(offer.name):
-                raise PluginError(f"{caller.name}: the name '{offer.name}' is not lower case letters, digits, hyphens")
-            specs(offer.make)
-            yield offer
+        for spec in implementation.function():
+            if not isinstance(spec, ComponentSpec):
+                raise PluginError(f"{caller.name} yields {type(spec).__name__}, not genbench.api.ComponentSpec")
+            if not NAME.fullmatch(spec.name):
+                raise PluginError(f"{caller.name}: the name '{spec.name}' is not lower case letters, digits, hyphens")
+            specs(spec.factory)
+            yield spec
 
 
 class _FromSource(SourceFileLoader):
@@ -252,11 +252,13 @@ def index_of(registry: Registry) -> Index:
 
 
 def _listed(entry: Registration) -> ListedOffer:
-    offer = entry.offer
-    options = tuple(_listed_option(spec) for spec in specs(offer.make).values())
-    return ListedOffer(offer.name, offer.about, offer.source, entry.plugin.name, options)
+    spec = entry.spec
+    options = tuple(_listed_option(option) for option in specs(spec.factory).values())
+    return ListedOffer(spec.name, spec.description, spec.reference, entry.plugin.name, options)
 
 
 def _listed_option(spec: OptionSpec) -> ListedOption:
     meaning = spec.meaning
-    return ListedOption(spec.name, spec.kind, default_words(spec), meaning.about, meaning.source, bounds_words(spec))
+    return ListedOption(
+        spec.name, spec.kind, default_words(spec), meaning.description, meaning.reference, bounds_words(spec)
+    )

@@ -132,7 +132,7 @@ def complete(owner: str, make: Callable[..., object], given: Mapping[str, str]) 
         if name in texts:
             values[name.replace("-", "_")] = parse(owner, spec, texts[name])
         elif spec.default is REQUIRED:
-            raise UsageError(f"{owner} needs the option {name}: --set {owner}.{name}=... ({spec.meaning.about})")
+            raise UsageError(f"{owner} needs the option {name}: --set {owner}.{name}=... ({spec.meaning.description})")
         else:
             values[name.replace("-", "_")] = spec.default
     return values

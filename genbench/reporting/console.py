@@ -18,7 +18,7 @@ from genbench.analysis.curves import BudgetResult, By, CurveSet, at_budgets, com
 from genbench.analysis.formatting import format_estimate
 from genbench.analysis.notes import FailureNote, ProtocolLegend, Protocols
 from genbench.analysis.table import Column, Section, Table, TableRow, assemble
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 
 HEAD_WIDTH = 14
 """Characters after which a column's head is broken."""
@@ -261,7 +261,7 @@ def render_curves(console: Console, rows: Sequence[Row], metric: str, by: By, as
     for curve_set, budgets in at_budgets(rows, metric, by, asked):
         seeds = sorted({len(curve.snapshots) for curve in curve_set.curves})
         counted = f"{seeds[0]} seed{'s' * (seeds[0] != 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
-        head = f"{curve_set.head or curve_set.metric} {notes.ARROWS[curve_set.better]}"
+        head = f"{curve_set.head or curve_set.metric} {notes.ARROWS[curve_set.higher_is_better]}"
         writer.console.print()
         writer.line(f"{curve_set.dataset} · {head} by {UNITS[by]} · {SPLITS[curve_set.split]} · {counted}", "bold")
         if not budgets:

@@ -11,11 +11,11 @@ from operator import attrgetter
 
 from genbench.analysis.curves import curve_points, curve_sets
 from genbench.analysis.table import Column, Table, TableRow
-from genbench.storage.rows import COLUMNS, Row
+from genbench.storage.results import COLUMNS, Row
 
 FIRST = (
     *("run", "dataset", "model", "prior", "network", "latent_dim", "seed", "images", "metric", "value", "floor"),
-    *("unit", "better", "n", "protocol", "seconds", "status", "error"),
+    *("unit", "higher_is_better", "n", "protocol", "seconds", "status", "error"),
 )
 LAST = ("group", "label", "head")
 TIDY = (*FIRST, *(name for name in COLUMNS if name not in (*FIRST, *LAST)), *LAST)
@@ -108,7 +108,9 @@ CURVE_FIELDS = (
 
 def curves_csv(rows: Sequence[Row]) -> str:
     """Every ranking metric at the snapshots of the runs, on validation images, as CSV; "" where there are none."""
-    snapshots = [row for row in rows if row.stage == "snapshot" and row.value is not None and row.better != "neither"]
+    snapshots = [
+        row for row in rows if row.stage == "snapshot" and row.value is not None and row.higher_is_better is not None
+    ]
     lines = []
     for metric in dict.fromkeys(row.metric for row in snapshots):
         for curve_set in curve_sets(rows, metric):

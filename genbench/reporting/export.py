@@ -19,7 +19,7 @@ from genbench.reporting.csv_json import table_csv, tidy_csv, tidy_csv_lines, tid
 from genbench.reporting.html import Page, Picture, render
 from genbench.reporting.latex import latex
 from genbench.reporting.markdown import markdown
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 from genbench.utils.io import PART, write_atomically, write_pieces, write_text
 
 THUMBNAIL = 384

@@ -13,7 +13,7 @@ from genbench.analysis import notes
 from genbench.analysis.formatting import format_estimate
 from genbench.analysis.notes import FailureNote, ProtocolLegend, Protocols
 from genbench.analysis.table import Column, Table, TableRow
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 
 RUNS_SHOWN = 500
 """Runs listed one by one in the plan; rows.csv holds all."""

@@ -17,9 +17,8 @@ from genbench.reporting import export
 from genbench.reporting.console import render
 from genbench.reporting.csv_json import curves_csv
 from genbench.storage.provenance import command_line
-from genbench.storage.results import rows
-from genbench.storage.rows import Row
-from genbench.storage.run_dir import RunFolder, find, protocols, readable, uncollected
+from genbench.storage.results import Row, protocols, rows
+from genbench.storage.run_dir import RunRecord, find_runs, gc_paused, read_runs
 from genbench.utils.io import write_text
 
 if TYPE_CHECKING:
@@ -39,20 +38,15 @@ class FigureContext:
     device: torch.device
 
 
-def find_runs(paths: Sequence[Path]) -> list[RunFolder]:
-    """The readable run folders below the paths; a line on stderr for each that is left out."""
-    return readable_runs(find(paths))
-
-
-def readable_runs(folders: Sequence[RunFolder]) -> list[RunFolder]:
-    """The folders whose records can be read; a line on stderr for each that is left out."""
-    kept, problems = readable(folders)
+def readable_runs(paths: Sequence[Path]) -> list[RunRecord]:
+    """The records of the runs at or below the paths; a line on stderr for each that cannot be read."""
+    records, problems = read_runs(find_runs(paths))
     for problem in problems:
         click.echo(f"genbench: left out: {problem}", err=True)
-    return kept
+    return records
 
 
-@uncollected()
+@gc_paused()
 def report_runs(
     paths: Sequence[Path],
     target: Path | None,
@@ -68,10 +62,10 @@ def report_runs(
     """
     if figure_context is not None and target is None:
         raise UsageError("--figures all is of an export: name its folder with --export DIR")
-    folders = find_runs(paths)
-    if not folders:
+    records = readable_runs(paths)
+    if not records:
         raise StoreError("no run folder could be read")
-    tidy, fields = rows(folders), protocols(folders)
+    tidy, fields = rows(records), protocols(records)
     if select_options_by is not None:
         tidy, choices = select_options(tidy, select_options_by)
         for choice in choices:
@@ -87,13 +81,13 @@ def report_runs(
         }
         click.echo(writers[form](), nl=False)
     if target is not None:
-        write_report(folders, tidy, fields, target, sort, figure_context)
+        write_report(records, tidy, fields, target, sort, figure_context)
         names = ", ".join(sorted(path.name for path in target.iterdir()))
         click.echo(f"Written to {target}/: {names}", err=form != "table")
 
 
 def write_report(
-    folders: Sequence[RunFolder],
+    records: Sequence[RunRecord],
     tidy: list[Row],
     fields: Mapping[str, Any],
     target: Path,
@@ -101,15 +95,20 @@ def write_report(
     figure_context: FigureContext | None = None,
 ) -> None:
     """Export everything to a folder; `fields` are those of each protocol by its hash."""
-    facts = {folder.name: export.RunFacts(folder.name, folder.path, folder.record()) for folder in folders}
+    facts = {
+        record.name: export.RunFacts(
+            record.name, record.path, {"run": record.run.record(), "provenance": record.provenance}
+        )
+        for record in records
+    }
 
     def draw() -> tuple[list[Drawing], list[str]]:
-        drawings, problems = row_drawings(folders, tidy)
+        drawings, problems = row_drawings(records, tidy)
         if figure_context is None:
             needs = "they need the models: genbench report --figures all"
             return drawings, [*problems, f"reconstructions, interpolations, grid, codes: {needs}"]
         context = figure_context
-        more, reasons = model_drawings(folders, context.registry, context.data_config, context.device)
+        more, reasons = model_drawings(records, context.registry, context.data_config, context.device)
         return [*drawings, *more], [*problems, *reasons]
 
     export.export(target, tidy, runs=facts, protocols=fields, command=command_line(), sort=sort, draw=draw)
@@ -117,21 +116,18 @@ def write_report(
         write_text(target / "curves.csv", curves)
 
 
-@uncollected()
+@gc_paused()
 def show_table(
     console: Console,
-    folders: Sequence[RunFolder],
+    records: Sequence[RunRecord],
     metrics: Sequence[str],
     sort: str | None,
     select: str | None = None,
 ) -> None:
     """Print the comparison of some runs by some metrics: at their ends, or at the snapshots that a metric selected."""
-    folders = readable_runs(folders)
-    shown, fields = of_stage(rows(folders), select), protocols(folders)
-    for folder in folders:
-        folder.forget()  # the records of 10,000 runs take more memory than their table
+    shown, fields = of_stage(rows(records), select), protocols(records)
     tidy = [row for row in shown if not row.metric or row.metric.split(".")[0] in metrics]
-    ranking = [row.metric for row in tidy if row.metric.split(".")[0] == sort and row.better != "neither"]
+    ranking = [row.metric for row in tidy if row.metric.split(".")[0] == sort and row.higher_is_better is not None]
     if tidy:
         console.print()
         render(console, tidy, sort=next(iter(ranking), None), protocols=fields, brief=True)

@@ -18,12 +18,11 @@ from genbench.analysis.curves import By
 from genbench.analysis.diff import COMPARABLE, diff_runs
 from genbench.analysis.formatting import format_estimate, format_value
 from genbench.analysis.notes import p_value
-from genbench.errors import StoreError
+from genbench.evaluation.selection import describe_selection
 from genbench.reporting.console import render_curves
-from genbench.reporting.summary import find_runs
-from genbench.storage.moments import selections, told
+from genbench.reporting.summary import readable_runs
 from genbench.storage.results import rows
-from genbench.storage.run_dir import IMPORTED, RECONSTRUCTIONS, SAMPLES, RunFolder, readable
+from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, read_run
 
 TRAINING_FIELDS = ("device", "threads", "precision", "memory_format", "step")
 """The fields of a training's record that `show` prints."""
@@ -39,45 +38,40 @@ def printable(text: str) -> str:
 
 def show_run(path: Path) -> None:
     """Print a run's options, provenance, state, numbers and pictures."""
-    console, folder = Console(), RunFolder(path)
-    _, problems = readable([folder])
-    if problems:
-        raise StoreError(problems[0])
-    record = folder.record()
+    console, record = Console(), read_run(path)
 
     # State and configuration.
-    imported = "  imported" if (path / IMPORTED).exists() else ""
-    console.print(f"[bold]{printable(folder.name)}[/]  {folder.state}{imported}", highlight=False)
-    if folder.failure():
-        console.print(f"[red]{printable(folder.failure())}[/]", highlight=False)
+    imported = "  imported" if record.imported else ""
+    console.print(f"[bold]{printable(record.name)}[/]  {record.state}{imported}", highlight=False)
+    if record.failure:
+        console.print(f"[red]{printable(record.failure)}[/]", highlight=False)
     table = Table(box=None, show_header=False, pad_edge=False)
-    for name, value in {**record["run"], **record["provenance"]}.items():
+    for name, value in {**record.run.record(), **record.provenance}.items():
         table.add_row(f"[dim]{printable(name)}[/]", printable(_words(value)))
-    if folder.state == "trained":
-        training = folder.training()
-        fields = {name: training[name] for name in TRAINING_FIELDS if training.get(name)}
-        words = ", ".join(f"{name} {value}" for name, value in fields.items())
+    if record.training is not None:
+        fields = {name: getattr(record.training, name) for name in TRAINING_FIELDS}
+        words = ", ".join(f"{name} {value}" for name, value in fields.items() if value)
         table.add_row("[dim]training[/]", printable(words))
     console.print(table)
-    for selection in selections(folder).values():
-        console.print(printable(told(selection)), highlight=False, soft_wrap=True)
+    for selection in record.selections.values():
+        console.print(printable(describe_selection(selection)), highlight=False, soft_wrap=True)
 
     # Numbers.
     numbers = Table("metric", "value", "floor", "n", "protocol", box=None, pad_edge=False, header_style="bold")
-    for row in rows([folder]):
+    for row in rows([record]):
         if row.metric and row.stage != "snapshot":
             value = "failed: " + row.error if row.value is None else f"{row.value:.6g} {row.unit}"
             floor = "" if row.floor is None else f"{row.floor:.4g}"
             numbers.add_row(printable(row.metric), printable(value), floor, str(row.n or ""), printable(row.protocol))
-    for entry in folder.measurements().values():
-        if entry["inapplicable"]:
-            reason = printable(f"does not apply: {entry['inapplicable']}")
-            numbers.add_row(printable(entry["metric"]), reason, "", "", "")
+    for entry in record.measurements.values():
+        if entry.inapplicable:
+            reason = printable(f"does not apply: {entry.inapplicable}")
+            numbers.add_row(printable(entry.metric), reason, "", "", "")
     console.print(numbers)
 
     # Pictures.
     for picture in (SAMPLES, RECONSTRUCTIONS):
-        if (path / picture).exists():
+        if record.has(picture):
             console.print(str(path / picture), markup=False, highlight=False, soft_wrap=True)
 
 
@@ -96,7 +90,7 @@ def _words(value: Any) -> str:
 
 def show_curves(paths: Sequence[Path], metric: str | None, by: By, budgets: Sequence[float]) -> None:
     """Print the groups below the paths at equal budgets; of no metric, the first one measured at snapshots."""
-    tidy = rows(find_runs(paths))
+    tidy = rows(readable_runs(paths))
     name = metric or next((row.metric for row in tidy if row.stage == "snapshot" and row.metric), "fid")
     render_curves(Console(), tidy, name, by, budgets)
 
@@ -106,7 +100,7 @@ def show_curves(paths: Sequence[Path], metric: str | None, by: By, budgets: Sequ
 
 def show_comparison(paths: Sequence[Path], a: str, b: str, metric: str | None, form: str) -> None:
     """Print group A against group B."""
-    label_a, label_b, comparisons = compare(rows(find_runs(paths)), a, b, metric)
+    label_a, label_b, comparisons = compare(rows(readable_runs(paths)), a, b, metric)
     if form == "json":
         plain = [asdict(comparison) for comparison in comparisons]
         click.echo(json.dumps({"a": label_a, "b": label_b, "comparisons": plain}, indent=2))
@@ -131,8 +125,8 @@ def show_comparison(paths: Sequence[Path], a: str, b: str, metric: str | None, f
     interval = "studentised bootstrap" if bootstrap else "Student's t"
     console.print(
         f" A - B: mean paired difference ± half its 95 % interval ({interval}); p: two-sided paired t-test; d_z: mean"
-        " over standard deviation of the differences, with Hedges' correction; more seeds: for a power of 80 % at 5 %, if"
-        " the observed difference and deviation are the true ones",
+        " over standard deviation of the differences, with Hedges' correction; more seeds: for a power of 80 % at 5 %,"
+        " if the observed difference and deviation are the true ones",
         style="dim",
         highlight=False,
     )
@@ -150,7 +144,7 @@ def verdict_words(comparison: Comparison, a: str, b: str) -> str:
 
 def show_power(paths: Sequence[Path], metric: str, difference: float | None, seeds: Sequence[int], form: str) -> None:
     """Print the differences that numbers of seeds can detect, by a pilot's runs."""
-    forecasts = forecast(rows(find_runs(paths)), metric, seeds, difference)
+    forecasts = forecast(rows(readable_runs(paths)), metric, seeds, difference)
     if form == "json":
         click.echo(json.dumps([asdict(each) for each in forecasts], indent=2))
         return
@@ -192,7 +186,7 @@ def _print_forecast(console: Console, forecast: Forecast) -> None:
 
 def show_diff(path_a: Path, path_b: Path, form: str) -> None:
     """Print the fields in which two runs differ, by group, and whether each metric may be compared."""
-    diff = diff_runs(RunFolder(path_a), RunFolder(path_b))
+    diff = diff_runs(read_run(path_a), read_run(path_b))
     if form == "json":
         click.echo(json.dumps(asdict(diff), indent=1))
         return

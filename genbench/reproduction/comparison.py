@@ -13,7 +13,7 @@ from typing import Any
 from genbench.analysis.formatting import format_estimate, format_value
 from genbench.reproduction.recipe import ParsedRecipe, Published, RecipeCell
 from genbench.stats.equivalence import EquivalenceResult, assess_equivalence, differing
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 from genbench.utils.io import write_text
 
 HEAD = ("whose", "metric", "published", "ours (mean, 95 %)", "seeds", "difference", "margin", "verdict")

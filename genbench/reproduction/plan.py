@@ -32,8 +32,8 @@ def read_recipe(name: str, registry: Registry, settings: Sequence[str] = ()) -> 
     """The recipe of a plug-in and its parsed text; `settings` are the recipe's own, `NAME.OPTION=VALUE`."""
     from genbench.api import Recipe
 
-    make = registry.get("recipe", name).offer.make
-    recipe = make(**complete(name, make, _texts(settings)))
+    factory = registry.get("recipe", name).spec.factory
+    recipe = factory(**complete(name, factory, _texts(settings)))
     if not isinstance(recipe, Recipe):
         raise PluginError(f"the recipe '{name}' made a {type(recipe).__name__}, not a genbench.api.Recipe")
     parsed = parse(recipe.text, recipe.where)
@@ -52,8 +52,8 @@ def _texts(settings: Sequence[str]) -> dict[str, str]:
 
 def recipe_changes(name: str, registry: Registry, settings: Sequence[str]) -> tuple[OptionChange, ...]:
     """The recipe's own options whose values are not its defaults."""
-    make = registry.get("recipe", name).offer.make
-    defaults, ours = complete(name, make, {}), complete(name, make, _texts(settings))
+    factory = registry.get("recipe", name).spec.factory
+    defaults, ours = complete(name, factory, {}), complete(name, factory, _texts(settings))
     return tuple(
         OptionChange("recipe", name, option.replace("_", "-"), defaults[option], value)
         for option, value in ours.items()
@@ -66,7 +66,7 @@ def cell_changes(cell: RecipeCell, overrides: RecipeOverrides, registry: Registr
     recipe = choices_of(cell_config(cell, replace(overrides, settings=())), registry)
     changes = []
     for (kind, name), component in choices_of(cell_config(cell, overrides), registry).items():
-        known = specs(registry.get(kind, name).offer.make)
+        known = specs(registry.get(kind, name).spec.factory)
         for option, value in component.options:
             before, shown = recipe[kind, name].values[option], option.replace("_", "-")
             if value != before:

@@ -1,39 +1,93 @@
-"""Bundles: trained runs in one zip of JSON, PNG and safetensors, so that a newcomer trains only what is missing.
+"""Bundles: trained runs in one tar of JSON, PNG and safetensors, so that a newcomer trains only what is missing.
 
 genbench-bundle.json   first: the schema, and size and SHA-256 of every other entry
-RUN/run.json, ...      the files of each run that `store` names, and no other
+RUN/run.json, ...      the files of each run that `run_dir` names, and no other
 
-A bundle comes from a stranger. It is read entry by entry into memory, within stated bounds that hold for what is
-*unpacked*, whatever the archive's directory says; names are compared with what a bundle may hold, so no path is ever
-made of them that leads elsewhere; nothing is unpickled or executed; every run is read by the readers that read our own.
+A bundle comes from a stranger. Names are compared with those that a run may have, sizes with stated bounds; tarfile's
+"data" filter extracts into a temporary folder, whose files are checked by their hashes and by the readers of the store
+before all of them are moved into place. Nothing is unpickled or executed.
 """
 
 from __future__ import annotations
 
 import fcntl
 import io
+import json
 import os
 import re
 import shutil
+import tarfile
 import warnings
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from typing import Annotated, BinaryIO
 from uuid import uuid4
 
-from genbench.errors import DataError, GenbenchError, StoreError, UsageError
-from genbench.storage import schema as records
-from genbench.storage.archive import BROKEN, FILE, PICTURE_PIXELS, unpack, write_zip
-from genbench.storage.moments import selections, snapshots
-from genbench.storage.run_dir import FITTED, IMPORTED, LOG, WEIGHTS, RunFolder
+import msgspec
+
+from genbench import __version__
+from genbench.errors import DataError, GenbenchError, StoreError, UsageError, one_line
+from genbench.storage.run_dir import (
+    FAILURE,
+    FITTED,
+    IMPORTED,
+    LOG,
+    METRICS,
+    RUN,
+    SELECTED,
+    SNAPSHOT_FOLDER,
+    SNAPSHOTS,
+    TRAINING,
+    WEIGHTS,
+    RunRecord,
+    read_run,
+)
+from genbench.storage.schema import SCHEMA, FittedRecord, Record, TrainingRecord, read_file
 from genbench.utils.io import PART, full_disk, hash_file, load_tensors, parse_json, write_atomically, write_json
+
+BUNDLE_SCHEMA = 2
+MANIFEST = "genbench-bundle.json"
+JSON_FILES = (RUN, TRAINING, FITTED, METRICS, FAILURE, SNAPSHOTS, SELECTED, LOG)
+FILE = "|".join(
+    [
+        *map(re.escape, JSON_FILES),
+        r"[a-z0-9][a-z0-9_-]*\.png",
+        re.escape(WEIGHTS),
+        SNAPSHOT_FOLDER + r"/\d{10}\.safetensors",
+    ]
+)
+ENTRY = re.compile(rf"[a-z0-9]+(?:-[a-z0-9]+)*/({FILE})", re.ASCII)
+"""All that a bundle may hold: lower-case ASCII, so no two names differ by case or by Unicode's normal form alone."""
+NAME_LENGTH = 200
+
+ENTRIES, FILE_BYTES, TOTAL_BYTES = 200_000, 4 << 30, 64 << 30
+TEXT_BYTES, PICTURE_BYTES, PICTURE_PIXELS = 64 << 20, 64 << 20, 100_000_000
+
+_UNREADABLE = (tarfile.TarError, OSError, EOFError, ValueError, LookupError, OverflowError, MemoryError)
+"""The errors of tarfile and PIL on damaged files."""
+
+
+class FileEntry(Record, frozen=True):
+    """A file of a bundle as its manifest lists it."""
+
+    size: Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+    sha256: str
+
+
+class Manifest(Record, frozen=True):
+    """genbench-bundle.json."""
+
+    schema: int
+    genbench: str
+    files: dict[str, FileEntry]
 
 
 @dataclass(frozen=True)
 class Imported:
-    """What an import did: the runs that were new, and those that were there already, the same byte for byte."""
+    """The runs that an import added, and those that were there already, the same byte for byte."""
 
     new: tuple[str, ...]
     same: tuple[str, ...]
@@ -42,52 +96,62 @@ class Imported:
 # ---------------------------------------------------------------- export
 
 
-def export_bundle(folders: Sequence[RunFolder], target: Path, *, weights: bool = True) -> tuple[str, ...]:
-    """Write the trained runs among `folders` as one zip, atomically; the names of the others, which are left out.
+def export_bundle(records: Sequence[RunRecord], target: Path, *, weights: bool = True) -> tuple[str, ...]:
+    """Write the trained runs among `records` as one tar, atomically; return the names of the others.
 
-    The same runs give the same bytes. Without weights the numbers and pictures alone travel: such runs stand in every
+    The same runs give the same bytes. Without weights only numbers and pictures travel: such runs stand in every
     table, and cannot be measured by further metrics. Raises `StoreError` for two runs of one name, or a damaged one.
     """
-    trained: dict[str, RunFolder] = {}
-    for folder in folders:
-        if folder.state != "trained":
+    trained: dict[str, RunRecord] = {}
+    for record in records:
+        if record.state != "trained":
             continue
-        if folder.name in trained and trained[folder.name].path.resolve() != folder.path.resolve():
-            raise StoreError(f"{folder.path} and {trained[folder.name].path} are one run twice: name one of them")
-        trained[folder.name] = folder
+        if record.name in trained and trained[record.name].path.resolve() != record.path.resolve():
+            raise StoreError(f"{record.path} and {trained[record.name].path} are one run twice: name one of them")
+        trained[record.name] = record
     if not trained:
         raise UsageError("none of the runs is trained: nothing to export; finish them with the command that began them")
-    if weights:
-        for folder in trained.values():
-            if not (folder.path / FITTED).exists():
-                _weights_of(folder)
+    for record in trained.values():
+        if weights and not record.has(FITTED) and not record.has(WEIGHTS):
+            raise StoreError(
+                f"{record.path} was imported without its weights: --no-weights packs the numbers and pictures of all"
+                " runs, or name only runs that have theirs"
+            )
     files = {
-        f"{name}/{path}": folder.path / path
-        for name, folder in sorted(trained.items())
-        for path in run_files(folder.path, weights=weights)
+        f"{name}/{path}": record.path / path
+        for name, record in sorted(trained.items())
+        for path in run_files(record.path, weights=weights)
     }
-    for folder in trained.values():
-        check_run(folder)
-    write_atomically(target, partial(write_zip, files))
-    return tuple(sorted({folder.name for folder in folders} - set(trained)))
-
-
-def _weights_of(folder: RunFolder) -> None:
-    """Refuse an imported run that has none."""
-    try:
-        folder.weights()
-    except StoreError:
-        raise StoreError(
-            f"{folder.path} was imported without its weights: --no-weights packs the numbers and pictures of all runs,"
-            " or name only runs that have theirs"
-        ) from None
+    for record in trained.values():
+        check_run(record)
+    write_atomically(target, partial(write_tar, files))
+    return tuple(sorted({record.name for record in records} - set(trained)))
 
 
 def run_files(folder: Path, *, weights: bool = True) -> list[str]:
     """The files of a run folder that travel, sorted, by relative path; links never do."""
-    found = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
-    names = sorted(path.relative_to(folder).as_posix() for path in found)
+    paths = (path for path in folder.rglob("*") if path.is_file() and not path.is_symlink())
+    names = sorted(path.relative_to(folder).as_posix() for path in paths)
     return [name for name in names if re.fullmatch(FILE, name) and (weights or not name.endswith(".safetensors"))]
+
+
+def write_tar(files: dict[str, Path], target: Path) -> None:
+    """Write a bundle of files, by the name of their entry; the same files give the same bytes."""
+    listed = {name: FileEntry(path.stat().st_size, hash_file(path)) for name, path in files.items()}
+    manifest = msgspec.to_builtins(Manifest(BUNDLE_SCHEMA, __version__, listed))
+    text = (json.dumps(manifest, indent=1, sort_keys=True) + "\n").encode()
+    with tarfile.open(target, "w", format=tarfile.PAX_FORMAT) as archive:
+        _add(archive, MANIFEST, len(text), io.BytesIO(text))
+        for name, path in files.items():
+            with path.open("rb") as file:
+                _add(archive, name, listed[name].size, file)
+
+
+def _add(archive: tarfile.TarFile, name: str, size: int, file: BinaryIO) -> None:
+    """Add an entry without time or owner, which differ between machines."""
+    info = tarfile.TarInfo(name)
+    info.size = size
+    archive.addfile(info, file)
 
 
 # ---------------------------------------------------------------- import
@@ -97,26 +161,26 @@ def import_bundle(bundle: Path, out: Path) -> Imported:
     """Put the runs of a bundle below `out`: all of them, or none.
 
     A run that is there already is skipped where the bundle's files are the same, else the import is refused. Raises
-    `DataError` for what is no sound bundle, `StoreError` for runs that do not hold or that differ.
+    `DataError` for a bundle that is not sound, `StoreError` for runs that are damaged or that differ.
     """
     if not bundle.is_file():
         raise UsageError(f"there is no file {bundle}")
     out.mkdir(parents=True, exist_ok=True)
     digest = hash_file(bundle)
-    with _alone(out), bundle.open("rb") as file:
+    with _only_import(out), bundle.open("rb") as file:
         temporary = out / f".import-{uuid4().hex[:8]}{PART}"
         try:
             names = unpack(file, temporary, str(bundle))
             for name in names:
-                with _of_bundle(bundle, name):
-                    check_run(RunFolder(temporary / name))
+                with _naming(bundle, name):
+                    check_run(read_run(temporary / name))
             same = [name for name in names if _is_there(temporary / name, out / name, bundle)]
             new = [name for name in names if name not in same]
             for name in new:
                 whole = any((temporary / name / kept).exists() for kept in (WEIGHTS, FITTED))
                 origin = {"bundle": bundle.name, "sha256": digest, "weights": whole}
-                write_json(temporary / name / IMPORTED, {"schema": records.SCHEMA, **origin})
-            _put(temporary, out, new)
+                write_json(temporary / name / IMPORTED, {"schema": SCHEMA, **origin})
+            _move(temporary, out, new)
         except OSError as error:
             raise full_disk(out, error) or error from None
         finally:
@@ -125,26 +189,101 @@ def import_bundle(bundle: Path, out: Path) -> Imported:
 
 
 @contextmanager
-def _alone(out: Path) -> Iterator[None]:
-    """Hold the folder against other imports, and remove what a killed one left."""
-    held = os.open(out, os.O_RDONLY)
+def _only_import(out: Path) -> Iterator[None]:
+    """Wait for other imports into the folder, and remove the leftovers of a killed one."""
+    descriptor = os.open(out, os.O_RDONLY)
     try:
-        fcntl.flock(held, fcntl.LOCK_EX)
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
         for left in out.glob(f".import-*{PART}"):
             shutil.rmtree(left, ignore_errors=True)
         yield
     finally:
-        os.close(held)
+        os.close(descriptor)
 
 
 @contextmanager
-def _of_bundle(bundle: Path, name: str) -> Iterator[None]:
-    """Errors about an unpacked run name the bundle: the folder that they speak of is gone when they are read."""
+def _naming(bundle: Path, name: str) -> Iterator[None]:
+    """Let errors about an unpacked run name the bundle: the temporary folder is gone when they are read."""
     try:
         yield
     except GenbenchError as error:
-        text = re.sub(rf"\S*\.import-\w+{re.escape(PART)}/", "", str(error)).split(";")[0]
-        raise DataError(f"{bundle}: the run {name} does not hold: {text}") from None
+        text = re.sub(rf"\S*\.import-\w+{re.escape(PART)}/", "", str(error)).split("; move the folder")[0]
+        raise DataError(f"{bundle}: the run {name} is not sound: {text}") from None
+
+
+def unpack(file: BinaryIO, target: Path, bundle: str) -> list[str]:
+    """Extract a bundle below `target` and return the runs' names, sorted.
+
+    Raises `DataError` for an archive that is not as `export_bundle` writes it; `bundle` is its name in the error.
+    """
+    try:
+        with tarfile.open(fileobj=file, mode="r:") as archive:
+            members = _members(archive, bundle)
+            manifest = _manifest(archive, members, bundle)
+            archive.extractall(target, members=[members[name] for name in manifest.files], filter=_plain_file)
+    except DataError:
+        raise
+    except _UNREADABLE as error:
+        full = full_disk(target, error)
+        raise full or DataError(f"{bundle} is no whole bundle ({one_line(error, 100)}): get it again") from None
+    for name, entry in manifest.files.items():
+        path = target / name
+        if path.stat().st_size != entry.size or hash_file(path) != entry.sha256:
+            raise DataError(f"{bundle}: {name} is damaged: its checksum is wrong")
+    return sorted({name.split("/")[0] for name in manifest.files})
+
+
+def _plain_file(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo:
+    """tarfile's "data" filter; times and permissions are those of files made here."""
+    return tarfile.data_filter(member, path).replace(mtime=None, mode=None, deep=False)  # type: ignore[arg-type]
+
+
+def _members(archive: tarfile.TarFile, bundle: str) -> dict[str, tarfile.TarInfo]:
+    """The entries by name, each a plain file that a bundle may hold, within the bounds."""
+    members: dict[str, tarfile.TarInfo] = {}
+    total = 0
+    for info in archive:
+        name = info.name
+        if len(members) >= ENTRIES:
+            raise DataError(f"{bundle} has more entries than a bundle may have ({ENTRIES:,})")
+        shown = one_line(ValueError(repr(name)), 80)
+        if name != MANIFEST and (len(name) > NAME_LENGTH or not ENTRY.fullmatch(name)):
+            raise DataError(f"{bundle} holds {shown}, which is no file of a run: refused")
+        if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or info.issparse():
+            raise DataError(f"{bundle} holds {shown}, which is no plain file: refused")
+        if name in members:
+            raise DataError(f"{bundle} holds {shown} twice: refused")
+        limit = FILE_BYTES if name.endswith(".safetensors") else PICTURE_BYTES if name.endswith(".png") else TEXT_BYTES
+        if info.size > limit:
+            raise DataError(f"{bundle}: {name} has {info.size:,} bytes; such a file has at most {limit:,}")
+        total += info.size
+        if total > TOTAL_BYTES:
+            raise DataError(f"{bundle} unpacks to more than {TOTAL_BYTES:,} bytes: refused")
+        members[name] = info
+    return members
+
+
+def _manifest(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], bundle: str) -> Manifest:
+    """The manifest, which lists exactly the other entries."""
+    if MANIFEST not in members:
+        raise DataError(f"{bundle} is no genbench bundle: it has no {MANIFEST}")
+    file = archive.extractfile(members[MANIFEST])
+    data = b"" if file is None else file.read()
+    try:
+        manifest = msgspec.json.decode(data, type=Manifest)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise DataError(f"{bundle}: {MANIFEST} is damaged: {one_line(error, 120)}") from None
+    if manifest.schema != BUNDLE_SCHEMA:
+        raise DataError(f"{bundle} has schema {manifest.schema}; this version reads {BUNDLE_SCHEMA}")
+    if unlisted := sorted(set(manifest.files) ^ (set(members) - {MANIFEST})):
+        first = one_line(ValueError(unlisted[0]))
+        raise DataError(f"{bundle}: its entries are not those that it lists, the first is {first}")
+    for run in sorted({name.split("/")[0] for name in manifest.files}):
+        if not {f"{run}/{RUN}", f"{run}/{TRAINING}"} <= set(manifest.files):
+            raise DataError(f"{bundle}: the run {run} lacks {RUN} or {TRAINING}")
+    if not manifest.files:
+        raise DataError(f"{bundle} holds no runs")
+    return manifest
 
 
 def _is_there(unpacked: Path, target: Path, bundle: Path) -> bool:
@@ -160,8 +299,8 @@ def _is_there(unpacked: Path, target: Path, bundle: Path) -> bool:
     return True
 
 
-def _put(temporary: Path, out: Path, names: Sequence[str]) -> None:
-    """Move the runs into place, each in one step; where one cannot be, those before it go again."""
+def _move(temporary: Path, out: Path, names: Sequence[str]) -> None:
+    """Move the runs into place, each in one step; where one cannot be, those before it are removed."""
     done: list[Path] = []
     try:
         for name in names:
@@ -173,38 +312,39 @@ def _put(temporary: Path, out: Path, names: Sequence[str]) -> None:
         raise
 
 
-def check_run(folder: RunFolder) -> None:
-    """Read all of a run as if it were ours; `StoreError` or `DataError` for the first thing that does not hold.
+# ---------------------------------------------------------------- checks
+
+
+def check_run(record: RunRecord) -> None:
+    """Check a run that was read, and read its other files; `StoreError` or `DataError` for the first fault.
 
     The run's key is computed anew from its record, so a record cannot pass for another run's.
     """
-    from genbench.experiment.run import run_of_record
-
-    run = run_of_record(folder.record()["run"])
-    if run.name != folder.name:
+    run = record.run
+    if run.name != record.name:
         raise StoreError(f"its record describes {run.name}: altered, or of a genbench that trains otherwise")
-    folder.training(), folder.measurements(), folder.failure(), snapshots(folder), selections(folder)
-    for name in run_files(folder.path):
-        path = folder.path / name
+    read_file(record.path / TRAINING, TrainingRecord)
+    for name in run_files(record.path):
+        path = record.path / name
         if name == LOG:
             for line in path.read_bytes().splitlines():
                 if not isinstance(parse_json(line, path), dict):
                     raise StoreError(f"{path} is no log")
         elif name == FITTED:
-            _same_key(path, str(records.read(path, records.FITTED)["key"]), run.key)
+            _check_key(path, read_file(path, FittedRecord).key, run.key)
         elif name.endswith(".safetensors"):
-            _same_key(path, load_tensors(path)[1].get("key", ""), run.key)
+            _check_key(path, load_tensors(path)[1].get("key", ""), run.key)
         elif name.endswith(".png"):
             check_picture(path.read_bytes(), path)
 
 
-def _same_key(path: Path, found: str, key: str) -> None:
-    if found != key:
-        raise StoreError(f"{path} belongs to another run ({found[:20]}, not {key})")
+def _check_key(path: Path, key: str, expected: str) -> None:
+    if key != expected:
+        raise StoreError(f"{path} belongs to another run ({key[:20]}, not {expected})")
 
 
 def check_picture(data: bytes, name: Path | str) -> None:
-    """`DataError` unless the bytes are a PNG of a sane size whose checksums hold; no pixel is decoded."""
+    """`DataError` unless the bytes are a PNG of a sane size with right checksums; no pixel is decoded."""
     from PIL import Image
 
     try:
@@ -213,7 +353,7 @@ def check_picture(data: bytes, name: Path | str) -> None:
             with Image.open(io.BytesIO(data), formats=("PNG",)) as image:
                 pixels = image.width * image.height
                 image.verify()
-    except (*BROKEN, SyntaxError, Warning, Image.DecompressionBombError) as error:
+    except (*_UNREADABLE, RuntimeError, SyntaxError, Warning, Image.DecompressionBombError) as error:
         raise DataError(f"{name} is no PNG ({type(error).__name__})") from None
     if pixels > PICTURE_PIXELS:
         raise DataError(f"{name} has {pixels:,} pixels; a run's picture has at most {PICTURE_PIXELS:,}")

@@ -1,133 +1,186 @@
-"""Tidy rows of run folders. No torch: a report over thousands of runs must answer at once."""
+"""Tidy rows of run records, which every report and export is made from. No torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
-from typing import Any
+from dataclasses import asdict, dataclass, fields
+from typing import TYPE_CHECKING, Any, Literal
 
-from genbench.storage.moments import selections, snapshots
-from genbench.storage.rows import Row
-from genbench.storage.run_dir import RunFolder
+from genbench.storage.run_dir import Protocols, RunRecord
+from genbench.storage.schema import MetricRecord, SnapshotRecord
+
+if TYPE_CHECKING:
+    from genbench.experiment.run import Run
 
 NUMBER = (
-    *("value", "floor", "floor_sd", "se", "low", "high", "p", "minimum_detectable_effect"),
-    *("unit", "better", "n", "protocol"),
+    *("value", "floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectable_effect"),
+    *("unit", "higher_is_better", "n", "protocol"),
 )
-KINDS = ("dataset", "model", "prior", "network")
+"""The fields that a row has from its measurement."""
+KINDS: tuple[Literal["dataset", "model", "prior", "network"], ...] = ("dataset", "model", "prior", "network")
 
 
-def rows(folders: Sequence[RunFolder], keys: Container[str] | None = None) -> list[Row]:
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Row:
+    """One number of one run, or one failed or unfinished run (then `metric` is "" and `value` None).
+
+    `group` is the run without its seed: rows that share it differ by training seed alone. `label` is the group's
+    short name in tables, `head` the metric's column head ("FID (grey28)"), `protocol` the hash of how the number was
+    measured, `higher_is_better` None for a fact that ranks nothing. `seconds` is the run's training time, `images` the
+    count of images it trained on, `status` one of "done", "failed", "unfinished".
+    """
+
+    run: str
+    group: str
+    label: str
+    dataset: str
+    model: str
+    prior: str
+    network: str
+    latent_dim: int
+    seed: int
+    images: int
+    role: str = "model"
+    stage: str = "final"
+    split: str = "test"
+    metric: str = ""
+    head: str = ""
+    value: float | None = None
+    floor: float | None = None
+    floor_sd: float | None = None
+    se: float | None = None
+    low: float | None = None
+    high: float | None = None
+    p_value: float | None = None
+    minimum_detectable_effect: float | None = None
+    unit: str = ""
+    higher_is_better: bool | None = None
+    n: int | None = None
+    protocol: str = ""
+    seconds: float | None = None
+    flops: float | None = None
+    status: str = "done"
+    error: str = ""
+
+    def as_dict(self) -> dict[str, object]:
+        """The row as plain data, columns in their fixed order."""
+        return asdict(self)
+
+
+COLUMNS = tuple(field.name for field in fields(Row))
+
+
+def rows(records: Sequence[RunRecord], keys: Container[str] | None = None) -> list[Row]:
     """One row for each run, metric and protocol; one for a run that failed or is unfinished.
 
-    With `keys` (`genbench.experiment.run.Component.key`) the final measurements are those alone that were asked for in these words.
+    With `keys` (`genbench.experiment.run.Component.key`) the final measurements are only those of these components.
     """
-    runs = [folder.record()["run"] for folder in folders]
-    groups = [group_key(run) for run in runs]
-    labels = _labels(dict(zip(groups, runs, strict=True)))
+    groups = [group_key(record.run) for record in records]
+    labels = _labels({group: record.run for group, record in zip(groups, records, strict=True)})
     return [
         row
-        for folder, run, group in zip(folders, runs, groups, strict=True)
-        for row in _rows_of(folder, run, group, labels[group], keys)
+        for record, group in zip(records, groups, strict=True)
+        for row in _rows_of(record, group, labels[group], keys)
     ]
 
 
-def _rows_of(
-    folder: RunFolder, run: Mapping[str, Any], group: str, label: str, keys: Container[str] | None
-) -> Iterable[Row]:
+def protocols(records: Iterable[RunRecord]) -> Protocols:
+    """The fields of every protocol that occurs, by its hash."""
+    known: Protocols = {}
+    for record in records:
+        snapshots = (*record.snapshots.values(), *record.selections.values())
+        for measured in (record.measurements, *(snapshot.measurements for snapshot in snapshots)):
+            for entry in measured.values():
+                known |= {number.protocol: number.how for number in entry.numbers}
+    return known
+
+
+def _rows_of(record: RunRecord, group: str, label: str, keys: Container[str] | None) -> Iterable[Row]:
+    run = record.run
     facts: dict[str, Any] = {
-        "run": folder.name,
+        "run": record.name,
         "group": group,
         "label": label,
-        **{kind: run[kind]["name"] for kind in KINDS},
-        **{field: run[field] for field in ("latent_dim", "seed", "images", "role")},
+        **{kind: getattr(run, kind).name for kind in KINDS},
+        **{field: getattr(run, field) for field in ("latent_dim", "seed", "images", "role")},
     }
-    measured = {key: entry for key, entry in folder.measurements().items() if keys is None or key in keys}
-    state = folder.state
-    if state != "trained":
-        yield Row(**facts, status="failed" if state == "failed" else "unfinished", error=folder.failure())
+    measured = {key: entry for key, entry in record.measurements.items() if keys is None or key in keys}
+    if record.training is None:
+        yield Row(**facts, status="failed" if record.state == "failed" else "unfinished", error=record.failure)
         return
-    training = folder.training()
-    facts |= {"seconds": training["seconds"], "flops": training["flops"]}
-    if folder.failure():  # trained, and then something went wrong
-        yield Row(**facts, status="failed", error=folder.failure())
-    yield from _measured(facts, measured)
-    chosen = selections(folder)
-    for moment in chosen.values():
-        yield from _measured(facts | _selected(facts, moment), moment["measurements"])
-    for moment in snapshots(folder).values():
-        yield from _measured(facts | _cost(moment) | {"stage": "snapshot"}, moment["measurements"])
-    if not measured and not chosen and not folder.failure():
+    facts |= {"seconds": record.training.seconds, "flops": record.training.flops}
+    if record.failure:  # it failed after its training
+        yield Row(**facts, status="failed", error=record.failure)
+    yield from rows_of_measurements(facts, measured)
+    for selection in record.selections.values():
+        # A line beside the end of the same training, never averaged with it.
+        how = f"selected by {selection.by}"
+        names = {"stage": "selected", "group": f"{group} {how}", "label": f"{label} {how}"}
+        yield from rows_of_measurements(facts | _cost(selection) | names, selection.measurements)
+    for snapshot in record.snapshots.values():
+        yield from rows_of_measurements(facts | _cost(snapshot) | {"stage": "snapshot"}, snapshot.measurements)
+    if not measured and not record.selections and not record.failure:
         yield Row(**facts, status="unfinished", error="trained, not measured")
-    elif measured and all(entry["inapplicable"] for entry in measured.values()):
-        yield Row(**facts)  # nothing failed, so nothing else tells of this run
+    elif measured and all(entry.inapplicable for entry in measured.values()):
+        yield Row(**facts)  # nothing failed, and no other row names this run
 
 
-def _measured(facts: Mapping[str, Any], measured: Mapping[str, Any]) -> Iterable[Row]:
-    """A row for each number, and for each metric that failed.
+def rows_of_measurements(facts: Mapping[str, Any], measured: Mapping[str, MetricRecord]) -> Iterable[Row]:
+    """A row for each number, and for each metric that failed; `facts` are the other columns.
 
-    Options may differ where the protocol does not, such as the place of the same file: it is one number, not two.
+    Options may differ where the protocol does not, such as two paths of the same file: that is one number.
     """
     numbers: dict[tuple[str, str, str], Row] = {}
     for entry in measured.values():
-        facts = {**facts, "split": entry["split"]}
-        if entry.get("error"):
-            yield Row(**facts, metric=entry["metric"], status="failed", error=entry["error"])
-        for number in entry.get("numbers", []):
-            name = entry["metric"] + (f".{number['part']}" if number["part"] else "")
-            numbers[name, number["protocol"], entry["split"]] = Row(
-                **facts, metric=name, head=number["label"] or name, **{field: number[field] for field in NUMBER}
+        facts = {**facts, "split": entry.split}
+        if entry.error:
+            yield Row(**facts, metric=entry.metric, status="failed", error=entry.error)
+        for number in entry.numbers:
+            name = entry.metric + (f".{number.component}" if number.component else "")
+            numbers[name, number.protocol, entry.split] = Row(
+                **facts, metric=name, head=number.label or name, **{field: getattr(number, field) for field in NUMBER}
             )
     yield from numbers.values()
 
 
-def _cost(moment: Mapping[str, Any]) -> dict[str, Any]:
-    return {name: moment[name] for name in ("images", "seconds", "flops")}
-
-
-def _selected(facts: Mapping[str, Any], moment: Mapping[str, Any]) -> dict[str, Any]:
-    """A selected moment is a line of its own beside the end of the same training: never averaged with it."""
-    how = f"selected by {moment['by']}"
-    return {
-        **_cost(moment),
-        "stage": "selected",
-        "group": f"{facts['group']} {how}",
-        "label": f"{facts['label']} {how}",
-    }
+def _cost(snapshot: SnapshotRecord) -> dict[str, Any]:
+    return {"images": snapshot.images, "seconds": snapshot.seconds, "flops": snapshot.flops}
 
 
 # ---------------------------------------------------------------- groups and their names
 
 
-def group_key(run: Mapping[str, Any]) -> str:
+def group_key(run: Run) -> str:
     """A hash of a run without its seed."""
-    rest = {name: value for name, value in run.items() if name != "seed"}
-    return hashlib.sha256(json.dumps(rest, sort_keys=True).encode()).hexdigest()[:10]
+    fields = run.record()
+    del fields["seed"]
+    return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def group_labels(runs: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """A short name for each group: the model, and what tells it from other groups of the same model and dataset."""
+def group_labels(runs: Iterable[Run]) -> dict[str, str]:
+    """A short name for each group: the model, and the fields that differ among groups of the same model and dataset."""
     return _labels({group_key(run): run for run in runs})
 
 
-def _labels(groups: Mapping[str, Mapping[str, Any]]) -> dict[str, str]:
+def _labels(groups: Mapping[str, Run]) -> dict[str, str]:
     fields = {key: _fields(run) for key, run in groups.items()}
     families: dict[tuple[str, str, str], list[str]] = {}
     for key, run in groups.items():
-        families.setdefault(_named(run), []).append(key)
+        families.setdefault((run.dataset.name, run.role, run.model.name), []).append(key)
     labels = {}
     for (_, _, model), members in families.items():
-        telling = _telling([fields[key] for key in members])
+        distinctive = _distinctive([fields[key] for key in members])
         for key in members:
-            differing = [name for name in fields[key] if name in telling]
+            differing = [name for name in fields[key] if name in distinctive]
             shown = [name for name in differing if name != "source"] or differing
-            told = ", ".join(_told(name, fields[key][name]) for name in shown)
-            labels[key] = model + (f" ({told})" if told else "")
+            words = ", ".join(_field_text(name, fields[key][name]) for name in shown)
+            labels[key] = model + (f" ({words})" if words else "")
     return labels
 
 
-def _telling(family: Sequence[Mapping[str, Any]]) -> set[str]:
+def _distinctive(family: Sequence[Mapping[str, Any]]) -> set[str]:
     """The fields in which not all members are alike, or which some lack."""
     names = {name for member in family for name in member}
     return {
@@ -135,23 +188,18 @@ def _telling(family: Sequence[Mapping[str, Any]]) -> set[str]:
     }
 
 
-def _named(run: Mapping[str, Any]) -> tuple[str, str, str]:
-    """Dataset, role and model: what a label need not tell apart."""
-    return run["dataset"]["name"], run["role"], run["model"]["name"]
-
-
-def _fields(run: Mapping[str, Any]) -> dict[str, Any]:
-    """What can tell two groups apart, by the name that a label shows."""
-    fields: dict[str, Any] = {"prior": run["prior"]["name"], "latent_dim": run["latent_dim"]}
-    fields |= {"network": run["network"]["name"], "images": run["images"], "batch": run["batch"]}
-    fields["precision"] = run.get("precision", "float32")
-    for kind in KINDS:
-        fields |= {f"{run[kind]['name']}.{name}": value for name, value in run[kind]["options"].items()}
-    fields["source"] = " ".join(run[kind]["fingerprint"][:6] for kind in KINDS)
+def _fields(run: Run) -> dict[str, Any]:
+    """The fields that may differ between two groups, by the name that a label shows."""
+    fields: dict[str, Any] = {"prior": run.prior.name, "latent_dim": run.latent_dim}
+    fields |= {"network": run.network.name, "images": run.images, "batch": run.batch, "precision": run.precision}
+    components = (run.dataset, run.model, run.prior, run.network)
+    for component in components:
+        fields |= {f"{component.name}.{name}": value for name, value in component.options}
+    fields["source"] = " ".join(component.fingerprint[:6] for component in components)
     return fields
 
 
-def _told(name: str, value: Any) -> str:
+def _field_text(name: str, value: Any) -> str:
     if name in ("prior", "network"):
         return str(value)
     if name == "latent_dim":

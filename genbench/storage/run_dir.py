@@ -1,15 +1,17 @@
-"""Run folders: what is in one, and what state it is in. "Done" means that a file exists. No torch.
+"""Run folders: their files, their state, and one run's records read once. A run is trained where its weights exist.
 
 run.json              written first: the run, its provenance
 log.jsonl             a line for each log point of the training
-checkpoint.safetensors  from which an interrupted training resumes; gone when it is done
-training.json         what training cost
+checkpoint.safetensors  from which an interrupted training resumes; removed when it is done
+training.json         the cost of the training
 weights.safetensors   the trained model
-fitted.json           of a control, in the place of weights: it is fitted anew wherever it is needed, to the same end
-metrics.json          measurements, by the metric's choice
-failure.json          why the last attempt failed; gone when an attempt succeeds
-imported.json         of a run that came in a bundle: from which, and whether its weights came along
-snapshots/, snapshots.json, selected.json   what was kept, measured and selected on the way: see `moments`
+fitted.json           of a control, in the place of weights: it is fitted again wherever it is needed
+metrics.json          measurements, by the key of the metric's component
+failure.json          the cause of the last failure; removed when an attempt succeeds
+imported.json         of a run from a bundle: which one, and whether its weights came along
+snapshots/IMAGES.safetensors   the weights after so many images
+snapshots.json        measurements of the snapshots on the validation split, by the count of images
+selected.json         the snapshot that each selecting metric chose, and its measurements on the test split
 samples.png, reconstructions.png
 """
 
@@ -20,29 +22,60 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
+
+import msgspec
 
 from genbench.errors import StoreError, one_line
-from genbench.storage import schema as records
-from genbench.storage.moments import SELECTED, SNAPSHOTS, selections, snapshots
-from genbench.storage.schema import SCHEMA, Check
+from genbench.storage.schema import (
+    SCHEMA,
+    FailureRecord,
+    FittedRecord,
+    ImportRecord,
+    MetricRecord,
+    MetricsFile,
+    Provenance,
+    RunFile,
+    Scalar,
+    SelectionRecord,
+    SelectionsFile,
+    SnapshotRecord,
+    SnapshotsFile,
+    TrainingRecord,
+    read_file,
+)
 from genbench.utils.io import HALF_WRITTEN, PART, full_disk, write_json
+
+if TYPE_CHECKING:
+    from genbench.experiment.run import Run
 
 RUN, LOG, CHECKPOINT, WEIGHTS = "run.json", "log.jsonl", "checkpoint.safetensors", "weights.safetensors"
 TRAINING, FITTED, METRICS, FAILURE = "training.json", "fitted.json", "metrics.json", "failure.json"
 SAMPLES, RECONSTRUCTIONS = "samples.png", "reconstructions.png"
 IMPORTED = "imported.json"
-MOMENTS = {SNAPSHOTS: "snapshots", SELECTED: "selections"}
-"""The files of moments, each of which holds measurements, and the field that they are in."""
+SNAPSHOT_FOLDER, SNAPSHOTS, SELECTED = "snapshots", "snapshots.json", "selected.json"
 
 State = Literal["new", "interrupted", "trained", "failed"]
 
 
+def state_of(names: Iterable[str]) -> State:
+    """How far a training is, by the names of the folder's files; "failed" is an attempt that was not repeated."""
+    there = frozenset(names)
+    if not there.isdisjoint((WEIGHTS, FITTED, IMPORTED)):
+        return "trained"
+    if FAILURE in there:
+        return "failed"
+    return "interrupted" if CHECKPOINT in there else "new"
+
+
+# ---------------------------------------------------------------- writing
+
+
 @dataclass(frozen=True)
 class RunFolder:
-    """One run's folder."""
+    """One run's folder, for the process that works on it: its files as they are now."""
 
     path: Path
 
@@ -55,47 +88,25 @@ class RunFolder:
         """Whether there is such a file."""
         return (self.path / name).exists()
 
-    def read(self, name: str, check: Check) -> Mapping[str, Any]:
-        """What one of the JSON files holds; `StoreError` where it is damaged or missing."""
-        return records.read(self.path / name, check)
-
-    def forget(self) -> None:
-        """Give back the memory of what was read, if it was kept; what is asked for afterwards is read again."""
-
     @property
     def state(self) -> State:
-        """How far the training is; "failed" is an attempt that raised and has not been repeated."""
-        if any(map(self.has, (WEIGHTS, FITTED, IMPORTED))):
-            return "trained"
-        if self.has(FAILURE):
-            return "failed"
-        return "interrupted" if self.has(CHECKPOINT) else "new"
+        """How far the training is."""
+        return state_of(name for name in (WEIGHTS, FITTED, IMPORTED, FAILURE, CHECKPOINT) if self.has(name))
 
-    def begin(self, record: Mapping[str, Any], provenance: Mapping[str, Any]) -> None:
-        """Write run.json, first of all; an older one of the same run keeps its provenance.
+    def begin(self, run: Mapping[str, Any], provenance: Mapping[str, Any]) -> Provenance:
+        """Write run.json, first of all, and return its provenance; that of an older one of the same run is kept.
 
-        For whoever holds the folder: what a killed process had half written is removed.
+        For the process that holds the folder: the half-written files of a killed process are removed.
         """
         for pattern in HALF_WRITTEN:
             for left in self.path.glob(f"**/{pattern}"):
                 left.unlink()
-        if self.has(RUN):
-            if self.record()["run"] != json.loads(json.dumps(record)):
-                raise StoreError(f"{self.path / RUN} describes another run: move the folder away")
-            return
-        write_json(self.path / RUN, {"schema": SCHEMA, "run": record, "provenance": provenance})
-
-    def record(self) -> dict[str, Any]:
-        """The parsed run.json; `StoreError` where it is of another schema or not a run's.
-
-        The provenance of an imported run says so: its run.json stays byte for byte what its author wrote.
-        """
-        found = dict(self.read(RUN, records.RUN))
-        if self.has(IMPORTED):
-            origin = self.read(IMPORTED, records.IMPORTED)
-            told = {name: origin[name] for name in ("bundle", "sha256", "weights")}
-            found["provenance"] = {**found["provenance"], "imported": told}
-        return found
+        if not self.has(RUN):
+            write_json(self.path / RUN, {"schema": SCHEMA, "run": run, "provenance": provenance})
+        written = read_file(self.path / RUN, RunFile)
+        if msgspec.to_builtins(written.run) != json.loads(json.dumps(run)):
+            raise StoreError(f"{self.path / RUN} describes another run: move the folder away")
+        return written.provenance
 
     def weights(self) -> Path:
         """The file of the trained weights; `StoreError` where they did not come along with an imported run."""
@@ -107,33 +118,55 @@ class RunFolder:
             )
         return path
 
-    def training(self) -> dict[str, Any]:
-        """What training cost: seconds, images, parameters, peak_memory."""
-        return dict(self.read(TRAINING, records.TRAINING))
+    def snapshot_weights(self, images: int) -> Path:
+        """The file of the weights after so many images."""
+        return self.path / SNAPSHOT_FOLDER / f"{images:010d}.safetensors"
 
-    def measurements(self) -> dict[str, Any]:
-        """What was measured, by the key of the metric's choice: {"metric", "options", "numbers", "error"}."""
-        if not self.has(METRICS):
-            return {}
-        return dict(self.read(METRICS, records.MEASUREMENTS)["measurements"])
+    def training(self) -> TrainingRecord:
+        """The cost of the training."""
+        return read_file(self.path / TRAINING, TrainingRecord)
 
-    def save_measurements(self, measurements: Mapping[str, Any]) -> None:
+    def save_training(self, cost: Mapping[str, Any]) -> None:
+        """Write training.json: the fields of a `TrainingStats`."""
+        write_json(self.path / TRAINING, {"schema": SCHEMA, **cost})
+
+    def save_fitted(self, key: str, content: str) -> None:
+        """Write fitted.json: the key of the control's run, the hash of the images to which it was fitted."""
+        write_json(self.path / FITTED, {"schema": SCHEMA, "key": key, "content": content})
+
+    def measurements(self) -> dict[str, MetricRecord]:
+        """The measurements, by the key of the metric's component."""
+        return read_file(self.path / METRICS, MetricsFile).measurements if self.has(METRICS) else {}
+
+    def save_measurements(self, measurements: Mapping[str, MetricRecord]) -> None:
         """Replace metrics.json."""
-        write_json(self.path / METRICS, {"schema": SCHEMA, "measurements": measurements})
+        self._write(METRICS, measurements=measurements)
+
+    def snapshots(self) -> dict[str, SnapshotRecord]:
+        """The measurements of the snapshots, by the count of images."""
+        return read_file(self.path / SNAPSHOTS, SnapshotsFile).snapshots if self.has(SNAPSHOTS) else {}
+
+    def save_snapshots(self, snapshots: Mapping[str, SnapshotRecord]) -> None:
+        """Replace snapshots.json, snapshots in their order."""
+        self._write(SNAPSHOTS, snapshots={key: snapshots[key] for key in sorted(snapshots, key=int)})
+
+    def selections(self) -> dict[str, SelectionRecord]:
+        """The selected snapshots, by the key of the selecting metric's component."""
+        return read_file(self.path / SELECTED, SelectionsFile).selections if self.has(SELECTED) else {}
+
+    def save_selections(self, selections: Mapping[str, SelectionRecord]) -> None:
+        """Replace selected.json."""
+        self._write(SELECTED, selections=selections)
+
+    def _write(self, name: str, **content: Mapping[str, Any]) -> None:
+        write_json(self.path / name, {"schema": SCHEMA, **msgspec.to_builtins(content)})
 
     def fail(self, kind: str, message: str, trace: str) -> None:
-        """Record why an attempt failed."""
+        """Record the cause of a failed attempt."""
         write_json(self.path / FAILURE, {"schema": SCHEMA, "kind": kind, "message": message, "trace": trace})
 
-    def failure(self) -> str:
-        """The cause of the last failure in one line, or ""."""
-        if not self.has(FAILURE):
-            return ""
-        found = self.read(FAILURE, records.FAILURE)
-        return f"{found['kind']}: {found['message']}"
-
     def forget_failure(self) -> None:
-        """A new attempt begins."""
+        """Remove the record of a failure, for a new attempt."""
         (self.path / FAILURE).unlink(missing_ok=True)
 
     def log(self, line: Mapping[str, Any]) -> None:
@@ -145,84 +178,49 @@ class RunFolder:
             raise full_disk(self.path / LOG, error) or error from None
 
 
-WORDS = ("unit", "better", "protocol", "part", "label")
-"""Of a number, what is text."""
-CHOICES = ("dataset", "model", "prior", "network")
-"""Of a run, what is a choice."""
+# ---------------------------------------------------------------- reading
+
+Protocols = dict[str, dict[str, Scalar]]
+"""The fields of protocols by their hash."""
 
 
-@dataclass(frozen=True)
-class OnceFolder(RunFolder):
-    """A run folder that is listed once and each of whose files is read once: later changes do not show."""
+@dataclass(frozen=True, slots=True)
+class RunRecord:
+    """All that a run folder's JSON files say, as they were when it was read.
 
-    names: frozenset[str]
-    shared: dict[Any, Any]
-    """What folders have in common, by what tells it apart: protocols by their hash, options, words, the machine. Of
-    10,000 runs it would take 1.2 GiB once for each."""
-    found: dict[str, Mapping[str, Any]] = field(default_factory=dict)
+    `training` is None where the run is not trained, `failure` the cause of the last failure in one line, or "".
+    """
+
+    path: Path
+    files: frozenset[str]
+    run: Run
+    provenance: Provenance
+    state: State
+    training: TrainingRecord | None
+    measurements: Mapping[str, MetricRecord]
+    snapshots: Mapping[str, SnapshotRecord]
+    selections: Mapping[str, SelectionRecord]
+    failure: str
+    imported: ImportRecord | None
+
+    @property
+    def name(self) -> str:
+        """The run's name."""
+        return self.path.name
+
+    @property
+    def folder(self) -> RunFolder:
+        """The folder that was read."""
+        return RunFolder(self.path)
 
     def has(self, name: str) -> bool:
         """Whether there was such a file."""
-        return name in self.names
-
-    def read(self, name: str, check: Check) -> Mapping[str, Any]:
-        """As it was when it was first asked for."""
-        if name not in self.found:
-            found = self.found[name] = super().read(name, check)
-            if name == RUN:
-                self._share_run(found)
-            if name == METRICS:
-                self._share_numbers(found)
-            for moment in found[MOMENTS[name]].values() if name in MOMENTS else ():
-                self._share_numbers(moment)
-        return self.found[name]
-
-    def forget(self) -> None:
-        """Give back the memory of what was read."""
-        self.found.clear()
-
-    def _share_run(self, found: Any) -> None:
-        run = found["run"]
-        for kind in CHOICES:
-            run[kind] = self.shared.setdefault(repr(run[kind]), run[kind])  # 1 and 1.0 are equal, and another choice
-        known = self.shared.setdefault(RUN, found["provenance"])
-        if known == found["provenance"]:
-            found["provenance"] = known
-
-    def _share_numbers(self, holder: Mapping[str, Any]) -> None:
-        words = self.shared.setdefault(WORDS, {})
-        for key, entry in holder["measurements"].items():
-            known = self.shared.setdefault(("options", key), entry["options"])
-            if known == entry["options"]:
-                entry["options"] = known
-            for number in entry["numbers"]:
-                for name in WORDS:
-                    word = number[name]
-                    number[name] = words.setdefault(word, word)
-                known = self.shared.setdefault(number["protocol"], number["how"])
-                if known == number["how"]:
-                    number["how"] = known
+        return name in self.files
 
 
-def once(path: Path, shared: dict[Any, Any]) -> OnceFolder:
-    """The folder, listed; empty where there is none. `StoreError` where it cannot be listed.
-
-    A link counts where it leads somewhere.
-    """
-    names: frozenset[str] = frozenset()
-    try:
-        with os.scandir(path) as entries:
-            names = frozenset(entry.name for entry in entries if not entry.is_symlink() or Path(entry).exists())
-    except FileNotFoundError:
-        pass
-    except OSError as error:
-        raise StoreError(f"{path} cannot be listed: {error.strerror or error}") from None
-    return OnceFolder(path, names, shared)
-
-
-def find(places: Iterable[Path]) -> list[RunFolder]:
-    """All run folders at or below the places, sorted by name; `StoreError` where a place holds none."""
-    found: dict[tuple[int, int], RunFolder] = {}
+def find_runs(places: Iterable[Path]) -> list[Path]:
+    """All run folders at or below the places, each once, sorted by name; `StoreError` where a place holds none."""
+    runs: dict[tuple[int, int], Path] = {}
     for place in places:
         if not place.exists():
             raise StoreError(f"there is no folder {place}: train something with `genbench run`, or name another folder")
@@ -231,12 +229,12 @@ def find(places: Iterable[Path]) -> list[RunFolder]:
             raise StoreError(f"{place} holds no runs: train something with `genbench run`, or name another folder")
         for path in below:
             facts = path.stat()
-            found[facts.st_dev, facts.st_ino] = RunFolder(path)
-    return sorted(found.values(), key=lambda folder: folder.name)
+            runs[facts.st_dev, facts.st_ino] = path
+    return sorted(runs.values(), key=lambda path: path.name)
 
 
 def _below(place: Path) -> Iterator[Path]:
-    """The run folders at or below; a run holds no run, and what ends in PART a killed import has left."""
+    """The run folders at or below; a run holds no run, and a name that ends in PART is of a killed import."""
     for root, folders, files in os.walk(place):
         if RUN in files:
             folders.clear()
@@ -244,12 +242,87 @@ def _below(place: Path) -> Iterator[Path]:
         folders[:] = sorted(folder for folder in folders if not folder.endswith(PART))
 
 
-@contextmanager
-def uncollected() -> Iterator[None]:
-    """No garbage is looked for within: it would walk over all records again and again, and there is none.
+def read_run(path: Path, protocols: Protocols | None = None) -> RunRecord:
+    """Read all records of a run folder; `StoreError` for the first file that is missing, damaged or foreign.
 
-    A quarter of the time of a report over 10,000 runs.
+    `protocols` are those read before, which numbers of several runs share: 10,000 runs would not fit into memory else.
     """
+    from genbench.experiment.run import run_of_record
+
+    names = _names(path)
+    written = read_file(path / RUN, RunFile)
+    run = run_of_record(msgspec.to_builtins(written.run))
+    provenance, imported = written.provenance, None
+    if IMPORTED in names:
+        # run.json stays byte for byte as its author wrote it.
+        imported = read_file(path / IMPORTED, ImportRecord)
+        origin: dict[str, Scalar] = {name: getattr(imported, name) for name in ("bundle", "sha256", "weights")}
+        provenance = {**provenance, "imported": origin}
+    if FITTED in names:
+        read_file(path / FITTED, FittedRecord)
+    state = state_of(names)
+    training = read_file(path / TRAINING, TrainingRecord) if state == "trained" else None
+    measurements = read_file(path / METRICS, MetricsFile).measurements if METRICS in names else {}
+    snapshots = read_file(path / SNAPSHOTS, SnapshotsFile).snapshots if SNAPSHOTS in names else {}
+    selections = read_file(path / SELECTED, SelectionsFile).selections if SELECTED in names else {}
+    failure = ""
+    if FAILURE in names:
+        cause = read_file(path / FAILURE, FailureRecord)
+        failure = f"{cause.kind}: {cause.message}"
+    known = {} if protocols is None else protocols
+    for measured in (measurements, *(it.measurements for it in (*snapshots.values(), *selections.values()))):
+        _share_protocols(measured, known)
+    return RunRecord(
+        path,
+        names,
+        run,
+        provenance,
+        state,
+        training,
+        measurements,
+        snapshots,
+        selections,
+        failure,
+        imported,
+    )
+
+
+def _names(path: Path) -> frozenset[str]:
+    """The names in a folder; a link counts where it leads somewhere."""
+    try:
+        with os.scandir(path) as entries:
+            return frozenset(entry.name for entry in entries if not entry.is_symlink() or Path(entry).exists())
+    except FileNotFoundError:
+        return frozenset()
+    except OSError as error:
+        raise StoreError(f"{path} cannot be listed: {error.strerror or error}") from None
+
+
+def _share_protocols(measured: Mapping[str, MetricRecord], known: Protocols) -> None:
+    for metric in measured.values():
+        for number in metric.numbers:
+            fields = known.setdefault(number.protocol, number.how)
+            if fields == number.how:
+                msgspec.structs.force_setattr(number, "how", fields)
+
+
+def read_runs(paths: Iterable[Path]) -> tuple[list[RunRecord], list[str]]:
+    """The records of the runs that can be read, and a line for each of the others: one must not hide the rest."""
+    records: list[RunRecord] = []
+    problems: list[str] = []
+    protocols: Protocols = {}
+    with gc_paused():
+        for path in paths:
+            try:
+                records.append(read_run(path, protocols))
+            except StoreError as error:
+                problems.append(one_line(error, limit=4000))
+    return records, problems
+
+
+@contextmanager
+def gc_paused() -> Iterator[None]:
+    """No garbage collection within: records make no cycles, and it would walk over all of them again and again."""
     before = gc.isenabled()
     gc.disable()
     try:
@@ -257,42 +330,3 @@ def uncollected() -> Iterator[None]:
     finally:
         if before:
             gc.enable()
-
-
-@uncollected()
-def readable(folders: Iterable[RunFolder]) -> tuple[list[RunFolder], list[str]]:
-    """The folders whose records hold, read, and what is wrong with the others: one must not hide the rest."""
-    good: list[RunFolder] = []
-    problems, shared = [], dict[Any, Any]()
-    for folder in folders:
-        try:
-            good.append(_whole(folder if isinstance(folder, OnceFolder) else once(folder.path, shared)))
-        except StoreError as error:
-            problems.append(one_line(error, limit=4000))
-    return good, problems
-
-
-def _whole(folder: OnceFolder) -> OnceFolder:
-    """The folder, once all of its records were read."""
-    snapshots(folder), selections(folder), folder.measurements()
-    if folder.has(FITTED):
-        folder.read(FITTED, records.FITTED)
-    if folder.state == "trained":
-        folder.training()
-    folder.record(), folder.failure()
-    return folder
-
-
-def protocols(folders: Iterable[RunFolder]) -> dict[str, dict[str, Any]]:
-    """The fields of every protocol that occurs, by its hash."""
-    found: dict[str, dict[str, Any]] = {}
-    for folder in folders:
-        moments = (*snapshots(folder).values(), *selections(folder).values())
-        for measured in (folder.measurements(), *(moment["measurements"] for moment in moments)):
-            found |= {number["protocol"]: number["how"] for number in _numbers(measured)}
-    return found
-
-
-def _numbers(measured: Mapping[str, Any]) -> Iterator[dict[str, Any]]:
-    for entry in measured.values():
-        yield from entry["numbers"]

@@ -1,158 +1,251 @@
-"""What a run folder's JSON files must hold, checked where they are read; whatever else stands there is refused."""
+"""The contents of a run folder's JSON files as typed records, checked as they are decoded.
+
+A file that is damaged, is of another schema or has a field too many is refused in one line that names it.
+Numbers are finite because JSON has no others.
+"""
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeVar
 
-from genbench.errors import DataError, StoreError, one_line
-from genbench.utils.io import parse_json, read_json
+import msgspec
+from msgspec import Meta, Struct
 
-SCHEMA = 2
+from genbench.errors import StoreError, one_line
+from genbench.utils.io import JSON_BYTES
 
-Check = Callable[[Any], bool]
+SCHEMA = 3
 
-
-def text(value: Any) -> bool:
-    """A string."""
-    return isinstance(value, str)
-
-
-def whole(value: Any) -> bool:
-    """A whole number of at least 0 that a float holds."""
-    return isinstance(value, int) and not isinstance(value, bool) and 0 <= value <= sys.float_info.max
+Scalar = str | bool | int | float | None
+"""The value of an option, of a protocol's field or of a fact about the machine."""
+Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+Probability = Annotated[float, Meta(ge=0, le=1)]
+Decimal = Annotated[str, Meta(pattern=r"^[0-9]{1,18}$")]
+"""A count of images as the key of a JSON object."""
 
 
-def number(value: Any) -> bool:
-    """A finite number that a float holds."""
-    if type(value) is float:  # nearly all are: checks of 10,000 runs take seconds
-        return -sys.float_info.max <= value <= sys.float_info.max
-    return isinstance(value, int | float) and not isinstance(value, bool) and abs(value) <= sys.float_info.max
+class Record(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
+    """A part of a file. Records hold no cycles, so the garbage collector need not follow them."""
 
 
-def one_of(*words: str) -> Check:
-    """One of some words."""
-    return lambda value: value in words
+class StoredFile(Record, frozen=True):
+    """A file, which begins with the number of its schema."""
+
+    schema: Literal[3]
 
 
-def maybe(check: Check) -> Check:
-    """What `check` accepts, or null."""
-    return lambda value: value is None or check(value)
+# ---------------------------------------------------------------- run.json
 
 
-def value(it: Any) -> bool:
-    """A value that an option may have: text, a finite number, true, false or null; data, whatever it spells."""
-    return it is None or isinstance(it, str | bool) or number(it)
+class StoredComponent(Record, frozen=True):
+    """A component of a run: its name, every option's value and the fingerprint of its source."""
+
+    name: str
+    options: dict[str, Scalar]
+    fingerprint: str
 
 
-def mapping(**fields: Check) -> Check:
-    """An object with at least these fields."""
+class StoredRun(Record, frozen=True, omit_defaults=True):
+    """A run's fields as `genbench.experiment.run.Run.record` writes them."""
 
-    wanted = tuple(fields.items())
-
-    def check(value: Any) -> bool:
-        if not isinstance(value, dict):
-            return False
-        for name, holds in wanted:  # noqa: SIM110  (a generator takes twice as long)
-            if name not in value or not holds(value[name]):
-                return False
-        return True
-
-    return check
-
-
-def every(check: Check) -> Check:
-    """A list each of whose members passes."""
-    return lambda value: isinstance(value, list) and all(check(member) for member in value)
+    dataset: StoredComponent
+    model: StoredComponent
+    prior: StoredComponent
+    network: StoredComponent
+    latent_dim: Count
+    seed: Count
+    images: Count
+    batch: Count
+    role: Literal["model", "control"]
+    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
 
 
-def each(check: Check, key: Check = text) -> Check:
-    """An object each of whose values passes, and each of whose names."""
-    return lambda value: isinstance(value, dict) and all(key(name) and check(it) for name, it in value.items())
+Provenance = dict[str, Scalar | dict[str, Scalar]]
 
 
-_CHOICE = mapping(name=text, options=each(value), fingerprint=text)
-_NUMBER = mapping(
-    value=number,
-    unit=text,
-    better=one_of("lower", "higher", "neither"),
-    n=whole,
-    part=text,
-    label=text,
-    **dict.fromkeys(("floor", "floor_sd", "se", "low", "high", "p", "minimum_detectable_effect"), maybe(number)),
-    protocol=text,
-    how=mapping(),
-)
-RUN = mapping(
-    run=mapping(
-        **dict.fromkeys(("dataset", "model", "prior", "network"), _CHOICE),
-        **dict.fromkeys(("latent_dim", "seed", "images", "batch"), whole),
-        role=one_of("model", "control"),
-    ),
-    provenance=mapping(),
-)
-MEASUREMENTS = mapping(
-    measurements=each(
-        mapping(
-            metric=text,
-            options=mapping(),
-            error=text,
-            inapplicable=text,
-            split=text,
-            numbers=every(_NUMBER),
-        )
-    )
-)
-TRAINING = mapping(
-    seconds=number,
-    images=whole,
-    parameters=whole,
-    device=text,
-    threads=whole,
-    peak_memory=maybe(whole),
-    flops=maybe(number),
-)
-FAILURE = mapping(kind=text, message=text)
-FITTED = mapping(key=text, content=text)
-IMPORTED = mapping(bundle=text, sha256=text, weights=lambda it: isinstance(it, bool))
+class RunFile(StoredFile, frozen=True):
+    """run.json."""
+
+    run: StoredRun
+    provenance: Provenance
 
 
-def read(path: Path, check: Check) -> Mapping[str, Any]:
-    """The object in a JSON file of ours; `StoreError` names a file that is damaged, foreign or of another schema."""
+# ---------------------------------------------------------------- the other files about a run
+
+
+class TrainingRecord(StoredFile, frozen=True):
+    """training.json: the fields of `genbench.api.TrainingStats`."""
+
+    seconds: float
+    images: Count
+    parameters: Count
+    device: str
+    threads: Count
+    peak_memory: Count | None
+    flops: float | None
+    precision: str = "float32"
+    memory_format: str = "contiguous"
+    step: str = "eager"
+    batch: Count = 0
+    together: Count = 1
+    jobs: Count = 1
+    most_threads: Count = 0
+    usual_threads: Count = 0
+
+
+class FittedRecord(StoredFile, frozen=True):
+    """fitted.json: the control's run and the images to which it was fitted."""
+
+    key: str
+    content: str
+
+
+class FailureRecord(StoredFile, frozen=True):
+    """failure.json."""
+
+    kind: str
+    message: str
+    trace: str
+
+
+class ImportRecord(StoredFile, frozen=True):
+    """imported.json: the bundle's name and hash, and whether the weights came along."""
+
+    bundle: str
+    sha256: str
+    weights: bool
+
+
+# ---------------------------------------------------------------- metrics.json, snapshots.json, selected.json
+
+
+class StoredMeasurement(Record, frozen=True):
+    """The fields of a `genbench.api.Measurement`, its protocol's hash and, as `how`, its protocol's fields."""
+
+    value: float
+    unit: str
+    higher_is_better: bool | None
+    n: Count
+    protocol: str
+    component: str
+    floor: float | None
+    label: str
+    floor_sd: float | None
+    se: float | None
+    low: float | None
+    high: float | None
+    p_value: Probability | None
+    minimum_detectable_effect: float | None
+    how: dict[str, Scalar]
+
+
+class MetricRecord(Record, frozen=True):
+    """One metric under one choice of options: its numbers, or why it has none."""
+
+    metric: str
+    options: dict[str, Scalar]
+    split: str
+    error: str = ""
+    inapplicable: str = ""
+    numbers: tuple[StoredMeasurement, ...] = ()
+
+
+Measurements = dict[str, MetricRecord]
+"""By the key of the metric's component."""
+
+
+class MetricsFile(StoredFile, frozen=True):
+    """metrics.json."""
+
+    measurements: Measurements
+
+
+class SnapshotRecord(Record, frozen=True):
+    """A snapshot: what training had cost by then, and its measurements on the validation split."""
+
+    step: Count
+    images: Count
+    seconds: float
+    flops: float | None
+    measurements: Measurements
+
+
+class SnapshotsFile(StoredFile, frozen=True):
+    """snapshots.json, by the count of images."""
+
+    snapshots: dict[Decimal, SnapshotRecord]
+
+
+class SelectionRecord(SnapshotRecord, frozen=True):
+    """A selected snapshot: the number that selected it among `candidates`, and its measurements on the test split."""
+
+    by: str
+    component: str
+    value: float
+    higher_is_better: bool
+    protocol: str
+    candidates: Count
+
+
+class SelectionsFile(StoredFile, frozen=True):
+    """selected.json, by the key of the selecting metric's component."""
+
+    selections: dict[str, SelectionRecord]
+
+
+# ---------------------------------------------------------------- reading
+
+T = TypeVar("T", bound=StoredFile)
+_DECODERS: dict[type, msgspec.json.Decoder[Any]] = {}
+
+
+class _AnySchema(Struct):
+    """What every file of genbench has, whatever its schema."""
+
+    schema: msgspec.Raw
+
+
+def read_file(path: Path, kind: type[T]) -> T:
+    """The record in a run folder's JSON file; `StoreError` where the file is missing, damaged or of another schema."""
+    remedy = f"move the folder {path.parent} away"
     try:
-        found = read_json(path)
-    except DataError as error:
-        raise StoreError(f"{error}; {_away(path)}") from None
-    return checked(found, check, path, own=path)
-
-
-def _away(path: Path) -> str:
-    return f"move the folder {path.parent} away"
-
-
-def parse(data: bytes, check: Check, name: Path | str) -> Mapping[str, Any]:
-    """As `read`, of the bytes of such a file."""
+        with path.open("rb", buffering=0) as file:
+            data = file.read(JSON_BYTES + 1)
+    except FileNotFoundError:
+        raise StoreError(f"{path} is missing; {remedy}") from None
+    except OSError as error:
+        raise StoreError(f"{path} cannot be read as JSON: {error.strerror or error}; {remedy}") from None
     try:
-        found = parse_json(data, name)
-    except DataError as error:
-        raise StoreError(str(error)) from None
-    return checked(found, check, name)
+        return decode(data, kind, path)
+    except StoreError as error:
+        another_schema = "has schema" in str(error)  # then the remedy is another version
+        raise error if another_schema else StoreError(f"{error}; {remedy}") from None
 
 
-def checked(
-    found: Any, check: Check, name: Path | str, schema: int = SCHEMA, *, own: Path | None = None
-) -> dict[str, Any]:
-    """The object, where it is of our schema and holds what `check` wants; else `StoreError`.
+def decode(data: bytes, kind: type[T], name: Path | str) -> T:
+    """The record in the bytes of such a file; `name` is what an error calls it."""
+    decoder = _DECODERS.get(kind)
+    if decoder is None:
+        decoder = _DECODERS[kind] = msgspec.json.Decoder(kind)
+    if len(data) > JSON_BYTES:
+        raise StoreError(f"{name} cannot be read as JSON: it has more than the {JSON_BYTES:,} bytes of any such file")
+    try:
+        record: T = decoder.decode(data)
+    except (msgspec.MsgspecError, ValueError, RecursionError) as error:
+        raise StoreError(f"{name} {_fault(data, error)}") from None
+    return record
 
-    `own` is the file where it is a run's own, whose folder can be moved away.
-    """
-    ours = isinstance(found, dict) and "schema" in found
-    if ours and type(found["schema"]) is int and found["schema"] == schema and check(found):
-        return dict(found)
-    if ours and (type(found["schema"]) is not int or found["schema"] != schema):
-        told = one_line(ValueError(repr(found["schema"])), 40)
-        raise StoreError(f"{name} has schema {told}; this version reads {schema}: use the one that wrote it")
-    what = "does not hold what its schema says" if ours else "is no genbench file"
-    raise StoreError(f"{name} {what}" + (f"; {_away(own)}" if own else ""))
+
+def _fault(data: bytes, error: Exception) -> str:
+    """Why a file was refused: it is no JSON, not genbench's, of another schema, or does not hold what it should."""
+    if not isinstance(error, msgspec.ValidationError):
+        return f"cannot be read as JSON: {one_line(error, 120)}"
+    try:
+        schema = bytes(msgspec.json.decode(data, type=_AnySchema).schema)
+    except (msgspec.MsgspecError, ValueError, RecursionError):
+        return "is no genbench file"
+    if schema != str(SCHEMA).encode():
+        given = one_line(ValueError(schema.decode("utf-8", "replace")), 40)
+        return f"has schema {given}; this version reads {SCHEMA}: use the one that wrote it"
+    return f"does not hold what its schema says: {one_line(error, 160)}"

@@ -1,4 +1,4 @@
-"""The conformance kit: what every plug-in must keep to, as checks that a command and a test can run.
+"""The conformance kit: the contract of every kind of plug-in as checks, for a command and for a test.
 
     genbench check --plugin ./spiral.py           from the command line
     from genbench.testing import suite            in a third party's tests/test_conformance.py:
@@ -12,6 +12,6 @@ from __future__ import annotations
 
 from genbench.testing.checks import CHECKED, check, check_plugin, describe
 from genbench.testing.pytest_suite import suite
-from genbench.testing.results import Result, Verdict
+from genbench.testing.results import CheckStatus, Result
 
-__all__ = ["CHECKED", "Result", "Verdict", "check", "check_plugin", "describe", "suite"]
+__all__ = ["CHECKED", "CheckStatus", "Result", "check", "check_plugin", "describe", "suite"]

@@ -1,21 +1,19 @@
-"""Which checks each kind has, and how an offer becomes their subject."""
+"""The checks of each kind, and how a component becomes their subject."""
 
 from __future__ import annotations
 
 import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from genbench.api import ComponentSpec
 from genbench.errors import GenbenchError, UsageError, one_line, unknown
 from genbench.registry.loader import KINDS, Kind, Registry, load
-from genbench.registry.options import Value, complete
+from genbench.registry.options import complete
 from genbench.testing import controls, datasets, metrics, models, networks, objectives, priors, projections, recipes
-from genbench.testing.results import Check, Failed, Result, Skipped, verdicts
+from genbench.testing.results import BoundFactory, ConformanceCheck, Failed, Result, Skipped, verdicts
 
-Checks = tuple[Callable[..., Any], tuple[Check[Any], ...]]
+Checks = tuple[Callable[..., Any], tuple[ConformanceCheck[Any], ...]]
 
 _KINDS: Mapping[str, Checks] = {
     "model": (models.build, models.CHECKS + objectives.CHECKS + projections.CHECKS),
@@ -26,19 +24,7 @@ _KINDS: Mapping[str, Checks] = {
     "control": (controls.build, controls.CHECKS),
     "recipe": (recipes.build, recipes.CHECKS),
 }
-"""Per kind: from a `make` whose options are given to the subject, and the checks of that subject."""
-
-
-@dataclass(frozen=True)
-class Maker:
-    """An offer's `make` with its default options; those that a check changes are given by name."""
-
-    offer: ComponentSpec[Any]
-    defaults: Mapping[str, Value]
-
-    def __call__(self, *arguments: Any, **changes: object) -> Any:
-        """`make(*arguments, **options)`."""
-        return self.offer.make(*arguments, **{**self.defaults, **changes})
+"""Per kind: a function from a factory whose options are bound to the subject, and the checks of that subject."""
 
 
 CHECKED: tuple[Kind, ...] = tuple(kind for kind in KINDS if kind in _KINDS)
@@ -56,35 +42,48 @@ def describe(kind: str) -> dict[str, str]:
 
 
 def check_plugin(registry: Registry, kind: Kind, name: str) -> Iterator[Result]:
-    """Results of all checks of one offer with its default options, as they are found.
+    """Results of all checks of one component with its default options, one after another.
 
-    An offer that cannot be built fails `built_with_its_defaults`; one that has an option without a default, and a kind
-    that has no checks, yield one result that is skipped. Raises `GenbenchError` for a name that is not offered.
+    A component that cannot be built fails `built_with_its_defaults`. A component with an option that has no default,
+    and a kind without checks, yield one result that is skipped.
+
+    Raises:
+        GenbenchError: no plug-in has the name.
     """
-    offer = registry.get(kind, name).offer
+    spec = registry.get(kind, name).spec
     if kind not in _KINDS:
         yield Result(kind, name, "none", "skipped", f"the kit has no checks for a {kind}")
         return
     build, checks = _KINDS[kind]
     try:
-        options = complete(name, offer.make, {})
+        options = complete(name, spec.factory, {})
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            subject = build(Maker(offer, options))
+            subject = build(BoundFactory(spec, options))
     except (UsageError, Skipped) as reason:
         yield Result(kind, name, BUILT, "skipped", one_line(reason))
         return
     except (GenbenchError, Failed, Exception) as error:
-        advice = "make(...) must work with the default options"
+        advice = "factory(...) must work with the default options"
         yield Result(kind, name, BUILT, "fails", f"{type(error).__name__}: {one_line(error)}", advice)
         return
     yield from verdicts(kind, name, checks, subject)
 
 
 def check(*names: str, kind: Kind | None = None, plugins: tuple[Path, ...] = ()) -> Iterator[Result]:
-    """Results for the offers called `names`, of one kind or of every kind that has the name.
+    """Results for the components called `names`.
 
-    Without names, `plugins` are what is checked where any are given, else everything installed.
+    Args:
+        *names: names of components; without any, those of `plugins` are checked, or else everything installed.
+        kind: the kind of component; by default every kind that has the name.
+        plugins: files of plug-ins that are not installed.
+
+    Raises:
+        UsageError: no component has a name.
+
+    Example:
+        >>> {result.verdict for result in check("mlp")}
+        {'holds'}
     """
     registry = load(plugins)
     for each, name in selected(registry, names, kind, plugins):
@@ -92,7 +91,7 @@ def check(*names: str, kind: Kind | None = None, plugins: tuple[Path, ...] = ())
 
 
 def unknown_name(registry: Registry, name: str, kinds: Iterable[Kind]) -> UsageError:
-    """The error for a name that no kind has: it tells the nearest one, whatever its kind."""
+    """The error for a name that no kind has, with the nearest name of any kind."""
     return unknown("plug-in", name, sorted({each for kind in kinds for each in registry.entries[kind]}))
 
 
@@ -109,10 +108,10 @@ def selected(
             for name, entry in sorted(registry.entries[each].items())
             if not origins or entry.plugin.origin in origins
         ]
-    found = []
+    matches = []
     for name in names:
         having = [each for each in kinds if name in registry.entries[each]]
         if not having:
             raise unknown_name(registry, name, kinds)
-        found += [(each, name) for each in having]
-    return found
+        matches += [(each, name) for each in having]
+    return matches

@@ -1,4 +1,4 @@
-"""A network whose codes the kit chooses: pixels of an image hold its code, and an offset shifts all codes alike."""
+"""A network whose codes the kit controls: pixels of an image hold its code, and an offset shifts all codes alike."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ SPAN = 40.0
 
 @dataclass
 class Offset:
-    """What is added to every code; shared by all encoders of a dial."""
+    """A number added to every code; shared by all encoders of a `ControlledNetwork`."""
 
     value: float = 0.0
 
@@ -56,7 +56,7 @@ class Decoder(nn.Module):
 
 
 @dataclass
-class Dial(Network):
+class ControlledNetwork(Network):
     """The network; `offset.value` shifts the codes of every encoder it made."""
 
     shape: Shape

@@ -14,8 +14,8 @@ from genbench.api import Control, DataConfig, DatasetInfo, Images, LatentControl
 from genbench.data.images import to_float
 from genbench.errors import NotApplicableError
 from genbench.experiment.controls import ControlEvaluation
-from genbench.testing.fixtures import Gauss, Small, seeded
-from genbench.testing.results import Check, Skipped, expect, global_state
+from genbench.testing.fixtures import Gauss, Small, seeded_noise
+from genbench.testing.results import ConformanceCheck, Skipped, expect, global_state
 from genbench.testing.synthetic import SHAPE, noise, pictures, real_images
 
 LATENT = 8
@@ -118,7 +118,7 @@ def codes_have_their_shape(subject: Controls) -> str:
     with torch.no_grad():
         code = control.encode(x)
         again = control.encode(x)
-        image = control.decode(4.0 * Gauss(LATENT).sample(FEW, seeded(3)))
+        image = control.decode(4.0 * Gauss(LATENT).sample(FEW, seeded_noise(3)))
     expect(code.shape == (FEW, LATENT) and code.dtype == torch.float32, f"encode is {tuple(code.shape)} {code.dtype}")
     expect(bool(code.isfinite().all()) and torch.equal(code, again), "encode is random or not finite")
     low, high = float(image.min()), float(image.max())
@@ -160,13 +160,19 @@ def _shown(control: Control, e: ControlEvaluation) -> tuple[Tensor, Tensor]:
     return control.sample(SOME, e), made
 
 
-CHECKS: tuple[Check[Controls], ...] = (
-    Check(samples_are_uint8, "round with x.mul(255).round().to(torch.uint8); draw from evaluation.generator(purpose)"),
-    Check(fewer_samples_are_the_first, "draw in blocks whose size does not depend on n, and cut the last one"),
-    Check(reconstructs_in_the_unit_interval, "clamp to [0, 1], and treat each image alone"),
-    Check(codes_have_their_shape, "flatten what `encode` yields; end `decode` in a sigmoid or a clamp"),
-    Check(
+CHECKS: tuple[ConformanceCheck[Controls], ...] = (
+    ConformanceCheck(
+        samples_are_uint8, "round with x.mul(255).round().to(torch.uint8); draw from evaluation.generator(purpose)"
+    ),
+    ConformanceCheck(
+        fewer_samples_are_the_first, "draw in blocks whose size does not depend on n, and cut the last one"
+    ),
+    ConformanceCheck(reconstructs_in_the_unit_interval, "clamp to [0, 1], and treat each image alone"),
+    ConformanceCheck(codes_have_their_shape, "flatten what `encode` yields; end `decode` in a sigmoid or a clamp"),
+    ConformanceCheck(
         fitted_again_is_the_same, "fit from the images; draw from torch's global state alone, which the caller seeds"
     ),
-    Check(fitting_ignores_held_out_images, "use images.train in `fit`, never images.test or images.validation"),
+    ConformanceCheck(
+        fitting_ignores_held_out_images, "use images.train in `fit`, never images.test or images.validation"
+    ),
 )

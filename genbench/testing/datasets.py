@@ -15,7 +15,7 @@ from torch import Tensor
 
 from genbench.api import DataConfig, Dataset, Images
 from genbench.errors import DataError, GenbenchError
-from genbench.testing.results import Check, Skipped, expect
+from genbench.testing.results import ConformanceCheck, Skipped, expect
 
 SPLITS = ("train", "test", "validation")
 
@@ -117,13 +117,15 @@ def _hashes(images: Tensor) -> list[bytes]:
     return [hashlib.blake2b(row.tobytes(), digest_size=16).digest() for row in images.numpy()]
 
 
-CHECKS: tuple[Check[Loaded], ...] = (
-    Check(
+CHECKS: tuple[ConformanceCheck[Loaded], ...] = (
+    ConformanceCheck(
         absent_files_are_named, "raise DataError(f'... no {path} ...: what to do') in `inspect`, before any decoding"
     ),
-    Check(uint8_nchw, "return uint8 (n, c, h, w) in 0..255 for each split, counted as `inspect` does"),
-    Check(
+    ConformanceCheck(uint8_nchw, "return uint8 (n, c, h, w) in 0..255 for each split, counted as `inspect` does"),
+    ConformanceCheck(
         splits_are_disjoint, "split by index after removing duplicates; never split what was shuffled without a seed"
     ),
-    Check(second_load_is_equal, "draw from a seeded generator, sort file names, and end with `with_content`"),
+    ConformanceCheck(
+        second_load_is_equal, "draw from a seeded generator, sort file names, and end with `with_content`"
+    ),
 )

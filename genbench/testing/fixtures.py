@@ -1,4 +1,4 @@
-"""What the kit's models are built on: two priors and a small network, of this file alone."""
+"""The base of the kit's models: two priors and a small network."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor, nn
 
-from genbench.api import Model, ModelContext, Network, Prior, Shape
+from genbench.api import Model, ModelContext, Network, Noise, Prior, Shape
 from genbench.nn import mlp_layers
 
 SHAPE: Shape = (1, 8, 8)
@@ -17,17 +17,16 @@ LATENT = 2
 BATCH = 16
 
 
-@dataclass(frozen=True)
 class Gauss(Prior):
-    """N(0, sigma^2 I); `closed` is whether it says so by `normal_sigma`."""
+    """N(0, sigma^2 I); `closed` decides whether `normal_sigma` states it."""
 
-    latent_dim: int
-    closed: bool = True
-    sigma: float = 1.0
+    def __init__(self, latent_dim: int, closed: bool = True, sigma: float = 1.0) -> None:
+        super().__init__()
+        self.latent_dim, self.closed, self.sigma = latent_dim, closed, sigma
 
-    def sample(self, n: int, generator: Generator) -> Tensor:
+    def sample(self, n: int, noise: Noise) -> Tensor:
         """Normal draws, `(n, d)`."""
-        return self.sigma * torch.randn(n, self.latent_dim, generator=generator, device=generator.device)
+        return self.sigma * noise.normal(n, self.latent_dim)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """The normal log density, `(n, d) -> (n,)`."""
@@ -40,19 +39,20 @@ class Gauss(Prior):
 
     @property
     def normal_sigma(self) -> float | None:
-        """sigma, or None where it is not told."""
+        """sigma, or None where it is not stated."""
         return self.sigma if self.closed else None
 
 
-@dataclass(frozen=True)
 class Cube(Prior):
     """Uniform on [-1, 1]^d, without a density: draws alone."""
 
-    latent_dim: int
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
 
-    def sample(self, n: int, generator: Generator) -> Tensor:
+    def sample(self, n: int, noise: Noise) -> Tensor:
         """Uniform draws, `(n, d)`."""
-        return 2.0 * torch.rand(n, self.latent_dim, generator=generator, device=generator.device) - 1.0
+        return 2.0 * noise.uniform(n, self.latent_dim) - 1.0
 
 
 class EncoderHalf(nn.Sequential):
@@ -82,14 +82,19 @@ class Small(Network):
         return DecoderHalf(*norm, *layers, nn.Unflatten(1, self.shape))
 
 
-def setting(prior: Prior | None = None, network: Network | None = None) -> ModelContext:
-    """A setting on the kit's images; N(0, I) and the small network where nothing else is given."""
+def model_context(prior: Prior | None = None, network: Network | None = None) -> ModelContext:
+    """A context on the kit's images, by default with N(0, I) and the small network."""
     return ModelContext(SHAPE, LATENT, prior or Gauss(LATENT), network or Small())
 
 
 def seeded(seed: int) -> Generator:
     """A CPU generator."""
     return Generator().manual_seed(seed)
+
+
+def seeded_noise(seed: int) -> Noise:
+    """Noise on the CPU."""
+    return Noise(seeded(seed))
 
 
 def squares(n: int, seed: int = 0) -> Tensor:
@@ -100,10 +105,10 @@ def squares(n: int, seed: int = 0) -> Tensor:
     return ((down >= 0) & (down < 3) & (right >= 0) & (right < 3)).float().unsqueeze(1)
 
 
-def fresh(make: Callable[..., Model], where: ModelContext, **options: object) -> Model:
+def fresh(factory: Callable[..., Model], context: ModelContext, **options: object) -> Model:
     """An untrained model in training mode, from the same weights at every call."""
     torch.manual_seed(0)  # the kit puts the global state back
-    model = make(where, **options)
+    model = factory(context, **options)
     model.train()
     model.on_epoch_start(0)
     return model
@@ -112,22 +117,22 @@ def fresh(make: Callable[..., Model], where: ModelContext, **options: object) ->
 def steps(
     model: Model, batches: Iterator[tuple[Tensor, Tensor]], *, learn: Callable[[str], bool] | None = None
 ) -> list[Mapping[str, float]]:
-    """Train as the loop does, those players for which `learn`, or all; the losses by player of each step."""
-    configure_optimizers = model.configure_optimizers()
-    optimizers = {name: player.optimizer(player.parameters) for name, player in configure_optimizers.items()}
-    found: list[Mapping[str, float]] = []
+    """Train as the loop does, with the optimizers for which `learn`, or all; the losses by optimizer of each step."""
+    configs = model.configure_optimizers()
+    optimizers = {name: config.optimizer(config.parameters) for name, config in configs.items()}
+    history: list[Mapping[str, float]] = []
     for step, (x, z) in enumerate(batches):
-        seen: dict[str, float] = {}
-        for move in model.training_step(x, z, seeded(1000 + step)):
-            seen[move.player] = float(move.loss.detach())
-            if learn is None or learn(move.player):
-                optimizers[move.player].zero_grad(set_to_none=True)
-                move.loss.backward(inputs=configure_optimizers[move.player].parameters)
-                optimizers[move.player].step()
-        found.append(seen)
-    return found
+        values: dict[str, float] = {}
+        for loss in model.training_step(x, z, seeded_noise(1000 + step)):
+            values[loss.optimizer] = float(loss.value.detach())
+            if learn is None or learn(loss.optimizer):
+                optimizers[loss.optimizer].zero_grad(set_to_none=True)
+                loss.value.backward(inputs=configs[loss.optimizer].parameters)
+                optimizers[loss.optimizer].step()
+        history.append(values)
+    return history
 
 
 def losses(model: Model, x: Tensor, z: Tensor, seed: int = 5) -> dict[str, Tensor]:
-    """Each player's loss with no optimiser in between, detached."""
-    return {move.player: move.loss.detach() for move in model.training_step(x, z, seeded(seed))}
+    """Each optimizer's loss with no step in between, detached."""
+    return {loss.optimizer: loss.value.detach() for loss in model.training_step(x, z, seeded_noise(seed))}

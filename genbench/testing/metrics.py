@@ -14,7 +14,7 @@ from genbench.api import DatasetInfo, Measurement, Metric
 from genbench.errors import GenbenchError
 from genbench.registry.options import specs
 from genbench.testing.fixtures import Gauss
-from genbench.testing.results import Check, Failed, Reported, Skipped, expect
+from genbench.testing.results import ConformanceCheck, Failed, Reported, Skipped, expect
 from genbench.testing.synthetic import CLASSES, LATENT, SHAPE, TEST, TRAIN, VALIDATION, Scene, Synthetic
 
 GOOD = Scene()
@@ -65,7 +65,7 @@ class Measured:
 
 def build(make: Callable[..., Metric]) -> Measured:
     """The subject, on the smallest of three sizes that the metric accepts; larger counts among its options shrink."""
-    asked = specs(getattr(make, "offer").make)  # noqa: B009
+    asked = specs(getattr(make, "spec").factory)  # noqa: B009
     refusal: Exception | None = None
     for train, test in SIZES:
         counts = {n.replace("-", "_"): s.default for n, s in asked.items() if s.type is int}
@@ -220,16 +220,18 @@ def refuses_what_it_cannot_measure(subject: Measured) -> str:
     return ", ".join(words)
 
 
-CHECKS: tuple[Check[Measured], ...] = (
-    Check(finite_measurements, "yield one Measurement for each part"),
-    Check(repeatable, "draw from e.generator(purpose) or e.prior_draws(n, purpose)"),
-    Check(detached_is_the_same, "take all pieces in `detached` itself, and keep those on the CPU alone"),
-    Check(better_holds, "say the other direction in `better`, or 'neither' where the value ranks nothing"),
-    Check(order_does_not_matter, "compute over all images at once, not as a mean over batches"),
-    Check(batches_do_not_matter, "treat each image alone; take statistics over all images, not over a batch of them"),
-    Check(
+CHECKS: tuple[ConformanceCheck[Measured], ...] = (
+    ConformanceCheck(finite_measurements, "yield one Measurement for each part"),
+    ConformanceCheck(repeatable, "draw from e.generator(purpose) or e.prior_draws(n, purpose)"),
+    ConformanceCheck(detached_is_the_same, "take all pieces in `detached` itself, and keep those on the CPU alone"),
+    ConformanceCheck(better_holds, "say the other direction in `better`, or 'neither' where the value ranks nothing"),
+    ConformanceCheck(order_does_not_matter, "compute over all images at once, not as a mean over batches"),
+    ConformanceCheck(
+        batches_do_not_matter, "treat each image alone; take statistics over all images, not over a batch of them"
+    ),
+    ConformanceCheck(
         perfect_sits_at_the_floor, "state as `floor` what a perfect model gets at this n; do not average over batches"
     ),
-    Check(contrast_is_seen, "scale all images by the same 255, never each by its own minimum and maximum"),
-    Check(refuses_what_it_cannot_measure, "raise MetricError with the count and the reason"),
+    ConformanceCheck(contrast_is_seen, "scale all images by the same 255, never each by its own minimum and maximum"),
+    ConformanceCheck(refuses_what_it_cannot_measure, "raise MetricError with the count and the reason"),
 )

@@ -1,10 +1,9 @@
-"""The checks of what a model is: shapes, players, gradients, randomness, modes, state."""
+"""The checks of models: shapes, optimizers, gradients, randomness, modes, state."""
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,12 +21,12 @@ from genbench.testing.fixtures import (
     Small,
     fresh,
     losses,
-    seeded,
-    setting,
+    model_context,
+    seeded_noise,
     squares,
     steps,
 )
-from genbench.testing.results import Check, expect, global_state
+from genbench.testing.results import BoundFactory, ConformanceCheck, Skipped, expect, global_state
 
 GREY = 0.35
 """Standardised as MNIST is, 0.71: a model that fits standardised targets moves away from it."""
@@ -35,25 +34,25 @@ GREY = 0.35
 
 @dataclass(frozen=True)
 class Models:
-    """One offer of a model: `make(setting, **options)`, defaults where an option is not given."""
+    """One model by its factory, `factory(context, **options)`, with defaults for options that are not given."""
 
-    make: Callable[..., Model]
+    factory: BoundFactory
 
     def new(self, **options: object) -> Model:
         """An untrained model of N(0, I) on the small network."""
-        return fresh(self.make, setting(), **options)
+        return fresh(self.factory, model_context(), **options)
 
 
-def build(make: Callable[..., Model]) -> Models:
-    """The subject, made once so that what cannot be made is told first."""
-    subject = Models(make)
+def build(factory: BoundFactory) -> Models:
+    """The subject; a model is made once, so that a factory that raises fails before any check."""
+    subject = Models(factory)
     subject.new()
     return subject
 
 
 def draws(n: int, seed: int = 1) -> torch.Tensor:
     """Draws of N(0, I), `(n, 2)`."""
-    return Gauss(LATENT).sample(n, seeded(seed))
+    return Gauss(LATENT).sample(n, seeded_noise(seed))
 
 
 def shapes_ranges_dtype_device(subject: Models) -> str:
@@ -62,64 +61,61 @@ def shapes_ranges_dtype_device(subject: Models) -> str:
     for n in (1, 7):
         x = squares(n)
         with torch.no_grad():
-            found = {
+            outputs = {
                 "encode": (model.encode(x), (n, LATENT)),
-                "sample_code": (model.sample_codes(x, seeded(0)), (n, LATENT)),
+                "sample_codes": (model.sample_codes(x, seeded_noise(0)), (n, LATENT)),
                 "decode": (model.decode(20.0 * draws(n)), (n, *SHAPE)),
             }
-        for name, (value, shape) in found.items():
+        for name, (value, shape) in outputs.items():
             expect(value.shape == shape, f"{name} of {n} images is {tuple(value.shape)}, expected {shape}")
             expect(value.dtype == torch.float32 and value.device == x.device, f"{name} is {value.dtype} {value.device}")
-        image = found["decode"][0]
+        image = outputs["decode"][0]
         low, high = float(image.min()), float(image.max())
         expect(low >= 0.0 and high <= 1.0, f"decoded images lie in [{low:.3g}, {high:.3g}], not in [0, 1]")
     return "codes and images as the contract says"
 
 
-def players_own_all_parameters(subject: Models) -> str:
-    """The players' parameters are disjoint and together all of the model's; every move's player is one of them."""
+def optimizers_have_all_parameters(subject: Models) -> str:
+    """The optimizers' parameters are disjoint and together all of the model's; each optimizer has a loss."""
     model = subject.new()
     names = {id(p): name for name, p in model.named_parameters()}
     owners: dict[int, str] = {}
-    for player, owned in model.configure_optimizers().items():
-        for p in owned.parameters:
-            expect(id(p) in names, f"player {player} owns a tensor that is no parameter of the model")
-            expect(id(p) not in owners, f"{names[id(p)]} belongs to {owners.get(id(p))} and to {player}")
-            owners[id(p)] = player
+    configs = model.configure_optimizers()
+    for optimizer, config in configs.items():
+        for p in config.parameters:
+            expect(id(p) in names, f"optimizer {optimizer} has a tensor that is no parameter of the model")
+            expect(id(p) not in owners, f"{names[id(p)]} belongs to {owners.get(id(p))} and to {optimizer}")
+            owners[id(p)] = optimizer
     orphans = [name for key, name in names.items() if key not in owners]
-    expect(not orphans, f"no player owns {', '.join(orphans)}")
-    moved = set(losses(model, squares(BATCH), draws(BATCH)))
-    expect(
-        moved <= set(model.configure_optimizers()),
-        f"moves of {sorted(moved - set(model.configure_optimizers()))}, who are no players",
-    )
-    expect(
-        moved == set(model.configure_optimizers()), f"no move of {sorted(set(model.configure_optimizers()) - moved)}"
-    )
-    return f"players {', '.join(model.configure_optimizers())}"
+    expect(not orphans, f"no optimizer has {', '.join(orphans)}")
+    yielded, known = set(losses(model, squares(BATCH), draws(BATCH))), set(configs)
+    expect(yielded <= known, f"losses for {sorted(yielded - known)}, which `configure_optimizers` does not name")
+    expect(yielded == known, f"no loss for {sorted(known - yielded)}")
+    return f"optimizers {', '.join(configs)}"
 
 
 def gradients_reach_everything(subject: Models) -> str:
-    """Each parameter gets a finite gradient from its player's losses; those of encoder and decoder are not all zero."""
+    """Each parameter gets a finite gradient from its optimizer's losses; not all zero in encoder and decoder."""
     model = subject.new()
-    configure_optimizers, names = model.configure_optimizers(), {id(p): name for name, p in model.named_parameters()}
+    configs, names = model.configure_optimizers(), {id(p): name for name, p in model.named_parameters()}
     sizes: dict[int, float] = {}
-    for move in model.training_step(squares(BATCH), draws(BATCH), seeded(0)):
-        expect(move.loss.dim() == 0, f"the loss of {move.player} is {tuple(move.loss.shape)}, not a scalar")
-        owned = configure_optimizers[move.player].parameters
-        grads = torch.autograd.grad(move.loss, owned, allow_unused=True, retain_graph=True)
+    for loss in model.training_step(squares(BATCH), draws(BATCH), seeded_noise(0)):
+        expect(loss.value.dim() == 0, f"the loss of {loss.optimizer} is {tuple(loss.value.shape)}, not a scalar")
+        expect(not any(term.requires_grad for term in loss.logs.values()), f"logs of {loss.optimizer} are not detached")
+        owned = configs[loss.optimizer].parameters
+        grads = torch.autograd.grad(loss.value, owned, allow_unused=True, retain_graph=True)
         for p, grad in zip(owned, grads, strict=True):
             if grad is not None:
                 expect(bool(grad.isfinite().all()), f"the gradient of {names.get(id(p), 'a parameter')} is not finite")
                 sizes[id(p)] = sizes.get(id(p), 0.0) + float(grad.abs().sum())
     for half, kind in (("encoder", EncoderHalf), ("decoder", DecoderHalf)):
         inside = [id(p) for module in model.modules() if isinstance(module, kind) for p in module.parameters()]
-        expect(bool(inside), f"no module of the model is the {half} that setting.network made")
+        expect(bool(inside), f"no module of the model is the {half} that context.network made")
         expect(sum(sizes.get(p, 0.0) for p in inside) > 0.0, f"no loss has a gradient in the {half}")
-    for player, its in configure_optimizers.items():
-        missed = [names.get(id(p), "a parameter") for p in its.parameters if id(p) not in sizes]
-        expect(not missed, f"no loss of {player} reaches {', '.join(missed)}")
-        expect(sum(sizes[id(p)] for p in its.parameters) > 0.0, f"every gradient of {player} is zero")
+    for optimizer, config in configs.items():
+        missed = [names.get(id(p), "a parameter") for p in config.parameters if id(p) not in sizes]
+        expect(not missed, f"no loss of {optimizer} reaches {', '.join(missed)}")
+        expect(sum(sizes[id(p)] for p in config.parameters) > 0.0, f"every gradient of {optimizer} is zero")
     return "finite and present, in encoder and decoder"
 
 
@@ -128,36 +124,56 @@ def finite_over_priors(subject: Models) -> str:
     words = []
     for label, prior in (("normal", Gauss(LATENT)), ("density", Gauss(LATENT, False)), ("draws alone", Cube(LATENT))):
         try:
-            model = fresh(subject.make, setting(prior))
+            model = fresh(subject.factory, model_context(prior))
         except UnsupportedError:
             words.append(f"{label}: refused")
             continue
-        x, z = squares(BATCH), prior.sample_batch(BATCH, seeded(1))
-        for player, loss in losses(model, x, z).items():
-            expect(math.isfinite(float(loss)), f"{label}: the loss of {player} is {float(loss)}")
+        x, z = squares(BATCH), model.prior.sample_batch(BATCH, seeded_noise(1)).detach()
+        for optimizer, loss in losses(model, x, z).items():
+            expect(math.isfinite(float(loss)), f"{label}: the loss of {optimizer} is {float(loss)}")
         words.append(f"{label}: finite")
     return ", ".join(words)
 
 
-def randomness_is_the_generators(subject: Models) -> str:
-    """Equal generators give equal losses and codes whatever the global state, which stays untouched."""
+def likelihood_is_one_number_per_image(subject: Models) -> str:
+    """`log_likelihood` is (n,) finite, without randomness, of each image alone; or not defined."""
+    model = subject.new().eval()
+    if not model.has_likelihood:
+        raise Skipped("the model has no likelihood")
+    x, z = squares(7), draws(7)
+    with torch.no_grad():
+        value, again, alone = (
+            model.log_likelihood(x, z),
+            model.log_likelihood(x, z),
+            model.log_likelihood(x[:2], z[:2]),
+        )
+    expect(value.shape == (7,), f"log_likelihood of 7 images is {tuple(value.shape)}, expected (7,)")
+    expect(bool(value.isfinite().all()), "log_likelihood is not finite")
+    expect(torch.equal(value, again), "log_likelihood is random")
+    gap = float((value[:2] - alone).abs().max())
+    expect(gap < 1e-3 * (1.0 + float(value.abs().max())), f"an image's likelihood depends on its batch ({gap:.2g})")
+    return f"{float(value.mean()):.4g} nats per image, untrained"
+
+
+def randomness_is_the_noise(subject: Models) -> str:
+    """Equal noise gives equal losses and codes whatever the global state, which stays untouched."""
     model = subject.new()
     x, z = squares(BATCH), draws(BATCH)
     before = global_state()
-    first, code = losses(model, x, z), model.sample_codes(x, seeded(3))
+    first, code = losses(model, x, z), model.sample_codes(x, seeded_noise(3))
     expect(global_state() == before, "a step changes the global random state or the default dtype")
     torch.manual_seed(99)
     again = losses(model, x, z)
-    expect(torch.equal(code, model.sample_codes(x, seeded(3))), "sample_code of equal generators differs")
-    for player, loss in first.items():
-        expect(torch.equal(loss, again[player]), f"the loss of {player} differs for equal generators")
+    expect(torch.equal(code, model.sample_codes(x, seeded_noise(3))), "sample_codes of equal noise differs")
+    for optimizer, loss in first.items():
+        expect(torch.equal(loss, again[optimizer]), f"the loss of {optimizer} differs for equal noise")
     expect(torch.equal(model.encode(x), model.encode(x)), "encode is random")
-    return "the same for the same generator"
+    return "the same for the same noise"
 
 
 def evaluation_mode_is_kept(subject: Models) -> str:
     """`eval()` and `train()` reach every module, no method changes the mode, and eval decodes each code alone."""
-    model = fresh(subject.make, setting(network=Small(normed=True)))
+    model = fresh(subject.factory, model_context(network=Small(normed=True)))
     steps(model, iter([(squares(BATCH, s), draws(BATCH, s)) for s in range(3)]))
     expect(all(module.training for module in model.modules()), "a step leaves modules in evaluation mode")
     model.eval()
@@ -165,7 +181,7 @@ def evaluation_mode_is_kept(subject: Models) -> str:
     with torch.no_grad():
         whole, x = model.decode(draws(6)), squares(6)
         codes = model.encode(x)
-        model.sample_codes(x, seeded(0))
+        model.sample_codes(x, seeded_noise(0))
         expect(not any(module.training for module in model.modules()), "encode or decode turns training mode on")
         alone = model.decode(draws(6)[:2]), model.encode(x[:2])
     apart = max(float((whole[:2] - alone[0]).abs().max()), float((codes[:2] - alone[1]).abs().max()))
@@ -179,12 +195,12 @@ def state_dict_round_trip(subject: Models) -> str:
     steps(model, iter([(squares(BATCH, s), draws(BATCH, s)) for s in range(3)]))
     state = copy.deepcopy(model.state_dict())
     torch.manual_seed(7)
-    other = subject.make(setting())
-    other.load_state_dict(state)
+    restored = subject.factory(model_context())
+    restored.load_state_dict(state)
     with torch.no_grad():
         for name, a, b in (
-            ("decode", model.eval().decode(draws(8)), other.eval().decode(draws(8))),
-            ("encode", model.encode(squares(8)), other.encode(squares(8))),
+            ("decode", model.eval().decode(draws(8)), restored.eval().decode(draws(8))),
+            ("encode", model.encode(squares(8)), restored.encode(squares(8))),
         ):
             expect(torch.equal(a, b), f"{name} differs after load_state_dict: state is kept outside the state dict")
     return f"{len(state)} tensors"
@@ -193,8 +209,8 @@ def state_dict_round_trip(subject: Models) -> str:
 def smaller_batches(subject: Models) -> str:
     """A step of two images works and has a finite loss, after steps of sixteen."""
     model = subject.new()
-    found = steps(model, iter([(squares(n), draws(n)) for n in (BATCH, 2, 3)]))
-    worst = [player for each in found for player, loss in each.items() if not math.isfinite(loss)]
+    history = steps(model, iter([(squares(n), draws(n)) for n in (BATCH, 2, 3)]))
+    worst = [optimizer for each in history for optimizer, loss in each.items() if not math.isfinite(loss)]
     expect(not worst, f"the loss of {', '.join(worst)} is not finite")
     return "batches of 16, 2 and 3"
 
@@ -204,13 +220,13 @@ def learns_something(subject: Models) -> str:
     model = subject.new()
     steps(model, ((squares(32, s), draws(32, s)) for s in range(300)))
     x = squares(256, 999)
-    blank = float((x - squares(256, 998).mean(0)).square().mean())  # the mean image: what no code at all achieves
+    blank = float((x - squares(256, 998).mean(0)).square().mean())  # of the mean image, which needs no code
     error = _squared_error(model, x)
     grey = torch.full((32, *SHAPE), GREY)
-    other = subject.new()
-    before = _squared_error(other, grey)
-    steps(other, ((grey, draws(32, s)) for s in range(100)))
-    after = _squared_error(other, grey)
+    of_grey = subject.new()
+    before = _squared_error(of_grey, grey)
+    steps(of_grey, ((grey, draws(32, s)) for s in range(100)))
+    after = _squared_error(of_grey, grey)
     expect(after < before, f"grey images of {GREY}: the squared error per pixel goes from {before:.4f} to {after:.4f}")
     expect(error < blank, f"squared error {error:.4f} per pixel, {blank:.4f} of the mean image")
     return f"squared error {error:.4f} per pixel, {blank:.4f} of the mean image"
@@ -224,17 +240,30 @@ def _squared_error(model: Model, x: torch.Tensor) -> float:
     return error
 
 
-CHECKS: tuple[Check[Models], ...] = (
-    Check(shapes_ranges_dtype_device, "end `decode` in a sigmoid; keep the input's dtype and device; flatten codes"),
-    Check(players_own_all_parameters, "give each parameter to one Player, e.g. Player(tuple(self.parameters()), ...)"),
-    Check(
-        gradients_reach_everything,
-        "build both halves from setting.network, and let no detach() or zero weight cut one off",
+CHECKS: tuple[ConformanceCheck[Models], ...] = (
+    ConformanceCheck(
+        shapes_ranges_dtype_device, "end `decode` in a sigmoid; keep the input's dtype and device; flatten codes"
     ),
-    Check(finite_over_priors, "bound what is divided by or exponentiated, or raise Refused in make for such a prior"),
-    Check(randomness_is_the_generators, "draw with the generator that `training_step` and `sample_codes` are handed"),
-    Check(evaluation_mode_is_kept, "do not override `train`, and never call .train() or .eval() in a method"),
-    Check(state_dict_round_trip, "register what learning changes as a parameter or a buffer"),
-    Check(smaller_batches, "use len(x), not the batch size of an option"),
-    Check(learns_something, "fit the x that is handed in, in [0, 1], with what `decode` yields; check sign and rate"),
+    ConformanceCheck(
+        optimizers_have_all_parameters,
+        "give each parameter to one optimizer, e.g. OptimizerConfig(tuple(self.parameters()), adam(1e-3))",
+    ),
+    ConformanceCheck(
+        gradients_reach_everything,
+        "build encoder and decoder from context.network; no detach() or zero weight may cut one off",
+    ),
+    ConformanceCheck(
+        finite_over_priors,
+        "bound what is divided by or exponentiated, or raise UnsupportedError in __init__ for such a prior",
+    ),
+    ConformanceCheck(likelihood_is_one_number_per_image, "sum log p(x | z) over the pixels, `(n, c, h, w) -> (n,)`"),
+    ConformanceCheck(
+        randomness_is_the_noise, "draw from the `noise` that `training_step` and `sample_codes` are given"
+    ),
+    ConformanceCheck(
+        evaluation_mode_is_kept, "do not override `train`, and never call .train() or .eval() in a method"
+    ),
+    ConformanceCheck(state_dict_round_trip, "register what learning changes as a parameter or a buffer"),
+    ConformanceCheck(smaller_batches, "use len(x), not the batch size of an option"),
+    ConformanceCheck(learns_something, "fit the given x, in [0, 1], with the images of `decode`; check sign and rate"),
 )

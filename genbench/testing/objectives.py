@@ -1,4 +1,4 @@
-"""The checks of what a model's loss says: its sign, its scale and what its options do."""
+"""The checks of a model's loss: its sign, its scale and the effect of its options."""
 
 from __future__ import annotations
 
@@ -13,10 +13,21 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from genbench.api import Model
 from genbench.errors import GenbenchError, UnsupportedError
 from genbench.registry.options import OptionSpec, specs
-from genbench.testing.controlled_network import Dial, images
-from genbench.testing.fixtures import BATCH, LATENT, SHAPE, Gauss, fresh, losses, seeded, setting, squares, steps
+from genbench.testing.controlled_network import ControlledNetwork, images
+from genbench.testing.fixtures import (
+    BATCH,
+    LATENT,
+    SHAPE,
+    Gauss,
+    fresh,
+    losses,
+    model_context,
+    seeded_noise,
+    squares,
+    steps,
+)
 from genbench.testing.models import Models, draws
-from genbench.testing.results import Check, Reported, Skipped, expect
+from genbench.testing.results import ConformanceCheck, Reported, Skipped, expect
 
 AWAY = 3.0
 """Standard deviations by which codes are shifted."""
@@ -25,9 +36,9 @@ REPEATS = 100
 Z = 7.0
 
 
-def _dialled(subject: Models) -> tuple[Model, Dial]:
-    dial = Dial(SHAPE, LATENT)
-    return fresh(subject.make, setting(network=dial)), dial
+def _controlled(subject: Models) -> tuple[Model, ControlledNetwork]:
+    network = ControlledNetwork(SHAPE, LATENT)
+    return fresh(subject.factory, model_context(network=network)), network
 
 
 def batches(n: int, count: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
@@ -38,32 +49,31 @@ def batches(n: int, count: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor
 
 def matching_codes_cost_less(subject: Models) -> str:
     """The loss is lower where the codes follow the prior than where they are shifted (a wrong sign)."""
-    model, dial = _dialled(subject)
-    mine = next(name for name, p in model.configure_optimizers().items() if _reaches_encoder(model, name))
-    dial.offset.value = AWAY
-    if (
-        len(model.configure_optimizers()) > 1
-    ):  # an adversary first learns to tell shifted codes, which stand still meanwhile
-        steps(model, batches(64, 150, 1000), learn=lambda player: player != mine)
-    sides = (AWAY,) if len(model.configure_optimizers()) > 1 else (AWAY, -AWAY)
+    model, network = _controlled(subject)
+    names = list(model.configure_optimizers())
+    encoding = next(name for name in names if _reaches_encoder(model, name))
+    network.offset.value = AWAY
+    if len(names) > 1:  # an adversary first learns to tell shifted codes, which stand still meanwhile
+        steps(model, batches(64, 150, 1000), learn=lambda name: name != encoding)
+    sides = (AWAY,) if len(names) > 1 else (AWAY, -AWAY)
     means = []
     for side in sides:
         gaps = []
         for x, z in batches(64, 8):
-            dial.offset.value = 0.0
-            near = float(losses(model, x, z)[mine])
-            dial.offset.value = side
-            gaps.append(float(losses(model, x, z)[mine]) - near)
+            network.offset.value = 0.0
+            near = float(losses(model, x, z)[encoding])
+            network.offset.value = side
+            gaps.append(float(losses(model, x, z)[encoding]) - near)
         means.append(sum(gaps) / len(gaps))
     gap = min(means)
     if not any(means):
         expect(not _uses_draws(model), "the loss uses the prior's draws, and shifted codes do not change it at all")
         raise Reported("the loss does not depend on the law of the codes: a plain autoencoder")
-    found = f"codes shifted by {AWAY:g} standard deviations change the loss of {mine} by {gap:+.3g}"
-    expect(gap > 0.0, found)
+    observation = f"codes shifted by {AWAY:g} standard deviations change the loss of {encoding} by {gap:+.3g}"
+    expect(gap > 0.0, observation)
     blank = math.prod(SHAPE) / 12.0  # summed squared error of a grey image against uniform pixels
-    expect(gap > 1e-3 * blank, f"{found}: next to nothing beside a blank image's squared error of {blank:.1f}")
-    return found
+    expect(gap > 1e-3 * blank, f"{observation}: next to nothing beside a blank image's squared error of {blank:.1f}")
+    return observation
 
 
 def penalty_ignores_batch_size(subject: Models) -> str:
@@ -73,31 +83,31 @@ def penalty_ignores_batch_size(subject: Models) -> str:
     samples) has a sampling share, but is unchanged where every row stands twice. A penalty that does neither (diagonal
     left in, division by n(n-1), shards of a batch) is another objective at another batch size.
     """
-    model, dial = _dialled(subject)
+    model, network = _controlled(subject)
     worst = 0.0
     for offset in (0.0, AWAY):
-        dial.offset.value = offset
+        network.offset.value = offset
         small = [losses(model, x, z, seed=7) for x, z in batches(8, REPEATS)]
         large = [losses(model, x, z, seed=8) for x, z in batches(32, REPEATS, 5000)]
         twice = [losses(model, x.repeat(2, 1, 1, 1), z.repeat(2, 1), seed=7) for x, z in batches(8, REPEATS)]
-        for player in small[0]:
-            a, b, c = (torch.stack([each[player] for each in group]).double() for group in (small, large, twice))
+        for name in small[0]:
+            a, b, c = (torch.stack([each[name] for each in group]).double() for group in (small, large, twice))
             floor = 1e-5 * float(a.abs().mean()) + 1e-9
             bias = _score(a.mean() - b.mean(), (a.var() + b.var()).sqrt(), floor)
             change = _score((c - a).mean(), (c - a).std(), floor)
             worst = max(worst, min(bias, change))
-            found = f"mean loss of {player} {float(a.mean()):.4g} for batches of 8, {float(b.mean()):.4g} for 32"
-            expect(min(bias, change) <= Z, f"{found}, {float(c.mean()):.4g} for the 8 repeated twice")
+            observation = f"mean loss of {name} {float(a.mean()):.4g} for batches of 8, {float(b.mean()):.4g} for 32"
+            expect(min(bias, change) <= Z, f"{observation}, {float(c.mean()):.4g} for the 8 repeated twice")
     return f"{worst:.1f} standard errors at most"
 
 
 def every_option_counts(subject: Models) -> str:
     """Each option changes the losses, the learning or the size of the model, alone or beside another choice."""
-    options = specs(getattr(subject.make, "offer").make)  # noqa: B009
+    options = specs(subject.factory.spec.factory)
     defaults = {name.replace("-", "_"): spec.default for name, spec in options.items()}
     contexts: list[dict[str, object]] = [{}]
     contexts += [
-        {n.replace("-", "_"): v} for n, s in options.items() if s.choices or s.type is bool for v in _others(s)
+        {n.replace("-", "_"): v} for n, s in options.items() if s.choices or s.type is bool for v in _other_values(s)
     ]
     prints: dict[str, tuple[float, ...]] = {}
 
@@ -116,9 +126,9 @@ def every_option_counts(subject: Models) -> str:
         for context in contexts:
             if field not in context and not counts:
                 before = behaviour(context)
-                after = [behaviour({**context, field: value}) for value in _others(spec)]
+                after = [behaviour({**context, field: value}) for value in _other_values(spec)]
                 counts = before is not None and any(each is not None and each != before for each in after)
-        if not counts and list(_others(spec)):
+        if not counts and list(_other_values(spec)):
             idle.append(name)
     expect(not idle, f"changing {', '.join(idle)} changes nothing")
     return f"{', '.join(options) or 'no options'}"
@@ -129,8 +139,8 @@ def step_waits_on_nothing(subject: Models) -> str:
     waits: list[str] = []
     model = subject.new()
     x, z = squares(BATCH), draws(BATCH)
-    with _Watch(waits):
-        for _ in model.training_step(x, z, seeded(0)):
+    with _OperationLog(waits):
+        for _ in model.training_step(x, z, seeded_noise(0)):
             pass
     if waits:
         raise Reported(f"a step waits on the device {len(waits)} times ({', '.join(sorted(set(waits)))})")
@@ -141,13 +151,13 @@ def the_prior_is_used(subject: Models) -> str:
     """A loss that depends on the codes depends on the prior too: N(0, 9 I) in place of N(0, I) changes it."""
     values = []
     for sigma in (1.0, 3.0):
-        dial = Dial(SHAPE, LATENT)
+        network = ControlledNetwork(SHAPE, LATENT)
         try:
-            model = fresh(subject.make, setting(Gauss(LATENT, sigma=sigma), dial))
+            model = fresh(subject.factory, model_context(Gauss(LATENT, sigma=sigma), network))
         except UnsupportedError:
             raise Skipped("refuses N(0, 9 I)") from None
         for offset in (0.0, AWAY):
-            dial.offset.value = offset
+            network.offset.value = offset
             x, z = next(batches(64, 1))
             values.append([float(loss) for loss in losses(model, x, sigma * z).values()])
     if values[0] == values[1]:
@@ -160,8 +170,8 @@ def nothing_broadcasts_by_accident(subject: Models) -> str:
     """No step combines (n, 1) with (n,), which is (n, n); all pairs, where meant, are x[:, None] and y[None, :]."""
     model, n = subject.new(), 13
     pairs: list[str] = []
-    with _Watch([], pairs, n):
-        for _ in model.training_step(squares(n), draws(n), seeded(0)):
+    with _OperationLog([], pairs, n):
+        for _ in model.training_step(squares(n), draws(n), seeded_noise(0)):
             pass
     expect(not pairs, f"{', '.join(sorted(set(pairs)))} of (n, 1) and (n,) is (n, n)")
     return "none"
@@ -171,14 +181,14 @@ def _uses_draws(model: Model) -> bool:
     x, z = next(batches(8, 1))
     z.requires_grad_()
     return any(
-        torch.autograd.grad(move.loss, z, allow_unused=True, retain_graph=True)[0] is not None
-        for move in model.training_step(x, z, seeded(0))
-        if move.loss.requires_grad
+        torch.autograd.grad(loss.value, z, allow_unused=True, retain_graph=True)[0] is not None
+        for loss in model.training_step(x, z, seeded_noise(0))
+        if loss.value.requires_grad
     )
 
 
-class _Watch(TorchDispatchMode):
-    """Notes each operation that a host would have to wait for, and each that takes (n, 1) and (n,) to (n, n)."""
+class _OperationLog(TorchDispatchMode):
+    """Notes each operation that a host would wait for, and each that takes (n, 1) and (n,) to (n, n)."""
 
     def __init__(self, waits: list[str], pairs: list[str] | None = None, n: int = 0) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
@@ -195,16 +205,16 @@ class _Watch(TorchDispatchMode):
         return out
 
 
-def _reaches_encoder(model: Model, player: str) -> bool:
+def _reaches_encoder(model: Model, optimizer: str) -> bool:
     gain = {id(p) for name, p in model.named_parameters() if name.endswith("gain")}
-    return any(id(p) in gain for p in model.configure_optimizers()[player].parameters)
+    return any(id(p) in gain for p in model.configure_optimizers()[optimizer].parameters)
 
 
 def _score(gap: Tensor, spread: Tensor, floor: float) -> float:
     return float(gap.abs() / (spread / math.sqrt(REPEATS) + floor))
 
 
-def _others(spec: OptionSpec) -> list[object]:
+def _other_values(spec: OptionSpec) -> list[object]:
     """Other values of an option than its default."""
     if spec.choices:
         return [choice for choice in spec.choices if choice != spec.default]
@@ -213,29 +223,34 @@ def _others(spec: OptionSpec) -> list[object]:
     if spec.type not in (int, float) or spec.default is None:
         return []
     value, high = spec.default, spec.meaning.high
-    other = value * 2 + (1 if value == 0 else 0)
-    return [spec.type(other if high is None or other <= high else value * 0.5)]
+    double = value * 2 + (1 if value == 0 else 0)
+    return [spec.type(double if high is None or double <= high else value * 0.5)]
 
 
 def _behaviour(subject: Models, options: dict[str, object]) -> tuple[float, ...]:
     """Numbers that tell two models apart: losses of a few steps at epochs early and late, and sizes."""
-    found: list[float] = []
     model = subject.new(**options)
-    found.append(float(sum(p.numel() for p in model.parameters())))
-    for player in model.configure_optimizers().values():
-        found += [player.schedule(epoch) for epoch in (0, 40, 120)]
+    numbers = [float(sum(p.numel() for p in model.parameters()))]
+    for config in model.configure_optimizers().values():
+        numbers += [config.schedule(epoch) for epoch in (0, 40, 120)]
     for epoch in (0, 40):
         model.on_epoch_start(epoch)
         for each in steps(model, ((squares(BATCH, s), draws(BATCH, s)) for s in range(3))):
-            found += each.values()
-    return tuple(found)
+            numbers += each.values()
+    return tuple(numbers)
 
 
-CHECKS: tuple[Check[Models], ...] = (
-    Check(matching_codes_cost_less, "add the penalty to the reconstruction cost, and make its weight and scale matter"),
-    Check(penalty_ignores_batch_size, "take means over the batch; of pairs, over n(n-1) without the diagonal"),
-    Check(every_option_counts, "use the option in the loss, or do not offer it"),
-    Check(the_prior_is_used, "use z, setting.prior.log_prob or normal_sigma; refuse priors that do not fit"),
-    Check(nothing_broadcasts_by_accident, "squeeze the critic's (n, 1) to (n,) before adding log p(z), which is (n,)"),
-    Check(step_waits_on_nothing, "no .item(), float(tensor) or `if tensor` in moves"),
+CHECKS: tuple[ConformanceCheck[Models], ...] = (
+    ConformanceCheck(
+        matching_codes_cost_less, "add the penalty to the reconstruction cost, and make its weight and scale matter"
+    ),
+    ConformanceCheck(
+        penalty_ignores_batch_size, "take means over the batch; of pairs, over n(n-1) without the diagonal"
+    ),
+    ConformanceCheck(every_option_counts, "use the option in the loss, or remove it"),
+    ConformanceCheck(the_prior_is_used, "use z, self.prior.log_prob or normal_sigma; refuse priors that do not fit"),
+    ConformanceCheck(
+        nothing_broadcasts_by_accident, "squeeze the critic's (n, 1) to (n,) before adding log p(z), which is (n,)"
+    ),
+    ConformanceCheck(step_waits_on_nothing, "no .item(), float(tensor) or `if tensor` in `training_step`"),
 )

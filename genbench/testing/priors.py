@@ -3,6 +3,7 @@ sparsest counts compared (100 expected), so below 1e-6 for the hundred or so com
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,12 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from genbench.api import Prior
+from genbench.api import Noise, Prior
 from genbench.api.prior import MOMENT_DRAWS
 from genbench.errors import GenbenchError, UnsupportedError
+from genbench.testing.fixtures import seeded_noise
 from genbench.testing.integration import masses
-from genbench.testing.results import Check, Failed, Skipped, expect, global_state
+from genbench.testing.results import ConformanceCheck, Failed, Reported, Skipped, expect, global_state
 
 DRAWS = 40_000
 BATCHES, BATCH = 400, 64
@@ -25,18 +27,18 @@ DIMS = (2, 8, 1)
 
 @dataclass(frozen=True)
 class Priors:
-    """One offer's priors, of each latent dimension among 2, 8 and 1 that it accepts."""
+    """A component's priors, one for each latent dimension among 2, 8 and 1 that it accepts."""
 
     priors: tuple[Prior, ...]
 
 
-def build(make: Callable[[int], Prior]) -> Priors:
+def build(factory: Callable[[int], Prior]) -> Priors:
     """The subject of the checks; the refusal itself where no dimension is accepted."""
     made: list[Prior] = []
     refusal: GenbenchError | None = None
     for d in DIMS:
         try:
-            made.append(make(d))
+            made.append(factory(d))
         except UnsupportedError as error:
             refusal = error
     if not made:
@@ -44,36 +46,94 @@ def build(make: Callable[[int], Prior]) -> Priors:
     return Priors(tuple(made))
 
 
+class RecordingNoise(Noise):
+    """Noise that records which of its methods were called, and whether its generator was asked for."""
+
+    def __init__(self, generator: Generator) -> None:
+        super().__init__(generator)
+        self.methods: set[str] = set()
+        self.raw = False
+
+    @property
+    def generator(self) -> Generator:
+        """The generator; recorded."""
+        self.raw = True
+        return super().generator
+
+    def normal(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """As `Noise.normal`, `(*shape,)`; recorded."""
+        self.methods.add("normal")
+        return super().normal(*shape, dtype=dtype)
+
+    def uniform(self, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+        """As `Noise.uniform`, `(*shape,)`; recorded."""
+        self.methods.add("uniform")
+        return super().uniform(*shape, dtype=dtype)
+
+    def integers(self, high: int, *shape: int) -> Tensor:
+        """As `Noise.integers`, `(*shape,)`; recorded."""
+        self.methods.add("integers")
+        return super().integers(high, *shape)
+
+    def permutation(self, n: int) -> Tensor:
+        """As `Noise.permutation`, `(n,)`; recorded."""
+        self.methods.add("permutation")
+        return super().permutation(n)
+
+
 def draws(prior: Prior, seed: int = 1, n: int = DRAWS) -> Tensor:
     """Independent draws in float64, `(n, d)`."""
-    return prior.sample(n, Generator().manual_seed(seed)).double()
+    return prior.sample(n, seeded_noise(seed)).double()
 
 
 def shape_dtype_device(subject: Priors) -> str:
-    """`sample` and `sample_batch` yield (n, d) finite float32 on the generator's device; `latent_dim` is d."""
+    """`sample` and `sample_batch` yield (n, d) finite float32 on the noise's device; `latent_dim` is d."""
     for prior in subject.priors:
         for method in (prior.sample, prior.sample_batch):
             for n in (1, 7):
-                z = method(n, Generator().manual_seed(0))
-                found = f"{method.__name__}({n}) is {tuple(z.shape)} {z.dtype} on {z.device}"
-                expect(z.shape == (n, prior.latent_dim), f"{found}: expected {(n, prior.latent_dim)}")
-                expect(z.dtype == torch.float32 and z.device.type == "cpu", f"{found}: expected float32 on cpu")
-                expect(bool(z.isfinite().all()), f"{found} with values that are not finite")
+                z = method(n, seeded_noise(0))
+                observation = f"{method.__name__}({n}) is {tuple(z.shape)} {z.dtype} on {z.device}"
+                expect(z.shape == (n, prior.latent_dim), f"{observation}: expected {(n, prior.latent_dim)}")
+                expect(z.dtype == torch.float32 and z.device.type == "cpu", f"{observation}: expected float32 on cpu")
+                expect(bool(z.isfinite().all()), f"{observation} with values that are not finite")
     return f"latent dimensions {', '.join(str(prior.latent_dim) for prior in subject.priors)}"
 
 
-def determined_by_generator(subject: Priors) -> str:
-    """Draws are a function of the generator's state; global random state is neither read nor changed."""
+def determined_by_noise(subject: Priors) -> str:
+    """Draws are a function of the noise; global random state is neither read nor changed."""
     for prior in subject.priors:
         for method in (prior.sample, prior.sample_batch):
             before = global_state()
-            first = method(16, Generator().manual_seed(0))
+            first = method(16, seeded_noise(0))
             expect(global_state() == before, f"{method.__name__} changes the global random state")
-            again = method(16, Generator().manual_seed(0))
-            expect(torch.equal(first, again), f"{method.__name__} of equal generators gives different draws")
-            other = method(16, Generator().manual_seed(1))
-            expect(not torch.equal(first, other), f"{method.__name__} of different generators gives equal draws")
-    return "equal for equal seeds, different for different ones"
+            again = method(16, seeded_noise(0))
+            expect(torch.equal(first, again), f"{method.__name__} of equal noise gives different draws")
+            different = method(16, seeded_noise(1))
+            expect(not torch.equal(first, different), f"{method.__name__} of different noise gives equal draws")
+    return "equal for equal noise, different for different noise"
+
+
+def noise_is_drawn_by_its_methods(subject: Priors) -> str:
+    """Draws come from the noise's methods, so that a model can be trained as an ensemble; reported, not required."""
+    for prior in subject.priors:
+        for method in (prior.sample, prior.sample_batch):
+            noise = RecordingNoise(Generator().manual_seed(0))
+            method(16, noise)
+            expect(bool(noise.methods) or noise.raw, f"{method.__name__} draws nothing from its noise")
+            if noise.raw:
+                raise Reported(f"{method.__name__} asks for `noise.generator`: no ensembles of models with this prior")
+    return f"noise.{', noise.'.join(sorted(noise.methods))}"
+
+
+def module_is_initialized(subject: Priors) -> str:
+    """A prior is a module that can be moved, copied and saved: `super().__init__()` was called."""
+    for prior in subject.priors:
+        twin = copy.deepcopy(prior)
+        twin.load_state_dict(prior.state_dict())
+        drawn = twin.to("cpu").sample(16, seeded_noise(0))
+        expect(torch.equal(drawn, prior.sample(16, seeded_noise(0))), "a copy with the same state draws differently")
+    count = sum(p.numel() for p in subject.priors[0].parameters())
+    return f"{count:,} parameters"
 
 
 def first_two_moments(subject: Priors) -> str:
@@ -82,16 +142,18 @@ def first_two_moments(subject: Priors) -> str:
     for prior in subject.priors:
         z = draws(prior)
         _refuse_heavy(z)
-        for what, values, stated, own in (
+        for what, values, stated, exact in (
             ("mean", z, prior.mean, type(prior).mean is not Prior.mean),
             ("variance", (z - z.mean(0)).square(), prior.variance, type(prior).variance is not Prior.variance),
         ):
             expect(stated.shape == (prior.latent_dim,), f"{what} is {tuple(stated.shape)}, not ({prior.latent_dim},)")
-            score = _score(values, stated.double(), own)
+            score = _score(values, stated.double(), exact)
             j = int(score.abs().argmax())
             worst = max(worst, float(score[j].abs()))
-            found = f"coordinate {j} of {prior.latent_dim}: {what} {float(values.mean(0)[j]):.4g} of {DRAWS} draws"
-            expect(worst <= Z, f"{found}, declared {float(stated[j]):.4g} ({worst:.0f} standard errors)")
+            observation = (
+                f"coordinate {j} of {prior.latent_dim}: {what} {float(values.mean(0)[j]):.4g} of {DRAWS} draws"
+            )
+            expect(worst <= Z, f"{observation}, declared {float(stated[j]):.4g} ({worst:.0f} standard errors)")
     return f"largest deviation {worst:.1f} standard errors"
 
 
@@ -102,17 +164,17 @@ def pairwise_scale(subject: Priors) -> str:
         _refuse_heavy(z)
         gaps = (z[::2] - z[1::2]).square().sum(1, keepdim=True)
         stated = torch.tensor([prior.pairwise_scale], dtype=torch.float64)
-        own = not {type(prior).pairwise_scale, type(prior).variance} <= {Prior.pairwise_scale, Prior.variance}
-        score = float(_score(gaps, stated, own).abs())
-        found = f"d = {prior.latent_dim}: E|z - z'|^2 is {float(gaps.mean()):.4g}"
-        expect(score <= Z, f"{found}, declared {float(stated):.4g} ({score:.0f} standard errors)")
-    return found
+        exact = not {type(prior).pairwise_scale, type(prior).variance} <= {Prior.pairwise_scale, Prior.variance}
+        score = float(_score(gaps, stated, exact).abs())
+        observation = f"d = {prior.latent_dim}: E|z - z'|^2 is {float(gaps.mean()):.4g}"
+        expect(score <= Z, f"{observation}, declared {float(stated):.4g} ({score:.0f} standard errors)")
+    return observation
 
 
 def support(subject: Priors) -> str:
     """Every draw lies within the declared bounds, and the density there is positive."""
     for prior in subject.priors:
-        z = prior.sample(DRAWS, Generator().manual_seed(3))
+        z = prior.sample(DRAWS, seeded_noise(3))
         if prior.bounds is not None:
             low, high = prior.bounds
             slack = 1e-5 * max(1.0, abs(low), abs(high))
@@ -131,14 +193,14 @@ def log_prob_agrees_with_draws(subject: Priors) -> str:
     compared = 0
     for prior in _with_density(subject):
         z = draws(prior, seed=4)
-        found = masses(prior, z.float(), BINS)
-        expected, count = found.density * DRAWS, found.draws.double()
-        slack = Z * (expected * (1 - found.density).clamp(min=0)).clamp(min=100.0).sqrt() + 0.01 * expected
+        mass = masses(prior, z.float(), BINS)
+        expected, count = mass.density * DRAWS, mass.draws.double()
+        slack = Z * (expected * (1 - mass.density).clamp(min=0)).clamp(min=100.0).sqrt() + 0.01 * expected
         excess = (count - expected).abs() - slack
         j = int(excess.argmax())
         compared += len(expected)
-        found_here = f"{int(count[j])} of {DRAWS} draws in a cell, log_prob says {float(expected[j]):.0f}"
-        expect(float(excess[j]) <= 0.0, f"d = {prior.latent_dim}: {found_here}")
+        observation = f"{int(count[j])} of {DRAWS} draws in a cell, log_prob says {float(expected[j]):.0f}"
+        expect(float(excess[j]) <= 0.0, f"d = {prior.latent_dim}: {observation}")
     return f"{compared} cells"
 
 
@@ -149,11 +211,11 @@ def log_prob_integrates_to_one(subject: Priors) -> str:
     the quadrature, and seven standard errors to that share. Mass where no draw falls counts, as far as the boxes reach.
     """
     for prior in _with_density(subject):
-        found = masses(prior, draws(prior, seed=4).float(), BINS)
-        beyond = found.beyond(draws(prior, seed=8).float())
-        total = float(found.density.sum()) + found.around + beyond
+        mass = masses(prior, draws(prior, seed=4).float(), BINS)
+        beyond = mass.beyond(draws(prior, seed=8).float())
+        total = float(mass.density.sum()) + mass.around + beyond
         room = 0.02 + Z * math.sqrt(max(beyond * (1.0 - beyond), 1.0 / DRAWS) / DRAWS)
-        where = f" ({found.around:.3f} of it where few draws fall)" if found.around > 0.02 else ""
+        where = f" ({mass.around:.3f} of it where few draws fall)" if mass.around > 0.02 else ""
         expect(abs(total - 1.0) <= room, f"d = {prior.latent_dim}: the density integrates to {total:.4f}{where}")
     return f"{total:.4f}"
 
@@ -166,10 +228,10 @@ def batches_follow_the_prior(subject: Priors) -> str:
     for prior in subject.priors:
         z = draws(prior, seed=5)
         edges = torch.quantile(z[:10_000], torch.linspace(0.1, 0.9, 9, dtype=torch.float64), dim=0)
-        generator = Generator().manual_seed(6)
+        noise = seeded_noise(6)
         ends = _ends(z)
         centre = _trimmed(z, ends).mean(0)
-        drawn = (prior.sample_batch(BATCH, generator).double() for _ in range(BATCHES))
+        drawn = (prior.sample_batch(BATCH, noise).double() for _ in range(BATCHES))
         batches = [_features(batch, edges, centre, ends) for batch in drawn]
         means = torch.stack([batch.mean(0) for batch in batches])  # one per batch: rows of a batch may depend
         whole = _features(z, edges, centre, ends)
@@ -237,20 +299,30 @@ def _with_density(subject: Priors) -> Sequence[Prior]:
     return [prior for prior in low if prior.has_density]
 
 
-CHECKS: tuple[Check[Priors], ...] = (
-    Check(
+CHECKS: tuple[ConformanceCheck[Priors], ...] = (
+    ConformanceCheck(
         shape_dtype_device,
-        "return (n, latent_dim) float32 on generator.device; for a d without meaning raise Refused in __init__",
+        "return (n, latent_dim) float32 on noise.device; for a d without meaning raise UnsupportedError in __init__",
     ),
-    Check(determined_by_generator, "hand `generator=generator` to every random function; use no numpy, no random"),
-    Check(first_two_moments, "make `mean` and `variance` those of `sample`, or leave them out to have them estimated"),
-    Check(pairwise_scale, "leave `pairwise_scale` out (it follows from `variance`) or make it E|z - z'|^2"),
-    Check(support, "make `bounds` hold every draw, and `log_prob` finite where draws fall"),
-    Check(
+    ConformanceCheck(determined_by_noise, "draw with noise.normal, noise.uniform, ...; use no numpy, no random"),
+    ConformanceCheck(noise_is_drawn_by_its_methods, "draw all randomness from the `noise` argument"),
+    ConformanceCheck(
+        module_is_initialized, "call super().__init__() first; keep learned numbers in parameters or buffers"
+    ),
+    ConformanceCheck(
+        first_two_moments, "make `mean` and `variance` those of `sample`, or leave them out to have them estimated"
+    ),
+    ConformanceCheck(pairwise_scale, "leave `pairwise_scale` out (it follows from `variance`) or make it E|z - z'|^2"),
+    ConformanceCheck(support, "make `bounds` hold every draw, and `log_prob` finite where draws fall"),
+    ConformanceCheck(
         log_prob_agrees_with_draws,
         "`log_prob` and `sample` are two laws: compare their scale and norm, or leave `log_prob` out",
     ),
-    Check(log_prob_integrates_to_one, "add the log of the normalising constant to `log_prob`, or leave it out"),
-    Check(batches_follow_the_prior, "`sample_batch` may stratify, but each row must follow the law of `sample`"),
-    Check(rows_are_independent, "stratify in `sample_batch` alone; measurements need independent rows"),
+    ConformanceCheck(
+        log_prob_integrates_to_one, "add the log of the normalizing constant to `log_prob`, or leave it out"
+    ),
+    ConformanceCheck(
+        batches_follow_the_prior, "`sample_batch` may stratify, but each row must follow the law of `sample`"
+    ),
+    ConformanceCheck(rows_are_independent, "stratify in `sample_batch` alone; measurements need independent rows"),
 )

@@ -10,20 +10,20 @@ from genbench.registry.loader import Plugin, Registry
 from genbench.testing.results import Result
 
 PUBLIC = ("api", "data", "distances", "errors", "features", "hookspecs", "nn", "testing")
-"""The stable surface: what a plug-in may import as `genbench.NAME`. Anything else may change without a word."""
+"""Public packages: a plug-in may import `genbench.NAME`. Anything else may change without notice."""
 
 
 def deeper(source: str) -> list[str]:
     """The modules of genbench below the public surface that a source imports, sorted, without repeats."""
-    found = set()
+    modules: set[str] = set()
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):
-            found |= {alias.name for alias in node.names if alias.name.startswith("genbench.")}
+            modules |= {alias.name for alias in node.names if alias.name.startswith("genbench.")}
         elif isinstance(node, ast.ImportFrom) and node.module == "genbench" and not node.level:
-            found |= {f"genbench.{alias.name}" for alias in node.names if not alias.name.startswith("__")}
+            modules |= {f"genbench.{alias.name}" for alias in node.names if not alias.name.startswith("__")}
         elif isinstance(node, ast.ImportFrom) and not node.level and (node.module or "").startswith("genbench."):
-            found.add(node.module or "")
-    return sorted(name for name in found if name.split(".")[1] not in PUBLIC)
+            modules.add(node.module or "")
+    return sorted(name for name in modules if name.split(".")[1] not in PUBLIC)
 
 
 def check_imports(path: Path, name: str) -> Result:
@@ -36,7 +36,7 @@ def check_imports(path: Path, name: str) -> Result:
 
 
 def warnings_of(registry: Registry, files: tuple[Path, ...]) -> Iterator[Result]:
-    """Results for the plug-in files named; bundled plug-ins may import more, and are not asked."""
+    """Results for some plug-in files."""
     loaded: dict[str, Plugin] = {plugin.origin: plugin for plugin in registry.plugins}
     for path in files:
         if str(path) in loaded:

@@ -11,17 +11,23 @@ from genbench.testing.results import Result
 
 
 def suite(*names: str, kind: Kind | None = None, plugins: Sequence[Path] = ()) -> Callable[[Kind, str, str], None]:
-    """A parametrised pytest test of the offers called `names`, of one kind or of every kind that has the name.
+    """A parametrized pytest test of some components: each check is a case, `prior-spiral-first_two_moments`.
 
-    In a test module, `test_conformance = suite("spiral")`; a plug-in that is not installed is loaded by its file,
-    `suite("spiral", plugins=[Path("spiral.py")])`. Each check is a case with the id `prior-spiral-first_two_moments`; a
-    check that is skipped skips its case with the reason. Raises `UsageError` for a name that nothing offers. Needs
-    pytest.
+    In a test module, `test_conformance = suite("spiral")`. A check that is skipped skips its case with the reason.
+    Needs pytest.
+
+    Args:
+        *names: names of components.
+        kind: the kind of component; by default every kind that has the name.
+        plugins: files of plug-ins that are not installed, `[Path("spiral.py")]`.
+
+    Raises:
+        UsageError: no component has a name.
     """
     import pytest
 
     registry = load(plugins)
-    found: dict[tuple[str, str], dict[str, Result]] = {}
+    known: dict[tuple[str, str], dict[str, Result]] = {}
     cases = []
     for name in names:
         kinds = [kind] if kind else [each for each in CHECKED if name in registry.entries[each]]
@@ -33,10 +39,10 @@ def suite(*names: str, kind: Kind | None = None, plugins: Sequence[Path] = ()) -
 
     @pytest.mark.parametrize(("kind", "name", "check"), cases)
     def conformance(kind: Kind, name: str, check: str) -> None:
-        results = found.get((kind, name))
+        results = known.get((kind, name))
         if results is None:
-            results = found[kind, name] = {r.check: r for r in check_plugin(registry, kind, name)}
-        result = results.get(check) or next(iter(results.values()))  # one that stops the others: not built
+            results = known[kind, name] = {r.check: r for r in check_plugin(registry, kind, name)}
+        result = results.get(check) or next(iter(results.values()))  # not built: the only result
         if result.verdict == "skipped":
             pytest.skip(result.detail)
         assert result.verdict != "fails", f"{result.id}: {result.detail}; {result.advice}"

@@ -13,12 +13,12 @@ from genbench.errors import PluginError, UsageError
 from genbench.registry.loader import Registry, load
 from genbench.registry.options import complete
 from genbench.reproduction.recipe import ParsedRecipe, RecipeCell, parse
-from genbench.testing.results import Check, Skipped, expect
+from genbench.testing.results import ConformanceCheck, Skipped, expect
 
 
 @dataclass(frozen=True)
 class Read:
-    """A recipe, its offer's name, and what its text says."""
+    """A recipe, its component's name, and its parsed text."""
 
     name: str
     offered: Recipe
@@ -32,11 +32,11 @@ def build(make: Callable[[], Recipe]) -> Read:
         parsed = parse(offered.text, offered.where)
     except UsageError as error:  # of the author; the kit takes a UsageError for an option that has no default
         raise PluginError(str(error)) from None
-    return Read(getattr(make, "offer").name, offered, parsed)  # noqa: B009
+    return Read(getattr(make, "spec").name, offered, parsed)  # noqa: B009
 
 
 def named_as_offered(subject: Read) -> str:
-    """The text's name is the offer's, and its study is the one that the offer brings."""
+    """The text's name is the component's, and its study is the one that the component has."""
     expect(subject.parsed.name == subject.name, f"the text says '{subject.parsed.name}'")
     brings = subject.offered.experiment is not None
     expect((subject.parsed.study == "experiment") == brings, f"study = '{subject.parsed.study}'")
@@ -70,8 +70,8 @@ def _check_options(cell: RecipeCell, registry: Registry) -> None:
         expect(owner in known, f"cell {cell.name}: set: '{owner}' is no part of the cell")
         texts.setdefault(owner, {})[option] = value
     for kind, name in parts:
-        offer = registry.get(kind, name).offer  # type: ignore[arg-type]  # mypy widens the kinds to str
-        complete(name, offer.make, {**texts.get(kind, {}), **texts.get(name, {})})
+        spec = registry.get(kind, name).spec  # type: ignore[arg-type]  # mypy widens the kinds to str
+        complete(name, spec.factory, {**texts.get(kind, {}), **texts.get(name, {})})
 
 
 def numbers_are_cited(subject: Read) -> str:
@@ -93,11 +93,13 @@ def experiment_yields_findings(subject: Read) -> str:
     return f"{first[0].metric} of {first[0].case}"
 
 
-CHECKS: tuple[Check[Read], ...] = (
-    Check(named_as_offered, "give the TOML's `name` and `study` as they are offered"),
-    Check(
+CHECKS: tuple[ConformanceCheck[Read], ...] = (
+    ConformanceCheck(named_as_offered, "give the TOML's `name` and `study` as they are offered"),
+    ConformanceCheck(
         parts_are_offered, "name what `genbench list` shows; `genbench reproduce NAME --dry-run` plans with the data"
     ),
-    Check(numbers_are_cited, "give each [[published]] a source and a [protocols.…] with what the paper says"),
-    Check(experiment_yields_findings, "yield genbench.api.Finding; take all randomness from the seed"),
+    ConformanceCheck(
+        numbers_are_cited, "give each [[published]] a source and a [protocols.…] with what the paper says"
+    ),
+    ConformanceCheck(experiment_yields_findings, "yield genbench.api.Finding; take all randomness from the seed"),
 )

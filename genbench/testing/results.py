@@ -1,41 +1,52 @@
-"""What a check is, and what it yields."""
+"""A check and its result."""
 
 from __future__ import annotations
 
 import random
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
-from typing import Generic, Literal, TypeVar
+from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
 
+from genbench.api import ComponentSpec
 from genbench.errors import one_line
+from genbench.registry.options import Value
 
-Verdict = Literal["holds", "fails", "skipped", "reported"]
+CheckStatus = Literal["holds", "fails", "skipped", "reported"]
 S = TypeVar("S")
 
 
 class Failed(Exception):
-    """What a check raises where its assertion does not hold: what was found, in one line."""
+    """Raised by a check whose assertion does not hold: the observation, in one line."""
 
 
 class Skipped(Exception):
-    """What a check raises where it has no meaning or not what it needs: the reason."""
+    """Raised by a check that has no meaning for its subject, or lacks something: the reason."""
 
 
 class Reported(Exception):
-    """What a check raises for a finding that a reader should know and that is no fault."""
+    """Raised by a check for an observation that a reader should know and that is no fault."""
 
 
 @dataclass(frozen=True)
 class Result:
-    """The verdict of one check on one offer; `detail` is what was found, `advice` what to do where it fails."""
+    """The result of one check of one component.
+
+    Args:
+        kind: the kind of component, "prior".
+        name: the component's name.
+        check: the check's name.
+        verdict: "holds", "fails", "skipped" or "reported".
+        detail: the observation.
+        advice: the remedy of a failure.
+    """
 
     kind: str
     name: str
     check: str
-    verdict: Verdict
+    verdict: CheckStatus
     detail: str = ""
     advice: str = ""
 
@@ -46,8 +57,8 @@ class Result:
 
 
 @dataclass(frozen=True)
-class Check(Generic[S]):
-    """An assertion about a subject: `run` returns what it found, or raises `Failed`, `Skipped` or `Reported`."""
+class ConformanceCheck(Generic[S]):
+    """An assertion about a subject: `run` returns its observation, or raises `Failed`, `Skipped` or `Reported`."""
 
     run: Callable[[S], str]
     advice: str
@@ -63,17 +74,29 @@ class Check(Generic[S]):
         return (self.run.__doc__ or "").strip().split("\n")[0]
 
 
-def verdicts(kind: str, name: str, checks: Iterable[Check[S]], subject: S) -> Iterator[Result]:
-    """Each check's result, as it is found. Whatever a plug-in raises is a failure of the check that met it."""
+@dataclass(frozen=True)
+class BoundFactory:
+    """A component's factory with its default options; those that a check changes are given by name."""
+
+    spec: ComponentSpec[Any]
+    defaults: Mapping[str, Value]
+
+    def __call__(self, *arguments: Any, **changes: object) -> Any:
+        """`factory(*arguments, **options)`."""
+        return self.spec.factory(*arguments, **{**self.defaults, **changes})
+
+
+def verdicts(kind: str, name: str, checks: Iterable[ConformanceCheck[S]], subject: S) -> Iterator[Result]:
+    """Each check's result, one after another. Any exception that a plug-in raises is a failure of the check."""
     for check in checks:
-        verdict: Verdict = "holds"
+        verdict: CheckStatus = "holds"
         state = random.getstate(), np.random.get_state(), torch.get_rng_state()
         try:
             detail = check.run(subject)
         except Skipped as reason:
             verdict, detail = "skipped", str(reason)
-        except Reported as finding:
-            verdict, detail = "reported", str(finding)
+        except Reported as observation:
+            verdict, detail = "reported", str(observation)
         except Failed as fault:
             verdict, detail = "fails", str(fault)
         except Exception as error:

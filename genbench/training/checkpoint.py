@@ -1,4 +1,4 @@
-"""Training state in one safetensors file: model, optimisers, torch's random state, the step. No pickle."""
+"""Training state in one safetensors file: model, optimizers, torch's random state, the step. No pickle."""
 
 from __future__ import annotations
 
@@ -18,17 +18,17 @@ from genbench.utils.io import load_facts, load_tensors, save_tensors
 def save_checkpoint(
     path: Path, model: nn.Module, optimizers: Mapping[str, Optimizer], key: str, step: int, seconds: float
 ) -> None:
-    """Write everything from which training goes on as if it had never stopped."""
+    """Write everything that an exact resumption needs."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     numbers: dict[str, Any] = {}
-    for player, optimizer in optimizers.items():
+    for optimizer_name, optimizer in optimizers.items():
         for index, state in optimizer.state_dict()["state"].items():
             for name, value in state.items():
-                place = f"optimiser.{player}.{index}.{name}"
+                key_of_value = f"optimizer.{optimizer_name}.{index}.{name}"
                 if isinstance(value, Tensor):
-                    tensors[place] = value
+                    tensors[key_of_value] = value
                 else:
-                    numbers[place] = value
+                    numbers[key_of_value] = value
     tensors["random.cpu"] = torch.get_rng_state()  # for plug-ins that draw from torch's global state (dropout does)
     device = next(iter(model.parameters())).device
     if device.type == "cuda":
@@ -38,9 +38,9 @@ def save_checkpoint(
 
 
 def load_checkpoint(path: Path, model: nn.Module, optimizers: Mapping[str, Optimizer], key: str) -> tuple[int, float]:
-    """Restore model, optimisers and random state in place; returns the steps and the seconds done.
+    """Restore model, optimizers and random state in place; returns the steps and the seconds done.
 
-    Raises `StoreError` for a file that is damaged or of another run.
+    Raises `StoreError` for a file that is damaged or belongs to another run.
     """
     try:
         tensors, facts = load_tensors(path)
@@ -62,13 +62,13 @@ def load_checkpoint(path: Path, model: nn.Module, optimizers: Mapping[str, Optim
 def _restore(
     model: nn.Module, optimizers: Mapping[str, Optimizer], tensors: Mapping[str, Tensor], numbers: Mapping[str, Any]
 ) -> None:
-    """Put a checkpoint's optimisers and random states in place."""
-    for player, optimizer in optimizers.items():
-        prefix = f"optimiser.{player}."
+    """Restore optimizers and random states."""
+    for optimizer_name, optimizer in optimizers.items():
+        prefix = f"optimizer.{optimizer_name}."
         state: dict[int, dict[str, Any]] = {}
-        for place, value in {**tensors, **numbers}.items():
-            if place.startswith(prefix):
-                index, name = place.removeprefix(prefix).split(".", 1)
+        for key, value in {**tensors, **numbers}.items():
+            if key.startswith(prefix):
+                index, name = key.removeprefix(prefix).split(".", 1)
                 state.setdefault(int(index), {})[name] = value
         _lay_out_as_parameters(state, optimizer)
         optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
@@ -79,7 +79,7 @@ def _restore(
 
 
 def steps_done(path: Path) -> int:
-    """The steps behind a checkpoint, from its head alone; `StoreError` where it says none."""
+    """The step of a checkpoint, read from its header alone; `StoreError` where it has none."""
     try:
         return int(load_facts(path)["step"])
     except (DataError, KeyError, ValueError) as error:
@@ -87,7 +87,7 @@ def steps_done(path: Path) -> int:
 
 
 def weights_shape(path: Path) -> tuple[int, int, int]:
-    """The shape (c, h, w) of the images that the weights in a file were trained on; `StoreError` where it has none."""
+    """The shape (c, h, w) of the images that a file's weights were trained on; `StoreError` where it has none."""
     try:
         c, h, w = (int(size) for size in load_tensors(path)[1]["shape"].split("x"))
     except (DataError, KeyError, ValueError) as error:
@@ -96,7 +96,7 @@ def weights_shape(path: Path) -> tuple[int, int, int]:
 
 
 def _lay_out_as_parameters(state: Mapping[int, dict[str, Any]], optimizer: Optimizer) -> None:
-    """Give each moment its parameter's strides: a fused optimiser walks through both memories side by side."""
+    """Give each moment its parameter's strides: a fused optimizer reads both memories side by side."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, values in state.items():
         for name, value in values.items():
@@ -105,14 +105,14 @@ def _lay_out_as_parameters(state: Mapping[int, dict[str, Any]], optimizer: Optim
 
 
 def save_weights(path: Path, model: nn.Module, facts: Mapping[str, str]) -> None:
-    """Write a trained model's state alone."""
+    """Write a trained model's state without optimizers."""
     save_tensors(path, _distinct({f"model.{name}": value for name, value in model.state_dict().items()}), facts)
 
 
 def restore_weights(path: Path, model: nn.Module, key: str) -> dict[str, str]:
-    """Put the weights of a file by `save_weights` into the model; the facts that stand beside them.
+    """Load the weights of a file by `save_weights` into the model; returns the file's facts.
 
-    Raises `StoreError` where the file is damaged or another run's.
+    Raises `StoreError` for a file that is damaged or belongs to another run.
     """
     try:
         tensors, facts = load_tensors(path)
@@ -125,7 +125,7 @@ def restore_weights(path: Path, model: nn.Module, key: str) -> dict[str, str]:
 
 
 def load_weights(path: Path, model: nn.Module, tensors: Mapping[str, Tensor]) -> None:
-    """Put the tensors called `model.*` into the model; raises `StoreError` where names or shapes do not fit."""
+    """Load the tensors called `model.*` into the model; raises `StoreError` where names or shapes do not fit."""
     state = {name.removeprefix("model."): value for name, value in tensors.items() if name.startswith("model.")}
     try:
         model.load_state_dict(state)
@@ -134,5 +134,5 @@ def load_weights(path: Path, model: nn.Module, tensors: Mapping[str, Tensor]) ->
 
 
 def _distinct(tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """The tensors with memory of their own: safetensors refuses shared storage (tied weights)."""
+    """Copies on the CPU that share no storage, as tied weights do: safetensors refuses that."""
     return {name: value.detach().cpu().clone(memory_format=torch.contiguous_format) for name, value in tensors.items()}

@@ -1,32 +1,67 @@
-"""What a run meets outside itself: other processes, torch's global state, memory, threads."""
+"""Threads, memory format and peak memory of the training device."""
 
 from __future__ import annotations
 
 import gc
 from collections.abc import Iterator
-from contextlib import contextmanager, nullcontext, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Literal
 
 import torch
-from torch.utils.flop_counter import FlopCounterMode
 
 from genbench.api import Images, Model
 from genbench.errors import one_line
 from genbench.experiment.run import Run
-from genbench.training.heap import heap_kept
+from genbench.training.flops import forward_flops
+from genbench.utils.torch_state import threads
 
 FEW_OPERATIONS = 1e9
-"""Operations of a batch's forward pass below which a training has the bits of one CPU thread, and contiguous weights.
+"""Operations of a batch's forward pass below which a CPU training has one thread and contiguous weights.
 
 Measured on two cores with the network `conv`, batch 128 (0.2e9 operations), in images/s: two threads 15,200, one thread
-10,500; but beside one other busy process two threads fell to 220 (each of some hundred small parallel regions waits for
-a thread that is not running) and one thread to 5,900. So `genbench.training.pace` measures on the way what is quicker.
+10,500; but beside another busy process two threads fell to 220 (each of some hundred small parallel regions waits for
+a thread that is not running) and one thread to 5,900.
 
 Channels-last weights against contiguous ones, two threads, float32: `conv` at 28 pixels 0.88 times as fast, at 64
 pixels 1.18, `swae-mnist` 1.48, `wae-mnist` (batch 16) 0.9; with bfloat16 0.92, 1.17, 2.2, 1.1 (reports/speed).
 """
+
+
+@dataclass(frozen=True)
+class DeviceConfig:
+    """How a training uses its device: CPU threads, and the memory format of convolutions' weights."""
+
+    threads: int
+    memory_format: Literal["contiguous", "channels-last"]
+
+
+def select_device_config(model: Model, batch: int, device: torch.device, threads: int | None = None) -> DeviceConfig:
+    """The configuration of a training: `threads` CPU threads, or by default a number that suits the size of a step.
+
+    On a CPU a small step (`FEW_OPERATIONS`) has one thread by default, whose speed does not collapse beside other
+    busy processes, and contiguous weights; a large step has all threads of the process and channels-last weights. On
+    a GPU convolutions are channels-last. The memory format does not depend on `threads`.
+    """
+    small = device.type == "cpu" and forward_flops(model, batch) < FEW_OPERATIONS
+    convolutional = any(parameter.dim() == 4 for parameter in model.parameters())
+    default = 1 if small else torch.get_num_threads()
+    return DeviceConfig(threads or default, "channels-last" if convolutional and not small else "contiguous")
+
+
+@contextmanager
+def apply_device_config(model: Model, config: DeviceConfig) -> Iterator[None]:
+    """Use the configuration inside; weights are contiguous afterwards, as those of a restored model are."""
+    if config.memory_format == "channels-last":
+        model.to(memory_format=torch.channels_last)
+    try:
+        with threads(config.threads):
+            yield
+    finally:
+        if config.memory_format == "channels-last":
+            for tensor in (*model.parameters(), *model.buffers()):
+                tensor.data = tensor.data.contiguous()
 
 
 def on_device(images: Images, device: torch.device) -> Images:
@@ -35,26 +70,8 @@ def on_device(images: Images, device: torch.device) -> Images:
     return replace(images, **moved)
 
 
-def explain(error: BaseException, run: Run, together: int = 1) -> tuple[str, str]:
-    """The kind of a failure and one line about it; `together` trainings had their turns in this process."""
-    text = one_line(error)
-    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
-        if run.role == "control":
-            return "out of memory", text[:120]
-        smaller = "--batch" if together == 1 else f"--together than {together}"
-        return "out of memory", f"with batch {run.batch} ({text[:120]}); try a smaller {smaller}"
-    return type(error).__name__, text
-
-
-def release_memory() -> None:
-    """Give back what a failed run held."""
-    gc.collect()
-    if torch.cuda.is_available():
-        torch.cuda.empty_cache()
-
-
 def forget_peak_memory(device: torch.device) -> None:
-    """Start `peak_memory` anew, so that it does not tell of earlier runs."""
+    """Reset `peak_memory`, so that it does not include earlier runs."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     else:
@@ -63,7 +80,7 @@ def forget_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Bytes since `forget_peak_memory`: the device's, or on a CPU the process's; None where the system cannot tell."""
+    """Bytes since `forget_peak_memory`: the device's, or on a CPU the process's; None where the system has no count."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     with suppress(OSError):
@@ -73,69 +90,18 @@ def peak_memory(device: torch.device) -> int | None:
     return None
 
 
-@dataclass(frozen=True)
-class DeviceConfig:
-    """How a training uses its machine: threads of a CPU, and where the channels of a convolution's weights lie.
-
-    Steps have up to `at_most` threads where that changes no bit and is quicker (see `genbench.training.pace`); none are tried
-    where it is no more than `threads`. `keeps_heap` says that memory stays with the process between steps (see
-    `genbench.training.heap`).
-    """
-
-    threads: int
-    memory_format: Literal["contiguous", "channels-last"]
-    keeps_heap: bool = False
-    at_most: int = 0
+def release_memory() -> None:
+    """Free the memory that a failed run held."""
+    gc.collect()
+    if torch.cuda.is_available():
+        torch.cuda.empty_cache()
 
 
-def select_device_config(model: Model, batch: int, device: torch.device) -> DeviceConfig:
-    """The arrangement that suits a training: a rule in the size of a step, so that a resumed one has the same.
-
-    On a CPU large steps have all threads, channels-last weights and a kept heap; small ones have one thread, or more
-    where a measurement on the way finds that they gain by it. On a GPU convolutions are channels-last.
-    """
-    if device.type != "cpu":
-        return DeviceConfig(torch.get_num_threads(), "channels-last" if _convolves(model) else "contiguous")
-    if forward_operations(model, batch) < FEW_OPERATIONS:
-        return DeviceConfig(1, "contiguous", at_most=torch.get_num_threads())
-    return DeviceConfig(
-        torch.get_num_threads(), "channels-last" if _convolves(model) else "contiguous", keeps_heap=True
-    )
-
-
-def forward_operations(model: Model, batch: int) -> int:
-    """Operations of a forward pass of a batch, in matrix products and convolutions, on the default device."""
-    x = torch.zeros(batch, *model.setting.shape)
-    counter = FlopCounterMode(display=False)
-    with torch.no_grad(), counter:
-        model.eval().decode(model.encode(x))
-    return int(counter.get_total_flops())
-
-
-def _convolves(model: Model) -> bool:
-    return any(parameter.dim() == 4 for parameter in model.parameters())
-
-
-@contextmanager
-def apply_device_config(model: Model, arrangement: DeviceConfig) -> Iterator[None]:
-    """The model and the process are so within; weights are contiguous afterwards, as a restored model's are."""
-    if arrangement.memory_format == "channels-last":
-        model.to(memory_format=torch.channels_last)
-    try:
-        with threads(arrangement.threads), heap_kept() if arrangement.keeps_heap else nullcontext():
-            yield
-    finally:
-        if arrangement.memory_format == "channels-last":
-            for tensor in (*model.parameters(), *model.buffers()):
-                tensor.data = tensor.data.contiguous()
-
-
-@contextmanager
-def threads(count: int) -> Iterator[None]:
-    """Use `count` CPU threads within."""
-    before = torch.get_num_threads()
-    torch.set_num_threads(count)
-    try:
-        yield
-    finally:
-        torch.set_num_threads(before)
+def explain(error: BaseException, run: Run) -> tuple[str, str]:
+    """The kind of a failure, and one line about it."""
+    text = one_line(error)
+    if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
+        if run.role == "control":
+            return "out of memory", text[:120]
+        return "out of memory", f"with batch {run.batch} ({text[:120]}); try a smaller --batch"
+    return type(error).__name__, text

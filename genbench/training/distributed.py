@@ -1,24 +1,27 @@
-"""Several processes that train one model as one would: data-parallel halves, everything else on the whole batch.
+"""Several processes that train one model as one process would: data-parallel networks, whole-batch losses.
 
 Usual data-parallel training computes the loss of each process's shard and averages gradients. A sliced Wasserstein
 distance, an MMD, a critic or a batch norm of shards is another objective than that of the batch, so here only the
-encoder and the decoder are divided. Each gets its rows of the batch, and its output is gathered: what a model's `training_step`
-sees is the whole batch, with the same prior draws and the same noise in every process, and it computes the same loss
-there. A model needs to know nothing of it. Gradients are those of the one-process step, for these reasons:
+encoder and the decoder are sharded. Each process passes its rows of the batch through them and the outputs are
+gathered: a model's `training_step` sees the whole batch, with the same prior draws and the same noise in every
+process, and computes the same loss there. A model needs no change for it. Gradients are those of the one-process step:
 
 * the loss is the same in every process, so the gradient that reaches a gathered output is too, and each process keeps
-  its own rows of it (`_Gather`);
-* what enters a half is cut into rows, whose gradients are gathered again (`_Cut`), so that codes receive them all;
-* a parameter of a half has in each process the part of the gradient that its rows make: these are summed. Any other
-  parameter (a critic's, a learned variance) has the whole gradient in each process already.
+  its rows of it (`_Gather`);
+* the input of a sharded network is cut into rows, whose gradients are gathered again (`_Cut`), so that codes receive
+  them all;
+* a parameter of a sharded network has in each process the part of the gradient that its rows make: these are summed.
+  Any other parameter (a critic's, a learned variance) has the whole gradient in each process already.
 
-Batch norm within a half takes its moments over all processes' rows (`genbench.training.batchnorm`).
+Batch norm inside a sharded network takes its moments over the rows of all processes (Ioffe and Szegedy,
+arXiv:1502.03167, algorithm 1). `torch.nn.SyncBatchNorm` does this on CUDA devices alone; `batch_norm` is plain
+operations and one sum over the processes for each moment, on any device and in any dtype.
 """
 
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
@@ -27,71 +30,71 @@ import torch
 import torch.distributed as dist
 from torch import Tensor, nn
 from torch.autograd.function import FunctionCtx, once_differentiable
+from torch.nn.modules.batchnorm import _BatchNorm
 
 from genbench.api import Network
-from genbench.training.batchnorm import share_batch_norm
 
 
 @dataclass
 class DistributedContext:
-    """The processes of the default process group, of which this one is number `rank` of `world`; one alone has none.
+    """The default process group, in which this process is number `rank` of `world`; a single process has no group.
 
-    Nothing is divided unless within `training()`: who evaluates alone must not wait for the others.
+    Networks are sharded inside `training()` alone: a process that evaluates must not wait for the rest.
     """
 
     rank: int = 0
     world: int = 1
     active: bool = field(default=False, init=False)
-    _divided: set[nn.Parameter] = field(default_factory=set, init=False)
+    _sharded: set[nn.Parameter] = field(default_factory=set, init=False)
 
     @property
     def is_main_process(self) -> bool:
-        """Whether this process writes, measures and speaks for all."""
+        """Whether this process writes files, evaluates and prints."""
         return self.rank == 0
 
     def rows(self, n: int, rank: int | None = None) -> slice:
-        """The rows of a batch of n that a process has, this one unless told: shares differ by one row at most."""
+        """The rows of a batch of n that a process has (this one by default); shares differ by one row at most."""
         of = self.rank if rank is None else rank
         return slice(n * of // self.world, n * (of + 1) // self.world)
 
     @contextmanager
     def training(self) -> Iterator[None]:
-        """Divide the halves within; every process must enter, and do the same there."""
+        """Shard the networks inside; every process must enter, and do the same there."""
         self.active = True
         try:
             yield
         finally:
             self.active = False
 
-    def divide(self, half: nn.Module) -> nn.Module:
-        """The encoder or decoder itself, `(n, ...) -> (n, ...)` as before, its work divided by rows while training."""
-        whole = half.forward
+    def shard(self, network: nn.Module) -> nn.Module:
+        """The same encoder or decoder, `(n, ...) -> (n, ...)`, which computes this process's rows while training."""
+        whole = network.forward
 
         def forward(x: Tensor) -> Tensor:
             if not self.active:
                 y: Tensor = whole(x)
                 return y
-            mine: Tensor = whole(_Cut.apply(x, self))
-            gathered: Tensor = _Gather.apply(mine, len(x), self)
+            rows: Tensor = whole(_Cut.apply(x, self))
+            gathered: Tensor = _Gather.apply(rows, len(x), self)
             return gathered
 
-        half.forward = forward
-        share_batch_norm(half, lambda: self.active)
-        self._divided.update(half.parameters())
-        return half
+        network.forward = forward
+        share_batch_norm(network, lambda: self.active)
+        self._sharded.update(network.parameters())
+        return network
 
     def reduce(self, parameters: Iterable[nn.Parameter]) -> None:
-        """Make the gradients of one player's parameters, after its `backward`, those of the whole batch.
+        """Make the gradients of one loss's parameters, after its `backward`, those of the whole batch.
 
-        Those outside of the halves are equal in all processes up to the order in which a device adds; their mean keeps
-        the copies of a model from drifting apart.
+        Gradients outside of the sharded networks are equal in all processes up to the order in which a device adds;
+        their mean keeps the copies of a model from drifting apart.
         """
         if self.world == 1:
             return
         buckets: dict[torch.dtype, list[tuple[Tensor, float]]] = {}
         for parameter in parameters:
             if parameter.grad is not None:
-                share = 1.0 if parameter in self._divided else 1.0 / self.world
+                share = 1.0 if parameter in self._sharded else 1.0 / self.world
                 buckets.setdefault(parameter.grad.dtype, []).append((parameter.grad, share))
         for bucket in buckets.values():
             flat = torch.cat([(grad * share).flatten() for grad, share in bucket])
@@ -100,25 +103,25 @@ class DistributedContext:
             for (grad, _), piece in zip(bucket, pieces, strict=True):
                 grad.copy_(piece.view_as(grad))
 
-    def agree(self, word: int) -> int:
-        """The leader's word, in every process."""
+    def broadcast(self, value: int) -> int:
+        """The main process's value, in every process."""
         if self.world == 1:
-            return word
-        told = torch.tensor(word, dtype=torch.int64)
-        dist.broadcast(told, src=0)
-        return int(told)
+            return value
+        shared = torch.tensor(value, dtype=torch.int64)
+        dist.broadcast(shared, src=0)
+        return int(shared)
 
-    def same(self, number: int) -> bool:
-        """Whether all processes came with one number."""
+    def all_equal(self, value: int) -> bool:
+        """Whether all processes have the same value."""
         if self.world == 1:
             return True
-        numbers = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
-        dist.all_gather(numbers, torch.tensor([number], dtype=torch.int64))
-        return len({int(other) for other in numbers}) == 1
+        values = [torch.zeros(1, dtype=torch.int64) for _ in range(self.world)]
+        dist.all_gather(values, torch.tensor([value], dtype=torch.int64))
+        return len(set(map(int, values))) == 1
 
 
 def processes() -> int:
-    """How many processes torchrun started to train one model; 1 without it."""
+    """How many processes torchrun started to train one model; 1 without torchrun."""
     return int(os.environ["WORLD_SIZE"]) if dist.is_torchelastic_launched() else 1
 
 
@@ -128,7 +131,7 @@ def launched() -> bool:
 
 
 def local_device(device: torch.device) -> torch.device:
-    """The device of this process: of several GPUs in a machine, its own."""
+    """The device of this process: with several GPUs in a machine, the one of its local rank."""
     if device.type != "cuda" or device.index is not None or not launched():
         return device
     return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
@@ -136,9 +139,10 @@ def local_device(device: torch.device) -> torch.device:
 
 @contextmanager
 def init_distributed(device: torch.device) -> Iterator[DistributedContext]:
-    """Meet the other processes that torchrun started, if any.
+    """Join the process group of torchrun, if there is one.
 
-    Words go over the CPU, so that no step waits for a device; the others may wait for days while the leader measures.
+    `broadcast` and `all_equal` go over the CPU, so that no step waits for a device. The timeout is days, since the
+    processes wait while the main process evaluates.
     """
     if not launched():
         yield DistributedContext()
@@ -153,26 +157,29 @@ def init_distributed(device: torch.device) -> Iterator[DistributedContext]:
 
 
 class ShardedNetwork(Network):
-    """A network whose encoders and decoders are divided between the processes while they train."""
+    """A network whose encoders and decoders are sharded over the processes while they train."""
 
     def __init__(self, network: Network, distributed: DistributedContext) -> None:
         """Wrap a network; the modules that it makes keep their types and the names of their parameters."""
         self.network, self.distributed, self.shape = network, distributed, network.shape
 
     def encoder(self, outputs: int) -> nn.Module:
-        """As the network's own, divided."""
-        return self.distributed.divide(self.network.encoder(outputs))
+        """The network's encoder, sharded."""
+        return self.distributed.shard(self.network.encoder(outputs))
 
     def decoder(self, latent_dim: int) -> nn.Module:
-        """As the network's own, divided."""
-        return self.distributed.divide(self.network.decoder(latent_dim))
+        """The network's decoder, sharded."""
+        return self.distributed.shard(self.network.decoder(latent_dim))
 
 
-def _gathered(mine: Tensor, n: int, distributed: DistributedContext) -> Tensor:
-    """All processes' rows in order, `(rows, ...) -> (n, ...)`."""
+# ---------------------------------------------------------------- rows of a batch
+
+
+def _gather_rows(rows: Tensor, n: int, distributed: DistributedContext) -> Tensor:
+    """The rows of all processes in order, `(rows, ...) -> (n, ...)`."""
     longest = -(-n // distributed.world)
-    padded = mine.new_zeros(longest, *mine.shape[1:])
-    padded[: len(mine)] = mine
+    padded = rows.new_zeros(longest, *rows.shape[1:])
+    padded[: len(rows)] = rows
     pieces = [torch.empty_like(padded) for _ in range(distributed.world)]
     dist.all_gather(pieces, padded)
     counts = [len(range(n)[distributed.rows(n, rank)]) for rank in range(distributed.world)]
@@ -180,7 +187,7 @@ def _gathered(mine: Tensor, n: int, distributed: DistributedContext) -> Tensor:
 
 
 class _Cut(torch.autograd.Function):
-    """This process's rows of what all have; backward, the gradients of all rows, gathered."""
+    """This process's rows of a tensor that all processes have; backward, the gradients of all rows, gathered."""
 
     @staticmethod
     def forward(ctx: FunctionCtx, x: Tensor, distributed: DistributedContext) -> Tensor:
@@ -190,18 +197,89 @@ class _Cut(torch.autograd.Function):
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None]:
-        return _gathered(grad.contiguous(), ctx.n, ctx.distributed), None  # type: ignore[attr-defined]
+        return _gather_rows(grad.contiguous(), ctx.n, ctx.distributed), None  # type: ignore[attr-defined]
 
 
 class _Gather(torch.autograd.Function):
-    """All processes' rows; backward, this process's rows of the gradient, which is the same in all."""
+    """The rows of all processes; backward, this process's rows of the gradient, which is the same in all."""
 
     @staticmethod
-    def forward(ctx: FunctionCtx, mine: Tensor, n: int, distributed: DistributedContext) -> Tensor:
+    def forward(ctx: FunctionCtx, rows: Tensor, n: int, distributed: DistributedContext) -> Tensor:
         ctx.rows = distributed.rows(n)  # type: ignore[attr-defined]
-        return _gathered(mine.contiguous(), n, distributed)
+        return _gather_rows(rows.contiguous(), n, distributed)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: FunctionCtx, grad: Tensor) -> tuple[Tensor, None, None]:
         return grad[ctx.rows].contiguous(), None, None  # type: ignore[attr-defined]
+
+
+# ---------------------------------------------------------------- batch norm over all processes
+
+
+def share_batch_norm(module: nn.Module, active: Callable[[], bool]) -> None:
+    """Let every batch norm inside take its moments over all processes, in training mode, while `active()`.
+
+    Types, parameters and buffers stay as they are, so that weights are those of an ordinary module.
+    """
+    for layer in module.modules():
+        if isinstance(layer, _BatchNorm):
+            layer.forward = _shared(layer, layer.forward, active)  # type: ignore[method-assign]
+
+
+def _shared(layer: _BatchNorm, alone: Callable[[Tensor], Tensor], active: Callable[[], bool]) -> Callable[..., Tensor]:
+    def forward(x: Tensor) -> Tensor:
+        return batch_norm(layer, x) if layer.training and active() else alone(x)
+
+    return forward
+
+
+def batch_norm(layer: _BatchNorm, x: Tensor) -> Tensor:
+    """The layer's output for this process's rows x, `(rows, c, ...)` -> the same shape, by the moments of all rows.
+
+    The variance is the mean of squared deviations from the mean of all rows, in float32 at least: the difference of
+    the mean square and the squared mean would lose the digits that gradients need. Updates the running moments.
+    """
+    axes = [axis for axis in range(x.dim()) if axis != 1]
+    shape = [1, -1] + [1] * (x.dim() - 2)
+    wide = x if x.dtype == torch.float64 else x.float()
+    count = wide.new_tensor([x.numel() / x.shape[1]])
+    total, count = _Sum.apply(torch.cat([wide.sum(axes), count])).split([x.shape[1], 1])
+    mean = total / count
+    deviation = wide - mean.view(shape)
+    variance = _Sum.apply(deviation.square().sum(axes)) / count
+    if layer.track_running_stats:
+        _update_running_moments(layer, mean.detach(), variance.detach(), count.detach())
+    y: Tensor = deviation * (variance + layer.eps).rsqrt().view(shape)
+    if layer.affine:
+        y = y * layer.weight.view(shape) + layer.bias.view(shape)
+    return y.to(x.dtype)
+
+
+def _update_running_moments(layer: _BatchNorm, mean: Tensor, variance: Tensor, count: Tensor) -> None:
+    """Move them by `momentum`, or as cumulative means where it is None; the variance is unbiased."""
+    assert layer.running_mean is not None
+    assert layer.running_var is not None
+    assert layer.num_batches_tracked is not None
+    layer.num_batches_tracked.add_(1)
+    weight = 1.0 / float(layer.num_batches_tracked) if layer.momentum is None else layer.momentum
+    unbiased = variance * (count / (count - 1.0))
+    for running, current in ((layer.running_mean, mean), (layer.running_var, unbiased)):
+        running.lerp_(current.to(running.dtype), weight)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over the processes; backward too, since each process's rows make a part of the loss."""
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, x: Tensor) -> Tensor:  # noqa: ARG004
+        total = x.clone()
+        dist.all_reduce(total)
+        return total
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: FunctionCtx, grad: Tensor) -> Tensor:  # noqa: ARG004
+        total = grad.contiguous().clone()
+        dist.all_reduce(total)
+        return total

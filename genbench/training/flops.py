@@ -1,4 +1,4 @@
-"""What a training step costs in floating point operations, counted without touching the training."""
+"""Floating point operations of a forward pass and of a training step, counted by torch; a multiply-add counts two."""
 
 from __future__ import annotations
 
@@ -7,37 +7,43 @@ import copy
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from genbench.api import Model
+from genbench.api import Model, Noise
 from genbench.utils.rng import generator
 
 
-def step_flops(model: Model, batch: int) -> float:
-    """Floating point operations of one training step, a multiplication and an addition counting two.
+def forward_flops(model: Model, batch: int) -> int:
+    """Operations of a batch's forward pass, in matrix products and convolutions, on the default device."""
+    x = torch.zeros(batch, *model.context.shape)
+    counter = FlopCounterMode(display=False)
+    with torch.no_grad(), counter:
+        model.eval().decode(model.encode(x))
+    return int(counter.get_total_flops())
 
-    Counted by torch's FlopCounterMode over every move's forward and backward pass, on a copy of the model and images of
-    noise: weights and torch's random state stay as they are. Matrix products and convolutions count, and nothing else:
-    no activations, no normalisation, no optimiser step (Adam's is some ten operations a parameter, once a step). The
-    count is that of a step of the first epoch. Raises whatever the model raises.
+
+def step_flops(model: Model, batch: int) -> float:
+    """Operations of one training step, in the forward and backward passes of all its losses.
+
+    Matrix products and convolutions count, and nothing else: no activations, no normalisation, no optimizer step
+    (Adam's is some ten operations a parameter, once a step). The step is one of the first epoch. It is done on a copy
+    of the model with images of noise, so weights and torch's random state stay as they are. Raises whatever the model
+    raises.
     """
     twin, device = copy.deepcopy(model), next(model.parameters()).device
-    configure_optimizers = twin.configure_optimizers()
-    x = torch.rand(batch, *model.setting.shape, generator=generator("cpu", 0, "flops", "images")).to(device)
+    configs = twin.configure_optimizers()
+    x = torch.rand(batch, *model.context.shape, generator=generator("cpu", 0, "flops", "images")).to(device)
     with torch.random.fork_rng([device] if device.type == "cuda" else []):
-        z = twin.setting.prior.sample_batch(batch, generator(device, 0, "flops", "prior"))
+        z = twin.prior.sample_batch(batch, Noise(generator(device, 0, "flops", "prior")))
         twin.train()
         twin.on_epoch_start(0)
         counter = FlopCounterMode(display=False)
         with counter:
-            for move in twin.training_step(x, z, generator(device, 0, "flops", "model")):
-                move.loss.backward(inputs=configure_optimizers[move.player].parameters)
+            for loss in twin.training_step(x, z, Noise(generator(device, 0, "flops", "model"))):
+                loss.value.backward(inputs=configs[loss.optimizer].parameters)
     return float(counter.get_total_flops())
 
 
 def counted_flops(model: Model, batch: int) -> float | None:
-    """`step_flops`, or None where a plug-in's model cannot be copied or counted: a training is worth more than a count.
-
-    What is wrong with the model's step itself, the training tells.
-    """
+    """`step_flops`, or None where a plug-in's model cannot be copied or counted; it may be trained all the same."""
     try:
         return step_flops(model, batch)
     except (Exception, SystemExit):

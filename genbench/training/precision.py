@@ -1,4 +1,4 @@
-"""The precision of a training's arithmetic: part of the run, and never changed in silence."""
+"""The precision of a training's arithmetic."""
 
 from __future__ import annotations
 
@@ -13,13 +13,13 @@ from genbench.api import Model
 from genbench.errors import UnsupportedError, UsageError
 
 Precision = Literal["float32", "tf32", "bfloat16"]
-"""float32 throughout; products of float32 with 10 bits of mantissa, on a GPU alone; networks in bfloat16."""
+"""float32 throughout; float32 with products of 10 bits of mantissa (GPUs alone); networks in bfloat16."""
 
 PRECISIONS: tuple[Precision, ...] = get_args(Precision)
 
 
 def check_precision(precision: str, device: torch.device) -> None:
-    """Raise `UsageError` for one that there is not, or not on this device."""
+    """Raise `UsageError` for an unknown precision, or one that this device does not have."""
     if precision not in PRECISIONS:
         raise UsageError(f"--precision {precision}: possible are {', '.join(PRECISIONS)}")
     if precision == "tf32" and device.type != "cuda":
@@ -28,30 +28,30 @@ def check_precision(precision: str, device: torch.device) -> None:
 
 @contextmanager
 def computing(model: Model, precision: Precision, device: torch.device) -> Iterator[None]:
-    """The model computes with this precision within.
+    """Let the model compute with this precision inside.
 
-    bfloat16 holds inside the model's direct submodules (encoder, decoder, critic), each under an autocast of its own
-    that ends where it returns: their results come back in float32, and losses, distances, priors and weights are in
-    float32. Measurements are taken outside of this. `UnsupportedError` where a model has no submodules.
+    bfloat16 applies to the model's direct submodules (encoder, decoder, critic), each under a separate autocast that
+    ends where it returns: results come back in float32; losses, distances, priors and weights are in float32.
+    Evaluation happens outside. Raises `UnsupportedError` where a model has no submodules.
     """
     check_precision(precision, device)
-    with _products(precision == "tf32", device):
+    with _tf32(precision == "tf32", device):
         wrapped = list(_networks(model)) if precision == "bfloat16" else []
         if precision == "bfloat16" and not wrapped:
             raise UnsupportedError(
                 f"--precision bfloat16: {type(model).__name__} has no networks as submodules; take float32"
             )
         for network in wrapped:
-            network.forward = _lowered(network.forward, device.type)
+            network.forward = _in_bfloat16(network.forward, device.type)
         try:
             yield
         finally:
             for network in wrapped:
-                del network.forward  # the class's own shows again
+                del network.forward  # uncovers the method of the class
 
 
 def _networks(module: nn.Module) -> Iterator[nn.Module]:
-    """The outermost modules below that can be called: a ModuleList or ModuleDict cannot."""
+    """The outermost submodules that can be called: a ModuleList or ModuleDict cannot."""
     for child in module.children():
         if isinstance(child, nn.ModuleList | nn.ModuleDict):
             yield from _networks(child)
@@ -59,16 +59,16 @@ def _networks(module: nn.Module) -> Iterator[nn.Module]:
             yield child
 
 
-def _lowered(forward: Callable[..., Any], device: str) -> Callable[..., Any]:
-    def lowered(*inputs: Any, **named: Any) -> Any:
+def _in_bfloat16(forward: Callable[..., Any], device: str) -> Callable[..., Any]:
+    def in_bfloat16(*inputs: Any, **named: Any) -> Any:
         with torch.autocast(device, torch.bfloat16):
             return _in_float32(forward(*inputs, **named))
 
-    return lowered
+    return in_bfloat16
 
 
 def _in_float32(result: Any) -> Any:
-    """The same with every tensor of bfloat16 in float32."""
+    """The result with every bfloat16 tensor in float32."""
     if isinstance(result, Tensor):
         return result.float() if result.dtype == torch.bfloat16 else result
     if isinstance(result, tuple | list):
@@ -77,13 +77,13 @@ def _in_float32(result: Any) -> Any:
 
 
 @contextmanager
-def _products(tf32: bool, device: torch.device) -> Iterator[None]:
-    """TF32 in products and convolutions or not: torch would use it in convolutions unasked."""
+def _tf32(enabled: bool, device: torch.device) -> Iterator[None]:
+    """Switch TF32 for products and convolutions; torch's default uses it in convolutions."""
     if device.type != "cuda":
         yield
         return
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
-    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = tf32
+    torch.backends.cuda.matmul.allow_tf32 = torch.backends.cudnn.allow_tf32 = enabled
     try:
         yield
     finally:

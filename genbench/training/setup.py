@@ -1,11 +1,10 @@
-"""A run's training as every process sets it up that takes its steps: the seeds, the model, the machine, the loop."""
+"""Set-up of one training job, which the main process and all others of a distributed training share."""
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Container, Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
@@ -16,106 +15,68 @@ from genbench.experiment.run import Run, make_model, make_prior
 from genbench.registry.loader import Registry
 from genbench.training.device import DeviceConfig, apply_device_config, peak_memory, select_device_config
 from genbench.training.distributed import DistributedContext, ShardedNetwork
-from genbench.training.loop import Budget, TrainState, train
-from genbench.training.pace import arranged_step
+from genbench.training.loop import TrainConfig, TrainState, train
 from genbench.training.precision import computing
 from genbench.utils.rng import derive_seed
 
 
-class Clock:
-    """The seconds of all trainings that have their turns in this process, which none of them can help."""
-
-    def __init__(self) -> None:
-        """Begin at any time."""
-        self._lost = 0.0
-
-    def __call__(self) -> float:
-        """Seconds since some moment."""
-        return time.perf_counter() - self._lost
-
-    @contextmanager
-    def standing(self) -> Iterator[None]:
-        """What is done within is no training; it is not used within itself."""
-        began = time.perf_counter()
-        try:
-            yield
-        finally:
-            self._lost += time.perf_counter() - began
-
-
 @dataclass(frozen=True)
-class Training:
-    """Whatever decides the steps of a run's training; `images` are on the device."""
+class TrainingJob:
+    """Sets up one training job (seeded model, device config, loop), identically on every rank.
+
+    `images` are on the device; `threads` are the CPU threads of `--threads`, None for the default.
+    """
 
     registry: Registry
     run: Run
     images: Images
     device: torch.device
-    distributed: DistributedContext
+    distributed: DistributedContext = field(default_factory=DistributedContext)
+    threads: int | None = None
 
-    def untrained(self) -> Model:
-        """The model on the device, with the weights from which the run begins in every process."""
+    def build_model(self) -> Model:
+        """The untrained model on the device; its initial weights are a function of the run's seed alone."""
         torch.manual_seed(derive_seed(self.run.seed, "weights"))
-        divided = None if self.distributed.world == 1 else partial(ShardedNetwork, distributed=self.distributed)
-        return make_model(self.registry, self.run, self.images.shape, divided).to(self.device)
+        shard = None if self.distributed.world == 1 else partial(ShardedNetwork, distributed=self.distributed)
+        return make_model(self.registry, self.run, self.images.shape, shard).to(self.device)
 
     def select_device_config(self, model: Model) -> DeviceConfig:
-        """How the machine is used."""
-        return select_device_config(model, self.run.batch, self.device)
+        """The threads and the memory format of this training."""
+        return select_device_config(model, self.run.batch, self.device, self.threads)
 
     @contextmanager
-    def begun(
+    def start(
         self,
         model: Model,
-        arrangement: DeviceConfig,
+        device_config: DeviceConfig,
         checkpoint: Path,
         *,
-        stop: Callable[[], bool],
-        marks: Container[int],
-        clock: Callable[[], float] = time.perf_counter,
-    ) -> Iterator[Iterator[TrainState | None]]:
-        """The training, as `genbench.training.loop.train` yields it, and within it the arrangement and the precision."""
-        prior, budget = make_prior(self.registry, self.run), Budget(self.run.images, self.run.batch, self.run.seed)
-        torch.manual_seed(derive_seed(self.run.seed, "global"))
-        with apply_device_config(model, arrangement), computing(model, self.run.precision, self.device):
-            yield train(
-                model,
-                prior,
-                self.images.train,
-                budget,
-                checkpoint,
-                key=self.run.key,
-                stop=stop,
-                marks=marks,
-                distributed=self.distributed,
-                step_of=arranged_step(arrangement),
-                clock=clock,
-            )
+        stop: Callable[[], bool] = lambda: False,
+        snapshot_steps: Container[int] = (),
+    ) -> Iterator[Iterator[TrainState]]:
+        """The log points of `genbench.training.loop.train`; device config and precision hold inside."""
+        run = self.run
+        config = TrainConfig(run.images, run.batch, run.seed, checkpoint, run.key, snapshot_steps)
+        prior = make_prior(self.registry, run)
+        torch.manual_seed(derive_seed(run.seed, "global"))
+        with apply_device_config(model, device_config), computing(model, run.precision, self.device):
+            yield train(model, prior, self.images.train, config, stop=stop, distributed=self.distributed)
 
-    def record(
-        self,
-        model: Model,
-        last: TrainState,
-        arrangement: DeviceConfig,
-        step_flops: float | None,
-        together: int,
-        jobs: int,
+    def stats(
+        self, model: Model, state: TrainState, device_config: DeviceConfig, step_flops: float | None, jobs: int
     ) -> TrainingStats:
-        """What the training has cost, which ended with the moment `last`."""
+        """The cost of the training that ended in `state`, beside `jobs` - 1 further runs at most."""
         return TrainingStats(
-            last.seconds,
-            last.images,
-            sum(parameter.numel() for parameter in model.parameters()),
-            self.device.type,
-            arrangement.threads,
-            peak_memory(self.device) if together == 1 else None,
-            None if step_flops is None else step_flops * last.step,
-            self.run.precision,
-            arrangement.memory_format,
-            last.how,
-            self.run.batch,
-            together,
-            jobs,
-            last.most_threads,
-            last.usual_threads,
+            seconds=state.seconds,
+            images=state.images,
+            parameters=sum(parameter.numel() for parameter in model.parameters()),
+            device=self.device.type,
+            threads=device_config.threads,
+            peak_memory=peak_memory(self.device),
+            flops=None if step_flops is None else step_flops * state.step,
+            precision=self.run.precision,
+            memory_format=device_config.memory_format,
+            step=state.how,
+            batch=self.run.batch,
+            jobs=jobs,
         )

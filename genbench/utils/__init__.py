@@ -1,1 +1,1 @@
-"""Files, random state and torch state: what every layer uses."""
+"""Files, random seeds and torch state, used by every package."""

@@ -1,4 +1,4 @@
-"""Files that are whole or absent: atomic writing, hashes, and tensors with a checksum."""
+"""Atomic writing of files, strict JSON, hashes, and tensor files with a checksum."""
 
 from __future__ import annotations
 
@@ -18,21 +18,21 @@ from safetensors import SafetensorError, safe_open
 
 from genbench.errors import DataError, StoreError, one_line
 
-if TYPE_CHECKING:  # torch is loaded by the functions on tensors alone: reports write files without it
+if TYPE_CHECKING:  # functions on tensors import torch themselves: reports write files without loading torch
     from torch import Tensor
 
 CHECKSUM = "sha256"
 FORMAT, FORMAT_VERSION = "format", "1"
-"""The fact that says how a tensor file of ours is laid out; those written before there was one are of version 1."""
+"""Name and value of the fact that holds the layout version of a tensor file; a file without it has version 1."""
 JSON_BYTES = 64 << 20
-"""More than any JSON file of ours holds; what is larger is not even read."""
+"""Above the size of every JSON file that genbench writes; a larger file is not read."""
 DEPTH = 64
-"""How deep JSON may be nested: far above what we write, far below what Python's own recursion bears."""
+"""How deep JSON may be nested: far above what genbench writes, far below Python's recursion limit."""
 PART = ".part"
-"""How the name of a file ends that is being written."""
+"""Suffix of a file that is being written."""
 HALF_WRITTEN = (f".*{PART}", ".tmp??????")
-"""How files are named that a killed process had half written: by us, or by safetensors, which from 0.8 on fills a file
-of its own beside the one that it is asked for."""
+"""Name patterns of files that a killed process left half written: of `write_atomically`, and of safetensors, which
+from 0.8 on writes a temporary file beside the requested one."""
 
 
 def _permissions() -> int:
@@ -42,11 +42,11 @@ def _permissions() -> int:
 
 
 PERMISSIONS = _permissions()
-"""What the user's umask gives a new file; safetensors would keep its files to their owner."""
+"""Permissions of a new file by the user's umask; safetensors would let the owner alone read."""
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then put it in place in one step."""
+    """Let `write` fill a temporary file beside `path`, then rename the file: it is whole or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}{PART}")
     try:
@@ -62,9 +62,9 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
 
 
 def full_disk(path: Path, error: Exception) -> StoreError | None:
-    """The error of a disk that is full, naming the file and the disk; None where `error` is of another kind.
+    """An error that names the file and the full disk; None where `error` is of another kind.
 
-    safetensors tells the system's error in a text alone: "... (os error 28)", or "... Os { code: 28, ... }".
+    safetensors has the system's error number in a text alone: "... (os error 28)", or "... Os { code: 28, ... }".
     """
     codes = [getattr(error, "errno", None), *map(int, re.findall(r"(?:Os \{ code: |os error )(\d+)", str(error)))]
     if not {errno.ENOSPC, errno.EDQUOT} & set(codes):
@@ -83,7 +83,7 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_pieces(path: Path, pieces: Iterable[str]) -> None:
-    """Write UTF-8 text atomically that is never whole in memory."""
+    """Write UTF-8 text atomically, piece by piece, so that the text is never whole in memory."""
 
     def write(temporary: Path) -> None:
         with temporary.open("w", encoding="utf-8") as file:
@@ -93,12 +93,12 @@ def write_pieces(path: Path, pieces: Iterable[str]) -> None:
 
 
 def write_json(path: Path, value: object) -> None:
-    """Write JSON atomically, keys in their order; NaN is refused because it is no JSON."""
+    """Write JSON atomically, keys in their order; NaN is refused because JSON has none."""
     write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
 
 
 def read_json(path: Path) -> Any:
-    """The value in a JSON file; `DataError` names a file that is absent or is no JSON."""
+    """The value in a JSON file; raises `DataError` where the file is absent or no JSON."""
     try:
         with path.open("rb", buffering=0) as file:
             size = os.fstat(file.fileno()).st_size
@@ -108,19 +108,21 @@ def read_json(path: Path) -> Any:
     except OSError as error:
         raise DataError(f"{path} cannot be read as JSON: {error.strerror or error}") from None
     if size > JSON_BYTES:
-        raise DataError(f"{path} cannot be read as JSON: {size:,} bytes; no file of ours has more than {JSON_BYTES:,}")
+        raise DataError(
+            f"{path} cannot be read as JSON: {size:,} bytes; no file of genbench has more than {JSON_BYTES:,}"
+        )
     return parse_json(data, path)
 
 
 _HALF = re.compile(rb"\\u[dD][89a-fA-F]")
-"""Half a surrogate pair, or a whole one: rare, so the check that is sure is made where it stands alone."""
+"""A surrogate, alone or in a pair: rare, so that the exact check is made only where this matches."""
 
 
 def parse_json(data: bytes, name: Path | str) -> Any:
-    """The value in JSON text, UTF-8, that can be written again; `DataError` names what it was read from.
+    """The value in JSON text, UTF-8; raises `DataError` with the `name` that the text was read from.
 
-    Refused beyond what `json` refuses: NaN and infinities (written out or by overflow), half surrogate pairs (no file
-    and no terminal takes them), and nesting deeper than `DEPTH`.
+    Beyond `json` this refuses NaN and infinities (written out or by overflow), lone surrogates (no file and no
+    terminal takes them), and nesting deeper than `DEPTH`.
     """
     try:
         value = _decode(data.decode("utf-8"))
@@ -145,16 +147,16 @@ def _float(digits: str) -> float:
 
 
 _decode: Callable[[str], Any] = json.JSONDecoder(parse_float=_float, parse_constant=_no_constant).decode
-"""Made once, where `json.loads` would make a decoder each time; a look at each float is cheaper than at all bytes."""
+"""Made once: `json.loads` would make a decoder at each call. Checking each float is cheaper than scanning all bytes."""
 
 
 def _deeper(value: Any, depth: int) -> bool:
-    """Whether anything in a JSON value lies deeper than so many lists and objects; without recursion."""
+    """Whether a JSON value nests more than `depth` lists and objects; without recursion."""
     level = [value]
     for _ in range(depth + 1):
         inner: list[Any] = []
-        for it in level:
-            inner += it.values() if isinstance(it, dict) else it if isinstance(it, list) else ()
+        for node in level:
+            inner += node.values() if isinstance(node, dict) else node if isinstance(node, list) else ()
         level = inner
     return bool(level)
 
@@ -166,7 +168,7 @@ def hash_file(path: Path) -> str:
 
 
 def hash_tensors(tensors: Mapping[str, Tensor | None]) -> str:
-    """SHA-256 over names, dtypes, shapes and bytes of tensors, in the order of their names; None is skipped."""
+    """SHA-256 over names, dtypes, shapes and bytes of tensors, sorted by name; None is skipped."""
     import torch
 
     digest = hashlib.sha256()
@@ -183,9 +185,9 @@ def hash_tensors(tensors: Mapping[str, Tensor | None]) -> str:
 def save_tensors(
     path: Path, tensors: Mapping[str, Tensor], facts: Mapping[str, str] | None = None, digest: str = ""
 ) -> None:
-    """Write tensors and string facts as safetensors, atomically, with a checksum over all of it.
+    """Write tensors and string facts as safetensors, atomically, with a checksum over both.
 
-    `digest` is `hash_tensors(tensors)` where it is known: a large dataset takes as long to hash as to write.
+    `digest` is `hash_tensors(tensors)` where the caller has it: a large dataset takes as long to hash as to write.
     """
     from safetensors.torch import save_file
 
@@ -196,7 +198,7 @@ def save_tensors(
 
 
 def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
-    """Tensors (on the CPU) and facts of a file by `save_tensors`; `DataError` where the checksum does not hold."""
+    """Tensors (on the CPU) and facts of a file by `save_tensors`; raises `DataError` where the file is damaged."""
     try:
         with safe_open(path, framework="pt") as file:
             facts = dict(file.metadata() or {})
@@ -216,7 +218,7 @@ def load_tensors(path: Path) -> tuple[dict[str, Tensor], dict[str, str]]:
 
 
 def load_facts(path: Path) -> dict[str, str]:
-    """The string facts of a safetensors file, read from its head alone (no tensor is loaded or checked)."""
+    """The string facts of a safetensors file, read from the header alone: no tensor is loaded or checked."""
     try:
         with safe_open(path, framework="pt") as file:
             return dict(file.metadata() or {})

@@ -1,6 +1,6 @@
 """Random state derived from a seed and a purpose, so that a resumed run equals an uninterrupted one.
 
-Models of one seed see the same data order, prior draws and evaluation noise because none of these depends on the model.
+Models of the same seed see the same data order, prior draws and evaluation noise: none of these depends on the model.
 """
 
 from __future__ import annotations
@@ -19,6 +19,6 @@ def derive_seed(seed: int, *purpose: str | int) -> int:
 
 def generator(device: torch.device | str, seed: int, *purpose: str | int) -> Generator:
     """A generator on a device, in the state that seed and purpose determine."""
-    made = Generator(device=device)
-    made.manual_seed(derive_seed(seed, *purpose))
-    return made
+    derived = Generator(device=device)
+    derived.manual_seed(derive_seed(seed, *purpose))
+    return derived

@@ -77,7 +77,7 @@ class MeanImage(Control):
         return self.mean.to(x.device).expand_as(x)
 
 
-class Noise(Control):
+class NoiseImages(Control):
     """Independent pixels, uniform on 0..255: images of the right size and nothing else."""
 
     def sample(self, n: int, evaluation: Evaluation) -> Tensor:
@@ -209,9 +209,11 @@ def _flat(images: Tensor) -> Tensor:
 @hookimpl
 def genbench_controls() -> Iterable[ComponentSpec[Control]]:
     """From the best that a number can be to the worst."""
-    yield ComponentSpec(name="held-out", about="The held-out images against themselves", make=HeldOut)
-    yield ComponentSpec(name="replay", about="Training images, replayed: a copycat", make=Replay)
-    yield ComponentSpec(name="pca", about="Principal components, codes scaled to the prior: a linear model", make=PCA)
-    yield ComponentSpec(name="untrained", about="The study's network before any training", make=Untrained)
-    yield ComponentSpec(name="mean-image", about="The mean training image, always", make=MeanImage)
-    yield ComponentSpec(name="noise", about="Independent uniform pixels", make=Noise)
+    yield ComponentSpec(name="held-out", description="The held-out images against themselves", factory=HeldOut)
+    yield ComponentSpec(name="replay", description="Training images, replayed: a copycat", factory=Replay)
+    yield ComponentSpec(
+        name="pca", description="Principal components, codes scaled to the prior: a linear model", factory=PCA
+    )
+    yield ComponentSpec(name="untrained", description="The study's network before any training", factory=Untrained)
+    yield ComponentSpec(name="mean-image", description="The mean training image, always", factory=MeanImage)
+    yield ComponentSpec(name="noise", description="Independent uniform pixels", factory=NoiseImages)

@@ -177,5 +177,5 @@ def read_partition(data: bytes, path: Path) -> dict[Split, list[str]]:
 def genbench_datasets() -> Iterable[ComponentSpec[Dataset]]:
     """CelebA."""
     yield ComponentSpec(
-        name="celeba", about="faces in colour, aligned and cropped", make=CelebA, source="arXiv:1411.7766"
+        name="celeba", description="faces in colour, aligned and cropped", factory=CelebA, reference="arXiv:1411.7766"
     )

@@ -188,4 +188,4 @@ def _held_out(names: list[str], top: str, parts: dict[Split, float]) -> dict[Spl
 @hookimpl
 def genbench_datasets() -> Iterable[ComponentSpec[Dataset]]:
     """Any folder of images."""
-    yield ComponentSpec(name="folder", about="any folder or zip archive of images", make=Folder)
+    yield ComponentSpec(name="folder", description="any folder or zip archive of images", factory=Folder)

@@ -248,4 +248,6 @@ class Glyphs(Dataset):
 @hookimpl
 def genbench_datasets() -> Iterable[ComponentSpec[Dataset]]:
     """The dataset of this file."""
-    yield ComponentSpec(name="glyphs", about="handwritten-looking digits drawn on the spot, 28x28 grey", make=Glyphs)
+    yield ComponentSpec(
+        name="glyphs", description="handwritten-looking digits drawn on the spot, 28x28 grey", factory=Glyphs
+    )

@@ -296,9 +296,15 @@ class SVHN(PublishedSet):
 @hookimpl
 def genbench_datasets() -> Iterable[ComponentSpec[Dataset]]:
     """The four sets."""
-    yield ComponentSpec(name="mnist", about="handwritten digits, 28x28 grey", make=MNIST, source="LeCun et al. 1998")
     yield ComponentSpec(
-        name="fashion-mnist", about="clothing, 28x28 grey", make=FashionMNIST, source="arXiv:1708.07747"
+        name="mnist", description="handwritten digits, 28x28 grey", factory=MNIST, reference="LeCun et al. 1998"
     )
-    yield ComponentSpec(name="cifar10", about="photographs, 32x32 colour", make=CIFAR10, source="Krizhevsky 2009")
-    yield ComponentSpec(name="svhn", about="house numbers, 32x32 colour", make=SVHN, source="Netzer et al. 2011")
+    yield ComponentSpec(
+        name="fashion-mnist", description="clothing, 28x28 grey", factory=FashionMNIST, reference="arXiv:1708.07747"
+    )
+    yield ComponentSpec(
+        name="cifar10", description="photographs, 32x32 colour", factory=CIFAR10, reference="Krizhevsky 2009"
+    )
+    yield ComponentSpec(
+        name="svhn", description="house numbers, 32x32 colour", factory=SVHN, reference="Netzer et al. 2011"
+    )

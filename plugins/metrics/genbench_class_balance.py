@@ -147,7 +147,7 @@ def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """Class balance."""
     yield ComponentSpec(
         name="class-balance",
-        about="Classes of the samples under grey28 against the held-out labels",
-        make=ClassBalance,
-        source="ours",
+        description="Classes of the samples under grey28 against the held-out labels",
+        factory=ClassBalance,
+        reference="ours",
     )

@@ -56,7 +56,7 @@ class RingCoverage(Metric):
 
     _: KW_ONLY
     n: Annotated[int, Option("held-out images encoded, and prior draws", low=100)] = 2000
-    sectors: Annotated[int, Option("equal sectors about the origin", source="ours", low=2, high=360)] = 36
+    sectors: Annotated[int, Option("equal sectors about the origin", reference="ours", low=2, high=360)] = 36
 
     def check(self, summary: DatasetInfo, prior: Prior, place: DataConfig) -> None:
         """Refuse codes on a line, and too few images."""
@@ -102,4 +102,4 @@ class RingCoverage(Metric):
 def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """Offer the metric."""
     about = "How evenly codes lie around the origin, in their first plane"
-    yield ComponentSpec(name="ring-coverage", about=about, make=RingCoverage, source="ours")
+    yield ComponentSpec(name="ring-coverage", description=about, factory=RingCoverage, reference="ours")

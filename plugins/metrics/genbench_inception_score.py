@@ -79,7 +79,7 @@ class InceptionScore(FeatureMetric):
         layer: Annotated[str, Option("layer of class logits; auto: torch-fidelity's choice for this score")] = "auto",
         weights: Annotated[str, WEIGHTS] = "none",
         n: Annotated[int, Option("samples", low=2)] = 10_000,
-        splits: Annotated[int, Option("parts of the samples, scored apart", source="arXiv:1606.03498", low=2)] = 10,
+        splits: Annotated[int, Option("parts of the samples, scored apart", reference="arXiv:1606.03498", low=2)] = 10,
     ) -> None:
         """See the annotations."""
         super().__init__(features, layer, weights, n, "test")
@@ -168,7 +168,7 @@ def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """The inception score."""
     yield ComponentSpec(
         name="inception-score",
-        about="Sureness and variety of the samples' classes",
-        make=InceptionScore,
-        source="arXiv:1606.03498",
+        description="Sureness and variety of the samples' classes",
+        factory=InceptionScore,
+        reference="arXiv:1606.03498",
     )

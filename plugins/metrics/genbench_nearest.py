@@ -169,7 +169,7 @@ def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """The distance to the nearest training image."""
     yield ComponentSpec(
         name="nearest-train",
-        about="Distance of samples to the nearest training image, and the share of copies",
-        make=NearestTrain,
-        source="arXiv:2004.05675",
+        description="Distance of samples to the nearest training image, and the share of copies",
+        factory=NearestTrain,
+        reference="arXiv:2004.05675",
     )

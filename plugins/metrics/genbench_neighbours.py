@@ -168,7 +168,7 @@ class PrecisionRecall(NeighbourMetric):
         layer: Annotated[str, LAYER] = "auto",
         weights: Annotated[str, WEIGHTS] = "none",
         count: Annotated[int, COUNT] = 0,
-        k: Annotated[int, Option("nearest neighbours that a ball reaches to", source="arXiv:1904.06991", low=1)] = 3,
+        k: Annotated[int, Option("nearest neighbours that a ball reaches to", reference="arXiv:1904.06991", low=1)] = 3,
     ) -> None:
         """See the annotations."""
         super().__init__(features, layer, weights, count, "test")
@@ -192,7 +192,7 @@ class DensityCoverage(NeighbourMetric):
         layer: Annotated[str, LAYER] = "auto",
         weights: Annotated[str, WEIGHTS] = "none",
         count: Annotated[int, COUNT] = 0,
-        k: Annotated[int, Option("nearest neighbours that a ball reaches to", source="arXiv:2002.09797", low=1)] = 5,
+        k: Annotated[int, Option("nearest neighbours that a ball reaches to", reference="arXiv:2002.09797", low=1)] = 5,
     ) -> None:
         """See the annotations."""
         super().__init__(features, layer, weights, count, "test")
@@ -208,13 +208,13 @@ def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """Precision and recall, density and coverage."""
     yield ComponentSpec(
         name="precision-recall",
-        about="Samples among the real images, and real images among the samples",
-        make=PrecisionRecall,
-        source="arXiv:1904.06991",
+        description="Samples among the real images, and real images among the samples",
+        factory=PrecisionRecall,
+        reference="arXiv:1904.06991",
     )
     yield ComponentSpec(
         name="density-coverage",
-        about="Samples around each real image, real images that have any",
-        make=DensityCoverage,
-        source="arXiv:2002.09797",
+        description="Samples around each real image, real images that have any",
+        factory=DensityCoverage,
+        reference="arXiv:2002.09797",
     )

@@ -56,7 +56,7 @@ class Sharpness(Metric):
     The floor is the sharpness of the real test images: blurred samples fall below it, noise lies above.
     """
 
-    def __init__(self, *, n: Annotated[int, Option("samples", source="arXiv:1711.01558", low=1)] = 1000) -> None:
+    def __init__(self, *, n: Annotated[int, Option("samples", reference="arXiv:1711.01558", low=1)] = 1000) -> None:
         """See the annotations."""
         self.n = n
 
@@ -93,6 +93,8 @@ def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """Reconstruction and sharpness."""
     source = "arXiv:1711.01558, section 4: the cost |x - y|^2"
     yield ComponentSpec(
-        name="reconstruction", about="Squared error on held-out images", make=Reconstruction, source=source
+        name="reconstruction", description="Squared error on held-out images", factory=Reconstruction, reference=source
     )
-    yield ComponentSpec(name="sharpness", about="Sharpness of the samples", make=Sharpness, source="arXiv:1711.01558")
+    yield ComponentSpec(
+        name="sharpness", description="Sharpness of the samples", factory=Sharpness, reference="arXiv:1711.01558"
+    )

@@ -24,6 +24,7 @@ from genbench.api import (
     Evaluation,
     Measurement,
     Metric,
+    Noise,
     Option,
     Prior,
 )
@@ -40,8 +41,8 @@ DIRECTIONS_SEED = 1804_01947
 """Seed of the directions of `pixel-sw`: the same in every run."""
 
 SQUARED = "\N{SUPERSCRIPT TWO}"
-N = Option("held-out images, and samples", source="ours", low=16)
-BLOCKS = Option("blocks of each sample: for the debiased distance and its standard error", source="ours", low=4)
+N = Option("held-out images, and samples", reference="ours", low=16)
+BLOCKS = Option("blocks of each sample: for the debiased distance and its standard error", reference="ours", low=4)
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -151,7 +152,7 @@ class PixelSW(PixelDistance):
 
     n: Annotated[int, N] = 1000
     blocks: Annotated[int, BLOCKS] = 4
-    projections: Annotated[int, Option("directions, the same for all runs", source="ours", low=1)] = 500
+    projections: Annotated[int, Option("directions, the same for all runs", reference="ours", low=1)] = 500
 
     name: ClassVar[str] = "pixel-sw"
     method: ClassVar[str] = "sliced 2-Wasserstein distance of pixels"
@@ -159,7 +160,8 @@ class PixelSW(PixelDistance):
 
     def distance(self, dim: int) -> Distance:
         """SW2^2: of sorted projections, the mean squared difference (arXiv:1804.01947, algorithm 1)."""
-        theta = random_projections(self.projections, dim, Generator().manual_seed(DIRECTIONS_SEED), torch.float64)
+        noise = Noise(Generator().manual_seed(DIRECTIONS_SEED))
+        theta = random_projections(self.projections, dim, noise, torch.float64)
         return Distance(
             lambda block: torch.sort(theta @ block.T, dim=1).values, lambda u, v: float((u - v).square().mean())
         )
@@ -179,5 +181,5 @@ def _cut(points: Tensor, size: int, count: int) -> list[Tensor]:
 def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """Offer both."""
     about = "2-Wasserstein distance of samples to held-out images, in pixels"
-    yield ComponentSpec(name="pixel-w2", about=f"Exact {about}", make=PixelW2, source="arXiv:1804.01947")
-    yield ComponentSpec(name="pixel-sw", about=f"Sliced {about}", make=PixelSW, source="arXiv:1804.01947")
+    yield ComponentSpec(name="pixel-w2", description=f"Exact {about}", factory=PixelW2, reference="arXiv:1804.01947")
+    yield ComponentSpec(name="pixel-sw", description=f"Sliced {about}", factory=PixelSW, reference="arXiv:1804.01947")

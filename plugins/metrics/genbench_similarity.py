@@ -162,13 +162,13 @@ def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """PSNR and SSIM."""
     yield ComponentSpec(
         name="psnr",
-        about="Peak signal-to-noise ratio on held-out images",
-        make=PSNR,
-        source="doi:10.1109/ICPR.2010.579",
+        description="Peak signal-to-noise ratio on held-out images",
+        factory=PSNR,
+        reference="doi:10.1109/ICPR.2010.579",
     )
     yield ComponentSpec(
         name="ssim",
-        about="Structural similarity on held-out images",
-        make=SSIM,
-        source="doi:10.1109/TIP.2003.819861",
+        description="Structural similarity on held-out images",
+        factory=SSIM,
+        reference="doi:10.1109/TIP.2003.819861",
     )

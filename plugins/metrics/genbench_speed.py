@@ -17,10 +17,7 @@ class Speed(Metric):
         record = e.training
         if not record.images:
             raise NotApplicableError("nothing was trained")
-        turns = f", in turns with {record.together - 1} others" if record.together > 1 else ""
         beside = f", up to {record.jobs} runs at once" if record.jobs > 1 else ""
-        chosen = f"up to {record.most_threads} CPU threads, as measured to be quickest"
-        threads = chosen if record.most_threads else f"{record.threads} CPU threads"
         protocol = EvalProtocol(
             method="wall time of training proper, evaluation and data left out",
             dataset=e.images.content[:12],
@@ -30,7 +27,7 @@ class Speed(Metric):
             generated=0,
             values="uint8",
             draws="none",
-            detail=f"{record.device}, {threads}{turns}{beside}",
+            detail=f"{record.device}, {record.threads} CPU threads{beside}",
         )
         memory = None if record.peak_memory is None else record.peak_memory / 2**20
         facts: tuple[tuple[str, float | None, str, Better], ...] = (
@@ -51,5 +48,8 @@ class Speed(Metric):
 def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """Speed."""
     yield ComponentSpec(
-        name="speed", about="Images per second, seconds, parameters, peak memory of training", make=Speed, source="ours"
+        name="speed",
+        description="Images per second, seconds, parameters, peak memory of training",
+        factory=Speed,
+        reference="ours",
     )

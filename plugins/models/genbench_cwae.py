@@ -8,9 +8,9 @@ from functools import cached_property
 from typing import Annotated
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, OptimizerConfig, Option
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option
 from genbench.distances import squared_distances
 from genbench.hookspecs import hookimpl
 from genbench.nn import Autoencoder, adam, squared_error
@@ -75,36 +75,38 @@ class CWAE(Autoencoder):
 
     def __init__(
         self,
-        setting: ModelContext,
+        context: ModelContext,
         *,
         weight: Annotated[
-            float, Option("lambda, before the log distance", source=f"{_CODE}, MNIST; CelebA: 5", low=0)
+            float, Option("lambda, before the log distance", reference=f"{_CODE}, MNIST; CelebA: 5", low=0)
         ] = 1.0,
-        log: Annotated[bool, Option("the distance's logarithm", source=f"{_CODE}: cwae; without it cwae_plus")] = True,
-        points: Annotated[int, Option("sample size behind gamma", source=f"{_CODE}: its batch", low=2)] = 128,
-        rate: Annotated[float, Option("Adam's learning rate", source=f"{_CODE}; CelebA: 5e-4", above=0)] = 1e-3,
+        log: Annotated[
+            bool, Option("the distance's logarithm", reference=f"{_CODE}: cwae; without it cwae_plus")
+        ] = True,
+        points: Annotated[int, Option("sample size behind gamma", reference=f"{_CODE}: its batch", low=2)] = 128,
+        rate: Annotated[float, Option("Adam's learning rate", reference=f"{_CODE}; CelebA: 5e-4", above=0)] = 1e-3,
     ) -> None:
         """Build the autoencoder."""
-        super().__init__(setting)
+        super().__init__(context)
         self.weight, self.log, self.points, self.rate = weight, log, points, rate
 
     @cached_property
     def gamma(self) -> float:
         """Silverman's smoothing on the prior's scale; read at the first step: under "meta" a prior has no numbers."""
-        prior = self.setting.prior
-        return silverman(self.points) * prior.pairwise_scale / (2.0 * self.setting.latent_dim)
+        prior = self.prior
+        return silverman(self.points) * prior.pairwise_scale / (2.0 * self.context.latent_dim)
 
     def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimiser for everything."""
+        """One optimizer for all parameters."""
         return {"autoencoder": OptimizerConfig(self.autoencoder_parameters(), adam(self.rate))}
 
     def apart(self, code: Tensor, z: Tensor) -> Tensor:
         """The distance of codes from the prior, `(n, d), (n, d) -> ()`."""
-        sigma = self.setting.prior.normal_sigma
+        sigma = self.prior.normal_sigma
         return between(code, z, self.gamma) if sigma is None else to_normal(code, self.gamma, sigma)
 
-    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
-        """One move: summed squares + weight * log distance."""
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
+        """One loss: summed squares + weight * log distance."""
         code = self.encode(x)
         fit = squared_error(self.logits(code), x).mean()
         apart = self.apart(code, z)
@@ -116,5 +118,7 @@ class CWAE(Autoencoder):
 
 @hookimpl
 def genbench_models() -> Iterable[ComponentSpec[Model]]:
-    """Offer the model."""
-    yield ComponentSpec(name="cwae", about="Cramer-Wold autoencoder, closed form", make=CWAE, source="arXiv:1805.09235")
+    """The model."""
+    yield ComponentSpec(
+        name="cwae", description="Cramer-Wold autoencoder, closed form", factory=CWAE, reference="arXiv:1805.09235"
+    )

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Literal
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, OptimizerConfig, Option
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option
 from genbench.distances import random_projections, sliced_wasserstein_cost
 from genbench.hookspecs import hookimpl
 from genbench.nn import COSTS, Autoencoder, adam, rmsprop
@@ -30,29 +30,31 @@ class SWAE(Autoencoder):
 
     def __init__(
         self,
-        setting: ModelContext,
+        context: ModelContext,
         *,
-        p: Annotated[float, Option("power of the distance", source=_PAPER, low=1)] = 2.0,
-        projections: Annotated[int, Option("directions L at each step", source=_PAPER, low=1)] = 50,
+        p: Annotated[float, Option("power of the distance", reference=_PAPER, low=1)] = 2.0,
+        projections: Annotated[int, Option("directions L at each step", reference=_PAPER, low=1)] = 50,
         weight: Annotated[
             float,
-            Option("lambda, before the mean sliced distance", source="gmum/cwae-pytorch, for CelebA; MNIST: 1", low=0),
+            Option(
+                "lambda, before the mean sliced distance", reference="gmum/cwae-pytorch, for CelebA; MNIST: 1", low=0
+            ),
         ] = 100.0,
         cost: Annotated[
             Literal["squared", "bce-l1"],
-            Option("summed squares, or mean cross entropy + mean absolute error", source=_CWAE),
+            Option("summed squares, or mean cross entropy + mean absolute error", reference=_CWAE),
         ] = "squared",
         annealing: Annotated[
             float,
-            Option("factor on the weight at every epoch from the twelfth on", source="off; notebooks: 1.1", low=0),
+            Option("factor on the weight at every epoch from the twelfth on", reference="off; notebooks: 1.1", low=0),
         ] = 1.0,
         optimizer: Annotated[
-            Literal["adam", "rmsprop"], Option("the optimiser", source=f"{_CWAE}; notebooks: rmsprop")
+            Literal["adam", "rmsprop"], Option("the optimizer", reference=f"{_CWAE}; notebooks: rmsprop")
         ] = "adam",
-        rate: Annotated[float, Option("learning rate", source=f"{_CWAE}; {_NOTEBOOKS}", above=0)] = 1e-3,
+        rate: Annotated[float, Option("learning rate", reference=f"{_CWAE}; {_NOTEBOOKS}", above=0)] = 1e-3,
     ) -> None:
         """Build the autoencoder."""
-        super().__init__(setting)
+        super().__init__(context)
         self.p = p
         self.projections = projections
         self.weight = weight
@@ -67,14 +69,14 @@ class SWAE(Autoencoder):
         self.strength.fill_(self.weight * self.annealing ** max(0, epoch - 10))
 
     def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimiser for everything."""
+        """One optimizer for all parameters."""
         return {"autoencoder": OptimizerConfig(self.autoencoder_parameters(), self.optimizer)}
 
-    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
-        """One move: cost + strength * sliced distance."""
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
+        """One loss: cost + strength * sliced distance."""
         code = self.encode(x)
         fit = self.cost(self.logits(code), x).mean()
-        theta = random_projections(self.projections, code.shape[1], generator, code.dtype)
+        theta = random_projections(self.projections, code.shape[1], noise, code.dtype)
         apart = sliced_wasserstein_cost(code, z, theta, self.p)
         yield Loss(
             "autoencoder",
@@ -85,5 +87,7 @@ class SWAE(Autoencoder):
 
 @hookimpl
 def genbench_models() -> Iterable[ComponentSpec[Model]]:
-    """Offer the model."""
-    yield ComponentSpec(name="swae", about="Sliced-Wasserstein autoencoder", make=SWAE, source="arXiv:1804.01947")
+    """The model."""
+    yield ComponentSpec(
+        name="swae", description="Sliced-Wasserstein autoencoder", factory=SWAE, reference="arXiv:1804.01947"
+    )

@@ -7,13 +7,13 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Literal
 
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, OptimizerConfig, Option, Prior
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Prior
 from genbench.distances import gaussian_kl
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
-from genbench.nn import Autoencoder, adam, cross_entropy, randn_like, squared_error
+from genbench.nn import Autoencoder, adam, cross_entropy, squared_error
 
 LOG_2PI = math.log(2.0 * math.pi)
 LOG_VARIANCE_BOUND = 10.0
@@ -33,21 +33,21 @@ class VAE(Autoencoder):
 
     def __init__(
         self,
-        setting: ModelContext,
+        context: ModelContext,
         *,
         likelihood: Annotated[
             Literal["bernoulli", "gaussian", "learned-sigma"],
-            Option("p(x | z)", source="arXiv:1711.01558, section 4, for MNIST; gaussian for CelebA there"),
+            Option("p(x | z)", reference="arXiv:1711.01558, section 4, for MNIST; gaussian for CelebA there"),
         ] = "bernoulli",
         sigma: Annotated[
             float,
-            Option("standard deviation of a pixel given z, in [0, 1]", source="ours: that of MNIST is .31", above=0),
+            Option("standard deviation of a pixel given z, in [0, 1]", reference="ours: that of MNIST is .31", above=0),
         ] = 0.3,
-        rate: Annotated[float, Option("Adam's learning rate", source="gmum/cwae-pytorch", above=0)] = 1e-3,
+        rate: Annotated[float, Option("Adam's learning rate", reference="gmum/cwae-pytorch", above=0)] = 1e-3,
     ) -> None:
         """Build encoder (mean and log variance) and decoder; `UnsupportedError` where the KL would be infinite."""
-        _require_finite_kl(setting.prior)
-        super().__init__(setting, outputs=2 * setting.latent_dim)
+        _require_finite_kl(context.prior)
+        super().__init__(context, outputs=2 * context.latent_dim)
         self.likelihood = likelihood
         start = torch.full((), math.log(sigma))
         if likelihood == "learned-sigma":
@@ -69,38 +69,46 @@ class VAE(Autoencoder):
         """The mean of q(z | x), `(n, c, h, w) -> (n, d)`."""
         return self.posterior(x)[0]
 
-    def sample_codes(self, x: Tensor, generator: Generator) -> Tensor:
+    def sample_codes(self, x: Tensor, noise: Noise) -> Tensor:
         """A draw from q(z | x), `(n, c, h, w) -> (n, d)`."""
         mean, log_variance = self.posterior(x)
-        return mean + (0.5 * log_variance).exp() * randn_like(mean, generator)
+        return mean + (0.5 * log_variance).exp() * _normal_like(mean, noise)
 
     def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimiser for everything."""
+        """One optimizer for all parameters."""
         return {"autoencoder": OptimizerConfig(tuple(self.parameters()), adam(self.rate))}
 
-    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
-        """One move: the negative evidence lower bound; the prior's draws z are not needed."""
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
+        """One loss: the negative evidence lower bound; the prior's draws z are not needed."""
         mean, log_variance = self.posterior(x)
-        noise = randn_like(mean, generator)
-        code = mean + (0.5 * log_variance).exp() * noise
-        fit = self.surprise(self.logits(code), x).mean()
-        divergence = self.divergence(mean, log_variance, noise, code).mean()
+        epsilon = _normal_like(mean, noise)
+        code = mean + (0.5 * log_variance).exp() * epsilon
+        fit = self.negative_log_likelihood(self.logits(code), x).mean()
+        divergence = self.divergence(mean, log_variance, epsilon, code).mean()
         yield Loss("autoencoder", fit + divergence, {"reconstruction": fit.detach(), "kl": divergence.detach()})
 
-    def surprise(self, logits: Tensor, x: Tensor) -> Tensor:
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        """log p(x | z) in nats, summed over the pixels, `(n, c, h, w), (n, d) -> (n,)`."""
+        return -self.negative_log_likelihood(self.logits(z), x)
+
+    def negative_log_likelihood(self, logits: Tensor, x: Tensor) -> Tensor:
         """-log p(x | z) in nats, summed over the pixels, `(n, c, h, w) -> (n,)`."""
         if self.likelihood == "bernoulli":
             return cross_entropy(logits, x)
         scaled = 0.5 * squared_error(logits, x) * torch.exp(-2.0 * self.log_sigma)
         return scaled + math.prod(x.shape[1:]) * (self.log_sigma + 0.5 * LOG_2PI)
 
-    def divergence(self, mean: Tensor, log_variance: Tensor, noise: Tensor, code: Tensor) -> Tensor:
+    def divergence(self, mean: Tensor, log_variance: Tensor, epsilon: Tensor, code: Tensor) -> Tensor:
         """KL(q(z | x) | p(z)) in nats, exact or at one draw, each argument `(n, d)`, -> `(n,)`."""
-        prior = self.setting.prior
-        if prior.normal_sigma is not None:
-            return gaussian_kl(mean, log_variance, prior.normal_sigma)
-        log_q = -0.5 * (noise.square() + log_variance + LOG_2PI).sum(1)
-        return log_q - prior.log_prob(code)
+        if self.prior.normal_sigma is not None:
+            return gaussian_kl(mean, log_variance, self.prior.normal_sigma)
+        log_q = -0.5 * (epsilon.square() + log_variance + LOG_2PI).sum(1)
+        return log_q - self.prior.log_prob(code)
+
+
+def _normal_like(tensor: Tensor, noise: Noise) -> Tensor:
+    """Standard normal draws of the tensor's shape, dtype and device; measurements draw on the CPU."""
+    return noise.normal(*tensor.shape, dtype=tensor.dtype).to(tensor.device)
 
 
 def _require_finite_kl(prior: Prior) -> None:
@@ -115,7 +123,7 @@ def _require_finite_kl(prior: Prior) -> None:
 
 @hookimpl
 def genbench_models() -> Iterable[ComponentSpec[Model]]:
-    """Offer the model."""
+    """The model."""
     yield ComponentSpec(
-        name="vae", about="Variational autoencoder, Gaussian encoder", make=VAE, source="arXiv:1312.6114"
+        name="vae", description="Variational autoencoder, Gaussian encoder", factory=VAE, reference="arXiv:1312.6114"
     )

@@ -5,10 +5,20 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated, Literal
 
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 from torch.nn.functional import softplus
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, OptimizerConfig, Option, Prior, constant_schedule
+from genbench.api import (
+    ComponentSpec,
+    Loss,
+    Model,
+    ModelContext,
+    Noise,
+    OptimizerConfig,
+    Option,
+    Prior,
+    constant_schedule,
+)
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
 from genbench.nn import Autoencoder, adam, mlp_layers, squared_error, wae_schedule
@@ -29,31 +39,31 @@ class WAEGAN(Autoencoder):
 
     def __init__(
         self,
-        setting: ModelContext,
+        context: ModelContext,
         *,
         weight: Annotated[
-            float, Option("lambda, before -log D", source=f"{_CODE}: 10, there beside 0.05 x the cost", low=0)
+            float, Option("lambda, before -log D", reference=f"{_CODE}: 10, there beside 0.05 x the cost", low=0)
         ] = 10.0,
-        width: Annotated[int, Option("the critic's hidden units", source=f"{_CODE}; CelebA: 1024", low=1)] = 512,
-        depth: Annotated[int, Option("the critic's hidden layers", source=_CODE, low=1)] = 4,
+        width: Annotated[int, Option("the critic's hidden units", reference=f"{_CODE}; CelebA: 1024", low=1)] = 512,
+        depth: Annotated[int, Option("the critic's hidden layers", reference=_CODE, low=1)] = 4,
         log_density: Annotated[
-            bool, Option("logit = critic(z) + log p(z); the prior needs a density on all of R^d", source=_CODE)
+            bool, Option("logit = critic(z) + log p(z); the prior needs a density on all of R^d", reference=_CODE)
         ] = False,
-        rate: Annotated[float, Option("Adam's learning rate", source=_CODE, above=0)] = 1e-3,
-        critic_rate: Annotated[float, Option("the critic's learning rate", source=_CODE, above=0)] = 5e-4,
+        rate: Annotated[float, Option("Adam's learning rate", reference=_CODE, above=0)] = 1e-3,
+        critic_rate: Annotated[float, Option("the critic's learning rate", reference=_CODE, above=0)] = 5e-4,
         beta1: Annotated[
-            float, Option("Adam's first decay", source="arXiv:1711.01558, section 4", low=0, high=0.999)
+            float, Option("Adam's first decay", reference="arXiv:1711.01558, section 4", low=0, high=0.999)
         ] = 0.5,
         schedule: Annotated[
             Literal["published", "constant"],
-            Option("rate / 2 from epoch 30, / 10 from 50, / 100 from 100", source=_CODE),
+            Option("rate / 2 from epoch 30, / 10 from 50, / 100 from 100", reference=_CODE),
         ] = "published",
     ) -> None:
-        """Build the autoencoder and its critic; `UnsupportedError` where log p(z) is asked for and the prior has none."""
+        """Build the autoencoder and its critic; `UnsupportedError` for log p(z) of a prior that has none."""
         if log_density:
-            _require_density(setting.prior)
-        super().__init__(setting)
-        self.critic = nn.Sequential(*mlp_layers(setting.latent_dim, 1, width=width, depth=depth))
+            _require_density(context.prior)
+        super().__init__(context)
+        self.critic = nn.Sequential(*mlp_layers(context.latent_dim, 1, width=width, depth=depth))
         self.weight = weight
         self.log_density = log_density
         self.optimizers = adam(rate, (beta1, 0.999)), adam(critic_rate, (beta1, 0.999))
@@ -70,10 +80,10 @@ class WAEGAN(Autoencoder):
     def judge(self, z: Tensor) -> Tensor:
         """The logit of "z was drawn from the prior", `(n, d) -> (n,)`."""
         logit: Tensor = self.critic(z).to(z.dtype).squeeze(1)
-        return logit + self.setting.prior.log_prob(z) if self.log_density else logit
+        return logit + self.prior.log_prob(z) if self.log_density else logit
 
-    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
-        """Two moves: the autoencoder fools the critic, the critic learns from the same batch."""
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
+        """Two losses: the autoencoder fools the critic, the critic learns from the same batch."""
         code = self.encode(x)
         fit = squared_error(self.logits(code), x).mean()
         fool = softplus(-self.judge(code)).mean()
@@ -97,7 +107,7 @@ def _require_density(prior: Prior) -> None:
 
 @hookimpl
 def genbench_models() -> Iterable[ComponentSpec[Model]]:
-    """Offer the model."""
+    """The model."""
     yield ComponentSpec(
-        name="wae-gan", about="Wasserstein autoencoder, adversary", make=WAEGAN, source="arXiv:1711.01558"
+        name="wae-gan", description="Wasserstein autoencoder, adversary", factory=WAEGAN, reference="arXiv:1711.01558"
     )

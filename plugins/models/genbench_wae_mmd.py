@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from functools import cached_property
 from typing import Annotated, Literal
 
-from torch import Generator, Tensor
+from torch import Tensor
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, OptimizerConfig, Option, constant_schedule
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, constant_schedule
 from genbench.distances import mmd
 from genbench.hookspecs import hookimpl
 from genbench.nn import Autoencoder, adam, squared_error, wae_schedule
@@ -26,23 +26,23 @@ class WAEMMD(Autoencoder):
 
     def __init__(
         self,
-        setting: ModelContext,
+        context: ModelContext,
         *,
-        weight: Annotated[float, Option("lambda, before the MMD", source=f"{_CODE}: 10 / 0.05", low=0)] = 200.0,
+        weight: Annotated[float, Option("lambda, before the MMD", reference=f"{_CODE}: 10 / 0.05", low=0)] = 200.0,
         kernel: Annotated[
-            Literal["imq", "rbf"], Option("inverse multiquadratic or Gaussian", source="arXiv:1711.01558, section 4")
+            Literal["imq", "rbf"], Option("inverse multiquadratic or Gaussian", reference="arXiv:1711.01558, section 4")
         ] = "imq",
-        rate: Annotated[float, Option("Adam's learning rate", source=_CODE, above=0)] = 1e-3,
+        rate: Annotated[float, Option("Adam's learning rate", reference=_CODE, above=0)] = 1e-3,
         beta1: Annotated[
-            float, Option("Adam's first decay", source="arXiv:1711.01558, section 4", low=0, high=0.999)
+            float, Option("Adam's first decay", reference="arXiv:1711.01558, section 4", low=0, high=0.999)
         ] = 0.5,
         schedule: Annotated[
             Literal["published", "constant"],
-            Option("rate / 2 from epoch 30, / 10 from 50, / 100 from 100", source=_CODE),
+            Option("rate / 2 from epoch 30, / 10 from 50, / 100 from 100", reference=_CODE),
         ] = "published",
     ) -> None:
         """Build the autoencoder."""
-        super().__init__(setting)
+        super().__init__(context)
         self.weight = weight
         self.kernel: Literal["imq", "rbf"] = kernel
         self.optimizer = adam(rate, (beta1, 0.999))
@@ -51,14 +51,14 @@ class WAEMMD(Autoencoder):
     @cached_property
     def scale(self) -> float:
         """C = E|z - z'|^2; read at the first step, since under torch.device("meta") a prior has no numbers."""
-        return self.setting.prior.pairwise_scale
+        return self.prior.pairwise_scale
 
     def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimiser for everything."""
+        """One optimizer for all parameters."""
         return {"autoencoder": OptimizerConfig(self.autoencoder_parameters(), self.optimizer, self.schedule)}
 
-    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
-        """One move: summed squares + weight * MMD."""
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
+        """One loss: summed squares + weight * MMD."""
         code = self.encode(x)
         fit = squared_error(self.logits(code), x).mean()
         apart = mmd(code, z, kernel=self.kernel, scale=self.scale)
@@ -67,7 +67,10 @@ class WAEMMD(Autoencoder):
 
 @hookimpl
 def genbench_models() -> Iterable[ComponentSpec[Model]]:
-    """Offer the model."""
+    """The model."""
     yield ComponentSpec(
-        name="wae-mmd", about="Wasserstein autoencoder, kernel penalty", make=WAEMMD, source="arXiv:1711.01558"
+        name="wae-mmd",
+        description="Wasserstein autoencoder, kernel penalty",
+        factory=WAEMMD,
+        reference="arXiv:1711.01558",
     )

@@ -30,9 +30,9 @@ class Conv(Network):
         shape: Shape,
         *,
         width: Annotated[
-            int, Option("channels of the finest grid; doubled where halved again", source=_SOURCE, low=1)
+            int, Option("channels of the finest grid; doubled where halved again", reference=_SOURCE, low=1)
         ] = 16,
-        hidden: Annotated[int, Option("units of the dense layer next to the code", source=_SOURCE, low=1)] = 256,
+        hidden: Annotated[int, Option("units of the dense layer next to the code", reference=_SOURCE, low=1)] = 256,
     ) -> None:
         """Plan the stages: factors by which the grid is made coarser, and their channels."""
         c, h, w = shape
@@ -78,5 +78,8 @@ def _he(layers: nn.Sequential) -> nn.Sequential:
 def genbench_networks() -> Iterable[ComponentSpec[Network]]:
     """Offer the network."""
     yield ComponentSpec(
-        name="conv", about="Small convolutions for 28, 32 or 64 pixels, fast on a CPU", make=Conv, source="ours"
+        name="conv",
+        description="Small convolutions for 28, 32 or 64 pixels, fast on a CPU",
+        factory=Conv,
+        reference="ours",
     )

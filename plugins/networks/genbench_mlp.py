@@ -22,8 +22,8 @@ class MLP(Network):
         self,
         shape: Shape,
         *,
-        width: Annotated[int, Option("units of a hidden layer", source=_SOURCE, low=1)] = 200,
-        depth: Annotated[int, Option("hidden layers each way", source=_SOURCE, low=1)] = 3,
+        width: Annotated[int, Option("units of a hidden layer", reference=_SOURCE, low=1)] = 200,
+        depth: Annotated[int, Option("hidden layers each way", reference=_SOURCE, low=1)] = 3,
     ) -> None:
         """Plan the layers; any image shape fits."""
         self.shape = shape
@@ -45,5 +45,5 @@ class MLP(Network):
 def genbench_networks() -> Iterable[ComponentSpec[Network]]:
     """Offer the network."""
     yield ComponentSpec(
-        name="mlp", about="3 x 200 ReLU units each way, for any image", make=MLP, source="gmum/cwae-pytorch"
+        name="mlp", description="3 x 200 ReLU units each way, for any image", factory=MLP, reference="gmum/cwae-pytorch"
     )

@@ -54,7 +54,7 @@ def genbench_networks() -> Iterable[ComponentSpec[Network]]:
     """Offer the network."""
     yield ComponentSpec(
         name="swae-mnist",
-        about="SWAE's convolutions for 28x28 grey",
-        make=SWAEMNIST,
-        source="arXiv:1804.01947, notebooks of skolouri/swae",
+        description="SWAE's convolutions for 28x28 grey",
+        factory=SWAEMNIST,
+        reference="arXiv:1804.01947, notebooks of skolouri/swae",
     )

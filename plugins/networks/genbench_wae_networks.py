@@ -76,5 +76,9 @@ def wae_celeba(shape: Shape) -> Network:
 def genbench_networks() -> Iterable[ComponentSpec[Network]]:
     """Offer both networks."""
     source = "arXiv:1711.01558, code of tolstikhin/wae"
-    yield ComponentSpec(name="wae-mnist", about="WAE's convolutions for 28x28 images", make=wae_mnist, source=source)
-    yield ComponentSpec(name="wae-celeba", about="WAE's convolutions for 64x64 images", make=wae_celeba, source=source)
+    yield ComponentSpec(
+        name="wae-mnist", description="WAE's convolutions for 28x28 images", factory=wae_mnist, reference=source
+    )
+    yield ComponentSpec(
+        name="wae-celeba", description="WAE's convolutions for 64x64 images", factory=wae_celeba, reference=source
+    )

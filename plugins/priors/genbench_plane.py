@@ -8,34 +8,37 @@ from __future__ import annotations
 import math
 from abc import abstractmethod
 from collections.abc import Iterable
-from dataclasses import KW_ONLY, dataclass
 from typing import Annotated, ClassVar
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from genbench.api import ComponentSpec, Option, Prior
+from genbench.api import ComponentSpec, Noise, Option, Prior
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
 
 NOTEBOOKS = "notebooks of skolouri/swae"
 
 
-@dataclass(frozen=True)
 class Plane(Prior):
     """A prior in the plane, symmetric under rotation."""
 
-    latent_dim: int
-    _: KW_ONLY
-    radius: Annotated[float, Option("radius of the ring or of the disk", source="arXiv:1804.01947", above=0.0)] = 1.0
-
-    def __post_init__(self) -> None:
-        """Refuse every latent dimension but 2."""
-        if self.latent_dim != 2:
+    def __init__(
+        self,
+        latent_dim: int,
+        *,
+        radius: Annotated[
+            float, Option("radius of the ring or of the disk", reference="arXiv:1804.01947", above=0.0)
+        ] = 1.0,
+    ) -> None:
+        super().__init__()
+        if latent_dim != 2:
             raise UnsupportedError(
                 f"the prior {type(self).__name__.lower()} lives in the plane and the latent dimension is "
-                f"{self.latent_dim}: use --latent-dim 2, or a prior for any dimension: normal, uniform, sphere, mixture"
+                f"{latent_dim}: use --latent-dim 2, or a prior for any dimension: normal, uniform, sphere, mixture"
             )
+        self.latent_dim = latent_dim
+        self.radius = radius
 
     @property
     @abstractmethod
@@ -53,29 +56,38 @@ class Plane(Prior):
         return torch.full((2,), self.mean_square / 2.0)
 
 
-@dataclass(frozen=True)
 class Ring(Plane):
     """A circle line blurred by a narrow Gaussian: radius (cos a, sin a) + N(0, noise^2 I), a uniform."""
 
-    _: KW_ONLY
-    noise: Annotated[float, Option("standard deviation of each coordinate's blur", source=NOTEBOOKS, above=0.0)] = 0.01
+    def __init__(
+        self,
+        latent_dim: int,
+        *,
+        radius: Annotated[
+            float, Option("radius of the ring or of the disk", reference="arXiv:1804.01947", above=0.0)
+        ] = 1.0,
+        noise: Annotated[
+            float, Option("standard deviation of each coordinate's blur", reference=NOTEBOOKS, above=0.0)
+        ] = 0.01,
+    ) -> None:
+        super().__init__(latent_dim, radius=radius)
+        self.noise = noise
 
-    def sample(self, n: int, generator: Generator) -> Tensor:
+    def sample(self, n: int, noise: Noise) -> Tensor:
         """Independent draws, `(n, 2)`."""
-        return self._blurred(torch.rand(n, generator=generator, device=generator.device), generator)
+        return self._blurred(noise.uniform(n), noise)
 
-    def sample_batch(self, n: int, generator: Generator) -> Tensor:
+    def sample_batch(self, n: int, noise: Noise) -> Tensor:
         """The notebooks' batch, `(n, 2)`: evenly spaced angles, shuffled.
 
-        One random turn of them all gives every row the ring's own law; before the blur no gap is wider than 2 pi / n.
+        A random rotation of all of them gives every row the ring's law; before the blur no gap is wider than 2 pi / n.
         """
-        steps = torch.randperm(n, generator=generator, device=generator.device)
-        offset = torch.rand(1, generator=generator, device=generator.device)
-        return self._blurred((steps + offset) / n, generator)
+        steps = noise.permutation(n)
+        offset = noise.uniform(1)
+        return self._blurred((steps + offset) / n, noise)
 
-    def _blurred(self, turns: Tensor, generator: Generator) -> Tensor:
-        noise = torch.randn(len(turns), 2, generator=generator, device=generator.device)
-        return self.radius * _unit(turns) + self.noise * noise
+    def _blurred(self, turns: Tensor, noise: Noise) -> Tensor:
+        return self.radius * _unit(turns) + self.noise * noise.normal(len(turns), 2)
 
     def log_prob(self, z: Tensor) -> Tensor:
         r"""Log density, `(n, 2) -> (n,)`, with the scaled Bessel function i0e(t) = exp(-|t|) I_0(t).
@@ -97,7 +109,6 @@ class Ring(Plane):
         return self.radius**2 + 2.0 * self.noise**2
 
 
-@dataclass(frozen=True)
 class Disk(Plane):
     """Uniform on the disk: the radius has the density 2 r, so that the density in the plane is constant.
 
@@ -106,9 +117,9 @@ class Disk(Plane):
 
     power: ClassVar[int] = 2
 
-    def sample(self, n: int, generator: Generator) -> Tensor:
+    def sample(self, n: int, noise: Noise) -> Tensor:
         """Independent draws, `(n, 2)`: the radius by inversion, U^(1/k)."""
-        draws = torch.rand(2, n, generator=generator, device=generator.device)
+        draws = noise.uniform(2, n)
         return self.radius * draws[0, :, None] ** (1.0 / self.power) * _unit(draws[1])
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -130,14 +141,12 @@ class Disk(Plane):
         return self.power / (self.power + 2.0) * self.radius**2
 
 
-@dataclass(frozen=True)
 class Circle(Disk):
     """The notebooks' circle: the *radius* is uniform, so the density 1 / (2 pi r) peaks at the centre."""
 
     power: ClassVar[int] = 1
 
 
-@dataclass(frozen=True)
 class Bowl(Disk):
     """Density 2 r^2 / pi, growing towards the rim; no sampler of the paper's bowl is public, this one is ours."""
 
@@ -153,14 +162,19 @@ def _unit(turns: Tensor) -> Tensor:
 @hookimpl
 def genbench_priors() -> Iterable[ComponentSpec[Prior]]:
     """The four priors of the plane."""
-    yield ComponentSpec(name="ring", about="Circle line with Gaussian blur (2-D)", make=Ring, source=NOTEBOOKS)
+    yield ComponentSpec(
+        name="ring", description="Circle line with Gaussian blur (2-D)", factory=Ring, reference=NOTEBOOKS
+    )
     yield ComponentSpec(
         name="circle",
-        about="Unit disk with uniform radius: dense at the centre, not uniform (2-D)",
-        make=Circle,
-        source=NOTEBOOKS,
+        description="Unit disk with uniform radius: dense at the centre, not uniform (2-D)",
+        factory=Circle,
+        reference=NOTEBOOKS,
     )
-    yield ComponentSpec(name="disk", about="Uniform on the unit disk (2-D)", make=Disk, source="ours")
+    yield ComponentSpec(name="disk", description="Uniform on the unit disk (2-D)", factory=Disk, reference="ours")
     yield ComponentSpec(
-        name="bowl", about="Unit disk, density growing to the rim; our definition (2-D)", make=Bowl, source="ours"
+        name="bowl",
+        description="Unit disk, density growing to the rim; our definition (2-D)",
+        factory=Bowl,
+        reference="ours",
     )

@@ -4,13 +4,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable
-from dataclasses import KW_ONLY, dataclass
 from typing import Annotated
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from genbench.api import ComponentSpec, Option, Prior
+from genbench.api import ComponentSpec, Noise, Option, Prior
 from genbench.distances import random_projections
 from genbench.errors import UnsupportedError, UsageError
 from genbench.hookspecs import hookimpl
@@ -19,19 +18,24 @@ LEAST_SEPARATION = 2.0
 """Standard deviations between two means below which equal Gaussians have a single mode."""
 
 
-@dataclass(frozen=True)
 class Normal(Prior):
     """N(0, sigma^2 I)."""
 
-    latent_dim: int
-    _: KW_ONLY
-    sigma: Annotated[
-        float, Option("standard deviation of each coordinate", source="arXiv:1711.01558, section 4", above=0.0)
-    ] = 1.0
+    def __init__(
+        self,
+        latent_dim: int,
+        *,
+        sigma: Annotated[
+            float, Option("standard deviation of each coordinate", reference="arXiv:1711.01558, section 4", above=0.0)
+        ] = 1.0,
+    ) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.sigma = sigma
 
-    def sample(self, n: int, generator: Generator) -> Tensor:
+    def sample(self, n: int, noise: Noise) -> Tensor:
         """sigma times standard normal draws, `(n, d)`."""
-        return self.sigma * torch.randn(n, self.latent_dim, generator=generator, device=generator.device)
+        return self.sigma * noise.normal(n, self.latent_dim)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """-|z|^2 / (2 sigma^2) - d log(sigma sqrt(2 pi)), `(n, d) -> (n,)`."""
@@ -58,23 +62,25 @@ class Normal(Prior):
         return torch.full((self.latent_dim,), self.sigma**2)
 
 
-@dataclass(frozen=True)
 class Uniform(Prior):
     """Uniform on the cube [low, high]^d."""
 
-    latent_dim: int
-    _: KW_ONLY
-    low: Annotated[float, Option("lower end of each coordinate", source="notebooks of skolouri/swae")] = -1.0
-    high: Annotated[float, Option("upper end of each coordinate", source="notebooks of skolouri/swae")] = 1.0
+    def __init__(
+        self,
+        latent_dim: int,
+        *,
+        low: Annotated[float, Option("lower end of each coordinate", reference="notebooks of skolouri/swae")] = -1.0,
+        high: Annotated[float, Option("upper end of each coordinate", reference="notebooks of skolouri/swae")] = 1.0,
+    ) -> None:
+        super().__init__()
+        if not low < high:
+            raise UsageError(f"uniform prior on [{low:g}, {high:g}]: low must be below high")
+        self.latent_dim = latent_dim
+        self.low, self.high = low, high
 
-    def __post_init__(self) -> None:
-        """Refuse an empty cube."""
-        if not self.low < self.high:
-            raise UsageError(f"uniform prior on [{self.low:g}, {self.high:g}]: low must be below high")
-
-    def sample(self, n: int, generator: Generator) -> Tensor:
+    def sample(self, n: int, noise: Noise) -> Tensor:
         """Independent uniform coordinates, `(n, d)`."""
-        unit = torch.rand(n, self.latent_dim, generator=generator, device=generator.device)
+        unit = noise.uniform(n, self.latent_dim)
         return (self.low + (self.high - self.low) * unit).clamp_(max=self.high)
 
     def log_prob(self, z: Tensor) -> Tensor:
@@ -99,25 +105,27 @@ class Uniform(Prior):
         return torch.full((self.latent_dim,), (self.high - self.low) ** 2 / 12.0)
 
 
-@dataclass(frozen=True)
 class Sphere(Prior):
     """Uniform on the sphere |z| = radius in R^d, d >= 2; a surface, so that it has no density on R^d."""
 
-    latent_dim: int
-    _: KW_ONLY
-    radius: Annotated[float, Option("radius of the sphere", source="unit sphere", above=0.0)] = 1.0
-
-    def __post_init__(self) -> None:
-        """Refuse a line: its sphere is two points."""
-        if self.latent_dim < 2:
+    def __init__(
+        self,
+        latent_dim: int,
+        *,
+        radius: Annotated[float, Option("radius of the sphere", reference="unit sphere", above=0.0)] = 1.0,
+    ) -> None:
+        super().__init__()
+        if latent_dim < 2:
             raise UnsupportedError(
-                f"the prior sphere needs a latent dimension of at least 2 and got {self.latent_dim}: "
+                f"the prior sphere needs a latent dimension of at least 2 and got {latent_dim}: "
                 "use normal or uniform, or --latent-dim 2"
             )
+        self.latent_dim = latent_dim
+        self.radius = radius
 
-    def sample(self, n: int, generator: Generator) -> Tensor:
+    def sample(self, n: int, noise: Noise) -> Tensor:
         """Normalised Gaussian vectors times the radius, `(n, d)`."""
-        return self.radius * random_projections(n, self.latent_dim, generator)
+        return self.radius * random_projections(n, self.latent_dim, noise)
 
     @property
     def bounds(self) -> tuple[float, float]:
@@ -135,7 +143,6 @@ class Sphere(Prior):
         return torch.full((self.latent_dim,), self.radius**2 / self.latent_dim)
 
 
-@dataclass(frozen=True)
 class Mixture(Prior):
     r"""K equally likely Gaussians N(mu_k, sigma^2 I) with means on the trigonometric moment curve.
 
@@ -147,23 +154,28 @@ class Mixture(Prior):
     (about 1 by default, so that weights tuned for N(0, I) keep their meaning), and means part further as d grows.
     """
 
-    latent_dim: int
-    _: KW_ONLY
-    components: Annotated[int, Option("number of Gaussians", source="one for each digit", low=2)] = 10
-    radius: Annotated[
-        float, Option("radius of the circle of means in each pair of coordinates", source="variance 1", above=0.0)
-    ] = 1.4
-    sigma: Annotated[
-        float, Option("standard deviation of each Gaussian", source="4.3 sigma between means at d = 2", above=0.0)
-    ] = 0.2
-
-    def __post_init__(self) -> None:
-        """Refuse what has no modes."""
-        separation = float(torch.pdist(self.means(torch.device("cpu"))).min()) / self.sigma
+    def __init__(
+        self,
+        latent_dim: int,
+        *,
+        components: Annotated[int, Option("number of Gaussians", reference="one for each digit", low=2)] = 10,
+        radius: Annotated[
+            float,
+            Option("radius of the circle of means in each pair of coordinates", reference="variance 1", above=0.0),
+        ] = 1.4,
+        sigma: Annotated[
+            float,
+            Option("standard deviation of each Gaussian", reference="4.3 sigma between means at d = 2", above=0.0),
+        ] = 0.2,
+    ) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+        self.components, self.radius, self.sigma = components, radius, sigma
+        separation = float(torch.pdist(self.means(torch.device("cpu"))).min()) / sigma
         if separation < LEAST_SEPARATION:
             raise UnsupportedError(
-                f"a mixture of {self.components} Gaussians with radius {self.radius:g} and sigma {self.sigma:g} has no "
-                f"separate modes in {self.latent_dim} dimensions (nearest means {separation:.2g} sigma apart, "
+                f"a mixture of {components} Gaussians with radius {radius:g} and sigma {sigma:g} has no "
+                f"separate modes in {latent_dim} dimensions (nearest means {separation:.2g} sigma apart, "
                 f"{LEAST_SEPARATION:g} needed): use fewer components, a smaller sigma or more dimensions"
             )
 
@@ -175,12 +187,11 @@ class Mixture(Prior):
         angle = turns.double() * (math.tau / self.components) + math.pi / 4.0
         return (self.radius * torch.where(column % 2 == 0, angle.cos(), angle.sin())).float()
 
-    def sample(self, n: int, generator: Generator) -> Tensor:
+    def sample(self, n: int, noise: Noise) -> Tensor:
         """A component by a fair K-sided die, then a Gaussian draw about its mean, `(n, d)`."""
-        device = generator.device
-        component = torch.randint(self.components, (n,), generator=generator, device=device)
-        noise = torch.randn(n, self.latent_dim, generator=generator, device=device)
-        return self.means(device)[component] + self.sigma * noise
+        component = noise.integers(self.components, n)
+        deviation = noise.normal(n, self.latent_dim)
+        return self.means(noise.device)[component] + self.sigma * deviation
 
     def log_prob(self, z: Tensor) -> Tensor:
         """log of the mean over k of the density of N(mu_k, sigma^2 I), `(n, d) -> (n,)`."""
@@ -207,7 +218,9 @@ class Mixture(Prior):
 @hookimpl
 def genbench_priors() -> Iterable[ComponentSpec[Prior]]:
     """The four priors that exist in any dimension."""
-    yield ComponentSpec(name="normal", about="N(0, sigma^2 I)", make=Normal, source="arXiv:1711.01558")
-    yield ComponentSpec(name="uniform", about="Uniform on a cube", make=Uniform, source="arXiv:1804.01947")
-    yield ComponentSpec(name="sphere", about="Uniform on a sphere (no density)", make=Sphere, source="ours")
-    yield ComponentSpec(name="mixture", about="Well separated Gaussians in any dimension", make=Mixture, source="ours")
+    yield ComponentSpec(name="normal", description="N(0, sigma^2 I)", factory=Normal, reference="arXiv:1711.01558")
+    yield ComponentSpec(name="uniform", description="Uniform on a cube", factory=Uniform, reference="arXiv:1804.01947")
+    yield ComponentSpec(name="sphere", description="Uniform on a sphere (no density)", factory=Sphere, reference="ours")
+    yield ComponentSpec(
+        name="mixture", description="Well separated Gaussians in any dimension", factory=Mixture, reference="ours"
+    )

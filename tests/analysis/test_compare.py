@@ -18,7 +18,7 @@ from genbench.analysis.compare import compare, forecast, hedges
 from genbench.errors import UsageError
 from genbench.stats import power as powers
 from genbench.stats.power import minimum_detectable_effect, pilot, power, seeds_needed
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 from support.studies import row, study
 
 
@@ -44,9 +44,12 @@ def test_hedges_correction_makes_the_effect_unbiased() -> None:
     assert (hedges(5) * x.mean(1) / x.std(1, ddof=1)).mean() == pytest.approx(0.8, abs=0.02)
 
 
-@pytest.mark.parametrize(("better", "winner"), [("lower", "A is better"), ("higher", "B is better")])
-def test_the_verdict_follows_the_direction(better: str, winner: str) -> None:
-    rows = [*group("a", [1.0, 1.1, 1.2], better=better), *group("b", [5.0, 5.2, 5.1], better=better)]
+@pytest.mark.parametrize(("better", "winner"), [(False, "A is better"), (True, "B is better")])
+def test_the_verdict_follows_the_direction(better: bool, winner: str) -> None:
+    rows = [
+        *group("a", [1.0, 1.1, 1.2], higher_is_better=better),
+        *group("b", [5.0, 5.2, 5.1], higher_is_better=better),
+    ]
     (one,) = compare(rows, "a", "b")[2]
     assert (one.verdict, one.more_seeds) == (winner, 0)
 

@@ -17,7 +17,7 @@ from genbench.analysis.curves import By, CurveSet
 from genbench.analysis.selection import of_stage, select_options
 from genbench.analysis.table import assemble, gather
 from genbench.errors import UsageError
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 
 DOTS = Path(__file__).parents[1] / "fixtures" / "dots.py"
 numbers = st.floats(-10, 10).map(lambda x: round(x, 1))
@@ -34,7 +34,7 @@ def row(group: str, seed: int, images: int, value: float | None, **facts: object
         "network": "mlp",
         "latent_dim": 2,
         "metric": "fid",
-        "better": "lower",
+        "higher_is_better": False,
         "protocol": "v",
         "stage": "snapshot",
         "split": "validation",
@@ -230,7 +230,7 @@ def test_from_run_to_curves_and_selected_options(genbench: Callable[..., Result]
     assert all(f"\n {label} " in at_64 for label in ("ae", "swae (weight=1.0)", "swae (weight=20.0)"))
     selected = genbench("report", "--select-options-by", "reconstruction", "--export", str(tmp_path / "kept"))
     assert "was selected of 2 candidates" in " ".join(selected.output.split())
-    lines = list(csv.DictReader((tmp_path / "kept" / "curves.csv").open()))
+    lines = list(csv.DictReader((tmp_path / "kept" / "curves.csv").read_text().splitlines()))
     assert {int(line["images"]) for line in lines} == {32, 64, 96}
     assert {line["split"] for line in lines} == {"validation"}
     assert {line["label"] for line in lines} <= {"ae", "swae (weight=1.0)", "swae (weight=20.0)"}

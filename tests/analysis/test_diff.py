@@ -17,7 +17,7 @@ from click.testing import CliRunner, Result
 from genbench.analysis.diff import COMPARABLE, OTHER_IMAGES, OTHER_PROTOCOL, RunDiff, diff_runs
 from genbench.api import EvalProtocol
 from genbench.cli.main import main
-from genbench.storage.run_dir import RunFolder
+from genbench.storage.run_dir import read_run
 
 DOTS = ("--plugin", str(Path(__file__).parents[1] / "fixtures" / "dots.py"))
 TINY = ("--dataset", "dots", "--network", "mlp", "--latent-dim", "2", "--images", "32", "--batch", "16")
@@ -73,7 +73,7 @@ def edit_numbers(path: Path, metric: str, change: Callable[[dict[str, Any]], obj
 
 
 def diff(pair: tuple[Path, Path]) -> RunDiff:
-    return diff_runs(RunFolder(pair[0]), RunFolder(pair[1]))
+    return diff_runs(read_run(pair[0]), read_run(pair[1]))
 
 
 def changed(pair: tuple[Path, Path]) -> dict[str, str]:

@@ -1,4 +1,4 @@
-"""The stable surface: every public name and every hook is documented, and an old name warns."""
+"""The stable surface: every public name and every hook is documented."""
 
 from __future__ import annotations
 
@@ -94,18 +94,18 @@ def test_units_are_told(cls: type, unit: str) -> None:
 
 
 @pytest.mark.parametrize("kind", ["model", "prior", "network", "metric"])
-def test_every_bundled_offer_has_a_source(kind: Kind) -> None:
+def test_every_bundled_component_has_a_reference(kind: Kind) -> None:
     entries = load(environment={}).entries[kind]
     assert entries
-    assert [name for name, entry in entries.items() if not entry.offer.source] == []
+    assert [name for name, entry in entries.items() if not entry.spec.reference] == []
 
 
-def test_every_hook_is_documented_with_the_signature_of_its_make() -> None:
+def test_every_hook_is_documented_with_the_signature_of_its_factory() -> None:
     hooks = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("genbench_")}
     assert set(hooks) == {f"genbench_{kind}s" for kind in KINDS}
     for name, hook in hooks.items():
         thing = name.removeprefix("genbench_").removesuffix("s").capitalize()
-        assert re.search(r"`make\(.*options\.\.\.\)`", hook.__doc__ or ""), name
+        assert re.search(r"`factory\(.*options\.\.\.\)`", hook.__doc__ or ""), name
         assert f"`{thing}`" in (hook.__doc__ or ""), name
         assert not inspect.signature(hook).parameters, name
         assert hook.__annotations__["return"] == f"Iterable[ComponentSpec[{thing}]]"

@@ -4,7 +4,7 @@
     python tests/benchmarks/gpu.py --device cpu --tiny             # does every line of it run?
 
 Each case is counted first (operations of a step, bytes of its weights' traffic), then timed: ours as a recorded step,
-ours eagerly, and the usual loop where the goal is a ratio to it; many seeds by the engines that a user has for them.
+ours eagerly, and the usual loop where the goal is a ratio to it; many seeds by worker processes.
 The achieved fraction is of the rate of a large matrix product, measured here in the same precision. The table goes to
 reports/speed/gpu.md as well, unless --tiny.
 """
@@ -27,7 +27,6 @@ from usual import UsualLoop
 from genbench.api import DataConfig, Model, ModelContext, Prior
 from genbench.cli.options import cache_folder
 from genbench.execution.executors.process import local
-from genbench.execution.executors.together import together
 from genbench.execution.runner import Runner as Study
 from genbench.execution.scheduler import Engine
 from genbench.experiment.plan import ExperimentConfig, plan
@@ -36,9 +35,9 @@ from genbench.training.callbacks import NullCallback
 from genbench.training.cuda_graph import CapturedStep, CudaRecorder
 from genbench.training.device import apply_device_config, select_device_config
 from genbench.training.flops import step_flops
-from genbench.training.loop import Budget, moments, train
+from genbench.training.loop import TrainConfig, train
 from genbench.training.precision import Precision, computing
-from genbench.training.step import EagerStep, Step, StepOf, TrainContext
+from genbench.training.step import EagerStep, Step, StepFactory, TrainContext
 from genbench.utils.io import write_text
 
 OUT = Path(__file__).resolve().parents[2] / "reports" / "speed" / "gpu.md"
@@ -95,41 +94,37 @@ class Runner:
     def build(self, case: Case, seed: int) -> tuple[Model, Prior]:
         """A fresh model on the device, and its prior."""
         torch.manual_seed(seed)
-        prior = self.registry.get("prior", "normal").offer.make(case.latent_dim)
-        network = self.registry.get("network", case.network).offer.make(case.shape)
+        prior = self.registry.get("prior", "normal").spec.factory(case.latent_dim)
+        network = self.registry.get("network", case.network).spec.factory(case.shape)
         setting = ModelContext(case.shape, case.latent_dim, prior, network)  # type: ignore[arg-type]
-        model = self.registry.get("model", case.model).offer.make(setting, **dict(case.options))
+        model = self.registry.get("model", case.model).spec.factory(setting, **dict(case.options))
         return model.to(self.device), prior  # type: ignore[attr-defined, return-value]
 
-    def step_of(self, captured: bool) -> StepOf:
+    def make_step(self, captured: bool) -> StepFactory:
         """Recorded or eager; on a CPU eager alone."""
 
-        def make(parts: TrainContext) -> Step:
+        def make(context: TrainContext) -> Step:
             on_graph = captured and self.device.type == "cuda"
-            return CapturedStep(parts, CudaRecorder(self.device)) if on_graph else EagerStep(parts)
+            return CapturedStep(context, CudaRecorder(self.device)) if on_graph else EagerStep(context)
 
         return make
 
     def rate(self, case: Case, images: Tensor, *, captured: bool) -> tuple[float, str]:
         """Images a second of a training without its first log interval, which has the recording; and how."""
         model, prior = self.build(case, 0)
-        budget = Budget(2 * case.steps * case.batch, case.batch, 0)
-        step_of, arrangement = self.step_of(captured), select_device_config(model, case.batch, self.device)
-        with apply_device_config(model, arrangement), computing(model, case.precision, self.device):
-            training = train(
-                model,
-                prior,
-                images,
-                budget,
-                Path("no checkpoint"),
-                key="",
-                stop=lambda: False,
-                marks=(case.steps,),
-                log_seconds=1e9,
-                save_seconds=1e9,
-                step_of=step_of,
-            )
-            first, last = moments(training)
+        config = TrainConfig(
+            images=2 * case.steps * case.batch,
+            batch=case.batch,
+            seed=0,
+            checkpoint=Path("no checkpoint"),
+            key="",
+            snapshot_steps=(case.steps,),
+            log_seconds=1e9,
+            save_seconds=1e9,
+        )
+        device_config = select_device_config(model, case.batch, self.device)
+        with apply_device_config(model, device_config), computing(model, case.precision, self.device):
+            first, last = train(model, prior, images, config, make_step=self.make_step(captured))
         return (last.images - first.images) / (last.seconds - first.seconds), last.how
 
     def rate_of_seeds(self, case: Case, engine: Engine) -> tuple[float, str]:
@@ -235,13 +230,16 @@ def main() -> None:
         chosen = small if asked.tiny else case
         if chosen.seeds == 1:
             rows.append(measure(bench, chosen, usual))
-        for flag, engine in (("--together", together), ("--jobs", local)) if chosen.seeds > 1 else ():
-            named = replace(chosen, name=f"{chosen.name}, {flag} {chosen.seeds}")
-            rows.append(measure(bench, named, usual, engine(chosen.seeds)))
+        else:
+            named = replace(chosen, name=f"{chosen.name}, --jobs {chosen.seeds}")
+            rows.append(measure(bench, named, usual, local(chosen.seeds)))
         print(f"measured {case.name}", flush=True)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
-    told = ", ".join(f"{precision} {rate / 1e12:.3g} TFLOP/s" for precision, rate in rates.items())
-    lines = [f"On {name}, torch {torch.__version__}; a large product: {told}; usual loop {usual:,.0f} images/s.", ""]
+    measured = ", ".join(f"{precision} {rate / 1e12:.3g} TFLOP/s" for precision, rate in rates.items())
+    lines = [
+        f"On {name}, torch {torch.__version__}; a large product: {measured}; usual loop {usual:,.0f} images/s.",
+        "",
+    ]
     table = "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
     if not asked.tiny:
         write_text(OUT, table)

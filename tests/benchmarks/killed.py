@@ -3,7 +3,7 @@
     python tests/benchmarks/killed.py [--kills 50] [--seed 0]
 
 Writes reports/reliability/killed.json and .md; takes some three minutes. The study and the deaths are those of
-tests/killing.py. It counts without a goal: what differs is told.
+tests/support/killing.py. It counts without a goal: what differs is told.
 """
 
 from __future__ import annotations
@@ -32,7 +32,7 @@ def main() -> None:
     asked = parser.parse_args()
     began = time.perf_counter()
     with tempfile.TemporaryDirectory() as folder:
-        program = [sys.executable, str(ROOT / "tests" / "killing.py")]
+        program = [sys.executable, str(ROOT / "tests" / "support" / "killing.py")]
         options = ["--kills", str(asked.kills), "--seed", str(asked.seed), "--folder", f"{folder}/killed"]
         done = subprocess.run([*program, *options], capture_output=True, text=True, check=False)
     if done.returncode:

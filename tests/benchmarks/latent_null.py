@@ -21,6 +21,7 @@ from typing import Any
 import torch
 from torch import Generator, Tensor
 
+from genbench.api import Noise
 from genbench.distances import imq_kernel, squared_distances
 from genbench.utils.io import read_json, write_json, write_text
 from genbench_latent import LatentMMD, LatentSW, LatentW2
@@ -48,7 +49,7 @@ class Trial:
 def trial(metric: LatentFit, d: int, repetition: int) -> tuple[Trial, Tensor, Tensor]:
     """A fresh pair of prior samples, and a random direction of its own to move along."""
     generator = Generator().manual_seed(SEED + repetition)
-    x, y = (Normal(d).sample(metric.n, generator).double() for _ in range(2))
+    x, y = (Normal(d).sample(metric.n, Noise(generator)).double() for _ in range(2))
     t = torch.nn.functional.normalize(torch.randn(d, generator=generator, dtype=torch.float64), dim=0)
     if isinstance(metric, LatentMMD):
         return kernel_trial(metric, x, y, t), x, y

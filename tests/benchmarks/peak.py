@@ -22,7 +22,7 @@ from genbench_fid.frechet import distance, standard_error
 CPU = torch.device("cpu")
 
 
-def told(what: str, work: Callable[[], float | None]) -> None:
+def report(what: str, work: Callable[[], float | None]) -> None:
     """Do the work and say what it took."""
     forget_peak_memory(CPU)
     began = time.perf_counter()
@@ -38,16 +38,16 @@ def normal(n: int, d: int, seed: int, dtype: torch.dtype = torch.float32) -> Ten
 def fid() -> None:
     """The distance, and its standard error."""
     real, made = normal(50_000, 2048, 0), normal(50_000, 2048, 1) * 1.1
-    told("FID, 50,000 x 2,048", lambda: distance(real, made))
-    told("its standard error", lambda: standard_error(real, made))
+    report("FID, 50,000 x 2,048", lambda: distance(real, made))
+    report("its standard error", lambda: standard_error(real, made))
 
 
 def transport() -> None:
     """Cold, and by the rule of a CPU."""
     for d in (8, 64):
         x, y = normal(10_000, d, 0, torch.float64), normal(10_000, d, 1, torch.float64)
-        told(f"exact OT, 10,000 points, d = {d}, cold", lambda x=x, y=y: exact_transport(x, y, None))  # type: ignore[misc]
-        told(f"exact OT, 10,000 points, d = {d}, by the rule", lambda x=x, y=y: wasserstein_distance(x, y))  # type: ignore[misc]
+        report(f"exact OT, 10,000 points, d = {d}, cold", lambda x=x, y=y: exact_transport(x, y, None))  # type: ignore[misc]
+        report(f"exact OT, 10,000 points, d = {d}, by the rule", lambda x=x, y=y: wasserstein_distance(x, y))  # type: ignore[misc]
 
 
 if __name__ == "__main__":

@@ -95,7 +95,7 @@ def compare(
             timed = count if isinstance(count, Timed) else Timed(count, time.perf_counter() - began)
             rates[contender].append(timed.units / timed.seconds)
     ours, *rivals = rates.values()
-    ratios = [rate / max(others) for rate, *others in zip(ours, *rivals, strict=True)]
+    ratios = [rate / max(rival_rates) for rate, *rival_rates in zip(ours, *rivals, strict=True)]
     spread = {contender: summary(values) for contender, values in rates.items()}
     item = Item(name, unit, spread, summary(ratios), goal, note, repeats, machine())
     write(file, item)
@@ -135,15 +135,15 @@ def table(items: Mapping[str, Any]) -> str:
     lines = ["| what | rates, median (lowest to highest) | ratio | goal |", "|:--|:--|--:|--:|"]
     notes = []
     for name, item in items.items():
-        rates = "<br>".join(f"{contender}: {told(rate)}" for contender, rate in item["rates"].items())
+        rates = "<br>".join(f"{contender}: {rate_text(rate)}" for contender, rate in item["rates"].items())
         goal = "" if item["goal"] is None else f"{item['goal']:g}{'' if item['met'] else ', missed'}"
-        lines.append(f"| {name}, {item['unit']}/s | {rates} | **{told(item['ratio'])}** | {goal} |")
+        lines.append(f"| {name}, {item['unit']}/s | {rates} | **{rate_text(item['ratio'])}** | {goal} |")
         facts = item["machine"]
         where = f"{facts['device']}, {facts['cpus']} cores, load {facts['load']:.1f} at the end"
         notes.append(f"* {name}: {item['repeats']} repeats; {where}. {item['note']}".rstrip())
     return "\n".join([*lines, "", *notes, ""])
 
 
-def told(rate: Mapping[str, float]) -> str:
+def rate_text(rate: Mapping[str, float]) -> str:
     """A median with its spread, three digits each."""
     return f"{rate['median']:.3g} ({rate['low']:.3g} to {rate['high']:.3g})"

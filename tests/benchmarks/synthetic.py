@@ -6,16 +6,15 @@ of it done. Numbers are drawn around those of a real study; the records have a r
 
 from __future__ import annotations
 
-import json
 import os
 import random
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
 from unittest.mock import patch
 
+import msgspec
 import torch
 
 from genbench.api import DataConfig
@@ -23,9 +22,9 @@ from genbench.data.images import save_grid
 from genbench.experiment.plan import ExperimentConfig, Plan, plan
 from genbench.experiment.run import Component, Run
 from genbench.registry.loader import Registry, load
-from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, TRAINING, WEIGHTS, RunFolder
-from genbench.storage.schema import SCHEMA
-from genbench.utils.io import save_tensors, write_json
+from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, WEIGHTS, RunFolder
+from genbench.storage.schema import MetricRecord
+from genbench.utils.io import save_tensors
 
 METRICS = ("fid", "reconstruction", "latent-w2", "latent-sw", "nearest-train", "sharpness", "speed")
 MODELS, PRIORS = ("swae", "wae-gan", "wae-mmd", "vae"), ("normal", "uniform", "mixture", "sphere")
@@ -59,31 +58,33 @@ WIDE = Shape(
     "2,000 groups x 5 seeds", ("swae", "wae-mmd", "ae", "wae-gan"), ("normal", "mixture"), tuple(range(2, 252)), 5
 )
 
-# part, mean, unit, better, n, floor, standard error, p, label
-NUMBERS: Mapping[str, tuple[tuple[str, float, str, str, int, float | None, float | None, float | None, str], ...]] = {
-    "fid": (("", 41.0, "squared feature distance", "lower", 10000, 0.306, 0.313, None, "FID (grey28)"),),
+# component, mean, unit, higher_is_better, n, floor, standard error, p, label
+NUMBERS: Mapping[
+    str, tuple[tuple[str, float, str, bool | None, int, float | None, float | None, float | None, str], ...]
+] = {
+    "fid": (("", 41.0, "squared feature distance", False, 10000, 0.306, 0.313, None, "FID (grey28)"),),
     "reconstruction": (
-        ("pixel", 0.0857, "squared intensity", "lower", 10000, 0.0, None, None, "MSE per pixel"),
-        ("image", 67.2, "squared intensity", "lower", 10000, 0.0, None, None, "MSE per image"),
+        ("pixel", 0.0857, "squared intensity", False, 10000, 0.0, None, None, "MSE per pixel"),
+        ("image", 67.2, "squared intensity", False, 10000, 0.0, None, None, "MSE per image"),
     ),
     "latent-w2": (
-        ("", 3.18, "code units", "neither", 2000, 1.47, 0.0215, None, "latent W2"),
-        ("excess", 8.49, "squared code units", "lower", 2000, 0.0, 0.137, 0.0005, "latent W2² excess"),
+        ("", 3.18, "code units", None, 2000, 1.47, 0.0215, None, "latent W2"),
+        ("excess", 8.49, "squared code units", False, 2000, 0.0, 0.137, 0.0005, "latent W2² excess"),
     ),
     "latent-sw": (
-        ("", 0.639, "code units", "neither", 2000, 0.0528, 0.0085, None, "latent SW2"),
-        ("excess", 0.403, "squared code units", "lower", 2000, 0.0, 0.0108, 0.0004, "latent SW2² excess"),
+        ("", 0.639, "code units", None, 2000, 0.0528, 0.0085, None, "latent SW2"),
+        ("excess", 0.403, "squared code units", False, 2000, 0.0, 0.0108, 0.0004, "latent SW2² excess"),
     ),
     "nearest-train": (
-        ("", 0.212, "intensity", "neither", 1000, 0.133, 0.00084, None, "distance to the nearest training image"),
-        ("copies", 0.003, "share", "lower", 1000, 0.0, None, None, "copies of training images"),
+        ("", 0.212, "intensity", None, 1000, 0.133, 0.00084, None, "distance to the nearest training image"),
+        ("copies", 0.003, "share", False, 1000, 0.0, None, None, "copies of training images"),
     ),
-    "sharpness": (("", 0.0827, "squared intensity", "neither", 10000, 0.147, None, None, "Sharpness (floor: real)"),),
+    "sharpness": (("", 0.0827, "squared intensity", None, 10000, 0.147, None, None, "Sharpness (floor: real)"),),
     "speed": (
-        ("images-per-second", 16271.0, "images/s", "higher", 6000000, None, None, None, "images per second"),
-        ("seconds", 368.0, "s", "lower", 6000000, None, None, None, "seconds"),
-        ("parameters", 478792.0, "", "neither", 6000000, None, None, None, "parameters"),
-        ("peak-memory", 793.0, "MiB", "neither", 6000000, None, None, None, "peak memory"),
+        ("images-per-second", 16271.0, "images/s", True, 6000000, None, None, None, "images per second"),
+        ("seconds", 368.0, "s", False, 6000000, None, None, None, "seconds"),
+        ("parameters", 478792.0, "", None, 6000000, None, None, None, "parameters"),
+        ("peak-memory", 793.0, "MiB", None, 6000000, None, None, None, "peak memory"),
     ),
 }
 PROVENANCE = {
@@ -142,16 +143,16 @@ def _write(folder: RunFolder, run: Run, metrics: tuple[Component, ...], shared: 
         folder.log({"step": images // run.batch, "images": images, "loss": draws.random(), "fit": draws.random()})
     cost = {"seconds": 368.0 * (1 + draws.random()), "images": run.images, "parameters": 478792, "device": "cpu"}
     cost |= {"threads": 1, "peak_memory": 831455232, "flops": 1.5e13}
-    write_json(folder.path / TRAINING, {"schema": SCHEMA, **cost})
+    folder.save_training(cost)
     for name, original in ((SAMPLES, "picture.png"), (RECONSTRUCTIONS, "picture.png"), (WEIGHTS, WEIGHTS)):
         os.link(shared / original, folder.path / name)
     quality = 1 + 0.2 * random.Random(repr(replace(run, seed=0))).random()
     folder.save_measurements({choice.key: _measured(choice, draws, quality) for choice in metrics})
 
 
-def _measured(choice: Component, draws: random.Random, quality: float) -> dict[str, Any]:
+def _measured(choice: Component, draws: random.Random, quality: float) -> MetricRecord:
     numbers = []
-    for part, mean, unit, better, n, floor, se, p, label in NUMBERS[choice.name]:
+    for component, mean, unit, higher_is_better, n, floor, se, p_value, label in NUMBERS[choice.name]:
         how = {
             "method": f"that of {choice.name}, told in as many words as a real one is told",
             "dataset": PROVENANCE["content"],
@@ -173,20 +174,20 @@ def _measured(choice: Component, draws: random.Random, quality: float) -> dict[s
             {
                 "value": value,
                 "unit": unit,
-                "better": better,
+                "higher_is_better": higher_is_better,
                 "n": n,
-                "protocol": f"{choice.key[:6]}{len(part):02d}",
-                "part": part,
+                "protocol": f"{choice.key[:6]}{len(component):02d}",
+                "component": component,
                 "floor": floor,
                 "label": label,
                 "floor_sd": None if floor is None else 0.0376,
                 "se": se,
                 "low": None,
                 "high": None,
-                "p": p,
-                "minimum_detectable_effect": 0.04 if p else None,
+                "p_value": p_value,
+                "minimum_detectable_effect": 0.04 if p_value else None,
                 "how": how,
             }
         )
     facts = {"metric": choice.name, "options": choice.values, "split": "test", "error": "", "inapplicable": ""}
-    return json.loads(json.dumps({**facts, "numbers": numbers}))
+    return msgspec.convert({**facts, "numbers": numbers}, MetricRecord)

@@ -16,18 +16,23 @@ from click.testing import CliRunner
 from ratio import compare
 from torch import Tensor
 
-import genbench.distances as distances
 from conftest import INCEPTION, SHARED
 from features.test_features import Pictures, pictures
-from genbench.api import DataConfig
+from genbench.api import DataConfig, Noise
 from genbench.cli.main import main
 from genbench.data.images import to_float
-from genbench.distances import exact_transport, frechet_distance_of_samples, wasserstein_distance
+from genbench.distances import (
+    exact_transport,
+    frechet_distance_of_samples,
+    squared_distances,
+    transport,
+    wasserstein_distance,
+)
 from genbench.evaluation.snapshots import trained_model
 from genbench.experiment.run import make_dataset, run_of_record
 from genbench.features.extractor import Extractor, extract
 from genbench.registry.loader import load
-from genbench.storage.run_dir import WEIGHTS, find
+from genbench.storage.run_dir import WEIGHTS, find_runs, read_runs
 from genbench.training import device as machine
 from genbench.training.checkpoint import restore_weights
 
@@ -43,15 +48,15 @@ def normal(n: int, d: int, seed: int) -> Tensor:
 @pytest.mark.parametrize("n", SIZES)
 def test_exact_transport(n: int, d: int, monkeypatch: pytest.MonkeyPatch) -> None:
     x, y = normal(n, d, 0), normal(n, d, 1)
-    used, values = distances.pays(n, n, d, DEVICE), []
+    used, values = transport.start_pays(n, n, d, DEVICE), []
 
     def started() -> float:
-        monkeypatch.setattr(distances, "pays", lambda *_: True)
+        monkeypatch.setattr(transport, "start_pays", lambda *_: True)
         values.append(wasserstein_distance(x, y, DEVICE))
         return 1
 
     def cold() -> float:
-        monkeypatch.setattr(distances, "pays", lambda *_: False)
+        monkeypatch.setattr(transport, "start_pays", lambda *_: False)
         values.append(wasserstein_distance(x, y, DEVICE))
         return 1
 
@@ -71,21 +76,21 @@ def moments(store: Path, d: int) -> list[Tensor]:
     place = ["--images", "240000", "--metrics", "reconstruction", "--data-root", str(SHARED), "--out", str(store)]
     done = CliRunner().invoke(main, [*command, *watch, *place])
     assert done.exit_code == 0, done.output
-    (folder,), registry = find([store]), load()
+    (folder,), registry = read_runs(find_runs([store]))[0], load()
     run = run_of_record(folder.record()["run"])
     held_out = make_dataset(registry, run.dataset).load(DataConfig(SHARED, store / "cache")).validation
     model, found = trained_model(registry, run, folder, torch.device("cpu")).eval(), []
     for path in [*sorted(folder.path.glob("**/*.safetensors"), key=lambda path: (path.name == WEIGHTS, path.name))]:
         restore_weights(path, model, run.key)
         with torch.no_grad():
-            found.append(model.sample_codes(to_float(held_out), torch.Generator().manual_seed(0)).double())
+            found.append(model.sample_codes(to_float(held_out), Noise(torch.Generator().manual_seed(0))).double())
     assert len(found) == 3
     return found
 
 
 def potentials(x: Tensor, y: Tensor) -> Tensor:
     """The optimal ones of y, `(m,)`."""
-    _, log = ot.emd2([], [], distances.squared_distances(x, y).numpy(), numItermax=distances.SIMPLEX_STEPS, log=True)
+    _, log = ot.emd2([], [], squared_distances(x, y).numpy(), numItermax=transport.SIMPLEX_STEPS, log=True)
     return torch.from_numpy(log["v"])
 
 
@@ -97,9 +102,9 @@ def test_codes_of_a_training(d: int, tmp_path: Path) -> None:
     earlier = potentials(before, y)
 
     def annealed() -> Tensor:
-        cost = distances.squared_distances(x, y)
+        cost = squared_distances(x, y)
         largest = float(cost.max())
-        return largest * distances.annealed(cost.div_(largest).float())[1]
+        return largest * transport.annealed_potentials(cost.div_(largest).float())[1]
 
     def solved(start: Callable[[], Tensor | None]) -> float:
         values.append(exact_transport(x, y, start()))

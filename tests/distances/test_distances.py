@@ -13,6 +13,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
+from genbench.api import Noise
 from genbench.distances import (
     mmd,
     random_projections,
@@ -23,19 +24,19 @@ from genbench.distances import (
 from genbench.errors import UsageError
 
 
-def seeded(seed: int = 0) -> Generator:
-    return Generator().manual_seed(seed)
+def seeded(seed: int = 0) -> Noise:
+    return Noise(Generator().manual_seed(seed))
 
 
 def normal(n: int, d: int, seed: int, *, dtype: torch.dtype = torch.float64) -> Tensor:
-    return torch.randn(n, d, generator=seeded(seed), dtype=dtype)
+    return torch.randn(n, d, generator=seeded(seed).generator, dtype=dtype)
 
 
 # ---------------------------------------------------------------- directions
 
 
-def unnormalised(count: int, dim: int, generator: Generator, dtype: torch.dtype) -> Tensor:
-    return torch.randn(count, dim, generator=generator, dtype=dtype)
+def unnormalised(count: int, dim: int, noise: Noise, dtype: torch.dtype) -> Tensor:
+    return noise.normal(count, dim, dtype=dtype)
 
 
 def isotropic(make: Callable[..., Tensor]) -> bool:
@@ -50,7 +51,7 @@ def test_directions_are_uniform_on_the_sphere() -> None:
     assert not isotropic(unnormalised)
 
 
-def test_directions_come_from_the_generator() -> None:
+def test_directions_come_from_the_noise() -> None:
     assert torch.equal(random_projections(7, 3, seeded(1)), random_projections(7, 3, seeded(1)))
     assert not torch.equal(random_projections(7, 3, seeded(1)), random_projections(7, 3, seeded(2)))
     assert set(random_projections(100, 1, seeded()).flatten().tolist()) == {-1.0, 1.0}
@@ -88,7 +89,7 @@ def test_sliced_in_one_dimension_is_exact(p: float, m: int) -> None:
 
 def test_sliced_is_zero_only_between_equal_samples() -> None:
     x, theta = normal(64, 4, 1), random_projections(30, 4, seeded(), torch.float64)
-    shuffled = x[torch.randperm(64, generator=seeded(2))]
+    shuffled = x[torch.randperm(64, generator=seeded(2).generator)]
     assert float(sliced_wasserstein_cost(x, shuffled, theta)) == pytest.approx(0.0, abs=1e-25)
     assert float(sliced_wasserstein_cost(x, x + 1e-3, theta)) > 0.0
 

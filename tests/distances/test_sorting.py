@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from genbench.distances.sorting import sorted_rows
+from genbench.distances import sorted_rows
 
 
 def rows(dtype: torch.dtype = torch.float32) -> Tensor:

@@ -13,7 +13,7 @@ from scipy.optimize import linear_sum_assignment
 from torch import Generator, Tensor
 from torch_fidelity.metric_fid import fid_features_to_statistics, fid_statistics_to_metric
 
-import genbench.distances as module
+from genbench.api import Noise
 from genbench.distances import (
     exact_transport,
     frechet_distance,
@@ -22,9 +22,10 @@ from genbench.distances import (
     random_projections,
     sliced_wasserstein_cost,
     squared_distances,
+    transport,
     wasserstein_distance,
 )
-from genbench.distances.potentials import annealed, pays
+from genbench.distances.transport import annealed_potentials, start_pays
 from genbench.errors import MetricError
 
 
@@ -153,7 +154,7 @@ def test_exact_converges_where_pot_s_default_does_not() -> None:
 
 
 def test_exact_that_does_not_converge_is_an_error(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "SIMPLEX_STEPS", 10)
+    monkeypatch.setattr(transport, "SIMPLEX_STEPS", 10)
     with pytest.raises(MetricError, match="300 x 200 points did not converge: numItermax"):
         wasserstein_distance(normal(300, 4, 1), normal(200, 4, 2))
 
@@ -169,7 +170,7 @@ def test_exact_names_what_is_not_finite(bad: float) -> None:
 def test_exact_is_above_sliced() -> None:
     """SW2^2 <= W2^2 / d on average over directions, since a plan projects to a plan."""
     x, y = normal(100, 6, 1), normal(100, 6, 2) * torch.linspace(0.1, 2, 6)
-    sliced = float(sliced_wasserstein_cost(x, y, random_projections(5000, 6, seeded(), torch.float64)))
+    sliced = float(sliced_wasserstein_cost(x, y, random_projections(5000, 6, Noise(seeded()), torch.float64)))
     assert 0 < sliced < wasserstein_distance(x, y) ** 2 / 6
     assert np.isfinite(sliced)
 
@@ -193,8 +194,10 @@ def test_where_the_simplex_starts_does_not_change_the_distance(name: str, monkey
     x, y = SAMPLES[name]
     cold = wasserstein_distance(x, y)
     begun = []
-    monkeypatch.setattr(module, "pays", lambda *_: True)
-    monkeypatch.setattr(module, "annealed", lambda cost: begun.append(annealed(cost)) or begun[-1])
+    monkeypatch.setattr(transport, "start_pays", lambda *_: True)
+    monkeypatch.setattr(
+        transport, "annealed_potentials", lambda cost: begun.append(annealed_potentials(cost)) or begun[-1]
+    )
     assert wasserstein_distance(x, y) == pytest.approx(cold, rel=1e-9, abs=1e-9 * float(x.abs().max()))
     assert len(begun) == 1
 
@@ -210,7 +213,7 @@ def test_no_potentials_whatever_change_the_distance(name: str) -> None:
 def test_annealed_potentials_are_feasible_and_near_the_optimum() -> None:
     x, y = normal(300, 8, 1), normal(200, 8, 2)
     cost = squared_distances(x, y)
-    f, g = annealed((cost / cost.max()).float())
+    f, g = annealed_potentials((cost / cost.max()).float())
     assert float((f[:, None] + g - cost / cost.max()).max()) < 1e-6
     optimum = wasserstein_distance(x, y) ** 2 / float(cost.max())
     assert 0.97 * optimum < float(f.mean() + g.mean()) <= optimum + 1e-6
@@ -218,5 +221,5 @@ def test_annealed_potentials_are_feasible_and_near_the_optimum() -> None:
 
 def test_a_start_is_used_where_it_was_measured_to_pay() -> None:
     cpu, gpu = torch.device("cpu"), torch.device("cuda")
-    assert [pays(n, n, d, cpu) for n, d in ((1999, 64), (2000, 16), (10_000, 15))] == [False, True, False]
-    assert [pays(n, n, 2, gpu) for n in (999, 1000)] == [False, True]
+    assert [start_pays(n, n, d, cpu) for n, d in ((1999, 64), (2000, 16), (10_000, 15))] == [False, True, False]
+    assert [start_pays(n, n, 2, gpu) for n in (999, 1000)] == [False, True]

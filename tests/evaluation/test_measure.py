@@ -3,26 +3,28 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 import torch
 
 from genbench.analysis.ladder import verdict
 from genbench.api import EvalProtocol, Measurement
-from genbench.errors import MetricError
-from genbench.evaluation.measure import as_plain
-from genbench.storage import schema as records
+from genbench.errors import MetricError, StoreError
+from genbench.evaluation.measure import to_stored
+from genbench.storage.schema import SCHEMA, MetricRecord, MetricsFile, decode
 
 SOUND = Measurement(1.0, "unit", "lower", 10, EvalProtocol("none", "", "", "test", 1, 1, "none"))
 
 
 def test_numbers_of_numpy_and_torch_become_plain_json() -> None:
     number = replace(SOUND, value=torch.tensor(1.5), se=np.float32(0.25), n=torch.tensor(7), floor=torch.tensor(0.0))
-    plain = as_plain(number)
-    assert (plain["value"], plain["se"], plain["n"], plain["floor"]) == (1.5, 0.25, 7, 0.0)
-    assert json.loads(json.dumps(plain)) == plain
+    stored = to_stored(number)
+    assert (stored.value, stored.se, stored.n, stored.floor) == (1.5, 0.25, 7, 0.0)
+    assert json.loads(json.dumps(msgspec.to_builtins(stored))) == msgspec.to_builtins(stored)
 
 
 @pytest.mark.parametrize(
@@ -30,35 +32,48 @@ def test_numbers_of_numpy_and_torch_become_plain_json() -> None:
     [
         ("n", -1, "the n is -1"),
         ("n", 2.5, "the n is 2.5"),
-        ("p", -0.1, "the p is -0.1"),
-        ("p", 1.5, "the p is 1.5"),
+        ("p", -0.1, "the p_value is -0.1"),
+        ("p", 1.5, "the p_value is 1.5"),
         ("se", "0.1", None),
         ("se", "small", "the se is no number"),
         ("low", float("-inf"), "the low is not finite"),
         ("better", "smaller", "possible: lower, higher, neither"),
         ("unit", None, "the unit is None"),
-        ("part", 3, "the part is 3"),
+        ("part", 3, "the component is 3"),
     ],
 )
 def test_a_field_that_breaks_the_contract_is_refused(field: str, value: object, told: str | None) -> None:
     number = replace(SOUND, **{field: value})  # type: ignore[arg-type]
     if told is None:
-        assert as_plain(number)[field] == 0.1
+        assert getattr(to_stored(number), field) == 0.1
         return
     with pytest.raises(MetricError, match=told):
-        as_plain(number)
+        to_stored(number)
+
+
+def metrics_file(numbers: object, **fields: object) -> bytes:
+    """metrics.json with one metric of these numbers."""
+    entry = {"metric": "m", "options": {}, "error": "", "inapplicable": "", "split": "test", "numbers": numbers}
+    return json.dumps({"schema": SCHEMA, "measurements": {"k": entry}} | fields).encode()
+
+
+def fields_of_sound() -> Mapping[str, object]:
+    fields: Mapping[str, object] = msgspec.to_builtins(to_stored(SOUND))
+    return fields
 
 
 def test_whatever_is_kept_can_be_read_again() -> None:
-    entry = {"metric": "m", "options": {}, "error": "", "inapplicable": "", "split": "test"}
-    assert records.MEASUREMENTS({"measurements": {"k": {**entry, "numbers": [as_plain(SOUND)]}}})
+    read = decode(metrics_file([fields_of_sound()]), MetricsFile, "x.json")
+    assert read.measurements == {"k": MetricRecord("m", {}, "test", numbers=(to_stored(SOUND),))}
 
 
-@pytest.mark.parametrize(("field", "value"), [("value", 10**400), ("n", 10**400), ("better", "smaller")])
-def test_a_number_that_no_float_holds_is_damage_and_no_traceback(field: str, value: object) -> None:
-    entry = {"metric": "m", "options": {}, "error": "", "inapplicable": "", "split": "test"}
-    numbers = [as_plain(SOUND) | {field: value}]
-    assert not records.MEASUREMENTS({"measurements": {"k": {**entry, "numbers": numbers}}})
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [("value", 10**400), ("n", 10**400), ("higher_is_better", "smaller"), ("p_value", 1.5), ("value", None), ("x", 1)],
+)
+def test_a_number_that_is_none_is_damage_and_no_traceback(field: str, value: object) -> None:
+    with pytest.raises(StoreError, match=r"x\.json does not hold what its schema says"):
+        decode(metrics_file([{**fields_of_sound(), field: value}]), MetricsFile, "x.json")
 
 
 def test_a_step_of_the_ladder_is_no_share_of_less_than_itself() -> None:
@@ -69,7 +84,7 @@ def test_a_step_of_the_ladder_is_no_share_of_less_than_itself() -> None:
 
 
 def test_a_list_in_the_place_of_an_object_is_damage_and_no_traceback() -> None:
-    entry = {"metric": "m", "options": {}, "error": "", "inapplicable": "", "split": "test", "numbers": []}
-    assert records.MEASUREMENTS({"measurements": {"k": entry}})
-    assert not records.MEASUREMENTS({"measurements": [entry]})
-    assert not records.MEASUREMENTS({"measurements": {"k": {**entry, "numbers": {"a": as_plain(SOUND)}}}})
+    assert decode(metrics_file([]), MetricsFile, "x.json").measurements["k"].numbers == ()
+    for data in (metrics_file([], measurements=[{}]), metrics_file({"a": fields_of_sound()})):
+        with pytest.raises(StoreError, match="does not hold"):
+            decode(data, MetricsFile, "x.json")

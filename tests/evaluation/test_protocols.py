@@ -117,7 +117,7 @@ def run(registry: Registry, planned: Callable[..., Plan], place: DataConfig, mon
 
 
 def measured(registry: Registry, name: str, e: RunEvaluation, **options: Any) -> dict[str, Measurement]:
-    metric = registry.get("metric", name).offer.make(**{**SMALL.get(name, {}), **options})
+    metric = registry.get("metric", name).spec.factory(**{**SMALL.get(name, {}), **options})
     with torch.no_grad():
         return {m.part: m for m in metric.measure(e)}
 
@@ -150,7 +150,7 @@ def moved(a: Measurement, b: Measurement) -> bool:
 def test_an_option_that_moves_a_number_moves_its_protocol(name: str, run: Make, registry: Registry) -> None:
     memory: dict[str, Any] = {}
     first = measured(registry, name, run(memory=memory))
-    for spec in specs(registry.get("metric", name).offer.make).values():
+    for spec in specs(registry.get("metric", name).spec.factory).values():
         if spec.name in UNTRIED:
             continue
         second = measured(registry, name, run(memory=memory), **{spec.name.replace("-", "_"): another(name, spec)})

@@ -5,21 +5,22 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
+import msgspec
 import pytest
 import torch
 from torch import Tensor
 
 from genbench.api import DataConfig, TrainingStats
 from genbench.errors import GenbenchError, MetricError, UsageError
+from genbench.evaluation.selection import select_snapshot
 from genbench.evaluation.snapshots import tell_absent
 from genbench.execution.runner import Outcome, Runner
 from genbench.experiment.plan import ExperimentConfig, Plan, plan
 from genbench.experiment.run import make_dataset, make_model
 from genbench.registry.loader import load
-from genbench.storage.moments import best_moment, selections, snapshots, weights_path
-from genbench.storage.results import rows
-from genbench.storage.rows import Row
-from genbench.storage.run_dir import RunFolder, find, protocols
+from genbench.storage.results import Row, protocols, rows
+from genbench.storage.run_dir import find_runs, read_runs
+from genbench.storage.schema import SnapshotRecord
 from genbench.training.callbacks import NullCallback
 from genbench.utils.io import load_tensors
 
@@ -41,7 +42,7 @@ class Study:
         return bench.conduct(self.plan(*models, **fields))
 
     def rows(self, stage: str = "snapshot") -> list[Row]:
-        return [row for row in rows(find([self.store])) if row.stage == stage]
+        return [row for row in rows(read_runs(find_runs([self.store]))[0]) if row.stage == stage]
 
 
 @pytest.fixture
@@ -52,6 +53,9 @@ def study(tmp_path: Path, place: DataConfig, grid: Callable[..., ExperimentConfi
 @pytest.fixture
 def other(tmp_path: Path, place: DataConfig, grid: Callable[..., ExperimentConfig]) -> Study:
     return Study(tmp_path / "other", place, grid)
+
+
+SNAPSHOT_80 = Path("snapshots", "0000000080.safetensors")
 
 
 def weights(path: Path) -> dict[str, Tensor]:
@@ -77,9 +81,9 @@ def after(steps: int) -> Callable[[], bool]:
 def test_snapshots_change_neither_the_run_nor_its_weights(model: str, study: Study, other: Study) -> None:
     study.run(model, network="normed")
     other.run(model, network="normed", snapshots=5)
-    (bare,), (watched,) = find([study.store]), find([other.store])
+    (bare,), (watched,) = find_runs([study.store]), find_runs([other.store])
     assert bare.name == watched.name
-    assert equal(bare.path / "weights.safetensors", watched.path / "weights.safetensors")
+    assert equal(bare / "weights.safetensors", watched / "weights.safetensors")
     ends = [[row.value for row in s.rows("final") if row.metric] for s in (study, other)]
     assert ends[0] == ends[1]
 
@@ -87,11 +91,11 @@ def test_snapshots_change_neither_the_run_nor_its_weights(model: str, study: Stu
 def test_a_snapshot_is_what_a_run_of_so_many_images_ends_with(study: Study, other: Study) -> None:
     study.run("swae", snapshots=5)
     other.run("swae", images=64)
-    (long,), (short,) = find([study.store]), find([other.store])
+    (long,), (short,) = read_runs(find_runs([study.store]))[0], read_runs(find_runs([other.store]))[0]
     assert [path.name for path in sorted((long.path / "snapshots").iterdir())] == [
         f"{images:010}.safetensors" for images in (32, 64, 96, 128)
     ]
-    assert equal(weights_path(long, 64), short.path / "weights.safetensors")
+    assert equal(long.folder.snapshot_weights(64), short.path / "weights.safetensors")
 
 
 def test_rows_of_snapshots_say_what_they_cost_and_stand_in_no_table(study: Study) -> None:
@@ -106,7 +110,7 @@ def test_rows_of_snapshots_say_what_they_cost_and_stand_in_no_table(study: Study
     seconds = [row.seconds or 0.0 for row in found]
     assert seconds == sorted(seconds)
     assert not [row for row in study.rows() if row.metric.startswith("latent")]  # the first metric alone
-    assert {row.protocol for row in study.rows()} <= protocols(find([study.store])).keys()
+    assert {row.protocol for row in study.rows()} <= protocols(read_runs(find_runs([study.store]))[0]).keys()
 
 
 @pytest.mark.parametrize("stop", [3, 9, 14, 17])
@@ -115,19 +119,19 @@ def test_an_interrupted_study_ends_with_the_same_snapshots_and_rows(stop: int, s
     study.run("wae-gan", **wanted)
     assert other.run("wae-gan", stop=after(stop), **wanted).interrupted
     assert other.run("wae-gan", **wanted).done
-    (one,), (two,) = find([study.store]), find([other.store])
+    (one,), (two,) = read_runs(find_runs([study.store]))[0], read_runs(find_runs([other.store]))[0]
     for images in (32, 64, 96, 128):
-        assert equal(weights_path(one, images), weights_path(two, images))
-    everything = [[plain(row) for row in rows(find([s.store]))] for s in (study, other)]
+        assert equal(one.folder.snapshot_weights(images), two.folder.snapshot_weights(images))
+    everything = [[plain(row) for row in rows(read_runs(find_runs([s.store]))[0])] for s in (study, other)]
     assert everything[0] == everything[1]
     assert other.run("wae-gan", **wanted).skipped
 
 
 def test_a_new_metric_is_measured_on_old_snapshots(study: Study) -> None:
     study.run("ae", snapshots=2)
-    before = weights_path(find([study.store])[0], 80).stat().st_mtime_ns
+    before = (find_runs([study.store])[0] / SNAPSHOT_80).stat().st_mtime_ns
     assert study.run("ae", snapshots=2, snapshot_metrics=("planted",)).done
-    assert weights_path(find([study.store])[0], 80).stat().st_mtime_ns == before
+    assert (find_runs([study.store])[0] / SNAPSHOT_80).stat().st_mtime_ns == before
     assert {row.metric for row in study.rows()} == {"reconstruction.pixel", "reconstruction.image", "planted"}
     assert study.run("ae", snapshots=2, snapshot_metrics=("planted",)).skipped
 
@@ -143,8 +147,8 @@ def test_the_planted_best_is_selected_without_a_look_at_the_test_images(study: S
     assert {row.split for row in chosen} == {"test"}
     assert [row.value for row in chosen if row.metric == "planted"] == [96, 96]  # the end, 0, would be the best on test
     assert not [row for row in study.rows("final") if row.metric]  # the test value is told once
-    told = next(iter(selections(find([study.store])[0]).values()))
-    assert (told["by"], told["images"], told["value"], told["candidates"]) == ("planted", 64, 0.0, 5)
+    told = next(iter(read_runs(find_runs([study.store]))[0][0].selections.values()))
+    assert (told.by, told.images, told.value, told.candidates) == ("planted", 64, 0.0, 5)
 
 
 def test_the_selected_numbers_are_those_of_the_selected_weights(study: Study, other: Study) -> None:
@@ -158,29 +162,44 @@ def test_the_selected_numbers_are_those_of_the_selected_weights(study: Study, ot
 def test_ends_and_selections_of_one_training_are_two_groups(study: Study) -> None:
     study.run("ae", snapshots=5)
     study.run("ae", snapshots=5, select="planted")
-    groups = {row.stage: (row.group, row.label) for row in rows(find([study.store]))}
+    groups = {row.stage: (row.group, row.label) for row in rows(read_runs(find_runs([study.store]))[0])}
     assert groups["selected"] != groups["final"]
     assert groups["selected"][1].endswith("selected by planted")
 
 
+def snapshot(images: int, value: float | None) -> SnapshotRecord:
+    """A snapshot measured by the metric `k`; None: it failed."""
+    number = {
+        "value": value,
+        "higher_is_better": True,
+        "unit": "",
+        "n": 1,
+        "protocol": "p",
+        "component": "",
+        "label": "",
+    }
+    known = number | dict.fromkeys(("floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectable_effect"))
+    entry = {"metric": "k", "options": {}, "split": "validation"}
+    entry |= {"error": "not finite"} if value is None else {"numbers": [known | {"how": {}}]}
+    cost = {"step": 1, "images": images, "seconds": 1.0, "flops": None}
+    return msgspec.convert(cost | {"measurements": {"k": entry}}, SnapshotRecord)
+
+
 def test_the_earliest_of_equals_is_selected_and_a_lacking_number_selects_nothing() -> None:
-    number = {"part": "", "value": 1.0, "better": "higher", "protocol": "p"}
-    cost = {"step": 1, "seconds": 1.0, "flops": None}
-    moments = [{**cost, "images": i, "measurements": {"k": {"numbers": [number]}}} for i in (20, 10, 30)]
-    assert best_moment(moments, "k", "m")["images"] == 10
-    better = {**number, "value": 2.0}
-    moments[2] = {**cost, "images": 30, "measurements": {"k": {"numbers": [better]}}}
-    assert best_moment(moments, "k", "m")["images"] == 30
-    moments[1] = {**cost, "images": 10, "measurements": {"k": {"numbers": [], "error": "not finite"}}}
+    snapshots = [snapshot(images, 1.0) for images in (20, 10, 30)]
+    assert select_snapshot(snapshots, "k", "m").images == 10
+    snapshots[2] = snapshot(30, 2.0)
+    assert select_snapshot(snapshots, "k", "m").images == 30
+    snapshots[1] = snapshot(10, None)
     with pytest.raises(MetricError, match="after 10 images: not finite"):
-        best_moment(moments, "k", "m")
+        select_snapshot(snapshots, "k", "m")
 
 
 def test_a_metric_that_fails_at_a_snapshot_selects_nothing_and_is_told(study: Study) -> None:
     (problem,) = study.run("ae", snapshots=2, select="not-a-number").failed.values()
     assert "not-a-number after 80 images" in problem
     assert "nothing is selected" in problem
-    assert not selections(find([study.store])[0])
+    assert not read_runs(find_runs([study.store]))[0][0].selections
 
 
 # ---------------------------------------------------------------- refusals
@@ -191,10 +210,10 @@ def test_a_run_trained_without_snapshots_is_not_trained_anew(study: Study) -> No
     planned = study.plan("ae", snapshots=4)
     (line,) = tell_absent(study.store, planned.runs, planned.watch)
     assert "1 of 1 runs were trained" in line
-    before = (find([study.store])[0].path / "weights.safetensors").stat().st_mtime_ns
+    before = (find_runs([study.store])[0] / "weights.safetensors").stat().st_mtime_ns
     assert study.run("ae", snapshots=4).done
-    assert (find([study.store])[0].path / "weights.safetensors").stat().st_mtime_ns == before
-    assert list(snapshots(find([study.store])[0])) == ["160"]  # its end alone
+    assert (find_runs([study.store])[0] / "weights.safetensors").stat().st_mtime_ns == before
+    assert list(read_runs(find_runs([study.store]))[0][0].snapshots) == ["160"]  # its end alone
     planned = study.plan("ae", snapshots=4, select="planted")
     with pytest.raises(UsageError, match="another folder"):
         tell_absent(study.store, planned.runs, planned.watch)
@@ -207,7 +226,7 @@ def test_what_an_interrupted_run_passed_without_snapshots_is_told(study: Study) 
     planned = study.plan("ae", snapshots=5)
     assert len(tell_absent(study.store, planned.runs, planned.watch)) == 1
     assert study.run("ae", snapshots=5).done
-    assert list(snapshots(find([study.store])[0])) == ["96", "128", "160"]
+    assert list(read_runs(find_runs([study.store]))[0][0].snapshots) == ["96", "128", "160"]
 
 
 @pytest.mark.parametrize(
@@ -236,10 +255,10 @@ def test_training_images_set_aside_make_another_run_that_can_be_watched(study: S
 
 def test_a_damaged_snapshot_is_refused_by_name(study: Study) -> None:
     study.run("ae", snapshots=2)
-    folder = RunFolder(find([study.store])[0].path)
-    content = bytearray(weights_path(folder, 80).read_bytes())
+    path = find_runs([study.store])[0] / SNAPSHOT_80
+    content = bytearray(path.read_bytes())
     content[-5] ^= 4
-    weights_path(folder, 80).write_bytes(content)
+    path.write_bytes(content)
     (problem,) = study.run("ae", snapshots=2, snapshot_metrics=("planted",)).failed.values()
     assert "0000000080.safetensors is damaged" in problem
 

@@ -21,7 +21,7 @@ from genbench.experiment.run import Run, make_dataset, make_model, make_setting
 from genbench.registry.loader import load
 from genbench.storage.lock import RunLockedError, lock_run
 from genbench.storage.results import rows
-from genbench.storage.run_dir import find
+from genbench.storage.run_dir import find_runs, read_runs
 from genbench.training.callbacks import NullCallback
 from genbench.training.loop import TrainState
 from genbench_latent import LatentW2
@@ -77,11 +77,11 @@ class Study:
         return bench.conduct(planned)
 
     def rows(self, store: str) -> list[tuple[str, str, float | None]]:
-        found = rows(find([self.folder / store]))
+        found = rows(read_runs(find_runs([self.folder / store]))[0])
         return [(row.run, row.metric, row.value) for row in found if not row.metric.startswith("speed")]
 
-    def entries(self, store: str) -> dict[str, dict[str, object]]:
-        return {folder.name: folder.measurements() for folder in find([self.folder / store])}
+    def entries(self, store: str) -> dict[str, object]:
+        return {folder.name: folder.measurements for folder in read_runs(find_runs([self.folder / store]))[0]}
 
 
 @pytest.fixture

@@ -24,7 +24,7 @@ from genbench.experiment.plan import ExperimentConfig, Plan, plan
 from genbench.experiment.run import Run
 from genbench.registry.loader import load
 from genbench.storage.results import rows
-from genbench.storage.run_dir import find
+from genbench.storage.run_dir import find_runs, read_runs
 from genbench.training.callbacks import NullCallback
 from genbench.training.loop import TrainState
 from genbench.utils.io import load_tensors
@@ -71,11 +71,16 @@ class Studies:
         return bench.conduct(planned, engine)
 
     def numbers(self, store: str) -> list[tuple[str, str, float | None]]:
-        return [(row.run, row.metric, row.value) for row in rows(find([self.folder / store])) if not row.error]
+        return [
+            (row.run, row.metric, row.value)
+            for row in rows(read_runs(find_runs([self.folder / store]))[0])
+            if not row.error
+        ]
 
     def weights(self, store: str) -> dict[str, dict[str, torch.Tensor]]:
         return {
-            folder.name: load_tensors(folder.path / "weights.safetensors")[0] for folder in find([self.folder / store])
+            folder.name: load_tensors(folder.path / "weights.safetensors")[0]
+            for folder in read_runs(find_runs([self.folder / store]))[0]
         }
 
 
@@ -95,12 +100,12 @@ def test_workers_give_the_numbers_of_one_process_and_those_that_die_or_hang_cost
     problems = {name.split("-")[1]: problem for name, problem in outcome.failed.items()}
     assert problems["doomed"].startswith("worker died: the worker process was ended by SIGKILL")
     assert problems["stuck"].startswith("timeout: no end within 4 s (--run-timeout)")
-    recorded = {folder.name.split("-")[1]: folder for folder in find([studies.folder / "local"])}
+    recorded = {folder.name.split("-")[1]: folder for folder in read_runs(find_runs([studies.folder / "local"]))[0]}
     assert {name: folder.state for name, folder in recorded.items()} == {
         **dict.fromkeys(("doomed", "stuck"), "failed"),
         **dict.fromkeys(("swae", "vae"), "trained"),
     }
-    assert recorded["doomed"].failure() == problems["doomed"]
+    assert recorded["doomed"].failure == problems["doomed"]
     assert studies.numbers("local") == studies.numbers("serial")
 
 
@@ -113,7 +118,7 @@ def test_a_stopped_study_saves_every_run_at_work_and_goes_on_to_the_same_weights
     assert outcome.interrupted
     assert (outcome.done, outcome.failed) == ([], {})
     assert [what for what, _ in heard if what != "trained"] == ["began", "began", "paused", "paused"]  # at once
-    assert [folder.state for folder in find([studies.folder / "stopped"])] == ["interrupted"] * 2
+    assert [folder.state for folder in read_runs(find_runs([studies.folder / "stopped"]))[0]] == ["interrupted"] * 2
     assert not studies.run("stopped", planned, serial).failed
     assert not studies.run("whole", planned, serial).failed
     assert same(studies.weights("stopped"), studies.weights("whole"))
@@ -130,7 +135,7 @@ def test_two_commands_on_one_store_do_no_run_twice(studies: Studies) -> None:
     names = {run.name for run in planned.runs}
     assert {name for outcome in outcomes for name in outcome.done} == names
     assert not [outcome.failed for outcome in outcomes if outcome.failed]
-    for folder in find([studies.folder / "one"]):
+    for folder in read_runs(find_runs([studies.folder / "one"]))[0]:
         lines = (folder.path / "log.jsonl").read_text().splitlines()
         assert sum('"images": 96,' in line for line in lines) == 1
 

@@ -17,7 +17,7 @@ from genbench.execution.resources import BYTES_PER_WORKER, allowed_cores, availa
 from genbench.execution.standing import Standing
 from genbench.experiment.plan import ExperimentConfig, Plan, plan
 from genbench.registry.loader import Registry, load
-from genbench.storage.run_dir import WEIGHTS, find
+from genbench.storage.run_dir import WEIGHTS, find_runs, read_runs
 from genbench.training.device import threads
 from genbench.utils.io import load_tensors
 
@@ -144,9 +144,9 @@ def test_a_command_chooses_tells_and_records_it(
     assert (several.exit_code, alone.exit_code) == (0, 0), several.output + alone.output
     assert "2 runs at once, each on a core of its own (--jobs 1: one after another)" in several.output
     assert "at once" not in alone.output
-    found = {store: find([tmp_path / store]) for store in ("several", "alone")}
-    assert [folder.training()["jobs"] for folder in found["several"]] == [2, 2]
-    assert [folder.training()["jobs"] for folder in found["alone"]] == [1, 1]
+    found = {store: read_runs(find_runs([tmp_path / store]))[0] for store in ("several", "alone")}
+    assert [folder.training.jobs for folder in found["several"]] == [2, 2]
+    assert [folder.training.jobs for folder in found["alone"]] == [1, 1]
     for mine, its in zip(found["several"], found["alone"], strict=True):
         (weights, _), (others, _) = load_tensors(mine.path / WEIGHTS), load_tensors(its.path / WEIGHTS)
         assert all(torch.equal(weights[name], others[name]) for name in weights | others)

@@ -19,8 +19,8 @@ from genbench.execution.scheduler import Outcome
 from genbench.experiment.plan import ExperimentConfig, Plan, plan
 from genbench.registry.loader import load
 from genbench.storage.lock import lock_run
-from genbench.storage.results import rows
-from genbench.storage.run_dir import RunFolder, find, protocols
+from genbench.storage.results import protocols, rows
+from genbench.storage.run_dir import RunFolder, find_runs, read_runs
 from genbench.training.callbacks import NullCallback
 from genbench.training.device import peak_memory
 from genbench.utils.io import load_tensors
@@ -52,7 +52,7 @@ def study(tmp_path: Path, place: DataConfig, grid: Callable[..., ExperimentConfi
 
 def test_a_run_folder_holds_all_of_the_run(study: Study) -> None:
     assert len(study.run("swae", "vae").done) == 2
-    for folder in find([study.store]):
+    for folder in read_runs(find_runs([study.store]))[0]:
         names = {path.name for path in folder.path.iterdir()}
         assert {"run.json", "log.jsonl", "weights.safetensors", "training.json", "metrics.json"} <= names
         assert {"samples.png", "reconstructions.png"} <= names
@@ -64,14 +64,14 @@ def test_a_run_folder_holds_all_of_the_run(study: Study) -> None:
 
 def test_what_is_done_is_skipped_and_a_new_metric_needs_no_training(study: Study) -> None:
     study.run("swae")
-    before = (find([study.store])[0].path / "weights.safetensors").stat().st_mtime_ns
+    before = (find_runs([study.store])[0] / "weights.safetensors").stat().st_mtime_ns
     again = study.run("swae")
     assert (len(again.skipped), again.done) == (1, [])
     measured = study.run("swae", metrics=("reconstruction", "sharpness"))
     assert len(measured.done) == 1
-    folder = find([study.store])[0]
+    (folder,) = read_runs(find_runs([study.store]))[0]
     assert (folder.path / "weights.safetensors").stat().st_mtime_ns == before
-    assert {entry["metric"] for entry in folder.measurements().values()} == {"reconstruction", "sharpness"}
+    assert {entry.metric for entry in folder.measurements.values()} == {"reconstruction", "sharpness"}
 
 
 def test_numbers_do_not_depend_on_which_metrics_are_measured_together(study: Study, tmp_path: Path) -> None:
@@ -81,7 +81,7 @@ def test_numbers_do_not_depend_on_which_metrics_are_measured_together(study: Stu
         chosen = tuple(s for s in settings if s.startswith(name))
         apart.run("vae", metrics=(name,), settings=chosen)
     together.run("vae", metrics=("reconstruction", "latent-sw", "latent-w2"), settings=settings)
-    values = [{row.metric: row.value for row in rows(find([s.store]))} for s in (apart, together)]
+    values = [{row.metric: row.value for row in rows(read_runs(find_runs([s.store]))[0])} for s in (apart, together)]
     assert values[0] == values[1]
 
 
@@ -91,9 +91,9 @@ def test_an_interrupted_study_goes_on_to_the_same_weights(study: Study, tmp_path
     asked = iter(range(10**6))
     outcome = other.run("wae-gan", seeds=(0, 1), stop=lambda: next(asked) >= 7)
     assert outcome.interrupted
-    assert find([other.store])[0].state == "interrupted"
+    assert read_runs(find_runs([other.store]))[0][0].state == "interrupted"
     assert not other.run("wae-gan", seeds=(0, 1)).interrupted
-    for one, two in zip(find([study.store]), find([other.store]), strict=True):
+    for one, two in zip(read_runs(find_runs([study.store]))[0], read_runs(find_runs([other.store]))[0], strict=True):
         found, _ = load_tensors(two.path / "weights.safetensors")
         expected, _ = load_tensors(one.path / "weights.safetensors")
         assert found.keys() == expected.keys()
@@ -111,7 +111,7 @@ def test_a_run_that_fails_is_recorded_and_the_others_go_on(study: Study, model: 
     assert len(outcome.done) == 1
     (problem,) = outcome.failed.values()
     assert problem.startswith(kind)
-    failed = next(row for row in rows(find([study.store])) if row.model == model)
+    failed = next(row for row in rows(read_runs(find_runs([study.store]))[0]) if row.model == model)
     assert (failed.status, failed.value) == ("failed", None)
     assert kind in failed.error
     assert "\n" not in failed.error
@@ -126,7 +126,7 @@ def test_a_metric_that_fails_costs_no_other_number(study: Study) -> None:
     (problem,) = outcome.failed.values()
     assert "broken-metric" in problem
     assert "not-a-number" in problem
-    found = {row.metric: row for row in rows(find([study.store]))}
+    found = {row.metric: row for row in rows(read_runs(find_runs([study.store]))[0])}
     assert found["reconstruction.pixel"].value is not None
     assert found["broken-metric"].status == "failed"
     assert "not finite" in found["not-a-number"].error
@@ -138,7 +138,9 @@ def test_a_metric_that_yields_what_cannot_be_kept_costs_no_other_number(study: S
     assert "mute: it yields no number" in problem
     assert "twice: it yields two numbers" in problem
     assert "uncountable: the n is -1" in problem
-    (value,) = {row.value for row in rows(find([study.store])) if row.metric == "reconstruction.pixel"}
+    (value,) = {
+        row.value for row in rows(read_runs(find_runs([study.store]))[0]) if row.metric == "reconstruction.pixel"
+    }
     assert value is not None
 
 
@@ -146,7 +148,7 @@ def test_images_that_are_not_finite_are_no_black_images(study: Study) -> None:
     """Cast to uint8, NaN is 0: an FID of such samples would be a number like any other."""
     (problem,) = study.run("blind", metrics=("sharpness", "reconstruction")).failed.values()
     assert "not finite" in problem
-    assert not [row for row in rows(find([study.store])) if row.value is not None]
+    assert not [row for row in rows(read_runs(find_runs([study.store]))[0]) if row.value is not None]
 
 
 def test_a_decoder_that_raises_costs_its_picture_and_nothing_else(tmp_path: Path) -> None:
@@ -163,7 +165,7 @@ def test_a_decoder_that_raises_costs_its_picture_and_nothing_else(tmp_path: Path
 
 def test_what_a_killed_process_had_half_written_is_removed(study: Study) -> None:
     study.run("ae")
-    (folder,) = find([study.store])
+    (folder,) = read_runs(find_runs([study.store]))[0]
     left = [folder.path / ".weights.safetensors.0a1b2c3d.part", folder.path / "snapshots" / ".1.safetensors.x.part"]
     for path in left:
         path.parent.mkdir(exist_ok=True)
@@ -181,7 +183,7 @@ def test_peak_memory_does_not_tell_of_earlier_runs(study: Study) -> None:
         pytest.skip("this system does not tell a process's peak memory")
     del hoard
     study.run("ae", metrics=("speed",))
-    found = {row.metric: row.value for row in rows(find([study.store]))}
+    found = {row.metric: row.value for row in rows(read_runs(find_runs([study.store]))[0])}
     assert found["speed.peak-memory"] < earlier / 2**20 - 256
 
 
@@ -190,8 +192,14 @@ def test_what_a_plugin_does_to_global_state_does_not_reach_other_runs(study: Stu
     other = Study(tmp_path / "other", study.place, study.grid)
     other.run("vandal", "ae")
     assert torch.get_default_dtype() == torch.float32
-    (alone,) = (row.value for row in rows(find([study.store])) if row.metric == "reconstruction.pixel")
-    beside = [row for row in rows(find([other.store])) if row.model == "ae" and row.metric == "reconstruction.pixel"]
+    (alone,) = (
+        row.value for row in rows(read_runs(find_runs([study.store]))[0]) if row.metric == "reconstruction.pixel"
+    )
+    beside = [
+        row
+        for row in rows(read_runs(find_runs([other.store]))[0])
+        if row.model == "ae" and row.metric == "reconstruction.pixel"
+    ]
     assert beside[0].value == alone
 
 
@@ -205,7 +213,7 @@ def test_a_run_in_work_elsewhere_is_left_alone(study: Study) -> None:
 
 def test_data_that_changed_under_a_run_are_refused(study: Study) -> None:
     study.run("ae")
-    path = find([study.store])[0].path / "run.json"
+    path = find_runs([study.store])[0] / "run.json"
     record = json.loads(path.read_text())
     record["provenance"]["content"] = "0" * 64
     path.write_text(json.dumps(record))
@@ -215,7 +223,7 @@ def test_data_that_changed_under_a_run_are_refused(study: Study) -> None:
 
 def test_damaged_weights_are_refused_by_name(study: Study) -> None:
     study.run("ae")
-    path = find([study.store])[0].path / "weights.safetensors"
+    path = find_runs([study.store])[0] / "weights.safetensors"
     content = bytearray(path.read_bytes())
     content[-5] ^= 4
     path.write_bytes(content)
@@ -225,8 +233,8 @@ def test_damaged_weights_are_refused_by_name(study: Study) -> None:
 
 def test_every_number_has_a_protocol_that_says_how_it_was_measured(study: Study) -> None:
     study.run("ae", metrics=("reconstruction", "sharpness", "latent-sw"), settings=("latent-sw.n=50",))
-    how = protocols(find([study.store]))
-    for row in rows(find([study.store])):
+    how = protocols(read_runs(find_runs([study.store]))[0])
+    for row in rows(read_runs(find_runs([study.store]))[0]):
         assert how[row.protocol]["dataset"]
         assert row.n
         assert row.unit
@@ -244,7 +252,7 @@ def test_grey_and_colour_of_every_size(study: Study, size: int, channels: int) -
         metrics=("reconstruction", "sharpness"),
     )
     assert not outcome.failed
-    with Image.open(find([study.store])[0].path / "samples.png") as picture:
+    with Image.open(find_runs([study.store])[0] / "samples.png") as picture:
         assert picture.size == (8 * (size + 2) + 2, 8 * (size + 2) + 2)
 
 
@@ -252,7 +260,9 @@ def test_seeds_are_paired_across_models(study: Study) -> None:
     """The same seed shows every model the same images and the same prior draws in the same order."""
     study.run("recorder-a", "recorder-b", seeds=(0, 1))
     seen = {
-        (row.model, row.seed): row.value for row in rows(find([study.store])) if row.metric == "reconstruction.pixel"
+        (row.model, row.seed): row.value
+        for row in rows(read_runs(find_runs([study.store]))[0])
+        if row.metric == "reconstruction.pixel"
     }
     assert seen["recorder-a", 0] == seen["recorder-b", 0]
     assert seen["recorder-a", 0] != seen["recorder-a", 1]

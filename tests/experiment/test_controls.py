@@ -16,7 +16,7 @@ from PIL import Image
 from torch import Tensor
 
 from conftest import DOTS
-from genbench.api import DataConfig, Images, TrainingStats
+from genbench.api import DataConfig, Images, Noise, TrainingStats
 from genbench.data.images import to_float
 from genbench.distances import frechet_distance, random_projections, sliced_wasserstein_cost
 from genbench.errors import GenbenchError, MetricError, NotApplicableError, UnsupportedError
@@ -26,7 +26,7 @@ from genbench.experiment.plan import Plan
 from genbench.experiment.run import Run, make_control, make_model, make_setting, run_of_record
 from genbench.registry.loader import Registry, load
 from genbench.storage.results import rows
-from genbench.storage.run_dir import RunFolder, find
+from genbench.storage.run_dir import RunFolder, find_runs, read_run, read_runs
 from genbench.training.callbacks import NullCallback
 from genbench.utils.rng import derive_seed
 
@@ -44,7 +44,7 @@ class Broken(Control):
         raise NotImplementedError
 @hookimpl
 def genbench_controls():
-    yield ComponentSpec(name="{name}", about="a test", make=Broken)
+    yield ComponentSpec(name="{name}", description="a test", factory=Broken)
 """
 
 
@@ -163,7 +163,7 @@ def test_pca_codes_of_training_images_have_the_moments_of_the_prior(
 
 
 def test_pca_codes_of_a_gaussian_follow_the_prior_and_untrained_ones_do_not(evaluate: Evaluate) -> None:
-    theta = random_projections(50, 4, torch.Generator().manual_seed(0), torch.float64)
+    theta = random_projections(50, 4, Noise(torch.Generator().manual_seed(0)), torch.float64)
     apart = {}
     for name in ("pca", "untrained"):
         e = evaluate(name)
@@ -351,7 +351,9 @@ def test_controls_are_measured_again_shown_and_exported(genbench: Genbench) -> N
         *TINY[:2],
     )
     assert measured.exit_code == 0, measured.output
-    found = {row.model: row.metric for row in rows(find([Path("runs")])) if row.metric == "latent-mmd"}
+    found = {
+        row.model: row.metric for row in rows(read_runs(find_runs([Path("runs")]))[0]) if row.metric == "latent-mmd"
+    }
     assert set(found) == {"ae", "pca"}
     shown = genbench("show", "dots-control-noise")
     assert "does not apply: this control has no codes" in shown.output
@@ -365,7 +367,7 @@ def test_controls_are_measured_again_shown_and_exported(genbench: Genbench) -> N
 def test_controls_that_nothing_applies_to_have_a_row(genbench: Genbench) -> None:
     result = genbench("run", "ae", *TINY, "--metrics", "speed", "--latent-dim", "2", "--controls", "noise")
     assert result.exit_code == 0, result.output
-    (row,) = (row for row in rows(find([Path("runs")])) if row.role == "control")
+    (row,) = (row for row in rows(read_runs(find_runs([Path("runs")]))[0]) if row.role == "control")
     assert (row.metric, row.status, row.images) == ("", "done", 0)
 
 
@@ -373,7 +375,7 @@ def test_held_out_images_have_an_fid_of_zero(genbench: Genbench) -> None:
     words = ("--metrics", "fid", "--set", "dots.size=28", "--latent-dim", "2", "--controls")
     result = genbench("run", "ae", *TINY, *words)
     assert result.exit_code == 0, result.output
-    fid = {row.model: row.value for row in rows(find([Path("runs")])) if row.metric == "fid"}
+    fid = {row.model: row.value for row in rows(read_runs(find_runs([Path("runs")]))[0]) if row.metric == "fid"}
     assert fid["held-out"] is not None
     assert fid["held-out"] < 1e-4
     assert all(fid["held-out"] < fid[name] / 1000 for name in fid if name != "held-out")
@@ -397,6 +399,6 @@ def test_a_control_that_fails_is_recorded_and_the_others_go_on(
     outcome = conduct()
     assert len(outcome.done) == 2
     (name,) = outcome.failed
-    assert RunFolder(tmp_path / "runs" / name).failure() == "ZeroDivisionError: no reason"
+    assert read_run(tmp_path / "runs" / name).failure == "ZeroDivisionError: no reason"
     again = conduct()
     assert (len(again.skipped), list(again.failed)) == (2, [name])

@@ -111,10 +111,12 @@ import torch
 from genbench.api import ComponentSpec, Prior
 from genbench.hookspecs import hookimpl
 class P(Prior):
-    def __init__(self, latent_dim): self.latent_dim = latent_dim
-    def sample(self, n, generator): {body}
+    def __init__(self, latent_dim):
+        super().__init__()
+        self.latent_dim = latent_dim
+    def sample(self, n, noise): {body}
 @hookimpl
-def genbench_priors(): yield ComponentSpec(name="mine", about="a test", make=P)
+def genbench_priors(): yield ComponentSpec(name="mine", description="a test", factory=P)
 """
 
 

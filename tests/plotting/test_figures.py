@@ -18,7 +18,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from genbench.api import Finding
+from genbench.api import Finding, Noise
 from genbench.data.images import save_grid
 from genbench.distances import random_projections, sliced_wasserstein_cost
 from genbench.errors import UsageError
@@ -30,9 +30,9 @@ from genbench.plotting.report import sample_strips
 from genbench.plotting.style import FIXED, FURTHER, color, encoded, group_styles
 from genbench.reporting import export as exporting
 from genbench.stats.intervals import by_seed_table, paired_difference, paired_t_intervals
+from genbench.storage.results import Row
 from genbench.storage.results import rows as rows_of
-from genbench.storage.rows import Row
-from genbench.storage.run_dir import find
+from genbench.storage.run_dir import find_runs, read_runs
 
 DOTS = ("--plugin", str(Path(__file__).parents[1] / "fixtures" / "dots.py"))
 CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
@@ -41,7 +41,7 @@ CHROMIUM = shutil.which("chromium") or shutil.which("chromium-browser") or shuti
 def row(model: str, seed: int, value: float, **facts: object) -> Row:
     usual: dict[str, object] = {
         "run": f"{model}-{seed}", "group": model, "label": model, "dataset": "dots", "model": model,
-        "prior": "normal", "network": "mlp", "latent_dim": 2, "images": 100, "metric": "fid", "better": "lower",
+        "prior": "normal", "network": "mlp", "latent_dim": 2, "images": 100, "metric": "fid", "higher_is_better": False,
         "protocol": "aaaa1111", "head": "FID (grey28)",
     }  # fmt: skip
     return Row(seed=seed, value=value, **{**usual, **facts})  # type: ignore[arg-type]
@@ -236,7 +236,7 @@ def test_worst_projection_finds_the_shift_and_beats_every_direction() -> None:
     assert distance == pytest.approx(5.0, abs=0.02)  # W2 of a translation along its direction
     assert abs(float(theta @ shift)) == pytest.approx(5.0, abs=0.02)
     y = torch.randn(400, 6, generator=draws)
-    tried = random_projections(200, 6, torch.Generator().manual_seed(9))
+    tried = random_projections(200, 6, Noise(torch.Generator().manual_seed(9)))
     best = max(float(sliced_wasserstein_cost(x, y, one[None])) for one in tried)
     assert worst_projection(x, y, draws)[1] ** 2 >= best
 
@@ -282,7 +282,7 @@ def test_a_block_of_samples_has_one_prior_with_its_options_and_one_seed(genbench
     with_seeds = genbench("run", "wae-mmd", *DOTS, *tiny, "--latent-dim", "2", "--seeds", "2")
     assert with_seeds.exit_code == 0, with_seeds.output
     shutil.rmtree(next(Path("runs").glob("*wae-mmd*-s0-*")))
-    folders = find([Path("runs")])
+    folders = read_runs(find_runs([Path("runs")]))[0]
     blocks = {strip.label.split()[0]: strip.block for strip in sample_strips(folders, rows_of(folders))}
     assert blocks["swae"] == blocks["vae"] == "dots, prior normal (sigma=1.0), d = 2, seed 0"
     assert "sigma=2.0" in blocks["ae"]

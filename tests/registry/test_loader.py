@@ -23,7 +23,7 @@ from genbench.api import ComponentSpec
 from genbench.hookspecs import hookimpl
 @hookimpl
 def genbench_priors():
-    yield ComponentSpec(name="{name}", about="a test", make=lambda latent_dim: None)
+    yield ComponentSpec(name="{name}", description="a test", factory=lambda latent_dim: None)
 """
 
 
@@ -134,14 +134,14 @@ def test_every_bundled_plugin_loads_and_every_offer_says_what_it_is() -> None:
     }.items():
         assert wanted <= set(found.entries[kind]), kind  # type: ignore[index]
         for entry in found.entries[kind].values():  # type: ignore[index]
-            assert entry.offer.about
-            assert all(spec.meaning.about for spec in specs(entry.offer.make).values()), entry.offer.name
+            assert entry.spec.description
+            assert all(spec.meaning.description for spec in specs(entry.spec.factory).values()), entry.spec.name
 
 
 def test_every_default_of_a_model_has_a_source() -> None:
     for name, entry in load().entries["model"].items():
-        for spec in specs(entry.offer.make).values():
-            assert spec.meaning.source, f"{name}.{spec.name}"
+        for spec in specs(entry.spec.factory).values():
+            assert spec.meaning.reference, f"{name}.{spec.name}"
 
 
 def offered(

@@ -7,7 +7,6 @@ import pytest
 from support.mutations import TARGETS, fuzz
 
 
-@pytest.mark.filterwarnings("ignore:Duplicate name")
 @pytest.mark.parametrize("name", TARGETS)
 def test_a_damaged_file_is_refused_or_read(name: str) -> None:
     counts = fuzz(name, 600)

@@ -16,6 +16,8 @@ from typing import Any
 import pytest
 from click.testing import Result
 
+from genbench.storage.schema import SCHEMA
+
 Genbench = Callable[..., Result]
 TESTS = Path(__file__).parents[1]
 DOTS = ("--plugin", str(TESTS / "fixtures" / "dots.py"))
@@ -47,7 +49,7 @@ def poisoned(runs: Path, text: str) -> None:
                 for number in entry["numbers"]:
                     number["label"], number["how"][text] = f"MSE {text}", text
             (folder / name).write_text(json.dumps(value))
-        value = {"schema": 2, "kind": "RuntimeError", "message": text, "trace": text}
+        value = {"schema": SCHEMA, "kind": "RuntimeError", "message": text, "trace": text}
         (folder / "failure.json").write_text(json.dumps(value))
 
 
@@ -131,7 +133,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("power", "runs", "--metric", "METRIC"),
     ("curves", "runs"),
     ("explain", "RUN", "OTHER"),
-    ("export-bundle", "runs", "--out", "x.zip"),
+    ("bundle", "export", "runs", "--out", "x.tar"),
     ("evaluate", "--metrics", "sharpness", *DOTS),
     ("run", "ae", "swae", *DOTS, *TINY, "--metrics", "reconstruction", "--seeds", "2"),
 )

@@ -22,10 +22,12 @@ from genbench.reporting.csv_json import TIDY, table_csv, tidy_csv, tidy_json
 from genbench.reporting.export import RunFacts, export, table_latex, table_markdown
 from genbench.reporting.latex import escape_latex
 from genbench.reporting.markdown import escape_markdown
-from genbench.storage.rows import COLUMNS, Row
+from genbench.storage.results import COLUMNS, Row
 
-FIXED = "run,dataset,model,prior,network,latent_dim,seed,images,metric,value,floor,unit,better,n,protocol,seconds"
-LATER = "role,stage,split,floor_sd,se,low,high,p,minimum_detectable_effect,flops"
+FIXED = (
+    "run,dataset,model,prior,network,latent_dim,seed,images,metric,value,floor,unit,higher_is_better,n,protocol,seconds"
+)
+LATER = "role,stage,split,floor_sd,se,low,high,p_value,minimum_detectable_effect,flops"
 EVIL = [
     "<script>alert(1)</script>",
     r"\input{x}",
@@ -52,7 +54,7 @@ def row(name: str = "swae", seed: int = 0, value: float | None = 1.0, **facts: o
         "images": 1000,
         "metric": "fid",
         "value": value,
-        "better": "lower",
+        "higher_is_better": False,
         "n": 500,
         "protocol": "aaaa1111",
         "head": "FID (grey28)",
@@ -62,7 +64,7 @@ def row(name: str = "swae", seed: int = 0, value: float | None = 1.0, **facts: o
 
 def study(*names: str) -> list[Row]:
     done = [row(name, seed, 10.0 * (i + 1) + 0.1 * seed) for i, name in enumerate(names) for seed in range(3)]
-    return [*done, row("bad", 0, None, metric="", better="", protocol="", status="failed", error=names[0])]
+    return [*done, row("bad", 0, None, metric="", higher_is_better=None, protocol="", status="failed", error=names[0])]
 
 
 def facts_of(rows: list[Row], root: Path) -> dict[str, RunFacts]:

@@ -16,12 +16,21 @@ from genbench.analysis import notes
 from genbench.analysis.table import Table, assemble
 from genbench.errors import UsageError
 from genbench.reporting.console import render
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 from support.studies import row
 
 
 def failed(model: str, seed: int = 0, error: str = "DivergenceError: loss is NaN", **facts: object) -> Row:
-    return row(model, seed, None, "", better="", n=None, protocol="", **{"status": "failed", "error": error, **facts})
+    return row(
+        model,
+        seed,
+        None,
+        "",
+        higher_is_better=None,
+        n=None,
+        protocol="",
+        **{"status": "failed", "error": error, **facts},
+    )
 
 
 def shown(rows: list[Row], width: int = 100, sort: str | None = None, encoding: str = "utf-8") -> str:
@@ -82,7 +91,7 @@ def test_order_of_rows_does_not_matter(rows: list[Row]) -> None:
 
 
 def test_ranking_metric_comes_first() -> None:
-    rows = [row(metric="kid"), row(metric="fid"), row(metric="speed.seconds", better="neither")]
+    rows = [row(metric="kid"), row(metric="fid"), row(metric="speed.seconds", higher_is_better=None)]
     rows += [row(metric="latent-w2"), row(metric="latent-w2.excess")]
     assert [c.metric for c in only(rows).columns] == ["fid", "kid", "latent-w2.excess", "latent-w2", "speed.seconds"]
     assert only(rows, "latent-w2").columns[0].metric == "latent-w2"
@@ -91,8 +100,8 @@ def test_ranking_metric_comes_first() -> None:
 
 def test_higher_is_ranked_downwards() -> None:
     rows = [
-        row("a", value=0.2, metric="recall", better="higher"),
-        row("b", value=0.9, metric="recall", better="higher"),
+        row("a", value=0.2, metric="recall", higher_is_better=True),
+        row("b", value=0.9, metric="recall", higher_is_better=True),
     ]
     assert [line.label for line in only(rows).rows] == ["b", "a"]
     assert "↑" in shown(rows)
@@ -104,7 +113,7 @@ def test_unknown_metric_is_named_with_the_nearest() -> None:
 
 
 def test_facts_are_never_marked() -> None:
-    rows = [r for m, v in (("a", 1.0), ("b", 50.0)) for r in three(m, v, metric="speed.seconds", better="neither")]
+    rows = [r for m, v in (("a", 1.0), ("b", 50.0)) for r in three(m, v, metric="speed.seconds", higher_is_better=None)]
     assert {cell.mark for line in only(rows).rows for cell in line.cells if cell} == {""}
 
 
@@ -192,9 +201,9 @@ def test_only_failures_still_report() -> None:
 
 @pytest.mark.parametrize("lower", [True, False])
 def test_a_control_is_never_ranked_marked_or_compared_with(lower: bool) -> None:
-    better = "lower" if lower else "higher"
-    models = [*three("a", 5.0, better=better), *three("b", 9.0, better=better)]
-    controls = three("replayed", 0.0 if lower else 99.0, better=better, role="control")
+    better = not lower
+    models = [*three("a", 5.0, higher_is_better=better), *three("b", 9.0, higher_is_better=better)]
+    controls = three("replayed", 0.0 if lower else 99.0, higher_is_better=better, role="control")
     table, alone = only([*controls, *models]), only(models)
     assert [line.role for line in table.rows] == ["model", "model", "control"]
     assert table.rows[:2] == alone.rows
@@ -206,7 +215,7 @@ def test_a_control_is_never_ranked_marked_or_compared_with(lower: bool) -> None:
 
 def test_a_copycat_cannot_win() -> None:
     shares = [(m, s, v) for m, v in (("memory", 0.9), ("honest", 0.01)) for s in range(3)]
-    rows = [row(m, s, v, "nearest-train.copies", better="neither", protocol="c") for m, s, v in shares]
+    rows = [row(m, s, v, "nearest-train.copies", higher_is_better=None, protocol="c") for m, s, v in shares]
     table = only([*three("memory", 0.1), *three("honest", 9.0), *rows])
     assert [(line.label, line.role) for line in table.rows] == [("honest", "model"), ("memory", "copy")]
     assert {cell.mark for cell in table.rows[1].cells if cell} == {""}
@@ -225,10 +234,12 @@ def test_snapshots_and_validation_numbers_never_enter() -> None:
 
 
 def test_what_is_known_of_one_run_stands_under_its_value() -> None:
-    text = shown([row("a", se=0.25, p=0.0001, floor=1.47, floor_sd=0.012, minimum_detectable_effect=0.05, n=10_000)])
+    text = shown(
+        [row("a", se=0.25, p_value=0.0001, floor=1.47, floor_sd=0.012, minimum_detectable_effect=0.05, n=10_000)]
+    )
     for told in ("se 0.25", "p < 0.001", "floor 1.470 ± 0.012", "MDE 0.05", "n = 10,000"):
         assert told in text
-    seeds = [row("a", seed, p=p) for seed, p in enumerate((0.004, 0.5, 0.9))]
+    seeds = [row("a", seed, p_value=p) for seed, p in enumerate((0.004, 0.5, 0.9))]
     cell = only(seeds).rows[0].cells[0]
     assert cell is not None
     assert cell.p == pytest.approx(0.012)  # three times the smallest
@@ -272,7 +283,7 @@ def test_names_are_text_and_not_markup() -> None:
 
 @pytest.mark.parametrize("encoding", ["ascii", "cp1252", "latin-1"])
 def test_a_poor_encoding_is_no_error(encoding: str) -> None:
-    text = shown([*three("größe→", 1.0), *three("b", 2.0, better="higher", metric="x")], encoding=encoding)
+    text = shown([*three("größe→", 1.0), *three("b", 2.0, higher_is_better=True, metric="x")], encoding=encoding)
     assert "+-" in text
 
 

@@ -14,7 +14,7 @@ from genbench.registry.loader import load
 from genbench.reproduction.comparison import OptionChange, compare, compare_number, numbered, table_cells
 from genbench.reproduction.plan import read_recipe
 from genbench.reproduction.recipe import parse
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 from support.studies import RECIPE_TEXT
 
 PLUGIN = '''
@@ -32,8 +32,8 @@ def found(*, shift: float = 0.0):
 
 @hookimpl
 def genbench_recipes():
-    yield ComponentSpec(name="r", about="a", make=make)
-    yield ComponentSpec(name="e", about="a", make=found)
+    yield ComponentSpec(name="r", description="a", factory=make)
+    yield ComponentSpec(name="e", description="a", factory=found)
 '''
 DOTS = str(Path(__file__).parents[1] / "fixtures" / "dots.py")
 

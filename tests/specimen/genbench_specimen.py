@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
 from genbench.api import (
     ComponentSpec,
@@ -18,6 +18,7 @@ from genbench.api import (
     Metric,
     Model,
     ModelContext,
+    Noise,
     OptimizerConfig,
     Option,
     Prior,
@@ -26,21 +27,22 @@ from genbench.api import (
 from genbench.distances import gaussian_kl, mmd
 from genbench.errors import MetricError
 from genbench.hookspecs import hookimpl
-from genbench.nn import Autoencoder, adam, cross_entropy, randn_like
+from genbench.nn import Autoencoder, adam, cross_entropy
 
 
 class Spiral(Prior):
     """Archimedes' spiral in the plane: it has no density there."""
 
     def __init__(self, latent_dim: int, *, turns: Annotated[float, Option("windings", above=0)] = 2.0) -> None:
+        super().__init__()
         if latent_dim != 2:
             raise UnsupportedError(f"a spiral lies in the plane: --latent-dim 2, not {latent_dim}")
         self.latent_dim = latent_dim
         self.turns = turns
 
-    def sample(self, n: int, generator: Generator) -> Tensor:
+    def sample(self, n: int, noise: Noise) -> Tensor:
         """`(n, 2)`: radius sqrt(u), angle 2 pi turns radius."""
-        radius = torch.rand(n, generator=generator, device=generator.device).sqrt()
+        radius = noise.uniform(n).sqrt()
         angle = 2 * torch.pi * self.turns * radius
         return torch.stack([radius * angle.cos(), radius * angle.sin()], dim=1)
 
@@ -50,41 +52,42 @@ class InfoVAE(Autoencoder):
 
     def __init__(
         self,
-        setting: ModelContext,
+        context: ModelContext,
         *,
-        alpha: Annotated[float, Option("0: a VAE and the MMD; 1: no KL", source="arXiv:1706.02262", high=1)] = 0.0,
+        alpha: Annotated[float, Option("0: a VAE and the MMD; 1: no KL", reference="arXiv:1706.02262", high=1)] = 0.0,
         weight: Annotated[
-            float, Option("lambda", source="ours: at the paper's 1000 a short training learns the prior alone", low=1)
+            float,
+            Option("lambda", reference="ours: at the paper's 1000 a short training learns the prior alone", low=1),
         ] = 10.0,
-        rate: Annotated[float, Option("Adam's learning rate", source="ours", above=0)] = 3e-3,
+        rate: Annotated[float, Option("Adam's learning rate", reference="ours", above=0)] = 3e-3,
     ) -> None:
-        super().__init__(setting, outputs=2 * setting.latent_dim)
-        if setting.prior.normal_sigma is None and alpha != 1:
+        super().__init__(context, outputs=2 * context.latent_dim)
+        if context.prior.normal_sigma is None and alpha != 1:
             raise UnsupportedError("info-vae has the KL divergence from a normal prior alone: --set info-vae.alpha=1")
         self.alpha, self.weight, self.rate = alpha, weight, rate
-        self.scale = setting.prior.pairwise_scale  # once: a float taken in a step would wait on the device
+        self.scale = context.prior.pairwise_scale  # once: a float taken in a step would wait on the device
 
     def encode(self, x: Tensor) -> Tensor:
         """The mean of q(z|x)."""
         return self.encoder(x).chunk(2, dim=1)[0]
 
-    def sample_codes(self, x: Tensor, generator: Generator) -> Tensor:
+    def sample_codes(self, x: Tensor, noise: Noise) -> Tensor:
         """A draw of q(z|x)."""
         mean, log_variance = self.encoder(x).chunk(2, dim=1)
-        return mean + (0.5 * log_variance).exp() * randn_like(mean, generator)
+        return mean + (0.5 * log_variance).exp() * noise.normal(*mean.shape).to(mean.device)
 
     def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for everything."""
+        """One optimizer for all parameters."""
         return {"autoencoder": OptimizerConfig(self.autoencoder_parameters(), adam(self.rate))}
 
-    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
-        """One move."""
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
+        """One loss."""
         mean, log_variance = self.encoder(x).chunk(2, dim=1)
-        code = mean + (0.5 * log_variance).exp() * randn_like(mean, generator)
+        code = mean + (0.5 * log_variance).exp() * noise.normal(*mean.shape).to(mean.device)
         loss = cross_entropy(self.logits(code), x).mean()
         loss = loss + (self.alpha + self.weight - 1) * mmd(code, z, scale=self.scale)
         if self.alpha != 1:
-            sigma = self.setting.prior.normal_sigma or 1.0
+            sigma = self.prior.normal_sigma or 1.0
             loss = loss + (1 - self.alpha) * gaussian_kl(mean, log_variance, sigma).mean()
         yield Loss("autoencoder", loss)
 
@@ -105,16 +108,16 @@ class Radius(Metric):
 @hookimpl
 def genbench_priors() -> Iterable[ComponentSpec[Prior]]:
     """The spiral."""
-    yield ComponentSpec(name="specimen-spiral", about="A spiral in the plane", make=Spiral)
+    yield ComponentSpec(name="specimen-spiral", description="A spiral in the plane", factory=Spiral)
 
 
 @hookimpl
 def genbench_models() -> Iterable[ComponentSpec[Model]]:
     """InfoVAE."""
-    yield ComponentSpec(name="info-vae", about="VAE with the MMD", make=InfoVAE, source="arXiv:1706.02262")
+    yield ComponentSpec(name="info-vae", description="VAE with the MMD", factory=InfoVAE, reference="arXiv:1706.02262")
 
 
 @hookimpl
 def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """Length of codes."""
-    yield ComponentSpec(name="radius", about="Mean length of codes", make=Radius)
+    yield ComponentSpec(name="radius", description="Mean length of codes", factory=Radius)

@@ -19,7 +19,7 @@ from genbench.api import DataConfig, Images, ProgressEvent
 from genbench.data.images import cached
 from genbench.errors import DataError, StoreError
 from genbench.registry.cache import Index, read_index, write_index
-from genbench.storage.run_dir import RunFolder, find, readable
+from genbench.storage.run_dir import RunFolder, find_runs, read_runs
 from genbench.training.checkpoint import load_checkpoint, save_checkpoint
 from genbench.utils import io as files
 from genbench.utils.io import load_tensors, parse_json, save_tensors
@@ -101,8 +101,8 @@ def test_exports_on_a_full_disk_leave_the_older_ones(disk: Disk, genbench: Genbe
     assert genbench(*COMMAND).exit_code == 0
     commands = {
         "report": ("report", "--export", str(disk.folder / "mine")),
-        "bundle": ("export-bundle", "runs", "--out", str(disk.folder / "x.zip")),
-        "import": ("import-bundle", str(disk.folder / "x.zip"), "--out", str(disk.folder / "runs")),
+        "bundle": ("bundle", "export", "runs", "--out", str(disk.folder / "x.tar")),
+        "import": ("bundle", "import", str(disk.folder / "x.tar"), "--out", str(disk.folder / "runs")),
     }
     assert genbench(*commands["report"]).exit_code == 0
     assert genbench(*commands["bundle"]).exit_code == 0
@@ -130,7 +130,7 @@ def test_a_study_on_a_full_disk_goes_on_from_where_it_was(disk: Disk, genbench: 
     assert "is full" in result.output or "No space left" in result.output
     disk.free()
     assert genbench(*command).exit_code == 0
-    assert {folder.state for folder in find([disk.folder / "runs"])} == {"trained"}
+    assert {RunFolder(path).state for path in find_runs([disk.folder / "runs"])} == {"trained"}
 
 
 # ---------------------------------------------------------------- other schemas
@@ -153,8 +153,8 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     runner = CliRunner(env={"GENBENCH_CACHE": str(at / "cache")})
     for words in (
         (*COMMAND, "--out", str(at / "own")),
-        ("export-bundle", str(at / "own"), "--out", str(at / "x.zip")),
-        ("import-bundle", str(at / "x.zip"), "--out", str(at / "runs")),
+        ("bundle", "export", str(at / "own"), "--out", str(at / "x.tar")),
+        ("bundle", "import", str(at / "x.tar"), "--out", str(at / "runs")),
     ):
         assert runner.invoke(main, words, catch_exceptions=False).exit_code == 0
     for folder in (at / "runs").iterdir():
@@ -169,16 +169,16 @@ KINDS = (
 
 
 @pytest.mark.parametrize("name", KINDS)
-@pytest.mark.parametrize("schema", [1, 3, "2", 2.0, True, None, [2], 10**30])
+@pytest.mark.parametrize("schema", [1, 2, 4, "3", 3.0, True, None, [3], 10**30])
 def test_a_record_of_another_schema_is_refused_by_it(store: Path, tmp_path: Path, name: str, schema: object) -> None:
     shutil.copytree(store, tmp_path / "runs")
     path = next((tmp_path / "runs").glob(f"*/{name}"))
     set_schema(path, schema)
-    good, problems = readable(find([tmp_path / "runs"]))
+    good, problems = read_runs(find_runs([tmp_path / "runs"]))
     assert len(good) == 1
     assert len(problems) == 1
     assert f"{path} has schema" in problems[0]
-    assert "this version reads 2" in problems[0]
+    assert "this version reads 3" in problems[0]
 
 
 def test_every_kind_of_json_in_a_store_is_in_the_table(store: Path) -> None:

@@ -1,91 +1,70 @@
-"""Claims on run folders: one holder, here and on other machines; the dead hold nothing."""
+"""The lock on a run folder: one holder at a time, a dead process holds nothing, and no lock is refused in one line."""
 
 from __future__ import annotations
 
-import json
-import os
+import errno
+import fcntl
 import subprocess
 import sys
 from pathlib import Path
 
 import pytest
 
-from genbench.storage import lock as claims
-from genbench.storage.lock import LEASE, STALE_SECONDS, RunLockedError, lock_run
+from genbench.errors import StoreError
+from genbench.storage.lock import RunLockedError, lock_run
+
+HOLD = """
+import os, pathlib, sys, time
+from genbench.storage.lock import lock_run
+with lock_run(pathlib.Path(sys.argv[1])):
+    print("held", flush=True)
+    if sys.argv[2] == "die":
+        os.kill(os.getpid(), 9)
+    sys.stdin.read()
+"""
 
 
-def lease(folder: Path, machine: str, age: float) -> Path:
-    folder.mkdir(exist_ok=True)
-    path = folder / LEASE
-    path.write_text(json.dumps({"machine": machine, "process": 1, "token": "t"}))
-    now = path.stat().st_mtime
-    os.utime(path, (now - age, now - age))
-    return path
-
-
-def test_one_holder_at_a_time_and_nothing_stays(tmp_path: Path) -> None:
+def test_one_holder_at_a_time_and_the_next_one_after_it(tmp_path: Path) -> None:
+    with lock_run(tmp_path), pytest.raises(RunLockedError), lock_run(tmp_path):
+        pass
     with lock_run(tmp_path):
-        with pytest.raises(RunLockedError), lock_run(tmp_path):
+        pass
+
+
+def test_a_lock_of_another_process_is_refused_at_once_and_free_when_that_ends(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", HOLD, str(tmp_path / "run"), "wait"]
+    with subprocess.Popen(program, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as holder:
+        assert holder.stdin
+        assert holder.stdout
+        assert holder.stdout.readline() == b"held\n"
+        with pytest.raises(RunLockedError), lock_run(tmp_path / "run"):
             pass
-        assert (tmp_path / LEASE).exists()
-    assert [path.name for path in tmp_path.iterdir()] == ["lock"]
+        holder.stdin.close()
+    with lock_run(tmp_path / "run"):
+        pass
+
+
+def test_a_killed_process_holds_nothing(tmp_path: Path) -> None:
+    program = [sys.executable, "-c", HOLD, str(tmp_path), "die"]
+    assert subprocess.run(program, check=False, capture_output=True).returncode == -9
     with lock_run(tmp_path):
         pass
 
 
-def test_what_a_killed_process_held_is_taken_over_at_once(tmp_path: Path) -> None:
-    script = (
-        "import os, pathlib, sys; from genbench.storage.lock import lock_run\n"
-        "with claimed(pathlib.Path(sys.argv[1])): os.kill(os.getpid(), 9)"
-    )
-    assert subprocess.run([sys.executable, "-c", script, str(tmp_path)], check=False).returncode == -9
-    assert (tmp_path / LEASE).exists()
-    with lock_run(tmp_path):
-        pass
-
-
-def test_a_lease_of_another_machine_is_respected_until_it_is_stale(tmp_path: Path) -> None:
-    """As where locks do not reach other machines: the lock here is free."""
-    path = lease(tmp_path, "elsewhere 1", 0.0)
-    before = path.read_text()
-    with pytest.raises(RunLockedError), lock_run(tmp_path):
-        pass
-    assert path.read_text() == before
-    lease(tmp_path, "elsewhere 1", STALE_SECONDS + 1)
-    with lock_run(tmp_path):
-        assert json.loads(path.read_text())["machine"] == claims.machine()
-    assert not path.exists()
-
-
-def test_a_holder_touches_its_lease(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(claims, "BEAT_SECONDS", 0.01)
-    with lock_run(tmp_path):
-        path = tmp_path / LEASE
-        os.utime(path, (0, 0))
-        for _ in range(500):
-            if path.stat().st_mtime > 0:
-                break
-            claims.threading.Event().wait(0.01)
-        assert path.stat().st_mtime > 0
-
-
-def test_of_two_that_find_a_stale_lease_the_later_gives_the_other_its_lease_back(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("code", [errno.ENOLCK, errno.ENOSYS])
+def test_a_file_system_without_locks_is_refused_in_one_line(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, code: int
 ) -> None:
-    path = lease(tmp_path, "elsewhere 1", STALE_SECONDS + 1)
-    theirs = json.dumps({"machine": "elsewhere 2", "process": 2, "token": "u"})
+    def refuse(*_: object) -> None:
+        raise OSError(code, "not here")
 
-    def overtaken(_: Path) -> float:
-        path.write_text(theirs)  # between our look at the lease and our taking it away
-        return STALE_SECONDS + 1
-
-    monkeypatch.setattr(claims, "_age", overtaken)
-    with pytest.raises(RunLockedError), lock_run(tmp_path):
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    with pytest.raises(StoreError, match=rf"{tmp_path} cannot be locked") as caught, lock_run(tmp_path):
         pass
-    assert path.read_text() == theirs
+    assert "\n" not in str(caught.value)
 
 
-def test_a_lease_that_cannot_be_read_is_respected_until_it_is_stale(tmp_path: Path) -> None:
-    (tmp_path / LEASE).write_bytes(b"\xff{")
-    with pytest.raises(RunLockedError), lock_run(tmp_path):
+def test_a_folder_that_cannot_be_made_is_refused_in_one_line(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    with pytest.raises(StoreError, match="cannot be locked"), lock_run(tmp_path / "file" / "run"):
         pass

@@ -14,8 +14,9 @@ from click.testing import Result
 
 from genbench.errors import StoreError
 from genbench.storage.results import rows
-from genbench.storage.run_dir import RunFolder, find, readable
+from genbench.storage.run_dir import RunFolder, find_runs, read_run, read_runs
 from genbench.utils.io import write_pieces
+from support.mutations import sample_run
 
 Genbench = Callable[..., Result]
 TESTS = Path(__file__).parents[1]
@@ -27,14 +28,14 @@ BROKEN = {
         "",
         "{",
         "[]",
-        '{"schema":1,"run":5}',
-        '{"schema":1,"run":{}}',
-        '{"schema":2}',
-        '{"schema":1,"run":{"dataset":1}}',
+        '{"schema":3,"run":5}',
+        '{"schema":3,"run":{}}',
+        '{"schema":3}',
+        '{"schema":3,"run":{"dataset":1}}',
     ],
-    "metrics.json": ["{", '{"schema":1,"measurements":5}', '{"schema":1,"measurements":{"x":1}}', '{"schema":1}'],
-    "training.json": ["{", '{"schema":1,"seconds":"x"}', '{"schema":7,"seconds":1.0}'],
-    "failure.json": ["{", '{"schema":1,"message":3}'],
+    "metrics.json": ["{", '{"schema":3,"measurements":5}', '{"schema":3,"measurements":{"x":1}}', '{"schema":3}'],
+    "training.json": ["{", '{"schema":3,"seconds":"x"}', '{"schema":7,"seconds":1.0}'],
+    "failure.json": ["{", '{"schema":3,"message":3}'],
 }
 CASES = [(name, text) for name, texts in BROKEN.items() for text in texts]
 
@@ -52,8 +53,8 @@ def test_a_damaged_record_is_named_and_hides_nothing_else(
 ) -> None:
     damaged = next(store.glob("dots-ae*"))
     (damaged / name).write_text(text)
-    good, problems = readable(find([store]))
-    assert [folder.record()["run"]["model"]["name"] for folder in good] == ["swae"]
+    good, problems = read_runs(find_runs([store]))
+    assert [record.run.model.name for record in good] == ["swae"]
     assert name in problems[0]
     assert "\n" not in problems[0]
     result = genbench("report")
@@ -72,7 +73,7 @@ def test_a_number_that_is_none_is_refused(store: Path) -> None:
     next(iter(value["measurements"].values()))["numbers"][0]["value"] = None
     path.write_text(json.dumps(value))
     with pytest.raises(StoreError, match=r"metrics\.json does not hold"):
-        RunFolder(path.parent).measurements()
+        read_run(path.parent)
 
 
 def test_a_changed_source_is_refused_unless_asked_for(genbench: Genbench, tmp_path: Path) -> None:
@@ -114,7 +115,7 @@ def test_what_a_process_killed_while_it_wrote_weights_has_left_is_removed(tmp_pa
         died = subprocess.run([sys.executable, "-c", DYING, target], capture_output=True, check=False)
         assert died.returncode == -signal.SIGXFSZ, died.stderr
         assert len(list(target.parent.glob(".*"))) == 1
-    folder.begin({}, {})
+    folder.begin(sample_run().record(), {})
     assert [path for path in folder.path.rglob("*") if path.is_file()] == [folder.path / "run.json"]
 
 
@@ -122,44 +123,44 @@ def test_one_number_under_two_spellings_of_its_options_is_one_row(store: Path) -
     """As where the same weights were named by two paths: the protocol is one, and so is the number."""
     path = next(store.glob("dots-ae*")) / "metrics.json"
     record = json.loads(path.read_text())
-    before = rows(find([store]))
+    before = rows(read_runs(find_runs([store]))[0])
     key, entry = next(iter(record["measurements"].items()))
     record["measurements"]["0" * len(key)] = entry
     path.write_text(json.dumps(record))
-    assert sorted(map(repr, rows(find([store])))) == sorted(map(repr, before))
+    assert sorted(map(repr, rows(read_runs(find_runs([store]))[0]))) == sorted(map(repr, before))
 
 
-def test_folders_that_share_memory_tell_what_each_file_says(store: Path) -> None:
-    """Equal parts are kept once; what is only equal in number, 1 and 1.0, or under the same name, stays apart."""
-    one, other = sorted(store.iterdir())
-    path = other / "run.json"
-    record = json.loads(path.read_text())
-    fields = json.loads((one / "run.json").read_text())
-    dataset = fields["run"]["dataset"]
-    dataset["options"] = {name: float(value) for name, value in dataset["options"].items()}
-    record["run"]["dataset"] = dataset
-    record["provenance"]["command"] = "another"
-    path.write_text(json.dumps(record))
-    folders, _ = readable(find([store]))
-    assert [repr(folder.record()) for folder in folders] == [repr(RunFolder(f.path).record()) for f in folders]
-    assert [repr(f.measurements()) for f in folders] == [repr(RunFolder(f.path).measurements()) for f in folders]
-    shared = [folder.record()["run"]["network"] for folder in folders]
-    assert shared[0] is shared[1]
-    hows = [next(iter(folder.measurements().values()))["numbers"][0]["how"] for folder in folders]
-    assert hows[0] is hows[1]
+def test_runs_share_the_fields_of_a_protocol_and_nothing_that_differs(store: Path) -> None:
+    first, second = sorted(store.iterdir())
+    path = second / "metrics.json"
+    value = json.loads(path.read_text())
+    numbers = [number for entry in value["measurements"].values() for number in entry["numbers"]]
+    numbers[0]["how"]["detail"] = "edited, under the same hash"
+    path.write_text(json.dumps(value))
+    records, _ = read_runs([first, second])
+    assert records == [read_run(first), read_run(second)]
+    hows = [[number.how for entry in record.measurements.values() for number in entry.numbers] for record in records]
+    assert hows[0][1] is hows[1][1]
+    assert hows[1][0]["detail"] == "edited, under the same hash"
+    assert hows[0][0]["detail"] == ""
 
 
-def test_what_was_forgotten_is_read_again(store: Path) -> None:
-    folders, _ = readable(find([store]))
-    before = [repr(folder.measurements()) for folder in folders]
-    path = folders[0].path / "training.json"
-    record = json.loads(path.read_text())
-    path.write_text(json.dumps({**record, "seconds": 7.5}))
-    assert folders[0].training()["seconds"] == record["seconds"]
-    for folder in folders:
-        folder.forget()
-    assert folders[0].training()["seconds"] == 7.5
-    assert [repr(folder.measurements()) for folder in folders] == before
+def test_a_record_is_read_once_and_stays_as_it_was(store: Path) -> None:
+    (path, _) = find_runs([store])
+    record = read_run(path)
+    for file in path.glob("*.json"):
+        file.unlink()
+    assert rows([record])
+    assert record.training is not None
+
+
+def test_options_keep_their_kind(store: Path) -> None:
+    """1 and 1.0 are equal, and another run."""
+    path = find_runs([store])[0] / "run.json"
+    value = json.loads(path.read_text())
+    value["run"]["dataset"]["options"] = {"a": 1, "b": 1.0, "c": True, "d": None, "e": "1"}
+    path.write_text(json.dumps(value))
+    assert repr(read_run(path.parent).run.dataset.values) == "{'a': 1, 'b': 1.0, 'c': True, 'd': None, 'e': '1'}"
 
 
 def test_pieces_that_fail_leave_the_file_that_was_there(tmp_path: Path) -> None:

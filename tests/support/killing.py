@@ -1,6 +1,6 @@
 """Kills a study at random moments, again and again, and says whether it always ends with an undisturbed one's rows.
 
-    python tests/killing.py --kills 50 --folder FOLDER [--seed 0]
+    python tests/support/killing.py --kills 50 --folder FOLDER [--seed 0]
 
 A study here is two commands: a run of models, seeds, snapshots and a control on images that must be decoded, and the
 export of its report. Each attempt is a forked child that does what the last one left undone. Half of the attempts die
@@ -36,7 +36,7 @@ from PIL import Image
 
 from genbench.cli.main import main as command
 from genbench.registry.loader import load
-from genbench.training import loop as train
+from genbench.training import loop
 
 PHASES = (
     ("save_checkpoint", "checkpointing"),
@@ -234,8 +234,8 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     load()  # imported once, so that few deaths fall on imports
-    quick = train.train.__kwdefaults__ or {}
-    train.train.__kwdefaults__ = {**quick, "log_seconds": 0.0, "save_seconds": 0.0}  # a checkpoint after every step
+    quick = {"log_seconds": 0.0, "save_seconds": 0.0}  # a checkpoint after every step
+    loop.TrainConfig.__init__.__kwdefaults__ = quick
     print(json.dumps(torment(asked.folder.resolve(), asked.kills, asked.seed), indent=1))
 
 

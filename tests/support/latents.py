@@ -9,7 +9,7 @@ from typing import cast
 import torch
 from torch import Generator, Tensor
 
-from genbench.api import DataConfig, Evaluation, Images, Measurement, Prior
+from genbench.api import DataConfig, Evaluation, Images, Measurement, Noise, Prior
 from genbench_latent.fit import LatentFit
 
 
@@ -34,7 +34,7 @@ class Codes:
         return self._codes[:n]
 
     def prior_draws(self, n: int, purpose: str) -> Tensor:
-        return self.setting.prior.sample(n, Generator().manual_seed(77 + self.seed))
+        return self.setting.prior.sample(n, Noise(Generator().manual_seed(77 + self.seed)))
 
     def shared(self, key: str, make: Callable[[], object]) -> object:
         if key not in self.memory:
@@ -48,4 +48,4 @@ def measured(metric: LatentFit, evaluation: Codes) -> dict[str, Measurement]:
 
 
 def drawn(prior: Prior, n: int, seed: int = 1) -> Tensor:
-    return prior.sample(n, Generator().manual_seed(seed))
+    return prior.sample(n, Noise(Generator().manual_seed(seed)))

@@ -7,22 +7,22 @@ import json
 import random
 import shutil
 import struct
+import tarfile
 import tempfile
-import zipfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import msgspec
 from PIL import Image
 
 from genbench.errors import GenbenchError
 from genbench.experiment.run import Component, Run, run_of_record
 from genbench.reporting.csv_json import tidy_csv, tidy_json
-from genbench.storage import schema as records
-from genbench.storage.archive import unpack, write_zip
-from genbench.storage.results import _measured, group_labels
-from genbench.storage.rows import Row
+from genbench.storage.bundle import unpack, write_tar
+from genbench.storage.results import group_labels, rows_of_measurements
+from genbench.storage.schema import SCHEMA, MetricsFile, RunFile, decode
 from genbench_celeba import read_partition
 from genbench_torchvision import idx_values
 
@@ -95,7 +95,7 @@ def sample_run() -> Run:
 
 def run_json() -> bytes:
     value = {
-        "schema": 2,
+        "schema": SCHEMA,
         "run": sample_run().record(),
         "provenance": {"command": "genbench run", "packages": {"a": "1"}},
     }
@@ -103,18 +103,26 @@ def run_json() -> bytes:
 
 
 def metrics_json() -> bytes:
-    optional = dict.fromkeys(("floor", "floor_sd", "se", "low", "high", "p", "minimum_detectable_effect"), 0.5)
-    number = {"value": 1.0, "unit": "", "better": "lower", "n": 100, "part": "", "label": "FID", **optional}
+    optional = dict.fromkeys(("floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectable_effect"), 0.5)
+    number = {
+        "value": 1.0,
+        "unit": "",
+        "higher_is_better": False,
+        "n": 100,
+        "component": "",
+        "label": "FID",
+        **optional,
+    }
     entry = {"metric": "fid", "options": {"n": 100}, "error": "", "inapplicable": "", "split": "test"}
     entry["numbers"] = [{**number, "protocol": "ab", "how": {"n": 100}}, {**number, "protocol": "cd", "how": {}}]
-    return json.dumps({"schema": 2, "measurements": {"k": entry}}, indent=1).encode()
+    return json.dumps({"schema": SCHEMA, "measurements": {"k": entry}}, indent=1).encode()
 
 
 def bundle() -> bytes:
     name = sample_run().name
-    picture, found = io.BytesIO(), io.BytesIO()
+    picture = io.BytesIO()
     Image.new("RGB", (8, 8)).save(picture, format="png")
-    training = {"schema": 2, "seconds": 1.0, "images": 160, "parameters": 9, "device": "cpu", "threads": 1}
+    training = {"schema": SCHEMA, "seconds": 1.0, "images": 160, "parameters": 9, "device": "cpu", "threads": 1}
     files = {
         "run.json": run_json(),
         "training.json": json.dumps(training | {"peak_memory": None, "flops": None}).encode(),
@@ -124,35 +132,39 @@ def bundle() -> bytes:
     with tempfile.TemporaryDirectory() as at:
         for file, data in files.items():
             Path(at, file).write_bytes(data)
-        write_zip({f"{name}/{file}": Path(at, file) for file in sorted(files)}, found)
-    return found.getvalue()
+        write_tar({f"{name}/{file}": Path(at, file) for file in sorted(files)}, Path(at, "bundle"))
+        return Path(at, "bundle").read_bytes()
 
 
 HOSTILE = ("../x.json", "/x.json", "a\\b.json", "C:x", "a-b/../../x.json", "a-b/run.json", "A-B/run.json", "a-b/\0.png")
+ENTRY_TYPES = (tarfile.SYMTYPE, tarfile.LNKTYPE, tarfile.CHRTYPE, tarfile.DIRTYPE, tarfile.GNUTYPE_SPARSE, b"?")
 
 
 def odd_bundle(data: bytes, draw: random.Random) -> bytes:
-    """The bundle with names, modes, sizes or contents of its entries replaced, checksums of the zip all right."""
-    found = io.BytesIO()
-    with zipfile.ZipFile(io.BytesIO(data)) as source, zipfile.ZipFile(found, "w") as target:
-        entries = [(info, source.read(info)) for info in source.infolist()]
-        for k in range(len(entries)):
-            info, content = entries[k]
+    """The bundle with names, kinds, sizes or contents of its entries replaced, checksums of the tar all right."""
+    changed = io.BytesIO()
+    with tarfile.open(fileobj=io.BytesIO(data)) as source, tarfile.open(fileobj=changed, mode="w") as target:
+        for info in source.getmembers():
+            file = source.extractfile(info)
+            content = b"" if file is None else file.read()
             if draw.random() < 0.4:
-                match draw.randrange(5):
+                match draw.randrange(6):
                     case 0:
-                        info.filename = draw.choice(HOSTILE)
+                        info.name = draw.choice(HOSTILE)
                     case 1:
-                        info.external_attr = draw.randrange(2**32)
+                        info.type, info.linkname = draw.choice(ENTRY_TYPES), draw.choice(("/etc/passwd", "../x", "a"))
                     case 2:
                         content = damaged(content, draw)
                     case 3:
                         continue
+                    case 4:
+                        sizes = {"GNU.sparse.size": str(draw.choice((0, 9, 2**40))), "GNU.sparse.map": "0,1"}
+                        info.pax_headers = sizes | {"GNU.sparse.major": "0", "GNU.sparse.minor": "1"}
                     case _:
-                        content = odd_json(content, draw) if info.filename.endswith(".json") else b""
-            info.file_size = len(content)
-            target.writestr(info, content)
-    return found.getvalue()
+                        content = odd_json(content, draw) if info.name.endswith(".json") else b""
+            info.size = len(content)
+            target.addfile(info, io.BytesIO(content))
+    return changed.getvalue()
 
 
 def idx() -> bytes:
@@ -166,19 +178,19 @@ def partition() -> bytes:
 # ---------------------------------------------------------------- the readers, and what is then done with the result
 
 
-def read_run(data: bytes) -> None:
-    found = records.parse(data, records.RUN, "run.json")
-    run = run_of_record(found["run"])
+def read_run_json(data: bytes) -> None:
+    record = decode(data, RunFile, "run.json")
+    run = run_of_record(msgspec.to_builtins(record.run))
     assert len(run.key) == 10
     assert run.name
-    group_labels([found["run"], sample_run().record()])
-    json.dumps(found, allow_nan=False, ensure_ascii=False).encode()
+    group_labels([run, sample_run()])
+    json.dumps(msgspec.to_builtins(record), allow_nan=False, ensure_ascii=False).encode()
 
 
-def read_metrics(data: bytes) -> None:
-    found = records.parse(data, records.MEASUREMENTS, "metrics.json")["measurements"]
+def read_metrics_json(data: bytes) -> None:
+    measurements = decode(data, MetricsFile, "metrics.json").measurements
     facts = {"run": "r", "group": "g", "label": "l", "dataset": "d", "model": "m", "prior": "p", "network": "n"}
-    rows: list[Row] = list(_measured(facts | {"latent_dim": 2, "seed": 0, "images": 1}, found))
+    rows = list(rows_of_measurements(facts | {"latent_dim": 2, "seed": 0, "images": 1}, measurements))
     tidy_csv(rows).encode(), tidy_json(rows).encode()
 
 
@@ -186,7 +198,7 @@ def read_bundle(data: bytes) -> None:
     with tempfile.TemporaryDirectory(dir="/dev/shm" if Path("/dev/shm").is_dir() else None) as at:
         inside = Path(at, "store", "target")
         try:
-            unpack(io.BytesIO(data), inside, "x.zip")
+            unpack(io.BytesIO(data), inside, "x.tar")
         finally:
             shutil.rmtree(inside, ignore_errors=True)
             left = sorted(str(path.relative_to(at)) for path in Path(at).rglob("*"))
@@ -212,8 +224,8 @@ class Target:
 
 
 TARGETS: Mapping[str, Target] = {
-    "run.json": Target(run_json, read_run, (damaged, odd_json)),
-    "metrics.json": Target(metrics_json, read_metrics, (damaged, odd_json)),
+    "run.json": Target(run_json, read_run_json, (damaged, odd_json)),
+    "metrics.json": Target(metrics_json, read_metrics_json, (damaged, odd_json)),
     "bundle": Target(bundle, read_bundle, (damaged, odd_bundle)),
     "idx": Target(idx, read_idx, (damaged,)),
     "partition file": Target(partition, read_faces, (damaged,)),

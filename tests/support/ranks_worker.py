@@ -1,6 +1,6 @@
 """One of several processes that take training steps together: python ranks_worker.py RANK WORLD MEETING OUT DTYPE.
 
-MEETING is a file by which they find each other; the leader writes what `steps_of` returns for each case to OUT.
+MEETING is a file by which they find each other; the main process writes the tensors of each case to OUT.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ import torch
 import torch.distributed as dist
 from torch import Tensor
 
-from genbench.api import DataConfig
+from genbench.api import DataConfig, Noise
 from genbench.experiment.plan import ExperimentConfig, plan
 from genbench.experiment.run import Run, make_model, make_prior
 from genbench.registry.loader import Registry, load
@@ -70,27 +70,27 @@ def steps_of(
     run = run_of(case, registry, folder)
     size = 12 if case.network == "normed" else 28
     torch.manual_seed(0)
-    wrap = None if distributed is None else partial(ShardedNetwork, distributed=distributed)
-    model = make_model(registry, run, (1, size, size), wrap).to(dtype).train()
-    prior, found = make_prior(registry, run), {}
-    configure_optimizers = model.configure_optimizers()
-    optimizers = {name: torch.optim.SGD(player.parameters, lr=1e-3) for name, player in configure_optimizers.items()}
+    shard = None if distributed is None else partial(ShardedNetwork, distributed=distributed)
+    model = make_model(registry, run, (1, size, size), shard).to(dtype).train()
+    prior, tensors = make_prior(registry, run), {}
+    configs = model.configure_optimizers()
+    optimizers = {name: torch.optim.SGD(config.parameters, lr=1e-3) for name, config in configs.items()}
     names = {parameter: name for name, parameter in model.named_parameters()}
     for step in range(3):
         x = torch.rand(BATCH, 1, size, size, generator=generator("cpu", 0, "x", step)).to(dtype)
-        z = prior.sample_batch(BATCH, generator("cpu", 0, "prior", step)).to(dtype)
-        for move in model.training_step(x, z, generator("cpu", 0, "model", step)):
-            optimizers[move.player].zero_grad(set_to_none=True)
-            move.loss.backward(inputs=configure_optimizers[move.player].parameters)
+        z = prior.sample_batch(BATCH, Noise(generator("cpu", 0, "prior", step))).to(dtype)
+        for loss in model.training_step(x, z, Noise(generator("cpu", 0, "model", step))):
+            optimizers[loss.optimizer].zero_grad(set_to_none=True)
+            loss.value.backward(inputs=configs[loss.optimizer].parameters)
             if distributed is not None:
-                distributed.reduce(configure_optimizers[move.player].parameters)
+                distributed.reduce(configs[loss.optimizer].parameters)
             if step == 0:
-                found[f"{move.player}.loss"] = move.loss.detach().clone()
-                for parameter in configure_optimizers[move.player].parameters:
+                tensors[f"{loss.optimizer}.loss"] = loss.value.detach().clone()
+                for parameter in configs[loss.optimizer].parameters:
                     if parameter.grad is not None:
-                        found[f"{move.player}.{names[parameter]}"] = parameter.grad.clone()
-            optimizers[move.player].step()
-    return {**found, **{f"after.{name}": value.clone() for name, value in model.state_dict().items()}}
+                        tensors[f"{loss.optimizer}.{names[parameter]}"] = parameter.grad.clone()
+            optimizers[loss.optimizer].step()
+    return {**tensors, **{f"after.{name}": value.clone() for name, value in model.state_dict().items()}}
 
 
 def main() -> None:
@@ -103,9 +103,9 @@ def main() -> None:
     registry, distributed, folder = load([DOTS]), DistributedContext(rank, world), Path(out)
     for index, case in enumerate(CASES):
         with distributed.training():
-            found = steps_of(case, registry, folder, getattr(torch, dtype), distributed)
+            tensors = steps_of(case, registry, folder, getattr(torch, dtype), distributed)
         if distributed.is_main_process:
-            save_tensors(folder / f"{index}.safetensors", found)
+            save_tensors(folder / f"{index}.safetensors", tensors)
     dist.destroy_process_group()
 
 

@@ -25,7 +25,7 @@ from genbench.experiment.plan import ExperimentConfig, Plan, plan
 from genbench.experiment.run import Run
 from genbench.registry.loader import load
 from genbench.storage.results import rows
-from genbench.storage.run_dir import find
+from genbench.storage.run_dir import find_runs, read_runs
 from genbench.training.callbacks import NullCallback
 
 PLUGINS = [Path(__file__).parents[1] / "fixtures" / f"{name}.py" for name in ("dots", "slow")]
@@ -63,7 +63,7 @@ def study(folder: Path, planned: Plan, engine: Engine, ears: Ears, place: DataCo
     registry = load(PLUGINS)
     bench = Runner(registry, folder, place, torch.device("cpu"), {"command": "a test"}, ears, lambda: False)
     outcome = bench.conduct(planned, engine)
-    found = [folder for folder in find([folder]) if folder.state == "trained"]
+    found = [folder for folder in read_runs(find_runs([folder]))[0] if folder.state == "trained"]
     numbers = [(row.run, row.metric, row.value) for row in rows(found)]
     left = sorted(path.name for path in folder.glob(".*"))
     return {**asdict(outcome), "heard": ears.heard, "most": ears.most, "numbers": numbers, "left": left}

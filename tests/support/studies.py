@@ -7,7 +7,7 @@ from pathlib import Path
 
 from click.testing import Result
 
-from genbench.storage.rows import Row
+from genbench.storage.results import Row
 
 DOTS = ("--plugin", str(Path(__file__).parents[1] / "fixtures" / "dots.py"))
 TINY = ("--dataset", "dots", "--network", "mlp", "--latent-dim", "2", "--images", "320", "--batch", "16")
@@ -34,7 +34,7 @@ def row(model: str = "swae", seed: int = 0, value: float | None = 1.0, metric: s
         "images": 1000,
         "metric": metric,
         "value": value,
-        "better": "lower",
+        "higher_is_better": False,
         "n": 500,
         "protocol": "aaaa1111",
     }

@@ -1,7 +1,7 @@
 """A stand-in for a CUDA graph on the CPU: operations on fixed memory, recorded once, replayed without Python.
 
-Like a graph it holds fast every number that Python handed over, writes each result to the memory it had when recorded,
-does nothing while it records, and refuses what waits on the device.
+As in a graph, numbers of Python are baked in, each result is written to the memory that it had when recorded, nothing
+is done while recording, and an operation that waits on the device is refused.
 """
 
 from __future__ import annotations
@@ -15,27 +15,27 @@ from torch import Generator, Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-Work = Callable[[], None]
+Operations = Callable[[], None]
 
 
 @dataclass
 class TapeRecorder:
-    """Counts what it was asked for."""
+    """Counts warm-up steps and recordings."""
 
     warmed: int = 0
     recorded: int = 0
 
-    def warm(self, work: Work) -> None:
+    def warm(self, operations: Operations) -> None:
         self.warmed += 1
-        work()
+        operations()
 
-    def record(self, work: Work, noises: Sequence[Generator]) -> Work:
+    def record(self, operations: Operations, noises: Sequence[Generator]) -> Operations:
         self.recorded += 1
         states = [noise.get_state() for noise in noises]
         tape = Tape()
         try:
             with tape:
-                work()
+                operations()
         finally:  # recording does nothing
             for noise, state in zip(noises, states, strict=True):
                 noise.set_state(state)

@@ -6,6 +6,7 @@ import json
 import os
 import subprocess
 import sys
+from collections.abc import Mapping
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ import torch
 
 from genbench.registry.loader import Registry
 from genbench.storage.run_dir import RunFolder
+from genbench.storage.schema import MetricRecord
 from genbench.training.distributed import DistributedContext
 from genbench.utils.io import load_tensors
 from support.ranks_worker import CASES, DOTS, steps_of
@@ -20,8 +22,8 @@ from support.ranks_worker import CASES, DOTS, steps_of
 WORKER = Path(__file__).parents[1] / "support" / "ranks_worker.py"
 
 
-def together(folder: Path, world: int, dtype: str) -> Path:
-    """Let `world` processes take the steps of all cases; the folder of what came out."""
+def run_workers(folder: Path, world: int, dtype: str) -> Path:
+    """Let `world` processes take the steps of all cases; the folder of their tensors."""
     folder.mkdir(parents=True)
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     workers = [
@@ -33,33 +35,31 @@ def together(folder: Path, world: int, dtype: str) -> Path:
         )
         for rank in range(world)
     ]
-    told = [worker.communicate(timeout=240)[1] for worker in workers]
-    assert [worker.returncode for worker in workers] == [0] * world, "\n".join(told)
+    messages = [worker.communicate(timeout=240)[1] for worker in workers]
+    assert [worker.returncode for worker in workers] == [0] * world, "\n".join(messages)
     return folder
 
 
 @pytest.fixture(scope="module", params=[("float64", 2), ("float64", 3), ("float32", 2)], ids=str)
-def met(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """What several processes made of every case, once for each dtype and world."""
+def distributed_steps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
+    """The dtype and the folder of several processes' steps, once for each dtype and world."""
     dtype, world = request.param
-    return dtype, together(tmp_path_factory.mktemp("ranks") / "out", world, dtype)
+    return dtype, run_workers(tmp_path_factory.mktemp("ranks") / "out", world, dtype)
 
 
 @pytest.mark.parametrize("index", range(len(CASES)), ids=lambda index: f"{CASES[index].model}-{CASES[index].network}")
 def test_n_processes_give_the_one_process_gradients(
-    met: tuple[str, Path], index: int, registry: Registry, tmp_path: Path
+    distributed_steps: tuple[str, Path], index: int, registry: Registry, tmp_path: Path
 ) -> None:
-    dtype, folder = met
-    alone = steps_of(CASES[index], registry, tmp_path, getattr(torch, dtype), None)
-    found, _ = load_tensors(folder / f"{index}.safetensors")
-    assert found.keys() == alone.keys()
+    dtype, folder = distributed_steps
+    expected = steps_of(CASES[index], registry, tmp_path, getattr(torch, dtype), None)
+    actual, _ = load_tensors(folder / f"{index}.safetensors")
+    assert actual.keys() == expected.keys()
     tolerance = 1e-10 if dtype == "float64" else 1e-5
-    for player in {name.split(".")[0] for name in alone}:  # "after" is one: the weights and buffers after three steps
-        ours, its = (
-            torch.cat([tensors[name].double().flatten() for name in sorted(alone) if name.startswith(f"{player}.")])
-            for tensors in (found, alone)
-        )
-        assert (ours - its).norm() <= tolerance * its.norm(), player
+    for group in {name.split(".")[0] for name in expected}:  # an optimizer, or "after": weights and buffers at the end
+        names = sorted(name for name in expected if name.startswith(f"{group}."))
+        a, b = (torch.cat([tensors[name].double().flatten() for name in names]) for tensors in (actual, expected))
+        assert (a - b).norm() <= tolerance * b.norm(), group
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 100])
@@ -83,23 +83,23 @@ def test_torchrun_trains_what_one_process_trains(tmp_path: Path) -> None:
     meeting = "--nnodes 1 --nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint 127.0.0.1:0 --local-addr 127.0.0.1"
     two = [sys.executable, "-m", "torch.distributed.run", *meeting.split(), "-m", "genbench"]
     study = ["run", "swae", "wae-gan", "vae", *OPTIONS.split(), "--set", DIVERGES, "--plugin", str(DOTS)]
-    found = {}
+    folders = {}
     for name, program in (("two", two), ("one", [sys.executable, "-m", "genbench"])):
         arguments = [*program, *study, "--out", str(tmp_path / name), "--data-root", str(tmp_path)]
         done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=240, check=False)
         assert done.returncode == 1, done.stderr
-        assert done.stdout.count("ranked by") == 1  # of several processes the leader alone speaks
+        assert done.stdout.count("ranked by") == 1  # the main process alone prints
         assert "failed dots-swae" in done.stdout
-        found[name] = {folder.name: folder for folder in sorted((tmp_path / name).glob("dots-*"))}
-    assert found["one"].keys() == found["two"].keys()
-    for name in found["one"]:
-        alone, ours = found["one"][name], found["two"][name]
-        assert json.loads((ours / "run.json").read_text())["provenance"]["processes"] == 2
+        folders[name] = {folder.name: folder for folder in sorted((tmp_path / name).glob("dots-*"))}
+    assert folders["one"].keys() == folders["two"].keys()
+    for name in folders["one"]:
+        expected, actual = folders["one"][name], folders["two"][name]
+        assert json.loads((actual / "run.json").read_text())["provenance"]["processes"] == 2
         if "-swae-" not in name:
-            values = [RunFolder(folder).measurements() for folder in (alone, ours)]
+            values = [RunFolder(folder).measurements() for folder in (expected, actual)]
             assert numbers(values[1]) == pytest.approx(numbers(values[0]), rel=1e-3)
 
 
-def numbers(measurements: dict[str, dict[str, list[dict[str, float]]]]) -> list[float]:
+def numbers(measurements: Mapping[str, MetricRecord]) -> list[float]:
     """The values of a run's measurements."""
-    return [number["value"] for entry in measurements.values() for number in entry["numbers"]]
+    return [number.value for entry in measurements.values() for number in entry.numbers]

@@ -61,5 +61,5 @@ def test_counting_leaves_no_trace(model: str, registry: Registry, planned: Calla
 
 def test_a_model_that_cannot_be_copied_has_no_count(registry: Registry, planned: Callable[..., Plan]) -> None:
     built = made(registry, planned("ae"))
-    built.stream = (it for it in ())  # type: ignore[assignment]  # a Python generator cannot be copied
+    built.stream = (step for step in ())  # type: ignore[assignment]  # a Python generator cannot be copied
     assert counted_flops(built, BATCH) is None

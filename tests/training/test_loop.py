@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -14,7 +15,8 @@ from genbench.errors import DivergenceError, StoreError
 from genbench.experiment.plan import Plan
 from genbench.experiment.run import Run, make_dataset, make_model, make_prior
 from genbench.registry.loader import Registry
-from genbench.training.loop import BatchOrder, Budget, TrainState, moments, train
+from genbench.training.loop import TrainConfig, TrainState, train
+from genbench.training.sampler import BatchOrder
 
 MODELS = ("ae", "swae", "vae", "wae-gan", "wae-mmd")
 
@@ -26,17 +28,9 @@ def trained(
     torch.manual_seed(run.seed)
     model = make_model(registry, run, images.shape)
     torch.manual_seed(1)
-    training = train(
-        model,
-        make_prior(registry, run),
-        images.train,
-        Budget(run.images, run.batch, run.seed),
-        folder / "checkpoint.safetensors",
-        key=run.key,
-        stop=stop,
-        log_seconds=0.0,
-    )
-    return model, list(moments(training))
+    checkpoint = folder / "checkpoint.safetensors"
+    config = TrainConfig(run.images, run.batch, run.seed, checkpoint, run.key, log_seconds=0.0)
+    return model, list(train(model, make_prior(registry, run), images.train, config, stop=stop))
 
 
 def after(steps: int) -> Callable[[], bool]:
@@ -64,16 +58,16 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     tmp_path: Path,
 ) -> None:
     run = planned(model, network=network, settings=(f"dots.size={size}",), images=480).runs[0]
-    whole, kept = trained(registry, run, place, tmp_path)
-    assert kept[-1].step == 30
+    whole, states = trained(registry, run, place, tmp_path)
+    assert states[-1].step == 30
     (tmp_path / "parts").mkdir()
     for steps in (7, 5, 11):  # three interruptions, one of them within the first epoch
-        _, part = trained(registry, run, place, tmp_path / "parts", after(steps))
-        assert part[-1].step < 30
-    resumed, rest = trained(registry, run, place, tmp_path / "parts")
-    assert rest[0].step == 24
-    for (name, expected), found in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
-        assert torch.equal(expected, found), name
+        _, interrupted = trained(registry, run, place, tmp_path / "parts", after(steps))
+        assert interrupted[-1].step < 30
+    resumed, states = trained(registry, run, place, tmp_path / "parts")
+    assert states[0].step == 24
+    for (name, expected), actual in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(expected, actual), name
 
 
 def test_each_image_is_shown_once_in_an_epoch() -> None:
@@ -101,6 +95,13 @@ class Bomb(nn.Module):
         self.step = 0
         self.epochs: list[int] = []
 
+    @classmethod
+    def harmless(cls) -> Bomb:
+        """A model whose loss stays finite."""
+        model = cls()
+        model.step = -(10**6)
+        return model
+
     def configure_optimizers(self) -> dict[str, OptimizerConfig]:
         return {"all": OptimizerConfig((self.weight,), lambda p: torch.optim.SGD(p, lr=0.5), lambda epoch: 0.1**epoch)}
 
@@ -117,12 +118,37 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_checkpoint(
 ) -> None:
     run = planned().runs[0]
     images = make_dataset(registry, run.dataset).load(place).train
-    arguments = (make_prior(registry, run), images, Budget(1600, 16, 0), tmp_path / "checkpoint.safetensors")
+    prior = make_prior(registry, run)
+    config = TrainConfig(1600, 16, 0, tmp_path / "checkpoint.safetensors", "k", log_seconds=0.0, save_seconds=0.0)
     with pytest.raises(DivergenceError, match="not finite"):
-        list(train(Bomb(), *arguments, key="k", stop=lambda: False, log_seconds=0.0, save_seconds=0.0))  # type: ignore[arg-type]
-    model = Bomb()
-    kept = list(moments(train(model, *arguments, key="k", stop=after(1), log_seconds=0.0)))  # type: ignore[arg-type]
-    assert kept[0].step == 5  # steps 1 to 4 were kept
+        list(train(Bomb(), prior, images, config))  # type: ignore[arg-type]
+    resumed = list(train(Bomb(), prior, images, config, stop=after(1)))  # type: ignore[arg-type]
+    assert resumed[0].step == 5  # steps 1 to 4 were kept
+
+
+def test_the_time_that_the_caller_takes_is_no_training_time(
+    registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
+) -> None:
+    run = planned().runs[0]
+    images = make_dataset(registry, run.dataset).load(place).train
+    config = TrainConfig(160, 16, 0, tmp_path / "c", "k", log_seconds=0.0)
+    states = []
+    for state in train(Bomb.harmless(), make_prior(registry, run), images, config):  # type: ignore[arg-type]
+        states.append(state)
+        time.sleep(0.1)
+    assert len(states) == 10
+    assert states[-1].seconds < 0.5
+    assert states[-1].rate > 16 / 0.1
+
+
+def test_a_log_point_follows_every_snapshot_step(
+    registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
+) -> None:
+    run = planned().runs[0]
+    images = make_dataset(registry, run.dataset).load(place).train
+    config = TrainConfig(160, 16, 0, tmp_path / "c", "k", snapshot_steps=(3, 7), log_seconds=1e9)
+    states = list(train(Bomb.harmless(), make_prior(registry, run), images, config))  # type: ignore[arg-type]
+    assert [state.step for state in states] == [3, 7, 10]
 
 
 class Poisoned(Bomb):
@@ -138,27 +164,17 @@ def test_parameters_that_are_not_finite_stop_the_training_though_the_loss_is(
 ) -> None:
     run = planned().runs[0]
     images = make_dataset(registry, run.dataset).load(place).train
-    training = train(
-        Poisoned(),  # type: ignore[arg-type]
-        make_prior(registry, run),
-        images,
-        Budget(1600, 16, 0),
-        tmp_path / "c",
-        key="k",
-        stop=lambda: False,
-        log_seconds=0.0,
-        save_seconds=0.0,
-    )
+    config = TrainConfig(1600, 16, 0, tmp_path / "c", "k", log_seconds=0.0, save_seconds=0.0)
     with pytest.raises(DivergenceError, match="parameters are not finite"):
-        list(training)
+        list(train(Poisoned(), make_prior(registry, run), images, config))  # type: ignore[arg-type]
 
 
 def test_a_stop_at_the_last_step_is_no_interruption(
     registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
 ) -> None:
     run = planned().runs[0]  # ten steps
-    _, kept = trained(registry, run, place, tmp_path, after(10))
-    assert kept[-1].step == kept[-1].steps
+    _, states = trained(registry, run, place, tmp_path, after(10))
+    assert states[-1].step == states[-1].steps
     assert not (tmp_path / "checkpoint.safetensors").exists()
 
 
@@ -167,10 +183,9 @@ def test_schedules_multiply_the_rate_from_their_epoch_on(
 ) -> None:
     run = planned().runs[0]
     images = make_dataset(registry, run.dataset).load(place).train
-    model = Bomb()
-    model.step = -1000
-    prior, budget = make_prior(registry, run), Budget(300, 50, 0)
-    list(train(model, prior, images, budget, tmp_path / "c", key="k", stop=lambda: False))  # type: ignore[arg-type]
+    model = Bomb.harmless()
+    config = TrainConfig(300, 50, 0, tmp_path / "c", "k")
+    list(train(model, make_prior(registry, run), images, config))  # type: ignore[arg-type]
     assert model.epochs == [0, 1, 2]
     assert model.weight.item() == pytest.approx(1 - 2 * 0.5 * (1 + 0.1 + 0.01))
 

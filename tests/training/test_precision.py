@@ -19,8 +19,8 @@ from genbench.errors import StoreError, UnsupportedError, UsageError
 from genbench.experiment.plan import Plan
 from genbench.experiment.run import make_dataset, make_model, make_prior, run_of_record
 from genbench.registry.loader import Registry
-from genbench.training.device import DeviceConfig, apply_device_config, select_device_config
-from genbench.training.loop import Budget, train
+from genbench.training.device import DeviceConfig, apply_device_config
+from genbench.training.loop import TrainConfig, train
 from genbench.training.precision import PRECISIONS, check_precision, computing
 
 DOTS = Path(__file__).parents[1] / "fixtures" / "dots.py"
@@ -94,7 +94,7 @@ def test_a_model_without_networks_has_no_bfloat16() -> None:
 
 @pytest.mark.parametrize("model", ["swae", "wae-gan"])
 @pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
-def test_an_arranged_training_resumes_exactly(
+def test_a_training_in_either_memory_format_resumes_exactly(
     model: str, layout: str, registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
 ) -> None:
     run = planned(model, network="conv", settings=("dots.size=12",), precision="bfloat16").runs[0]
@@ -103,42 +103,17 @@ def test_an_arranged_training_resumes_exactly(
     def go(name: str, stop_at: int = 10**6) -> nn.Module:
         torch.manual_seed(0)
         made, asked = make_model(registry, run, (1, 12, 12)), iter(range(1, 10**7))
-        arrangement = DeviceConfig(1, layout)  # type: ignore[arg-type]
-        with apply_device_config(made, arrangement), computing(made, run.precision, CPU):
-            list(
-                train(
-                    made,
-                    make_prior(registry, run),
-                    images,
-                    Budget(run.images, run.batch, run.seed),
-                    tmp_path / name,
-                    key="k",
-                    stop=lambda: next(asked) >= stop_at,
-                    log_seconds=1e9,
-                )
-            )
+        config = TrainConfig(run.images, run.batch, run.seed, tmp_path / name, "k", log_seconds=1e9)
+        with apply_device_config(made, DeviceConfig(1, layout)), computing(made, run.precision, CPU):  # type: ignore[arg-type]
+            list(train(made, make_prior(registry, run), images, config, stop=lambda: next(asked) >= stop_at))
         return made
 
     whole = go("whole")
     go("parts", 4)
     resumed = go("parts")
-    for (name, expected), found in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
-        assert torch.equal(expected, found), name
-        assert found.is_contiguous()
-
-
-def test_large_convolutions_are_channels_last_on_all_threads_and_small_steps_neither(
-    registry: Registry, planned: Callable[..., Plan]
-) -> None:
-    small, large = (
-        make_model(registry, planned(network="conv").runs[0], shape) for shape in ((1, 28, 28), (3, 64, 64))
-    )
-    dense = make_model(registry, planned(network="mlp").runs[0], (3, 64, 64))
-    assert select_device_config(small, 128, CPU) == DeviceConfig(1, "contiguous", at_most=torch.get_num_threads())
-    assert select_device_config(large, 256, CPU) == DeviceConfig(
-        torch.get_num_threads(), "channels-last", keeps_heap=True
-    )
-    assert select_device_config(dense, 1024, CPU).memory_format == "contiguous"
+    for (name, expected), actual in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
+        assert torch.equal(expected, actual), name
+        assert actual.is_contiguous()
 
 
 def test_the_record_says_how_a_training_was_done(genbench: Callable[..., Result], tmp_path: Path) -> None:
@@ -147,8 +122,8 @@ def test_the_record_says_how_a_training_was_done(genbench: Callable[..., Result]
     assert genbench("run", "swae", "--precision", "bfloat16", *few).exit_code == 0
     (path,) = tmp_path.glob("runs/*/training.json")
     record = json.loads(path.read_text())
-    told = {name: record[name] for name in ("precision", "memory_format", "step", "threads")}
-    assert told == {"precision": "bfloat16", "memory_format": "contiguous", "step": "eager", "threads": 1}
+    recorded = {name: record[name] for name in ("precision", "memory_format", "step", "threads")}
+    assert recorded == {"precision": "bfloat16", "memory_format": "contiguous", "step": "eager", "threads": 1}
     shown = genbench("show", path.parent.name).output
     assert "threads 1, precision bfloat16, memory_format contiguous, step eager" in shown
     both = genbench("run", "swae", *few)

@@ -9,15 +9,14 @@ import pytest
 import torch
 from torch import Generator, Tensor, nn
 
-from genbench.api import DataConfig, Loss, Model, OptimizerConfig
+from genbench.api import DataConfig, Loss, Model, OptimizerConfig, Prior
 from genbench.experiment.plan import Plan
 from genbench.experiment.run import Run, make_dataset, make_model, make_prior
 from genbench.registry.loader import Registry
 from genbench.training.cuda_graph import WARM_UP, CapturedStep, CudaRecorder
-from genbench.training.lanes import Lane, isolated
-from genbench.training.loop import Budget, TrainState, moments, train
+from genbench.training.loop import TrainConfig, TrainState, train
 from genbench.training.precision import computing
-from genbench.training.step import EagerStep, Step, StepOf, TrainContext
+from genbench.training.step import EagerStep, Step, StepFactory, TrainContext
 from support.tape import TapeRecorder
 
 MODELS = ("ae", "swae", "vae", "wae-gan", "wae-mmd")
@@ -31,8 +30,8 @@ class Kept:
         self.recorder = TapeRecorder()
         self.step: CapturedStep | None = None
 
-    def __call__(self, parts: TrainContext) -> Step:
-        self.step = CapturedStep(parts, self.recorder)
+    def __call__(self, context: TrainContext) -> Step:
+        self.step = CapturedStep(context, self.recorder)
         return self.step
 
 
@@ -43,30 +42,25 @@ def built(registry: Registry, run: Run, place: DataConfig) -> tuple[Model, Tenso
 
 
 def trained(
-    registry: Registry, run: Run, place: DataConfig, path: Path, step_of: StepOf = EagerStep, stop_at: int = 10**6
+    registry: Registry,
+    run: Run,
+    place: DataConfig,
+    path: Path,
+    make_step: StepFactory = EagerStep,
+    stop_at: int = 10**6,
 ) -> tuple[Model, list[TrainState]]:
     model, images = built(registry, run, place)
     torch.manual_seed(1)
-    budget, asked = Budget(run.images, run.batch, run.seed), iter(range(1, 10**7))
+    config = TrainConfig(run.images, run.batch, run.seed, path, run.key, (5, 11, 12), log_seconds=1e9)
+    prior, asked = make_prior(registry, run), iter(range(1, 10**7))
     with computing(model, run.precision, torch.device("cpu")):
-        training = train(
-            model,
-            make_prior(registry, run),
-            images,
-            budget,
-            path,
-            key=run.key,
-            stop=lambda: next(asked) >= stop_at,
-            marks=(5, 11, 12),
-            log_seconds=1e9,
-            step_of=step_of,
-        )
-        return model, list(moments(training))
+        states = train(model, prior, images, config, stop=lambda: next(asked) >= stop_at, make_step=make_step)
+        return model, list(states)
 
 
-def assert_equal(one: nn.Module, other: nn.Module) -> None:
-    for (name, expected), found in zip(one.state_dict().items(), other.state_dict().values(), strict=True):
-        assert torch.equal(expected, found), name
+def assert_equal(expected: nn.Module, actual: nn.Module) -> None:
+    for (name, a), b in zip(expected.state_dict().items(), actual.state_dict().values(), strict=True):
+        assert torch.equal(a, b), name
 
 
 @pytest.mark.parametrize(
@@ -93,12 +87,12 @@ def test_replayed_steps_equal_eager_ones(
     run = planned(model, network=network, settings=settings, priors=(prior,), images=480).runs[0]
     eager, expected = trained(registry, run, place, tmp_path / "eager")
     kept = Kept()
-    replayed, found = trained(registry, run, place, tmp_path / "replayed", kept)
+    replayed, actual = trained(registry, run, place, tmp_path / "replayed", kept)
     assert kept.step is not None
-    assert kept.step.how == found[-1].how == "graph"
+    assert kept.step.how == actual[-1].how == "graph"
     assert (kept.recorder.warmed, kept.recorder.recorded) == (WARM_UP, 1)
     assert_equal(eager, replayed)
-    assert [moment.terms for moment in found] == [moment.terms for moment in expected]
+    assert [state.terms for state in actual] == [state.terms for state in expected]
 
 
 def test_a_run_goes_on_from_steps_of_either_kind(
@@ -106,9 +100,9 @@ def test_a_run_goes_on_from_steps_of_either_kind(
 ) -> None:
     run = planned("wae-gan", images=480).runs[0]
     whole, _ = trained(registry, run, place, tmp_path / "whole")
-    for step_of, stop_at in ((Kept(), 9), (EagerStep, 4), (Kept(), 10**6)):
-        resumed, found = trained(registry, run, place, tmp_path / "parts", step_of, stop_at)  # type: ignore[arg-type]
-    assert found[-1].step == 30
+    for make_step, stop_at in ((Kept(), 9), (EagerStep, 4), (Kept(), 10**6)):
+        resumed, states = trained(registry, run, place, tmp_path / "parts", make_step, stop_at)  # type: ignore[arg-type]
+    assert states[-1].step == 30
     assert_equal(whole, resumed)
 
 
@@ -141,11 +135,10 @@ class Line(nn.Module):
         yield Loss("all", self.loss(self))
 
 
-def descend(line: Line, step_of: StepOf, prior: object, path: Path) -> list[TrainState]:
+def descend(line: Line, make_step: StepFactory, prior: Prior, path: Path) -> list[TrainState]:
     images = torch.zeros(50, 1, 4, 4, dtype=torch.uint8)  # five steps an epoch
-    arguments = (prior, images, Budget(200, 10, 0), path)
-    training = train(line, *arguments, key="k", stop=lambda: False, log_seconds=1e9, step_of=step_of)  # type: ignore[arg-type]
-    return list(moments(training))
+    config = TrainConfig(200, 10, 0, path, "k", log_seconds=1e9)
+    return list(train(line, prior, images, config, make_step=make_step))  # type: ignore[arg-type]
 
 
 def steepen(line: Line, epoch: int) -> None:
@@ -156,12 +149,12 @@ def test_numbers_that_change_at_an_epoch_are_recorded_anew(
     registry: Registry, planned: Callable[..., Plan], tmp_path: Path
 ) -> None:
     prior, kept = make_prior(registry, planned().runs[0]), Kept()
-    one, other = (Line(lambda line: line.slope * line.weight.square(), steepen) for _ in range(2))
-    for line in (one, other):
+    eager, replayed = (Line(lambda line: line.slope * line.weight.square(), steepen) for _ in range(2))
+    for line in (eager, replayed):
         line.schedule = lambda epoch: 0.1 if epoch < 3 else 0.01
-    descend(one, EagerStep, prior, tmp_path / "a")
-    descend(other, kept, prior, tmp_path / "b")
-    assert_equal(one, other)
+    descend(eager, EagerStep, prior, tmp_path / "a")
+    descend(replayed, kept, prior, tmp_path / "b")
+    assert_equal(eager, replayed)
     assert kept.recorder.recorded == 3  # epochs 0 and 1; 2, steeper; 3, slower
 
 
@@ -183,81 +176,18 @@ def test_a_step_that_cannot_be_recorded_is_done_eagerly_and_told(
     tmp_path: Path,
 ) -> None:
     prior = make_prior(registry, planned().runs[0])
-    one, other = Line(loss), Line(loss)
-    expected = descend(one, EagerStep, prior, tmp_path / "a")
-    found = descend(other, Kept(), prior, tmp_path / "b")
-    assert_equal(one, other)
-    assert found[-1].how.startswith("eager: ")
-    assert reason in found[-1].how
-    assert found[-1].logged()["how"] == found[-1].how
+    eager, fallen_back = Line(loss), Line(loss)
+    expected = descend(eager, EagerStep, prior, tmp_path / "a")
+    actual = descend(fallen_back, Kept(), prior, tmp_path / "b")
+    assert_equal(eager, fallen_back)
+    assert actual[-1].how.startswith("eager: ")
+    assert reason in actual[-1].how
+    assert actual[-1].logged()["how"] == actual[-1].how
     assert "how" not in expected[-1].logged()
-    assert found[-1].terms == expected[-1].terms
+    assert actual[-1].terms == expected[-1].terms
 
 
-# ---------------------------------------------------------------- several at once, and other precisions
-
-
-def in_turns(trainings: list[Iterator[TrainState | None]], seeds: list[int]) -> list[TrainState]:
-    """Advance all by one step in turn, each in a lane that begins in the state of its seed; their last moments."""
-    lanes, last = [], dict[int, TrainState]()
-    with isolated(torch.device("cpu")):
-        for seed in seeds:
-            torch.manual_seed(seed)
-            lanes.append(Lane(torch.device("cpu")))
-        going = list(range(len(trainings)))
-        while going:
-            for which in tuple(going):
-                with lanes[which].turn():
-                    moment = next(trainings[which], None)
-                if moment is not None:
-                    last[which] = moment
-                    going = [other for other in going if other != which or moment.step < moment.steps]
-    return [last[which] for which in range(len(trainings))]
-
-
-@pytest.mark.parametrize("step_of", [EagerStep, lambda parts: CapturedStep(parts, TapeRecorder())])
-def test_trainings_in_turns_end_as_they_would_alone(
-    step_of: StepOf, registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
-) -> None:
-    runs = planned("swae", "wae-gan", seeds=(0, 1), images=240).runs
-    models, trainings = [], []
-    for run in runs:
-        model, images = built(registry, run, place)
-        budget = Budget(run.images, run.batch, run.seed)
-        prior = make_prior(registry, run)
-        models.append(model)
-        trainings.append(
-            train(model, prior, images, budget, tmp_path / run.key, key=run.key, stop=lambda: False, step_of=step_of)
-        )
-    assert [last.step for last in in_turns(trainings, [1] * len(runs))] == [15] * 4
-    for run, model in zip(runs, models, strict=True):
-        assert_equal(trained(registry, run, place, tmp_path / "alone", EagerStep)[0], model)
-
-
-class Drops(Line):
-    """A model that draws from torch's global random state, as dropout does."""
-
-    def __init__(self) -> None:
-        super().__init__(lambda line: line.weight * torch.rand(()))
-
-
-def test_each_of_several_trainings_has_torchs_global_random_state_for_itself(
-    registry: Registry, planned: Callable[..., Plan], tmp_path: Path
-) -> None:
-    prior, images = make_prior(registry, planned().runs[0]), torch.zeros(50, 1, 4, 4, dtype=torch.uint8)
-    lines = [Drops(), Drops()]
-    trainings = [
-        train(line, prior, images, Budget(200, 10, 0), tmp_path / "c", key="k", stop=lambda: False)  # type: ignore[arg-type]
-        for line in lines
-    ]
-    before = torch.get_rng_state()
-    in_turns(trainings, [7, 8])
-    assert torch.equal(before, torch.get_rng_state())
-    torch.manual_seed(8)
-    alone = Drops()
-    descend(alone, EagerStep, prior, tmp_path / "d")
-    assert_equal(alone, lines[1])
-    assert not torch.equal(lines[0].weight, lines[1].weight)
+# ---------------------------------------------------------------- on a GPU
 
 
 @pytest.mark.parametrize("kind", ["cuda"])
@@ -267,19 +197,16 @@ def test_a_cuda_graph_equals_eager_steps(
     kind: str, model: str, registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
 ) -> None:
     run, device, ends = planned(model, images=480).runs[0], torch.device(kind), []
-    for captured in (False, True):
+    config = TrainConfig(run.images, run.batch, run.seed, tmp_path / "c", "k")
+    factories: dict[str, StepFactory] = {
+        "eager": EagerStep,
+        "graph": lambda context: CapturedStep(context, CudaRecorder(device)),
+    }
+    for how, make_step in factories.items():
         made, images = built(registry, run, place)
-        hows = train(
-            made.to(device),
-            make_prior(registry, run),
-            images.to(device),
-            Budget(run.images, run.batch, run.seed),
-            tmp_path / "c",
-            key="k",
-            stop=lambda: False,
-            step_of=lambda parts, c=captured: CapturedStep(parts, CudaRecorder(device)) if c else EagerStep(parts),  # type: ignore[misc]
-        )
-        assert [moment.how for moment in moments(hows)][-1] == ("graph" if captured else "eager")
+        prior = make_prior(registry, run)
+        *_, last = train(made.to(device), prior, images.to(device), config, make_step=make_step)
+        assert last.how == how
         ends.append(made)
-    for (name, expected), found in zip(ends[0].state_dict().items(), ends[1].state_dict().values(), strict=True):
-        torch.testing.assert_close(expected, found, msg=name)
+    for (name, eager), replayed in zip(ends[0].state_dict().items(), ends[1].state_dict().values(), strict=True):
+        torch.testing.assert_close(eager, replayed, msg=name)

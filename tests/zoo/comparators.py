@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from genbench.api import ComponentSpec, Control, Evaluation, Images, ModelContext, Network, Shape
 from genbench.hookspecs import hookimpl
-from genbench_controls import MeanImage, Noise
+from genbench_controls import MeanImage, NoiseImages
 from genbench_mlp import MLP
 
 
@@ -20,21 +20,21 @@ class Peeping(MeanImage):
         super().fit(Images(images.test, images.test, images.test), setting)
 
 
-class Unseeded(Noise):
+class Unseeded(NoiseImages):
     """Another draw at every call."""
 
     def sample(self, n: int, evaluation: Evaluation) -> Tensor:
         return torch.randint(0, 256, (n, *evaluation.setting.shape), dtype=torch.uint8)
 
 
-class Reordered(Noise):
+class Reordered(NoiseImages):
     """The first samples depend on how many are asked for."""
 
     def sample(self, n: int, evaluation: Evaluation) -> Tensor:
         return super().sample(n, evaluation).flip(0)
 
 
-class Floats(Noise):
+class Floats(NoiseImages):
     """Images in [0, 1] that were never rounded."""
 
     def sample(self, n: int, evaluation: Evaluation) -> Tensor:
@@ -62,9 +62,9 @@ class Leaky(Network):
 @hookimpl
 def genbench_controls() -> Iterable[ComponentSpec[Control]]:
     for name, kind in {"peeping": Peeping, "unseeded": Unseeded, "reordered": Reordered, "floats": Floats}.items():
-        yield ComponentSpec(name=name, about="Faulty", make=kind)
+        yield ComponentSpec(name=name, description="Faulty", factory=kind)
 
 
 @hookimpl
 def genbench_networks() -> Iterable[ComponentSpec[Network]]:
-    yield ComponentSpec(name="leaky", about="Faulty", make=Leaky)
+    yield ComponentSpec(name="leaky", description="Faulty", factory=Leaky)

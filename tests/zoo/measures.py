@@ -143,8 +143,8 @@ class Silent(Metric):
 
 @hookimpl
 def genbench_datasets() -> Iterable[ComponentSpec[Dataset]]:
-    yield ComponentSpec(name="overlap", about="Faulty", make=Overlap)
-    yield ComponentSpec(name="reshuffled", about="Faulty", make=Reshuffled)
+    yield ComponentSpec(name="overlap", description="Faulty", factory=Overlap)
+    yield ComponentSpec(name="reshuffled", description="Faulty", factory=Reshuffled)
 
 
 @hookimpl
@@ -161,4 +161,4 @@ def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
         "untrue": Untrue,
     }
     for name, kind in kinds.items():
-        yield ComponentSpec(name=name, about="Faulty", make=kind)
+        yield ComponentSpec(name=name, description="Faulty", factory=kind)

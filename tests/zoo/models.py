@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterable, Iterator
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise
 from genbench.distances import WAE_SCALES, gaussian_kl, mmd, random_projections
 from genbench.hookspecs import hookimpl
 from genbench.nn import squared_error
@@ -21,87 +21,87 @@ from genbench_wae_mmd import WAEMMD
 class PenaltyAnew(WAEMMD):
     """WAE-MMD with a penalty of one's own and no options."""
 
-    def __init__(self, setting: ModelContext) -> None:
-        super().__init__(setting)
+    def __init__(self, context: ModelContext) -> None:
+        super().__init__(context)
 
-    def penalty(self, code: Tensor, z: Tensor, generator: Generator) -> Tensor:
+    def penalty(self, code: Tensor, z: Tensor, noise: Noise) -> Tensor:
         return mmd(code, z, scale=self.scale)
 
-    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         code = self.encode(x)
         fit = squared_error(self.logits(code), x).mean()
-        yield Loss("autoencoder", fit + self.weight * self.penalty(code, z, generator))
+        yield Loss("autoencoder", fit + self.weight * self.penalty(code, z, noise))
 
 
 class WrongSign(PenaltyAnew):
-    def penalty(self, code: Tensor, z: Tensor, generator: Generator) -> Tensor:
+    def penalty(self, code: Tensor, z: Tensor, noise: Noise) -> Tensor:
         return -mmd(code, z, scale=self.scale)
 
 
 class WeightUnused(WAEMMD):
-    def __init__(self, setting: ModelContext, *, weight: float = 200.0) -> None:
-        super().__init__(setting)
+    def __init__(self, context: ModelContext, *, weight: float = 200.0) -> None:
+        super().__init__(context)
 
 
 class DividedByPairs(SWAE):
-    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
-        for move in super().training_step(x, z, generator):
-            fit, n = move.terms["reconstruction"], len(x)
-            yield Loss("autoencoder", fit + (move.loss - fit) / (n * (n - 1)))
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
+        for loss in super().training_step(x, z, noise):
+            fit, n = loss.logs["reconstruction"], len(x)
+            yield Loss("autoencoder", fit + (loss.value - fit) / (n * (n - 1)))
 
 
 class OddPower(PenaltyAnew):
     """Sorted differences cubed, without the absolute value."""
 
-    def penalty(self, code: Tensor, z: Tensor, generator: Generator) -> Tensor:
+    def penalty(self, code: Tensor, z: Tensor, noise: Noise) -> Tensor:
         return (code.sort(0).values - z.sort(0).values).pow(3).mean()
 
 
 class DirectionsSummed(PenaltyAnew):
     """No mean over directions."""
 
-    def __init__(self, setting: ModelContext, *, projections: int = 50) -> None:
-        super().__init__(setting)
+    def __init__(self, context: ModelContext, *, projections: int = 50) -> None:
+        super().__init__(context)
         self.projections = projections
 
-    def penalty(self, code: Tensor, z: Tensor, generator: Generator) -> Tensor:
-        theta = random_projections(self.projections, code.shape[1], generator).T
+    def penalty(self, code: Tensor, z: Tensor, noise: Noise) -> Tensor:
+        theta = random_projections(self.projections, code.shape[1], noise).T
         return ((code @ theta).sort(0).values - (z @ theta).sort(0).values).square().mean(0).sum()
 
 
 class DiagonalLeftIn(PenaltyAnew):
-    def penalty(self, code: Tensor, z: Tensor, generator: Generator) -> Tensor:
+    def penalty(self, code: Tensor, z: Tensor, noise: Noise) -> Tensor:
         return mmd(code, z, scale=self.scale) + 2.0 * len(WAE_SCALES) / (len(code) - 1)
 
 
 class CrossWithoutDiagonal(PenaltyAnew):
     """The cross term's diagonal left out, of n(n-1) pairs where n^2 is divided by."""
 
-    def penalty(self, code: Tensor, z: Tensor, generator: Generator) -> Tensor:
+    def penalty(self, code: Tensor, z: Tensor, noise: Noise) -> Tensor:
         c, apart = self.scale, (code - z).square().sum(1)
         return mmd(code, z, scale=c) + 2.0 * sum((s * c / (s * c + apart)).sum() for s in WAE_SCALES) / len(z) ** 2
 
 
 class ConstantKernel(PenaltyAnew):
-    def penalty(self, code: Tensor, z: Tensor, generator: Generator) -> Tensor:
+    def penalty(self, code: Tensor, z: Tensor, noise: Noise) -> Tensor:
         return mmd(code, z, scale=1e9)
 
 
 class AssumesNormal(VAE):
     """KL to N(0, I), whatever the prior."""
 
-    def divergence(self, mean: Tensor, log_variance: Tensor, noise: Tensor, code: Tensor) -> Tensor:
+    def divergence(self, mean: Tensor, log_variance: Tensor, epsilon: Tensor, code: Tensor) -> Tensor:
         return gaussian_kl(mean, log_variance, 1.0)
 
 
 class Broadcast(WAEGAN):
     """[n, 1] + [n] is [n, n]."""
 
-    def __init__(self, setting: ModelContext) -> None:
-        super().__init__(setting, log_density=True)
+    def __init__(self, context: ModelContext) -> None:
+        super().__init__(context, log_density=True)
 
     def judge(self, z: Tensor) -> Tensor:
-        return self.critic(z) + self.setting.prior.log_prob(z)
+        return self.critic(z) + self.prior.log_prob(z)
 
 
 class Tanh(AE):
@@ -110,8 +110,8 @@ class Tanh(AE):
 
 
 class Standardised(AE):
-    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
-        yield from super().training_step((x - 0.1307) / 0.3081, z, generator)
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
+        yield from super().training_step((x - 0.1307) / 0.3081, z, noise)
 
 
 class AlwaysTraining(AE):
@@ -120,26 +120,26 @@ class AlwaysTraining(AE):
 
 
 class GlobalRandomness(SWAE):
-    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
-        return super().training_step(x, z, torch.default_generator)
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
+        return super().training_step(x, z, Noise(torch.default_generator))
 
 
 class Shards(SWAE):
     """The sliced distance on each half of the batch, as under data-parallel training on two devices."""
 
-    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
-        autoencoder_parameters = [
-            next(iter(super(Shards, self).training_step(a, b, generator)))
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
+        losses = [
+            next(iter(super(Shards, self).training_step(a, b, noise)))
             for a, b in zip(x.chunk(2), z.chunk(2), strict=True)
         ]
-        yield Loss("autoencoder", sum(move.loss for move in autoencoder_parameters) / len(autoencoder_parameters))
+        yield Loss("autoencoder", sum(loss.value for loss in losses) / len(losses))
 
 
 class DirectionsOfAnyLength(DirectionsSummed):
     """Directions that were drawn and not normalised."""
 
-    def penalty(self, code: Tensor, z: Tensor, generator: Generator) -> Tensor:
-        theta = torch.randn(code.shape[1], self.projections, generator=generator)
+    def penalty(self, code: Tensor, z: Tensor, noise: Noise) -> Tensor:
+        theta = noise.normal(code.shape[1], self.projections)
         return ((code @ theta).sort(0).values - (z @ theta).sort(0).values).square().mean()
 
 
@@ -153,17 +153,17 @@ class EncoderCutOff(PenaltyAnew):
 class DecoderCutOff(PenaltyAnew):
     """A reconstruction without weight: the decoder gets zeros, the encoder its penalty."""
 
-    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         code = self.encode(x)
         fit = squared_error(self.logits(code), x).mean()
-        yield Loss("autoencoder", 0.0 * fit + self.weight * self.penalty(code, z, generator))
+        yield Loss("autoencoder", 0.0 * fit + self.weight * self.penalty(code, z, noise))
 
 
 class ForgetsState(AE):
     """What learning changes is kept in a plain attribute, which no state dict has."""
 
-    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
-        yield from super().training_step(x, z, generator)
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
+        yield from super().training_step(x, z, noise)
         self.seen = getattr(self, "seen", 0) + 1
 
     def logits(self, z: Tensor) -> Tensor:
@@ -171,19 +171,19 @@ class ForgetsState(AE):
 
 
 class Orphan(AE):
-    """A layer that no player owns."""
+    """A layer whose parameters no optimizer has."""
 
-    def __init__(self, setting: ModelContext) -> None:
-        super().__init__(setting)
-        self.extra = torch.nn.Linear(setting.latent_dim, setting.latent_dim)
+    def __init__(self, context: ModelContext) -> None:
+        super().__init__(context)
+        self.extra = torch.nn.Linear(context.latent_dim, context.latent_dim)
 
 
 class WholeBatchesOnly(AE):
     """The first batch's size is taken for that of every batch."""
 
-    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         self.batch = getattr(self, "batch", len(x))
-        yield from super().training_step(x.view(self.batch, -1).view(self.batch, *self.setting.shape), z, generator)
+        yield from super().training_step(x.view(self.batch, -1).view(self.batch, *self.context.shape), z, noise)
 
 
 KINDS = {
@@ -214,4 +214,4 @@ KINDS = {
 @hookimpl
 def genbench_models() -> Iterable[ComponentSpec[Model]]:
     for name, kind in KINDS.items():
-        yield ComponentSpec(name=name, about="Faulty", make=kind)
+        yield ComponentSpec(name=name, description="Faulty", factory=kind)

@@ -5,27 +5,27 @@ from __future__ import annotations
 from collections.abc import Iterable
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from genbench.api import ComponentSpec, Prior
+from genbench.api import ComponentSpec, Noise, Prior
 from genbench.hookspecs import hookimpl
 from genbench_plane import Circle, Disk
 from genbench_priors import Normal, Uniform
 
 
 class VarianceTwoInTraining(Normal):
-    def sample_batch(self, n: int, generator: Generator) -> Tensor:
-        return 2.0**0.5 * self.sample(n, generator)
+    def sample_batch(self, n: int, noise: Noise) -> Tensor:
+        return 2.0**0.5 * self.sample(n, noise)
 
 
 class UnitCube(Uniform):
-    def sample(self, n: int, generator: Generator) -> Tensor:
-        return torch.rand(n, self.latent_dim, generator=generator)
+    def sample(self, n: int, noise: Noise) -> Tensor:
+        return noise.uniform(n, self.latent_dim)
 
 
 class DiskWithUniformRadius(Disk):
-    def sample(self, n: int, generator: Generator) -> Tensor:
-        return Circle(2).sample(n, generator)
+    def sample(self, n: int, noise: Noise) -> Tensor:
+        return Circle(2).sample(n, noise)
 
 
 class DiskDeclaredByItsDraws(Disk):
@@ -33,12 +33,12 @@ class DiskDeclaredByItsDraws(Disk):
 
     mean_square = 1.0 / 3.0
 
-    def sample(self, n: int, generator: Generator) -> Tensor:
-        return Circle(2).sample(n, generator)
+    def sample(self, n: int, noise: Noise) -> Tensor:
+        return Circle(2).sample(n, noise)
 
 
 class GlobalRandomness(Normal):
-    def sample(self, n: int, generator: Generator) -> Tensor:
+    def sample(self, n: int, noise: Noise) -> Tensor:
         return torch.randn(n, self.latent_dim)
 
 
@@ -68,4 +68,4 @@ KINDS = {
 @hookimpl
 def genbench_priors() -> Iterable[ComponentSpec[Prior]]:
     for name, kind in KINDS.items():
-        yield ComponentSpec(name=name, about="Faulty", make=kind)
+        yield ComponentSpec(name=name, description="Faulty", factory=kind)

@@ -24,7 +24,7 @@ from genbench.execution.executors.ray_connection import connected
 from genbench.execution.messages import image_facts, image_tensors, plugin_texts, read_folder, receive
 from genbench.execution.scheduler import Engine, RunEvent, WorkerSpec
 from genbench.experiment.run import Run
-from genbench.storage.lock import LEASE, RunLockedError, lock_run
+from genbench.storage.lock import RunLockedError, lock_run
 from genbench.training.callbacks import LEFT
 from genbench.utils.io import write_text
 
@@ -38,7 +38,7 @@ POLL_SECONDS = 2.0
 """How long an actor keeps a question for news that it has not got."""
 PATIENCE_SECONDS = 60.0
 """How long an actor may take to save its run's state when the command stops."""
-NOT_SENT = ("lock", LEASE)
+NOT_SENT = ("lock",)
 
 
 @dataclass

@@ -8,16 +8,17 @@ from contextlib import contextmanager
 import torch
 
 from genbench.execution.background import Background, Finished
-from genbench.execution.beside import Entry, Rest
-from genbench.execution.scheduler import RunEvent, WorkerSpec, whole
+from genbench.execution.beside import Rest
+from genbench.execution.scheduler import RunEvent, WorkerSpec
 from genbench.experiment.run import Run
+from genbench.storage.schema import MetricRecord
 from genbench.training.device import on_device
 
 
 class Rests:
     """Trained runs of which only measurements are left that need no model: they are taken on a thread."""
 
-    def __init__(self, tasks: Background[list[Entry]]) -> None:
+    def __init__(self, tasks: Background[list[MetricRecord]]) -> None:
         """None yet."""
         self._tasks = tasks
         self._left: dict[str, tuple[Rest, bool]] = {}  # and whether the run was interrupted
@@ -52,7 +53,7 @@ class Rests:
         for rest, _ in self._left.values():
             rest.claim.close()
 
-    def _save(self, finished: Finished[list[Entry]]) -> RunEvent:
+    def _save(self, finished: Finished[list[MetricRecord]]) -> RunEvent:
         rest, stopped = self._left.pop(finished.name)
         return RunEvent(finished.name, "ended", {"problem": rest.save(finished), "interrupted": stopped})
 
@@ -84,7 +85,7 @@ class Serial:
             return [*self._rests.ready(), RunEvent(self._run.name, "began")]
         run, rests = self._run, list[Rest]()
         self._run = None
-        problem = whole(self._site.attempt(run, self._images, rests.append, 1))
+        problem = self._site.attempt(run, self._images, rests.append)
         return self._rests.end(run.name, problem, rests, self._site.stop())
 
     def cancel(self) -> None:
@@ -94,7 +95,7 @@ class Serial:
 @contextmanager
 def rests_kept() -> Iterator[Rests]:
     """Rests, and at the end no thread and no claim of them."""
-    with Background[list[Entry]]() as tasks:
+    with Background[list[MetricRecord]]() as tasks:
         rests = Rests(tasks)
         try:
             yield rests

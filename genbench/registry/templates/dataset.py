@@ -46,5 +46,5 @@ def discs(n: int, largest: float, generator: torch.Generator) -> Tensor:
 
 @hookimpl
 def genbench_datasets() -> Iterable[ComponentSpec[Dataset]]:
-    """Offer the dataset. `source` is where the images come from."""
-    yield ComponentSpec(name="my-dataset", about="Grey discs, 28 x 28", make=MyDataset, source="")
+    """The dataset. `reference` is where the images come from."""
+    yield ComponentSpec(name="my-dataset", description="Grey discs, 28 x 28", factory=MyDataset, reference="")

@@ -47,5 +47,7 @@ class MyMetric(Metric):
 
 @hookimpl
 def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
-    """Offer the metric. `source` is the paper that it comes from."""
-    yield ComponentSpec(name="my-metric", about="Mean absolute error of reconstructions", make=MyMetric, source="")
+    """The metric. `reference` is the paper that it comes from."""
+    yield ComponentSpec(
+        name="my-metric", description="Mean absolute error of reconstructions", factory=MyMetric, reference=""
+    )

@@ -6,9 +6,9 @@ from collections.abc import Iterable, Iterator, Mapping
 from typing import Annotated
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, OptimizerConfig, Option
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option
 from genbench.hookspecs import hookimpl
 from genbench.nn import Autoencoder, adam, squared_error
 
@@ -19,25 +19,26 @@ class MyModel(Autoencoder):
     # Keyword-only parameters are the options: `--set my-model.weight=5`. Say where each default comes from.
     def __init__(
         self,
-        setting: ModelContext,
+        context: ModelContext,
         *,
-        weight: Annotated[float, Option("weight of the penalty", source="a first guess", low=0)] = 10.0,
-        rate: Annotated[float, Option("Adam's learning rate", source="arXiv:1412.6980", above=0)] = 1e-3,
+        weight: Annotated[float, Option("weight of the penalty", reference="a first guess", low=0)] = 10.0,
+        rate: Annotated[float, Option("Adam's learning rate", reference="arXiv:1412.6980", above=0)] = 1e-3,
     ) -> None:
-        """`setting` has the image shape, the latent dimension, the prior and the network: the same for all models."""
-        super().__init__(setting)
+        """`context` has the image shape, the latent dimension, the prior and the network: the same for all models."""
+        super().__init__(context)
         self.weight = weight
         self.optimizer = adam(rate, (0.9, 0.999))
 
     def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """The optimisers by name: disjoint parameters, together all of the model's. A game has two."""
+        """The optimizers by name: disjoint parameters, together all of the model's. An adversary has a second one."""
         return {"autoencoder": OptimizerConfig(self.autoencoder_parameters(), self.optimizer)}
 
-    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         """One training step. x: images `(n, c, h, w)` in [0, 1]; z: `(n, d)` draws of the prior.
 
-        Yield a player's loss; you are resumed after that player's optimiser step, and may yield the next player's.
-        Losses are means over the batch; further noise comes from `generator`; never wait for the device (`.item()`).
+        Yield the loss of one optimizer; the method is resumed after that optimizer's step, and may yield the next loss.
+        Losses are means over the batch; draw further noise with `noise.normal(*shape)`; never wait for the device
+        (`.item()`).
         """
         code = self.encode(x)
         fit = squared_error(self.logits(code), x).mean()
@@ -53,5 +54,7 @@ def penalty(a: Tensor, b: Tensor) -> Tensor:
 
 @hookimpl
 def genbench_models() -> Iterable[ComponentSpec[Model]]:
-    """Offer the model. `source` is the paper that it comes from."""
-    yield ComponentSpec(name="my-model", about="Autoencoder with the energy distance", make=MyModel, source="")
+    """The model. `reference` is the paper that it comes from."""
+    yield ComponentSpec(
+        name="my-model", description="Autoencoder with the energy distance", factory=MyModel, reference=""
+    )

@@ -15,10 +15,10 @@ from genbench.hookspecs import hookimpl
 class MyNetwork(Network):
     """An encoder/decoder pair, the same for every model of a comparison: `--network my-network`."""
 
-    # Keyword-only parameters are the options: `--set my-network.width=100`. Raise genbench.api.Refused for an image
-    # shape that does not fit: the plan is then refused before anything trains.
+    # Keyword-only parameters are the options: `--set my-network.width=100`. For an image shape that does not fit raise
+    # genbench.api.UnsupportedError: the plan is refused before anything trains.
     def __init__(
-        self, shape: Shape, *, width: Annotated[int, Option("hidden units", source="a first guess", low=1)] = 400
+        self, shape: Shape, *, width: Annotated[int, Option("hidden units", reference="a first guess", low=1)] = 400
     ) -> None:
         """`shape` is channels, height, width. Build nothing yet."""
         self.shape = shape
@@ -45,5 +45,5 @@ class MyNetwork(Network):
 
 @hookimpl
 def genbench_networks() -> Iterable[ComponentSpec[Network]]:
-    """Offer the network. `source` is the paper that it comes from."""
-    yield ComponentSpec(name="my-network", about="One hidden layer each way", make=MyNetwork, source="")
+    """The network. `reference` is the paper that it comes from."""
+    yield ComponentSpec(name="my-network", description="One hidden layer each way", factory=MyNetwork, reference="")

@@ -7,30 +7,31 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import torch
-from torch import Generator, Tensor
+from torch import Tensor
 
-from genbench.api import ComponentSpec, Option, Prior
+from genbench.api import ComponentSpec, Noise, Option, Prior
 from genbench.hookspecs import hookimpl
 
 
 class MyPrior(Prior):
     """p(z) = prod_i exp(-|z_i| / scale) / (2 scale) on R^d."""
 
-    # Keyword-only parameters are the options: `--set my-prior.scale=2`. Everything else is fixed by the contract. Raise
-    # genbench.api.Refused where a latent dimension has no meaning: the plan is then refused before anything trains.
+    # Keyword-only parameters are the options: `--set my-prior.scale=2`. Everything else is fixed by the contract. For a
+    # latent dimension without meaning raise genbench.api.UnsupportedError: the plan is refused before anything trains.
     def __init__(
         self,
         latent_dim: int,
         *,
-        scale: Annotated[float, Option("mean of |z_i|", source="the variance is then 1", above=0)] = math.sqrt(0.5),
+        scale: Annotated[float, Option("mean of |z_i|", reference="the variance is then 1", above=0)] = math.sqrt(0.5),
     ) -> None:
-        """Keep the options; allocate nothing."""
+        """Keep the options. A prior is a torch module; a learned one has parameters."""
+        super().__init__()
         self.latent_dim = latent_dim
         self.scale = scale
 
-    def sample(self, n: int, generator: Generator) -> Tensor:
-        """n independent draws, `(n, d)` float32. All randomness comes from `generator`, on its device."""
-        pair = torch.empty(2, n, self.latent_dim, device=generator.device).exponential_(generator=generator)
+    def sample(self, n: int, noise: Noise) -> Tensor:
+        """n independent draws, `(n, d)` float32. All randomness comes from `noise`, on its device."""
+        pair = -torch.log1p(-noise.uniform(2, n, self.latent_dim))  # exponential; `noise.normal` is there too
         return self.scale * (pair[0] - pair[1])
 
     # Once `sample` is another law, delete what follows, down to the hook: it is all optional, and what is left out is
@@ -53,5 +54,5 @@ class MyPrior(Prior):
 
 @hookimpl
 def genbench_priors() -> Iterable[ComponentSpec[Prior]]:
-    """Offer the prior. `source` is the paper that it comes from."""
-    yield ComponentSpec(name="my-prior", about="Independent Laplace coordinates", make=MyPrior, source="")
+    """The prior. `reference` is the paper that it comes from."""
+    yield ComponentSpec(name="my-prior", description="Independent Laplace coordinates", factory=MyPrior, reference="")

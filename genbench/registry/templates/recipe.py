@@ -51,5 +51,5 @@ def my_recipe() -> Recipe:
 
 @hookimpl
 def genbench_recipes() -> Iterable[ComponentSpec[Recipe]]:
-    """Offer the recipe. `source` is the paper that it comes from."""
-    yield ComponentSpec(name="my-recipe", about="SWAE on drawn digits", make=my_recipe, source="")
+    """The recipe. `reference` is the paper that it comes from."""
+    yield ComponentSpec(name="my-recipe", description="SWAE on drawn digits", factory=my_recipe, reference="")

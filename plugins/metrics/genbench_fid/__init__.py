@@ -30,15 +30,23 @@ __all__ = [
 def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """The Frechet distance in three forms, and the kernel distance."""
     yield ComponentSpec(
-        name="fid", about="Frechet distance of features, samples against real", make=FID, source="arXiv:1706.08500"
+        name="fid",
+        description="Frechet distance of features, samples against real",
+        factory=FID,
+        reference="arXiv:1706.08500",
     )
     yield ComponentSpec(
-        name="fid-infinity", about="FID without its sample-size bias", make=FIDInfinity, source="arXiv:1911.07023"
+        name="fid-infinity",
+        description="FID without its sample-size bias",
+        factory=FIDInfinity,
+        reference="arXiv:1911.07023",
     )
     yield ComponentSpec(
         name="fid-ladder",
-        about="FID of reconstructions, fitted densities and the prior: why a model loses",
-        make=FIDLadder,
-        source="arXiv:1903.12436",
+        description="FID of reconstructions, fitted densities and the prior: why a model loses",
+        factory=FIDLadder,
+        reference="arXiv:1903.12436",
     )
-    yield ComponentSpec(name="kid", about="Kernel distance of features, unbiased", make=KID, source="arXiv:1801.01401")
+    yield ComponentSpec(
+        name="kid", description="Kernel distance of features, unbiased", factory=KID, reference="arXiv:1801.01401"
+    )

@@ -16,7 +16,7 @@ from genbench_fid.cache import kept
 References = Literal["test", "held-out", "all"]
 
 FEATURES = Option("extractor: inception, grey28 or any registered with torch-fidelity; auto: grey28 for 28x28 grey")
-LAYER = Option("layer of the extractor; auto: its usual one (2048 of inception)", source="arXiv:1706.08500")
+LAYER = Option("layer of the extractor; auto: its usual one (2048 of inception)", reference="arXiv:1706.08500")
 WEIGHTS = Option("file of the Inception weights, in torch-fidelity's format; none: its usual place", file=True)
 COUNT = Option("samples generated; 0: as many as there are references", low=0)
 SPLIT = Option(

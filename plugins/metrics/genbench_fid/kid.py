@@ -40,8 +40,8 @@ class KID(FeatureMetric):
         weights: Annotated[str, WEIGHTS] = "none",
         count: Annotated[int, COUNT] = 0,
         split: Annotated[References, SPLIT] = "test",
-        subsets: Annotated[int, Option("random subsets averaged over", source="torch-fidelity", low=2)] = 100,
-        subset_size: Annotated[int, Option("images in a subset", source="torch-fidelity", low=2)] = 1000,
+        subsets: Annotated[int, Option("random subsets averaged over", reference="torch-fidelity", low=2)] = 100,
+        subset_size: Annotated[int, Option("images in a subset", reference="torch-fidelity", low=2)] = 1000,
     ) -> None:
         """See the annotations."""
         super().__init__(features, layer, weights, count, split)

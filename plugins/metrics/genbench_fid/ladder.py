@@ -47,7 +47,7 @@ class FIDLadder(FeatureMetric):
         weights: Annotated[str, WEIGHTS] = "none",
         count: Annotated[int, COUNT] = 0,
         codes: Annotated[int, Option("training images whose codes are fitted", low=100)] = 5_000,
-        components: Annotated[int, Option("Gaussians in the mixture", source="arXiv:1903.12436", low=1)] = 10,
+        components: Annotated[int, Option("Gaussians in the mixture", reference="arXiv:1903.12436", low=1)] = 10,
     ) -> None:
         """See the annotations."""
         super().__init__(features, layer, weights, count, "test")

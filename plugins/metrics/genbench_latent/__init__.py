@@ -14,7 +14,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Generator, Tensor
 
-from genbench.api import ComponentSpec, DataConfig, DatasetInfo, Metric, Option, Prior
+from genbench.api import ComponentSpec, DataConfig, DatasetInfo, Metric, Noise, Option, Prior
 from genbench.distances import exact_transport, random_projections, transport_start, wasserstein_distance
 from genbench.errors import UsageError
 from genbench.hookspecs import hookimpl
@@ -83,8 +83,8 @@ class LatentSW(LatentFit):
 
     def distance(self, prior: Prior, device: torch.device = CPU) -> Distance:
         """SW2^2: of sorted projections, the mean squared difference (arXiv:1804.01947, algorithm 1)."""
-        generator = Generator().manual_seed(DIRECTIONS_SEED)
-        theta = random_projections(self.projections, prior.latent_dim, generator, torch.float64)
+        noise = Noise(Generator().manual_seed(DIRECTIONS_SEED))
+        theta = random_projections(self.projections, prior.latent_dim, noise, torch.float64)
         return Distance(
             lambda block: torch.sort(theta @ block.T, dim=1).values, lambda u, v: float((u - v).square().mean())
         )
@@ -147,17 +147,20 @@ def _direction_variance(prior: Prior) -> float:
 def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """Three views of the latent fit."""
     yield ComponentSpec(
-        name="latent-w2", about="Exact 2-Wasserstein distance of codes to the prior", make=LatentW2, source="POT"
+        name="latent-w2",
+        description="Exact 2-Wasserstein distance of codes to the prior",
+        factory=LatentW2,
+        reference="POT",
     )
     yield ComponentSpec(
         name="latent-sw",
-        about="Sliced 2-Wasserstein distance of codes to the prior",
-        make=LatentSW,
-        source="arXiv:1804.01947",
+        description="Sliced 2-Wasserstein distance of codes to the prior",
+        factory=LatentSW,
+        reference="arXiv:1804.01947",
     )
     yield ComponentSpec(
         name="latent-mmd",
-        about="Unbiased squared MMD of codes to the prior",
-        make=LatentMMD,
-        source="arXiv:1711.01558, algorithm 2",
+        description="Unbiased squared MMD of codes to the prior",
+        factory=LatentMMD,
+        reference="arXiv:1711.01558, algorithm 2",
     )

@@ -12,7 +12,7 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Generator, Tensor
 
-from genbench.api import Better, DataConfig, DatasetInfo, EvalProtocol, Evaluation, Measurement, Metric, Prior
+from genbench.api import Better, DataConfig, DatasetInfo, EvalProtocol, Evaluation, Measurement, Metric, Noise, Prior
 from genbench.errors import MetricError, UsageError
 from genbench_latent.blocks import Distance, across, as_given, excess, init_distributed, splits, variances, within
 from genbench_latent.null import Null, describe, identity, kept, law
@@ -127,8 +127,8 @@ class LatentFit(Metric):
         distance, members = self.distance(prior), splits(self.blocks)
 
         def compared(replicate: int) -> tuple[Tensor, list[float]]:
-            draws = Generator().manual_seed(NULL_SEED + replicate)
-            x, y = _exact(prior.sample(self.n, draws)), _exact(prior.sample(self.n, draws))
+            noise = Noise(Generator().manual_seed(NULL_SEED + replicate))
+            x, y = _exact(prior.sample(self.n, noise)), _exact(prior.sample(self.n, noise))
             raw = [_whole(distance, x, y)] if self.raw and replicate < WHOLE_PAIRS else []
             return within(distance, [*self.cut(x), *self.cut(y)]), raw
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Generator, Tensor
 
-from genbench.api import Prior
+from genbench.api import Noise, Prior
 from genbench.distances import imq_kernel, random_projections, squared_distances
 from genbench_latent.blocks import Distance
 
@@ -53,12 +53,12 @@ def translation_slope(prior: Prior) -> float:
     variance of 8 Var f / n. Over `SLOPE_DIRECTIONS` directions of t; the expectations over z' are means of two
     halves that share no draw, so that Var f is estimated without bias.
     """
-    generator = Generator().manual_seed(SLOPE_SEED)
-    z, others = prior.sample(SLOPE_POINTS, generator).double(), prior.sample(SLOPE_POINTS, generator).double()
+    noise = Noise(Generator().manual_seed(SLOPE_SEED))
+    z, others = prior.sample(SLOPE_POINTS, noise).double(), prior.sample(SLOPE_POINTS, noise).double()
     scale, d = prior.pairwise_scale, prior.latent_dim
     plain = imq_kernel(squared_distances(z, others), scale)
     mean = variance = 0.0
-    for direction in random_projections(SLOPE_DIRECTIONS, d, generator, torch.float64):
+    for direction in random_projections(SLOPE_DIRECTIONS, d, noise, torch.float64):
         t = SMALL * (scale / (2.0 * d)) ** 0.5 * direction
         ahead = imq_kernel(squared_distances(z - t, others), scale)
         behind = imq_kernel(squared_distances(z + t, others), scale)

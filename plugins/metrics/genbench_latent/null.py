@@ -10,7 +10,7 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from genbench.api import DataConfig, Prior
+from genbench.api import DataConfig, Noise, Prior
 from genbench.errors import DataError
 from genbench.utils.io import load_tensors, save_tensors
 
@@ -96,17 +96,18 @@ def kept(place: DataConfig, name: str, identity: str, make: Callable[[], Null]) 
 
 def describe(prior: Prior) -> str:
     """The prior's class and its plain attributes, the same text on every machine."""
-    public = {key: value for key, value in vars(prior).items() if isinstance(value, bool | int | float | str)}
+    mode = {"training"}  # of every torch module
+    public = {k: v for k, v in vars(prior).items() if k not in mode and isinstance(v, bool | int | float | str)}
     return f"{type(prior).__name__}({', '.join(f'{key}={value!r}' for key, value in public.items())})"
 
 
 def law(prior: Prior) -> str:
     """Six hexadecimal digits of three draws, rounded to what is the same on every machine."""
-    rounded = (prior.sample(3, Generator().manual_seed(IDENTITY_SEED)) * 1000).round().int()
+    rounded = (prior.sample(3, Noise(Generator().manual_seed(IDENTITY_SEED))) * 1000).round().int()
     return hashlib.sha256(str(rounded.tolist()).encode()).hexdigest()[:6]
 
 
 def identity(prior: Prior) -> str:
     """A text that tells priors apart even where their plain attributes do not: it holds a hash of 1,000 draws."""
-    draws = prior.sample(IDENTITY_DRAWS, Generator().manual_seed(IDENTITY_SEED)).contiguous()
+    draws = prior.sample(IDENTITY_DRAWS, Noise(Generator().manual_seed(IDENTITY_SEED))).contiguous()
     return f"{describe(prior)} {hashlib.sha256(draws.numpy().tobytes()).hexdigest()}"

@@ -33,7 +33,7 @@ def _grid(name: str) -> Callable[[], Recipe]:
 
 
 def convergence(
-    *, network: Annotated[Literal["mlp", "conv", "swae-mnist"], Option("encoder and decoder", source="ours")] = "mlp"
+    *, network: Annotated[Literal["mlp", "conv", "swae-mnist"], Option("encoder and decoder", reference="ours")] = "mlp"
 ) -> Recipe:
     """The recipe whose network is an option: the MLP is ninety times cheaper than the notebooks' convolutions."""
     return Recipe(Template(text("swae-convergence")).substitute(network=network), "swae-convergence.toml")
@@ -42,7 +42,7 @@ def convergence(
 def faces(
     *,
     network: Annotated[
-        Literal["wae-celeba", "conv"], Option("encoder and decoder", source="arXiv:1711.01558")
+        Literal["wae-celeba", "conv"], Option("encoder and decoder", reference="arXiv:1711.01558")
     ] = "wae-celeba",
 ) -> Recipe:
     """The recipe whose network is an option: `wae-celeba` takes 19 GFLOP an image, hours a run without a GPU."""
@@ -53,10 +53,10 @@ def faces(
 def genbench_recipes() -> Iterable[ComponentSpec[Recipe]]:
     """Offer the recipes."""
     for name, (about, source) in GRIDS.items():
-        yield ComponentSpec(name=name, about=about, make=_grid(name), source=source)
+        yield ComponentSpec(name=name, description=about, factory=_grid(name), reference=source)
     about = "SWAE: faces at three latent sizes and two priors, four models"
-    yield ComponentSpec(name="swae-celeba", about=about, make=faces, source="arXiv:1804.01947")
+    yield ComponentSpec(name="swae-celeba", description=about, factory=faces, reference="arXiv:1804.01947")
     about = "SWAE against WAE-GAN on a ring prior, along the training"
-    yield ComponentSpec(name="swae-convergence", about=about, make=convergence, source="arXiv:1804.01947")
+    yield ComponentSpec(name="swae-convergence", description=about, factory=convergence, reference="arXiv:1804.01947")
     about = "SWAE: sliced W2 of random Gaussians against the closed form; no training"
-    yield ComponentSpec(name="swae-gaussians", about=about, make=gaussians, source="arXiv:1804.01947")
+    yield ComponentSpec(name="swae-gaussians", description=about, factory=gaussians, reference="arXiv:1804.01947")

@@ -24,7 +24,7 @@ import numpy as np
 import torch
 from torch import Generator, Tensor
 
-from genbench.api import Finding, Option, Recipe
+from genbench.api import Finding, Noise, Option, Recipe
 from genbench.distances import random_projections
 from genbench.utils.rng import generator
 
@@ -43,7 +43,7 @@ def closed_form(m: Tensor, a: Tensor, b: Tensor) -> float:
 
 def sliced(x: Tensor, y: Tensor, most: int, draws: Generator) -> Tensor:
     """Squared one-dimensional W2 of two samples along each of `most` directions, `(n, d), (n, d) -> (most,)`."""
-    theta = random_projections(most, x.shape[1], draws)
+    theta = random_projections(most, x.shape[1], Noise(draws))
     u, v = (np.sort((theta @ sample.T).numpy(), axis=1) for sample in (x, y))  # several times as fast as torch's sort
     return torch.from_numpy(np.square(u - v)).mean(1)
 
@@ -74,9 +74,11 @@ def findings(seed: int, budget: float, repeats: int, samples: int, dims: int) ->
 
 def gaussians(
     *,
-    repeats: Annotated[int, Option("random pairs for each d; the paper has 1000", source="ours: a minute", low=2)] = 20,
-    samples: Annotated[int, Option("points of each Gaussian, M", source="arXiv:1804.01947", low=2)] = 1000,
-    dims: Annotated[int, Option("powers of two up to 2^dims", source="arXiv:1804.01947: 1024", low=1, high=12)] = 10,
+    repeats: Annotated[
+        int, Option("random pairs for each d; the paper has 1000", reference="ours: a minute", low=2)
+    ] = 20,
+    samples: Annotated[int, Option("points of each Gaussian, M", reference="arXiv:1804.01947", low=2)] = 1000,
+    dims: Annotated[int, Option("powers of two up to 2^dims", reference="arXiv:1804.01947: 1024", low=1, high=12)] = 10,
 ) -> Recipe:
     """The recipe with its experiment."""
 

@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from genbench.api import DataConfig, DatasetInfo, Measurement, Prior
+from genbench.api import DataConfig, DatasetInfo, Measurement, Noise, Prior
 from genbench.distances import mmd, random_projections, sliced_wasserstein_cost, wasserstein_distance
 from genbench.errors import MetricError, NotApplicableError, UsageError
 from genbench_latent import LatentMMD, LatentSW, LatentW2, genbench_metrics
@@ -52,7 +52,7 @@ def test_the_raw_values_are_the_distances(tmp_path: Path) -> None:
     evaluation = Codes(codes, prior, tmp_path)
     draws = evaluation.prior_draws(103, "").double()
     assert measured(small(LatentW2, 103), evaluation)[""].value == pytest.approx(wasserstein_distance(codes, draws))
-    theta = random_projections(50_000, 3, Generator().manual_seed(5), torch.float64)
+    theta = random_projections(50_000, 3, Noise(Generator().manual_seed(5)), torch.float64)
     sliced = math.sqrt(sliced_wasserstein_cost(codes.double(), draws, theta))
     assert measured(small(LatentSW, 103), evaluation)[""].value == pytest.approx(sliced, rel=0.05)
     expected = float(mmd(codes.double(), draws, scale=6.0))
@@ -241,7 +241,7 @@ class Point(Normal):
     def __init__(self) -> None:
         super().__init__(2)
 
-    def sample(self, n: int, generator: Generator) -> Tensor:
+    def sample(self, n: int, noise: Noise) -> Tensor:
         return torch.zeros(n, 2)
 
     @property
@@ -259,6 +259,6 @@ def test_a_prior_that_is_one_point_is_compared_by_the_other_two(tmp_path: Path) 
 
 
 def test_the_offers() -> None:
-    offers = list(genbench_metrics())
-    assert [offer.name for offer in offers] == ["latent-w2", "latent-sw", "latent-mmd"]
-    assert [cast(LatentFit, offer.make()).name for offer in offers] == [offer.name for offer in offers]
+    specs = list(genbench_metrics())
+    assert [spec.name for spec in specs] == ["latent-w2", "latent-sw", "latent-mmd"]
+    assert [cast(LatentFit, spec.factory()).name for spec in specs] == [spec.name for spec in specs]

@@ -10,7 +10,7 @@ import pytest
 import torch
 from torch import Generator, Tensor
 
-from genbench.api import DataConfig, Prior
+from genbench.api import DataConfig, Noise, Prior
 from genbench.distances import mmd
 from genbench.utils.io import load_tensors
 from genbench_latent import LatentMMD, LatentSW, LatentW2
@@ -44,7 +44,7 @@ def tables(metric: LatentFit, d: int, shift: float = 0.0) -> list[Tensor]:
     found = []
     for seed in range(RUNS):
         draws = Generator().manual_seed(10_000 + seed)
-        x, y = (Normal(d).sample(metric.n, draws).double() for _ in range(2))
+        x, y = (Normal(d).sample(metric.n, Noise(draws)).double() for _ in range(2))
         x[:, 0] += shift
         found.append(within(metric.distance(Normal(d)), [*metric.cut(x), *metric.cut(y)]))
     return found
@@ -232,10 +232,11 @@ class Doubled(Prior):
     """Class, attributes and the first draws are those of another."""
 
     def __init__(self, rare: float) -> None:
+        super().__init__()
         self.latent_dim, self._tail = 2, torch.tensor(rare)
 
-    def sample(self, n: int, generator: Generator) -> Tensor:
-        draws = torch.randn(n, 2, generator=generator)
+    def sample(self, n: int, noise: Noise) -> Tensor:
+        draws = noise.normal(n, 2)
         draws[50:] *= self._tail
         return draws
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import math
 from collections.abc import Callable
 
 import numpy as np
@@ -11,9 +10,9 @@ import pytest
 import torch
 from torch import nn
 
-from genbench.api import Model, ModelContext, Network, Shape
+from genbench.api import Model, ModelContext, Network, Noise, Shape
 from genbench.errors import UnsupportedError
-from genbench.nn import COSTS, adam, bce_l1, randn_like, rmsprop, wae_schedule
+from genbench.nn import COSTS, adam, bce_l1, rmsprop, wae_schedule
 from genbench_ae import AE
 from genbench_conv import Conv
 from genbench_mlp import MLP
@@ -122,12 +121,12 @@ def test_every_model_takes_a_step_on_the_default_network(make: Make, shape: Shap
     model = make(ModelContext(shape, 4, Normal(4), Conv(shape, hidden=16)))
     generator = torch.Generator().manual_seed(0)
     x = torch.rand(4, *shape, generator=generator)
-    for move in model.training_step(x, torch.randn(4, 4, generator=generator), generator):
-        player = model.configure_optimizers()[move.player]
-        move.loss.backward(inputs=list(player.parameters))
-        assert torch.isfinite(move.loss)
-        assert all(parameter.grad.any() for parameter in player.parameters)
-        player.optimizer(player.parameters).step()
+    for loss in model.training_step(x, torch.randn(4, 4, generator=generator), Noise(generator)):
+        config = model.configure_optimizers()[loss.optimizer]
+        loss.value.backward(inputs=list(config.parameters))
+        assert torch.isfinite(loss.value)
+        assert all(parameter.grad.any() for parameter in config.parameters)
+        config.optimizer(config.parameters).step()
     images = model.decode(model.encode(x)).detach()
     assert images.shape == x.shape
     assert 0.0 <= float(images.min()) <= float(images.max()) <= 1.0
@@ -177,17 +176,3 @@ def test_rmsprop_takes_keras_step() -> None:
 
 def test_wae_schedule_multiplies_its_factors() -> None:
     assert [wae_schedule(epoch) for epoch in (0, 30, 50, 100)] == [1.0, 1 / 2, 1 / 2 / 5, 1 / 2 / 5 / 10]
-
-
-def test_normal_like_is_determined_by_the_generator() -> None:
-    first, again = (randn_like(torch.zeros(1000, 4), torch.Generator().manual_seed(3)) for _ in range(2))
-    assert torch.equal(first, again)
-    assert abs(float(first.mean())) < 0.1
-    assert math.isclose(float(first.std()), 1.0, abs_tol=0.05)
-
-
-@pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a GPU")
-def test_normal_like_takes_a_cpu_generator_to_the_device() -> None:
-    noise = randn_like(torch.zeros(4, device="cuda"), torch.Generator().manual_seed(3))
-    assert noise.device.type == "cuda"
-    assert torch.equal(noise.cpu(), randn_like(torch.zeros(4), torch.Generator().manual_seed(3)))

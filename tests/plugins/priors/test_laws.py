@@ -10,15 +10,15 @@ import torch
 from scipy import stats
 from torch import Generator, Tensor
 
-from genbench.api import Prior
+from genbench.api import Noise, Prior
 from genbench.errors import UnsupportedError, UsageError
 from genbench_plane import Bowl, Circle, Disk, Ring
 from genbench_plane import genbench_priors as plane_priors
 from genbench_priors import Mixture, Normal, Sphere, Uniform, genbench_priors
 
 
-def seeded(seed: int = 0) -> Generator:
-    return Generator().manual_seed(seed)
+def seeded(seed: int = 0) -> Noise:
+    return Noise(Generator().manual_seed(seed))
 
 
 def near(estimates: Tensor, truth: Tensor, errors: float = 5.0) -> bool:
@@ -32,7 +32,7 @@ def has_declared_moments(prior: Prior, draws: Tensor) -> bool:
 
 
 def test_normal_density_is_scipy_s() -> None:
-    z = torch.randn(50, 3, generator=seeded(), dtype=torch.float64)
+    z = torch.randn(50, 3, generator=seeded().generator, dtype=torch.float64)
     expected = stats.norm(0, 0.5).logpdf(z.numpy()).sum(1)
     assert torch.allclose(Normal(3, sigma=0.5).log_prob(z), torch.from_numpy(expected))
     assert Normal(3, sigma=0.5).normal_sigma == 0.5
@@ -67,7 +67,7 @@ def test_radii_follow_their_law(prior: Prior) -> None:
 
 
 def test_a_disk_without_the_square_root_is_told() -> None:
-    u, turns = torch.rand(2, 5000, generator=seeded())
+    u, turns = torch.rand(2, 5000, generator=seeded().generator)
     planted = u[:, None] * torch.stack([(math.tau * turns).cos(), (math.tau * turns).sin()], 1)
     assert not has_radius_law("disk", planted)
     assert not has_declared_moments(Disk(2), planted)
@@ -125,13 +125,13 @@ def test_mixture_without_modes_is_refused() -> None:
 
 
 def test_a_variance_of_two_for_one_is_told() -> None:
-    planted = math.sqrt(2.0) * torch.randn(5000, 8, generator=seeded())
+    planted = math.sqrt(2.0) * torch.randn(5000, 8, generator=seeded().generator)
     assert has_declared_moments(Normal(8), Normal(8).sample(5000, seeded()))
     assert not has_declared_moments(Normal(8), planted)
 
 
 def test_a_unit_cube_for_the_symmetric_one_is_told() -> None:
-    planted = torch.rand(5000, 2, generator=seeded())
+    planted = torch.rand(5000, 2, generator=seeded().generator)
     assert has_declared_moments(Uniform(2), Uniform(2).sample(5000, seeded()))
     assert not has_declared_moments(Uniform(2), planted)
     assert Uniform(2).bounds == (-1.0, 1.0)
@@ -161,7 +161,7 @@ def test_uniform_draws_never_leave_their_support(low: float, high: float) -> Non
 
 
 def test_the_offers_are_all_eight() -> None:
-    offers = [*genbench_priors(), *plane_priors()]
+    specs = [*genbench_priors(), *plane_priors()]
     names = "normal uniform sphere mixture ring circle disk bowl"
-    assert " ".join(offer.name for offer in offers) == names
-    assert all(offer.make(2).latent_dim == 2 and offer.about and offer.source for offer in offers)
+    assert " ".join(spec.name for spec in specs) == names
+    assert all(spec.factory(2).latent_dim == 2 and spec.description and spec.reference for spec in specs)

@@ -10,7 +10,7 @@ import torch
 from scipy import integrate, stats
 from torch import Generator, Tensor
 
-from genbench.api import Prior
+from genbench.api import Noise, Prior
 from genbench.errors import UnsupportedError
 from genbench_plane import Bowl, Circle, Disk, Ring
 from genbench_priors import Mixture, Normal, Sphere, Uniform
@@ -31,8 +31,8 @@ ALL = EVERYWHERE + PLANE
 DENSE = [Normal(2), Uniform(2), Mixture(2), *PLANE]
 
 
-def seeded(seed: int = 0) -> Generator:
-    return Generator().manual_seed(seed)
+def seeded(seed: int = 0) -> Noise:
+    return Noise(Generator().manual_seed(seed))
 
 
 def near(estimates: Tensor, truth: Tensor, errors: float = 5.0) -> bool:
@@ -66,7 +66,7 @@ def test_batches_have_the_declared_moments(prior: Prior) -> None:
 
 
 @pytest.mark.parametrize("prior", ALL, ids=repr)
-def test_draws_come_from_the_generator(prior: Prior) -> None:
+def test_draws_come_from_the_noise(prior: Prior) -> None:
     for draw in (prior.sample, prior.sample_batch):
         assert torch.equal(draw(9, seeded(1)), draw(9, seeded(1)))
         assert not torch.equal(draw(9, seeded(1)), draw(9, seeded(2)))

@@ -1,0 +1,185 @@
+"""The maximum mean discrepancy and its kernels."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import Tensor
+from torch.autograd.function import FunctionCtx
+
+from genbench.distances.checks import check_pair
+from genbench.errors import UsageError
+
+Kernel = Literal["imq", "rbf"]
+"""Inverse multiquadratic or Gaussian."""
+
+WAE_SCALES = (0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+"""Multiples of the pairwise scale over which WAE's code sums its kernel (arXiv:1711.01558)."""
+
+BLOCK = 512
+"""Rows of a kernel matrix computed at once: memory stays bounded, and blocks of some MiB near the processor."""
+
+
+def squared_distances(x: Tensor, y: Tensor) -> Tensor:
+    """Squared Euclidean distances |x_i - y_j|^2, never negative, with a finite gradient at x_i = y_j.
+
+    Computed as |x|^2 + |y|^2 - 2 x.y about the common mean, since far from the origin that difference cancels.
+
+    Args:
+        x: points, `(n, d)`.
+        y: points, `(m, d)`.
+
+    Returns:
+        The distances, `(n, m)`, in the squared unit of the points.
+
+    Raises:
+        UsageError: the shapes do not fit.
+
+    Example:
+        >>> squared_distances(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]))
+        tensor([[25.]])
+    """
+    check_pair("squared_distances", x, y)
+    centre = ((x.sum(0) + y.sum(0)) / (len(x) + len(y))).detach()
+    x, y = x - centre, y - centre
+    squares = x.square().sum(1)[:, None] + y.square().sum(1)[None, :]
+    return torch.clamp(squares - 2.0 * (x @ y.T), min=0.0)
+
+
+def imq_kernel(squared: Tensor, scale: float, scales: Sequence[float] = WAE_SCALES) -> Tensor:
+    """Inverse multiquadratic kernel sum_s sC / (sC + r^2), elementwise.
+
+    arXiv:1711.01558, section 4, has s = 1; its code sums over `scales`.
+
+    Args:
+        squared: squared distances r^2, any shape.
+        scale: the scale C, in the unit of `squared`.
+        scales: the multiples s.
+
+    Returns:
+        The kernel's values, in the shape of `squared`.
+
+    Raises:
+        UsageError: a scale is not positive and finite.
+
+    Example:
+        >>> imq_kernel(torch.tensor([0.0, 1.0]), 1.0, scales=[1.0])
+        tensor([1.0000, 0.5000])
+    """
+    _check_scales(scale, scales)
+    total: Tensor = InverseMultiquadratic.apply(squared, [s * scale for s in scales])
+    return total
+
+
+def rbf_kernel(squared: Tensor, scale: float, scales: Sequence[float] = WAE_SCALES) -> Tensor:
+    """Gaussian kernel sum_s exp(-r^2 / (sC)), elementwise.
+
+    With C = 2 d sigma^2 and s = 1 it is exp(-r^2 / (2 d sigma^2)): a bandwidth of sqrt(d) sigma.
+
+    Args:
+        squared: squared distances r^2, any shape.
+        scale: the scale C, in the unit of `squared`.
+        scales: the multiples s.
+
+    Returns:
+        The kernel's values, in the shape of `squared`.
+
+    Raises:
+        UsageError: a scale is not positive and finite.
+
+    Example:
+        >>> rbf_kernel(torch.tensor([0.0, 1.0]), 1.0, scales=[1.0])
+        tensor([1.0000, 0.3679])
+    """
+    _check_scales(scale, scales)
+    total = torch.zeros_like(squared)
+    for s in scales:
+        total = total + torch.exp(-squared / (s * scale))
+    return total
+
+
+def mmd(x: Tensor, y: Tensor, *, kernel: Kernel = "imq", scale: float, scales: Sequence[float] = WAE_SCALES) -> Tensor:
+    r"""Unbiased estimate of the squared maximum mean discrepancy; it may be negative. Differentiable.
+
+    .. math:: \frac1{n(n-1)} \sum_{i \ne j} k(x_i, x_j) + \frac1{m(m-1)} \sum_{i \ne j} k(y_i, y_j)
+              - \frac2{nm} \sum_{i,j} k(x_i, y_j)
+
+    arXiv:1711.01558, algorithm 2.
+
+    Args:
+        x: sample, `(n, d)`, n > 1.
+        y: sample, `(m, d)`, m > 1.
+        kernel: "imq" or "rbf".
+        scale: the prior's E|z - z'|^2 (`Prior.pairwise_scale`; 2 d sigma^2 for a normal prior). A kernel much wider or
+            narrower than that is constant on the sample and has no gradient.
+        scales: multiples of it over which the kernel is summed.
+
+    Returns:
+        The estimate, `()`, without a unit.
+
+    Raises:
+        UsageError: the shapes do not fit, a sample has fewer than two points, or a scale is not positive and finite.
+
+    Example:
+        >>> x = torch.tensor([[0.0], [1.0]])
+        >>> mmd(x, x, scale=1.0, scales=[1.0])  # two equal samples: less than zero
+        tensor(-0.5000)
+    """
+    check_pair("mmd", x, y)
+    if len(x) < 2 or len(y) < 2:
+        raise UsageError(f"mmd: {len(x)} and {len(y)} points; the unbiased estimate needs two of each")
+    function = {"imq": imq_kernel, "rbf": rbf_kernel}[kernel]
+
+    def summed(u: Tensor, v: Tensor, *, without_diagonal: bool) -> Tensor:
+        total = u.new_zeros(())
+        for block, rows in enumerate(u.split(BLOCK)):
+            values = function(squared_distances(rows, v), scale, scales)
+            total = total + values.sum()
+            if without_diagonal:
+                total = total - values.diagonal(block * BLOCK).sum()
+        return total
+
+    n, m = len(x), len(y)
+    within_x = summed(x, x, without_diagonal=True) / (n * (n - 1))
+    within_y = summed(y, y, without_diagonal=True) / (m * (m - 1))
+    return within_x + within_y - 2.0 / (n * m) * summed(x, y, without_diagonal=False)
+
+
+class InverseMultiquadratic(torch.autograd.Function):
+    r"""k = sum_a a / (a + r^2) and its derivative in r^2, -sum_a a / (a + r^2)^2, elementwise in r^2.
+
+    Seven scales of a 128 x 128 matrix are 28 small operations, and another 35 where torch differentiates each of them.
+    Here both sums grow in place while a / (a + r^2) is at hand, and the backward pass is one product: a step of WAE-MMD
+    with the network `mlp` is 1.1 times as fast on a CPU. The derivative is computed only for inputs that need it.
+    """
+
+    @staticmethod
+    def forward(ctx: FunctionCtx, squared: Tensor, widths: Sequence[float]) -> Tensor:
+        """`squared` of any shape, `widths` the numbers a."""
+        total = torch.zeros_like(squared)
+        slope = torch.zeros_like(squared) if ctx.needs_input_grad[0] else None  # type: ignore[attr-defined]
+        for a in widths:
+            part = (squared + a).reciprocal_()
+            total.add_(part, alpha=a)
+            if slope is not None:
+                slope.addcmul_(part, part, value=-a)
+        ctx.slope, ctx.widths = slope, widths  # type: ignore[attr-defined]
+        ctx.save_for_backward(squared)
+        return total
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+        """The gradient for `squared`, which torch can differentiate again if a graph of it is asked for."""
+        if not torch.is_grad_enabled():
+            return grad * ctx.slope, None
+        (squared,) = ctx.saved_tensors
+        parts = [-a * (squared + a).reciprocal().square() for a in ctx.widths]
+        return grad * torch.stack(parts).sum(0), None
+
+
+def _check_scales(scale: float, scales: Sequence[float]) -> None:
+    if not 0.0 < scale < math.inf or not scales or min(scales) <= 0.0:
+        raise UsageError(f"kernel of scale {scale} over {tuple(scales)}; all of them must be positive and finite")
