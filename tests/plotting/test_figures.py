@@ -232,13 +232,13 @@ def test_principal_components_hold_the_largest_variance() -> None:
 def test_worst_projection_finds_the_shift_and_beats_every_direction() -> None:
     draws = torch.Generator().manual_seed(0)
     x, shift = torch.randn(400, 6, generator=draws), torch.tensor([0.0, 0, 3, 0, -4, 0])
-    theta, distance = worst_projection(x, x + shift, draws)
+    theta, distance = worst_projection(x, x + shift, Noise(draws))
     assert distance == pytest.approx(5.0, abs=0.02)  # W2 of a translation along its direction
     assert abs(float(theta @ shift)) == pytest.approx(5.0, abs=0.02)
     y = torch.randn(400, 6, generator=draws)
     tried = random_projections(200, 6, Noise(torch.Generator().manual_seed(9)))
     best = max(float(sliced_wasserstein_cost(x, y, one[None])) for one in tried)
-    assert worst_projection(x, y, draws)[1] ** 2 >= best
+    assert worst_projection(x, y, Noise(draws))[1] ** 2 >= best
 
 
 # ---------------------------------------------------------------- the command
