@@ -12,7 +12,7 @@ from collections.abc import Iterable
 
 import pluggy
 
-from genbench.api import ComponentSpec, Control, Dataset, Metric, Model, Network, Prior, Recipe
+from genbench.api import ComponentSpec, Control, Dataset, Extractor, Metric, Model, Network, Prior, Recipe, Sampler
 
 PROJECT = "genbench"
 
@@ -43,6 +43,16 @@ def genbench_datasets() -> Iterable[ComponentSpec[Dataset]]:  # type: ignore[emp
 @hookspec
 def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:  # type: ignore[empty-body]
     """Metrics: `factory(*, options...)` is a `Metric`."""
+
+
+@hookspec
+def genbench_extractors() -> Iterable[ComponentSpec[Extractor]]:  # type: ignore[empty-body]
+    """Extractors: `factory(data_config: DataConfig, *, options...)` is an `Extractor`."""
+
+
+@hookspec
+def genbench_samplers() -> Iterable[ComponentSpec[Sampler]]:  # type: ignore[empty-body]
+    """Samplers: `factory(prior: Prior, *, options...)` is a `Sampler`, not yet fitted."""
 
 
 @hookspec

@@ -30,10 +30,10 @@ class Autoencoder(Model):
     """Base class of models with one encoder phi and one decoder psi: z = phi(x), images sigmoid(psi(z)).
 
     Args:
-        context: shape, latent dimension, prior and network of the model. The weights are drawn from torch's global
+        context: Shape, latent dimension, prior and network of the model. The weights are drawn from torch's global
             random state, which the core seeds.
-        outputs: what the encoder yields for each image; more than the latent dimension for a distribution. By default
-            the latent dimension.
+        outputs: Count of numbers that the encoder yields for each image; by default the latent dimension, more for a
+            distribution.
     """
 
     def __init__(self, context: ModelContext, *, outputs: int | None = None) -> None:
@@ -110,8 +110,8 @@ def adam(rate: float, betas: tuple[float, float] = (0.9, 0.999)) -> OptimizerFac
     """Adam (arXiv:1412.6980), fused: a step of `mlp` at batch 128 takes 7.4 ms on one core, 8.9 ms unfused.
 
     Args:
-        rate: the learning rate.
-        betas: the decay rates of the first and the second moment.
+        rate: The learning rate.
+        betas: The decay rates of the first and the second moment.
 
     Example:
         >>> adam(1e-3)(nn.Linear(2, 1).parameters()).param_groups[0]["lr"]
@@ -128,9 +128,9 @@ def rmsprop(rate: float, decay: float = 0.9, eps: float = 1e-7) -> OptimizerFact
     """RMSprop with Keras' defaults, as in the notebooks of arXiv:1804.01947.
 
     Args:
-        rate: the learning rate.
-        decay: the decay rate of the mean square.
-        eps: added to its root, outside the square root.
+        rate: The learning rate.
+        decay: The decay rate of the mean square.
+        eps: Added to its root, outside the square root.
     """
 
     def build(parameters: Iterable[nn.Parameter]) -> Optimizer:
@@ -156,10 +156,10 @@ def require_shape(network: str, shape: Shape, fits: bool, accepted: str) -> None
     """Refuse an image shape that a network cannot do.
 
     Args:
-        network: the network's name.
-        shape: channels, height and width.
-        fits: whether the network can do that shape.
-        accepted: the shapes that it can do, in words for the message.
+        network: The network's name.
+        shape: Channels, height and width.
+        fits: Whether the network can do that shape.
+        accepted: The shapes that it can do, in words for the message.
 
     Raises:
         UnsupportedError: `fits` is false.

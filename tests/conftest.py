@@ -28,10 +28,16 @@ def registry() -> Registry:
 
 
 @pytest.fixture
-def place(tmp_path: Path) -> DataConfig:
+def data_config(tmp_path: Path) -> DataConfig:
     """An empty data root and cache."""
     (tmp_path / "data").mkdir()
     return DataConfig(data_root=tmp_path / "data", cache=tmp_path / "cache")
+
+
+@pytest.fixture
+def place(data_config: DataConfig) -> DataConfig:
+    """The same by the name that some tests still use."""
+    return data_config
 
 
 @pytest.fixture

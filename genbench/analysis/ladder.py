@@ -5,7 +5,8 @@ from __future__ import annotations
 from genbench.analysis.formatting import format_value
 from genbench.analysis.table import Table, TableRow
 
-METRIC = "fid-ladder"
+ROLE = "ladder"
+"""The role of its measurements, whose components are the rungs: see `genbench.api.Measurement`."""
 RUNGS = ("real", "reconstructions", "mixture", "gaussian", "prior")
 SHARE = 0.5
 """Of the way from the floor to the prior: what one step must cover to be named as the cause."""
@@ -19,8 +20,8 @@ def ladder(table: Table) -> list[str]:
 def _sentence(table: Table, line: TableRow) -> str:
     found: dict[str, float] = {}
     for column, cell in zip(table.columns, line.cells, strict=True):
-        name, _, rung = column.metric.partition(".")
-        if name == METRIC and cell is not None:
+        if column.role == ROLE and cell is not None:
+            rung = column.metric.partition(".")[2]
             found.setdefault(rung, cell.estimate.mean)
     if not {"reconstructions", "mixture", "prior"} <= found.keys():
         return ""

@@ -16,8 +16,8 @@ from genbench.stats.comparison import set_of_best
 from genbench.stats.intervals import Estimate, Spread, combined_p, estimate, paired_difference, spread
 from genbench.storage.results import Row
 
-DEFAULT_SORT = "fid"
-"""The metric that ranks where none is asked for and it was measured."""
+DEFAULT_SORT = "sample quality"
+"""The role of the metric that ranks where none is asked for: the first one with it."""
 
 Section = Literal["headline", "detail", "fact"]
 """Prominence of a column: ranking metrics, their other parts, and metrics without a better direction."""
@@ -30,8 +30,8 @@ RowRole = Literal["model", "copy", "control"]
 """The role of a row: only a model is ranked and can be a best; a copy is a model that shows its training images."""
 
 ROW_ROLES: tuple[RowRole, ...] = ("model", "copy", "control")
-COPIES = "nearest-train.copies"
-"""The metric that tells the share of samples that sit on a training image."""
+MEMORIZATION = "memorization"
+"""The role of a metric whose value is the share of samples that are copies of training images."""
 
 COPIES_ALLOWED = 0.05
 """The share above which a model is a copy: a perfect model's samples come that near by chance far less often."""
@@ -181,6 +181,7 @@ class Column:
     floor_sd: float | None = None
     minimum_detectable_effect: float | None = None
     spread: Spread | None = None
+    role: str = ""
 
 
 @dataclass(frozen=True)
@@ -239,7 +240,7 @@ class Table:
 def assemble(rows: Sequence[Row], sort: str | None = None) -> tuple[Table, ...]:
     """A table for each dataset, in the order in which the rows name them; ranked by the metric `sort`.
 
-    Without `sort` that is `fid` where it was measured, else the first metric that has a better direction.
+    Without `sort` that is the first metric of the role `DEFAULT_SORT`, else the first that has a better direction.
     """
     measured = {row.metric for row in rows if row.metric}
     if sort is not None and sort not in measured:
@@ -277,9 +278,10 @@ def _roles(gathered: GatheredRows) -> dict[str, RowRole]:
     """What each group is; a control is one even where it copies."""
     copies = {
         group
-        for (metric, _), measured in gathered.columns.items()
+        for measured in gathered.columns.values()
         for group in measured.values
-        if metric == COPIES and _mean(list(measured.by_seed(group).values())) > COPIES_ALLOWED
+        if measured.example.metric_role == MEMORIZATION
+        and _mean(list(measured.by_seed(group).values())) > COPIES_ALLOWED
     }
     return {
         name: "control" if group.first.role == "control" else "copy" if name in copies else "model"
@@ -315,6 +317,7 @@ def _columns(
                 metric=key[0],
                 protocol=key[1],
                 head=measured.head or key[0],
+                role=measured.example.metric_role,
                 higher_is_better=measured.example.higher_is_better,
                 unit=measured.example.unit,
                 counts=tuple(sorted(measured.counts)),
@@ -340,9 +343,10 @@ def _ranking(collected: Mapping[ColumnKey, ColumnValues], sort: str | None) -> s
     metrics = {metric: measured.example.higher_is_better for (metric, _), measured in collected.items()}
     if sort in metrics:
         return sort or ""
-    if DEFAULT_SORT in metrics:
-        return DEFAULT_SORT
     headlines = _headlines(collected)
+    for (metric, _), measured in collected.items():
+        if measured.example.metric_role == DEFAULT_SORT and metric in headlines:
+            return metric
     return next((metric for metric, higher in metrics.items() if higher is not None and metric in headlines), "")
 
 

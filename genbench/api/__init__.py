@@ -12,13 +12,15 @@ from __future__ import annotations
 
 from genbench.api.control import Control, LatentControl
 from genbench.api.dataset import DataConfig, Dataset, DatasetInfo, Images, ProgressEvent, ignore_progress
-from genbench.api.metric import Better, EvalProtocol, Evaluation, Measurement, Metric, Split, TrainingStats
+from genbench.api.extractor import Extractor
+from genbench.api.metric import EvalProtocol, Evaluation, Measurement, Metric, Split, TrainingStats
 from genbench.api.model import Loss, Model, ModelContext, OptimizerConfig, constant_schedule
 from genbench.api.network import Network, Shape
 from genbench.api.noise import Noise
 from genbench.api.options import ComponentSpec, Option
 from genbench.api.prior import Prior
 from genbench.api.recipe import Finding, Recipe
+from genbench.api.sampler import Sampler
 from genbench.errors import UnsupportedError
 
 API_VERSION = 2
@@ -27,7 +29,6 @@ is removed, a signature or a meaning changes. New names, and new fields with def
 
 __all__ = [
     "API_VERSION",
-    "Better",
     "ComponentSpec",
     "Control",
     "DataConfig",
@@ -35,6 +36,7 @@ __all__ = [
     "DatasetInfo",
     "EvalProtocol",
     "Evaluation",
+    "Extractor",
     "Finding",
     "Images",
     "LatentControl",
@@ -50,6 +52,7 @@ __all__ = [
     "Prior",
     "ProgressEvent",
     "Recipe",
+    "Sampler",
     "Shape",
     "Split",
     "TrainingStats",

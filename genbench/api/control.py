@@ -23,10 +23,10 @@ class Control(ABC):
     parameters: int = 0
     """Count of the numbers that `fit` has set or drawn."""
 
-    def check(self, summary: DatasetInfo, prior: Prior) -> None:
+    def validate(self, info: DatasetInfo, prior: Prior) -> None:
         """Refuse at planning time, with a `GenbenchError`, what this control cannot do; cheap."""
 
-    def fit(self, images: Images, setting: ModelContext) -> None:
+    def fit(self, images: Images, context: ModelContext) -> None:
         """Compute from the *training* images what the control needs, the same at every call: nothing else is stored.
 
         Any randomness is torch's global state, which the caller derives from the seed as it does for a model's weights.

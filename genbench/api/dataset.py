@@ -27,11 +27,15 @@ def ignore_progress(progress: ProgressEvent) -> None:
 
 @dataclass(frozen=True)
 class DataConfig:
-    """Where data may be read and kept, and how.
+    """Where data are read and kept, and how.
 
-    `data_root` holds datasets in torchvision's layout, `cache` what can be made again. Without `download` nothing is
-    fetched, without `skip_corrupt` a broken image is a `DataError`. `workers` is a count of threads or processes,
-    `report` is told of long work.
+    Attributes:
+        data_root: Datasets in torchvision's layout.
+        cache: Files that can be made again.
+        download: Whether missing files may be fetched.
+        skip_corrupt: Whether images that cannot be decoded are left out; otherwise they are a `DataError`.
+        workers: Count of threads or processes.
+        report: Called with the progress of long work.
     """
 
     data_root: Path
@@ -44,10 +48,15 @@ class DataConfig:
 
 @dataclass(frozen=True)
 class DatasetInfo:
-    """What is known of a dataset before it is decoded: the `shape` of an image and the counts of images in `train`,
-    `test` and `validation`, and of `classes` (0: no labels).
+    """What is known of a dataset before it is decoded.
 
-    `class_names` says what each label stands for, the dataset's name before a slash ("mnist/7"); empty where unknown.
+    Attributes:
+        shape: Channels, height and width of an image.
+        train: Count of training images.
+        test: Count of test images.
+        validation: Count of validation images.
+        classes: Count of classes; 0 where there are no labels.
+        class_names: The meaning of each label, with the dataset's name before a slash ("mnist/7"); empty where unknown.
     """
 
     shape: Shape
@@ -60,12 +69,19 @@ class DatasetInfo:
 
 @dataclass(frozen=True)
 class Images:
-    """A decoded dataset: `(n, c, h, w)` uint8 per split, labels `(n,)` int64 where there are any.
+    """A decoded dataset.
 
-    The splits are `train`, `test` and `validation`, the labels `train_labels`, `test_labels` and `validation_labels`;
-    `skipped` counts corrupt images that were left out.
-    `content` is a hash of all bytes, `preparation` says what was done to the originals (crop, filter, size),
-    `class_names` what each label stands for, as in `DatasetInfo`.
+    Attributes:
+        train: Training images, `(n, c, h, w)` uint8.
+        test: Test images, likewise.
+        validation: Validation images, likewise; `(0, c, h, w)` where there are none.
+        train_labels: Labels of the training images, `(n,)` int64, where there are any.
+        test_labels: Labels of the test images.
+        validation_labels: Labels of the validation images.
+        preprocessing: What was done to the originals (crop, filter, size).
+        skipped: Count of corrupt images that were left out.
+        sha256: Hash of all bytes: see `genbench.data.images.with_content`.
+        class_names: The meaning of each label, as in `DatasetInfo`.
     """
 
     train: Tensor
@@ -74,9 +90,9 @@ class Images:
     train_labels: Tensor | None = None
     test_labels: Tensor | None = None
     validation_labels: Tensor | None = None
-    preparation: str = "none"
+    preprocessing: str = "none"
     skipped: int = 0
-    content: str = ""
+    sha256: str = ""
     class_names: tuple[str, ...] = ()
 
     @property
@@ -90,15 +106,17 @@ class Dataset(ABC):
     """Images with fixed, disjoint splits."""
 
     @abstractmethod
-    def inspect(self, place: DataConfig) -> DatasetInfo:
+    def info(self, data_config: DataConfig) -> DatasetInfo:
         """Shape and counts, cheaply and before any decoding.
 
-        Raises `DataError` in one line where files are missing or broken: what, where it was looked for, what to do.
+        Raises:
+            DataError: Files are missing or broken. Its one line says which file, where it was looked for, what to do.
         """
 
     @abstractmethod
-    def load(self, place: DataConfig) -> Images:
-        """The decoded images on the CPU; the same bytes at every call. Long work reports to `place.report`.
+    def load(self, data_config: DataConfig) -> Images:
+        """The decoded images on the CPU, the same bytes at every call. Long work reports to `data_config.report`.
 
-        Raises `DataError` for an image that cannot be decoded, unless `place.skip_corrupt`.
+        Raises:
+            DataError: An image cannot be decoded, and `data_config.skip_corrupt` is False.
         """

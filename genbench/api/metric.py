@@ -7,7 +7,7 @@ import json
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from dataclasses import asdict, dataclass
-from typing import Literal, TypeVar
+from typing import ClassVar, Literal, TypeVar
 
 import torch
 from torch import Generator, Tensor
@@ -16,11 +16,9 @@ from genbench.api.dataset import DataConfig, DatasetInfo, Images
 from genbench.api.model import Model, ModelContext
 from genbench.api.noise import Noise
 from genbench.api.prior import Prior
+from genbench.errors import NotApplicableError
 
 T = TypeVar("T")
-
-Better = Literal["lower", "higher", "neither"]
-"""Which direction of a metric is the better one; "neither" is a fact that ranks nothing."""
 
 Split = Literal["test", "validation"]
 """Which held-out images an evaluation uses: a choice is made on validation images, and its result told on test ones."""
@@ -60,33 +58,49 @@ class EvalProtocol:
         return hashlib.sha256(text.encode()).hexdigest()[:8]
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class Measurement:
-    """One number of a metric. `part` follows the metric's name after a dot where it has several.
+    """One number of a metric.
 
-    `floor` is the value that a perfect model would get at this n and `floor_sd` its standard deviation over draws,
-    `unit` the unit or the scale, `better` its better direction, `protocol` how it was measured, `n` the count of images
-    or codes that went in. `label` is a column head where the name alone would not do ("FID (grey28)").
+    Args:
+        value: The number, finite.
+        unit: Its unit or scale.
+        higher_is_better: Its better direction; None for a fact that ranks nothing.
+        n: The count of images or codes that went in.
+        protocol: How it was measured.
+        component: The name of this number where the metric has several; it follows the metric's name after a dot.
+        role: What the number says of a model, for reports that must know it without knowing the metric's name:
+            "sample quality" (ranks a table by default), "memorization" (the share of samples, in [0, 1], that are
+            copies of training images: a model with too many of them is marked and not ranked), "ladder" (a distance of
+            images decoded from ever less knowledge, with the components real, reconstructions, mixture, gaussian and
+            prior), "latent fit", "reconstruction", "speed", or "".
+        label: A column head where the name alone would not do ("FID (grey28)").
+        floor: The value of a perfect model at this n.
+        floor_sd: The floor's standard deviation over draws.
+        se: The value's standard error over the draws (of samples, of the prior, of q(z|x)) for one run with its
+            weights fixed, in the unit of the value.
+        low: Lower end of a 95 % interval that is not value - 1.96 se.
+        high: Its upper end.
+        p_value: The p-value of "this model is perfect by this measure", in [0, 1].
+        minimum_detectable_effect: The smallest true value that n finds with a power of 80 % at a level of 5 %.
 
-    What is known of the value of *one* run, its weights fixed: `se` is its standard error over the draws (of samples,
-    of the prior, of q(z|x)), in the unit of the value; `low` and `high` a 95 % interval where it has one that is not
-    value -+ 1.96 se; `p` the p-value of "this model is perfect by this measure"; `minimum_detectable_effect` the smallest true value
-    that n finds with a power of 80 % at a level of 5 %. Each is None where it is unknown or has no meaning.
+    The optional numbers are None where they are unknown or have no meaning.
     """
 
     value: float
     unit: str
-    better: Better
+    higher_is_better: bool | None
     n: int
     protocol: EvalProtocol
-    part: str = ""
-    floor: float | None = None
+    component: str = ""
+    role: str = ""
     label: str = ""
+    floor: float | None = None
     floor_sd: float | None = None
     se: float | None = None
     low: float | None = None
     high: float | None = None
-    p: float | None = None
+    p_value: float | None = None
     minimum_detectable_effect: float | None = None
 
 
@@ -120,23 +134,39 @@ class TrainingStats:
 class Evaluation(ABC):
     """A trained run as a metric sees it; pieces are computed when first asked for, once, and shared by the metrics.
 
-    Samples come as uint8, rounded as a file would round them; reconstructions as they leave the model. A piece that
-    this evaluation cannot have (the codes of a control that has no encoder) raises `NotApplicableError`, which a metric lets
-    pass: the metric is then left out for this run, and nothing has failed.
+    Samples are uint8, rounded as a file would round them; reconstructions are as they leave the model. A piece that an
+    evaluation does not have (the codes of a control without an encoder, the model of results from files) raises
+    `NotApplicableError`. A metric lets that error pass: it is then left out for this run, and nothing has failed.
+
+    Attributes:
+        context: What the model was built for.
+        images: The dataset.
+        split: Which held-out images are used.
+        seed: The run's seed.
+        device: Where pieces are computed and lie.
+        training: What the training cost.
+        data_config: Where data are read and kept.
+        sampler: The sampler that `samples` come from, by name and options; "" for draws of the prior.
     """
 
-    setting: ModelContext
+    context: ModelContext
     images: Images
     split: Split
     seed: int
     device: torch.device
     training: TrainingStats
-    place: DataConfig
+    data_config: DataConfig
+    sampler: str = ""
 
     @property
-    @abstractmethod
     def model(self) -> Model:
         """The trained model in evaluation mode."""
+        raise NotApplicableError("this evaluation has no model")
+
+    @property
+    def prior(self) -> Prior:
+        """The distribution that codes are compared with and samples are drawn from."""
+        raise NotApplicableError("this evaluation has no prior")
 
     @property
     def references(self) -> Tensor:
@@ -159,54 +189,79 @@ class Evaluation(ABC):
     def training_images(self, n: int) -> Tensor:
         """The first n training images in a fixed random order, `(n, c, h, w)` uint8; n = 0 is all of them."""
 
-    @abstractmethod
     def codes(self, n: int) -> Tensor:
         """Draws of q(z | x) for `held_out(n)`, `(n, d)` float32."""
+        raise NotApplicableError("this evaluation has no codes")
 
-    @abstractmethod
     def training_codes(self, n: int) -> Tensor:
         """Draws of q(z | x) for `training_images(n)`, `(n, d)` float32: what a density is fitted to."""
+        raise NotApplicableError("this evaluation has no codes")
 
-    @abstractmethod
     def decode(self, z: Tensor) -> Tensor:
         """Images for any codes, `(n, d) -> (n, c, h, w)` uint8, rounded as samples are; computed anew at each call."""
+        raise NotApplicableError("this evaluation has no decoder")
 
-    @abstractmethod
     def reconstructions(self, n: int) -> Tensor:
         """decode(encode(x)) for `held_out(n)`, `(n, c, h, w)` float32 in [0, 1], not rounded."""
+        raise NotApplicableError("this evaluation has no reconstructions")
 
-    @abstractmethod
     def samples(self, n: int) -> Tensor:
-        """Decoded prior draws, `(n, c, h, w)` uint8."""
+        """Decoded draws of the sampler, `(n, c, h, w)` uint8."""
+        raise NotApplicableError("this evaluation has no samples")
 
-    @abstractmethod
     def prior_draws(self, n: int, purpose: str) -> Tensor:
         """n independent draws of the prior for a purpose, `(n, d)` float32, the same for every model."""
+        raise NotApplicableError("this evaluation has no prior")
 
     @abstractmethod
-    def shared(self, key: str, make: Callable[[], T]) -> T:
-        """`make()`, computed once per dataset and key and kept for every run of the command."""
+    def cache_for_dataset(self, key: str, compute: Callable[[], T]) -> T:
+        """`compute()`, called once per dataset and key; the result is kept for every run of the command."""
 
     @abstractmethod
-    def own(self, key: str, make: Callable[[], T]) -> T:
-        """`make()`, computed once per key and kept for this run: what several metrics need of its samples."""
+    def cache_for_run(self, key: str, compute: Callable[[], T]) -> T:
+        """`compute()`, called once per key; the result is kept for this run: several metrics need the same features."""
+
+    def protocol(
+        self, *, method: str, references: int, generated: int, values: str = "uint8", **rest: str
+    ) -> EvalProtocol:
+        """How a number is measured, with what this evaluation knows of it filled in.
+
+        Args:
+            method: The estimator.
+            references: The count of real images.
+            generated: The count of samples; where it is not 0, a sampler other than the prior is named in `detail`.
+            values: The range of the values and their quantization.
+            **rest: Any other field of `EvalProtocol`; `dataset`, `preparation` and `split` are the evaluation's unless
+                they are given here.
+        """
+        detail = rest.pop("detail", "")
+        if self.sampler and generated:
+            detail = f"{detail}; sampler {self.sampler}" if detail else f"sampler {self.sampler}"
+        known = {
+            "dataset": self.images.sha256[:12],
+            "preparation": self.images.preprocessing,
+            "split": self.split,
+            "detail": detail,
+        }
+        return EvalProtocol(
+            method=method, references=references, generated=generated, values=values, **{**known, **rest}
+        )
 
 
 class Metric(ABC):
     """A measurement of a trained run."""
 
-    def check(self, summary: DatasetInfo, prior: Prior, place: DataConfig) -> None:
+    uses_samples: ClassVar[bool] = True
+    """Whether the numbers depend on `Evaluation.samples`; where they do not, one measurement serves all samplers."""
+
+    def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse at planning time, with a `GenbenchError`, what this metric cannot measure; cheap."""
 
     @abstractmethod
     def measure(self, evaluation: Evaluation) -> Iterable[Measurement]:
-        """The numbers. Raises `MetricError` where there is no right value."""
+        """The numbers, each component once.
 
-    def detached(self, evaluation: Evaluation) -> Callable[[], Iterable[Measurement]] | None:
-        """What is left of `measure` once all that needs the model or the device is done here; None: nothing is gained.
-
-        What is returned gives the numbers of `measure`. It may be called on another thread while the next run trains on
-        a GPU, so it keeps to the CPU and draws from generators of its own, and of the evaluation it asks for `shared`
-        and the plain attributes alone: the model and its pieces are gone by then. Raises what `measure` raises.
+        Raises:
+            MetricError: There is no right value.
+            NotApplicableError: The metric has no meaning for this run.
         """
-        return None

@@ -20,10 +20,10 @@ class ModelContext:
     """The givens of a model, the same for every model of a comparison.
 
     Args:
-        shape: channels, height and width of the images.
-        latent_dim: the dimension d of the codes.
-        prior: the distribution that the codes are meant to follow.
-        network: makes the encoder and the decoder.
+        shape: Channels, height and width of the images.
+        latent_dim: The dimension d of the codes.
+        prior: The distribution that the codes are meant to follow.
+        network: Makes the encoder and the decoder.
     """
 
     shape: Shape
@@ -37,9 +37,9 @@ class Loss:
     """A loss for one optimizer.
 
     Args:
-        optimizer: the name of the optimizer that descends it, a key of `Model.configure_optimizers()`.
-        value: the scalar to descend, `()`, a mean over the batch.
-        logs: further scalars for the log by name, detached, `()` each.
+        optimizer: The name of the optimizer that descends it, a key of `Model.configure_optimizers()`.
+        value: The scalar to descend, `()`, a mean over the batch.
+        logs: Further scalars for the log by name, detached, `()` each.
     """
 
     optimizer: str
@@ -57,8 +57,8 @@ class OptimizerConfig:
     """One optimizer of a model.
 
     Args:
-        parameters: the parameters that it updates.
-        optimizer: makes the `torch.optim.Optimizer` for them.
+        parameters: The parameters that it updates.
+        optimizer: Makes the `torch.optim.Optimizer` for them.
         schedule: `schedule(epoch)` multiplies the learning rate from that epoch on; epochs count from 0.
     """
 
@@ -112,7 +112,7 @@ class Model(nn.Module, ABC):
         """log p(x | z) in nats, summed over the pixels, `(n, c, h, w), (n, d) -> (n,)`.
 
         Raises:
-            UnsupportedError: the decoder is no distribution; `has_likelihood` says so beforehand.
+            UnsupportedError: The decoder is no distribution; `has_likelihood` says so beforehand.
         """
         raise UnsupportedError(f"the model {type(self).__name__} has no likelihood p(x | z)")
 
@@ -128,9 +128,9 @@ class Model(nn.Module, ABC):
         here (no `.item()`), and never yield inside `no_grad` or `autocast`.
 
         Args:
-            x: images in [0, 1], `(n, c, h, w)`.
-            z: draws of `prior`, `(n, d)`.
-            noise: the source of all further randomness.
+            x: Images in [0, 1], `(n, c, h, w)`.
+            z: Draws of `prior`, `(n, d)`.
+            noise: The source of all further randomness.
         """
 
     def on_epoch_start(self, epoch: int) -> None:

@@ -13,7 +13,7 @@ class Noise:
     steps of a resumed run draw equal numbers. Global random state is never used.
 
     Args:
-        generator: the generator that every draw consumes, in the order of the calls.
+        generator: The generator that every draw consumes, in the order of the calls.
 
     Example:
         >>> noise = Noise(torch.Generator().manual_seed(0))

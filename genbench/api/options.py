@@ -14,12 +14,12 @@ class Option:
     """The meaning and the bounds of an option, written into the annotation of a keyword-only parameter.
 
     Args:
-        description: the meaning in a few words, with the unit.
-        reference: where the default comes from (arXiv id, code base, "ours").
-        low: inclusive lower bound of a number.
-        high: inclusive upper bound of a number.
-        above: exclusive lower bound of a number.
-        file: the value is the path of a file. Its content decides the number, not its place, so that a metric's
+        description: The meaning in a few words, with the unit.
+        reference: Where the default comes from (arXiv id, code base, "ours").
+        low: Inclusive lower bound of a number.
+        high: Inclusive upper bound of a number.
+        above: Exclusive lower bound of a number.
+        file: The value is the path of a file. Its content decides the number, not its place, so that a metric's
             protocol records the hash of the content in the field `weights`.
 
     Example:
@@ -45,10 +45,10 @@ class ComponentSpec(Generic[T]):
     the validation and the complete record of a run.
 
     Args:
-        name: lower case letters, digits and hyphens.
-        description: one line for lists.
-        factory: makes the component; `genbench.hookspecs` gives the positional arguments of each kind.
-        reference: the paper or the code that it comes from ("ours" where there is none).
+        name: Lower case letters, digits and hyphens.
+        description: One line for lists.
+        factory: Makes the component; `genbench.hookspecs` gives the positional arguments of each kind.
+        reference: The paper or the code that it comes from ("ours" where there is none).
 
     Example:
         >>> ComponentSpec(name="half", description="A constant", factory=lambda: 0.5, reference="ours").factory()

@@ -52,7 +52,7 @@ class Prior(nn.Module, ABC):
         """Log density with respect to Lebesgue measure in nats, `(n, d) -> (n,)`; -inf outside the support.
 
         Raises:
-            UnsupportedError: the prior has no density; `has_density` says so beforehand.
+            UnsupportedError: The prior has no density; `has_density` says so beforehand.
         """
         raise UnsupportedError(f"the prior {type(self).__name__} has no density on R^{self.latent_dim}")
 

@@ -25,6 +25,7 @@ from genbench.cli.options import (
     names,
     out_option,
     plugin_option,
+    sampler_option,
     set_option,
     snapshot_options,
     threads_option,
@@ -115,6 +116,7 @@ def main() -> None:
     help="Arithmetic of the training; losses and measurements stay in float32. tf32 needs a GPU.",
 )
 @snapshot_options
+@sampler_option
 @controls_option
 @set_option
 @device_option
@@ -139,6 +141,7 @@ def run(
     snapshots: int,
     snapshot_metrics: tuple[str, ...],
     select: str | None,
+    samplers: tuple[str, ...],
     controls: tuple[str, ...],
     settings: tuple[str, ...],
     device: str,
@@ -175,6 +178,7 @@ def run(
         snapshots=snapshots,
         snapshot_metrics=snapshot_metrics,
         select=select,
+        samplers=samplers,
         controls=controls,
         precision=precision,
         threads=threads,
@@ -194,6 +198,7 @@ def run(
     shell_complete=complete_names("metric"),
     help="The metrics.",
 )
+@sampler_option
 @set_option
 @device_option
 @engine_options
@@ -203,6 +208,7 @@ def run(
 def evaluate(
     runs: tuple[Path, ...],
     metrics: tuple[str, ...],
+    samplers: tuple[str, ...],
     settings: tuple[str, ...],
     device: str,
     data_root: Path | None,
@@ -219,7 +225,7 @@ def evaluate(
         load_registry(plugins, allow_changed_source),
         make_data_config(data_root, download, skip_corrupt),
     )
-    sys.exit(measure_runs(runs or (Path("runs"),), registry, data_config, device, metrics, settings, engine))
+    sys.exit(measure_runs(runs or (Path("runs"),), registry, data_config, device, metrics, settings, engine, samplers))
 
 
 for command in (reproduce, *inspect.COMMANDS, plot, *bundle.COMMANDS, *authoring.COMMANDS):

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genbench.cli.completion import complete_plugins, complete_settings
+from genbench.cli.completion import complete_names, complete_plugins, complete_settings
 from genbench.errors import GenbenchError, UsageError, one_line
 
 if TYPE_CHECKING:
@@ -145,6 +145,17 @@ controls_option = click.option(
     flag_value="all",
     metavar="[C,...]",
     help="Measure controls as well: all, or those named (see `genbench list controls`).",
+)
+sampler_option = click.option(
+    "--sampler",
+    "samplers",
+    multiple=True,
+    callback=names,
+    default=("prior",),
+    show_default=True,
+    metavar="S,...",
+    shell_complete=complete_names("sampler"),
+    help="Sources of the decoded samples, each measured by the metrics of samples (see `genbench list samplers`).",
 )
 changed_source_option = click.option(
     "--allow-changed-source", is_flag=True, help="Accept plug-ins whose source has changed since the training."

@@ -31,7 +31,12 @@ COLORS = {"holds": "green", "fails": "red", "skipped": "dim", "reported": "yello
 @click.argument(
     "kind",
     required=False,
-    type=click.Choice(["models", "priors", "networks", "datasets", "metrics", "controls", "recipes", "plugins"]),
+    type=click.Choice(
+        [
+            *("models", "priors", "networks", "datasets", "metrics", "extractors", "samplers"),
+            *("controls", "recipes", "plugins"),
+        ]
+    ),
 )
 @plugin_option
 def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:

@@ -82,9 +82,9 @@ def run_study(
             engine = suited_engine(console, bench, planned, stands, chosen_engine)
         outcome = conduct(console, bench, planned, engine, stands.done)
         distributed.broadcast(END)
-    sort = grid.metrics[0] if grid.metrics else None
+    metrics = [metric.name for metric in planned.metrics]
     records = stands.records or _read_anew([bench.folder(run).path for run in planned.runs])
-    show_table(console, records, grid.metrics, sort=sort, select=grid.select)
+    show_table(console, records, metrics, sort=next(iter(metrics), None), select=grid.select)
     return closing(console, outcome, out)
 
 
@@ -96,6 +96,7 @@ def measure_runs(
     metrics: Sequence[str],
     settings: Sequence[str],
     chosen_engine: Chosen = SERIAL,
+    samplers: Sequence[str] = ("prior",),
 ) -> int:
     """Measure trained runs; the exit status as in `run_study`."""
     from genbench.experiment.plan import metric_choices, plan_of_runs
@@ -106,7 +107,7 @@ def measure_runs(
         raise UsageError("torchrun trains one model in several processes, with genbench run; evaluate in one process")
     console = BrokenPipeConsole()
     chosen, engine = pick_device(device), engine_of(chosen_engine)
-    choices = metric_choices(registry, metrics, settings)
+    choices = metric_choices(registry, metrics, settings, samplers)
     records = readable_runs(places)
     untrained = [record.name for record in records if record.state != "trained"]
     trained = [(record.path, record.run) for record in records if record.state == "trained"]
@@ -118,7 +119,8 @@ def measure_runs(
         for store, planned in plans:
             outcome = conduct(console, make_bench(registry, store, place, chosen, stop), planned, engine)
             total = total or (INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
-    show_table(console, _read_anew([path for path, _ in trained]), metrics, sort=None)
+    measured = [choice.name for choice in choices]
+    show_table(console, _read_anew([path for path, _ in trained]), measured, sort=None)
     return total
 
 

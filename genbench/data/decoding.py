@@ -1,7 +1,7 @@
 """Image files as uint8 tensors: a zip archive and a folder read alike, decoded in parallel.
 
-Workers are threads, not processes: torch's decoder and its resize (see `genbench.data.pixels`) release the interpreter's
-lock, nothing is copied between processes, and no worker has to import torch first (seconds each on a small machine).
+Workers are threads, not processes: PIL's decoders and torch's resize release the interpreter's lock, nothing is copied
+between processes, and no worker has to import torch first (seconds each on a small machine).
 """
 
 from __future__ import annotations
@@ -17,16 +17,17 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from importlib.metadata import version
 from pathlib import Path
 from types import TracebackType
 from typing import Literal, Self
 
 import torch
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, UnidentifiedImageError, features
 from torch import Tensor
+from torch.nn.functional import interpolate
 
 from genbench.api import DataConfig, Images, ProgressEvent, Shape
-from genbench.data.pixels import decoders, quiet_decoders
 from genbench.errors import DataError
 
 Split = Literal["train", "validation", "test"]
@@ -146,6 +147,32 @@ def open_pictures(path: Path) -> Pictures:
     return FolderPictures(path) if path.is_dir() else ZipPictures(path)
 
 
+def decoders() -> str:
+    """The libraries that decide the bytes besides a picture's own: part of the keys of decoded datasets."""
+    packages = " ".join(f"{name} {version(name)}" for name in ("torch", "pillow"))
+    return f"{packages} libjpeg-turbo {features.version('libjpeg_turbo')}"
+
+
+def resized(images: Sequence[Tensor], size: int) -> Tensor:
+    """Images of one shape made square by torch's antialiased bilinear filter on uint8.
+
+    These are the bytes of torchvision's `Resize` on tensors. It is PIL's filter with weights of 16 bits for 22: on
+    CelebA 3 values in 1,000 differ, by 1, and both are as far from the filter in real numbers
+    (reports/speed/decoding-notes.md); but it takes a third of PIL's time, which holds the interpreter's lock.
+
+    Args:
+        images: `(c, h, w)` uint8 each.
+        size: The side of the result.
+
+    Returns:
+        `(n, c, size, size)` uint8.
+    """
+    channels, height, width = images[0].shape
+    block = torch.empty((len(images), height, width, channels), dtype=torch.uint8)  # as decoders lay pixels
+    torch.stack([image.permute(1, 2, 0) for image in images], out=block)
+    return interpolate(block.permute(0, 3, 1, 2), (size, size), mode="bilinear", antialias=True)
+
+
 def stacked(images: Sequence[Tensor]) -> Tensor:
     """Images that decoding has finished already, in one tensor."""
     return torch.stack(list(images))
@@ -156,40 +183,42 @@ def decode_splits(
     splits: Mapping[Split, Sequence[str]],
     decode: Callable[[bytes], Tensor],
     shape: Shape,
-    place: DataConfig,
-    preparation: str,
+    data_config: DataConfig,
+    preprocessing: str,
     finish: Finish = stacked,
 ) -> Images:
     """Every named file through `decode`, bytes -> uint8, in the order of the names whatever the workers.
 
     `finish` makes some decoded images at once -> `(n, *shape)` uint8, each the same whatever the others are.
 
-    The first file that cannot be decoded is a `DataError` that names it; with `place.skip_corrupt` such files are left
+    The first file that cannot be decoded is a `DataError` that names it; with `data_config.skip_corrupt` such files are left
     out and counted in `skipped`.
     """
     total = sum(map(len, splits.values()))
     tensors: dict[Split, Tensor] = {}
     done = 0
     with _warnings_settled():
-        pool = ThreadPoolExecutor(max(1, place.workers))
+        pool = ThreadPoolExecutor(max(1, data_config.workers))
         try:
             for split, names in splits.items():
                 images = torch.empty((len(names), *shape), dtype=torch.uint8)
                 good = torch.ones(len(names), dtype=torch.bool)
                 starts, chunk = range(0, len(names), CHUNK), _chunk(pictures, names, decode, finish, images)
                 for start, bad in zip(starts, pool.map(chunk, starts), strict=True):
-                    if bad and not place.skip_corrupt:
+                    if bad and not data_config.skip_corrupt:
                         raise _corrupt(pictures, names, *next(iter(bad.items())))
                     good[list(bad)] = False
                     done += min(CHUNK, len(names) - start)
-                    place.report(ProgressEvent(f"decoding {pictures.where.name}", done, total))
+                    data_config.report(ProgressEvent(f"decoding {pictures.where.name}", done, total))
                 tensors[split] = images if bool(good.all()) else images[good]
         finally:
             pool.shutdown(cancel_futures=True)  # an error or an interrupt must not wait for the rest
     skipped = total - sum(map(len, tensors.values()))
     if not len(tensors["train"]):
         raise DataError(f"{pictures.where}: no training image is left, {skipped} cannot be decoded")
-    return Images(tensors["train"], tensors["test"], tensors["validation"], preparation=preparation, skipped=skipped)
+    return Images(
+        tensors["train"], tensors["test"], tensors["validation"], preprocessing=preprocessing, skipped=skipped
+    )
 
 
 def _chunk(
@@ -232,7 +261,6 @@ def _warnings_settled() -> Iterator[None]:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", UserWarning)  # metadata that PIL finds odd; the pixels are whole
         warnings.simplefilter("error", Image.DecompressionBombWarning)
-        quiet_decoders()
         yield
 
 

@@ -30,7 +30,7 @@ def to_float(images: Tensor) -> Tensor:
 
 def with_content(images: Images) -> Images:
     """The same images with their content hash filled in: SHA-256 over every split and label."""
-    return replace(images, content=hash_tensors({name: getattr(images, name) for name in TENSORS}))
+    return replace(images, sha256=hash_tensors({name: getattr(images, name) for name in TENSORS}))
 
 
 def without_test(images: Images) -> Images:
@@ -38,22 +38,22 @@ def without_test(images: Images) -> Images:
     return replace(images, test=images.test[:0], test_labels=None)
 
 
-def cached(place: DataConfig, name: str, key: str, make: Callable[[], Images]) -> Images:
-    """Images decoded once: read from `place.cache`, or made and kept there under a name and a key of the originals.
+def cached(data_config: DataConfig, name: str, key: str, make: Callable[[], Images]) -> Images:
+    """Images decoded once: read from `data_config.cache`, or made and kept there under a name and a key of the originals.
 
     A cache file that is damaged is made anew; the file's checksum tells.
     """
-    path = place.cache / "images" / f"{name}-{key[:16]}.safetensors"
+    path = data_config.cache / "images" / f"{name}-{key[:16]}.safetensors"
     if path.exists():
         try:
             return _read(path)
         except DataError as error:
-            place.report(ProgressEvent(f"{error}; decoding anew", 0, 0))
+            data_config.report(ProgressEvent(f"{error}; decoding anew", 0, 0))
             path.unlink()
     images = with_content(make())
     tensors = {field: getattr(images, field) for field in TENSORS if getattr(images, field) is not None}
-    facts = {"preparation": images.preparation, "skipped": str(images.skipped), "content": images.content}
-    save_tensors(path, tensors, facts, images.content)  # the hash of the same tensors
+    facts = {"preprocessing": images.preprocessing, "skipped": str(images.skipped), "images": images.sha256}
+    save_tensors(path, tensors, facts, images.sha256)  # the hash of the same tensors
     return images
 
 
@@ -65,9 +65,9 @@ def _read(path: Path) -> Images:
     try:
         return Images(
             **tensors,
-            preparation=facts["preparation"],
+            preprocessing=facts["preprocessing"],
             skipped=int(facts["skipped"]),
-            content=facts["content"],
+            sha256=facts["images"],
             class_names=(),
         )
     except (KeyError, ValueError, GenbenchError) as error:

@@ -29,14 +29,14 @@ def squared_distances(x: Tensor, y: Tensor) -> Tensor:
     Computed as |x|^2 + |y|^2 - 2 x.y about the common mean, since far from the origin that difference cancels.
 
     Args:
-        x: points, `(n, d)`.
-        y: points, `(m, d)`.
+        x: Points, `(n, d)`.
+        y: Points, `(m, d)`.
 
     Returns:
         The distances, `(n, m)`, in the squared unit of the points.
 
     Raises:
-        UsageError: the shapes do not fit.
+        UsageError: The shapes do not fit.
 
     Example:
         >>> squared_distances(torch.zeros(1, 2), torch.tensor([[3.0, 4.0]]))
@@ -55,15 +55,15 @@ def imq_kernel(squared: Tensor, scale: float, scales: Sequence[float] = WAE_SCAL
     arXiv:1711.01558, section 4, has s = 1; its code sums over `scales`.
 
     Args:
-        squared: squared distances r^2, any shape.
-        scale: the scale C, in the unit of `squared`.
-        scales: the multiples s.
+        squared: Squared distances r^2, any shape.
+        scale: The scale C, in the unit of `squared`.
+        scales: The multiples s.
 
     Returns:
         The kernel's values, in the shape of `squared`.
 
     Raises:
-        UsageError: a scale is not positive and finite.
+        UsageError: A scale is not positive and finite.
 
     Example:
         >>> imq_kernel(torch.tensor([0.0, 1.0]), 1.0, scales=[1.0])
@@ -80,15 +80,15 @@ def rbf_kernel(squared: Tensor, scale: float, scales: Sequence[float] = WAE_SCAL
     With C = 2 d sigma^2 and s = 1 it is exp(-r^2 / (2 d sigma^2)): a bandwidth of sqrt(d) sigma.
 
     Args:
-        squared: squared distances r^2, any shape.
-        scale: the scale C, in the unit of `squared`.
-        scales: the multiples s.
+        squared: Squared distances r^2, any shape.
+        scale: The scale C, in the unit of `squared`.
+        scales: The multiples s.
 
     Returns:
         The kernel's values, in the shape of `squared`.
 
     Raises:
-        UsageError: a scale is not positive and finite.
+        UsageError: A scale is not positive and finite.
 
     Example:
         >>> rbf_kernel(torch.tensor([0.0, 1.0]), 1.0, scales=[1.0])
@@ -110,18 +110,18 @@ def mmd(x: Tensor, y: Tensor, *, kernel: Kernel = "imq", scale: float, scales: S
     arXiv:1711.01558, algorithm 2.
 
     Args:
-        x: sample, `(n, d)`, n > 1.
-        y: sample, `(m, d)`, m > 1.
+        x: Sample, `(n, d)`, n > 1.
+        y: Sample, `(m, d)`, m > 1.
         kernel: "imq" or "rbf".
-        scale: the prior's E|z - z'|^2 (`Prior.pairwise_scale`; 2 d sigma^2 for a normal prior). A kernel much wider or
+        scale: The prior's E|z - z'|^2 (`Prior.pairwise_scale`; 2 d sigma^2 for a normal prior). A kernel much wider or
             narrower than that is constant on the sample and has no gradient.
-        scales: multiples of it over which the kernel is summed.
+        scales: Multiples of it over which the kernel is summed.
 
     Returns:
         The estimate, `()`, without a unit.
 
     Raises:
-        UsageError: the shapes do not fit, a sample has fewer than two points, or a scale is not positive and finite.
+        UsageError: The shapes do not fit, a sample has fewer than two points, or a scale is not positive and finite.
 
     Example:
         >>> x = torch.tensor([[0.0], [1.0]])

@@ -19,10 +19,10 @@ def random_projections(count: int, dim: int, noise: Noise, dtype: torch.dtype = 
     Normalized Gaussian vectors, as in arXiv:1804.01947, algorithm 1.
 
     Args:
-        count: the number L of directions.
-        dim: the dimension d.
-        noise: the source of randomness.
-        dtype: the dtype of the draws and of the result.
+        count: The number L of directions.
+        dim: The dimension d.
+        noise: The source of randomness.
+        dtype: The dtype of the draws and of the result.
 
     Returns:
         Directions of length one, `(L, d)`, on `noise.device`.
@@ -52,16 +52,16 @@ def sliced_wasserstein_cost(x: Tensor, y: Tensor, projections: Tensor, p: float 
     functions are integrated exactly. In one dimension this is W_p^p itself.
 
     Args:
-        x: sample, `(n, d)`.
-        y: sample, `(m, d)`.
-        projections: directions theta, `(L, d)`; see `random_projections`.
-        p: the power, at least 1.
+        x: Sample, `(n, d)`.
+        y: Sample, `(m, d)`.
+        projections: Directions theta, `(L, d)`; see `random_projections`.
+        p: The power, at least 1.
 
     Returns:
         The cost, `()`, in the samples' unit to the power p.
 
     Raises:
-        UsageError: the samples' shapes do not fit, or p < 1.
+        UsageError: The samples' shapes do not fit, or p < 1.
 
     Example:
         >>> x = torch.tensor([[0.0], [1.0]])
@@ -118,7 +118,7 @@ def sorted_rows(rows: Tensor) -> Tensor:
     """Each row in ascending order, NaN last, differentiable.
 
     Args:
-        rows: numbers, `(..., n)`.
+        rows: Numbers, `(..., n)`.
 
     Returns:
         The sorted rows, `(..., n)`; equal numbers may swap their gradients.

@@ -25,16 +25,16 @@ def wasserstein_distance(x: Tensor, y: Tensor, device: torch.device | None = Non
     Takes some 16 nm bytes.
 
     Args:
-        x: sample, `(n, d)`.
-        y: sample, `(m, d)`.
-        device: computes the solver's start, by default the device of x; it changes the time, not the value.
+        x: Sample, `(n, d)`.
+        y: Sample, `(m, d)`.
+        device: Computes the solver's start, by default the device of x; it changes the time, not the value.
 
     Returns:
         The distance, in the unit of the samples.
 
     Raises:
-        UsageError: the shapes do not fit.
-        MetricError: a sample holds NaN or infinities, or the solver has not converged.
+        UsageError: The shapes do not fit.
+        MetricError: A sample holds NaN or infinities, or the solver has not converged.
 
     Example:
         >>> x = torch.tensor([[0.0, 0.0], [1.0, 0.0]])
@@ -48,16 +48,16 @@ def exact_transport(x: Tensor, y: Tensor, start: Tensor | None) -> float:
     """`wasserstein_distance` with a given start of the solver.
 
     Args:
-        x: sample, `(n, d)`.
-        y: sample, `(m, d)`.
-        start: any finite dual potentials of y, `(m,)` in squared units, or None.
+        x: Sample, `(n, d)`.
+        y: Sample, `(m, d)`.
+        start: Any finite dual potentials of y, `(m,)` in squared units, or None.
 
     Returns:
         The distance, in the unit of the samples.
 
     Raises:
-        UsageError: the shapes do not fit.
-        MetricError: a sample holds NaN or infinities, or the solver has not converged.
+        UsageError: The shapes do not fit.
+        MetricError: A sample holds NaN or infinities, or the solver has not converged.
     """
     check_pair("wasserstein_distance", x, y)
     x, y = x.detach().cpu().double(), y.detach().cpu().double()
@@ -76,15 +76,15 @@ def transport_start(x: Tensor, y: Tensor, device: torch.device) -> Tensor | None
     """Dual potentials near the optimal ones, from an annealed Sinkhorn, for sizes at which they save time.
 
     Args:
-        x: sample, `(n, d)`.
-        y: sample, `(m, d)`.
-        device: computes them.
+        x: Sample, `(n, d)`.
+        y: Sample, `(m, d)`.
+        device: Computes them.
 
     Returns:
         Potentials of y, `(m,)` float64 in squared units, or None where a start does not pay.
 
     Raises:
-        UsageError: the shapes do not fit.
+        UsageError: The shapes do not fit.
     """
     check_pair("wasserstein_distance", x, y)
     if not start_pays(len(x), len(y), x.shape[1], device):
@@ -149,7 +149,7 @@ def annealed_potentials(cost: Tensor) -> tuple[Tensor, Tensor]:
     Takes twice the memory of the cost.
 
     Args:
-        cost: costs, `(n, m)` float32 in [0, 1].
+        cost: Costs, `(n, m)` float32 in [0, 1].
 
     Returns:
         f, `(n,)`, and g, `(m,)`.

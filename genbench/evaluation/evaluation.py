@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Callable, MutableMapping
-from typing import Any, TypeVar, cast
+from typing import Any, Self, TypeVar, cast
 
 import torch
 from torch import Generator, Tensor
 
-from genbench.api import DataConfig, Evaluation, Images, Model, ModelContext, Split, TrainingStats
+from genbench.api import DataConfig, Evaluation, Images, Model, ModelContext, Prior, Sampler, Split, TrainingStats
 from genbench.data.images import to_float, to_uint8
 from genbench.errors import MetricError
 from genbench.utils.rng import generator
@@ -25,10 +26,10 @@ FIXED = 0
 """The seed of the order in which held-out and training images are used: the same for all runs, whatever their seed."""
 
 
-def finite(images: Tensor, what: str) -> Tensor:
+def finite(images: Tensor, pieces: str) -> Tensor:
     """The images, or a `MetricError`: rounded to uint8, NaN would pass for black."""
     if not images.isfinite().all():
-        raise MetricError(f"the model's {what} are not finite")
+        raise MetricError(f"the model's {pieces} are not finite")
     return images
 
 
@@ -37,22 +38,51 @@ class DataEvaluation(Evaluation):
 
     def __init__(
         self,
-        setting: ModelContext,
+        context: ModelContext,
         images: Images,
         *,
         seed: int,
         device: torch.device,
         training: TrainingStats,
-        place: DataConfig,
+        data_config: DataConfig,
         memory: MutableMapping[str, Any],
         split: Split = "test",
     ) -> None:
-        """`memory` is shared by the runs of one dataset: what `shared` has computed."""
-        self.setting, self.images, self.split = setting, images, split
-        self.seed, self.device, self.training, self.place = seed, device, training, place
+        """`memory` is shared by the runs of one dataset: the results of `cache_for_dataset`."""
+        self.context, self.images, self.split = context, images, split
+        self.seed, self.device, self.training, self.data_config = seed, device, training, data_config
         self._memory = memory
         self._pieces: dict[str, Tensor] = {}
-        self._own: dict[str, Any] = {}
+        self._of_run: dict[str, Any] = {}
+        self._sampler: Sampler | None = None
+        self._sampled: dict[str, Self] = {}
+
+    @property
+    def prior(self) -> Prior:
+        return self.context.prior
+
+    def with_sampler(self, label: str, sampler: Sampler) -> Self:
+        """This evaluation with samples of a sampler, fitted on the first call to codes of training images.
+
+        `label` is the sampler's name and options. All other pieces are shared.
+        """
+        if label not in self._sampled:
+            if sampler.training_codes:
+                codes = self.training_codes(min(sampler.training_codes, len(self.images.train)))
+                sampler.fit(codes.double().cpu())
+            twin = copy.copy(self)
+            twin.sampler, twin._sampler, twin._of_run = label, sampler, {}
+            twin._pieces = {name: piece for name, piece in self._pieces.items() if name != "samples"}
+            self._sampled[label] = twin
+        return self._sampled[label]
+
+    def sampled_codes(self, n: int) -> Tensor:
+        """n codes that samples are decoded from, `(n, d)`: draws of the prior, or of the sampler."""
+        if self._sampler is None:
+            return self.prior_draws(n, "samples")
+        noise = self.noise("sampler")
+        blocks = [self._sampler.sample(NOISE, noise) for _ in range(0, n, NOISE)]
+        return torch.cat(blocks)[:n].to(self.device)
 
     def generator(self, purpose: str) -> Generator:
         apart = () if self.split == "test" else (self.split,)  # what a lucky draw won must not win on the test split
@@ -67,24 +97,19 @@ class DataEvaluation(Evaluation):
 
     @torch.no_grad()
     def prior_draws(self, n: int, purpose: str) -> Tensor:
-        prior, noise = self.setting.prior, self.noise(f"prior/{purpose}")
+        prior, noise = self.prior, self.noise(f"prior/{purpose}")
         blocks = [prior.sample(NOISE, noise) for _ in range(0, n, NOISE)]
         return torch.cat(blocks)[:n].to(self.device)
 
-    def shared(self, key: str, make: Callable[[], T]) -> T:
-        if key not in self._memory:  # two threads that ask at once both compute, and get what one of them has found
-            self._memory.setdefault(key, make())
+    def cache_for_dataset(self, key: str, compute: Callable[[], T]) -> T:
+        if key not in self._memory:
+            self._memory[key] = compute()
         return cast(T, self._memory[key])
 
-    def own(self, key: str, make: Callable[[], T]) -> T:
-        if key not in self._own:
-            self._own[key] = make()
-        return cast(T, self._own[key])
-
-    def forget(self) -> None:
-        """Let go of the model and of what was computed of it, which take the device's memory: see `Metric.detached`."""
-        self._pieces.clear()
-        self._own.clear()
+    def cache_for_run(self, key: str, compute: Callable[[], T]) -> T:
+        if key not in self._of_run:
+            self._of_run[key] = compute()
+        return cast(T, self._of_run[key])
 
     @torch.no_grad()
     def _blocks(self, name: str, inputs: Tensor, function: Callable[[Tensor], Tensor], size: int = 0) -> Tensor:
@@ -94,11 +119,11 @@ class DataEvaluation(Evaluation):
         return self._pieces[name][: len(inputs)]
 
 
-def _first(images: Tensor, n: int, what: str, order: str) -> Tensor:
-    """The first n of some images in an order of its own; n = 0 is all of them."""
+def _first(images: Tensor, n: int, kind: str, order: str) -> Tensor:
+    """The first n of some images in the random order of that name; n = 0 is all of them."""
     total = len(images)
     if n > total or not total:
-        raise MetricError(f"{n or 'all'} {what} were asked for; the dataset has {total}")
+        raise MetricError(f"{n or 'all'} {kind} were asked for; the dataset has {total}")
     chosen = torch.randperm(total, generator=generator("cpu", FIXED, order))[: n or total]
     return images[chosen.to(images.device)]
 
@@ -114,31 +139,35 @@ class RunEvaluation(DataEvaluation):
     def __init__(
         self,
         model: Model,
-        setting: ModelContext,
+        context: ModelContext,
         images: Images,
         *,
         seed: int,
         device: torch.device,
         training: TrainingStats,
-        place: DataConfig,
+        data_config: DataConfig,
         memory: MutableMapping[str, Any],
         split: Split = "test",
     ) -> None:
-        """`memory` is shared by the runs of one dataset: what `shared` has computed."""
         super().__init__(
-            setting, images, seed=seed, device=device, training=training, place=place, memory=memory, split=split
+            context,
+            images,
+            seed=seed,
+            device=device,
+            training=training,
+            data_config=data_config,
+            memory=memory,
+            split=split,
         )
-        self._model: Model | None = model.eval()
+        self._model = model.eval()
 
     @property
     def model(self) -> Model:
-        if self._model is None:
-            raise MetricError("what is detached of a measurement asks for the model, which is gone by then")
         return self._model
 
-    def forget(self) -> None:
-        super().forget()
-        self._model = None
+    @property
+    def prior(self) -> Prior:
+        return self._model.prior
 
     def codes(self, n: int) -> Tensor:
         images = self.held_out(_whole(n, len(self.references)))
@@ -158,8 +187,7 @@ class RunEvaluation(DataEvaluation):
         return rebuilt[: n or None]
 
     def samples(self, n: int) -> Tensor:
-        draws = self.prior_draws(n + -n % NOISE, "samples")
-        return self._blocks("samples", draws, self._decoded)[:n]
+        return self._blocks("samples", self.sampled_codes(n + -n % NOISE), self._decoded)[:n]
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:

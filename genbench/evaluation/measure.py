@@ -3,21 +3,20 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable
-from dataclasses import asdict, fields
-from functools import partial
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, fields, replace
 from operator import index
-from typing import Any, get_args
+from typing import Any
 
 import msgspec
 import torch
 from torch import Tensor
 
-from genbench.api import Better, Measurement, Split
+from genbench.api import Measurement
 from genbench.data.images import save_grid, to_uint8
 from genbench.errors import GenbenchError, MetricError, NotApplicableError, one_line
 from genbench.evaluation.evaluation import DataEvaluation
-from genbench.experiment.run import Component, make_metric
+from genbench.experiment.run import Component, make_metric, make_sampler, split_sampler
 from genbench.registry.loader import Registry
 from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, RunFolder
 from genbench.storage.schema import MetricRecord, StoredMeasurement
@@ -29,36 +28,32 @@ BESIDE = ("floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectab
 """What may stand beside a value: finite, or None."""
 
 
-def measure(registry: Registry, choice: Component, evaluation: DataEvaluation) -> MetricRecord:
+def measure(registry: Registry, component: Component, evaluation: DataEvaluation) -> MetricRecord:
     """One metric's entry for metrics.json: its numbers, why it failed, or why it does not apply."""
-    return _entry(choice, evaluation.split, lambda: make_metric(registry, choice).measure(evaluation))
-
-
-def detached(registry: Registry, choice: Component, evaluation: DataEvaluation) -> Callable[[], MetricRecord] | None:
-    """Gives the entry of `measure` without model and device, once asked for; None where the metric cannot.
-
-    Nor where it fails here: `measure` then fails alike, and says so in the entry.
-    """
+    entry = MetricRecord(component.name, component.values, evaluation.split)
     try:
         with torch.no_grad():
-            numbers = make_metric(registry, choice).detached(evaluation)
-    except (Exception, SystemExit):
-        return None
-    return None if numbers is None else partial(_entry, choice, evaluation.split, numbers)
-
-
-def _entry(choice: Component, split: Split, numbers: Callable[[], Iterable[Measurement]]) -> MetricRecord:
-    entry = MetricRecord(choice.name, choice.values, split)
-    try:
-        with torch.no_grad():
-            stored = tuple(to_stored(number) for number in numbers())
-        _check_parts([number.component for number in stored])
+            stored = tuple(to_stored(number) for number in _numbers(registry, component, evaluation))
+        _check_components([number.component for number in stored])
     except NotApplicableError as reason:
         return msgspec.structs.replace(entry, inapplicable=one_line(reason))
     except (Exception, SystemExit) as error:  # a metric that fails must not cost the others
         kind = "" if isinstance(error, GenbenchError) else f"{type(error).__name__}: "
-        return msgspec.structs.replace(entry, error=kind + one_line(error).removeprefix(f"{choice.name}: "))
+        return msgspec.structs.replace(entry, error=kind + one_line(error).removeprefix(f"{component.name}: "))
     return msgspec.structs.replace(entry, numbers=stored)
+
+
+def _numbers(registry: Registry, component: Component, evaluation: DataEvaluation) -> Iterator[Measurement]:
+    """The numbers of a metric, with samples of the sampler that the component names."""
+    metric, sampler = split_sampler(component)
+    if sampler is None:
+        yield from make_metric(registry, metric).measure(evaluation)
+        return
+    options = ", ".join(f"{name}={value!r}" for name, value in sampler.options)
+    sampled = evaluation.with_sampler(f"{sampler.name}({options})", make_sampler(registry, sampler, evaluation.prior))
+    for number in make_metric(registry, metric).measure(sampled):
+        name = f"{metric.name}.{number.component}" if number.component else metric.name
+        yield replace(number, label=f"{number.label or name} @{sampler.name}")
 
 
 def to_stored(number: Measurement) -> StoredMeasurement:
@@ -67,10 +62,8 @@ def to_stored(number: Measurement) -> StoredMeasurement:
     Raises `MetricError` where a field is not what the contract says: one such field in metrics.json would make every
     other number of the run unreadable.
     """
-    of = f" of {number.part}" if number.part else ""
+    of = f" of {number.component}" if number.component else ""
     plain: dict[str, Any] = {name.name: getattr(number, name.name) for name in fields(number)}
-    plain["component"], plain["p_value"] = plain.pop("part"), plain.pop("p")
-    plain["higher_is_better"] = {"higher": True, "lower": False}.get(plain.pop("better"))
     plain |= {"value": _finite(number.value, f"value{of}")}
     plain |= {name: None if plain[name] is None else _finite(plain[name], f"{name}{of}") for name in BESIDE}
     if plain["p_value"] is not None and not 0 <= plain["p_value"] <= 1:
@@ -81,9 +74,9 @@ def to_stored(number: Measurement) -> StoredMeasurement:
         plain["n"] = -1
     if plain["n"] < 0:
         raise MetricError(f"the n{of} is {number.n!r}, and n counts images or codes")
-    if number.better not in get_args(Better):
-        raise MetricError(f"better{of} is {number.better!r}; possible: {', '.join(get_args(Better))}")
-    wrong = next((name for name in ("unit", "component", "label") if not isinstance(plain[name], str)), None)
+    if number.higher_is_better not in (True, False, None):
+        raise MetricError(f"higher_is_better{of} is {number.higher_is_better!r}; possible: True, False, None")
+    wrong = next((name for name in ("unit", "component", "role", "label") if not isinstance(plain[name], str)), None)
     if wrong is not None:
         raise MetricError(f"the {wrong} is {plain[wrong]!r}, and should be a string")
     plain |= {"protocol": number.protocol.key, "how": asdict(number.protocol)}
@@ -103,13 +96,13 @@ def _finite(number: Any, what: str) -> float:
     return value
 
 
-def _check_parts(parts: list[str]) -> None:
-    """Raises `MetricError` where a metric yields no number, or two that nothing tells apart."""
-    if not parts:
-        raise MetricError("it yields no number; a metric that has no meaning for a run raises NotApplicable")
-    twice = next((part for part in parts if parts.count(part) > 1), None)
+def _check_components(names: list[str]) -> None:
+    """Raises `MetricError` where a metric yields no number, or two of one name."""
+    if not names:
+        raise MetricError("it yields no number; a metric that has no meaning for a run raises NotApplicableError")
+    twice = next((name for name in names if names.count(name) > 1), None)
     if twice is not None:
-        raise MetricError(f"it yields two numbers of the part {twice!r}: the parts of a metric differ")
+        raise MetricError(f"it yields two numbers of the component {twice!r}: the components of a metric differ")
 
 
 def pairs(evaluation: DataEvaluation, n: int, columns: int = 8) -> Tensor:

@@ -10,7 +10,7 @@ from functools import partial
 import torch
 
 from genbench.evaluation.evaluation import DataEvaluation
-from genbench.evaluation.measure import detached, measure
+from genbench.evaluation.measure import measure
 from genbench.execution.background import Finished
 from genbench.experiment.run import Component
 from genbench.registry.loader import Registry
@@ -70,13 +70,7 @@ def measure_all(
         if stop():
             break
         listener.measuring(choice.name)
-        work = None if aside is None else detached(registry, choice, evaluation)
-        if aside is not None and work is not None:
-            aside.append(Detached(choice, work))
-        else:
-            problems += save_measurement(folder, choice, measure(registry, choice, evaluation))
-    if aside:
-        evaluation.forget()
+        problems += save_measurement(folder, choice, measure(registry, choice, evaluation))
     return problems
 
 

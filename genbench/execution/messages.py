@@ -24,7 +24,7 @@ from genbench.training.loop import TrainState
 from genbench.utils.io import write_atomically
 
 TENSORS = ("train", "test", "validation", "train_labels", "test_labels", "validation_labels")
-FACTS = ("preparation", "skipped", "content", "class_names")
+FACTS = ("preprocessing", "skipped", "sha256", "class_names")
 DTYPES = {"uint8": torch.uint8, "int64": torch.int64}
 
 

@@ -105,7 +105,7 @@ class Runner:
         def load() -> Images:
             nonlocal content
             images = dataset.load(replace(self.place, report=self.listener.preparing))
-            content = images.content
+            content = images.sha256
             return images
 
         beside = self.device.type == "cuda" if self.beside is None else self.beside
@@ -176,8 +176,8 @@ class Runner:
         if not held:
             claim.enter_context(lock_run(folder.path))
         with isolated(self.device):
-            begun = folder.begin(run.record(), {**self.provenance, "content": images.content})
-            if begun.get("content") != images.content:
+            begun = folder.begin(run.record(), {**self.provenance, "content": images.sha256})
+            if begun.get("content") != images.sha256:
                 raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
             folder.forget_failure()
             model: Model | Control | None
@@ -271,7 +271,7 @@ class Runner:
             seed=run.seed,
             device=self.device,
             training=record,
-            place=self.place,
+            data_config=self.place,
             memory=memory,
             split=split,
         )

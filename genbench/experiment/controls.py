@@ -77,7 +77,7 @@ def check_control(registry: Registry, run: Run, summary: DatasetInfo) -> None:
     """Refuse, before anything trains, a control that the data or the prior do not allow."""
     try:
         make_setting(registry, run, summary.shape)
-        make_control(registry, run).check(summary, make_prior(registry, run))
+        make_control(registry, run).validate(summary, make_prior(registry, run))
     except GenbenchError as error:
         raise UnsupportedError(f"the control '{run.model.name}': {error}") from None
 
@@ -96,7 +96,7 @@ def fitted(registry: Registry, run: Run, folder: RunFolder, images: Images, devi
         seconds, threads = time.perf_counter() - began, torch.get_num_threads()
         record = TrainingStats(seconds, 0, control.parameters, device.type, threads)
         folder.save_training(asdict(record))
-        folder.save_fitted(run.key, images.content)
+        folder.save_fitted(run.key, images.sha256)
     return control
 
 
@@ -109,19 +109,26 @@ class ControlEvaluation(DataEvaluation):
     def __init__(
         self,
         control: Control,
-        setting: ModelContext,
+        context: ModelContext,
         images: Images,
         *,
         seed: int,
         device: torch.device,
         training: TrainingStats,
-        place: DataConfig,
+        data_config: DataConfig,
         memory: MutableMapping[str, Any],
         split: Split = "test",
     ) -> None:
-        """`memory` is shared by the runs of one dataset: what `shared` has computed."""
+        """`memory` is shared by the runs of one dataset: the results of `cache_for_dataset`."""
         super().__init__(
-            setting, images, seed=seed, device=device, training=training, place=place, memory=memory, split=split
+            context,
+            images,
+            seed=seed,
+            device=device,
+            training=training,
+            data_config=data_config,
+            memory=memory,
+            split=split,
         )
         self._control = control
 
@@ -164,10 +171,13 @@ class ControlEvaluation(DataEvaluation):
         """The control's samples; those it decodes come in whole blocks, as a model's do."""
         if len(self._pieces.get("samples", ())) < n:
             whole = n + -n % BATCH if isinstance(self._control, LatentControl) else n
-            made = self._control.sample(whole, self)
-            wanted = (whole, *self.setting.shape)
-            if made.shape != wanted or made.dtype != torch.uint8:
-                raise MetricError(f"the control samples {tuple(made.shape)} {made.dtype}, not {wanted} torch.uint8")
+            if self._sampler is None:
+                made = self._control.sample(whole, self)
+            else:
+                made = self.decode(self.sampled_codes(whole))
+            expected = (whole, *self.images.shape)
+            if made.shape != expected or made.dtype != torch.uint8:
+                raise MetricError(f"the control samples {tuple(made.shape)} {made.dtype}, not {expected} torch.uint8")
             self._pieces["samples"] = made.to(self.device)
         return self._pieces["samples"][:n]
 

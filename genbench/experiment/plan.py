@@ -10,6 +10,7 @@ from pathlib import Path
 import torch
 
 from genbench.api import DataConfig, DatasetInfo, Noise, Prior
+from genbench.api.sampler import DEFAULT_SAMPLER
 from genbench.errors import GenbenchError, PluginError, StoreError, UnsupportedError, UsageError, one_line, unknown
 from genbench.experiment.controls import check_control, control_names, control_runs
 from genbench.experiment.run import (
@@ -19,6 +20,9 @@ from genbench.experiment.run import (
     make_dataset,
     make_metric,
     make_prior,
+    make_sampler,
+    split_sampler,
+    with_sampler,
 )
 from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule, plan_watch
 from genbench.registry.loader import Kind, Registry
@@ -49,6 +53,7 @@ class ExperimentConfig:
     snapshot_metrics: tuple[str, ...] = ()
     select: str | None = None
     controls: tuple[str, ...] = ()
+    samplers: tuple[str, ...] = (DEFAULT_SAMPLER,)
     precision: Precision = "float32"
     threads: int | None = None
     """CPU threads of a training; None: one for a small step, all of them for a large one."""
@@ -91,7 +96,7 @@ def plan(grid: ExperimentConfig, registry: Registry, place: DataConfig) -> Plan:
         raise UsageError(f"--latent-dim {','.join(map(str, grid.latent_dims))}: each once, and at least one")
     choices = choices_of(grid, registry)
     dataset = choices["dataset", grid.dataset]
-    summary = make_dataset(registry, dataset).inspect(place)
+    summary = make_dataset(registry, dataset).info(place)
     images = _budget(grid, summary)
     runs = tuple(
         Run(
@@ -112,7 +117,11 @@ def plan(grid: ExperimentConfig, registry: Registry, place: DataConfig) -> Plan:
     )
     trained = runs
     runs += control_runs(registry, runs, tuple(choices["control", name] for name in names["control"]))
-    metrics = tuple(choices["metric", name] for name in grid.metrics)
+    metrics = measured_components(
+        registry,
+        [choices["metric", name] for name in grid.metrics],
+        [choices["sampler", name] for name in grid.samplers],
+    )
     parameters = _check_cells(registry, runs, metrics, summary, place)
     watched = grid.snapshot_metrics or grid.metrics[: min(1, grid.snapshots)]
     select = None if grid.select is None else choices["metric", grid.select]
@@ -132,13 +141,31 @@ def choices_of(grid: ExperimentConfig, registry: Registry) -> dict[tuple[Kind, s
     }
 
 
-def metric_choices(registry: Registry, metrics: Sequence[str], settings: Sequence[str]) -> tuple[Component, ...]:
+def metric_choices(
+    registry: Registry, metrics: Sequence[str], settings: Sequence[str], samplers: Sequence[str] = (DEFAULT_SAMPLER,)
+) -> tuple[Component, ...]:
     """Metrics by name with their options from `--set metric.option=value`, for measuring old runs."""
-    names: dict[Kind, tuple[str, ...]] = {"metric": tuple(metrics)}
-    for name in metrics:
-        registry.get("metric", name)
+    names: dict[Kind, tuple[str, ...]] = {"metric": tuple(metrics), "sampler": tuple(samplers)}
     texts = _settings(settings, names, registry)
-    return tuple(_choose(registry, "metric", name, texts.get(("metric", name), {})) for name in metrics)
+    chosen = {
+        kind: [_choose(registry, kind, name, texts.get((kind, name), {})) for name in listed]
+        for kind, listed in names.items()
+    }
+    return measured_components(registry, chosen["metric"], chosen["sampler"])
+
+
+def measured_components(
+    registry: Registry, metrics: Sequence[Component], samplers: Sequence[Component]
+) -> tuple[Component, ...]:
+    """Each metric of samples once for each sampler, any other metric once."""
+    measured: list[Component] = []
+    for metric in metrics:
+        uses_samples = make_metric(registry, metric).uses_samples
+        if not uses_samples or any(sampler.name == DEFAULT_SAMPLER for sampler in samplers):
+            measured.append(metric)
+        if uses_samples:
+            measured += [with_sampler(metric, sampler) for sampler in samplers if sampler.name != DEFAULT_SAMPLER]
+    return tuple(measured)
 
 
 def plan_of_runs(
@@ -152,7 +179,7 @@ def plan_of_runs(
         groups.setdefault((path.parent, run.dataset), []).append(run)
     plans = []
     for (store, dataset), runs in groups.items():
-        summary = make_dataset(registry, dataset).inspect(place)
+        summary = make_dataset(registry, dataset).info(place)
         plans.append(
             (store, Plan(tuple(runs), metrics, summary, _check_cells(registry, runs, metrics, summary, place)))
         )
@@ -167,6 +194,7 @@ def _names(grid: ExperimentConfig, registry: Registry) -> dict[Kind, tuple[str, 
         "network": (grid.network,),
         "dataset": (grid.dataset,),
         "metric": (*grid.metrics, *(name for name in on_the_way if name not in grid.metrics)),
+        "sampler": grid.samplers,
         "control": control_names(grid.controls, grid.models, registry),
     }
 
@@ -255,8 +283,11 @@ def _check_cells(
                 check_memory(parameters[cell])
             if law not in measured:
                 measured.add(law)
-                for metric in metrics:
-                    make_metric(registry, metric).check(summary, make_prior(registry, run), place)
+                for component in metrics:
+                    metric, sampler = split_sampler(component)
+                    make_metric(registry, metric).validate(summary, make_prior(registry, run), place)
+                    if sampler is not None:
+                        make_sampler(registry, sampler, make_prior(registry, run))
         except GenbenchError as error:
             problems[str(error)] = None
     if problems:

@@ -12,7 +12,7 @@ from typing import Any, Literal, TypeVar
 import torch
 from torch.overrides import TorchFunctionMode
 
-from genbench.api import Control, Dataset, Metric, Model, ModelContext, Network, Prior, Shape
+from genbench.api import Control, Dataset, Metric, Model, ModelContext, Network, Prior, Sampler, Shape
 from genbench.errors import GenbenchError, PluginError, StoreError, one_line
 from genbench.registry.loader import Kind, Registry
 from genbench.registry.options import Value
@@ -161,6 +161,34 @@ def make_dataset(registry: Registry, choice: Component) -> Dataset:
 def make_metric(registry: Registry, choice: Component) -> Metric:
     """The metric of a choice."""
     return _made(registry, "metric", choice, Metric)
+
+
+def make_sampler(registry: Registry, choice: Component, prior: Prior) -> Sampler:
+    """The sampler of a choice, not yet fitted."""
+    return _made(registry, "sampler", choice, Sampler, prior)
+
+
+SAMPLED = "@"
+"""Between the names of a metric and of a sampler."""
+
+
+def with_sampler(metric: Component, sampler: Component) -> Component:
+    """A metric of samples by a sampler as one component, `fid@gmm`, with the options of both."""
+    options = {**metric.values, **{f"{sampler.name}.{name}": value for name, value in sampler.options}}
+    name = f"{metric.name}{SAMPLED}{sampler.name}"
+    return Component(name, tuple(sorted(options.items())), f"{metric.fingerprint} {sampler.fingerprint}")
+
+
+def split_sampler(component: Component) -> tuple[Component, Component | None]:
+    """The metric and the sampler of `with_sampler`; None where samples are the prior's."""
+    name, joined, sampler = component.name.partition(SAMPLED)
+    if not joined:
+        return component, None
+    fingerprints = component.fingerprint.split(" ")
+    theirs = tuple((key, value) for key, value in component.options if key.startswith(f"{sampler}."))
+    metric = Component(name, tuple(pair for pair in component.options if pair not in theirs), fingerprints[0])
+    options = tuple((key.removeprefix(f"{sampler}."), value) for key, value in theirs)
+    return metric, Component(sampler, options, fingerprints[-1])
 
 
 class _Unset(TorchFunctionMode):

@@ -88,7 +88,7 @@ def _check_metrics(
     for run in {(run.prior, run.latent_dim): run for run in runs}.values():
         for metric in watch.metrics:
             try:
-                make_metric(registry, metric).check(shown, make_prior(registry, run), place)
+                make_metric(registry, metric).validate(shown, make_prior(registry, run), place)
             except GenbenchError as error:
                 problems[f"--snapshots, on the {summary.validation:,} validation images: {error}"] = None
     if problems:

@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from genbench.analysis.curves import By, CurveSet, curve_points, curve_sets, resolve
-from genbench.analysis.ladder import METRIC, RUNGS
+from genbench.analysis.ladder import ROLE, RUNGS
 from genbench.analysis.table import Table, assemble
 from genbench.errors import UsageError, one_line
 from genbench.plotting.images import CLASSES
@@ -189,9 +189,12 @@ def fid_ladder(rows: Sequence[Row]) -> Drawing:
     tables = {table.dataset: _rungs(table) for table in assemble(rows)}
     shown = {dataset: ladders for dataset, ladders in tables.items() if ladders}
     if not shown:
-        raise UsageError("ladder: these runs have no FID ladder: genbench evaluate RUNS --metrics fid-ladder")
+        raise UsageError(
+            "ladder: no metric of these runs has the role ladder: genbench evaluate RUNS --metrics M"
+            " (see `genbench list metrics`)"
+        )
     styles = _styles(rows)
-    models = [row for row in rows if row.metric.startswith(METRIC)]
+    models = [row for row in rows if row.metric_role == ROLE]
     with styled():
         figure = blank(COLUMN, 2.4 * len(shown) + 0.6)
         axes = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
@@ -200,7 +203,7 @@ def fid_ladder(rows: Sequence[Row]) -> Drawing:
                 shift = 0.3 * ((k + 0.5) / len(ladders) - 0.5)
                 _errors(panel, {RUNGS.index(rung): e for rung, e in rungs.items()}, styles[group], label, shift)
             panel.set_xticks(range(len(RUNGS)), ["real", "recon-\nstructions", "mixture", "Gaussian", "prior"])
-            head = next((row.head for row in models if row.dataset == dataset), METRIC)
+            head = next((row.head for row in models if row.dataset == dataset), ROLE)
             panel.set_ylabel(
                 re.sub(r" (real|reconstructions|mixture|gaussian|prior)", "", head) + " \N{DOWNWARDS ARROW}"
             )
@@ -217,8 +220,8 @@ def _rungs(table: Table) -> dict[tuple[str, str], dict[str, Estimate]]:
     ladders: dict[tuple[str, str], dict[str, Estimate]] = {}
     for line in table.rows:
         for column, cell in zip(table.columns, line.cells, strict=True):
-            name, _, rung = column.metric.partition(".")
-            if name == METRIC and rung in RUNGS and cell is not None and line.role == "model":
+            _, _, rung = column.metric.partition(".")
+            if column.role == ROLE and rung in RUNGS and cell is not None and line.role == "model":
                 ladders.setdefault((line.group, line.label), {}).setdefault(rung, cell.estimate)
     return {group: {rung: entries[rung] for rung in RUNGS if rung in entries} for group, entries in ladders.items()}
 

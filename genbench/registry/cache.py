@@ -18,8 +18,8 @@ from typing import Any, Literal
 
 from genbench import __version__
 
-Kind = Literal["model", "prior", "network", "dataset", "metric", "control", "recipe"]
-KINDS: tuple[Kind, ...] = ("model", "prior", "network", "dataset", "metric", "control", "recipe")
+Kind = Literal["model", "prior", "network", "dataset", "metric", "extractor", "sampler", "control", "recipe"]
+KINDS: tuple[Kind, ...] = ("model", "prior", "network", "dataset", "metric", "extractor", "sampler", "control", "recipe")
 SCHEMA = 1
 
 

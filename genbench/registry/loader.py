@@ -21,6 +21,7 @@ import pluggy
 from genbench import hookspecs
 from genbench.api import ComponentSpec
 from genbench.errors import GenbenchError, PluginError, UsageError, one_line, unknown
+from genbench.features import register_extractors
 from genbench.registry.cache import KINDS as KINDS
 from genbench.registry.cache import Index, ListedOffer, ListedOption, ListedPlugin
 from genbench.registry.cache import Kind as Kind
@@ -145,6 +146,7 @@ def load(
         _take(manager, registry, file.stem, str(file), file)
         if registry.plugins[-1].state == "broken":  # asked for by name, so not to be passed over
             raise PluginError(f"--plugin {file}: {registry.plugins[-1].cause}")
+    register_extractors({name: entry.spec for name, entry in registry.entries["extractor"].items()})
     return registry
 
 

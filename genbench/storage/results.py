@@ -28,7 +28,7 @@ class Row:
 
     `group` is the run without its seed: rows that share it differ by training seed alone. `label` is the group's
     short name in tables, `head` the metric's column head ("FID (grey28)"), `protocol` the hash of how the number was
-    measured, `higher_is_better` None for a fact that ranks nothing. `seconds` is the run's training time, `images` the
+    measured, `metric_role` its `Measurement.role`, `higher_is_better` None for a fact that ranks nothing. `seconds` is the run's training time, `images` the
     count of images it trained on, `status` one of "done", "failed", "unfinished".
     """
 
@@ -46,6 +46,7 @@ class Row:
     stage: str = "final"
     split: str = "test"
     metric: str = ""
+    metric_role: str = ""
     head: str = ""
     value: float | None = None
     floor: float | None = None
@@ -140,7 +141,11 @@ def rows_of_measurements(facts: Mapping[str, Any], measured: Mapping[str, Metric
         for number in entry.numbers:
             name = entry.metric + (f".{number.component}" if number.component else "")
             numbers[name, number.protocol, entry.split] = Row(
-                **facts, metric=name, head=number.label or name, **{field: getattr(number, field) for field in NUMBER}
+                **facts,
+                metric=name,
+                metric_role=number.role,
+                head=number.label or name,
+                **{field: getattr(number, field) for field in NUMBER},
             )
     yield from numbers.values()
 

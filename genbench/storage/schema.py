@@ -129,6 +129,7 @@ class StoredMeasurement(Record, frozen=True):
     n: Count
     protocol: str
     component: str
+    role: str
     floor: float | None
     label: str
     floor_sd: float | None

@@ -10,7 +10,19 @@ from typing import Any
 from genbench.errors import GenbenchError, UsageError, one_line, unknown
 from genbench.registry.loader import KINDS, Kind, Registry, load
 from genbench.registry.options import complete
-from genbench.testing import controls, datasets, metrics, models, networks, objectives, priors, projections, recipes
+from genbench.testing import (
+    controls,
+    datasets,
+    extractors,
+    metrics,
+    models,
+    networks,
+    objectives,
+    priors,
+    projections,
+    recipes,
+    samplers,
+)
 from genbench.testing.results import BoundFactory, ConformanceCheck, Failed, Result, Skipped, verdicts
 
 Checks = tuple[Callable[..., Any], tuple[ConformanceCheck[Any], ...]]
@@ -21,6 +33,8 @@ _KINDS: Mapping[str, Checks] = {
     "network": (networks.build, networks.CHECKS),
     "metric": (metrics.build, metrics.CHECKS),
     "dataset": (datasets.build, datasets.CHECKS),
+    "extractor": (extractors.build, extractors.CHECKS),
+    "sampler": (samplers.build, samplers.CHECKS),
     "control": (controls.build, controls.CHECKS),
     "recipe": (recipes.build, recipes.CHECKS),
 }
@@ -48,7 +62,7 @@ def check_plugin(registry: Registry, kind: Kind, name: str) -> Iterator[Result]:
     and a kind without checks, yield one result that is skipped.
 
     Raises:
-        GenbenchError: no plug-in has the name.
+        GenbenchError: No plug-in has the name.
     """
     spec = registry.get(kind, name).spec
     if kind not in _KINDS:
@@ -74,12 +88,12 @@ def check(*names: str, kind: Kind | None = None, plugins: tuple[Path, ...] = ())
     """Results for the components called `names`.
 
     Args:
-        *names: names of components; without any, those of `plugins` are checked, or else everything installed.
-        kind: the kind of component; by default every kind that has the name.
-        plugins: files of plug-ins that are not installed.
+        *names: Names of components; without any, those of `plugins` are checked, or else everything installed.
+        kind: The kind of component; by default every kind that has the name.
+        plugins: Files of plug-ins that are not installed.
 
     Raises:
-        UsageError: no component has a name.
+        UsageError: No component has a name.
 
     Example:
         >>> {result.verdict for result in check("mlp")}

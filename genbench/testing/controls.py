@@ -43,17 +43,17 @@ class Controls:
 def build(make: Callable[[], Control]) -> Controls:
     """The subject; the refusal itself where the control refuses the kit's pictures."""
     subject = Controls(make)
-    make().check(DatasetInfo(SHAPE, TRAIN, TEST), Gauss(LATENT))
+    make().validate(DatasetInfo(SHAPE, TRAIN, TEST), Gauss(LATENT))
     subject.fitted()
     return subject
 
 
 def evaluation(control: Control, setting: ModelContext, images: Images) -> ControlEvaluation:
     """What a run of the seed 0 hands to metrics."""
-    place = DataConfig(Path(tempfile.gettempdir()), Path(tempfile.gettempdir()))
+    data_config = DataConfig(Path(tempfile.gettempdir()), Path(tempfile.gettempdir()))
     cost = TrainingStats(0.0, 0, control.parameters, "cpu", 1)
     return ControlEvaluation(
-        control, setting, images, seed=0, device=torch.device("cpu"), training=cost, place=place, memory={}
+        control, setting, images, seed=0, device=torch.device("cpu"), training=cost, data_config=data_config, memory={}
     )
 
 
@@ -139,7 +139,7 @@ def fitted_again_is_the_same(subject: Controls) -> str:
 def fitting_ignores_held_out_images(subject: Controls) -> str:
     """`fit` looks at training images alone: with other held-out images what was fitted is the same."""
     (first, e), (second, _) = subject.fitted(test=2), subject.fitted(test=9)
-    theirs = evaluation(second, e.setting, e.images)  # what samples are made *from* may be the held-out images
+    theirs = evaluation(second, e.context, e.images)  # what samples are made *from* may be the held-out images
     expect(first.parameters == second.parameters, f"{first.parameters} parameters, then {second.parameters}")
     for what, a, b in zip(("samples", "reconstructions"), _shown(first, e), _shown(second, theirs), strict=True):
         expect(torch.equal(a, b), f"other held-out images at `fit` give other {what}")

@@ -43,20 +43,20 @@ def build(make: Callable[[], Dataset]) -> Loaded:
 def load(dataset: Dataset) -> Images:
     """The images with an empty data root and an empty cache, so that a second load cannot read the first's."""
     with tempfile.TemporaryDirectory() as folder:
-        place = _empty(Path(folder))
+        data_config = _empty(Path(folder))
         try:
-            dataset.inspect(place)
+            dataset.info(data_config)
         except DataError as error:
             reason = str(error).replace(folder, "DIR")
             raise Skipped(f"needs files that are not here: {reason}") from None
-        return dataset.load(place)
+        return dataset.load(data_config)
 
 
 def uint8_nchw(subject: Loaded) -> str:
     """Every split is (n, c, h, w) uint8, as many as `inspect` says, and uses more of 0..255 than 0 and 1."""
     images = subject.images
     with tempfile.TemporaryDirectory() as folder:
-        summary = subject.dataset.inspect(_empty(Path(folder)))
+        summary = subject.dataset.info(_empty(Path(folder)))
     for split in SPLITS:
         tensor, count = getattr(images, split), getattr(summary, split)
         found = f"{split} is {tuple(tensor.shape)} {tensor.dtype}"
@@ -87,15 +87,15 @@ def second_load_is_equal(subject: Loaded) -> str:
     second = load(subject.dataset)
     for split in SPLITS:
         expect(torch.equal(getattr(first, split), getattr(second, split)), f"{split} differs at a second load")
-    expect(bool(first.content) and first.content == second.content, "the content hash is empty or differs")
-    return f"content {first.content[:12]}"
+    expect(bool(first.sha256) and first.sha256 == second.sha256, "the content hash is empty or differs")
+    return f"content {first.sha256[:12]}"
 
 
 def absent_files_are_named(subject: Loaded) -> str:
     """Without its files, `inspect` raises `DataError` in one line that names the path, or the option for it."""
     with tempfile.TemporaryDirectory() as folder:
         try:
-            subject.dataset.inspect(_empty(Path(folder)))
+            subject.dataset.info(_empty(Path(folder)))
         except GenbenchError as error:
             text = str(error)
             expect(isinstance(error, DataError), f"raises {type(error).__name__}, not DataError: {text}")

@@ -88,7 +88,7 @@ def _integrate(prior: Prior, corner: Tensor, side: Tensor) -> tuple[Tensor, Tens
     """
     d = corner.shape[1]
     size, budget = side.expand_as(corner), POINTS // 4**d
-    found: list[tuple[Tensor, Tensor]] = []
+    cells: list[tuple[Tensor, Tensor]] = []
     for level in range(ROUNDS + 1):
         fine = _rule(prior, corner, size, NODES, WEIGHTS)
         coarse = _rule(prior, corner, size, (0.2113248654, 0.7886751346), (0.5, 0.5))
@@ -98,13 +98,13 @@ def _integrate(prior: Prior, corner: Tensor, side: Tensor) -> tuple[Tensor, Tens
             rough = error >= error.topk(budget // 2**d).values[-1].clamp(min=1e-12)
         if level == ROUNDS:
             rough = torch.zeros_like(rough)
-        found.append((corner[~rough] + size[~rough] / 2, fine[~rough]))
+        cells.append((corner[~rough] + size[~rough] / 2, fine[~rough]))
         if not rough.any():
             break
         half = size[rough] / 2
         corner = (corner[rough][:, None] + _lattice(2, d) * half[:, None]).flatten(0, 1)
         size = half.repeat_interleave(2**d, 0)
-    return torch.cat([middle for middle, _ in found]), torch.cat([mass for _, mass in found])
+    return torch.cat([middle for middle, _ in cells]), torch.cat([mass for _, mass in cells])
 
 
 def _rule(prior: Prior, corner: Tensor, size: Tensor, nodes: tuple[float, ...], weights: tuple[float, ...]) -> Tensor:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 
@@ -28,7 +27,7 @@ SIZES = ((TRAIN, TEST), (1200, 1000), (3000, 2500))
 
 @dataclass
 class Measured:
-    """A metric's maker, and its numbers on the scenes measured so far, by part."""
+    """A metric's maker, and its numbers on the scenes measured so far, by component."""
 
     make: Callable[..., Metric]
     options: dict[str, int]
@@ -44,22 +43,24 @@ class Measured:
 
     def anew(self, scene: Scene) -> dict[str, Measurement]:
         """The measurements of a scene by a new metric and a new evaluation."""
-        found = list(self.make(**self.options).measure(self.evaluation(scene)))
-        parts = [each.part for each in found]
-        expect(len(set(parts)) == len(parts), f"two measurements of one part: {', '.join(parts)}")
-        return {each.part: each for each in found}
+        numbers = list(self.make(**self.options).measure(self.evaluation(scene)))
+        names = [each.component for each in numbers]
+        expect(len(set(names)) == len(names), f"two measurements of one component: {', '.join(names)}")
+        return {each.component: each for each in numbers}
 
     def evaluation(self, scene: Scene) -> Synthetic:
         """The scene with as many images as this metric is checked with."""
         return Synthetic(replace(scene, train=self.train, test=scene.test or self.test))
 
     def ranked(self) -> dict[str, tuple[Measurement, Measurement]]:
-        """Real and noise, of the parts that rank and that the scenes tell apart."""
+        """Real and noise, of the components that rank and that the scenes tell apart."""
         good, bad = self.on(GOOD), self.on(BAD)
         return {
-            part: (good[part], bad[part])
-            for part in good
-            if part in bad and good[part].better != "neither" and good[part].value != bad[part].value
+            component: (good[component], bad[component])
+            for component in good
+            if component in bad
+            and good[component].higher_is_better is not None
+            and good[component].value != bad[component].value
         }
 
 
@@ -73,7 +74,7 @@ def build(make: Callable[..., Metric]) -> Measured:
         subject = Measured(make, small, train, test)
         try:
             summary = DatasetInfo(SHAPE, train, test, VALIDATION, len(CLASSES), CLASSES)
-            subject.make(**small).check(summary, Gauss(LATENT), subject.evaluation(GOOD).place)
+            subject.make(**small).validate(summary, Gauss(LATENT), subject.evaluation(GOOD).data_config)
             subject.on(GOOD)
         except GenbenchError as error:
             refusal = error
@@ -84,62 +85,57 @@ def build(make: Callable[..., Metric]) -> Measured:
 
 def finite_measurements(subject: Measured) -> str:
     """It yields measurements with finite values, a unit, a count and a protocol."""
-    found = subject.on(GOOD)
-    expect(bool(found), "no measurement")
-    for part, each in found.items():
+    numbers = subject.on(GOOD)
+    expect(bool(numbers), "no measurement")
+    for component, each in numbers.items():
         expect(isinstance(each, Measurement), f"yields {type(each).__name__}, not Measurement")
-        expect(math.isfinite(each.value), f"part '{part}' is {each.value}")
-        expect(bool(each.unit) and each.n > 0, f"part '{part}' lacks a unit or a count")
-    return f"{len(found)} numbers"
+        expect(math.isfinite(each.value), f"component '{component}' is {each.value}")
+        expect(bool(each.unit) and each.n > 0, f"component '{component}' lacks a unit or a count")
+    return f"{len(numbers)} numbers"
 
 
 def repeatable(subject: Measured) -> str:
     """A second measurement of equal inputs gives equal numbers and protocols."""
     first, second = subject.on(GOOD), subject.anew(GOOD)
-    expect(first.keys() == second.keys(), "the parts differ at a second measurement")
-    for part, each in first.items():
-        expect(each.value == second[part].value, f"part '{part}': {each.value:.6g}, then {second[part].value:.6g}")
-        expect(each.protocol == second[part].protocol, f"part '{part}': the protocols differ")
+    expect(first.keys() == second.keys(), "the components differ at a second measurement")
+    for component, each in first.items():
+        expect(
+            each.value == second[component].value,
+            f"component '{component}': {each.value:.6g}, then {second[component].value:.6g}",
+        )
+        expect(each.protocol == second[component].protocol, f"component '{component}': the protocols differ")
     return "equal numbers"
 
 
-def detached_is_the_same(subject: Measured) -> str:
-    """What is `detached` gives the numbers of `measure` on a thread of its own, with the model gone."""
-    evaluation = subject.evaluation(GOOD)
-    numbers = subject.make(**subject.options).detached(evaluation)
-    if numbers is None:
-        raise Skipped("nothing is detached")
-    evaluation.forget()
-    with ThreadPoolExecutor(1) as pool:
-        found = {each.part: each.value for each in pool.submit(lambda: list(numbers())).result()}
-    expected = {part: each.value for part, each in subject.on(GOOD).items()}
-    expect(found == expected, f"{found} when detached, {expected} otherwise")
-    return "equal numbers"
-
-
-def better_holds(subject: Measured) -> str:
-    """`better` is true: real images and codes that follow the prior score better than noise and shifted codes.
+def direction_holds(subject: Measured) -> str:
+    """`higher_is_better` is true: real images and codes that follow the prior score better than noise and shifted codes.
 
     Reported, and not required, of a metric that the scenes do not move or that ranks nothing (sharpness, a time).
     """
     pairs = subject.ranked()
     if not pairs:
-        raise Reported("no part that ranks tells the kit's pictures and codes from noise: its direction is not checked")
-    for part, (good, bad) in pairs.items():
-        right = good.value < bad.value if good.better == "lower" else good.value > bad.value
-        found = f"part '{part}', {good.better} is better: {good.value:.4g} for real, {bad.value:.4g} for noise"
-        expect(right, found)
-    return found
+        raise Reported(
+            "no component that ranks tells the kit's pictures and codes from noise: its direction is not checked"
+        )
+    for component, (good, bad) in pairs.items():
+        right = good.value > bad.value if good.higher_is_better else good.value < bad.value
+        direction = "higher" if good.higher_is_better else "lower"
+        text = f"component '{component}', {direction} is better: {good.value:.4g} for real, {bad.value:.4g} for noise"
+        expect(right, text)
+    return text
 
 
 def order_does_not_matter(subject: Measured) -> str:
     """A permutation of images, samples and codes changes no value by more than 5 % of what noise would."""
     pairs = subject.ranked()
-    other = subject.on(Scene(order=5))
-    for part, (good, bad) in pairs.items():
-        change, gap = abs(other[part].value - good.value), abs(bad.value - good.value)
-        expect(change <= SHARE * gap, f"part '{part}': {good.value:.6g} becomes {other[part].value:.6g} when permuted")
-    return f"{len(pairs)} parts"
+    permuted = subject.on(Scene(order=5))
+    for component, (good, bad) in pairs.items():
+        change, gap = abs(permuted[component].value - good.value), abs(bad.value - good.value)
+        expect(
+            change <= SHARE * gap,
+            f"component '{component}': {good.value:.6g} becomes {permuted[component].value:.6g} when permuted",
+        )
+    return f"{len(pairs)} components"
 
 
 def batches_do_not_matter(subject: Measured) -> str:
@@ -148,13 +144,13 @@ def batches_do_not_matter(subject: Measured) -> str:
     Within float32's rounding: 0.1 % of the gap to noise, and a millionth of the value. A time or a memory is left out.
     """
     good = subject.on(GOOD)
-    noisy = {part: bad.value for part, (_, bad) in subject.ranked().items()}
+    noisy = {component: bad.value for component, (_, bad) in subject.ranked().items()}
     with smaller_batches():
-        other = subject.anew(replace(GOOD, strided=True))
-    for part, each in good.items():
-        room = 1e-3 * abs(noisy.get(part, each.value) - each.value) + 1e-6 * abs(each.value)
-        found = f"part '{part}': {each.value:.8g}, and {other[part].value:.8g} in other batches"
-        expect(abs(other[part].value - each.value) <= room, found)
+        smaller = subject.anew(replace(GOOD, strided=True))
+    for component, each in good.items():
+        room = 1e-3 * abs(noisy.get(component, each.value) - each.value) + 1e-6 * abs(each.value)
+        text = f"component '{component}': {each.value:.8g}, and {smaller[component].value:.8g} in other batches"
+        expect(abs(smaller[component].value - each.value) <= room, text)
     return f"{len(good)} numbers"
 
 
@@ -174,31 +170,36 @@ def perfect_sits_at_the_floor(subject: Measured) -> str:
 
     The floor is 0 where none is stated; 5 % of the gap to noise, or six standard deviations of it, may be left.
     """
-    lower = {part: pair for part, pair in subject.ranked().items() if pair[0].better == "lower"}
+    lower = {component: pair for component, pair in subject.ranked().items() if pair[0].higher_is_better is False}
     if not lower:
-        raise Skipped("no part where lower is better tells the kit's pictures and codes from noise")
+        raise Skipped("no component where lower is better tells the kit's pictures and codes from noise")
     perfect = subject.on(Scene(samples="references", error=0.0))
-    for part, (good, bad) in lower.items():
+    for component, (good, bad) in lower.items():
         floor = good.floor or 0.0
         room = max(SHARE * abs(bad.value - floor), 6.0 * (good.floor_sd or 0.0))
-        value = perfect[part].value
+        value = perfect[component].value
         stated = "no floor is stated" if good.floor is None else f"the floor is {floor:.4g}"
-        expect(value <= floor + room, f"part '{part}' is {value:.4g} where nothing is wrong; {stated}")
-    return f"{len(lower)} parts"
+        expect(value <= floor + room, f"component '{component}' is {value:.4g} where nothing is wrong; {stated}")
+    return f"{len(lower)} components"
 
 
 def contrast_is_seen(subject: Measured) -> str:
     """Samples at a third of their brightness are not taken for equally good (rescaling by each image's own range)."""
     good, noisy = subject.on(GOOD), subject.on(Scene(samples="noise"))
     dim = subject.on(Scene(samples="dim"))
-    seen = [part for part, each in good.items() if each.value != noisy[part].value and each.better != "neither"]
+    seen = [
+        component
+        for component, each in good.items()
+        if each.value != noisy[component].value and each.higher_is_better is not None
+    ]
     if not seen:
-        raise Skipped("no part that ranks depends on the samples")
-    for part in seen:
-        change, gap = abs(dim[part].value - good[part].value), abs(noisy[part].value - good[part].value)
-        text = (
-            f"part '{part}': {good[part].value:.4g} for real samples, {dim[part].value:.4g} at a third of their light"
+        raise Skipped("no component that ranks depends on the samples")
+    for component in seen:
+        change, gap = (
+            abs(dim[component].value - good[component].value),
+            abs(noisy[component].value - good[component].value),
         )
+        text = f"component '{component}': {good[component].value:.4g} for real samples, {dim[component].value:.4g} at a third of their light"
         expect(change > 0.01 * gap, text)
     return text
 
@@ -208,23 +209,24 @@ def refuses_what_it_cannot_measure(subject: Measured) -> str:
     words = []
     for what, scene in (("NaN", Scene(nan=True)), ("one image", Scene(test=1))):
         try:
-            found = subject.anew(scene)
+            numbers = subject.anew(scene)
         except GenbenchError:
             words.append(f"{what}: refused")
             continue
         except Exception as error:
             raise Failed(f"{what}: raises {type(error).__name__} ({error}), not MetricError") from None
-        wrong = [part for part, each in found.items() if not math.isfinite(each.value)]
-        expect(not wrong, f"{what}: part '{wrong[0] if wrong else ''}' is not finite, and nothing was raised")
+        wrong = [component for component, each in numbers.items() if not math.isfinite(each.value)]
+        expect(not wrong, f"{what}: component '{wrong[0] if wrong else ''}' is not finite, and nothing was raised")
         words.append(f"{what}: measured")
     return ", ".join(words)
 
 
 CHECKS: tuple[ConformanceCheck[Measured], ...] = (
-    ConformanceCheck(finite_measurements, "yield one Measurement for each part"),
+    ConformanceCheck(finite_measurements, "yield one Measurement for each component"),
     ConformanceCheck(repeatable, "draw from e.generator(purpose) or e.prior_draws(n, purpose)"),
-    ConformanceCheck(detached_is_the_same, "take all pieces in `detached` itself, and keep those on the CPU alone"),
-    ConformanceCheck(better_holds, "say the other direction in `better`, or 'neither' where the value ranks nothing"),
+    ConformanceCheck(
+        direction_holds, "state the opposite direction in `higher_is_better`, or None where the value ranks nothing"
+    ),
     ConformanceCheck(order_does_not_matter, "compute over all images at once, not as a mean over batches"),
     ConformanceCheck(
         batches_do_not_matter, "treat each image alone; take statistics over all images, not over a batch of them"

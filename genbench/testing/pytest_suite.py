@@ -17,12 +17,12 @@ def suite(*names: str, kind: Kind | None = None, plugins: Sequence[Path] = ()) -
     Needs pytest.
 
     Args:
-        *names: names of components.
-        kind: the kind of component; by default every kind that has the name.
-        plugins: files of plug-ins that are not installed, `[Path("spiral.py")]`.
+        *names: Names of components.
+        kind: The kind of component; by default every kind that has the name.
+        plugins: Files of plug-ins that are not installed, `[Path("spiral.py")]`.
 
     Raises:
-        UsageError: no component has a name.
+        UsageError: No component has a name.
     """
     import pytest
 

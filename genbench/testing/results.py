@@ -35,12 +35,12 @@ class Result:
     """The result of one check of one component.
 
     Args:
-        kind: the kind of component, "prior".
-        name: the component's name.
-        check: the check's name.
+        kind: The kind of component, "prior".
+        name: The component's name.
+        check: The check's name.
         verdict: "holds", "fails", "skipped" or "reported".
-        detail: the observation.
-        advice: the remedy of a failure.
+        detail: The observation.
+        advice: The remedy of a failure.
     """
 
     kind: str

@@ -81,19 +81,10 @@ class Synthetic(DataEvaluation):
             seed=0,
             device=torch.device("cpu"),
             training=TrainingStats(1.0, 1000, 1000, "cpu", 1, 2**20, 1e9),
-            place=DataConfig(folder, folder),
+            data_config=DataConfig(folder, folder),
             memory={},
         )
         self.scene = scene
-        self._gone = False
-
-    def forget(self) -> None:
-        """No piece can be had from now on."""
-        self._gone = True
-
-    def _present(self) -> None:
-        if self._gone:
-            raise MetricError("what is detached asks for a piece, which is gone by then")
 
     @staticmethod
     def _permutation(scene: Scene, n: int) -> Tensor:
@@ -111,32 +102,27 @@ class Synthetic(DataEvaluation):
 
     def codes(self, n: int) -> Tensor:
         """Normal draws, shifted."""
-        self._present()
         n = len(self.held_out(n))
         draws = torch.randn(n, LATENT, generator=seeded(11))[self._permutation(self.scene, n)]
         return self._spoilt(draws + self.scene.shift)
 
     def training_codes(self, n: int) -> Tensor:
         """Normal draws, shifted."""
-        self._present()
         n = len(self.training_images(n))
         return self._spoilt(torch.randn(n, LATENT, generator=seeded(12)) + self.scene.shift)
 
     def decode(self, z: Tensor) -> Tensor:
         """Pictures that do not depend on the codes."""
-        self._present()
         return self.samples(len(z))
 
     def reconstructions(self, n: int) -> Tensor:
         """The held-out images, blended with noise by the scene's error."""
-        self._present()
         x = to_float(self.held_out(n))
         made = (1 - self.scene.error) * x + self.scene.error * to_float(noise(len(x), 13))
         return finite(self._spoilt(made), "reconstructions")
 
     def samples(self, n: int) -> Tensor:
         """Pictures as the scene says."""
-        self._present()
         if self.scene.samples == "references":
             if n > len(self.references):
                 raise MetricError(f"{n} samples were asked for; this evaluation has {len(self.references)}")

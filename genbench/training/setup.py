@@ -11,7 +11,7 @@ from pathlib import Path
 import torch
 
 from genbench.api import Images, Model, TrainingStats
-from genbench.experiment.run import Run, make_model, make_prior
+from genbench.experiment.run import Run, make_model
 from genbench.registry.loader import Registry
 from genbench.training.device import DeviceConfig, apply_device_config, peak_memory, select_device_config
 from genbench.training.distributed import DistributedContext, ShardedNetwork
@@ -57,10 +57,9 @@ class TrainingJob:
         """The log points of `genbench.training.loop.train`; device config and precision hold inside."""
         run = self.run
         config = TrainConfig(run.images, run.batch, run.seed, checkpoint, run.key, snapshot_steps)
-        prior = make_prior(self.registry, run)
         torch.manual_seed(derive_seed(run.seed, "global"))
         with apply_device_config(model, device_config), computing(model, run.precision, self.device):
-            yield train(model, prior, self.images.train, config, stop=stop, distributed=self.distributed)
+            yield train(model, model.prior, self.images.train, config, stop=stop, distributed=self.distributed)
 
     def stats(
         self, model: Model, state: TrainState, device_config: DeviceConfig, step_flops: float | None, jobs: int

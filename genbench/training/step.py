@@ -96,21 +96,23 @@ class Step(Protocol):
 StepFactory = Callable[[TrainContext], Step]
 
 
-def do_batch(parts: TrainContext, indices: Tensor, prior_noise: Generator, model_noise: Generator, sums: Sums) -> None:
+def do_batch(
+    context: TrainContext, indices: Tensor, prior_noise: Generator, model_noise: Generator, sums: Sums
+) -> None:
     """Everything done with one batch: gather images, draw, take every loss's optimizer step, sum losses and logs.
 
     This is the only batch-level code. It reads nothing that a recording could not hold: no step number, no clock. In
     distributed training every process passes the whole batch: `genbench.training.distributed` shards the networks.
     """
-    x = to_float(parts.images.index_select(0, indices))
-    z = parts.prior.sample_batch(parts.batch, Noise(prior_noise))
-    with parts.distributed.training():
-        for loss in parts.model.training_step(x, z, Noise(model_noise)):
-            optimizer = parts.optimizers[loss.optimizer]
-            parameters = parts.optimizer_configs[loss.optimizer].parameters
+    x = to_float(context.images.index_select(0, indices))
+    z = context.prior.sample_batch(context.batch, Noise(prior_noise))
+    with context.distributed.training():
+        for loss in context.model.training_step(x, z, Noise(model_noise)):
+            optimizer = context.optimizers[loss.optimizer]
+            parameters = context.optimizer_configs[loss.optimizer].parameters
             optimizer.zero_grad(set_to_none=True)
             loss.value.backward(inputs=parameters)
-            parts.distributed.reduce(parameters)
+            context.distributed.reduce(parameters)
             optimizer.step()
             add_terms(sums, {loss.optimizer: loss.value, **loss.logs})
 

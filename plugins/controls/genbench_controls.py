@@ -82,7 +82,7 @@ class NoiseImages(Control):
 
     def sample(self, n: int, evaluation: Evaluation) -> Tensor:
         """n images of noise, `(n, c, h, w)`, drawn in blocks so that the first ones do not depend on n."""
-        draws, shape = evaluation.generator("controls/noise"), (BLOCK, *evaluation.setting.shape)
+        draws, shape = evaluation.generator("controls/noise"), (BLOCK, *evaluation.context.shape)
         blocks = [torch.randint(0, 256, shape, generator=draws, dtype=torch.uint8) for _ in range(0, n, BLOCK)]
         return torch.cat(blocks)[:n]
 
@@ -102,13 +102,13 @@ class PCA(LatentControl):
         """See the annotations."""
         self.images = images
 
-    def check(self, summary: DatasetInfo, prior: Prior) -> None:
+    def validate(self, info: DatasetInfo, prior: Prior) -> None:
         """Refuse more axes than images and pixels can have, and a prior without spread."""
-        count = min(self.images or summary.train, summary.train)
-        most = min(math.prod(summary.shape), count - 1)
+        count = min(self.images or info.train, info.train)
+        most = min(math.prod(info.shape), count - 1)
         if prior.latent_dim > most:
             raise UnsupportedError(
-                f"{count} images of {math.prod(summary.shape)} values have at most {most} principal axes, not"
+                f"{count} images of {math.prod(info.shape)} values have at most {most} principal axes, not"
                 f" {prior.latent_dim}: a smaller --latent-dim, or other --controls"
             )
         if not bool((prior.variance > 0).all()):

@@ -25,9 +25,8 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from genbench.api import ComponentSpec, DataConfig, Dataset, DatasetInfo, Images, Option
-from genbench.data.decoding import Pictures, Split, decode_splits, missing, open_pictures
+from genbench.data.decoding import Pictures, Split, decode_splits, missing, open_pictures, resized
 from genbench.data.images import cached
-from genbench.data.pixels import plain_jpeg, resized
 from genbench.errors import DataError
 from genbench.hookspecs import hookimpl
 
@@ -58,28 +57,28 @@ class CelebA(Dataset):
         self.size = size
         self.filter: Filter = filter
 
-    def inspect(self, place: DataConfig) -> DatasetInfo:
+    def info(self, data_config: DataConfig) -> DatasetInfo:
         """Counts by the partition file, after a look at which images are there."""
-        with open_pictures(_images_path(place)) as pictures:
-            splits, _ = _splits(place, pictures)
+        with open_pictures(_images_path(data_config)) as pictures:
+            splits, _ = _splits(data_config, pictures)
         counts = {split: len(names) for split, names in splits.items()}
         return DatasetInfo((3, self.size, self.size), class_names=(), **counts)
 
-    def load(self, place: DataConfig) -> Images:
+    def load(self, data_config: DataConfig) -> Images:
         """Faces in the order of the partition file, `(n, 3, size, size)`; decoded once, then kept."""
-        with open_pictures(_images_path(place)) as pictures:
-            splits, absent = _splits(place, pictures)
-            preparation = f"centre crop {self.crop} of {WIDTH}x{HEIGHT}, {self.filter} antialiased to {self.size}"
+        with open_pictures(_images_path(data_config)) as pictures:
+            splits, absent = _splits(data_config, pictures)
+            preprocessing = f"centre crop {self.crop} of {WIDTH}x{HEIGHT}, {self.filter} antialiased to {self.size}"
             decode = partial(square, crop=self.crop)
             finish = partial(smaller, size=self.size, filter=self.filter)
             shape = (3, self.size, self.size)
 
             def make() -> Images:
-                images = decode_splits(pictures, splits, decode, shape, place, preparation, finish)
+                images = decode_splits(pictures, splits, decode, shape, data_config, preprocessing, finish)
                 return replace(images, skipped=images.skipped + absent)
 
-            key = pictures.key(splits, VERSION, preparation, absent, place.skip_corrupt)
-            return cached(place, "celeba", key, make)
+            key = pictures.key(splits, VERSION, preprocessing, absent, data_config.skip_corrupt)
+            return cached(data_config, "celeba", key, make)
 
 
 def square(data: bytes, *, crop: int) -> Tensor:
@@ -87,12 +86,10 @@ def square(data: bytes, *, crop: int) -> Tensor:
 
     It is cut out before it is resized: nothing outside it enters, as in the published recipes.
     """
-    pixels = plain_jpeg(data, most=WIDTH * HEIGHT)
-    if pixels is None or pixels.shape[1:] != (HEIGHT, WIDTH):
-        with Image.open(BytesIO(data), formats=("JPEG",)) as image:
-            if image.size != (WIDTH, HEIGHT):
-                raise ValueError(f"it is {image.width}x{image.height}, not the {WIDTH}x{HEIGHT} of the aligned images")
-            pixels = pil_to_tensor(image.convert("RGB"))
+    with Image.open(BytesIO(data), formats=("JPEG",)) as image:
+        if image.size != (WIDTH, HEIGHT):
+            raise ValueError(f"it is {image.width}x{image.height}, not the {WIDTH}x{HEIGHT} of the aligned images")
+        pixels: Tensor = pil_to_tensor(image.convert("RGB"))
     left, top = (WIDTH - crop) // 2, (HEIGHT - crop) // 2
     return pixels[:, top : top + crop, left : left + crop]
 
@@ -105,8 +102,8 @@ def smaller(squares: Sequence[Tensor], *, size: int, filter: Filter) -> Tensor:
     return torch.stack([pil_to_tensor(image.resize((size, size), Image.Resampling.LANCZOS)) for image in images])
 
 
-def _images_path(place: DataConfig) -> Path:
-    folders = (place.data_root / "celeba", place.data_root)
+def _images_path(data_config: DataConfig) -> Path:
+    folders = (data_config.data_root / "celeba", data_config.data_root)
     for folder in folders:
         if (folder / ZIP).is_file():
             return folder / ZIP
@@ -119,13 +116,13 @@ def _images_path(place: DataConfig) -> Path:
     )
 
 
-def _splits(place: DataConfig, pictures: Pictures) -> tuple[dict[Split, list[str]], int]:
+def _splits(data_config: DataConfig, pictures: Pictures) -> tuple[dict[Split, list[str]], int]:
     """Entry names by split in the partition's order, and the count of those left out because they are absent."""
-    splits = _partition(place)
+    splits = _partition(data_config)
     prefix = f"{FOLDER}/" if any(name.startswith(f"{FOLDER}/") for name in pictures.marks) else ""
     splits = {split: [prefix + name for name in names] for split, names in splits.items()}
     absent = missing((name for names in splits.values() for name in names), pictures)
-    if absent and not place.skip_corrupt:
+    if absent and not data_config.skip_corrupt:
         raise DataError(
             f"{pictures.where} lacks {len(absent)} of the images that {PARTITION} names, the first is '{absent[0]}': "
             "get the whole archive, or leave such images out with --skip-corrupt"
@@ -137,9 +134,9 @@ def _splits(place: DataConfig, pictures: Pictures) -> tuple[dict[Split, list[str
     return splits, len(absent)
 
 
-def _partition(place: DataConfig) -> dict[Split, list[str]]:
+def _partition(data_config: DataConfig) -> dict[Split, list[str]]:
     """File names by split; a line is `000001.jpg 0`, with 0 to train, 1 to validate and 2 to test."""
-    folders = (place.data_root / "celeba", place.data_root)
+    folders = (data_config.data_root / "celeba", data_config.data_root)
     path = next((folder / PARTITION for folder in folders if (folder / PARTITION).is_file()), None)
     if path is None:
         raise DataError(

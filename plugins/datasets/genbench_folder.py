@@ -25,9 +25,8 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from genbench.api import ComponentSpec, DataConfig, Dataset, DatasetInfo, Images, Option, Shape
-from genbench.data.decoding import Pictures, Split, decode_splits, open_pictures
+from genbench.data.decoding import Pictures, Split, decode_splits, open_pictures, resized
 from genbench.data.images import cached
-from genbench.data.pixels import plain_jpeg, resized
 from genbench.errors import DataError, UsageError
 from genbench.hookspecs import hookimpl
 
@@ -66,34 +65,34 @@ class Folder(Dataset):
         """`(3 or 1, size, size)`."""
         return (3 if self.channels == "rgb" else 1, self.size, self.size)
 
-    def inspect(self, place: DataConfig) -> DatasetInfo:
+    def info(self, data_config: DataConfig) -> DatasetInfo:
         """Counts, from the names alone."""
-        with open_pictures(self._where(place)) as pictures:
+        with open_pictures(self._where(data_config)) as pictures:
             counts = {split: len(names) for split, names in self.splits(pictures).items()}
         return DatasetInfo(self.shape, class_names=(), **counts)
 
-    def load(self, place: DataConfig) -> Images:
+    def load(self, data_config: DataConfig) -> Images:
         """The images in the order of their names, `(n, c, size, size)`; decoded once, then kept."""
-        preparation = f"{self.channels}, centre square, bilinear antialiased to {self.size}, transparency on white"
-        with open_pictures(self._where(place)) as pictures:
+        preprocessing = f"{self.channels}, centre square, bilinear antialiased to {self.size}, transparency on white"
+        with open_pictures(self._where(data_config)) as pictures:
             splits = self.splits(pictures)
             decode = partial(picture, size=self.size, channels=self.channels)
             return cached(
-                place,
+                data_config,
                 "folder",
-                pictures.key(splits, VERSION, preparation, place.skip_corrupt),
-                lambda: decode_splits(pictures, splits, decode, self.shape, place, preparation),
+                pictures.key(splits, VERSION, preprocessing, data_config.skip_corrupt),
+                lambda: decode_splits(pictures, splits, decode, self.shape, data_config, preprocessing),
             )
 
-    def _where(self, place: DataConfig) -> Path:
+    def _where(self, data_config: DataConfig) -> Path:
         """The folder or archive: as given where that exists, else under the data root."""
         if not self.path:
             raise DataError("folder needs the images: --set dataset.path=DIR, a folder or a zip archive")
         given = Path(self.path).expanduser()
-        for path in (given, place.data_root / given):
+        for path in (given, data_config.data_root / given):
             if path.exists():
                 return path
-        raise DataError(f"folder: there is no {given}, nor one in {place.data_root}: give --set dataset.path=DIR")
+        raise DataError(f"folder: there is no {given}, nor one in {data_config.data_root}: give --set dataset.path=DIR")
 
     def splits(self, pictures: Pictures) -> dict[Split, list[str]]:
         """Names by split, sorted within each."""
@@ -125,11 +124,9 @@ class Folder(Dataset):
 
 def picture(data: bytes, *, size: int, channels: Channels) -> Tensor:
     """An image file's bytes -> `(3 or 1, size, size)` uint8."""
-    pixels = plain_jpeg(data, most=Image.MAX_IMAGE_PIXELS or 0) if channels == "rgb" else None
-    if pixels is None:
-        with Image.open(BytesIO(data), formats=FORMATS) as image:
-            flat = _on_white(_eight_bits(ImageOps.exif_transpose(image)))
-            pixels = pil_to_tensor(flat.convert("RGB" if channels == "rgb" else "L"))
+    with Image.open(BytesIO(data), formats=FORMATS) as image:
+        flat = _on_white(_eight_bits(ImageOps.exif_transpose(image)))
+        pixels = pil_to_tensor(flat.convert("RGB" if channels == "rgb" else "L"))
     height, width = pixels.shape[1:]
     side = min(height, width)
     left, top = (width - side) // 2, (height - side) // 2

@@ -203,7 +203,7 @@ def _inked(start: Singles, end: Singles, half_width: Singles) -> NDArray[np.uint
     return np.moveaxis((np.clip(cover, 0, 1) * np.float32(255) + np.float32(0.5)).astype(np.uint8), -1, 0)
 
 
-def _drawn(split: Split, place: DataConfig) -> tuple[Tensor, Tensor]:
+def _drawn(split: Split, data_config: DataConfig) -> tuple[Tensor, Tensor]:
     """Images `(n, 1, 28, 28)` uint8 and digits `(n,)` int64 of a split."""
     n, done, stream = SPLITS[split], 0, _stream(split)
     digits, variants, factors = _lots(split, stream)
@@ -212,7 +212,7 @@ def _drawn(split: Split, place: DataConfig) -> tuple[Tensor, Tensor]:
     for skeleton, rows in _chunks(digits, variants):
         own = {name: values[rows] for name, values in factors.items()}
         images[rows, 0] = _inked(*_segments(skeleton, strays[rows], own), own["half_width"].astype(np.float32))
-        place.report(ProgressEvent(f"drawing glyphs ({split})", done := done + len(rows), n))
+        data_config.report(ProgressEvent(f"drawing glyphs ({split})", done := done + len(rows), n))
     return torch.from_numpy(images), torch.from_numpy(digits)
 
 
@@ -230,19 +230,19 @@ class Glyphs(Dataset):
     Labels are the digits; `factors` gives all else that an image was drawn with, but for its strays.
     """
 
-    def inspect(self, place: DataConfig) -> DatasetInfo:
+    def info(self, data_config: DataConfig) -> DatasetInfo:
         """Shape and counts; nothing is read, so nothing can be missing."""
         return DatasetInfo((1, SIDE, SIDE), **SPLITS, classes=len(VARIANTS), class_names=CLASS_NAMES)
 
-    def load(self, place: DataConfig) -> Images:
+    def load(self, data_config: DataConfig) -> Images:
         """The images, drawn in seconds at the first call and kept under a hash of this file."""
         source = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-        return replace(cached(place, "glyphs", source, lambda: self._draw(place)), class_names=CLASS_NAMES)
+        return replace(cached(data_config, "glyphs", source, lambda: self._draw(data_config)), class_names=CLASS_NAMES)
 
-    def _draw(self, place: DataConfig) -> Images:
-        train, test, validation = (_drawn(split, place) for split in SPLITS)
+    def _draw(self, data_config: DataConfig) -> Images:
+        train, test, validation = (_drawn(split, data_config) for split in SPLITS)
         about = f"drawn from stroke skeletons, {SIDE}x{SIDE}, seed {SEED}"
-        return Images(train[0], test[0], validation[0], train[1], test[1], validation[1], preparation=about)
+        return Images(train[0], test[0], validation[0], train[1], test[1], validation[1], preprocessing=about)
 
 
 @hookimpl

@@ -90,30 +90,32 @@ class PublishedSet(Dataset):
     def _read(self, root: Path) -> tuple[Labelled, Labelled]:
         """The training and the test set, from files that were checked."""
 
-    def inspect(self, place: DataConfig) -> DatasetInfo:
+    def info(self, data_config: DataConfig) -> DatasetInfo:
         """Counts from the files' heads; the published ones where they are yet to be downloaded."""
-        absent = next((path for path in self._files(place.data_root) if not path.is_file()), None)
-        if absent and not place.download:
+        absent = next((path for path in self._files(data_config.data_root) if not path.is_file()), None)
+        if absent and not data_config.download:
             raise DataError(
                 f"{self.name} is missing: no {absent}: give the folder with torchvision's layout as --data-root DIR, "
                 "or let it be fetched there with --download"
             )
-        train, test = self.published if absent else self._check(place.data_root)
+        train, test = self.published if absent else self._check(data_config.data_root)
         if self.validation >= train:
             raise UsageError(f"{self.name}: validation={self.validation} leaves none of the {train} training images")
         return DatasetInfo(self.shape, train - self.validation, test, self.validation, CLASSES, self.class_names)
 
-    def load(self, place: DataConfig) -> Images:
+    def load(self, data_config: DataConfig) -> Images:
         """The images as published, labels beside them; validation is the end of the training file."""
-        for download in self._downloads(place.data_root) if place.download else []:
+        for download in self._downloads(data_config.data_root) if data_config.download else []:
             if not all(path.is_file() for path in download.makes):
-                place.report(ProgressEvent(f"downloading {self.name}", 0, 0))
+                data_config.report(ProgressEvent(f"downloading {self.name}", 0, 0))
                 download.fetch(self.name)
-        summary = self.inspect(replace(place, download=False))
-        (images, labels), (test, test_labels) = self._read(place.data_root)
+        summary = self.info(replace(data_config, download=False))
+        (images, labels), (test, test_labels) = self._read(data_config.data_root)
         for values in (labels, test_labels):
             if int(values.min()) < 0 or int(values.max()) >= CLASSES:
-                raise DataError(f"{self.name}: a label in {place.data_root} is not one of 0..9: get the files again")
+                raise DataError(
+                    f"{self.name}: a label in {data_config.data_root} is not one of 0..9: get the files again"
+                )
         n = summary.train
         split = Images(images[:n], test, images[n:], labels[:n], test_labels, labels[n:], class_names=self.class_names)
         return with_content(split)

@@ -19,7 +19,6 @@ from genbench.api import (
     ComponentSpec,
     DataConfig,
     DatasetInfo,
-    EvalProtocol,
     Evaluation,
     Measurement,
     Metric,
@@ -54,17 +53,18 @@ def evenness(z: Tensor, count: int) -> float:
 class RingCoverage(Metric):
     """Share of the sectors that the codes cover, and the entropy of their angles, beside the prior's own."""
 
+    uses_samples = False
     _: KW_ONLY
     n: Annotated[int, Option("held-out images encoded, and prior draws", low=100)] = 2000
     sectors: Annotated[int, Option("equal sectors about the origin", reference="ours", low=2, high=360)] = 36
 
-    def check(self, summary: DatasetInfo, prior: Prior, place: DataConfig) -> None:
+    def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse codes on a line, and too few images."""
         if prior.latent_dim < 2:
             raise UnsupportedError("ring-coverage: angles are of a plane, and the latent dimension is 1")
-        if summary.test < self.n:
+        if info.test < self.n:
             raise UnsupportedError(
-                f"ring-coverage: n = {self.n} and {summary.test} held-out images: --set ring-coverage.n=…"
+                f"ring-coverage: n = {self.n} and {info.test} held-out images: --set ring-coverage.n=…"
             )
 
     def measure(self, evaluation: Evaluation) -> Iterable[Measurement]:
@@ -73,25 +73,23 @@ class RingCoverage(Metric):
         if not codes.isfinite().all():
             raise MetricError("ring-coverage: some codes are NaN or infinite")
         draws = [evaluation.prior_draws(len(codes), f"ring-coverage/{i}") for i in range(FLOORS)]
-        protocol = EvalProtocol(
+        protocol = evaluation.protocol(
             method=f"codes in {self.sectors} equal sectors about the origin, first two coordinates",
-            dataset=evaluation.images.content[:12],
-            preparation=evaluation.images.preparation,
-            split=evaluation.split,
             references=len(codes),
             generated=len(codes),
             values="draws of q(z | x)",
             dtype="float64",
         )
-        for part, value, label in (("", covered, "sectors covered"), ("entropy", evenness, "angular entropy")):
-            floors = [value(drawn, self.sectors) for drawn in draws]
+        for component, statistic, label in (("", covered, "sectors covered"), ("entropy", evenness, "angular entropy")):
+            floors = [statistic(drawn, self.sectors) for drawn in draws]
             yield Measurement(
-                value(codes, self.sectors),
-                "share of the largest",
-                "higher",
-                len(codes),
-                protocol,
-                part=part,
+                value=statistic(codes, self.sectors),
+                unit="share of the largest",
+                higher_is_better=True,
+                n=len(codes),
+                protocol=protocol,
+                component=component,
+                role="latent fit",
                 floor=statistics.fmean(floors),
                 floor_sd=statistics.stdev(floors),
                 label=label,

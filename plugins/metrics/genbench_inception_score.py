@@ -9,7 +9,6 @@ from typing import Annotated
 
 from torch import Tensor
 from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
-from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
 from genbench.api import (
     ComponentSpec,
@@ -24,7 +23,7 @@ from genbench.api import (
     Shape,
 )
 from genbench.errors import DataError, MetricError, UsageError
-from genbench.features.extractor import Extractor, probe
+from genbench.features import FeatureLayer, probe
 from genbench.hookspecs import hookimpl
 from genbench_fid import FEATURES, VALUES, WEIGHTS, FeatureMetric
 
@@ -58,8 +57,8 @@ def score(logits: Tensor, splits: int) -> Score:
     """
     logits = logits.double().cpu()
     logits = logits.maximum(logits.amax(1, keepdim=True) - UNDERFLOW)
-    found = isc_features_to_metric(logits, splits=splits, shuffle=True, rng_seed=SHUFFLE_SEED)
-    return Score(found[KEY_METRIC_ISC_MEAN], found[KEY_METRIC_ISC_STD])
+    result = isc_features_to_metric(logits, splits=splits, shuffle=True, rng_seed=SHUFFLE_SEED)
+    return Score(result[KEY_METRIC_ISC_MEAN], result[KEY_METRIC_ISC_STD])
 
 
 class InceptionScore(FeatureMetric):
@@ -76,7 +75,7 @@ class InceptionScore(FeatureMetric):
         self,
         *,
         features: Annotated[str, FEATURES] = "auto",
-        layer: Annotated[str, Option("layer of class logits; auto: torch-fidelity's choice for this score")] = "auto",
+        layer: Annotated[str, Option("layer of class logits; auto: the extractor's own")] = "auto",
         weights: Annotated[str, WEIGHTS] = "none",
         n: Annotated[int, Option("samples", low=2)] = 10_000,
         splits: Annotated[int, Option("parts of the samples, scored apart", reference="arXiv:1606.03498", low=2)] = 10,
@@ -85,28 +84,26 @@ class InceptionScore(FeatureMetric):
         super().__init__(features, layer, weights, n, "test")
         self.n, self.splits = n, splits
 
-    def extractor(self, shape: Shape, place: DataConfig) -> Extractor:
+    def extractor(self, shape: Shape, data_config: DataConfig) -> FeatureLayer:
         """The extractor at its layer of class logits."""
-        chosen = super().extractor(shape, place)
+        chosen = super().extractor(shape, data_config)
         if self.layer == "auto":
-            try:
-                made = FEATURE_EXTRACTORS_REGISTRY[chosen.registered]
-                chosen = replace(chosen, layer=made.get_default_feature_layer_for_metric("isc"))
-            except (KeyError, NotImplementedError):
+            if not chosen.extractor.logits_layer:
                 raise UsageError(
                     f"inception-score: the extractor '{chosen.name}' tells no classes: leave the score out"
-                ) from None
+                )
+            chosen = replace(chosen, layer=chosen.extractor.logits_layer)
         if not chosen.layer.startswith("logits"):
             raise UsageError(f"inception-score needs class logits, and layer {chosen.layer} of {chosen.name} has none")
         return chosen
 
-    def check(self, summary: DatasetInfo, prior: Prior, place: DataConfig) -> None:
+    def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse too few samples, and weights without finite class logits."""
         if self.n < self.splits:
             raise UsageError(f"inception-score: {self.n} samples in {self.splits} splits; each needs at least one")
-        extractor = self.extractor(summary.shape, place)
+        extractor = self.extractor(info.shape, data_config)
         try:
-            probe(extractor, *summary.shape)
+            probe(extractor, *info.shape)
         except DataError as error:
             if "no finite layer" not in str(error):
                 raise
@@ -119,48 +116,41 @@ class InceptionScore(FeatureMetric):
         """The score beside that of as many training images, which is what a perfect model would have."""
         if self.n < self.splits:
             raise MetricError(f"inception-score: {self.n} samples in {self.splits} splits; each needs at least one")
-        extractor = self.extractor(e.setting.shape, e.place)
-        found = score(self.sample_features(e, extractor, self.n), self.splits)
-        key = f"inception-score/floor/{extractor}/{e.images.content}/{self.n}/{self.splits}/{e.device}"
-        floor = e.shared(key, lambda: self.real(e, extractor)) if self.n <= len(e.images.train) else None
+        extractor = self.extractor(e.images.shape, e.data_config)
+        result = score(self.sample_features(e, extractor, self.n), self.splits)
+        key = f"inception-score/floor/{extractor}/{e.images.sha256}/{self.n}/{self.splits}/{e.device}"
+        floor = e.cache_for_dataset(key, lambda: self.real(e, extractor)) if self.n <= len(e.images.train) else None
         yield Measurement(
-            found.mean,
-            "effective classes",
-            "higher",
-            self.n,
-            self._protocol(e, extractor),
+            value=result.mean,
+            unit="effective classes",
+            higher_is_better=True,
+            n=self.n,
+            protocol=self._protocol(e, extractor),
+            role="sample quality",
             floor=floor.mean if floor else None,
             floor_sd=floor.standard_error(self.splits) if floor else None,
-            label=f"Inception score ({_head(extractor)})",
-            se=found.standard_error(self.splits),
+            label=f"Inception score ({extractor.label(extractor.extractor.logits_layer)})",
+            se=result.standard_error(self.splits),
         )
 
-    def real(self, e: Evaluation, extractor: Extractor) -> Score:
+    def real(self, e: Evaluation, extractor: FeatureLayer) -> Score:
         """The score of n training images."""
         return score(self.training_features(e, extractor, self.n), self.splits)
 
-    def _protocol(self, e: Evaluation, extractor: Extractor) -> EvalProtocol:
-        return EvalProtocol(
+    def _protocol(self, e: Evaluation, extractor: FeatureLayer) -> EvalProtocol:
+        return e.protocol(
             method=self.method,
-            dataset=e.images.content[:12],
-            preparation=e.images.preparation,
             split="none",
             references=0,
             generated=self.n,
             values=VALUES,
             resize=extractor.resize,
-            extractor=extractor.registered,
+            extractor=extractor.implementation,
             layer=extractor.layer,
             weights=extractor.weights_label,
             dtype="float64 from float32 logits",
             detail=f"{self.splits} splits, shuffled with seed {SHUFFLE_SEED}",
         )
-
-
-def _head(extractor: Extractor) -> str:
-    """The extractor's name, with the layer where it is not the usual one of this score."""
-    usual = FEATURE_EXTRACTORS_REGISTRY[extractor.registered].get_default_feature_layer_for_metric("isc")
-    return extractor.name if extractor.layer == usual else f"{extractor.name} layer {extractor.layer}"
 
 
 @hookimpl

@@ -23,7 +23,6 @@ from genbench.api import (
     ComponentSpec,
     DataConfig,
     DatasetInfo,
-    EvalProtocol,
     Evaluation,
     Measurement,
     Metric,
@@ -71,7 +70,7 @@ def nearest(images: Tensor, training: Tensor) -> Tensor:
 def _squares(x: Tensor, rows: Tensor, column: Tensor) -> Tensor:
     """Sums of squared differences between x and chosen rows, `(n, d), (m, d), (n,) -> (n,)` int64, exact."""
     blocks = zip(x.split(1000), column.split(1000), strict=True)
-    return torch.cat([(one.int() - rows[index].int()).square().sum(1) for one, index in blocks])
+    return torch.cat([(rows_of_x.int() - rows[index].int()).square().sum(1) for rows_of_x, index in blocks])
 
 
 class NearestTrain(Metric):
@@ -90,11 +89,11 @@ class NearestTrain(Metric):
         """See the annotations."""
         self.n, self.fraction = n, fraction
 
-    def check(self, summary: DatasetInfo, prior: Prior, place: DataConfig) -> None:
+    def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse a dataset without enough images to take a median of."""
-        if min(summary.test, summary.train) < 2:
+        if min(info.test, info.train) < 2:
             raise UsageError(
-                f"nearest-train: {summary.test} held-out and {summary.train} training images; it needs two of each"
+                f"nearest-train: {info.test} held-out and {info.train} training images; it needs two of each"
             )
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
@@ -104,8 +103,8 @@ class NearestTrain(Metric):
             raise MetricError(
                 f"nearest-train: {references} held-out and {len(e.images.train)} training images; it needs two of each"
             )
-        real = e.shared(
-            f"nearest-train/{e.split}/{e.images.content}/{references}",
+        real = e.cache_for_dataset(
+            f"nearest-train/{e.split}/{e.images.sha256}/{references}",
             lambda: nearest(e.held_out(references).to(e.device), e.images.train),
         )
         limit = self.fraction * float(real.median())
@@ -114,44 +113,39 @@ class NearestTrain(Metric):
                 "nearest-train: half of the held-out images are training images too, so that a copy cannot be told "
                 "from a new image: remove the duplicates from the dataset"
             )
-        found = nearest(e.samples(self.n), e.images.train)
-        protocol = self._protocol(e, references)
-        mean, copies, usual = float(found.mean()), _share(found, limit), _share(real, limit)
-        yield Measurement(
-            mean,
-            "RMS over pixels in [0, 1]",
-            "neither",
-            self.n,
-            protocol,
-            floor=float(real.mean()),
-            floor_sd=float(real.std()) / math.sqrt(self.n),
-            label="distance to the nearest training image",
-            se=float(found.std()) / math.sqrt(self.n),
-        )
-        yield Measurement(
-            copies,
-            "share of samples",
-            "lower",
-            self.n,
-            protocol,
-            part="copies",
-            floor=usual,
-            floor_sd=_binomial(usual, self.n),
-            label="copies of training images",
-            se=_binomial(copies, self.n),
-        )
-
-    def _protocol(self, e: Evaluation, references: int) -> EvalProtocol:
-        return EvalProtocol(
+        distances = nearest(e.samples(self.n), e.images.train)
+        protocol = e.protocol(
             method="RMS pixel distance to the nearest training image",
-            dataset=e.images.content[:12],
-            preparation=e.images.preparation,
-            split=e.split,
             references=references,
             generated=self.n,
             values="uint8 / 255",
             dtype="exact integers",
             detail=f"{len(e.images.train)} training images; copy: below {self.fraction!r} of the held-out median",
+        )
+        mean, copies, usual = float(distances.mean()), _share(distances, limit), _share(real, limit)
+        yield Measurement(
+            value=mean,
+            unit="RMS over pixels in [0, 1]",
+            higher_is_better=None,
+            n=self.n,
+            protocol=protocol,
+            floor=float(real.mean()),
+            floor_sd=float(real.std()) / math.sqrt(self.n),
+            label="distance to the nearest training image",
+            se=float(distances.std()) / math.sqrt(self.n),
+        )
+        yield Measurement(
+            value=copies,
+            unit="share of samples",
+            higher_is_better=False,
+            n=self.n,
+            protocol=protocol,
+            component="copies",
+            role="memorization",
+            floor=usual,
+            floor_sd=_binomial(usual, self.n),
+            label="copies of training images",
+            se=_binomial(copies, self.n),
         )
 
 

@@ -37,7 +37,7 @@ ROUNDING = 1e-12
 
 
 @dataclass(frozen=True)
-class Found:
+class Statistic:
     """A statistic and, where the samples enter as independent draws, its standard error given the real images."""
 
     value: float
@@ -60,7 +60,7 @@ def radii(x: Tensor, k: int) -> Tensor:
     return torch.cat([block.topk(k + 1, dim=1, largest=False).values[:, -1] for _, block in distances(x, x)])
 
 
-def precision_recall(real: Tensor, made: Tensor, k: int) -> dict[str, Found]:
+def precision_recall(real: Tensor, made: Tensor, k: int) -> dict[str, Statistic]:
     """Precision and recall of features `(n, f)`, `(m, f)` (arXiv:1904.06991, equations 1 and 2); balls are closed."""
     real, made = _centred(real, made)
     real_radii, made_radii = radii(real, k), radii(made, k)
@@ -69,10 +69,10 @@ def precision_recall(real: Tensor, made: Tensor, k: int) -> dict[str, Found]:
     for rows, block in distances(real, made):
         hit |= (block <= real_radii[rows, None]).any(0)
         recalled[rows] = (block <= made_radii).any(1)
-    return {"precision": _share(hit), "recall": Found(float(recalled.double().mean()))}
+    return {"precision": _share(hit), "recall": Statistic(float(recalled.double().mean()))}
 
 
-def density_coverage(real: Tensor, made: Tensor, k: int) -> dict[str, Found]:
+def density_coverage(real: Tensor, made: Tensor, k: int) -> dict[str, Statistic]:
     """Density and coverage of features `(n, f)`, `(m, f)` (arXiv:2002.09797, equations 4 and 5); balls are open.
 
     Open as in the authors' package prdc: of two identical sets without duplicates the density is then exactly 1.
@@ -87,13 +87,13 @@ def density_coverage(real: Tensor, made: Tensor, k: int) -> dict[str, Found]:
         covered[rows] = inside.any(1)
     density = balls / k
     error = float(density.std()) / math.sqrt(len(made)) if len(made) > 1 else None
-    return {"density": Found(float(density.mean()), error), "coverage": Found(float(covered.double().mean()))}
+    return {"density": Statistic(float(density.mean()), error), "coverage": Statistic(float(covered.double().mean()))}
 
 
-def _share(hit: Tensor) -> Found:
+def _share(hit: Tensor) -> Statistic:
     """A share of independent draws; where it is 0 or 1 the usual standard error would be 0, which it is not."""
     share = float(hit.double().mean())
-    return Found(share, math.sqrt(share * (1.0 - share) / len(hit)) or None)
+    return Statistic(share, math.sqrt(share * (1.0 - share) / len(hit)) or None)
 
 
 def _centred(real: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
@@ -110,41 +110,42 @@ class NeighbourMetric(FeatureMetric):
     k: int
 
     @abstractmethod
-    def compare(self, real: Tensor, made: Tensor) -> dict[str, Found]:
-        """The statistics of features `(n, f)`, `(m, f)` by part."""
+    def compare(self, real: Tensor, made: Tensor) -> dict[str, Statistic]:
+        """The statistics of features `(n, f)`, `(m, f)` by component."""
 
-    def check(self, summary: DatasetInfo, prior: Prior, place: DataConfig) -> None:
+    def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse fewer images than a point has neighbours, and what any extractor refuses."""
-        self._need(self.count or summary.test, summary.test, UsageError)
-        super().check(summary, prior, place)
+        self._need(self.count or info.test, info.test, UsageError)
+        super().validate(info, prior, data_config)
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """Both statistics; their floors are those of as many training images."""
-        extractor = self.extractor(e.setting.shape, e.place)
+        extractor = self.extractor(e.images.shape, e.data_config)
         real = self.reference_features(e, extractor)
         n = self.count or len(real)
         self._need(n, len(real), MetricError)
-        found = self.compare(real, self.sample_features(e, extractor, n))
-        key = f"{self.name}/floor/{extractor}/{e.split}/{e.images.content}/{len(real)}/{n}/{self.k}/{e.device}"
-        floors: dict[str, Found] = (
-            e.shared(key, lambda: self.compare(real, self.training_features(e, extractor, n)))
+        statistics = self.compare(real, self.sample_features(e, extractor, n))
+        key = f"{self.name}/floor/{extractor}/{e.split}/{e.images.sha256}/{len(real)}/{n}/{self.k}/{e.device}"
+        floors: dict[str, Statistic] = (
+            e.cache_for_dataset(key, lambda: self.compare(real, self.training_features(e, extractor, n)))
             if n <= len(e.images.train)
             else {}
         )
         protocol = self.protocol(e, extractor, len(real), n, f"k = {self.k}, distances in float64")
-        for part, one in found.items():
-            floor = floors.get(part, Found(math.nan))
+        for component, statistic in statistics.items():
+            floor = floors.get(component, Statistic(math.nan))
             yield Measurement(
-                one.value,
-                "balls" if part == "density" else "share",
-                "higher",
-                n,
-                protocol,
-                part=part,
+                value=statistic.value,
+                unit="balls" if component == "density" else "share",
+                higher_is_better=True,
+                n=n,
+                protocol=protocol,
+                component=component,
+                role="sample quality",
                 floor=None if math.isnan(floor.value) else floor.value,
                 floor_sd=floor.se,
-                label=f"{part} ({extractor.head})",
-                se=one.se,
+                label=f"{component} ({extractor.label()})",
+                se=statistic.se,
             )
 
     def _need(self, made: int, real: int, error: type[UsageError] | type[MetricError]) -> None:
@@ -174,7 +175,7 @@ class PrecisionRecall(NeighbourMetric):
         super().__init__(features, layer, weights, count, "test")
         self.k = k
 
-    def compare(self, real: Tensor, made: Tensor) -> dict[str, Found]:
+    def compare(self, real: Tensor, made: Tensor) -> dict[str, Statistic]:
         """Precision and recall."""
         return precision_recall(real, made, self.k)
 
@@ -198,7 +199,7 @@ class DensityCoverage(NeighbourMetric):
         super().__init__(features, layer, weights, count, "test")
         self.k = k
 
-    def compare(self, real: Tensor, made: Tensor) -> dict[str, Found]:
+    def compare(self, real: Tensor, made: Tensor) -> dict[str, Statistic]:
         """Density and coverage."""
         return density_coverage(real, made, self.k)
 

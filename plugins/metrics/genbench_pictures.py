@@ -10,7 +10,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genbench.api import ComponentSpec, EvalProtocol, Evaluation, Measurement, Metric, Option
+from genbench.api import ComponentSpec, Evaluation, Measurement, Metric, Option
 from genbench.data.images import to_float
 from genbench.hookspecs import hookimpl
 
@@ -22,6 +22,8 @@ LUMA = (0.299, 0.587, 0.114)
 class Reconstruction(Metric):
     """Squared error of decode(encode(x)) on held-out images, pixel values in [0, 1], not rounded."""
 
+    uses_samples = False
+
     def __init__(self, *, n: Annotated[int, Option("test images; 0: all", low=0)] = 0) -> None:
         """See the annotations."""
         self.n = n
@@ -31,23 +33,30 @@ class Reconstruction(Metric):
         n = min(self.n, len(e.references)) or len(e.references)
         pairs = zip(e.held_out(n).split(1000), e.reconstructions(n).split(1000), strict=True)
         total = sum(float((to_float(x).to(y.device) - y).square().sum(dtype=torch.float64)) for x, y in pairs)
-        protocol = EvalProtocol(
+        protocol = e.protocol(
             method="squared error, mean over images",
-            dataset=e.images.content[:12],
-            preparation=e.images.preparation,
-            split=e.split,
             references=n,
             generated=0,
             values="float in [0, 1], not rounded",
             draws="none",
         )
         per_image = total / n
-        pixels = math.prod(e.setting.shape)
-        for part, value, unit in (
+        pixels = math.prod(e.images.shape)
+        for component, value, unit in (
             ("pixel", per_image / pixels, "mean over pixels"),
             ("image", per_image, "sum over pixels"),
         ):
-            yield Measurement(value, unit, "lower", n, protocol, part=part, floor=0.0, label=f"MSE per {part}")
+            yield Measurement(
+                value=value,
+                unit=unit,
+                higher_is_better=False,
+                n=n,
+                protocol=protocol,
+                component=component,
+                role="reconstruction",
+                floor=0.0,
+                label=f"MSE per {component}",
+            )
 
 
 class Sharpness(Metric):
@@ -63,20 +72,24 @@ class Sharpness(Metric):
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """The samples' sharpness, beside that of the real images as its reference value."""
         references = min(self.n, len(e.references))
-        real = e.shared(
-            f"sharpness/{references}/{e.split}/{e.images.content}", lambda: sharpness(e.held_out(references))
+        real = e.cache_for_dataset(
+            f"sharpness/{references}/{e.split}/{e.images.sha256}", lambda: sharpness(e.held_out(references))
         )
-        protocol = EvalProtocol(
+        protocol = e.protocol(
             method="variance of the Laplace filter, grey in [0, 1], no padding",
-            dataset=e.images.content[:12],
-            preparation=e.images.preparation,
-            split=e.split,
             references=references,
             generated=self.n,
-            values="uint8",
         )
         value = sharpness(e.samples(self.n))
-        yield Measurement(value, "variance", "neither", self.n, protocol, floor=real, label="Sharpness (floor: real)")
+        yield Measurement(
+            value=value,
+            unit="variance",
+            higher_is_better=None,
+            n=self.n,
+            protocol=protocol,
+            floor=real,
+            label="Sharpness (floor: real)",
+        )
 
 
 def sharpness(images: Tensor) -> float:

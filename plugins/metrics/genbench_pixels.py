@@ -20,7 +20,6 @@ from genbench.api import (
     ComponentSpec,
     DataConfig,
     DatasetInfo,
-    EvalProtocol,
     Evaluation,
     Measurement,
     Metric,
@@ -32,7 +31,7 @@ from genbench.data.images import to_float
 from genbench.distances import random_projections, wasserstein_distance
 from genbench.errors import UsageError
 from genbench.hookspecs import hookimpl
-from genbench_latent.blocks import Distance, across, as_given, excess, init_distributed, variances, within
+from genbench_latent.blocks import Distance, across, as_given, block_table, excess, variances, within
 
 FLOORS = 4
 """Disjoint sets of training images, as many as there are, whose distances from the held-out ones are the floor."""
@@ -64,9 +63,9 @@ class PixelDistance(Metric):
     def distance(self, dim: int) -> Distance:
         """The squared distance between samples of points in R^dim."""
 
-    def check(self, summary: DatasetInfo, prior: Prior, place: DataConfig) -> None:
+    def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse more images than there are, and blocks of fewer than four."""
-        there = min(summary.test, summary.train)
+        there = min(info.test, info.train)
         if self.n > there:
             raise UsageError(
                 f"{self.name} compares {self.n} images and the smaller of the test and training sets has {there}: "
@@ -82,34 +81,31 @@ class PixelDistance(Metric):
         e, key = evaluation, f"pixels {self!r} {evaluation.split}"
         real = _points(e.held_out(self.n))
         distance, cut = self.distance(real.shape[1]), len(real) // self.blocks
-        own = e.shared(f"{key} within", lambda: within(distance, _cut(real, cut, self.blocks)))
+        references = e.cache_for_dataset(f"{key} within", lambda: within(distance, _cut(real, cut, self.blocks)))
 
         def compared(points: Tensor) -> tuple[float, Tensor]:
             xs, ys = _cut(points, cut, self.blocks), _cut(real, cut, self.blocks)
             whole = distance.between(distance.prepare(points), distance.prepare(real))
-            return math.sqrt(max(whole, 0.0)), init_distributed(within(distance, xs), across(distance, xs, ys), own)
+            return math.sqrt(max(whole, 0.0)), block_table(within(distance, xs), across(distance, xs, ys), references)
 
         def floors() -> tuple[list[float], list[float]]:
             count = min(FLOORS, len(e.images.train) // self.n)
-            found = [compared(_points(block)) for block in e.training_images(self.n * count).split(self.n)]
-            return [raw for raw, _ in found], [float(excess(table, as_given(self.blocks))) for _, table in found]
+            pairs = [compared(_points(block)) for block in e.training_images(self.n * count).split(self.n)]
+            return [raw for raw, _ in pairs], [float(excess(table, as_given(self.blocks))) for _, table in pairs]
 
-        raw_floor, excess_floor = e.shared(f"{key} floors", floors)
+        raw_floor, excess_floor = e.cache_for_dataset(f"{key} floors", floors)
         raw, table = compared(_points(e.samples(self.n)))
         value, noise = float(excess(table, as_given(self.blocks))), variances(table)
         unit = "pixel units"
-        yield self._told(e, "", raw, raw_floor, unit, self.label, None)
+        yield self._measurement(e, "", raw, raw_floor, unit, self.label, None)
         label = f"{self.label}{SQUARED} excess"
-        yield self._told(e, "excess", value, excess_floor, f"{unit}^2", label, math.sqrt(noise.total))
+        yield self._measurement(e, "excess", value, excess_floor, f"{unit}^2", label, math.sqrt(noise.total))
 
-    def _told(
-        self, e: Evaluation, part: str, value: float, floors: list[float], unit: str, label: str, se: float | None
+    def _measurement(
+        self, e: Evaluation, component: str, value: float, floors: list[float], unit: str, label: str, se: float | None
     ) -> Measurement:
-        protocol = EvalProtocol(
-            method=self.method + (", centred between blocks (arXiv:2203.11627)" if part else ""),
-            dataset=e.images.content[:12],
-            preparation=e.images.preparation,
-            split=e.split,
+        protocol = e.protocol(
+            method=self.method + (", centred between blocks (arXiv:2203.11627)" if component else ""),
             references=self.n,
             generated=self.n,
             values="pixels in [0, 1], samples rounded to uint8",
@@ -117,12 +113,13 @@ class PixelDistance(Metric):
             detail=f"{self!r}; floor: training images",
         )
         return Measurement(
-            value,
-            unit,
-            "lower" if part else "neither",
-            self.n,
-            protocol,
-            part=part,
+            value=value,
+            unit=unit,
+            higher_is_better=False if component else None,
+            n=self.n,
+            protocol=protocol,
+            component=component,
+            role="sample quality" if component else "",
             floor=statistics.fmean(floors),
             floor_sd=statistics.stdev(floors) if len(floors) > 1 else None,
             label=label,

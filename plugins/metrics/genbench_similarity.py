@@ -19,7 +19,6 @@ from genbench.api import (
     ComponentSpec,
     DataConfig,
     DatasetInfo,
-    EvalProtocol,
     Evaluation,
     Measurement,
     Metric,
@@ -75,17 +74,18 @@ class Similarity(Metric):
     unit: ClassVar[str]
     label: ClassVar[str]
     n: int
+    uses_samples = False
 
     @abstractmethod
     def compare(self, x: Tensor, y: Tensor) -> Tensor:
         """The similarity of each pair, `(n, c, h, w), (n, c, h, w) -> (n,)`."""
 
-    def check(self, summary: DatasetInfo, prior: Prior, place: DataConfig) -> None:
+    def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse more images than there are held out."""
-        if self.n > summary.test:
+        if self.n > info.test:
             raise UsageError(
-                f"{self.name}: {self.n} held-out images were asked for and the dataset has {summary.test}: "
-                f"--set {self.name}.n={summary.test} or less"
+                f"{self.name}: {self.n} held-out images were asked for and the dataset has {info.test}: "
+                f"--set {self.name}.n={info.test} or less"
             )
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
@@ -101,11 +101,8 @@ class Similarity(Metric):
         if not values.isfinite().all():
             bad = int((~values.isfinite()).sum())
             raise MetricError(f"{self.name}: {bad} of {n} reconstructions hold values that are NaN or infinite")
-        protocol = EvalProtocol(
+        protocol = e.protocol(
             method=self.method,
-            dataset=e.images.content[:12],
-            preparation=e.images.preparation,
-            split=e.split,
             references=n,
             generated=0,
             values="float in [0, 1], not rounded",
@@ -113,7 +110,15 @@ class Similarity(Metric):
             draws="none",
             detail="data range 1",
         )
-        yield Measurement(float(values.mean()), self.unit, "higher", n, protocol, label=self.label)
+        yield Measurement(
+            value=float(values.mean()),
+            unit=self.unit,
+            higher_is_better=True,
+            n=n,
+            protocol=protocol,
+            role="reconstruction",
+            label=self.label,
+        )
 
 
 class PSNR(Similarity):
@@ -145,10 +150,10 @@ class SSIM(Similarity):
         """See the annotations."""
         self.n = n
 
-    def check(self, summary: DatasetInfo, prior: Prior, place: DataConfig) -> None:
+    def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse images smaller than the window as well."""
-        super().check(summary, prior, place)
-        _, h, w = summary.shape
+        super().validate(info, prior, data_config)
+        _, h, w = info.shape
         if min(h, w) < WINDOW:
             raise UsageError(f"ssim: its window has {WINDOW}x{WINDOW} pixels and the images {h}x{w}: leave it out")
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 
-from genbench.api import Better, ComponentSpec, EvalProtocol, Evaluation, Measurement, Metric
+from genbench.api import ComponentSpec, Evaluation, Measurement, Metric
 from genbench.errors import NotApplicableError
 from genbench.hookspecs import hookimpl
 
@@ -12,36 +12,43 @@ from genbench.hookspecs import hookimpl
 class Speed(Metric):
     """The training's own record; comparable only on one machine, which the protocol cannot name and a reader must."""
 
+    uses_samples = False
+
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """Facts of one training."""
         record = e.training
         if not record.images:
             raise NotApplicableError("nothing was trained")
         beside = f", up to {record.jobs} runs at once" if record.jobs > 1 else ""
-        protocol = EvalProtocol(
+        protocol = e.protocol(
             method="wall time of training proper, evaluation and data left out",
-            dataset=e.images.content[:12],
-            preparation=e.images.preparation,
             split="train",
             references=len(e.images.train),
             generated=0,
-            values="uint8",
             draws="none",
             detail=f"{record.device}, {record.threads} CPU threads{beside}",
         )
         memory = None if record.peak_memory is None else record.peak_memory / 2**20
-        facts: tuple[tuple[str, float | None, str, Better], ...] = (
-            ("images-per-second", record.images / max(record.seconds, 1e-9), "images/s", "higher"),
-            ("seconds", record.seconds, "s", "lower"),
-            ("step", 1000.0 * record.seconds * record.batch / record.images or None, "ms", "lower"),
-            ("parameters", float(record.parameters), "count", "neither"),
-            ("peak-memory", memory, "MiB", "neither"),
+        facts: tuple[tuple[str, float | None, str, bool | None], ...] = (
+            ("images-per-second", record.images / max(record.seconds, 1e-9), "images/s", True),
+            ("seconds", record.seconds, "s", False),
+            ("step", 1000.0 * record.seconds * record.batch / record.images or None, "ms", False),
+            ("parameters", float(record.parameters), "count", None),
+            ("peak-memory", memory, "MiB", None),
         )
-        for part, value, unit, better in facts:
+        for component, value, unit, higher_is_better in facts:
             if value is None:
                 continue
-            label = "time a step" if part == "step" else part.replace("-", " ")
-            yield Measurement(value, unit, better, record.images, protocol, part=part, label=label)
+            yield Measurement(
+                value=value,
+                unit=unit,
+                higher_is_better=higher_is_better,
+                n=record.images,
+                protocol=protocol,
+                component=component,
+                role="speed",
+                label="time a step" if component == "step" else component.replace("-", " "),
+            )
 
 
 @hookimpl

@@ -21,7 +21,7 @@ from torchvision.transforms.functional import gaussian_blur
 from genbench.api import DataConfig
 from genbench.distances import frechet_distance
 from genbench.experiment.run import Component, make_dataset
-from genbench.features.extractor import choose, extract
+from genbench.features import extract, feature_layer
 from genbench.registry.loader import load
 from genbench.utils.io import write_json, write_text
 from genbench_fid.frechet import distance, extrapolated, gaussian, standard_error
@@ -41,10 +41,10 @@ def main() -> None:
     place = DataConfig(arguments.data_root, Path("~/.cache/genbench").expanduser())
     registry = load()
     fingerprint = registry.get("dataset", "mnist").plugin.fingerprint
-    images = make_dataset(registry, Component("mnist", (), fingerprint)).load(place).train
+    images = make_dataset(registry, Component("mnist", (), fingerprint)).load(data_config).train
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     real, rest = images[order[:10_000]], images[order[10_000:]]
-    extractor = choose("grey28", "", "", place)
+    extractor = feature_layer("grey28", "", "", data_config)
     references = extract(extractor, real)
     found = {
         "equal laws": compared(references, extract(extractor, rest)),

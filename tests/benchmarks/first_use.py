@@ -29,12 +29,12 @@ def main() -> None:
     import torch
 
     import genbench_neighbours as neighbours
-    from genbench.features.extractor import Extractor, extract
+    from genbench.features import extract, feature_layer
     from genbench_latent import LatentW2
     from genbench_priors import Normal
 
     noise = torch.randint(0, 256, (10_000, 1, 28, 28), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
-    grey28 = Extractor("grey28", "128")
+    grey28 = feature_layer("grey28", "128", "", DataConfig(Path(), Path()))
     real = told("grey28 features of 10,000 images", lambda: extract(grey28, noise))
     made = extract(grey28, noise.flip(3))
     for elements in (2**22, neighbours.CPU_BLOCK_ELEMENTS):

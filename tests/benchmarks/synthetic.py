@@ -100,7 +100,7 @@ PROVENANCE = {
 }
 
 
-def planned(shape: Shape, place: DataConfig, registry: Registry | None = None) -> Plan:
+def planned(shape: Shape, data_config: DataConfig, registry: Registry | None = None) -> Plan:
     """The plan that `genbench run` makes of the shape's arguments."""
     grid = ExperimentConfig(
         models=shape.models,
@@ -113,13 +113,13 @@ def planned(shape: Shape, place: DataConfig, registry: Registry | None = None) -
         metrics=METRICS,
         epochs=100,
     )
-    return plan(grid, registry or load(), place)
+    return plan(grid, registry or load(), data_config)
 
 
 def fill(store: Path, shape: Shape) -> None:
     """Write every run of the shape as trained and measured, with its log and two small pictures."""
     place = DataConfig(data_root=store, cache=store.parent / "cache")
-    made = planned(shape, place)
+    made = planned(shape, data_config)
     picture = torch.randint(0, 256, (64, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     store.mkdir(parents=True, exist_ok=True)
     save_grid(store.parent / "picture.png", picture)

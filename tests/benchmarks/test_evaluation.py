@@ -30,7 +30,7 @@ from genbench.distances import (
 )
 from genbench.evaluation.snapshots import trained_model
 from genbench.experiment.run import make_dataset, run_of_record
-from genbench.features.extractor import Extractor, extract
+from genbench.features import FeatureLayer, extract, feature_layer
 from genbench.registry.loader import load
 from genbench.storage.run_dir import WEIGHTS, find_runs, read_runs
 from genbench.training import device as machine
@@ -74,7 +74,7 @@ def moments(store: Path, d: int) -> list[Tensor]:
     command = ["run", "swae", "--latent-dim", str(d), "--dataset", "fashion-mnist", "--network", "mlp"]
     watch = ["--snapshots", "3", "--snapshot-metrics", "reconstruction", "--set", "fashion-mnist.validation=2000"]
     place = ["--images", "240000", "--metrics", "reconstruction", "--data-root", str(SHARED), "--out", str(store)]
-    done = CliRunner().invoke(main, [*command, *watch, *place])
+    done = CliRunner().invoke(main, [*command, *watch, *data_config])
     assert done.exit_code == 0, done.output
     (folder,), registry = read_runs(find_runs([store]))[0], load()
     run = run_of_record(folder.record()["run"])
@@ -126,7 +126,7 @@ def test_codes_of_a_training(d: int, tmp_path: Path) -> None:
 @pytest.mark.parametrize("threads", [1, 2])
 def test_inception(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     one, two = pictures(24, 64, 0, 3), pictures(24, 64, 1, 3, noise=60.0)
-    extractor = Extractor("inception", "768", str(INCEPTION))
+    extractor = feature_layer("inception", "768", str(INCEPTION), DataConfig(Path(), Path()))
     made, found = rival(extractor), {}
     monkeypatch.setattr(torch_fidelity.metrics, "create_feature_extractor", lambda *_, **__: made)
 
@@ -146,7 +146,7 @@ def test_inception(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
             save_cpu_ram=True,  # no worker processes: faster here than starting some for so few images
             verbose=False,
             feature_layer_fid="768",
-            feature_extractor=extractor.registered,
+            feature_extractor=extractor.implementation,
             feature_extractor_weights_path=extractor.weights,
         )
         found["theirs"] = result["frechet_inception_distance"]
@@ -161,10 +161,10 @@ def test_inception(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     assert item.met
 
 
-def rival(extractor: Extractor) -> torch.nn.Module:
+def rival(extractor: FeatureLayer) -> torch.nn.Module:
     """torch-fidelity's extractor as its own `calculate_metrics` makes it."""
     options = {"feature_extractor_weights_path": extractor.weights}
     made: torch.nn.Module = torch_fidelity.utils.create_feature_extractor(
-        extractor.registered, [extractor.layer], cuda=DEVICE.type == "cuda", verbose=False, **options
+        extractor.implementation, [extractor.layer], cuda=DEVICE.type == "cuda", verbose=False, **options
     )
     return made

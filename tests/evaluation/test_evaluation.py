@@ -33,12 +33,12 @@ def evaluate(registry: Registry, planned: Callable[..., Plan], tmp_path: Path) -
         drawn = torch.randint(0, 256, (700, 1, 12, 12), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
         return RunEvaluation(
             built,
-            built.setting,
+            built.context,
             Images(drawn, drawn, drawn[:0]),
             seed=seed,
             device=torch.device("cpu"),
             training=SPEED,
-            place=DataConfig(tmp_path, tmp_path),
+            data_config=DataConfig(tmp_path, tmp_path),
             memory={},
         )
 

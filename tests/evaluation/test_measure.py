@@ -17,7 +17,9 @@ from genbench.errors import MetricError, StoreError
 from genbench.evaluation.measure import to_stored
 from genbench.storage.schema import SCHEMA, MetricRecord, MetricsFile, decode
 
-SOUND = Measurement(1.0, "unit", "lower", 10, EvalProtocol("none", "", "", "test", 1, 1, "none"))
+SOUND = Measurement(
+    value=1.0, unit="unit", higher_is_better=False, n=10, protocol=EvalProtocol("none", "", "", "test", 1, 1, "none")
+)
 
 
 def test_numbers_of_numpy_and_torch_become_plain_json() -> None:
@@ -28,26 +30,27 @@ def test_numbers_of_numpy_and_torch_become_plain_json() -> None:
 
 
 @pytest.mark.parametrize(
-    ("field", "value", "told"),
+    ("field", "value", "message"),
     [
         ("n", -1, "the n is -1"),
         ("n", 2.5, "the n is 2.5"),
-        ("p", -0.1, "the p_value is -0.1"),
-        ("p", 1.5, "the p_value is 1.5"),
+        ("p_value", -0.1, "the p_value is -0.1"),
+        ("p_value", 1.5, "the p_value is 1.5"),
         ("se", "0.1", None),
         ("se", "small", "the se is no number"),
         ("low", float("-inf"), "the low is not finite"),
-        ("better", "smaller", "possible: lower, higher, neither"),
+        ("higher_is_better", "smaller", "possible: True, False, None"),
         ("unit", None, "the unit is None"),
-        ("part", 3, "the component is 3"),
+        ("component", 3, "the component is 3"),
+        ("role", None, "the role is None"),
     ],
 )
-def test_a_field_that_breaks_the_contract_is_refused(field: str, value: object, told: str | None) -> None:
+def test_a_field_that_breaks_the_contract_is_refused(field: str, value: object, message: str | None) -> None:
     number = replace(SOUND, **{field: value})  # type: ignore[arg-type]
-    if told is None:
+    if message is None:
         assert getattr(to_stored(number), field) == 0.1
         return
-    with pytest.raises(MetricError, match=told):
+    with pytest.raises(MetricError, match=message):
         to_stored(number)
 
 
@@ -78,8 +81,8 @@ def test_a_number_that_is_none_is_damage_and_no_traceback(field: str, value: obj
 
 def test_a_step_of_the_ladder_is_no_share_of_less_than_itself() -> None:
     """Constant codes: the prior's samples score better than reconstructions do."""
-    told = verdict({"real": 13.9, "reconstructions": 326.0, "mixture": 326.0, "prior": 305.0})
-    assert told == "mostly the decoder (312, of which other steps win back 21)"
+    text = verdict({"real": 13.9, "reconstructions": 326.0, "mixture": 326.0, "prior": 305.0})
+    assert text == "mostly the decoder (312, of which other steps win back 21)"
     assert "of 90" in verdict({"real": 10.0, "reconstructions": 90.0, "mixture": 95.0, "prior": 100.0})
 
 

@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 import torch
 from torch import Tensor
-from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
-from genbench.api import DataConfig, Images, Measurement, Split, TrainingStats
+import genbench.features.extractor
+from genbench.api import ComponentSpec, DataConfig, Images, Measurement, Split, TrainingStats
 from genbench.data.images import with_content
 from genbench.evaluation.evaluation import RunEvaluation
 from genbench.experiment.plan import Plan
@@ -18,7 +18,7 @@ from genbench.experiment.run import make_model
 from genbench.registry.loader import Registry, load
 from genbench.registry.options import OptionSpec, specs
 from genbench.testing.synthetic import pictures
-from genbench_grey28 import Grey28
+from genbench_grey28 import Grey28, Grey28Network
 from genbench_torchvision import MNIST
 
 TRAIN, TEST, VALIDATION = 600, 160, 150
@@ -52,6 +52,7 @@ COUNTED = {"k", "splits", "blocks", "replicates", "partitions", "components"}
 """Small counts, which can only grow here; other numbers are lowered."""
 
 SILENT = {
+    "class-balance.features",  # half of the logits have the same largest one
     "class-balance.n",  # an untrained decoder's samples are all of one class
     "density-coverage.features",  # what is halved has the same neighbours
     "fid.floor",
@@ -64,11 +65,16 @@ UNTRIED = {"weights"}
 """Of Inception alone; `test_features` has the hash of a file of weights."""
 
 
+class HalvedNetwork(Grey28Network):
+    def forward(self, images: Tensor) -> Tensor:
+        return 0.5 * super().forward(images)
+
+
 class Halved(Grey28):
     """Another extractor: grey28's features, by half."""
 
-    def forward(self, images: Tensor) -> tuple[Tensor, ...]:
-        return tuple(0.5 * features for features in super().forward(images))
+    def network(self, layer: str) -> torch.nn.Module:
+        return HalvedNetwork(layer)
 
 
 METRICS = sorted(load().entries["metric"])
@@ -77,9 +83,13 @@ Make = Callable[..., RunEvaluation]
 
 
 @pytest.fixture
-def run(registry: Registry, planned: Callable[..., Plan], place: DataConfig, monkeypatch: pytest.MonkeyPatch) -> Make:
+def run(
+    registry: Registry, planned: Callable[..., Plan], data_config: DataConfig, monkeypatch: pytest.MonkeyPatch
+) -> Make:
     """An evaluation of an untrained model on labelled pictures, its caches new or another's."""
-    monkeypatch.setitem(FEATURE_EXTRACTORS_REGISTRY, OTHER, Halved)
+    monkeypatch.setitem(
+        genbench.features.extractor._registered, OTHER, ComponentSpec(name=OTHER, description="", factory=Halved)
+    )
 
     def labels(n: int) -> Tensor:
         return torch.arange(n) % 10
@@ -103,12 +113,12 @@ def run(registry: Registry, planned: Callable[..., Plan], place: DataConfig, mon
         made = make_model(registry, planned(model, latent_dims=(4,)).runs[0], (1, 28, 28))
         return RunEvaluation(
             made,
-            made.setting,
+            made.context,
             images,
             seed=seed,
             device=torch.device("cpu"),
             training=TrainingStats(1.0, 1000, 1, "cpu", 1),
-            place=place,
+            data_config=data_config,
             memory={} if memory is None else memory,
             split=split,
         )
@@ -119,7 +129,7 @@ def run(registry: Registry, planned: Callable[..., Plan], place: DataConfig, mon
 def measured(registry: Registry, name: str, e: RunEvaluation, **options: Any) -> dict[str, Measurement]:
     metric = registry.get("metric", name).spec.factory(**{**SMALL.get(name, {}), **options})
     with torch.no_grad():
-        return {m.part: m for m in metric.measure(e)}
+        return {m.component: m for m in metric.measure(e)}
 
 
 def another(name: str, spec: OptionSpec) -> Any:
@@ -139,8 +149,8 @@ def another(name: str, spec: OptionSpec) -> Any:
 def moved(a: Measurement, b: Measurement) -> bool:
     """Whether one of two measurements says another number than the other; what only one of them has is no number."""
     both = zip(
-        (a.value, a.floor, a.p, a.minimum_detectable_effect),
-        (b.value, b.floor, b.p, b.minimum_detectable_effect),
+        (a.value, a.floor, a.p_value, a.minimum_detectable_effect),
+        (b.value, b.floor, b.p_value, b.minimum_detectable_effect),
         strict=True,
     )
     return any(x != y for x, y in both if x is not None and y is not None)

@@ -30,15 +30,15 @@ PLUGINS = [Path(__file__).parents[1] / "fixtures" / name for name in ("dots.py",
 class Study:
     """A store in a temporary folder, and commands on it."""
 
-    def __init__(self, store: Path, place: DataConfig, grid: Callable[..., ExperimentConfig]) -> None:
-        self.store, self.place, self.grid = store, place, grid
+    def __init__(self, store: Path, data_config: DataConfig, grid: Callable[..., ExperimentConfig]) -> None:
+        self.store, self.data_config, self.grid = store, data_config, grid
         self.registry = load(PLUGINS)
 
     def plan(self, *models: str, **fields: object) -> Plan:
-        return plan(self.grid(models, **fields), self.registry, self.place)
+        return plan(self.grid(models, **fields), self.registry, self.data_config)
 
     def run(self, *models: str, stop: Callable[[], bool] = lambda: False, **fields: object) -> Outcome:
-        bench = Runner(self.registry, self.store, self.place, torch.device("cpu"), {}, NullCallback(), stop)
+        bench = Runner(self.registry, self.store, self.data_config, torch.device("cpu"), {}, NullCallback(), stop)
         return bench.conduct(self.plan(*models, **fields))
 
     def rows(self, stage: str = "snapshot") -> list[Row]:
@@ -46,13 +46,13 @@ class Study:
 
 
 @pytest.fixture
-def study(tmp_path: Path, place: DataConfig, grid: Callable[..., ExperimentConfig]) -> Study:
-    return Study(tmp_path / "runs", place, grid)
+def study(tmp_path: Path, data_config: DataConfig, grid: Callable[..., ExperimentConfig]) -> Study:
+    return Study(tmp_path / "runs", data_config, grid)
 
 
 @pytest.fixture
-def other(tmp_path: Path, place: DataConfig, grid: Callable[..., ExperimentConfig]) -> Study:
-    return Study(tmp_path / "other", place, grid)
+def other(tmp_path: Path, data_config: DataConfig, grid: Callable[..., ExperimentConfig]) -> Study:
+    return Study(tmp_path / "other", data_config, grid)
 
 
 SNAPSHOT_80 = Path("snapshots", "0000000080.safetensors")
@@ -268,9 +268,9 @@ def test_the_draws_of_a_choice_are_not_those_of_its_result(study: Study) -> None
     planned = study.plan("ae")
     run, bench = (
         planned.runs[0],
-        Runner(study.registry, study.store, study.place, torch.device("cpu"), {}, NullCallback(), bool),
+        Runner(study.registry, study.store, study.data_config, torch.device("cpu"), {}, NullCallback(), bool),
     )
-    images = make_dataset(study.registry, run.dataset).load(study.place)
+    images = make_dataset(study.registry, run.dataset).load(study.data_config)
     model, cost = make_model(study.registry, run, images.shape), TrainingStats(1.0, 160, 1, "cpu", 1)
     test, validation, again = (
         bench.evaluation(run, model, cost, split, images=images, memory={}).prior_draws(9, "samples")

@@ -121,7 +121,6 @@ def test_what_is_done_is_gathered_once() -> None:
         (Chosen(jobs=1), False),
         (Chosen(executor="serial"), False),
         (Chosen(executor="ray"), False),
-        (Chosen(together=2), False),
     ],
 )
 def test_whoever_says_how_is_obeyed(given: Chosen, open_: bool) -> None:

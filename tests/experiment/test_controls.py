@@ -55,7 +55,7 @@ def images() -> Images:
     mixing = torch.randn(36, 36, generator=draws) * torch.linspace(1.0, 0.05, 36)[:, None]
     pixels = 128 + 14 * torch.randn(2000, 36, generator=draws) @ mixing
     drawn = pixels.round().clamp(0, 255).to(torch.uint8).view(2000, 1, 6, 6)
-    return Images(drawn[:1300], drawn[1300:], drawn[:0], content="c" * 64)
+    return Images(drawn[:1300], drawn[1300:], drawn[:0], sha256="c" * 64)
 
 
 Evaluate = Callable[..., ControlEvaluation]
@@ -156,7 +156,7 @@ def test_pca_codes_of_training_images_have_the_moments_of_the_prior(
     evaluate: Evaluate, prior: str, setting: str
 ) -> None:
     e = evaluate("pca", prior=prior, settings=(setting,))
-    codes, law = e.training_codes(0).double(), e.setting.prior
+    codes, law = e.training_codes(0).double(), e.context.prior
     torch.testing.assert_close(codes.mean(0), law.mean.double(), atol=1e-3, rtol=0)
     wanted = torch.diag(law.variance.double())
     torch.testing.assert_close(codes.T.cov(correction=0), wanted, atol=1e-3, rtol=1e-3)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import cast
@@ -13,18 +14,25 @@ import torch
 import torch_fidelity
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
+from torch_fidelity.feature_extractor_base import FeatureExtractorBase
 from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
+from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
-import genbench_grey28  # noqa: F401  (registers the extractor)
+import genbench.features.extractor
 from conftest import INCEPTION
-from genbench.api import DataConfig, DatasetInfo, Evaluation, Images
+from genbench.api import ComponentSpec, DataConfig, DatasetInfo, Evaluation, Extractor, Images
 from genbench.distances import frechet_distance
 from genbench.errors import DataError, GenbenchError, MetricError, UsageError
 from genbench.experiment.plan import Plan
-from genbench.features.extractor import Extractor, choose, extract, probe
-from genbench.features.inception import FoldedInception, resized
+from genbench.features import FeatureLayer, extract, feature_layer, probe
+from genbench.registry.loader import Registry
 from genbench_fid import FID, KID
+from genbench_grey28 import Grey28, Grey28Network
+from genbench_inception import FoldedInception, resized
+
+pytestmark = pytest.mark.usefixtures("registry")  # which registers the extractors
+NOWHERE = DataConfig(Path(), Path())
 
 needs_inception = pytest.mark.skipif(not INCEPTION.exists(), reason=f"no Inception weights at {INCEPTION}")
 
@@ -47,7 +55,7 @@ def pictures(n: int, size: int, seed: int, channels: int = 1, noise: float = 40.
     return (255 * smooth + rough).clamp(0, 255).to(torch.uint8)
 
 
-def fidelity(one: Tensor, two: Tensor, extractor: Extractor, **wanted: object) -> dict[str, float]:
+def fidelity(one: Tensor, two: Tensor, extractor: FeatureLayer, **wanted: object) -> dict[str, float]:
     weights = {"feature_extractor_weights_path": extractor.weights} if extractor.weights else {}
     result: dict[str, float] = torch_fidelity.calculate_metrics(
         input1=Pictures(one),
@@ -56,22 +64,50 @@ def fidelity(one: Tensor, two: Tensor, extractor: Extractor, **wanted: object) -
         verbose=False,
         cache=False,
         save_cpu_ram=True,
-        feature_extractor=extractor.registered,
+        feature_extractor=extractor.implementation,
         **weights,
         **wanted,
     )
     return result
 
 
-def ours(one: Tensor, two: Tensor, extractor: Extractor) -> float:
+def ours(one: Tensor, two: Tensor, extractor: FeatureLayer) -> float:
     gaussians = [(f.double().mean(0), torch.cov(f.double().T)) for f in (extract(extractor, x) for x in (one, two))]
     return frechet_distance(*gaussians[0], *gaussians[1])
+
+
+class FidelityGrey28(FeatureExtractorBase):  # type: ignore[misc]
+    """grey28 as torch-fidelity calls an extractor."""
+
+    def __init__(self, name: str, features_list: list[str], **options: object) -> None:
+        super().__init__(name, features_list)
+        self.network = Grey28Network("128")
+
+    def forward(self, images: Tensor) -> tuple[Tensor]:
+        return (self.network(images),)
+
+    @staticmethod
+    def get_provided_features_list() -> tuple[str, ...]:
+        return ("128",)
+
+    @staticmethod
+    def get_default_feature_layer_for_metric(metric: str) -> str:
+        return "128"
+
+    @staticmethod
+    def can_be_compiled() -> bool:
+        return False
+
+
+@pytest.fixture(autouse=True)
+def torch_fidelity_knows_grey28(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(FEATURE_EXTRACTORS_REGISTRY, "grey28", FidelityGrey28)
 
 
 @pytest.mark.filterwarnings("ignore")  # torch-fidelity's own DataLoader
 def test_fid_with_grey28_equals_torch_fidelitys_own() -> None:
     one, two = pictures(400, 28, 0), pictures(300, 28, 1, noise=60.0)
-    extractor = choose("grey28", "", "", DataConfig(Path(), Path()))
+    extractor = feature_layer("grey28", "", "", NOWHERE)
     expected = fidelity(one, two, extractor, fid=True)["frechet_inception_distance"]
     assert ours(one, two, extractor) == pytest.approx(expected, rel=1e-3)
 
@@ -81,7 +117,7 @@ def test_fid_with_grey28_equals_torch_fidelitys_own() -> None:
 @pytest.mark.parametrize("channels", [1, 3])
 def test_fid_with_inception_equals_torch_fidelitys_own(channels: int) -> None:
     one, two = pictures(16, 32, 0, channels), pictures(16, 32, 1, channels, noise=60.0)
-    extractor = Extractor("inception", "192", str(INCEPTION))
+    extractor = feature_layer("inception", "192", str(INCEPTION), NOWHERE)
     expected = fidelity(one, two, extractor, fid=True, feature_layer_fid="192")["frechet_inception_distance"]
     assert ours(one, two, extractor) == pytest.approx(expected, rel=1e-3)
 
@@ -89,7 +125,7 @@ def test_fid_with_inception_equals_torch_fidelitys_own(channels: int) -> None:
 def test_folding_batch_norm_changes_inception_by_rounding_alone() -> None:
     images, made = pictures(2, 40, 0, 3), untrained_inception()
     for layer, expected in zip(made.get_provided_features_list(), made(images), strict=True):
-        (found,) = FoldedInception(made, layer)(images)
+        found = FoldedInception(made, layer)(images)
         assert (found - expected).norm() < 1e-5 * expected.norm(), layer
         assert (expected[0] - expected[1]).norm() > 1e-3 * expected.norm(), layer  # it tells images apart
 
@@ -123,7 +159,7 @@ def test_resizing_is_torch_fidelitys_bit_for_bit(height: int, width: int) -> Non
 @needs_inception
 def test_features_do_not_depend_on_the_batch_or_the_order() -> None:
     images = pictures(7, 32, 0, 3)
-    extractor = Extractor("inception", "64", str(INCEPTION))
+    extractor = feature_layer("inception", "64", str(INCEPTION), NOWHERE)
     whole = extract(extractor, images)
     apart = torch.cat([extract(extractor, image[None]) for image in images])
     turned = extract(extractor, images.flip(0)).flip(0)
@@ -132,12 +168,12 @@ def test_features_do_not_depend_on_the_batch_or_the_order() -> None:
 
 
 @needs_inception
-def test_weights_without_the_layer_are_refused_before_training(place: DataConfig) -> None:
+def test_weights_without_the_layer_are_refused_before_training(data_config: DataConfig) -> None:
     metric = FID(weights=str(INCEPTION), features="inception")
     with pytest.raises(DataError, match="no finite layer 2048"):
-        metric.check(DatasetInfo((3, 32, 32), 100, 100), None, place)  # type: ignore[arg-type]
-    FID(weights=str(INCEPTION), features="inception", layer="192").check(
-        DatasetInfo((3, 32, 32), 100, 100), None, place
+        metric.validate(DatasetInfo((3, 32, 32), 100, 100), None, data_config)  # type: ignore[arg-type]
+    FID(weights=str(INCEPTION), features="inception", layer="192").validate(
+        DatasetInfo((3, 32, 32), 100, 100), None, data_config
     )  # type: ignore[arg-type]
 
 
@@ -165,64 +201,112 @@ def test_a_pickle_that_would_run_code_is_refused_as_weights(tmp_path: Path) -> N
     evil = tmp_path / "weights.pth"
     evil.write_bytes(pickle.dumps(Attack()))
     with pytest.raises(DataError, match=r"weights\.pth cannot be read as weights"):
-        probe(Extractor("inception", "64", str(evil)), 3, 32, 32)
+        probe(feature_layer("inception", "64", str(evil), NOWHERE), 3, 32, 32)
     torch.save({"Conv2d_1a_3x3": Attack()}, evil)
     with pytest.raises(DataError, match=r"weights\.pth cannot be read as weights"):
-        probe(Extractor("inception", "64", str(evil)), 3, 32, 32)
+        probe(feature_layer("inception", "64", str(evil), NOWHERE), 3, 32, 32)
     assert not (tmp_path / "attacked").exists()
 
 
 def test_features_are_of_uint8_only() -> None:
     with pytest.raises(MetricError, match="uint8"):
-        extract(Extractor("grey28", "128"), torch.rand(2, 1, 28, 28))
+        extract(feature_layer("grey28", "128", "", NOWHERE), torch.rand(2, 1, 28, 28))
 
 
-def test_weights_fit_inception_only(place: DataConfig) -> None:
+def test_weights_fit_inception_only(data_config: DataConfig) -> None:
     with pytest.raises(UsageError, match="its own weights"):
-        choose("grey28", "", "some.pth", place)
+        feature_layer("grey28", "", "some.pth", data_config)
+
+
+def test_cudnn_is_on_and_tf32_off_while_features_are_extracted(
+    registry: Registry, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """`torch.backends.cudnn.flags` would switch cuDNN off unless it is told otherwise."""
+    seen: list[tuple[bool, bool]] = []
+
+    class Flags(torch.nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            seen.append((torch.backends.cudnn.enabled, torch.backends.cudnn.allow_tf32))
+            return images.flatten(1)
+
+    class FlagsExtractor(Grey28):
+        def network(self, layer: str) -> torch.nn.Module:
+            return Flags()
+
+    spec = ComponentSpec(name="flags", description="", factory=FlagsExtractor)
+    monkeypatch.setitem(genbench.features.extractor._registered, "flags", spec)
+    extract(feature_layer("flags", "", "", NOWHERE), torch.zeros(1, 1, 28, 28, dtype=torch.uint8))
+    assert seen == [(True, False)]
+
+
+def test_any_registered_extractor_serves_a_metric_by_name_and_another_is_refused_while_planning(
+    planned: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    class Means(Extractor):
+        layers = ("mean",)
+        default_layer = "mean"
+        weights_label = "none"  # type: ignore[assignment]
+
+        def __init__(self, data_config: DataConfig) -> None:
+            pass
+
+        def network(self, layer: str) -> torch.nn.Module:
+            return Mean()
+
+    class Mean(torch.nn.Module):
+        def forward(self, images: Tensor) -> Tensor:
+            return images.float().mean((2, 3))
+
+    with pytest.raises(GenbenchError, match="there is no feature extractor 'means'"):
+        planned("swae", metrics=("fid",), settings=("fid.features=means",))
+    spec = ComponentSpec(name="means", description="", factory=Means)
+    monkeypatch.setitem(genbench.features.extractor._registered, "means", spec)
+    assert planned("swae", metrics=("fid",), settings=("fid.features=means",)).metrics[0].name == "fid"
 
 
 def test_the_column_head_names_the_extractor_and_the_protocol_its_weights(planned: Callable[..., Plan]) -> None:
-    extractor = Extractor("grey28", "128")
-    assert extractor.head == "grey28"
-    assert replace(extractor, layer="logits").head == "grey28 layer logits"
+    extractor = feature_layer("grey28", "128", "", NOWHERE)
+    assert extractor.label() == "grey28"
+    assert replace(extractor, layer="logits").label() == "grey28 layer logits"
     if INCEPTION.exists():
-        assert Extractor("inception", "768", str(INCEPTION)).weights_label.startswith("custom ")
+        assert feature_layer("inception", "768", str(INCEPTION), NOWHERE).weights_label.startswith("custom ")
 
 
-def evaluation(real: Tensor, made: Tensor, place: DataConfig) -> Evaluation:
+def evaluation(real: Tensor, made: Tensor, data_config: DataConfig) -> Evaluation:
     """As much of a run as KID asks for: these images against those samples."""
-    return cast(
+    pieces = cast(
         "Evaluation",
         SimpleNamespace(
-            images=Images(real, real, real[:0], content="0" * 64),
+            images=Images(real, real, real[:0], sha256="0" * 64),
             references=real,
             split="test",
-            setting=SimpleNamespace(shape=(1, 28, 28)),
+            sampler="",
             samples=lambda n: made[:n],
             training_images=lambda n: real[:n],
-            shared=lambda key, make: make(),
-            own=lambda key, make: make(),
+            cache_for_dataset=lambda key, compute: compute(),
+            cache_for_run=lambda key, compute: compute(),
             device=torch.device("cpu"),
-            place=place,
+            data_config=data_config,
         ),
     )
+    pieces.protocol = partial(Evaluation.protocol, pieces)  # type: ignore[method-assign]
+    return pieces
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_kid_with_grey28_equals_torch_fidelitys_own(place: DataConfig) -> None:
+def test_kid_with_grey28_equals_torch_fidelitys_own(data_config: DataConfig) -> None:
     real, made = pictures(300, 28, 0), pictures(300, 28, 1, noise=60.0)
-    extractor = choose("grey28", "", "", place)
+    extractor = feature_layer("grey28", "", "", data_config)
     expected = fidelity(made, real, extractor, kid=True, kid_subsets=20, kid_subset_size=100)
-    (mean,) = KID(subsets=20, subset_size=100).measure(evaluation(real, made, place))
+    (mean,) = KID(subsets=20, subset_size=100).measure(evaluation(real, made, data_config))
     assert mean.value == pytest.approx(expected["kernel_inception_distance_mean"], rel=1e-3)
     assert mean.value > 0
 
 
-def test_kid_takes_smaller_subsets_where_there_are_fewer_images_and_says_so(place: DataConfig) -> None:
+def test_kid_takes_smaller_subsets_where_there_are_fewer_images_and_says_so(data_config: DataConfig) -> None:
     real, made = pictures(60, 28, 0), pictures(60, 28, 1)
-    (mean,) = KID(subsets=5, subset_size=1000).measure(evaluation(real, made, place))
+    (mean,) = KID(subsets=5, subset_size=1000).measure(evaluation(real, made, data_config))
     assert (mean.n, mean.protocol.references) == (60, 60)
     assert "5 subsets of 60" in mean.protocol.detail
     with pytest.raises(MetricError, match="it needs 3 of each"):
-        list(KID(count=1).measure(evaluation(real, made, place)))
+        list(KID(count=1).measure(evaluation(real, made, data_config)))

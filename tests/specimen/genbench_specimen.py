@@ -98,11 +98,11 @@ class Radius(Metric):
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """One number."""
         n = len(e.references)
-        protocol = EvalProtocol("mean |z|", e.images.content[:12], e.images.preparation, e.split, n, 0, "codes")
+        protocol = EvalProtocol("mean |z|", e.images.sha256[:12], e.images.preprocessing, e.split, n, 0, "codes")
         value, ideal = (float(z.norm(dim=1).mean()) for z in (e.codes(n), e.prior_draws(n, "radius")))
         if not math.isfinite(value):
             raise MetricError(f"the mean length of {n} codes is {value}: the encoder diverged")
-        yield Measurement(value, "length", "neither", n, protocol, floor=ideal)
+        yield Measurement(value=value, unit="length", higher_is_better=None, n=n, protocol=protocol, floor=ideal)
 
 
 @hookimpl

@@ -13,20 +13,17 @@ from genbench.api import DataConfig, Evaluation, Images, Measurement, Noise, Pri
 from genbench_latent.fit import LatentFit
 
 
-class ModelContext:
-    def __init__(self, prior: Prior) -> None:
-        self.prior = prior
-
-
 class Codes:
     """An `Evaluation` whose codes are given; `made` are the keys of what it had to compute."""
 
     device = torch.device("cpu")
+    sampler = ""
+    protocol = Evaluation.protocol
 
     def __init__(self, codes: Tensor, prior: Prior, cache: Path, seed: int = 0, split: str = "test") -> None:
-        self.setting, self.seed, self.split, self._codes = ModelContext(prior), seed, split, codes
-        self.images = Images(*(torch.zeros(4, 1, 2, 2, dtype=torch.uint8),) * 3, content="c0ffee")
-        self.place = DataConfig(data_root=Path(), cache=cache)
+        self.prior, self.seed, self.split, self._codes = prior, seed, split, codes
+        self.images = Images(*(torch.zeros(4, 1, 2, 2, dtype=torch.uint8),) * 3, sha256="c0ffee")
+        self.data_config = DataConfig(data_root=Path(), cache=cache)
         self.memory: dict[str, object] = {}
         self.made: list[str] = []
 
@@ -34,17 +31,17 @@ class Codes:
         return self._codes[:n]
 
     def prior_draws(self, n: int, purpose: str) -> Tensor:
-        return self.setting.prior.sample(n, Noise(Generator().manual_seed(77 + self.seed)))
+        return self.prior.sample(n, Noise(Generator().manual_seed(77 + self.seed)))
 
-    def shared(self, key: str, make: Callable[[], object]) -> object:
+    def cache_for_dataset(self, key: str, compute: Callable[[], object]) -> object:
         if key not in self.memory:
             self.made.append(key)
-            self.memory[key] = make()
+            self.memory[key] = compute()
         return self.memory[key]
 
 
 def measured(metric: LatentFit, evaluation: Codes) -> dict[str, Measurement]:
-    return {m.part: m for m in metric.measure(cast(Evaluation, evaluation))}
+    return {m.component: m for m in metric.measure(cast(Evaluation, evaluation))}
 
 
 def drawn(prior: Prior, n: int, seed: int = 1) -> Tensor:

@@ -169,6 +169,16 @@ def test_the_templates_keep_to_the_public_surface(template: Path) -> None:
     assert deeper(template.read_text()) == []
 
 
+PLUGINS = Path(__file__).parents[2] / "plugins"
+
+
+@pytest.mark.parametrize("kind", ["models", "priors", "networks"])
+def test_bundled_plugins_import_what_anyone_may_import(kind: str) -> None:
+    assert {path.name: deeper(path.read_text()) for path in (PLUGINS / kind).glob("*.py")} == {
+        path.name: [] for path in (PLUGINS / kind).glob("*.py")
+    }
+
+
 def test_a_verdict_for_each_way_to_end_and_global_state_is_put_back() -> None:
     def ends(error: Exception | None) -> ConformanceCheck[None]:
         def run(_: None) -> str:

@@ -28,6 +28,8 @@ CAUGHT: dict[tuple[Kind, str], set[str]] = {
     ("prior", "global-prior"): {"determined_by_noise"},
     ("prior", "unnormalised"): {"log_prob_agrees_with_draws", "log_prob_integrates_to_one"},
     ("prior", "second-lobe"): {"log_prob_integrates_to_one"},
+    ("prior", "not-initialized"): {"module_is_initialized"},
+    ("model", "one-likelihood"): {"likelihood_is_one_number_per_image"},
     ("model", "wrong-sign"): {"matching_codes_cost_less"},
     ("model", "weight-unused"): {"every_option_counts"},
     ("model", "divided-by-pairs"): {"penalty_ignores_batch_size"},
@@ -47,7 +49,7 @@ CAUGHT: dict[tuple[Kind, str], set[str]] = {
     ("model", "encoder-cut-off"): {"gradients_reach_everything", "learns_something"},
     ("model", "decoder-cut-off"): {"gradients_reach_everything", "learns_something"},
     ("model", "forgets-state"): {"state_dict_round_trip", "randomness_is_the_noise"},
-    ("model", "orphan"): {"players_own_all_parameters"},
+    ("model", "orphan"): {"optimizers_have_all_parameters"},
     ("model", "whole-batches-only"): {
         "smaller_batches",
         "matching_codes_cost_less",

@@ -38,7 +38,7 @@ def test_a_dense_autoencoder_costs_three_products_a_layer_but_the_first(
     assert step_flops(made(registry, planned("ae")), 2 * BATCH) == 2 * expected
 
 
-def test_both_players_of_an_adversarial_game_are_counted(registry: Registry, planned: Callable[..., Plan]) -> None:
+def test_both_losses_of_an_adversarial_model_are_counted(registry: Registry, planned: Callable[..., Plan]) -> None:
     autoencoder = 3 * product(ENCODER, DECODER) - product(ENCODER[:2])
     fooling = 2 * product(CRITIC)  # forward, and the gradient of the codes: not that of the critic's weights
     catching = 2 * (3 * product(CRITIC) - product(CRITIC[:2]))  # draws of the prior and codes, through all weights

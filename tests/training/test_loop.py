@@ -8,9 +8,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from genbench.api import DataConfig, Loss, OptimizerConfig
+from genbench.api import DataConfig, Loss, Noise, OptimizerConfig
 from genbench.errors import DivergenceError, StoreError
 from genbench.experiment.plan import Plan
 from genbench.experiment.run import Run, make_dataset, make_model, make_prior
@@ -108,7 +108,7 @@ class Bomb(nn.Module):
     def on_epoch_start(self, epoch: int) -> None:
         self.epochs.append(epoch)
 
-    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         self.step += 1
         yield Loss("all", self.weight.sum() * (torch.inf if self.step >= 5 else 1.0))
 
@@ -154,7 +154,7 @@ def test_a_log_point_follows_every_snapshot_step(
 class Poisoned(Bomb):
     """A finite loss whose gradient is not: the square root at zero."""
 
-    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         self.step += 1
         yield Loss("all", (self.weight * (0.0 if self.step >= 5 else 1.0)).square().sum().sqrt())
 

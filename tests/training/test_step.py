@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 import torch
-from torch import Generator, Tensor, nn
+from torch import Tensor, nn
 
-from genbench.api import DataConfig, Loss, Model, OptimizerConfig, Prior
+from genbench.api import DataConfig, Loss, Model, Noise, OptimizerConfig, Prior
 from genbench.experiment.plan import Plan
 from genbench.experiment.run import Run, make_dataset, make_model, make_prior
 from genbench.registry.loader import Registry
@@ -131,7 +131,7 @@ class Line(nn.Module):
     def on_epoch_start(self, epoch: int) -> None:
         self.change(self, epoch)
 
-    def training_step(self, x: Tensor, z: Tensor, generator: Generator) -> Iterator[Loss]:
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         yield Loss("all", self.loss(self))
 
 

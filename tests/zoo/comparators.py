@@ -24,7 +24,7 @@ class Unseeded(NoiseImages):
     """Another draw at every call."""
 
     def sample(self, n: int, evaluation: Evaluation) -> Tensor:
-        return torch.randint(0, 256, (n, *evaluation.setting.shape), dtype=torch.uint8)
+        return torch.randint(0, 256, (n, *evaluation.context.shape), dtype=torch.uint8)
 
 
 class Reordered(NoiseImages):

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import replace
 
 import torch
@@ -22,7 +22,6 @@ from genbench.api import (
 )
 from genbench.data.images import to_float, with_content
 from genbench.distances import wasserstein_distance
-from genbench.errors import MetricError
 from genbench.hookspecs import hookimpl
 
 PROTOCOL = EvalProtocol("faulty", "", "", "test", 1, 1, "codes")
@@ -31,10 +30,10 @@ PROTOCOL = EvalProtocol("faulty", "", "", "test", 1, 1, "codes")
 class Overlap(Dataset):
     """Validation images that are training images."""
 
-    def inspect(self, place: DataConfig) -> DatasetInfo:
+    def info(self, data_config: DataConfig) -> DatasetInfo:
         return DatasetInfo((1, 8, 8), 50, 20, 10)
 
-    def load(self, place: DataConfig) -> Images:
+    def load(self, data_config: DataConfig) -> Images:
         drawn = torch.randint(0, 256, (70, 1, 8, 8), generator=torch.Generator().manual_seed(0), dtype=torch.uint8)
         return with_content(Images(drawn[:50], drawn[50:], drawn[40:50]))
 
@@ -42,13 +41,13 @@ class Overlap(Dataset):
 class Reshuffled(Overlap):
     """Another order at every load."""
 
-    def load(self, place: DataConfig) -> Images:
-        images = super().load(place)
+    def load(self, data_config: DataConfig) -> Images:
+        images = super().load(data_config)
         chosen = torch.randperm(70)
         drawn = torch.cat([images.train, images.test])[chosen]
         return with_content(replace(images, train=drawn[:40], test=drawn[50:], validation=drawn[40:50]))
 
-    def inspect(self, place: DataConfig) -> DatasetInfo:
+    def info(self, data_config: DataConfig) -> DatasetInfo:
         return DatasetInfo((1, 8, 8), 40, 20, 10)
 
 
@@ -59,28 +58,7 @@ class BatchedDistance(Metric):
         codes, draws = e.codes(0), e.prior_draws(len(e.codes(0)), "batched")
         pairs = list(zip(codes.split(128), draws.split(128), strict=True))
         value = sum(wasserstein_distance(x.double(), y.double()) for x, y in pairs) / len(pairs)
-        yield Measurement(value, "code units", "lower", len(codes), PROTOCOL)
-
-
-class Clinging(Metric):
-    """Asks for the codes when it should have them."""
-
-    def measure(self, e: Evaluation) -> Iterable[Measurement]:
-        codes = e.codes(0)
-        if not codes.isfinite().all():
-            raise MetricError(f"{len(codes)} codes are not all finite")
-        yield Measurement(float(codes.square().mean()), "code units^2", "neither", len(codes), PROTOCOL)
-
-    def detached(self, e: Evaluation) -> Callable[[], Iterable[Measurement]]:
-        return lambda: self.measure(e)
-
-
-class Untrue(Clinging):
-    """Measures other codes when detached."""
-
-    def detached(self, e: Evaluation) -> Callable[[], Iterable[Measurement]]:
-        found = [replace(each, value=1.01 * each.value) for each in self.measure(e)]
-        return lambda: found
+        yield Measurement(value=value, unit="code units", higher_is_better=False, n=len(codes), protocol=PROTOCOL)
 
 
 def gap(a: Tensor, b: Tensor) -> float:
@@ -102,18 +80,32 @@ class Rescaled(Metric):
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         value = gap(rescaled(e.references), rescaled(e.samples(len(e.references))))
-        yield Measurement(value, "pixels", "lower", len(e.references), PROTOCOL, floor=0.0)
+        yield Measurement(
+            value=value, unit="pixels", higher_is_better=False, n=len(e.references), protocol=PROTOCOL, floor=0.0
+        )
 
 
 class WrongDirection(Metric):
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
-        yield Measurement(gap(e.references, e.samples(len(e.references))), "pixels", "higher", 1, PROTOCOL)
+        yield Measurement(
+            value=gap(e.references, e.samples(len(e.references))),
+            unit="pixels",
+            higher_is_better=True,
+            n=1,
+            protocol=PROTOCOL,
+        )
 
 
 class GlobalRandomness(Metric):
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         chosen = e.references[torch.randperm(len(e.references))[:50]]
-        yield Measurement(gap(chosen, e.samples(len(e.references))), "pixels", "neither", 1, PROTOCOL)
+        yield Measurement(
+            value=gap(chosen, e.samples(len(e.references))),
+            unit="pixels",
+            higher_is_better=None,
+            n=1,
+            protocol=PROTOCOL,
+        )
 
 
 class FirstPair(Metric):
@@ -121,7 +113,7 @@ class FirstPair(Metric):
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         value = (to_float(e.samples(1)) - to_float(e.references[:1])).square().sum()
-        yield Measurement(float(value), "pixels^2", "lower", 1, PROTOCOL)
+        yield Measurement(value=float(value), unit="pixels^2", higher_is_better=False, n=1, protocol=PROTOCOL)
 
 
 class BatchScaled(Metric):
@@ -131,14 +123,22 @@ class BatchScaled(Metric):
         blocks = e.samples(len(e.references)).split(genbench.features.extractor.BATCH)
         scaled = torch.cat([to_float(block) - to_float(block).mean(0) for block in blocks])
         value = (scaled.var(0, correction=0) - to_float(e.references).var(0, correction=0)).square().sum()
-        yield Measurement(float(value), "pixels^2", "lower", len(scaled), PROTOCOL, floor=0.0)
+        yield Measurement(
+            value=float(value), unit="pixels^2", higher_is_better=False, n=len(scaled), protocol=PROTOCOL, floor=0.0
+        )
 
 
 class Silent(Metric):
     """NaN where it cannot measure."""
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
-        yield Measurement(float(e.codes(0).square().sum(1).mean()), "code units^2", "neither", 1, PROTOCOL)
+        yield Measurement(
+            value=float(e.codes(0).square().sum(1).mean()),
+            unit="code units^2",
+            higher_is_better=None,
+            n=1,
+            protocol=PROTOCOL,
+        )
 
 
 @hookimpl
@@ -157,8 +157,6 @@ def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
         "silent": Silent,
         "first-pair": FirstPair,
         "batch-scaled": BatchScaled,
-        "clinging": Clinging,
-        "untrue": Untrue,
     }
     for name, kind in kinds.items():
         yield ComponentSpec(name=name, description="Faulty", factory=kind)

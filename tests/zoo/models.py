@@ -186,7 +186,15 @@ class WholeBatchesOnly(AE):
         yield from super().training_step(x.view(self.batch, -1).view(self.batch, *self.context.shape), z, noise)
 
 
+class OneLikelihood(VAE):
+    """The mean over the batch where one number for each image is asked for."""
+
+    def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
+        return super().log_likelihood(x, z).mean()
+
+
 KINDS = {
+    "one-likelihood": OneLikelihood,
     "directions-of-any-length": DirectionsOfAnyLength,
     "encoder-cut-off": EncoderCutOff,
     "decoder-cut-off": DecoderCutOff,

@@ -54,7 +54,18 @@ class SecondLobe(Normal):
         return torch.logaddexp(super().log_prob(z), super().log_prob(z - 20.0))
 
 
+class NotInitialized(Prior):
+    """No `super().__init__()`: it draws, and can be neither moved nor saved."""
+
+    def __init__(self, latent_dim: int) -> None:
+        self.latent_dim = latent_dim
+
+    def sample(self, n: int, noise: Noise) -> Tensor:
+        return noise.normal(n, self.latent_dim)
+
+
 KINDS = {
+    "not-initialized": NotInitialized,
     "second-lobe": SecondLobe,
     "variance-two-in-training": VarianceTwoInTraining,
     "unit-cube": UnitCube,

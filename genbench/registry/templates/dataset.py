@@ -17,22 +17,22 @@ TRAIN, TEST, VALIDATION = 4000, 1000, 1000
 
 
 class MyDataset(Dataset):
-    """Grey discs, 28 x 28. Files of your own lie under `place.data_root`; raise `DataError` where they do not."""
+    """Grey discs, 28 x 28. Files of your own lie under `data_config.data_root`; raise `DataError` where they do not."""
 
     # Keyword-only parameters are the options: `--set my-dataset.largest=9`.
     def __init__(self, *, largest: Annotated[float, Option("largest radius in pixels", low=3, high=13)] = 8.0) -> None:
         """Keep the options; read nothing."""
         self.largest = largest
 
-    def inspect(self, place: DataConfig) -> DatasetInfo:
+    def info(self, data_config: DataConfig) -> DatasetInfo:
         """Shape and counts before anything is decoded: plans are checked against it, so it must be cheap."""
         return DatasetInfo(shape=(1, SIZE, SIZE), train=TRAIN, test=TEST, validation=VALIDATION)
 
-    def load(self, place: DataConfig) -> Images:
+    def load(self, data_config: DataConfig) -> Images:
         """`(n, c, h, w)` uint8 per split, disjoint, and the same bytes at every call; `with_content` hashes them."""
         images = discs(TRAIN + TEST + VALIDATION, self.largest, torch.Generator().manual_seed(0))
         train, test, validation = images.split([TRAIN, TEST, VALIDATION])
-        return with_content(Images(train, test, validation, preparation="none"))
+        return with_content(Images(train, test, validation, preprocessing="none"))
 
 
 def discs(n: int, largest: float, generator: torch.Generator) -> Tensor:

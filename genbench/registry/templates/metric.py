@@ -7,15 +7,18 @@ from typing import Annotated
 
 import torch
 
-from genbench.api import ComponentSpec, EvalProtocol, Evaluation, Measurement, Metric, Option
+from genbench.api import ComponentSpec, Evaluation, Measurement, Metric, Option
 from genbench.hookspecs import hookimpl
 
 
 class MyMetric(Metric):
     """E |x - decode(encode(x))| on held-out images, mean over pixels, values in [0, 1]."""
 
-    # Keyword-only parameters are the options: `--set my-metric.n=500`. Override `check(summary, prior, place)` to
-    # refuse while planning what cannot be measured.
+    # True where the numbers depend on `e.samples`: they are then measured for each sampler of a run.
+    uses_samples = False
+
+    # Keyword-only parameters are the options: `--set my-metric.n=500`. Override `validate(info, prior, data_config)` to
+    # refuse while planning a measurement that is impossible.
     def __init__(self, *, n: Annotated[int, Option("held-out images; 0: all", low=0)] = 0) -> None:
         """Keep the options."""
         self.n = n
@@ -31,18 +34,25 @@ class MyMetric(Metric):
         rebuilt = e.reconstructions(n).to(e.device)
         value = float((images / 255 - rebuilt).abs().mean(dtype=torch.float64))
         # A protocol says how the number was measured; numbers of different protocols never share a column.
-        protocol = EvalProtocol(
+        # `e.protocol` fills in the dataset, its preprocessing and the split.
+        protocol = e.protocol(
             method="absolute error, mean over pixels and images",
-            dataset=e.images.content[:12],
-            preparation=e.images.preparation,
-            split=e.split,
             references=n,
             generated=0,
             values="float in [0, 1], not rounded",
             draws="none",
         )
-        # `floor` is what a perfect model would score with this many images.
-        yield Measurement(value, "mean over pixels", "lower", n, protocol, floor=0.0, label="MAE per pixel")
+        # `floor` is the value that a perfect model would get with this many images.
+        yield Measurement(
+            value=value,
+            unit="mean over pixels",
+            higher_is_better=False,
+            n=n,
+            protocol=protocol,
+            role="reconstruction",
+            floor=0.0,
+            label="MAE per pixel",
+        )
 
 
 @hookimpl

@@ -1,7 +1,6 @@
 """Feature extractor `grey28`: a small classifier of 28x28 grey images, for FID without a download.
 
-It tells 30 classes apart: the ten each of MNIST, Fashion-MNIST and glyphs. Importing this module registers it with
-torch-fidelity, which then knows it by name as it knows its own extractors.
+It tells 30 classes apart: the ten each of MNIST, Fashion-MNIST and glyphs.
 
 Test accuracy among all 30 classes: MNIST 99.47 %, Fashion-MNIST 92.54 %, glyphs 99.52 % of 10,000 images each, as
 printed by `python -m genbench_grey28.train --data-root DIR` (seven epochs, seed 0), which made the weights.
@@ -12,17 +11,17 @@ order of `CLASSES`. There is no batch norm left to run in the wrong mode: traini
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+from functools import lru_cache
 from pathlib import Path
-from typing import Any
 
 import torch
-import torch_fidelity
 from torch import Tensor, nn
-from torch_fidelity.feature_extractor_base import FeatureExtractorBase
-from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
+from genbench.api import ComponentSpec, DataConfig, Extractor
+from genbench.data.tensor_files import hash_file, hash_tensors, load_tensors
 from genbench.errors import UnsupportedError
-from genbench.utils.io import hash_file, load_tensors
+from genbench.hookspecs import hookimpl
 
 NAME = "grey28"
 SIDE = 28
@@ -54,77 +53,75 @@ def hidden_layers() -> nn.Sequential:
     )
 
 
-class Grey28(FeatureExtractorBase):  # type: ignore[misc]  # torch-fidelity has no annotations
-    """The extractor as torch-fidelity calls it: uint8 images in, one tensor per requested layer out."""
+class Grey28Network(nn.Module):
+    """The classifier up to one layer: uint8 images in, features out."""
 
-    RESIZE = "none"
-
-    def __init__(
-        self, name: str, features_list: list[str], feature_extractor_weights_path: str | None = None, **options: Any
-    ) -> None:
-        """Loads the shipped weights, or others of the same layers; raises `DataError` where the checksum fails.
-
-        options: all others of torch-fidelity, which it hands to every extractor alike; none concerns this one, but
-        for an internal dtype other than float32, which is refused.
-        """
-        super().__init__(name, features_list)
-        dtype = options.get("feature_extractor_internal_dtype")
-        if dtype not in (None, "float32"):
-            raise UnsupportedError(f"the extractor {NAME} computes in float32 only, not in {dtype}")
+    def __init__(self, layer: str = "128", weights: Path = WEIGHTS) -> None:
+        """Loads the shipped weights, or others of the same layers; raises `DataError` where the checksum fails."""
+        super().__init__()
+        self.layer = layer
         self.hidden = hidden_layers()
         self.logits = nn.Linear(128, len(CLASSES))
-        weights, _ = load_tensors(Path(feature_extractor_weights_path or WEIGHTS))
-        self.load_state_dict(weights)
+        self.load_state_dict(load_tensors(weights)[0])
         self.to(memory_format=torch.channels_last)
         self.requires_grad_(False)
         self.eval()
 
-    def forward(self, input: Tensor) -> tuple[Tensor, ...]:
-        """The requested layers of images `(n, 1 or 3, 28, 28)` uint8, `(n, 128)` or `(n, 30)` float32 each.
+    def forward(self, images: Tensor) -> Tensor:
+        """The layer's features of images `(n, 1 or 3, 28, 28)` uint8: `(n, 128)` or `(n, 30)` float32.
 
         Three channels are averaged, which for repeated grey gives exactly what one channel gives.
         """
-        if input.dtype != torch.uint8:
+        if images.dtype != torch.uint8:
             raise UnsupportedError(
-                f"the extractor {NAME} takes uint8 images in 0..255, not {input.dtype}: round them first"
+                f"the extractor {NAME} takes uint8 images in 0..255, not {images.dtype}: round them first"
             )
-        if input.dim() != 4 or input.shape[1] not in (1, 3) or input.shape[2:] != (SIDE, SIDE):
+        if images.dim() != 4 or images.shape[1] not in (1, 3) or images.shape[2:] != (SIDE, SIDE):
             raise UnsupportedError(
-                f"the extractor {NAME} takes images (n, 1 or 3, {SIDE}, {SIDE}), not {tuple(input.shape)}:"
+                f"the extractor {NAME} takes images (n, 1 or 3, {SIDE}, {SIDE}), not {tuple(images.shape)}:"
                 " choose another one, such as inception"
             )
-        x = input.to(torch.float32).sum(dim=1, keepdim=True) / (255 * input.shape[1])
-        hidden = self.hidden(x)
-        layers = {"128": hidden, "logits": self.logits(hidden.relu())}
-        return tuple(layers[layer] for layer in self.features_list)
+        x = images.to(torch.float32).sum(dim=1, keepdim=True) / (255 * images.shape[1])
+        hidden: Tensor = self.hidden(x)
+        return hidden if self.layer == "128" else self.logits(hidden.relu())
 
-    @staticmethod
-    def get_provided_features_list() -> tuple[str, ...]:
-        """The layers."""
-        return "128", "logits"
 
-    @staticmethod
-    def get_default_feature_layer_for_metric(metric: str) -> str:
-        """The hidden layer, but the logits for the inception score, which is of class probabilities."""
-        return {"isc": "logits", "fid": "128", "kid": "128", "prc": "128"}[metric]
+class Grey28(Extractor):
+    """The classifier as an extractor; its weights are shipped."""
 
-    @staticmethod
-    def can_be_compiled() -> bool:
-        """Whether `torch.compile` may wrap it."""
-        return True
+    layers = ("128", "logits")
+    default_layer = "128"
+    logits_layer = "logits"
+    classes = CLASSES
 
-    @staticmethod
-    def get_dummy_input_for_compile() -> Tensor:
-        """A black image."""
-        return torch.zeros(1, 3, SIDE, SIDE, dtype=torch.uint8)
+    def __init__(self, data_config: DataConfig) -> None:
+        """`data_config` is not needed: nothing is downloaded."""
+
+    @property
+    def weights_label(self) -> str:
+        """That the weights are shipped, and the start of their hash."""
+        return f"shipped {_state_hash()[:12]}"
+
+    def network(self, layer: str) -> nn.Module:
+        """The classifier up to a layer."""
+        return Grey28Network(layer)
+
+
+@lru_cache(maxsize=1)
+def _state_hash() -> str:
+    return hash_tensors(Grey28Network().state_dict())
 
 
 @torch.no_grad()
 def classify(images: Tensor, batch: int = 1000) -> Tensor:
     """Class probabilities of images `(n, 1 or 3, 28, 28)` uint8, `(n, 30)` float32 in the order of `CLASSES`."""
-    extractor = Grey28(NAME, ["logits"]).to(images.device)
-    return torch.cat([extractor(block)[0].softmax(dim=1) for block in images.split(batch)])
+    network = Grey28Network("logits").to(images.device)
+    return torch.cat([network(block).softmax(dim=1) for block in images.split(batch)])
 
 
-if NAME not in FEATURE_EXTRACTORS_REGISTRY:  # torch-fidelity refuses a second registration, as a reload would be
-    torch_fidelity.register_feature_extractor(NAME, Grey28)
+@hookimpl
+def genbench_extractors() -> Iterable[ComponentSpec[Extractor]]:
+    """The classifier of 28x28 grey images."""
+    yield ComponentSpec(
+        name=NAME, description="a small classifier of 28x28 grey images", factory=Grey28, reference="ours"
+    )

@@ -22,9 +22,9 @@ from torch.nn.utils.fusion import fuse_conv_bn_eval, fuse_linear_bn_eval
 from torchvision.datasets import MNIST, FashionMNIST
 
 from genbench.api import DataConfig
-from genbench.utils.io import save_tensors
+from genbench.data.tensor_files import save_tensors
 from genbench_glyphs import Glyphs
-from genbench_grey28 import CLASSES, NAME, SIDE, WEIGHTS, Grey28, hidden_layers
+from genbench_grey28 import CLASSES, SIDE, WEIGHTS, Grey28Network, hidden_layers
 
 THREADS = 1  # the one number of threads that every machine has, and the quickest where cores are shared
 BATCH = 256
@@ -108,7 +108,7 @@ def batches(count: int, epochs: int, generator: Generator) -> Iterator[Tensor]:
 
 
 def train(images: Tensor, labels: Tensor, epochs: int, seed: int) -> dict[str, Tensor]:
-    """The trained and folded weights, by their names in `Grey28`."""
+    """The trained and folded weights, by their names in `Grey28Network`."""
     generator = Generator().manual_seed(seed)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(seed)  # torch's layers draw their initial weights from the global generator only
@@ -131,10 +131,10 @@ def train(images: Tensor, labels: Tensor, epochs: int, seed: int) -> dict[str, T
 
 
 @torch.no_grad()
-def accuracy(extractor: Grey28, images: Tensor, labels: Tensor) -> float:
-    """The share of images given their own of the 30 classes."""
-    found = torch.cat([extractor(block)[0].argmax(dim=1) for block in images.split(1000)])
-    return float((found == labels).double().mean())
+def accuracy(network: Grey28Network, images: Tensor, labels: Tensor) -> float:
+    """The share of images given their class of the 30."""
+    predicted = torch.cat([network(block).argmax(dim=1) for block in images.split(1000)])
+    return float((predicted == labels).double().mean())
 
 
 @click.command()
@@ -149,9 +149,9 @@ def main(data_root: Path, epochs: int, seed: int, out: Path) -> None:
     images, labels = (torch.cat(parts) for parts in zip(*training.values(), strict=True))
     weights = train(images, labels, epochs, seed)
     save_tensors(out, weights, {"epochs": str(epochs), "seed": str(seed), "torch": torch.__version__})
-    extractor = Grey28(NAME, ["logits"], feature_extractor_weights_path=str(out))
+    network = Grey28Network("logits", out)
     for name, (x, y) in tests.items():
-        click.echo(f"{name}: {accuracy(extractor, x, y):.2%} of {len(x)} test images")
+        click.echo(f"{name}: {accuracy(network, x, y):.2%} of {len(x)} test images")
 
 
 if __name__ == "__main__":

@@ -7,17 +7,16 @@ from typing import ClassVar, Literal
 import torch
 from torch import Tensor
 
-import genbench_grey28  # registers the extractor
 from genbench.api import DataConfig, DatasetInfo, EvalProtocol, Evaluation, Metric, Option, Prior, Shape
 from genbench.errors import MetricError
-from genbench.features.extractor import Extractor, choose, extract, finite, probe
+from genbench.features import FeatureLayer, extract, feature_layer, finite, probe
 from genbench_fid.cache import kept
 
 References = Literal["test", "held-out", "all"]
 
-FEATURES = Option("extractor: inception, grey28 or any registered with torch-fidelity; auto: grey28 for 28x28 grey")
+FEATURES = Option("extractor: any that `genbench list extractors` names; auto: grey28 for 28x28 grey, else inception")
 LAYER = Option("layer of the extractor; auto: its usual one (2048 of inception)", reference="arXiv:1706.08500")
-WEIGHTS = Option("file of the Inception weights, in torch-fidelity's format; none: its usual place", file=True)
+WEIGHTS = Option("file of the extractor's weights; none: its usual one", file=True)
 COUNT = Option("samples generated; 0: as many as there are references", low=0)
 SPLIT = Option(
     "references: the test images; held-out: validation and test; all: training images as well, as some papers have it"
@@ -36,23 +35,22 @@ class FeatureMetric(Metric):
         """The options as they are declared by the metrics."""
         self.features, self.layer, self.weights, self.count, self.split = features, layer, weights, count, split
 
-    def extractor(self, shape: Shape, place: DataConfig) -> Extractor:
+    def extractor(self, shape: Shape, data_config: DataConfig) -> FeatureLayer:
         """The extractor for images of a shape."""
         name = self.features
         if name == "auto":
-            name = genbench_grey28.NAME if shape == GREY28_SHAPE else "inception"
-        return choose(
-            name, "" if self.layer == "auto" else self.layer, "" if self.weights == "none" else self.weights, place
-        )
+            name = "grey28" if shape == GREY28_SHAPE else "inception"
+        layer, weights = self.layer.removeprefix("auto"), self.weights.removeprefix("none")
+        return feature_layer(name, layer, weights, data_config)
 
-    def check(self, summary: DatasetInfo, prior: Prior, place: DataConfig) -> None:
+    def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse missing weights, and layers that they do not hold, before any training."""
-        probe(self.extractor(summary.shape, place), *summary.shape)
+        probe(self.extractor(info.shape, data_config), *info.shape)
 
-    def expected(self, summary: DatasetInfo) -> tuple[int, int]:
+    def expected(self, info: DatasetInfo) -> tuple[int, int]:
         """How many references and samples a test evaluation of such a dataset has."""
-        references = summary.test + (summary.validation if self.split != "test" else 0)
-        references += summary.train if self.split == "all" else 0
+        references = info.test + (info.validation if self.split != "test" else 0)
+        references += info.train if self.split == "all" else 0
         return references, self.count or references
 
     def source(self, e: Evaluation) -> str:
@@ -67,43 +65,43 @@ class FeatureMetric(Metric):
         training = [e.images.train] if source == "all" else []
         return torch.cat([*training, e.images.validation, e.images.test])
 
-    def reference_features(self, e: Evaluation, extractor: Extractor) -> Tensor:
+    def reference_features(self, e: Evaluation, extractor: FeatureLayer) -> Tensor:
         """Features of the references, `(n, f)`, extracted once for all commands: see `genbench_fid.cache`."""
-        key = f"features/{extractor}/{self.source(e)}/{e.images.content}/{e.device}"
-        return e.shared(key, lambda: self.kept(e, extractor, self.references(e), "the real images"))
+        key = f"features/{extractor}/{self.source(e)}/{e.images.sha256}/{e.device}"
+        return e.cache_for_dataset(key, lambda: self.kept(e, extractor, self.references(e), "the real images"))
 
-    def training_features(self, e: Evaluation, extractor: Extractor, n: int) -> Tensor:
+    def training_features(self, e: Evaluation, extractor: FeatureLayer, n: int) -> Tensor:
         """Features of n training images, the same for all runs, extracted once for all commands."""
-        key = f"training-features/{extractor}/{e.images.content}/{n}/{e.device}"
-        return e.shared(key, lambda: self.kept(e, extractor, e.training_images(n), "the training images"))
+        key = f"training-features/{extractor}/{e.images.sha256}/{n}/{e.device}"
+        return e.cache_for_dataset(key, lambda: self.kept(e, extractor, e.training_images(n), "the training images"))
 
-    def kept(self, e: Evaluation, extractor: Extractor, images: Tensor, what: str) -> Tensor:
+    def kept(self, e: Evaluation, extractor: FeatureLayer, images: Tensor, what: str) -> Tensor:
         """Features of real images, from disk where they were extracted before."""
         images = images.to(e.device)
-        return kept(e.place, extractor, images, lambda: self.extracted(extractor, images, what))
+        return kept(e.data_config, extractor, images, lambda: self.extracted(extractor, images, what))
 
-    def sample_features(self, e: Evaluation, extractor: Extractor, n: int) -> Tensor:
+    def sample_features(self, e: Evaluation, extractor: FeatureLayer, n: int) -> Tensor:
         """Features of n samples, `(n, f)`, extracted once for all metrics of a run."""
-        return e.own(f"features/{extractor}/{n}", lambda: self.extracted(extractor, e.samples(n), "the samples"))
+        return e.cache_for_run(
+            f"features/{extractor}/{n}", lambda: self.extracted(extractor, e.samples(n), "the samples")
+        )
 
-    def extracted(self, extractor: Extractor, images: Tensor, what: str) -> Tensor:
+    def extracted(self, extractor: FeatureLayer, images: Tensor, what: str) -> Tensor:
         """Finite features of images, `(n, c, h, w)` uint8 -> `(n, f)`."""
         return finite(extract(extractor, images), f"{what} ({self.name})")
 
     def protocol(
-        self, e: Evaluation, extractor: Extractor, references: int, generated: int, detail: str
+        self, e: Evaluation, extractor: FeatureLayer, references: int, generated: int, detail: str
     ) -> EvalProtocol:
         """How the number is measured."""
-        return EvalProtocol(
+        return e.protocol(
             method=self.method,
-            dataset=e.images.content[:12],
-            preparation=e.images.preparation,
             split=self.source(e),
             references=references,
             generated=generated,
             values=VALUES,
             resize=extractor.resize,
-            extractor=extractor.registered,
+            extractor=extractor.implementation,
             layer=extractor.layer,
             weights=extractor.weights_label,
             detail=detail,

@@ -12,9 +12,9 @@ from pathlib import Path
 from torch import Tensor
 
 from genbench.api import DataConfig, ProgressEvent
+from genbench.data.tensor_files import hash_tensors, load_tensors, save_tensors
 from genbench.errors import DataError
-from genbench.features.extractor import Extractor
-from genbench.utils.io import hash_tensors, load_tensors, save_tensors
+from genbench.features import FeatureLayer
 
 SCHEMA = 2
 """Part of a file's identity: another way of extracting is another file."""
@@ -24,25 +24,25 @@ MOST_BYTES = 2 * 2**30
 0.4 GB, 10,000 at 128 are 5 MB."""
 
 
-def kept(place: DataConfig, extractor: Extractor, images: Tensor, make: Callable[[], Tensor]) -> Tensor:
-    """The features `(n, f)` of images, on their device, from `place.cache/features`, or made and kept there.
+def kept(data_config: DataConfig, extractor: FeatureLayer, images: Tensor, make: Callable[[], Tensor]) -> Tensor:
+    """The features `(n, f)` of images, on their device, from `data_config.cache/features`, or made and kept there.
 
     Found by the hash of the images' bytes, the extractor, its layer and weights, and the kind of device, since devices
-    round differently. A damaged file is made anew, which `place.report` is told.
+    round differently. A damaged file is made anew, which `data_config.report` is told.
     """
     content = hash_tensors({"images": images})
-    facts = (SCHEMA, extractor.registered, extractor.layer, extractor.weights_label, images.device.type, content)
+    facts = (SCHEMA, extractor.implementation, extractor.layer, extractor.weights_label, images.device.type, content)
     identity = " ".join(map(str, facts))
-    path = place.cache / "features" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.safetensors"
+    path = data_config.cache / "features" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.safetensors"
     if path.exists():
         try:
-            tensors, found = load_tensors(path)
-            if found == {"identity": identity} and len(tensors["features"]) == len(images):
+            tensors, facts_read = load_tensors(path)
+            if facts_read == {"identity": identity} and len(tensors["features"]) == len(images):
                 path.touch()
                 return tensors["features"].to(images.device)
         except (DataError, KeyError, OSError):
             pass
-        place.report(ProgressEvent(f"features anew, since {path} is damaged", 0, len(images)))
+        data_config.report(ProgressEvent(f"features anew, since {path} is damaged", 0, len(images)))
         path.unlink(missing_ok=True)
     features = make()
     save_tensors(path, {"features": features}, {"identity": identity})

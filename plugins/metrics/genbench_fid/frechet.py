@@ -12,10 +12,10 @@ import torch
 from torch import Tensor
 
 from genbench.api import DataConfig, DatasetInfo, Evaluation, Measurement, Option, Prior
+from genbench.data.seeds import generator
 from genbench.distances import frechet_distance, frechet_distance_of_samples
 from genbench.errors import MetricError, UsageError
-from genbench.features.extractor import Extractor, probe
-from genbench.utils.rng import generator
+from genbench.features import FeatureLayer, probe
 from genbench_fid.base import COUNT, FEATURES, LAYER, SPLIT, WEIGHTS, FeatureMetric, References
 
 UNIT = "squared feature distance"
@@ -52,26 +52,27 @@ class FID(FeatureMetric):
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """One number; its floor is the distance of as many real training images from the references."""
-        extractor = self.extractor(e.setting.shape, e.place)
+        extractor = self.extractor(e.images.shape, e.data_config)
         real = self.reference_features(e, extractor)
         n = self.count or len(real)
         self.refuse_few(n, len(real))
         made = self.sample_features(e, extractor, n)
         floor, floor_sd = self.real_floor(e, extractor, real, n) if self.floor else (None, None)
         yield Measurement(
-            distance(real, made),
-            UNIT,
-            "lower",
-            n,
-            self.protocol(e, extractor, len(real), n, ""),
+            value=distance(real, made),
+            unit=UNIT,
+            higher_is_better=False,
+            n=n,
+            protocol=self.protocol(e, extractor, len(real), n, ""),
+            role="sample quality",
             floor=floor,
             floor_sd=floor_sd,
             se=standard_error(real, made),
-            label=f"FID ({extractor.head})",
+            label=f"FID ({extractor.label()})",
         )
 
     def real_floor(
-        self, e: Evaluation, extractor: Extractor, real: Tensor, n: int
+        self, e: Evaluation, extractor: FeatureLayer, real: Tensor, n: int
     ) -> tuple[float, float | None] | tuple[None, None]:
         """The distance of n training images, the same for all runs, from the references; and its standard error."""
         if n > len(e.images.train):
@@ -81,7 +82,7 @@ class FID(FeatureMetric):
             training = self.training_features(e, extractor, n)
             return distance(real, training), standard_error(real, training)
 
-        return e.shared(f"fid/floor/{extractor}/{self.source(e)}/{e.images.content}/{n}", measured)
+        return e.cache_for_dataset(f"fid/floor/{extractor}/{self.source(e)}/{e.images.sha256}/{n}", measured)
 
 
 class FIDInfinity(FeatureMetric):
@@ -109,10 +110,10 @@ class FIDInfinity(FeatureMetric):
         super().__init__(features, layer, weights, count, split)
         self.partitions = partitions
 
-    def check(self, summary: DatasetInfo, prior: Prior, place: DataConfig) -> None:
+    def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse samples that are too few for the law in 1/n to hold."""
-        width = probe(self.extractor(summary.shape, place), *summary.shape)
-        _, made = self.expected(summary)
+        width = probe(self.extractor(info.shape, data_config), *info.shape)
+        _, made = self.expected(info)
         least = DIVISORS[-1] * (width + 1)
         if made < least:
             raise UsageError(
@@ -122,33 +123,36 @@ class FIDInfinity(FeatureMetric):
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """The extrapolated distance with its interval."""
-        extractor = self.extractor(e.setting.shape, e.place)
+        extractor = self.extractor(e.images.shape, e.data_config)
         real = self.reference_features(e, extractor)
         n = self.count or len(real)
         self.refuse_few(n, len(real))
-        found = extrapolated(real, self.sample_features(e, extractor, n), self.partitions)
+        result = extrapolated(real, self.sample_features(e, extractor, n), self.partitions)
         floor = self._floor(e, extractor, real, n)
         sizes = ", ".join(str(n // divisor) for divisor in DIVISORS)
         detail = f"subsets of {sizes} samples, {self.partitions} partitions"
         yield Measurement(
-            found.value,
-            UNIT,
-            "lower",
-            n,
-            self.protocol(e, extractor, len(real), n, detail),
+            value=result.value,
+            unit=UNIT,
+            higher_is_better=False,
+            n=n,
+            protocol=self.protocol(e, extractor, len(real), n, detail),
+            role="sample quality",
             floor=floor.value if floor else None,
             floor_sd=floor.se if floor else None,
-            se=found.se,
-            low=found.value - NORMAL * found.se,
-            high=found.value + NORMAL * found.se,
-            label=f"FID\N{INFINITY} ({extractor.head})",
+            se=result.se,
+            low=result.value - NORMAL * result.se,
+            high=result.value + NORMAL * result.se,
+            label=f"FID\N{INFINITY} ({extractor.label()})",
         )
 
-    def _floor(self, e: Evaluation, extractor: Extractor, real: Tensor, n: int) -> Extrapolated | None:
+    def _floor(self, e: Evaluation, extractor: FeatureLayer, real: Tensor, n: int) -> Extrapolated | None:
         if n > len(e.images.train):
             return None
-        key = f"fid-infinity/floor/{extractor}/{self.source(e)}/{e.images.content}/{n}/{self.partitions}"
-        return e.shared(key, lambda: extrapolated(real, self.training_features(e, extractor, n), self.partitions))
+        key = f"fid-infinity/floor/{extractor}/{self.source(e)}/{e.images.sha256}/{n}/{self.partitions}"
+        return e.cache_for_dataset(
+            key, lambda: extrapolated(real, self.training_features(e, extractor, n), self.partitions)
+        )
 
 
 @dataclass(frozen=True)
@@ -188,8 +192,8 @@ def influence(real: Tensor, made: Tensor) -> Tensor:
     keep = values > values.max() * len(values) * torch.finfo(values.dtype).eps
     away = made.double() - mean_g
     whitened = (away @ root @ vectors[:, keep]) * values[keep].pow(-0.25)
-    found: Tensor = 2.0 * away @ (mean_g - mean_r) + away.square().sum(1) - whitened.square().sum(1)
-    return found.sub_(found.mean())
+    influences: Tensor = 2.0 * away @ (mean_g - mean_r) + away.square().sum(1) - whitened.square().sum(1)
+    return influences.sub_(influences.mean())
 
 
 def standard_error(real: Tensor, made: Tensor) -> float | None:

@@ -49,13 +49,13 @@ class KID(FeatureMetric):
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """The mean over subsets, by torch-fidelity's own function."""
-        extractor = self.extractor(e.setting.shape, e.place)
+        extractor = self.extractor(e.images.shape, e.data_config)
         real = self.reference_features(e, extractor)
         n = self.count or len(real)
         self.refuse_few(n, len(real), 3)
         made = self.sample_features(e, extractor, n)
         size = min(self.subset_size, n, len(real))
-        found = kid_features_to_metric(
+        result = kid_features_to_metric(
             made.cpu().double(),
             real.cpu().double(),
             kid_subsets=self.subsets,
@@ -65,14 +65,15 @@ class KID(FeatureMetric):
         )
         detail = f"{self.subsets} subsets of {size}, drawn from seed {SUBSETS_SEED}"
         yield Measurement(
-            found[KEY_METRIC_KID_MEAN],
-            "MMD^2",
-            "lower",
-            n,
-            self.protocol(e, extractor, len(real), n, detail),
+            value=result[KEY_METRIC_KID_MEAN],
+            unit="MMD^2",
+            higher_is_better=False,
+            n=n,
+            protocol=self.protocol(e, extractor, len(real), n, detail),
+            role="sample quality",
             floor=0.0,
-            se=math.hypot(standard_error(real, made), found[KEY_METRIC_KID_STD] / math.sqrt(self.subsets)),
-            label=f"KID ({extractor.head})",
+            se=math.hypot(standard_error(real, made), result[KEY_METRIC_KID_STD] / math.sqrt(self.subsets)),
+            label=f"KID ({extractor.label()})",
         )
 
 

@@ -6,25 +6,16 @@ from collections.abc import Iterable
 from dataclasses import replace
 from typing import Annotated
 
-import numpy as np
 import torch
 from torch import Generator, Tensor
 
 from genbench.api import DataConfig, DatasetInfo, Evaluation, Measurement, Option, Prior
 from genbench.data.images import to_uint8
-from genbench.errors import MetricError, UsageError, one_line
-from genbench.features.extractor import Extractor
+from genbench.errors import MetricError, UsageError
+from genbench.features import FeatureLayer
 from genbench_fid.base import COUNT, FEATURES, LAYER, WEIGHTS, FeatureMetric
 from genbench_fid.frechet import UNIT, distance, standard_error
-
-FIT_SEED = 1903
-"""Seed of the mixture's initialisation, the same for all runs."""
-
-STEPS = 1000
-"""Steps of expectation maximisation within which it must converge; some 50 are usual."""
-
-RIDGE = 1e-6
-"""Added to the variances of the mixture, as scikit-learn does; codes are of the order of 1."""
+from genbench_samplers import MixtureSampler
 
 
 class FIDLadder(FeatureMetric):
@@ -38,6 +29,7 @@ class FIDLadder(FeatureMetric):
 
     name = "fid-ladder"
     method = "Frechet distance of Gaussians fitted to features"
+    uses_samples = False  # one of its rungs is the prior itself
 
     def __init__(
         self,
@@ -53,18 +45,18 @@ class FIDLadder(FeatureMetric):
         super().__init__(features, layer, weights, count, "test")
         self.codes, self.components = codes, components
 
-    def check(self, summary: DatasetInfo, prior: Prior, place: DataConfig) -> None:
+    def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse more codes than there are training images, and what any extractor refuses."""
-        if self.codes > summary.train:
+        if self.codes > info.train:
             raise UsageError(
-                f"fid-ladder fits the codes of {self.codes} training images and the dataset has {summary.train}: "
-                f"--set fid-ladder.codes={summary.train} or less"
+                f"fid-ladder fits the codes of {self.codes} training images and the dataset has {info.train}: "
+                f"--set fid-ladder.codes={info.train} or less"
             )
-        super().check(summary, prior, place)
+        super().validate(info, prior, data_config)
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """A number for each rung."""
-        extractor = self.extractor(e.setting.shape, e.place)
+        extractor = self.extractor(e.images.shape, e.data_config)
         real = self.reference_features(e, extractor)
         n = self.count or len(real)
         self.refuse_few(n, len(real))
@@ -78,30 +70,33 @@ class FIDLadder(FeatureMetric):
         detail = "reconstructions of the references, rounded"
         # No standard error: neither the references nor their reconstructions are draws of the run.
         yield replace(self.rung(e, extractor, real, rebuilt, "reconstructions", detail), se=None)
-        for part, drawn in (
-            ("mixture", mixture_draws(codes, n, self.components, e.generator("fid-ladder/mixture"))),
+        mixture = MixtureSampler(e.prior, components=self.components)
+        mixture.fit(codes)
+        for component, drawn in (
+            ("mixture", mixture.draw(n, e.noise("fid-ladder/mixture"))),
             ("gaussian", gaussian_draws(codes, n, e.generator("fid-ladder/gaussian"))),
         ):
-            made = self.extracted(extractor, e.decode(drawn.float()), f"the samples of a {part}")
-            number = f"{self.components} components, " if part == "mixture" else ""
-            detail = f"samples of a {part} ({number}full covariance) fitted to {self.codes} training codes"
-            yield self.rung(e, extractor, real, made, part, detail)
+            made = self.extracted(extractor, e.decode(drawn.float()), f"the samples of a {component}")
+            number = f"{self.components} components, " if component == "mixture" else ""
+            detail = f"samples of a {component} ({number}full covariance) fitted to {self.codes} training codes"
+            yield self.rung(e, extractor, real, made, component, detail)
         made = self.sample_features(e, extractor, n)
         yield self.rung(e, extractor, real, made, "prior", "samples of the prior")
 
     def rung(
-        self, e: Evaluation, extractor: Extractor, real: Tensor, made: Tensor, part: str, detail: str
+        self, e: Evaluation, extractor: FeatureLayer, real: Tensor, made: Tensor, component: str, detail: str
     ) -> Measurement:
         """The distance of one set of images from the references."""
         return Measurement(
-            distance(real, made),
-            UNIT,
-            "neither" if part == "real" else "lower",
-            len(made),
-            self.protocol(e, extractor, len(real), len(made), detail),
-            part=part,
+            value=distance(real, made),
+            unit=UNIT,
+            higher_is_better=None if component == "real" else False,
+            n=len(made),
+            protocol=self.protocol(e, extractor, len(real), len(made), detail),
+            component=component,
+            role="ladder",
             se=standard_error(real, made),
-            label=f"FID {part} ({extractor.head})",
+            label=f"FID {component} ({extractor.label()})",
         )
 
 
@@ -109,33 +104,5 @@ def gaussian_draws(codes: Tensor, n: int, draws: Generator) -> Tensor:
     """n draws of the Gaussian with the codes' mean and covariance, `(m, d) -> (n, d)` float64; it may be singular."""
     values, vectors = torch.linalg.eigh(torch.atleast_2d(torch.cov(codes.T)))
     noise = torch.randn(n, codes.shape[1], generator=draws, dtype=codes.dtype)
-    found: Tensor = codes.mean(0) + (noise * values.clamp(min=0.0).sqrt()) @ vectors.T
-    return found
-
-
-def mixture_draws(codes: Tensor, n: int, components: int, draws: Generator) -> Tensor:
-    """n draws of a mixture of full-covariance Gaussians fitted to codes, `(m, d) -> (n, d)` float64.
-
-    The fit is scikit-learn's expectation maximisation from k-means. Codes of fewer distinct values than components
-    get a component each.
-    """
-    import warnings
-
-    from sklearn.exceptions import ConvergenceWarning  # a second to import
-    from sklearn.mixture import GaussianMixture
-
-    count = min(components, len(torch.unique(codes, dim=0)))
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore", ConvergenceWarning)  # an error below
-        mixture = GaussianMixture(count, reg_covar=RIDGE, max_iter=STEPS, random_state=FIT_SEED)
-        try:
-            fitted = mixture.fit(codes.numpy())
-        except ValueError as error:  # codes of 1e28, say
-            raise MetricError(f"fid-ladder: no mixture fits the codes: {one_line(error, 120)}") from None
-    if not fitted.converged_:
-        raise MetricError(f"fid-ladder: the mixture of {count} Gaussians did not converge within {STEPS} steps")
-    chosen = torch.multinomial(torch.from_numpy(fitted.weights_), n, replacement=True, generator=draws)
-    roots = torch.from_numpy(np.linalg.cholesky(fitted.covariances_))
-    noise = torch.randn(n, codes.shape[1], generator=draws, dtype=codes.dtype)
-    found: Tensor = torch.from_numpy(fitted.means_)[chosen] + (roots[chosen] @ noise[:, :, None])[:, :, 0]
-    return found
+    drawn: Tensor = codes.mean(0) + (noise * values.clamp(min=0.0).sqrt()) @ vectors.T
+    return drawn

@@ -7,7 +7,7 @@ by, and codes drawn together fall below it: in R^64, 2,000 codes that are all ze
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -19,7 +19,7 @@ from genbench.distances import exact_transport, random_projections, transport_st
 from genbench.errors import UsageError
 from genbench.hookspecs import hookimpl
 from genbench_latent.blocks import Distance
-from genbench_latent.fit import CPU, LatentFit, Part
+from genbench_latent.fit import CPU, FitComponent, LatentFit
 from genbench_latent.kernel import kernel_distance, translation_slope, unbiased
 
 DIRECTIONS_SEED = 1804_01947
@@ -41,14 +41,14 @@ class LatentW2(LatentFit):
     replicates: Annotated[int, REPLICATES] = 16
 
     name: ClassVar[str] = "latent-w2"
-    raw: ClassVar[Part | None] = Part(
-        "", "exact 2-Wasserstein distance, network simplex", "code units", "neither", "latent W2"
+    raw: ClassVar[FitComponent | None] = FitComponent(
+        "", "exact 2-Wasserstein distance, network simplex", "code units", None, "latent W2"
     )
-    debiased: ClassVar[Part] = Part(
+    debiased: ClassVar[FitComponent] = FitComponent(
         "excess",
         "centred exact W2^2 between blocks (arXiv:2203.11627)",
         "code units^2",
-        "lower",
+        False,
         f"latent W2{SQUARED} excess",
     )
 
@@ -56,10 +56,9 @@ class LatentW2(LatentFit):
         """W2^2; the device finds the simplex a start."""
         return Distance(lambda block: block, lambda u, v: wasserstein_distance(u, v, device) ** 2)
 
-    def whole(self, x: Tensor, y: Tensor, prior: Prior, device: torch.device) -> Callable[[], float]:
-        """W2, the simplex's start found at once."""
-        start = transport_start(x, y, device)
-        return lambda: exact_transport(x, y, start)
+    def whole(self, x: Tensor, y: Tensor, prior: Prior, device: torch.device) -> float:
+        """W2."""
+        return exact_transport(x, y, transport_start(x, y, device))
 
     def slope(self, prior: Prior) -> float:
         """Of 2 t.(mean x - mean y), which is what a translation by t adds beside |t|^2: 8 s^2 / n."""
@@ -76,9 +75,11 @@ class LatentSW(LatentFit):
     projections: Annotated[int, Option("directions, the same for all runs", low=1)] = 500
 
     name: ClassVar[str] = "latent-sw"
-    raw: ClassVar[Part | None] = Part("", "sliced 2-Wasserstein distance", "code units", "neither", "latent SW2")
-    debiased: ClassVar[Part] = Part(
-        "excess", "centred SW2^2 between blocks", "code units^2", "lower", f"latent SW2{SQUARED} excess"
+    raw: ClassVar[FitComponent | None] = FitComponent(
+        "", "sliced 2-Wasserstein distance", "code units", None, "latent SW2"
+    )
+    debiased: ClassVar[FitComponent] = FitComponent(
+        "excess", "centred SW2^2 between blocks", "code units^2", False, f"latent SW2{SQUARED} excess"
     )
 
     def distance(self, prior: Prior, device: torch.device = CPU) -> Distance:
@@ -104,17 +105,17 @@ class LatentMMD(LatentFit):
     replicates: Annotated[int, REPLICATES] = 10
 
     name: ClassVar[str] = "latent-mmd"
-    debiased: ClassVar[Part] = Part(
+    debiased: ClassVar[FitComponent] = FitComponent(
         "",
         "unbiased squared MMD, IMQ kernel summed over seven scales",
         "kernel units",
-        "lower",
+        False,
         f"latent MMD{SQUARED}",
     )
 
-    def check(self, summary: DatasetInfo, prior: Prior, place: DataConfig) -> None:
+    def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse a prior whose draws are all one point, too."""
-        super().check(summary, prior, place)
+        super().validate(info, prior, data_config)
         if not 0.0 < prior.pairwise_scale < torch.inf:
             raise UsageError(
                 f"{self.name}: the prior's E|z - z'|^2 is {prior.pairwise_scale:g}, which is no scale for a kernel"

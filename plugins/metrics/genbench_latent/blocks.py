@@ -47,7 +47,7 @@ def across(distance: Distance, x: Sequence[Tensor], y: Sequence[Tensor]) -> Tens
     return torch.tensor([[distance.between(u, v) for v in vs] for u in us], dtype=torch.float64)
 
 
-def init_distributed(xx: Tensor, xy: Tensor, yy: Tensor) -> Tensor:
+def block_table(xx: Tensor, xy: Tensor, yy: Tensor) -> Tensor:
     """The table of two samples, `(B, B)` three times -> `(2B, 2B)`."""
     return torch.cat([torch.cat([xx, xy], 1), torch.cat([xy.T, yy], 1)])
 
@@ -81,11 +81,11 @@ def excess(table: Tensor, members: Tensor) -> Tensor:
     translation by t adds |t|^2 to it for W2^2, in every dimension and at every n. The centring of arXiv:2203.11627, as
     in the debiased Sinkhorn divergence (arXiv:1810.08278), over all pairs of blocks.
     """
-    own, other = members, 1.0 - members
+    rest = 1.0 - members
     off = table - torch.diag(table.diagonal())
     count = table.shape[0] // 2
-    crossing = ((own @ off) * other).sum(1) / count**2
-    inner = ((own @ off) * own).sum(1) + ((other @ off) * other).sum(1)  # each pair twice
+    crossing = ((members @ off) * rest).sum(1) / count**2
+    inner = ((members @ off) * members).sum(1) + ((rest @ off) * rest).sum(1)  # each pair twice
     return crossing - inner / (2.0 * count * (count - 1))
 
 
@@ -121,10 +121,10 @@ def variances(table: Tensor) -> Variances:
     noise = float(residual.square().sum()) / (count - 1) ** 2
     first, second, mains = 0.0, noise / count**2, 0.0
     for effects, inner in ((rows, table[:count, :count]), (columns, table[count:, count:])):
-        own, own_noise = _inner_effects(inner)
+        inner_effects, inner_noise = _inner_effects(inner)
         mains += float(effects.var()) - noise / count
-        first += (float((effects - own).var()) - noise / count - own_noise / (count - 2)) / count
-        second += own_noise / (2.0 * count * (count - 1))
+        first += (float((effects - inner_effects).var()) - noise / count - inner_noise / (count - 2)) / count
+        second += inner_noise / (2.0 * count * (count - 1))
     return Variances(first, second, mains)
 
 

@@ -12,10 +12,10 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Generator, Tensor
 
-from genbench.api import Better, DataConfig, DatasetInfo, EvalProtocol, Evaluation, Measurement, Metric, Noise, Prior
+from genbench.api import DataConfig, DatasetInfo, Evaluation, Measurement, Metric, Noise, Prior
 from genbench.errors import MetricError, UsageError
-from genbench_latent.blocks import Distance, across, as_given, excess, init_distributed, splits, variances, within
-from genbench_latent.null import Null, describe, identity, kept, law
+from genbench_latent.blocks import Distance, across, as_given, block_table, excess, splits, variances, within
+from genbench_latent.null import Null, cached_null, describe, identity, law
 
 T = TypeVar("T")
 
@@ -32,13 +32,13 @@ LEAST_BLOCK = 4
 
 
 @dataclass(frozen=True)
-class Part:
+class FitComponent:
     """A number of a latent fit: how it is computed, its unit and its column's head."""
 
     name: str
     method: str
     unit: str
-    better: Better
+    higher_is_better: bool | None
     label: str
 
 
@@ -57,8 +57,9 @@ class LatentFit(Metric):
     replicates: int
 
     name: ClassVar[str]
-    debiased: ClassVar[Part]
-    raw: ClassVar[Part | None] = None
+    debiased: ClassVar[FitComponent]
+    raw: ClassVar[FitComponent | None] = None
+    uses_samples = False
 
     def __post_init__(self) -> None:
         """Refuse blocks that are too small."""
@@ -85,42 +86,26 @@ class LatentFit(Metric):
         """The debiased squared distance, `(2B, 2B), (s, 2B) -> (s,)`."""
         return excess(table, members)
 
-    def check(self, summary: DatasetInfo, prior: Prior, place: DataConfig) -> None:
+    def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse more codes than there are held-out images."""
-        if self.n > summary.test:
+        if self.n > info.test:
             raise UsageError(
-                f"{self.name} encodes {self.n} held-out images and the dataset has {summary.test}: "
-                f"--set {self.name}.n={summary.test} or less"
+                f"{self.name} encodes {self.n} held-out images and the dataset has {info.test}: "
+                f"--set {self.name}.n={info.test} or less"
             )
 
     def measure(self, evaluation: Evaluation) -> Iterator[Measurement]:
         """The debiased distance with its standard error and p-value; before it the raw one beside its floor."""
-        return self._begun(evaluation, evaluation.device)()
-
-    def detached(self, evaluation: Evaluation) -> Callable[[], Iterator[Measurement]]:
-        """All but the codes, the draws, and where on the device a start of the whole samples' transport is found."""
-        return self._begun(evaluation, CPU)
-
-    def whole(self, x: Tensor, y: Tensor, prior: Prior, device: torch.device) -> Callable[[], float]:
-        """Computes the distance between whole samples on the CPU; what the device does for it is done at once."""
-        distance = self.distance(prior)
-        return lambda: _whole(distance, x, y)
-
-    def _begun(self, evaluation: Evaluation, device: torch.device) -> Callable[[], Iterator[Measurement]]:
-        """Takes codes and draws; what is returned keeps neither, which are on the evaluation's device."""
         codes, draws = evaluation.codes(self.n), evaluation.prior_draws(self.n, self.name)
         self._check_codes(codes, draws)
-        prior, x, y = evaluation.setting.prior, _exact(codes), _exact(draws)
-        distance = self.distance(prior, device)
-        raw = self.whole(x, y, prior, codes.device) if self.raw else None
+        try:
+            yield from self._compared(evaluation, _exact(codes), _exact(draws))
+        except MetricError as error:
+            raise MetricError(f"{self.name}: {error}") from None
 
-        def compared() -> Iterator[Measurement]:
-            try:
-                yield from self._compared(evaluation, x, y, distance, raw)
-            except MetricError as error:
-                raise MetricError(f"{self.name}: {error}") from None
-
-        return compared
+    def whole(self, x: Tensor, y: Tensor, prior: Prior, device: torch.device) -> float:
+        """The distance between whole samples, `(n, d)` float64 on the CPU; the device may make it faster."""
+        return _whole(self.distance(prior), x, y)
 
     def null(self, prior: Prior) -> Null:
         """The numbers between independent samples of the prior itself."""
@@ -132,8 +117,8 @@ class LatentFit(Metric):
             raw = [_whole(distance, x, y)] if self.raw and replicate < WHOLE_PAIRS else []
             return within(distance, [*self.cut(x), *self.cut(y)]), raw
 
-        found = _in_threads(compared, range(self.replicates))
-        tables, raw = [table for table, _ in found], [value for _, values in found for value in values]
+        pairs = _in_threads(compared, range(self.replicates))
+        tables, raw = [table for table, _ in pairs], [value for _, values in pairs for value in values]
         return Null(
             statistics=torch.cat([self.statistic(table, members) for table in tables]),
             raw=torch.tensor(raw, dtype=torch.float64),
@@ -141,33 +126,34 @@ class LatentFit(Metric):
             slope=torch.tensor(self.slope(prior), dtype=torch.float64),
         )
 
-    def _compared(
-        self, evaluation: Evaluation, x: Tensor, y: Tensor, distance: Distance, raw: Callable[[], float] | None
-    ) -> Iterator[Measurement]:
-        prior, place = evaluation.setting.prior, evaluation.place
-        key = f"{self!r} {identity(prior)}"
-        null = evaluation.shared(f"null {key}", lambda: kept(place, self.name, key, lambda: self.null(prior)))
+    def _compared(self, evaluation: Evaluation, x: Tensor, y: Tensor) -> Iterator[Measurement]:
+        prior, data_config, device = evaluation.prior, evaluation.data_config, evaluation.device
+        distance, key = self.distance(prior, device), f"{self!r} {identity(prior)}"
+        null = evaluation.cache_for_dataset(
+            f"null {key}", lambda: cached_null(data_config, self.name, key, lambda: self.null(prior))
+        )
         xs, ys = self.cut(x), self.cut(y)
-        # Models of one seed meet the same draws, whose own distances are computed once.
-        own = evaluation.shared(f"draws {evaluation.seed} {evaluation.split} {key}", lambda: within(distance, ys))
-        table = init_distributed(within(distance, xs), across(distance, xs, ys), own)
+        # Models of one seed meet the same draws, whose distances from each other are computed once.
+        draws_key = f"draws {evaluation.seed} {evaluation.split} {key}"
+        within_draws = evaluation.cache_for_dataset(draws_key, lambda: within(distance, ys))
+        table = block_table(within(distance, xs), across(distance, xs, ys), within_draws)
         noise = variances(table)
-        if self.raw and raw:
-            value = raw()
+        if self.raw:
+            value = self.whole(x, y, prior, device)
             spread = _raw_variance(noise.mains, self.blocks, null)
             yield replace(
-                self._plain(evaluation, self.raw, value),
+                self._measurement(evaluation, self.raw, value),
                 floor=float(null.raw.mean()),
                 floor_sd=float(null.raw.std()),
                 se=math.sqrt(spread) / (2.0 * value) if value > 0.0 else None,  # of a square root, to first order
             )
         value = float(self.statistic(table, as_given(self.blocks)))
         yield replace(
-            self._plain(evaluation, self.debiased, value),
+            self._measurement(evaluation, self.debiased, value),
             floor=0.0,
             floor_sd=null.sd,
             se=math.sqrt(noise.total),
-            p=null.p(value),
+            p_value=null.p_value(value),
             minimum_detectable_effect=null.minimum_detectable_effect(),
         )
 
@@ -180,20 +166,27 @@ class LatentFit(Metric):
         if bad:
             raise MetricError(f"{self.name}: {bad} of {len(codes)} codes hold values that are NaN or infinite")
 
-    def _plain(self, evaluation: Evaluation, part: Part, value: float) -> Measurement:
-        protocol = EvalProtocol(
-            method=part.method,
-            dataset=evaluation.images.content[:12],
-            preparation=evaluation.images.preparation,
-            split=evaluation.split,
+    def _measurement(self, evaluation: Evaluation, component: FitComponent, value: float) -> Measurement:
+        prior = evaluation.prior
+        protocol = evaluation.protocol(
+            method=component.method,
             references=self.n,
             generated=0,
             values="codes, float64",
             dtype="float64",
             draws="derived from the run's seed, the same for all models",
-            detail=f"{describe(evaluation.setting.prior)} {law(evaluation.setting.prior)}; {self!r}",
+            detail=f"{describe(prior)} {law(prior)}; {self!r}",
         )
-        return Measurement(value, part.unit, part.better, self.n, protocol, part=part.name, label=part.label)
+        return Measurement(
+            value=value,
+            unit=component.unit,
+            higher_is_better=component.higher_is_better,
+            n=self.n,
+            protocol=protocol,
+            component=component.name,
+            role="" if component.higher_is_better is None else "latent fit",
+            label=component.label,
+        )
 
 
 def _in_threads(function: Callable[[int], T], numbers: Iterable[int]) -> list[T]:

@@ -38,11 +38,11 @@ def unbiased(table: Tensor, members: Tensor, sizes: Tensor) -> Tensor:
     """
     pairs = sizes[:, None] * sizes[None, :] - torch.diag(sizes)
     sums = -0.5 * table * pairs
-    own, other = members, 1.0 - members
-    n, m = own @ sizes, other @ sizes
-    first = ((own @ sums) * own).sum(1) / (n * (n - 1.0))
-    second = ((other @ sums) * other).sum(1) / (m * (m - 1.0))
-    return first + second - 2.0 * ((own @ sums) * other).sum(1) / (n * m)
+    rest = 1.0 - members
+    n, m = members @ sizes, rest @ sizes
+    first = ((members @ sums) * members).sum(1) / (n * (n - 1.0))
+    second = ((rest @ sums) * rest).sum(1) / (m * (m - 1.0))
+    return first + second - 2.0 * ((members @ sums) * rest).sum(1) / (n * m)
 
 
 def translation_slope(prior: Prior) -> float:

@@ -11,8 +11,8 @@ import torch
 from torch import Generator, Tensor
 
 from genbench.api import DataConfig, Noise, Prior
+from genbench.data.tensor_files import load_tensors, save_tensors
 from genbench.errors import DataError
-from genbench.utils.io import load_tensors, save_tensors
 
 SCHEMA = 1
 """Part of a null's identity: another way of computing it is another null."""
@@ -46,7 +46,7 @@ class Null:
         """
         return float(self.statistics.square().mean().sqrt())
 
-    def p(self, value: float) -> float:
+    def p_value(self, value: float) -> float:
         """The share of the null that is at least `value`, the value itself counted: in (0, 1]."""
         return (1 + int((self.statistics >= value).sum())) / (1 + len(self.statistics))
 
@@ -74,10 +74,10 @@ class Null:
         return high
 
 
-def kept(place: DataConfig, name: str, identity: str, make: Callable[[], Null]) -> Null:
-    """A null read from `place.cache`, or made and kept there; a file that is damaged or another's is made anew."""
+def cached_null(data_config: DataConfig, name: str, identity: str, make: Callable[[], Null]) -> Null:
+    """A null read from `data_config.cache`, or made and kept there; a file that is damaged or another's is made anew."""
     identity = f"{SCHEMA} {identity}"
-    path = place.cache / "null" / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
+    path = data_config.cache / "null" / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
     if path.exists():
         try:
             tensors, facts = load_tensors(path)

@@ -25,8 +25,8 @@ import torch
 from torch import Generator, Tensor
 
 from genbench.api import Finding, Noise, Option, Recipe
+from genbench.data.seeds import generator
 from genbench.distances import random_projections
-from genbench.utils.rng import generator
 
 COUNTS = (1, 10, 50, 100, 500, 1000)
 """Directions L; fewer are the first of the most, so that one sort serves all."""
@@ -64,12 +64,12 @@ def findings(seed: int, budget: float, repeats: int, samples: int, dims: int) ->
             *(repeat(d, samples, generator("cpu", seed, "gaussians", d, i)) for i in range(n)), strict=True
         )
         how = {"method": "W2 / (sqrt(d) SW2)", "law": LAW, "samples": str(samples), "repeats": str(n)}
-        for place, count in enumerate(COUNTS):
-            case, own = f"d = {d}, L = {count}", [values[place] for values in scaled]
+        for index, count in enumerate(COUNTS):
+            case, ratios = f"d = {d}, L = {count}", [values[index] for values in scaled]
             yield Finding(case, "W2", fmean(exact), n, "", seed, how)
-            yield Finding(case, "sqrt(d) SW2", fmean(own), n, "", seed, how)
-            yield Finding(case, "variance of sqrt(d) SW2", variance(own), n, "", seed, how)
-            yield Finding(case, "factor", fmean(exact) / fmean(own), n, "", seed, how)
+            yield Finding(case, "sqrt(d) SW2", fmean(ratios), n, "", seed, how)
+            yield Finding(case, "variance of sqrt(d) SW2", variance(ratios), n, "", seed, how)
+            yield Finding(case, "factor", fmean(exact) / fmean(ratios), n, "", seed, how)
 
 
 def gaussians(

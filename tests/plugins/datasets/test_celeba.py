@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import shutil
-import warnings
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -18,7 +17,6 @@ from torch import Tensor
 from torchvision.transforms import v2
 
 from genbench.api import DataConfig, DatasetInfo, Images, ProgressEvent
-from genbench.data.pixels import quiet_decoders
 from genbench.errors import DataError
 from genbench_celeba import CelebA, Filter, smaller, square
 
@@ -33,9 +31,7 @@ def jpeg(pixels: np.ndarray, **options: object) -> bytes:
 
 
 def face(data: bytes, *, crop: int, size: int, filter: Filter) -> Tensor:
-    with warnings.catch_warnings():
-        quiet_decoders()
-        return smaller([square(data, crop=crop)], size=size, filter=filter)[0]
+    return smaller([square(data, crop=crop)], size=size, filter=filter)[0]
 
 
 def flat(grey: int) -> bytes:
@@ -54,9 +50,9 @@ def write_zip(path: Path, files: dict[str, bytes]) -> None:
 
 
 @pytest.fixture
-def archive(place: DataConfig) -> Path:
+def archive(data_config: DataConfig) -> Path:
     """Six faces of grey 20 times their number, stored backwards, and one that no line of the partition names."""
-    path = place.data_root / "celeba" / "img_align_celeba.zip"
+    path = data_config.data_root / "celeba" / "img_align_celeba.zip"
     write_zip(path, {name(n): flat(20 * n) for n in (9, 6, 5, 4, 3, 2, 1)})
     lines = [f"{n:06d}.jpg {part}\n" for n, part in PARTS.items()]
     (path.parent / "list_eval_partition.txt").write_text("".join(lines))
@@ -68,9 +64,9 @@ def greys(images: Tensor) -> list[int]:
     return [round(float(image.float().mean()) / 20) for image in images]
 
 
-def refusal(act: Callable[[DataConfig], object], place: DataConfig) -> str:
+def refusal(act: Callable[[DataConfig], object], data_config: DataConfig) -> str:
     with pytest.raises(DataError) as caught:
-        act(place)
+        act(data_config)
     assert "\n" not in str(caught.value)
     return str(caught.value)
 
@@ -78,79 +74,79 @@ def refusal(act: Callable[[DataConfig], object], place: DataConfig) -> str:
 # ---------------------------------------------------------------- splits
 
 
-def test_splits_and_order_are_the_partition_s(archive: Path, place: DataConfig) -> None:
-    images = CelebA().load(place)
+def test_splits_and_order_are_the_partition_s(archive: Path, data_config: DataConfig) -> None:
+    images = CelebA().load(data_config)
     assert (greys(images.train), greys(images.validation), greys(images.test)) == ([1, 4, 5], [3], [2, 6])
     assert images.train.dtype == torch.uint8
     assert images.shape == (3, 64, 64)
     assert images.skipped == 0
-    assert CelebA(size=32).inspect(place) == DatasetInfo((3, 32, 32), train=3, test=2, validation=1)
+    assert CelebA(size=32).info(data_config) == DatasetInfo((3, 32, 32), train=3, test=2, validation=1)
 
 
-def test_the_folder_holds_the_same_images_as_the_archive(archive: Path, place: DataConfig) -> None:
-    whole = CelebA().load(place)
+def test_the_folder_holds_the_same_images_as_the_archive(archive: Path, data_config: DataConfig) -> None:
+    whole = CelebA().load(data_config)
     with zipfile.ZipFile(archive) as opened:
         opened.extractall(archive.parent)
     archive.unlink()
-    assert CelebA().load(place).content == whole.content
-    shutil.move(archive.parent / "img_align_celeba", place.data_root)
-    shutil.move(archive.parent / "list_eval_partition.txt", place.data_root)
-    assert CelebA().load(place).content == whole.content
+    assert CelebA().load(data_config).sha256 == whole.sha256
+    shutil.move(archive.parent / "img_align_celeba", data_config.data_root)
+    shutil.move(archive.parent / "list_eval_partition.txt", data_config.data_root)
+    assert CelebA().load(data_config).sha256 == whole.sha256
 
 
 # ---------------------------------------------------------------- the cache
 
 
-def cached(place: DataConfig) -> list[Path]:
-    return sorted((place.cache / "images").iterdir())
+def cached(data_config: DataConfig) -> list[Path]:
+    return sorted((data_config.cache / "images").iterdir())
 
 
-def test_decoded_once_then_kept_and_made_anew_when_damaged(archive: Path, place: DataConfig) -> None:
+def test_decoded_once_then_kept_and_made_anew_when_damaged(archive: Path, data_config: DataConfig) -> None:
     seen: list[ProgressEvent] = []
-    place = replace(place, report=seen.append)
-    first = CelebA().load(place)
+    data_config = replace(data_config, report=seen.append)
+    first = CelebA().load(data_config)
     assert seen[-1] == ProgressEvent("decoding img_align_celeba.zip", 6, 6)
     seen.clear()
-    assert CelebA().load(place).content == first.content
+    assert CelebA().load(data_config).sha256 == first.sha256
     assert not seen
-    (path,) = cached(place)
+    (path,) = cached(data_config)
     data = bytearray(path.read_bytes())
     data[-1] ^= 1
     path.write_bytes(data)
-    again = CelebA().load(place)
+    again = CelebA().load(data_config)
     assert seen
     for split in ("train", "validation", "test"):
         assert torch.equal(getattr(again, split), getattr(first, split))
 
 
-def test_the_cache_follows_content_and_options(archive: Path, place: DataConfig) -> None:
-    contents = {CelebA().load(place).content, CelebA(crop=100).load(place).content}
-    contents |= {CelebA(size=32).load(place).content, CelebA(filter="lanczos").load(place).content}
+def test_the_cache_follows_content_and_options(archive: Path, data_config: DataConfig) -> None:
+    contents = {CelebA().load(data_config).sha256, CelebA(crop=100).load(data_config).sha256}
+    contents |= {CelebA(size=32).load(data_config).sha256, CelebA(filter="lanczos").load(data_config).sha256}
     write_zip(archive, {name(n): flat(20 * n + (n == 4)) for n in PARTS})
-    contents.add(CelebA().load(place).content)
+    contents.add(CelebA().load(data_config).sha256)
     partition = archive.parent / "list_eval_partition.txt"
     partition.write_text(partition.read_text().replace("000006.jpg 2", "000006.jpg 0"))
-    contents.add(CelebA().load(place).content)
-    assert len(cached(place)) == 6
+    contents.add(CelebA().load(data_config).sha256)
+    assert len(cached(data_config)) == 6
     # flat faces stay the same under any crop and filter: two options change nothing but the place in the cache
     assert len(contents) == 4
 
 
-def test_other_decoders_decode_anew(archive: Path, place: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
-    first = CelebA().load(place)
+def test_other_decoders_decode_anew(archive: Path, data_config: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    first = CelebA().load(data_config)
     monkeypatch.setattr("genbench.data.decoding.decoders", lambda: "pillow 99")
-    assert CelebA().load(place).content == first.content
-    assert len(cached(place)) == 2
+    assert CelebA().load(data_config).sha256 == first.sha256
+    assert len(cached(data_config)) == 2
 
 
 @pytest.mark.parametrize("workers", [-1, 0, 1, 2, 5])
-def test_workers_do_not_change_a_byte(archive: Path, place: DataConfig, workers: int) -> None:
+def test_workers_do_not_change_a_byte(archive: Path, data_config: DataConfig, workers: int) -> None:
     noise = np.random.default_rng(0).integers(0, 256, (80, 218, 178, 3), dtype=np.uint8)
     write_zip(archive, {name(n + 1): jpeg(image) for n, image in enumerate(noise)})
     lines = [f"{n + 1:06d}.jpg {0 if n < 70 else 2}\n" for n in range(80)]
     (archive.parent / "list_eval_partition.txt").write_text("".join(lines))
     expected = torch.stack([face(jpeg(image), crop=140, size=16, filter="bilinear") for image in noise])
-    images = CelebA(size=16).load(replace(place, workers=workers))
+    images = CelebA(size=16).load(replace(data_config, workers=workers))
     assert torch.equal(torch.cat([images.train, images.test]), expected)
 
 
@@ -198,16 +194,16 @@ def test_grey_and_cmyk_jpegs_become_rgb() -> None:
 # ---------------------------------------------------------------- what can be wrong
 
 
-def test_nothing_there_says_where_it_was_looked_for(place: DataConfig) -> None:
-    for text in (refusal(CelebA().inspect, place), refusal(CelebA().load, place)):
-        assert str(place.data_root / "celeba") in text
+def test_nothing_there_says_where_it_was_looked_for(data_config: DataConfig) -> None:
+    for text in (refusal(CelebA().info, data_config), refusal(CelebA().load, data_config)):
+        assert str(data_config.data_root / "celeba") in text
         assert "img_align_celeba.zip" in text
         assert "mmlab" in text
 
 
-def test_no_partition(archive: Path, place: DataConfig) -> None:
+def test_no_partition(archive: Path, data_config: DataConfig) -> None:
     (archive.parent / "list_eval_partition.txt").unlink()
-    assert "no list_eval_partition.txt in" in refusal(CelebA().inspect, place)
+    assert "no list_eval_partition.txt in" in refusal(CelebA().info, data_config)
 
 
 @pytest.mark.parametrize(
@@ -220,36 +216,36 @@ def test_no_partition(archive: Path, place: DataConfig) -> None:
         ("000001.jpg 2", "names an image twice"),
     ],
 )
-def test_a_partition_that_is_none(archive: Path, place: DataConfig, line: str, fault: str) -> None:
+def test_a_partition_that_is_none(archive: Path, data_config: DataConfig, line: str, fault: str) -> None:
     path = archive.parent / "list_eval_partition.txt"
     path.write_text(path.read_text() + line + "\n", encoding="latin-1")
-    assert f"line 7 {fault}" in refusal(CelebA().inspect, place)
+    assert f"line 7 {fault}" in refusal(CelebA().info, data_config)
 
 
 @pytest.mark.parametrize("damage", [lambda data: data[: len(data) // 2], lambda data: b"", lambda data: b"no zip"])
-def test_an_archive_that_is_none(archive: Path, place: DataConfig, damage: Callable[[bytes], bytes]) -> None:
+def test_an_archive_that_is_none(archive: Path, data_config: DataConfig, damage: Callable[[bytes], bytes]) -> None:
     archive.write_bytes(damage(archive.read_bytes()))
-    assert f"{archive} is no whole zip archive" in refusal(CelebA().inspect, place)
+    assert f"{archive} is no whole zip archive" in refusal(CelebA().info, data_config)
 
 
 @pytest.mark.parametrize("entry", ["../x.jpg", "/x.jpg", "a/../../x.jpg", "C:\\x.jpg", "a\\..\\x.jpg"])
-def test_an_archive_with_a_path_that_leads_outside(archive: Path, place: DataConfig, entry: str) -> None:
+def test_an_archive_with_a_path_that_leads_outside(archive: Path, data_config: DataConfig, entry: str) -> None:
     write_zip(archive, {name(n): flat(9) for n in PARTS} | {entry: flat(9)})
-    assert "leads outside the archive" in refusal(CelebA().inspect, place)
+    assert "leads outside the archive" in refusal(CelebA().info, data_config)
 
 
-def test_images_that_are_absent_stop_it_or_are_counted(archive: Path, place: DataConfig) -> None:
+def test_images_that_are_absent_stop_it_or_are_counted(archive: Path, data_config: DataConfig) -> None:
     write_zip(archive, {name(n): flat(20 * n) for n in (1, 3, 5, 6)})
-    text = refusal(CelebA().inspect, place)
+    text = refusal(CelebA().info, data_config)
     assert "lacks 2 of the images" in text
     assert f"'{name(4)}'" in text  # the training images come first
     assert "--skip-corrupt" in text
-    lenient = replace(place, skip_corrupt=True)
-    assert CelebA().inspect(lenient) == DatasetInfo((3, 64, 64), train=2, test=1, validation=1)
+    lenient = replace(data_config, skip_corrupt=True)
+    assert CelebA().info(lenient) == DatasetInfo((3, 64, 64), train=2, test=1, validation=1)
     images = CelebA().load(lenient)
     assert (greys(images.train), greys(images.test), images.skipped) == ([1, 5], [6], 2)
     write_zip(archive, {name(2): flat(2)})
-    assert "none of the training images" in refusal(CelebA().inspect, lenient)
+    assert "none of the training images" in refusal(CelebA().info, lenient)
 
 
 @pytest.mark.parametrize(
@@ -262,28 +258,28 @@ def test_images_that_are_absent_stop_it_or_are_counted(archive: Path, place: Dat
     ],
 )
 def test_a_corrupt_image_is_named_or_left_out_and_counted(
-    archive: Path, place: DataConfig, data: bytes, reason: str
+    archive: Path, data_config: DataConfig, data: bytes, reason: str
 ) -> None:
     write_zip(archive, {name(n): data if n in (4, 6) else flat(20 * n) for n in PARTS})
-    text = refusal(CelebA().load, replace(place, workers=2))
+    text = refusal(CelebA().load, replace(data_config, workers=2))
     assert f"the image '{name(4)}' cannot be decoded ({reason}" in text
-    assert not place.cache.exists()
-    images = CelebA().load(replace(place, skip_corrupt=True))
+    assert not data_config.cache.exists()
+    images = CelebA().load(replace(data_config, skip_corrupt=True))
     assert (greys(images.train), greys(images.test), images.skipped) == ([1, 5], [2], 2)
-    assert CelebA().load(replace(place, skip_corrupt=True)).skipped == 2
-    refusal(CelebA().load, place)  # what is kept without those images does not hide them
+    assert CelebA().load(replace(data_config, skip_corrupt=True)).skipped == 2
+    refusal(CelebA().load, data_config)  # what is kept without those images does not hide them
 
 
-def test_an_entry_whose_checksum_does_not_hold_is_named(archive: Path, place: DataConfig) -> None:
+def test_an_entry_whose_checksum_does_not_hold_is_named(archive: Path, data_config: DataConfig) -> None:
     data = bytearray(archive.read_bytes())
     data[data.index(flat(80)) + 300] ^= 0xFF
     archive.write_bytes(data)
-    assert f"'{name(4)}' cannot be decoded (Bad CRC-32" in refusal(CelebA().load, place)
+    assert f"'{name(4)}' cannot be decoded (Bad CRC-32" in refusal(CelebA().load, data_config)
 
 
-def test_every_image_corrupt(archive: Path, place: DataConfig) -> None:
+def test_every_image_corrupt(archive: Path, data_config: DataConfig) -> None:
     write_zip(archive, {name(n): b"x" for n in PARTS})
-    assert "no training image is left" in refusal(CelebA().load, replace(place, skip_corrupt=True))
+    assert "no training image is left" in refusal(CelebA().load, replace(data_config, skip_corrupt=True))
 
 
 # ---------------------------------------------------------------- real faces

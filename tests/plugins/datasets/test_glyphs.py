@@ -24,14 +24,14 @@ NAMES = {"float32", "float64", "inf", "int64", "ndarray", "random", "stack", "ui
 
 
 @pytest.fixture(scope="module")
-def place(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
+def data_config(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
     folder = tmp_path_factory.mktemp("glyphs")
     return DataConfig(data_root=folder / "absent", cache=folder)
 
 
 @pytest.fixture(scope="module")
-def images(place: DataConfig) -> Images:
-    return glyphs.Glyphs().load(place)
+def images(data_config: DataConfig) -> Images:
+    return glyphs.Glyphs().load(data_config)
 
 
 def labels(images: Images, split: str) -> torch.Tensor:
@@ -39,7 +39,7 @@ def labels(images: Images, split: str) -> torch.Tensor:
 
 
 def test_the_bytes_are_the_same_on_every_machine(images: Images) -> None:
-    assert images.content == CONTENT
+    assert images.sha256 == CONTENT
 
 
 def test_the_source_uses_no_function_that_processors_round_differently() -> None:
@@ -56,17 +56,17 @@ def test_the_source_uses_no_function_that_processors_round_differently() -> None
     assert methods.isdisjoint({"sum", "mean", "dot", "std", "var", "prod"})
 
 
-def test_a_second_load_draws_nothing(place: DataConfig, images: Images) -> None:
+def test_a_second_load_draws_nothing(data_config: DataConfig, images: Images) -> None:
     heard: list[ProgressEvent] = []
-    again = glyphs.Glyphs().load(replace(place, report=heard.append))
+    again = glyphs.Glyphs().load(replace(data_config, report=heard.append))
     assert heard == []
     assert all(torch.equal(getattr(again, name), getattr(images, name)) for name in TENSORS)
 
 
-def test_drawing_reports_every_image_of_every_split(place: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_drawing_reports_every_image_of_every_split(data_config: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(glyphs, "SPLITS", {"train": 600, "test": 20, "validation": 10})
     heard: list[ProgressEvent] = []
-    glyphs.Glyphs()._draw(replace(place, report=heard.append))
+    glyphs.Glyphs()._draw(replace(data_config, report=heard.append))
     last = {progress.what: (progress.done, progress.total) for progress in heard}
     assert last == {
         "drawing glyphs (train)": (600, 600),
@@ -75,8 +75,8 @@ def test_drawing_reports_every_image_of_every_split(place: DataConfig, monkeypat
     }
 
 
-def test_the_summary_agrees_with_the_images(place: DataConfig, images: Images) -> None:
-    summary = glyphs.Glyphs().inspect(place)
+def test_the_summary_agrees_with_the_images(data_config: DataConfig, images: Images) -> None:
+    summary = glyphs.Glyphs().info(data_config)
     assert summary.shape == images.shape == (1, 28, 28)
     assert (summary.train, summary.test, summary.validation) == (60_000, 10_000, 5_000)
     assert (len(images.train), len(images.test), len(images.validation)) == (60_000, 10_000, 5_000)

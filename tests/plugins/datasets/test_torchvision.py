@@ -30,13 +30,13 @@ def write_idx(path: Path, values: np.ndarray) -> np.ndarray:
 
 
 @pytest.fixture
-def mnist(place: DataConfig) -> DataConfig:
+def mnist(data_config: DataConfig) -> DataConfig:
     """20 and 10 digits in torchvision's layout."""
-    raw = place.data_root / "MNIST" / "raw"
+    raw = data_config.data_root / "MNIST" / "raw"
     for prefix, n in (("train", 20), ("t10k", 10)):
         write_idx(raw / f"{prefix}-images-idx3-ubyte", RANDOM.integers(0, 256, (n, 28, 28), dtype=np.uint8))
         write_idx(raw / f"{prefix}-labels-idx1-ubyte", np.arange(n, dtype=np.uint8) % 10)
-    return place
+    return data_config
 
 
 # ---------------------------------------------------------------- idx files
@@ -52,7 +52,7 @@ def test_mnist_is_read_as_it_is(mnist: DataConfig) -> None:
     assert images.train_labels.tolist() == [*range(10), *range(10)]
     assert images.train_labels.dtype == torch.int64
     assert images.validation.shape == (0, 1, 28, 28)
-    assert images.content == sets.MNIST().load(mnist).content != ""
+    assert images.sha256 == sets.MNIST().load(mnist).sha256 != ""
 
 
 def test_validation_is_the_end_of_the_training_file(mnist: DataConfig) -> None:
@@ -60,18 +60,18 @@ def test_validation_is_the_end_of_the_training_file(mnist: DataConfig) -> None:
     assert torch.equal(torch.cat([parted.train, parted.validation]), whole.train)
     assert parted.validation_labels is not None
     assert parted.validation_labels.tolist() == [4, 5, 6, 7, 8, 9]
-    assert sets.MNIST(validation=6).inspect(mnist) == DatasetInfo(
+    assert sets.MNIST(validation=6).info(mnist) == DatasetInfo(
         (1, 28, 28), 14, 10, 6, 10, tuple(f"mnist/{digit}" for digit in range(10))
     )
     with pytest.raises(UsageError, match="validation=20 leaves none of the 20"):
-        sets.MNIST(validation=20).inspect(mnist)
+        sets.MNIST(validation=20).info(mnist)
 
 
 def test_a_missing_file_is_one_line_that_says_where_and_what_to_do(mnist: DataConfig) -> None:
     path = mnist.data_root / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
     path.unlink()
     with pytest.raises(DataError) as caught:
-        sets.MNIST().inspect(mnist)
+        sets.MNIST().info(mnist)
     text = str(caught.value)
     assert str(path) in text
     assert "--download" in text
@@ -97,7 +97,7 @@ def test_a_broken_idx_file_is_named_before_anything_is_decoded(
     path = mnist.data_root / "MNIST" / "raw" / name
     path.write_bytes(damage(path.read_bytes()))  # type: ignore[operator]
     with pytest.raises(DataError, match=message) as caught:
-        sets.MNIST().inspect(mnist)
+        sets.MNIST().info(mnist)
     assert name in str(caught.value)
 
 
@@ -142,7 +142,7 @@ def test_the_real_files(make: type[sets.MNIST], tmp_path: Path) -> None:
 
 
 def test_nothing_is_downloaded_without_leave_nor_while_planning(
-    place: DataConfig, monkeypatch: pytest.MonkeyPatch
+    data_config: DataConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def never(*args: object, **options: object) -> None:
         raise AssertionError("the network was used")
@@ -150,16 +150,16 @@ def test_nothing_is_downloaded_without_leave_nor_while_planning(
     monkeypatch.setattr(sets, "download_and_extract_archive", never)
     monkeypatch.setattr(sets, "download_url", never)
     for make in (sets.MNIST, sets.FashionMNIST, sets.CIFAR10, sets.SVHN):
-        for act in (make().inspect, make().load):
+        for act in (make().info, make().load):
             with pytest.raises(DataError, match=f"{make.name} is missing"):
-                act(place)
-        summary = make().inspect(replace(place, download=True))
+                act(data_config)
+        summary = make().info(replace(data_config, download=True))
         assert (summary.train, summary.test) == make.published
 
 
 @pytest.mark.parametrize("make", [sets.MNIST, sets.CIFAR10, sets.SVHN])
 def test_a_network_that_fails_is_one_line(
-    make: type[sets.PublishedSet], place: DataConfig, monkeypatch: pytest.MonkeyPatch
+    make: type[sets.PublishedSet], data_config: DataConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def fail(*args: object, **options: object) -> None:
         raise URLError("no route\nto host")
@@ -167,7 +167,7 @@ def test_a_network_that_fails_is_one_line(
     monkeypatch.setattr(sets, "download_and_extract_archive", fail)
     monkeypatch.setattr(sets, "download_url", fail)
     with pytest.raises(DataError, match=f"{make.name} cannot be downloaded .*http.*no route") as caught:
-        make().load(replace(place, download=True))
+        make().load(replace(data_config, download=True))
     assert "\n" not in str(caught.value)
 
 
@@ -186,7 +186,7 @@ def test_the_second_mirror_serves_where_the_first_does_not(
 
     monkeypatch.setattr(sets, "download_and_extract_archive", second)
     elsewhere = DataConfig(tmp_path / "elsewhere", tmp_path, download=True)
-    assert sets.MNIST().load(elsewhere).content == sets.MNIST().load(mnist).content
+    assert sets.MNIST().load(elsewhere).sha256 == sets.MNIST().load(mnist).sha256
     assert len(asked) == 8
 
 
@@ -214,10 +214,10 @@ def pickled_as_published(pixels: bytes, labels: list[int]) -> bytes:
 
 
 @pytest.fixture
-def cifar(place: DataConfig, monkeypatch: pytest.MonkeyPatch) -> tuple[DataConfig, np.ndarray]:
+def cifar(data_config: DataConfig, monkeypatch: pytest.MonkeyPatch) -> tuple[DataConfig, np.ndarray]:
     """Six python batches of 4 images, their MD5 taken as the published ones; and the pixels, `(6, 4, 3072)`."""
     pixels = RANDOM.integers(0, 256, (6, 4, 3072), dtype=np.uint8)
-    folder = place.data_root / "cifar-10-batches-py"
+    folder = data_config.data_root / "cifar-10-batches-py"
     folder.mkdir()
     lists = []
     names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
@@ -228,17 +228,17 @@ def cifar(place: DataConfig, monkeypatch: pytest.MonkeyPatch) -> tuple[DataConfi
     monkeypatch.setattr(datasets.CIFAR10, "train_list", lists[:5])
     monkeypatch.setattr(datasets.CIFAR10, "test_list", lists[5:])
     monkeypatch.setattr(sets.CIFAR10, "records", 4)
-    return place, pixels
+    return data_config, pixels
 
 
 def test_the_python_version_is_read_without_unpickling(
     cifar: tuple[DataConfig, np.ndarray], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    place, pixels = cifar
+    data_config, pixels = cifar
     monkeypatch.setattr(pickle, "load", None)
     monkeypatch.setattr(pickle, "loads", None)
     monkeypatch.setattr(pickle, "Unpickler", None)
-    images = sets.CIFAR10().load(place)
+    images = sets.CIFAR10().load(data_config)
     assert np.array_equal(images.train.numpy(), pixels[:5].reshape(20, 3, 32, 32))
     assert np.array_equal(images.test.numpy(), pixels[5].reshape(4, 3, 32, 32))
     assert images.train_labels is not None
@@ -255,45 +255,47 @@ def test_the_test_of_the_python_version_uses_a_real_pickle() -> None:
 
 
 def test_a_pickle_that_is_not_the_published_one_is_refused(cifar: tuple[DataConfig, np.ndarray]) -> None:
-    place, _ = cifar
-    path = place.data_root / "cifar-10-batches-py" / "data_batch_3"
+    data_config, _ = cifar
+    path = data_config.data_root / "cifar-10-batches-py" / "data_batch_3"
     path.write_bytes(path.read_bytes() + b"\x00")
     with pytest.raises(DataError, match=r"data_batch_3 is not the published file \(its MD5 differs\)"):
-        sets.CIFAR10().inspect(place)
+        sets.CIFAR10().info(data_config)
 
 
 def test_the_binary_version_holds_the_same_images(cifar: tuple[DataConfig, np.ndarray]) -> None:
-    place, pixels = cifar
-    python = sets.CIFAR10().load(place)
-    folder = place.data_root / "cifar-10-batches-bin"
+    data_config, pixels = cifar
+    python = sets.CIFAR10().load(data_config)
+    folder = data_config.data_root / "cifar-10-batches-bin"
     folder.mkdir()
     names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
     labels = np.array([9, 0, 3, 1], dtype=np.uint8)[:, None]
     for name, batch in zip(names, pixels, strict=True):
         (folder / f"{name}.bin").write_bytes(np.hstack([labels, batch]).tobytes())
-    (place.data_root / "cifar-10-batches-py" / "test_batch").unlink()
-    assert sets.CIFAR10().load(place).content == python.content
+    (data_config.data_root / "cifar-10-batches-py" / "test_batch").unlink()
+    assert sets.CIFAR10().load(data_config).sha256 == python.sha256
     path = folder / "test_batch.bin"
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"test_batch\.bin has 12291 bytes instead of 12292"):
-        sets.CIFAR10().inspect(place)
+        sets.CIFAR10().info(data_config)
 
 
 # ---------------------------------------------------------------- SVHN
 
 
-def test_svhn_has_channels_first_and_ten_stands_for_zero(place: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_svhn_has_channels_first_and_ten_stands_for_zero(
+    data_config: DataConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
     pixels = RANDOM.integers(0, 256, (32, 32, 3, 5), dtype=np.uint8)
     for split in ("train", "test"):
-        path = place.data_root / f"{split}_32x32.mat"
+        path = data_config.data_root / f"{split}_32x32.mat"
         savemat(path, {"X": pixels, "y": np.array([[10], [1], [2], [9], [10]], dtype=np.uint8)})
         md5 = hashlib.md5(path.read_bytes()).hexdigest()
         monkeypatch.setitem(datasets.SVHN.split_list, split, ["http://x", path.name, md5])
     monkeypatch.setattr(sets.SVHN, "published", (5, 5))
-    images = sets.SVHN(validation=2).load(place)
+    images = sets.SVHN(validation=2).load(data_config)
     assert np.array_equal(images.train.numpy(), pixels.transpose(3, 2, 0, 1)[:3])
     assert images.test_labels is not None
     assert images.test_labels.tolist() == [0, 1, 2, 9, 0]
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"test_32x32\.mat is not the published file"):
-        sets.SVHN().inspect(place)
+        sets.SVHN().info(data_config)

@@ -1,27 +1,23 @@
-"""The extractor grey28: its weights, its accuracy, its contract with torch-fidelity, and a FID that orders damage."""
+"""The extractor grey28: its weights, its accuracy, its layers, and a FID that orders damage."""
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 import torch
-import torch_fidelity
 from torch import Generator, Tensor
 from torch_fidelity.metric_fid import KEY_METRIC_FID, fid_features_to_statistics, fid_statistics_to_metric
-from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 from torchvision.datasets import MNIST, FashionMNIST
 from torchvision.transforms.functional import gaussian_blur
 
-import genbench_grey28
 from genbench.api import DataConfig, Images
 from genbench.data.images import to_float, to_uint8
 from genbench.errors import DataError, UnsupportedError
 from genbench.utils.io import hash_file
 from genbench_glyphs import Glyphs
-from genbench_grey28 import CLASSES, NAME, WEIGHTS, WEIGHTS_HASH, Grey28, classify
+from genbench_grey28 import CLASSES, WEIGHTS, WEIGHTS_HASH, Grey28, Grey28Network, classify
 from genbench_grey28.train import BATCH, batches, folded, hidden_layers, moved, normalised
 
 DATA = Path(__file__).parents[4] / "shared" / "data"
@@ -34,15 +30,15 @@ def glyphs(tmp_path_factory: pytest.TempPathFactory) -> Images:
 
 
 @pytest.fixture(scope="module")
-def extractor() -> Grey28:
-    return torch_fidelity.utils.create_feature_extractor(NAME, ["128"], cuda=False, verbose=False)
+def extractor() -> Grey28Network:
+    return Grey28Network("128")
 
 
-def fids(extractor: Grey28, real: Tensor, others: list[Tensor]) -> list[float]:
+def fids(extractor: Grey28Network, real: Tensor, others: list[Tensor]) -> list[float]:
     """FID of each of the others with the real images, by torch-fidelity's own functions."""
 
     def statistics(images: Tensor) -> dict[str, object]:
-        features = torch.cat([extractor(block)[0] for block in images.split(500)])
+        features = torch.cat([extractor(block) for block in images.split(500)])
         return fid_features_to_statistics(features.double())
 
     first = statistics(real)
@@ -63,14 +59,7 @@ def test_damaged_weights_are_refused(tmp_path: Path) -> None:
     path = tmp_path / "weights.safetensors"
     path.write_bytes(damaged)
     with pytest.raises(DataError, match="checksum"):
-        Grey28(NAME, ["128"], feature_extractor_weights_path=str(path))
-
-
-def test_importing_registers_and_importing_again_does_no_harm() -> None:
-    assert FEATURE_EXTRACTORS_REGISTRY[NAME].__name__ == "Grey28"
-    before = FEATURE_EXTRACTORS_REGISTRY[NAME]
-    importlib.reload(genbench_grey28)
-    assert FEATURE_EXTRACTORS_REGISTRY[NAME] is before
+        Grey28Network("128", path)
 
 
 def share_right(images: Tensor, digits: Tensor, first: int) -> float:
@@ -95,41 +84,39 @@ def test_classes_are_named_once_each() -> None:
     assert len(set(CLASSES)) == 30
 
 
-# ---------------------------------------------------------------- the contract with torch-fidelity
+# ---------------------------------------------------------------- layers and refusals
 
 
-def test_layers_have_their_widths_and_come_in_the_order_asked(glyphs: Images) -> None:
+def test_layers_have_their_widths(glyphs: Images) -> None:
     images = glyphs.test[:7]
-    logits, hidden = Grey28(NAME, ["logits", "128"])(images)
+    logits, hidden = Grey28Network("logits")(images), Grey28Network("128")(images)
     assert logits.shape == (7, 30)
     assert hidden.shape == (7, 128)
     assert {logits.dtype, hidden.dtype} == {torch.float32}
-    assert torch.equal(Grey28(NAME, ["128"])(images)[0], hidden)
     assert torch.allclose(logits.softmax(dim=1), classify(images))
 
 
 def test_the_hidden_layer_serves_distances_and_the_logits_the_inception_score() -> None:
-    default = Grey28.get_default_feature_layer_for_metric
-    assert [default(metric) for metric in ("fid", "kid", "prc", "isc")] == ["128", "128", "128", "logits"]
+    assert (Grey28.default_layer, Grey28.logits_layer) == ("128", "logits")
 
 
-def test_grey_repeated_to_three_channels_changes_no_bit(extractor: Grey28, glyphs: Images) -> None:
+def test_grey_repeated_to_three_channels_changes_no_bit(extractor: Grey28Network, glyphs: Images) -> None:
     images = glyphs.test[:64]
-    assert torch.equal(extractor(images)[0], extractor(images.expand(-1, 3, -1, -1))[0])
+    assert torch.equal(extractor(images), extractor(images.expand(-1, 3, -1, -1)))
 
 
-def test_features_do_not_depend_on_the_batch(extractor: Grey28, glyphs: Images) -> None:
+def test_features_do_not_depend_on_the_batch(extractor: Grey28Network, glyphs: Images) -> None:
     images = glyphs.test[:100]
-    alone = torch.cat([extractor(block)[0] for block in images.split(3)])
-    assert torch.allclose(extractor(images)[0], alone, rtol=1e-4, atol=1e-4)
+    alone = torch.cat([extractor(block) for block in images.split(3)])
+    assert torch.allclose(extractor(images), alone, rtol=1e-4, atol=1e-4)
 
 
 def test_train_mode_changes_nothing_because_there_are_no_batch_statistics(glyphs: Images) -> None:
-    extractor = Grey28(NAME, ["128"])
+    extractor = Grey28Network("128")
     assert not extractor.training
     assert not any(parameter.requires_grad for parameter in extractor.parameters())
-    before = extractor(glyphs.test[:64])[0]
-    assert torch.equal(extractor.train()(glyphs.test[:64])[0], before)
+    before = extractor(glyphs.test[:64])
+    assert torch.equal(extractor.train()(glyphs.test[:64]), before)
 
 
 @pytest.mark.parametrize(
@@ -141,14 +128,9 @@ def test_train_mode_changes_nothing_because_there_are_no_batch_statistics(glyphs
         (torch.zeros(28, 28, dtype=torch.uint8), r"\(28, 28\)"),
     ],
 )
-def test_other_images_are_refused_with_the_reason(extractor: Grey28, images: Tensor, reason: str) -> None:
+def test_other_images_are_refused_with_the_reason(extractor: Grey28Network, images: Tensor, reason: str) -> None:
     with pytest.raises(UnsupportedError, match=reason):
         extractor(images)
-
-
-def test_another_internal_dtype_is_refused() -> None:
-    with pytest.raises(UnsupportedError, match="float64"):
-        Grey28(NAME, ["128"], feature_extractor_internal_dtype="float64")
 
 
 # ---------------------------------------------------------------- what its FID sees
@@ -186,7 +168,7 @@ SOURCES = pytest.mark.parametrize("source", ["glyphs", "MNIST", "FashionMNIST"])
 @SOURCES
 @pytest.mark.parametrize(("damage", "degrees"), DAMAGES)
 def test_fid_rises_with_noise_and_with_blur(
-    extractor: Grey28,
+    extractor: Grey28Network,
     glyphs: Images,
     source: str,
     damage: Callable[[Tensor, float], Tensor],
@@ -200,14 +182,14 @@ def test_fid_rises_with_noise_and_with_blur(
 
 
 @SOURCES
-def test_fid_rises_as_classes_are_dropped(extractor: Grey28, glyphs: Images, source: str) -> None:
+def test_fid_rises_as_classes_are_dropped(extractor: Grey28Network, glyphs: Images, source: str) -> None:
     real, other, labels = held_out(source, glyphs)
     values = fids(extractor, real, [other[labels < classes] for classes in (10, 9, 7, 5, 3, 1)])
     assert values == sorted(values)
     assert values[1] > 2 * values[0]
 
 
-def test_fid_of_images_with_themselves_is_nought(extractor: Grey28, glyphs: Images) -> None:
+def test_fid_of_images_with_themselves_is_nought(extractor: Grey28Network, glyphs: Images) -> None:
     assert fids(extractor, glyphs.test, [glyphs.test]) == [pytest.approx(0, abs=1e-4)]
 
 

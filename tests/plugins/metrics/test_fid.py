@@ -18,7 +18,7 @@ from torch import Generator, Tensor
 import genbench.evaluation.evaluation
 import genbench.features.extractor
 from genbench.analysis.ladder import verdict
-from genbench.api import DataConfig, DatasetInfo, Evaluation, Images, TrainingStats
+from genbench.api import DataConfig, DatasetInfo, Evaluation, Images, Noise, TrainingStats
 from genbench.distances import frechet_distance
 from genbench.errors import MetricError, NotApplicableError, UsageError
 from genbench.evaluation.evaluation import RunEvaluation
@@ -28,9 +28,18 @@ from genbench.registry.loader import Registry
 from genbench.utils.io import load_tensors
 from genbench_fid import FID, KID, FIDInfinity, FIDLadder, cache, kid
 from genbench_fid.frechet import distance, extrapolated, gaussian, influence, standard_error
-from genbench_fid.ladder import gaussian_draws, mixture_draws
+from genbench_fid.ladder import gaussian_draws
+from genbench_priors import Normal
+from genbench_samplers import MixtureSampler
 
 WIDTH = 6
+pytestmark = pytest.mark.usefixtures("registry")  # which registers the extractors
+
+
+def mixture_draws(codes: Tensor, n: int, components: int, draws: Generator) -> Tensor:
+    sampler = MixtureSampler(Normal(codes.shape[1]), components=components)
+    sampler.fit(codes)
+    return sampler.draw(n, Noise(draws))
 
 
 def law(seed: int) -> Tensor:
@@ -115,11 +124,11 @@ def test_the_extrapolated_distance_is_unbiased_where_the_plain_one_is_not_and_it
     assert covered >= 43  # of 50: 95 % but for 4 standard deviations
 
 
-def test_a_quarter_of_the_samples_must_exceed_the_features(place: DataConfig) -> None:
+def test_a_quarter_of_the_samples_must_exceed_the_features(data_config: DataConfig) -> None:
     with pytest.raises(MetricError, match="no more images than the 6 features"):
         extrapolated(drawn(50, 0, law(0)), drawn(27, 1, law(0)), 2)
     with pytest.raises(UsageError, match=r"400 samples.*--set fid-infinity.count=516"):
-        FIDInfinity().check(DatasetInfo((1, 28, 28), 1000, 400), cast(Any, None), place)
+        FIDInfinity().validate(DatasetInfo((1, 28, 28), 1000, 400), cast(Any, None), data_config)
 
 
 # ---------------------------------------------------------------- ladder
@@ -176,23 +185,23 @@ def test_the_ladder_names_the_step_that_costs_most(rungs: dict[str, float], caus
 
 
 @pytest.fixture
-def run(registry: Registry, planned: Callable[..., Plan], place: DataConfig) -> Callable[..., Evaluation]:
+def run(registry: Registry, planned: Callable[..., Plan], data_config: DataConfig) -> Callable[..., Evaluation]:
     """An evaluation of an untrained model on the tiny dataset at a size that grey28 takes."""
 
     def make(model: str = "vae", **changes: Images) -> Evaluation:
         plan = planned(model, settings=("dots.size=28",))
         torch.manual_seed(3)
         made = make_model(registry, plan.runs[0], (1, 28, 28))
-        images = changes.get("images") or make_dataset(registry, plan.runs[0].dataset).load(place)
+        images = changes.get("images") or make_dataset(registry, plan.runs[0].dataset).load(data_config)
         record = TrainingStats(1.0, 1, 1, "cpu", 1)
         return RunEvaluation(
             made,
-            made.setting,
+            made.context,
             images,
             seed=0,
             device=torch.device("cpu"),
             training=record,
-            place=place,
+            data_config=data_config,
             memory={},
         )
 
@@ -221,7 +230,7 @@ def test_no_number_depends_on_the_batch_of_the_evaluation_or_on_what_was_measure
 
 def test_the_ladder_has_a_rung_for_each_cause_and_its_last_one_is_fid(run: Callable[..., Evaluation]) -> None:
     evaluation = run("ae")
-    found = {m.part: m for m in FIDLadder(count=60, codes=100).measure(evaluation)}
+    found = {m.component: m for m in FIDLadder(count=60, codes=100).measure(evaluation)}
     assert list(found) == ["real", "reconstructions", "mixture", "gaussian", "prior"]
     (plain,) = FID(count=60).measure(evaluation)
     assert found["prior"].value == plain.value
@@ -233,7 +242,7 @@ def test_reconstructions_draw_nothing_and_have_no_standard_error(
     run: Callable[..., Evaluation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("genbench_fid.ladder.standard_error", lambda real, made: 1.0)
-    found = {m.part: m.se for m in FIDLadder(count=60, codes=100).measure(run("ae"))}
+    found = {m.component: m.se for m in FIDLadder(count=60, codes=100).measure(run("ae"))}
     assert {part for part, se in found.items() if se is None} == {"reconstructions"}
 
 
@@ -320,15 +329,15 @@ def test_features_on_disk_are_those_of_the_very_images(run: Callable[..., Evalua
 
 
 def test_damaged_features_are_extracted_anew_with_a_line(
-    run: Callable[..., Evaluation], extracted: list[int], place: DataConfig
+    run: Callable[..., Evaluation], extracted: list[int], data_config: DataConfig
 ) -> None:
     (plain,) = FID(count=70, floor=False).measure(run())
-    (path,) = (place.cache / "features").iterdir()
+    (path,) = (data_config.cache / "features").iterdir()
     whole = path.read_bytes()
     path.write_bytes(whole[:-4] + b"\0\1\2\3")
     extracted.clear()
     evaluation, told = run(), []
-    evaluation.place = replace(place, report=lambda progress: told.append(progress.what))
+    evaluation.data_config = replace(data_config, report=lambda progress: told.append(progress.what))
     (again,) = FID(count=70, floor=False).measure(evaluation)
     assert again.value == plain.value
     assert extracted[0] == len(evaluation.images.test)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
+from functools import partial
 from types import SimpleNamespace
 from typing import Any, cast
 
@@ -19,7 +20,7 @@ from genbench.api import DataConfig, DatasetInfo, Evaluation, Images, Measuremen
 from genbench.data.images import to_uint8
 from genbench.errors import DataError, GenbenchError, MetricError, NotApplicableError, UnsupportedError, UsageError
 from genbench.experiment.plan import Plan
-from genbench_class_balance import ClassBalance, balance, own_classes, perfect
+from genbench_class_balance import ClassBalance, balance, class_indices, perfect
 from genbench_glyphs import CLASS_NAMES, Glyphs
 from genbench_grey28 import CLASSES
 from genbench_inception_score import InceptionScore, score
@@ -29,6 +30,7 @@ from genbench_similarity import PSNR, SSIM, psnr, ssim
 from genbench_torchvision import MNIST, FashionMNIST
 
 NO_PRIOR = cast(Any, None)
+pytestmark = pytest.mark.usefixtures("registry")  # which registers the extractors
 GREY = DatasetInfo((1, 28, 28), train=100, test=100, class_names=MNIST.class_names)
 
 
@@ -42,14 +44,14 @@ def pictures(n: int, seed: int, side: int = 28) -> Tensor:
     return to_uint8(torch.nn.functional.interpolate(coarse, side, mode="bilinear"))
 
 
-def evaluation(train: Tensor, test: Tensor, made: Tensor, place: DataConfig, **more: Any) -> Evaluation:
+def evaluation(train: Tensor, test: Tensor, made: Tensor, data_config: DataConfig, **more: Any) -> Evaluation:
     """As much of a run as these metrics ask for; samples and reconstructions are `made`."""
-    images = Images(train, test, test[:0], content="0" * 64, **more.pop("images", {}))
+    images = Images(train, test, test[:0], sha256="0" * 64, **more.pop("images", {}))
     memory: dict[str, object] = {}
 
-    def shared(key: str, make: Callable[[], object]) -> object:
+    def cached(key: str, compute: Callable[[], object]) -> object:
         if key not in memory:
-            memory[key] = make()
+            memory[key] = compute()
         return memory[key]
 
     usual: dict[str, Any] = {
@@ -60,17 +62,19 @@ def evaluation(train: Tensor, test: Tensor, made: Tensor, place: DataConfig, **m
         "training_images": lambda n: train[: n or None],
         "samples": lambda n: made[:n],
         "reconstructions": lambda n: made[: n or None],
-        "setting": SimpleNamespace(shape=tuple(train.shape[1:])),
-        "shared": shared,
-        "own": shared,
+        "sampler": "",
+        "cache_for_dataset": cached,
+        "cache_for_run": cached,
         "device": torch.device("cpu"),
-        "place": place,
+        "data_config": data_config,
     }
-    return cast("Evaluation", SimpleNamespace(**(usual | more)))
+    pieces = cast("Evaluation", SimpleNamespace(**(usual | more)))
+    pieces.protocol = partial(Evaluation.protocol, pieces)  # type: ignore[method-assign]
+    return pieces
 
 
 def measured(metric: Metric, e: Evaluation) -> dict[str, Measurement]:
-    return {m.part: m for m in metric.measure(e)}
+    return {m.component: m for m in metric.measure(e)}
 
 
 # ---------------------------------------------------------------- inception score
@@ -92,25 +96,25 @@ def test_the_inception_scores_error_is_that_of_the_mean_of_its_splits() -> None:
     assert score(logits, 10).spread > 2 * score(logits, 10).standard_error(10)
 
 
-def test_the_inception_score_of_training_images_is_at_its_floor(place: DataConfig) -> None:
+def test_the_inception_score_of_training_images_is_at_its_floor(data_config: DataConfig) -> None:
     train = pictures(60, 0)
-    (found,) = InceptionScore(n=60, splits=2).measure(evaluation(train, train, train, place))
+    (found,) = InceptionScore(n=60, splits=2).measure(evaluation(train, train, train, data_config))
     assert found.floor == found.value
     assert (found.label, found.protocol.layer) == ("Inception score (grey28)", "logits")
 
 
-def test_the_inception_score_refuses_while_planning(place: DataConfig) -> None:
+def test_the_inception_score_refuses_while_planning(data_config: DataConfig) -> None:
     with pytest.raises(UsageError, match="5 samples in 10 splits"):
-        InceptionScore(n=5).check(GREY, NO_PRIOR, place)
+        InceptionScore(n=5).validate(GREY, NO_PRIOR, data_config)
     with pytest.raises(UsageError, match="class logits, and layer 128"):
-        InceptionScore(layer="128").check(GREY, NO_PRIOR, place)
-    InceptionScore().check(GREY, NO_PRIOR, place)
+        InceptionScore(layer="128").validate(GREY, NO_PRIOR, data_config)
+    InceptionScore().validate(GREY, NO_PRIOR, data_config)
 
 
 @pytest.mark.skipif(not INCEPTION.exists(), reason=f"no Inception weights at {INCEPTION}")
-def test_weights_without_logits_are_refused_while_planning(place: DataConfig) -> None:
+def test_weights_without_logits_are_refused_while_planning(data_config: DataConfig) -> None:
     with pytest.raises(DataError, match="no finite layer logits_unbiased: give complete weights"):
-        InceptionScore(weights=str(INCEPTION)).check(DatasetInfo((3, 32, 32), 100, 100), NO_PRIOR, place)
+        InceptionScore(weights=str(INCEPTION)).validate(DatasetInfo((3, 32, 32), 100, 100), NO_PRIOR, data_config)
 
 
 # ---------------------------------------------------------------- precision, recall, density, coverage
@@ -176,28 +180,30 @@ def test_duplicates_are_at_distance_zero_and_constant_images_are_among_their_lik
 
 
 @pytest.mark.parametrize("metric", [PrecisionRecall, DensityCoverage])
-def test_neighbourhoods_need_more_images_than_neighbours(metric: type[PrecisionRecall], place: DataConfig) -> None:
+def test_neighbourhoods_need_more_images_than_neighbours(
+    metric: type[PrecisionRecall], data_config: DataConfig
+) -> None:
     with pytest.raises(UsageError, match=r"7 samples against 100 references.*need 8 of each"):
-        metric(k=7, count=7).check(GREY, NO_PRIOR, place)
+        metric(k=7, count=7).validate(GREY, NO_PRIOR, data_config)
     few = pictures(4, 0)
     with pytest.raises(MetricError, match="need 5 of each"):
-        list(metric(k=4).measure(evaluation(few, few, few, place)))
+        list(metric(k=4).measure(evaluation(few, few, few, data_config)))
 
 
 @pytest.mark.parametrize("metric", [PrecisionRecall, DensityCoverage])
 def test_replayed_training_images_are_at_the_floor_of_neighbourhoods(
-    metric: type[PrecisionRecall], place: DataConfig
+    metric: type[PrecisionRecall], data_config: DataConfig
 ) -> None:
     train, test = pictures(60, 0), pictures(50, 1)
-    found = measured(metric(), evaluation(train, test, train, place))
-    assert all(one.value == one.floor and one.n == 50 and one.better == "higher" for one in found.values())
+    found = measured(metric(), evaluation(train, test, train, data_config))
+    assert all(one.value == one.floor and one.n == 50 and one.higher_is_better for one in found.values())
     assert set(found) == ({"precision", "recall"} if metric is PrecisionRecall else {"density", "coverage"})
 
 
-def test_neighbourhoods_are_of_the_evaluations_split(place: DataConfig) -> None:
+def test_neighbourhoods_are_of_the_evaluations_split(data_config: DataConfig) -> None:
     train, other = pictures(60, 0), pictures(30, 1)
-    e = evaluation(train, train, train, place, references=other, split="validation")
-    expected = measured(PrecisionRecall(), evaluation(train, other, train, place))
+    e = evaluation(train, train, train, data_config, references=other, split="validation")
+    expected = measured(PrecisionRecall(), evaluation(train, other, train, data_config))
     for part, one in measured(PrecisionRecall(), e).items():
         assert (one.protocol.split, one.protocol.references, one.n) == ("validation", 30, 30)
         assert one.value == expected[part].value
@@ -212,10 +218,10 @@ def test_psnr_of_a_known_error() -> None:
     assert psnr(x, y).tolist() == pytest.approx([20.0, 40.0, -20 * math.log10(0.5)], rel=1e-5)
 
 
-def test_psnr_is_of_each_image_and_not_of_the_batch(place: DataConfig) -> None:
+def test_psnr_is_of_each_image_and_not_of_the_batch(data_config: DataConfig) -> None:
     test = torch.full((2, 1, 12, 12), 100, dtype=torch.uint8)
     made = test / 255 + torch.tensor([0.1, 0.001]).view(2, 1, 1, 1)
-    (found,) = PSNR().measure(evaluation(test, test, made, place))
+    (found,) = PSNR().measure(evaluation(test, test, made, data_config))
     assert found.value == pytest.approx(40.0, rel=1e-4)  # of the batch it would be 23
 
 
@@ -244,41 +250,43 @@ def test_ssim_is_that_of_windows_inside_the_image() -> None:
 
 @pytest.mark.parametrize("metric", [PSNR, SSIM])
 def test_similarity_does_not_depend_on_the_batch_or_the_order(
-    metric: type[PSNR], place: DataConfig, monkeypatch: pytest.MonkeyPatch
+    metric: type[PSNR], data_config: DataConfig, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     test, made = pictures(11, 0), pictures(11, 1).float() / 255
-    (whole,) = metric().measure(evaluation(test, test, made, place))
+    (whole,) = metric().measure(evaluation(test, test, made, data_config))
     monkeypatch.setattr("genbench_similarity.BATCH", 3)
-    (parted,) = metric().measure(evaluation(test.flip(0), test.flip(0), made.flip(0), place))
+    (parted,) = metric().measure(evaluation(test.flip(0), test.flip(0), made.flip(0), data_config))
     assert parted.value == pytest.approx(whole.value, rel=1e-9)
 
 
-def test_similarity_of_bad_input_is_refused(place: DataConfig) -> None:
+def test_similarity_of_bad_input_is_refused(data_config: DataConfig) -> None:
     test = pictures(4, 0)
     with pytest.raises(NotApplicableError, match="the images themselves"):
-        list(PSNR().measure(evaluation(test, test, test / 255, place)))
+        list(PSNR().measure(evaluation(test, test, test / 255, data_config)))
     made = pictures(4, 1) / 255
     for metric, name in ((PSNR(), "psnr"), (SSIM(), "ssim")):
         broken = made.clone()
         broken[2, 0, 3, 3] = math.nan
         with pytest.raises(MetricError, match=f"{name}: 1 of 4 reconstructions hold"):
-            list(metric.measure(evaluation(test, test, broken, place)))
+            list(metric.measure(evaluation(test, test, broken, data_config)))
     made[0] = test[0] / 255
     with pytest.raises(MetricError, match="1 of 4 reconstructions are exact"):
-        list(PSNR().measure(evaluation(test, test, made, place)))
+        list(PSNR().measure(evaluation(test, test, made, data_config)))
     with pytest.raises(UsageError, match="window has 11x11 pixels and the images 28x9"):
-        SSIM(n=0).check(DatasetInfo((1, 28, 9), 100, 100), NO_PRIOR, place)
+        SSIM(n=0).validate(DatasetInfo((1, 28, 9), 100, 100), NO_PRIOR, data_config)
     with pytest.raises(UsageError, match=r"psnr\.n=100 or less"):
-        PSNR(n=101).check(GREY, NO_PRIOR, place)
+        PSNR(n=101).validate(GREY, NO_PRIOR, data_config)
 
 
 # ---------------------------------------------------------------- class balance
 
 
-def test_datasets_name_their_classes_as_grey28_does() -> None:
+def test_datasets_name_their_classes_as_grey28_does(data_config: DataConfig) -> None:
     assert (*MNIST.class_names, *FashionMNIST.class_names, *CLASS_NAMES) == CLASSES
-    assert Glyphs().inspect(NO_PRIOR).class_names == CLASS_NAMES
-    assert own_classes(FashionMNIST.class_names).tolist() == list(range(10, 20))
+    assert Glyphs().info(NO_PRIOR).class_names == CLASS_NAMES
+    assert class_indices(FashionMNIST.class_names, ClassBalance().classifier(data_config)).tolist() == list(
+        range(10, 20)
+    )
 
 
 def test_the_labels_themselves_are_balanced_and_disjoint_classes_are_not() -> None:
@@ -301,31 +309,33 @@ def test_the_floor_is_the_expected_total_variation_of_that_many_draws() -> None:
     assert mean == pytest.approx(math.sqrt(1 / (2 * math.pi * 1000)), rel=0.15)
 
 
-def test_class_balance_of_glyphs(place: DataConfig) -> None:
-    glyphs = Glyphs().load(place)
+def test_class_balance_of_glyphs(data_config: DataConfig) -> None:
+    glyphs = Glyphs().load(data_config)
     assert glyphs.class_names == CLASS_NAMES
     test, labels = glyphs.test[:2000], cast(Tensor, glyphs.test_labels)[:2000]
     known = {"images": {"test_labels": labels, "class_names": CLASS_NAMES}}
-    real = measured(ClassBalance(n=2000), evaluation(glyphs.train, test, glyphs.train[:2000], place, **known))
+    real = measured(ClassBalance(n=2000), evaluation(glyphs.train, test, glyphs.train[:2000], data_config, **known))
     total = real[""]
     assert total.floor is not None
     assert total.floor_sd is not None
     assert abs(total.value - total.floor) < 5 * total.floor_sd
     assert (real["missing"].value, real["outside"].value < 0.02) == (0.0, True)
     ones = glyphs.train[cast(Tensor, glyphs.train_labels) == 1][:300]
-    collapsed = measured(ClassBalance(n=300), evaluation(glyphs.train, test, ones, place, **known))
+    collapsed = measured(ClassBalance(n=300), evaluation(glyphs.train, test, ones, data_config, **known))
     assert collapsed[""].value > 0.85
     assert collapsed["missing"].value >= 8
 
 
-def test_class_balance_refuses_classes_that_it_does_not_know(planned: Callable[..., Plan], place: DataConfig) -> None:
+def test_class_balance_refuses_classes_that_it_does_not_know(
+    planned: Callable[..., Plan], data_config: DataConfig
+) -> None:
     with pytest.raises(UnsupportedError, match="class-balance knows the classes of mnist, fashion-mnist, glyphs"):
         planned("swae", metrics=("class-balance",))
     x = pictures(5, 0)
     with pytest.raises(NotApplicableError, match="not those of this dataset"):
-        list(ClassBalance(n=5).measure(evaluation(x, x, x, place)))
+        list(ClassBalance(n=5).measure(evaluation(x, x, x, data_config)))
     with pytest.raises(MetricError, match="have no labels"):
-        list(ClassBalance(n=5).measure(evaluation(x, x, x, place, images={"class_names": CLASS_NAMES})))
+        list(ClassBalance(n=5).measure(evaluation(x, x, x, data_config, images={"class_names": CLASS_NAMES})))
 
 
 # ---------------------------------------------------------------- the nearest training image
@@ -342,12 +352,12 @@ def test_the_nearest_distance_is_exact_whatever_the_block(monkeypatch: pytest.Mo
     assert torch.equal(nearest(images, training.flip(0)), nearest(images, training))
 
 
-def test_replays_are_copies_and_new_or_blurred_images_are_not(place: DataConfig) -> None:
+def test_replays_are_copies_and_new_or_blurred_images_are_not(data_config: DataConfig) -> None:
     train, test = pictures(400, 0), pictures(100, 1)
     fine = (train.float() + 2 * draws(*train.shape)).clamp(0, 255).round().to(torch.uint8)  # as a JPEG would
     blurred = to_uint8(torch.nn.functional.avg_pool2d(train / 255, 13, stride=1, padding=6))
     fates = {"replay": train, "fine": fine, "new": pictures(100, 2), "blurred": blurred}
-    found = {name: measured(NearestTrain(n=100), evaluation(train, test, x, place)) for name, x in fates.items()}
+    found = {name: measured(NearestTrain(n=100), evaluation(train, test, x, data_config)) for name, x in fates.items()}
     shares = {name: one["copies"].value for name, one in found.items()}
     assert shares == {"replay": 1.0, "fine": 1.0, "new": 0.0, "blurred": 0.0}
     assert found["replay"][""].value == 0.0
@@ -359,21 +369,21 @@ def test_replays_are_copies_and_new_or_blurred_images_are_not(place: DataConfig)
     assert found["new"]["copies"].floor == 0.0
 
 
-def test_copies_cannot_be_told_where_held_out_images_are_training_images(place: DataConfig) -> None:
+def test_copies_cannot_be_told_where_held_out_images_are_training_images(data_config: DataConfig) -> None:
     train = pictures(20, 0)
     with pytest.raises(MetricError, match="nearest-train: half of the held-out images are training images"):
-        list(NearestTrain(n=20).measure(evaluation(train, train, train, place)))
+        list(NearestTrain(n=20).measure(evaluation(train, train, train, data_config)))
     with pytest.raises(GenbenchError, match="needs two of each"):
-        NearestTrain().check(DatasetInfo((1, 28, 28), train=10, test=1), NO_PRIOR, place)
+        NearestTrain().validate(DatasetInfo((1, 28, 28), train=10, test=1), NO_PRIOR, data_config)
 
 
-def test_what_a_run_cannot_have_passes(place: DataConfig) -> None:
+def test_what_a_run_cannot_have_passes(data_config: DataConfig) -> None:
     x = pictures(40, 0)
 
     def none(n: int) -> Tensor:
         raise NotApplicableError("no decoder")
 
-    e = evaluation(x, x, x, place, samples=none, reconstructions=none, images={"class_names": CLASS_NAMES})
+    e = evaluation(x, x, x, data_config, samples=none, reconstructions=none, images={"class_names": CLASS_NAMES})
     metrics = (InceptionScore(n=40), PrecisionRecall(), DensityCoverage(), PSNR(), SSIM())
     for metric in metrics:
         with pytest.raises(NotApplicableError, match="no decoder"):

@@ -44,7 +44,7 @@ def test_codes_that_follow_the_prior_are_at_the_floor(make: type[LatentFit], pri
         assert row.floor_sd is not None
         assert abs(row.value - row.floor) < 6 * row.floor_sd
     assert debiased(rows).floor == 0.0
-    assert cast(float, debiased(rows).p) > 0.002  # of fifteen cases
+    assert cast(float, debiased(rows).p_value) > 0.002  # of fifteen cases
 
 
 def test_the_raw_values_are_the_distances(tmp_path: Path) -> None:
@@ -76,7 +76,7 @@ def test_constant_codes_have_the_right_value(make: type[LatentFit], tmp_path: Pa
 @pytest.mark.parametrize("make", METRICS)
 def test_a_prior_in_one_dimension(make: type[LatentFit], tmp_path: Path) -> None:
     found = debiased(measured(small(make, 200), Codes(drawn(Normal(1), 200) + 1.0, Normal(1), tmp_path)))
-    assert cast(float, found.p) < 0.01
+    assert cast(float, found.p_value) < 0.01
     if make is not LatentMMD:
         assert found.value == pytest.approx(1.0, abs=0.5)
 
@@ -120,8 +120,8 @@ def test_narrow_codes_are_no_better_than_a_perfect_fit(tmp_path: Path) -> None:
 
 def test_only_what_cannot_reward_collapse_is_ranked_and_tested(tmp_path: Path) -> None:
     rows = measured(small(LatentW2), Codes(drawn(Normal(4), 40), Normal(4), tmp_path))
-    assert (rows[""].better, rows["excess"].better) == ("neither", "lower")
-    assert (rows[""].p, rows[""].minimum_detectable_effect) == (None, None)
+    assert (rows[""].higher_is_better, rows["excess"].higher_is_better) == (None, False)
+    assert (rows[""].p_value, rows[""].minimum_detectable_effect) == (None, None)
 
 
 # ---------------------------------------------------------------- protocols
@@ -214,12 +214,12 @@ def test_what_has_no_codes_is_no_failure(make: type[LatentFit], tmp_path: Path) 
 
 @pytest.mark.parametrize("make", METRICS)
 def test_more_codes_than_images_are_refused_while_planning(make: type[LatentFit]) -> None:
-    place = DataConfig(data_root=Path(), cache=Path())
-    make(n=100).check(DatasetInfo((1, 28, 28), train=10, test=100), Normal(2), place)
+    data_config = DataConfig(data_root=Path(), cache=Path())
+    make(n=100).validate(DatasetInfo((1, 28, 28), train=10, test=100), Normal(2), data_config)
     with pytest.raises(
         UsageError, match=r"encodes 2000 held-out images and the dataset has 100: --set latent-\w+\.n=100"
     ):
-        make().check(DatasetInfo((1, 28, 28), train=10, test=100), Normal(2), place)
+        make().validate(DatasetInfo((1, 28, 28), train=10, test=100), Normal(2), data_config)
 
 
 @pytest.mark.parametrize("make", METRICS)
@@ -230,9 +230,9 @@ def test_blocks_of_fewer_than_four_codes_are_refused_while_planning(make: type[L
 
 
 def test_a_prior_that_is_one_point_has_no_kernel() -> None:
-    place = DataConfig(data_root=Path(), cache=Path())
+    data_config = DataConfig(data_root=Path(), cache=Path())
     with pytest.raises(UsageError, match=r"latent-mmd: .*no scale for a kernel"):
-        LatentMMD(n=100).check(DatasetInfo((1, 28, 28), train=10, test=100), Point(), place)
+        LatentMMD(n=100).validate(DatasetInfo((1, 28, 28), train=10, test=100), Point(), data_config)
 
 
 class Point(Normal):
@@ -252,10 +252,10 @@ class Point(Normal):
 def test_a_prior_that_is_one_point_is_compared_by_the_other_two(tmp_path: Path) -> None:
     for make in (LatentW2, LatentSW):
         same = debiased(measured(small(make), Codes(torch.zeros(40, 2), Point(), tmp_path)))
-        assert (same.value, same.p) == (0.0, 1.0)
+        assert (same.value, same.p_value) == (0.0, 1.0)
         apart = debiased(measured(small(make), Codes(torch.ones(40, 2), Point(), tmp_path)))
         assert apart.value == pytest.approx(2.0 if make is LatentW2 else 1.0, rel=0.1)
-        assert cast(float, apart.p) < 0.05
+        assert cast(float, apart.p_value) < 0.05
 
 
 def test_the_offers() -> None:

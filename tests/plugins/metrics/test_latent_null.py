@@ -17,7 +17,7 @@ from genbench_latent import LatentMMD, LatentSW, LatentW2
 from genbench_latent.blocks import Distance, as_given, excess, splits, variances, within
 from genbench_latent.fit import LatentFit
 from genbench_latent.kernel import kernel_distance, unbiased
-from genbench_latent.null import LEVEL, Null, identity, kept
+from genbench_latent.null import LEVEL, Null, cached_null, identity
 from genbench_priors import Normal, Uniform
 from support.latents import Codes, drawn, measured
 
@@ -115,7 +115,7 @@ def test_the_excess_has_mean_zero_and_the_test_its_level(metric: LatentFit, d: i
     values = torch.stack([metric.statistic(table, splits(metric.blocks)) for table in tables(metric, d)])
     plain = torch.cat([metric.statistic(table, as_given(metric.blocks)) for table in tables(metric, d)])
     assert abs(float(plain.mean())) < 4.0 * float(plain.std()) / math.sqrt(RUNS)
-    rejected = torch.tensor([null(metric, d).p(float(value)) <= LEVEL for value in values[:, ::9].flatten()])
+    rejected = torch.tensor([null(metric, d).p_value(float(value)) <= LEVEL for value in values[:, ::9].flatten()])
     assert float(rejected.double().mean()) == pytest.approx(LEVEL, abs=0.02)
     assert float(values.square().mean().sqrt()) == pytest.approx(null(metric, d).sd, rel=0.15)
 
@@ -155,7 +155,7 @@ def test_what_is_detectable_is_found_four_times_in_five(metric: LatentFit, d: in
     theta = metric.distance(Normal(d)).prepare(torch.eye(d)[:1].double())  # of a point, the projections themselves
     shift = math.sqrt(true / float(theta.square().mean() if isinstance(metric, LatentSW) else 1.0))
     values = [float(metric.statistic(table, as_given(metric.blocks))) for table in tables(metric, d, shift)]
-    assert sum(found.p(value) <= LEVEL for value in values) / RUNS == pytest.approx(
+    assert sum(found.p_value(value) <= LEVEL for value in values) / RUNS == pytest.approx(
         0.8, abs=0.13
     )  # 3.5 binomial errors
 
@@ -169,8 +169,8 @@ def test_what_is_detectable_falls_with_n() -> None:
 
 def test_the_p_value_counts_the_value_itself() -> None:
     made = Null(torch.arange(1.0, 100.0).double(), torch.zeros(0), torch.zeros(1), torch.tensor(0.1))
-    assert (made.p(1000.0), made.p(0.0), made.p(99.0)) == (0.01, 1.0, 0.02)
-    assert made.p(made.critical) > LEVEL >= made.p(made.critical + 1e-9)
+    assert (made.p_value(1000.0), made.p_value(0.0), made.p_value(99.0)) == (0.01, 1.0, 0.02)
+    assert made.p_value(made.critical) > LEVEL >= made.p_value(made.critical + 1e-9)
 
 
 # ---------------------------------------------------------------- how it is kept
@@ -218,13 +218,13 @@ def test_the_null_is_read_from_disk_and_a_damaged_file_is_made_anew(
 
 
 def test_the_null_of_another_prior_is_not_used_though_it_stands_in_its_place(tmp_path: Path) -> None:
-    place = DataConfig(data_root=Path(), cache=tmp_path)
+    data_config = DataConfig(data_root=Path(), cache=tmp_path)
     first, second = (null(metric, 2) for metric in SMALL[:2])
-    kept(place, "x", "one", lambda: first)
-    kept(place, "x", "two", lambda: second)
+    cached_null(data_config, "x", "one", lambda: first)
+    cached_null(data_config, "x", "two", lambda: second)
     one, two = sorted((tmp_path / "null").iterdir(), key=lambda path: path.stat().st_mtime_ns)
     two.write_bytes(one.read_bytes())
-    again = kept(place, "x", "two", lambda: second)
+    again = cached_null(data_config, "x", "two", lambda: second)
     assert torch.equal(again.statistics, second.statistics)
 
 

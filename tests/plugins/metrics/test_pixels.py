@@ -27,7 +27,8 @@ def noise(n: int, seed: int) -> Tensor:
 class Given:
     """An evaluation of given samples."""
 
-    split = "test"
+    split, sampler = "test", ""
+    protocol = Evaluation.protocol
 
     def __init__(self, samples: Tensor) -> None:
         self.images = with_content(Images(noise(400, 1), noise(100, 2), noise(0, 3)))
@@ -42,12 +43,12 @@ class Given:
     def samples(self, n: int) -> Tensor:
         return self._samples[:n]
 
-    def shared(self, key: str, make: Any) -> Any:
-        return make()
+    def cache_for_dataset(self, key: str, compute: Any) -> Any:
+        return compute()
 
 
 def measured(metric: PixelDistance, samples: Tensor) -> dict[str, Measurement]:
-    return {m.part: m for m in metric.measure(cast(Evaluation, Given(samples)))}
+    return {m.component: m for m in metric.measure(cast(Evaluation, Given(samples)))}
 
 
 @pytest.mark.parametrize("metric", BOTH, ids=lambda metric: metric.name)
@@ -73,10 +74,10 @@ def test_copies_of_one_image_beat_the_raw_floor_and_lose_by_the_excess() -> None
     raw, centred = found[""], found["excess"]
     assert raw.floor is not None
     assert raw.value < raw.floor
-    assert raw.better == "neither"
+    assert raw.higher_is_better is None
     assert centred.value > 10 * (centred.floor_sd or 0.0)
 
 
 def test_too_few_images_are_refused_with_the_setting_that_helps() -> None:
     with pytest.raises(UsageError, match=r"--set pixel-w2.n=30 or less"):
-        PixelW2(n=80).check(DatasetInfo((1, 8, 8), 400, 30, 0), Normal(2), DataConfig(Path(), Path()))
+        PixelW2(n=80).validate(DatasetInfo((1, 8, 8), 400, 30, 0), Normal(2), DataConfig(Path(), Path()))

@@ -1,0 +1,36 @@
+"""The sampler: a distribution of codes for samples, fitted after the training."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+
+from torch import Tensor
+
+from genbench.api.noise import Noise
+
+DEFAULT_SAMPLER = "prior"
+"""The name of the sampler whose numbers are those of the model as it is: measurements and protocols do not name it."""
+
+
+class Sampler(ABC):
+    """A distribution of latent codes that samples are decoded from, in the place of the prior.
+
+    Its factory is `factory(prior, *, options...)`.
+
+    Attributes:
+        training_codes: Count of training images whose codes `fit` is given; 0 where none are needed. Fewer where the
+            dataset has fewer.
+    """
+
+    training_codes: int = 0
+
+    def fit(self, codes: Tensor) -> None:
+        """Fit to codes of training images, `(n, d)` float64 on the CPU; the same at every call with the same codes.
+
+        Raises:
+            MetricError: Nothing can be fitted to these codes.
+        """
+
+    @abstractmethod
+    def sample(self, n: int, noise: Noise) -> Tensor:
+        """n independent draws, `(n, d)` float32 on the CPU; all randomness comes from `noise`."""
