@@ -138,7 +138,10 @@ def test_figures_compare_models_alone_and_their_selected_moments_as_groups_of_th
         row("swae", s, 5.0 + s, group="swae best", label="swae selected by fid", stage="selected") for s in (0, 1)
     ]
     noise = [row("noise", 0, 12.0, role="control"), row("far", 0, 900.0, role="control")]
-    copies = [row("copycat", s, 0.9, metric="nearest-train.copies", protocol="c") for s in range(3)]
+    copies = [
+        row("copycat", s, 0.9, metric="nearest-train.copies", metric_role="memorization", protocol="c")
+        for s in range(3)
+    ]
     rows = [*both, *chosen, *noise, *copies]
     left, right = ranks(rows).figure.axes
     labels = [text.get_text() for text in left.get_yticklabels()]
@@ -149,7 +152,10 @@ def test_figures_compare_models_alone_and_their_selected_moments_as_groups_of_th
     (axes,) = latent_size([*rows, *wide], "fid").figure.axes
     assert axes.get_legend_handles_labels()[1] == ["swae", "swae selected by fid"]
     assert [text.get_text() for text in axes.texts] == ["noise"]
-    rungs = [dataclasses.replace(it, metric="fid-ladder.prior", protocol="l") for it in (*both, *chosen, *noise)]
+    rungs = [
+        dataclasses.replace(it, metric="fid-ladder.prior", metric_role="ladder", protocol="l")
+        for it in (*both, *chosen, *noise)
+    ]
     (axes,) = FROM_ROWS["ladder"]([*rungs, *copies]).figure.axes
     assert sorted(axes.get_legend_handles_labels()[1]) == ["swae", "swae selected by fid"]
 
@@ -182,7 +188,10 @@ def test_a_report_draws_what_its_rows_allow() -> None:
     assert [drawing.name for drawing in found] == ["ranks"]
     assert [text.split(":")[0] for text in told] == ["curves", "latent-size", "ladder"]
     assert all("\n" not in text for text in told)
-    rungs = [row("swae", 0, v, metric=f"fid-ladder.{r}", head=f"FID {r}") for r, v in (("real", 1.0), ("prior", 9.0))]
+    rungs = [
+        row("swae", 0, v, metric=f"fid-ladder.{r}", metric_role="ladder", head=f"FID {r}")
+        for r, v in (("real", 1.0), ("prior", 9.0))
+    ]
     assert "ladder" in {drawing.name for drawing in row_figures([*study("swae"), *rungs])[0]}
     assert set(FROM_ROWS) == {"ranks", "curves", "latent-size", "ladder"}
 
@@ -253,7 +262,7 @@ def test_every_kind_is_drawn_or_says_what_it_needs(genbench: Callable[..., Resul
         assert result.exit_code == 0, result.output
         with Image.open(f"{kind}.png") as picture:
             assert min(picture.size) > 200
-    assert "genbench evaluate RUNS --metrics fid-ladder" in genbench("plot", "ladder").output
+    assert "no metric of these runs has the role ladder" in genbench("plot", "ladder").output
     assert "ends in .pdf, .svg or .png" in genbench("plot", "ranks", "--out", "x.jpg").output
     flat = [str(path) for path in Path("runs").glob("*-3d-*")]
     assert "--latent-dim 2" in genbench("plot", "grid", *flat, *DOTS).output
@@ -262,7 +271,7 @@ def test_every_kind_is_drawn_or_says_what_it_needs(genbench: Callable[..., Resul
     assert {f"{kind}.{form}" for kind in ("samples", "ranks", "curves") for form in ("png", "pdf")} <= drawn
     text = Path("out/report.html").read_text()
     assert "they need the models: genbench report --figures all" in text
-    assert "ladder: these runs have no FID ladder" in text
+    assert "ladder: no metric of these runs has the role ladder" in text
     assert "report made by</dt><dd>genbench" in text
     assert re.search(r"data of dots</dt><dd>SHA-256 [0-9a-f]{12}", text)
     one = str(next(Path("runs").glob("*-swae-*-2d-*")))

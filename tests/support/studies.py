@@ -19,6 +19,10 @@ def study(genbench: Callable[..., Result], *more: str) -> Result:
     return genbench("run", "swae", "vae", *DOTS, *TINY, *TINY_METRICS, *more)
 
 
+ROLES = {"fid": "sample quality", "nearest-train.copies": "memorization", "fid-ladder.prior": "ladder"}
+"""The roles of the metrics that rows are made of."""
+
+
 def row(model: str = "swae", seed: int = 0, value: float | None = 1.0, metric: str = "fid", **facts: object) -> Row:
     """A row of a study; `facts` override."""
     known: dict[str, object] = {
@@ -33,6 +37,7 @@ def row(model: str = "swae", seed: int = 0, value: float | None = 1.0, metric: s
         "seed": seed,
         "images": 1000,
         "metric": metric,
+        "metric_role": ROLES.get(metric, ""),
         "value": value,
         "higher_is_better": False,
         "n": 500,
