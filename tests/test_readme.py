@@ -109,4 +109,4 @@ def test_every_name_in_the_options_table_is_offered() -> None:
     for flag, kind in (("--dataset", "dataset"), ("--network", "network"), ("--metrics", "metric")):
         (row,) = (line for line in README.splitlines() if line.startswith(f"| `{flag}"))
         names = set(re.findall(r"`([a-z0-9-]+)`", row.split("|")[2]))
-        assert names == set(registry.entries[kind]), flag  # type: ignore[index]
+        assert names == set(registry.registrations[kind]), flag  # type: ignore[index]

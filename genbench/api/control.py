@@ -40,7 +40,10 @@ class Control(ABC):
         """
 
     def reconstruct(self, x: Tensor) -> Tensor:
-        """Reconstructions in [0, 1], not rounded, of images in [0, 1], `(n, c, h, w)` both; may be `NotApplicableError`."""
+        """Reconstructions in [0, 1], not rounded, of images in [0, 1], `(n, c, h, w)` both.
+
+        Raises `NotApplicableError` where the control has none.
+        """
         raise NotApplicableError("this control reconstructs nothing")
 
 

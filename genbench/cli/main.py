@@ -20,6 +20,7 @@ from genbench.cli.options import (
     counts,
     data_options,
     device_option,
+    installed_names,
     load_registry,
     make_data_config,
     names,
@@ -35,7 +36,7 @@ from genbench.cli.reproduce import reproduce
 from genbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from genbench.training.precision import Precision
+    from genbench.experiment.run import Precision
 
 DEFAULT_METRICS = ("fid", "reconstruction", "latent-w2", "latent-sw", "nearest-train", "sharpness", "speed")
 DEFAULT_EPOCHS = 3
@@ -160,8 +161,7 @@ def run(
     """
     if epochs is not None and images is not None:
         raise UsageError(f"--epochs {epochs} and --images {images}: say how long to train with one of them")
-    from genbench.cli.run import run_study
-    from genbench.experiment.plan import ExperimentConfig
+    from genbench.experiment.config import ExperimentConfig, check_config
 
     grid = ExperimentConfig(
         models=tuple(name for model in models for name in model.split(",") if name),
@@ -184,6 +184,10 @@ def run(
         threads=threads,
     )
     engine = chosen_engine()
+    if installed := installed_names(plugins):
+        check_config(grid, installed)
+    from genbench.cli.run import run_study
+
     registry, data_config = load_registry(plugins), make_data_config(data_root, download, skip_corrupt)
     sys.exit(run_study(grid, registry, data_config, device, out, dry_run=dry_run, chosen_engine=engine))
 
@@ -218,13 +222,15 @@ def evaluate(
     allow_changed_source: bool,
 ) -> None:
     """Evaluate trained RUNS anew or by further metrics; nothing is trained. [runs]"""
-    from genbench.cli.run import measure_runs
+    from genbench.experiment.config import check_metrics
 
     engine = chosen_engine()
-    registry, data_config = (
-        load_registry(plugins, allow_changed_source),
-        make_data_config(data_root, download, skip_corrupt),
-    )
+    if installed := installed_names(plugins):
+        check_metrics(metrics, samplers, settings, installed)
+    from genbench.cli.run import measure_runs
+
+    registry = load_registry(plugins, allow_changed_source)
+    data_config = make_data_config(data_root, download, skip_corrupt)
     sys.exit(measure_runs(runs or (Path("runs"),), registry, data_config, device, metrics, settings, engine, samplers))
 
 

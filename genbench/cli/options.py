@@ -11,16 +11,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genbench.cli.completion import complete_names, complete_plugins, complete_settings
+from genbench.cli.completion import DISABLED, complete_names, complete_plugins, complete_settings
 from genbench.errors import GenbenchError, UsageError, one_line
+from genbench.registry.cache import cache_folder, cache_listing, cached_listing, get_listing
 
 if TYPE_CHECKING:
     from genbench.api import DataConfig
-    from genbench.registry.cache import Index
+    from genbench.registry.listing import ComponentNames, Listing
     from genbench.registry.loader import Registry
-
-DISABLED = "genbench.disabled"
-"""The key under which a command's context keeps the names of --disable-plugin."""
 
 
 class Finite(click.FloatRange):
@@ -213,33 +211,32 @@ def data_options(command: Any) -> Any:
 
 
 def load_registry(files: tuple[Path, ...], allow_changed_source: bool = False) -> Registry:
-    """The registry; one line on stderr for each broken or odd plug-in."""
-    from genbench.registry.loader import index_of, load
+    """The loaded plug-ins; each broken or slow one is a line on stderr."""
+    from genbench.registry.loader import list_registry, load
 
-    registry = load(files, without=_disabled())
-    registry.any_source = allow_changed_source
-    _report_plugins(index_of(registry))
+    disabled = _disabled()
+    registry = load(files, disabled=disabled)
+    registry.allow_changed_source = allow_changed_source
+    listing = list_registry(registry)
+    if not files and cached_listing(disabled) is None:
+        cache_listing(listing, disabled)
+    show_plugin_problems(listing)
     return registry
 
 
-def load_listing(files: tuple[Path, ...] = (), *, quiet: bool = False) -> Index:
-    """The registry as plain data: the cached index while nothing installed has changed, else a new one.
+def installed_names(files: tuple[Path, ...]) -> ComponentNames | None:
+    """The names of the installed components, by which a typing error is refused before torch is imported.
 
-    With plug-in files it is always made anew and not cached. One line on stderr for each broken or odd plug-in.
+    None where only loading tells: with plug-in files, or where nothing is cached.
     """
-    from genbench.registry.cache import index_path, installed_key, read_index, write_index
+    return None if files else cached_listing(_disabled())
 
-    key, path = installed_key(without=_disabled()), index_path(cache_folder())
-    index = None if files else read_index(path, key)
-    if index is None:
-        from genbench.registry.loader import index_of, load
 
-        index = index_of(load(files, without=_disabled()))
-        if not files:
-            write_index(path, key, index)
-    if not quiet:
-        _report_plugins(index)
-    return index
+def load_listing(files: tuple[Path, ...]) -> Listing:
+    """The listing; each broken or slow plug-in is a line on stderr."""
+    listing = get_listing(files, _disabled())
+    show_plugin_problems(listing)
+    return listing
 
 
 def _disabled() -> tuple[str, ...]:
@@ -247,19 +244,14 @@ def _disabled() -> tuple[str, ...]:
     return tuple(context.meta.get(DISABLED, ())) if context else ()
 
 
-def _report_plugins(index: Index) -> None:
-    for plugin in index.plugins:
-        where = f"genbench: plug-in '{plugin.name}' of {plugin.origin}"
+def show_plugin_problems(listing: Listing) -> None:
+    """A line on stderr for each plug-in that is broken or slow."""
+    for plugin in listing.plugins:
+        prefix = f"genbench: plug-in '{plugin.name}' of {plugin.origin}"
         if plugin.state == "broken":
-            click.echo(f"{where} is broken: {plugin.cause}", err=True)
-        for note in plugin.notes:
-            click.echo(f"{where} {note}", err=True)
-
-
-def cache_folder() -> Path:
-    """The cache folder: GENBENCH_CACHE, or that of the user."""
-    home = Path(os.environ.get("GENBENCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "genbench")
-    return home.expanduser()
+            click.echo(f"{prefix} is broken: {plugin.cause}", err=True)
+        if plugin.note:
+            click.echo(f"{prefix} {plugin.note}", err=True)
 
 
 def make_data_config(data_root: Path | None, download: bool, skip_corrupt: bool) -> DataConfig:

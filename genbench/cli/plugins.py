@@ -12,12 +12,13 @@ from typing import TYPE_CHECKING, Literal
 import click
 
 from genbench.cli.options import load_listing, load_registry, plugin_option
+from genbench.registry.listing import KINDS, Kind
 from genbench.registry.scaffold import TRY, check_name, next_steps, write_plugin
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from genbench.registry.cache import Index, ListedOffer
+    from genbench.registry.listing import ListedComponent, Listing
     from genbench.registry.loader import Registry
     from genbench.testing import Result
 
@@ -43,41 +44,39 @@ def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
     """List everything that the plug-ins offer, with options, defaults, meanings and sources."""
     from rich.console import Console
 
-    from genbench.registry.cache import KINDS
-
     listing, console = load_listing(plugins), Console()
     for listed in KINDS:
         if kind in (None, f"{listed}s"):
             console.print(f"[bold]{listed}s[/]")
-            for component in listing.offers[listed]:
+            for component in listing.components[listed]:
                 show_component(console, component)
             console.print()
     if kind in (None, "plugins"):
         show_plugins(console, listing)
 
 
-def show_component(console: Console, component: ListedOffer) -> None:
+def show_component(console: Console, component: ListedComponent) -> None:
     """Print one component, then a line for each option."""
     from rich.markup import escape
     from rich.table import Table
 
-    source = f" [dim]({escape(component.source)})[/]" if component.source else ""
-    console.print(f"  [cyan]{escape(component.name)}[/]  {escape(component.about)}{source}", highlight=False)
+    source = f" [dim]({escape(component.reference)})[/]" if component.reference else ""
+    console.print(f"  [cyan]{escape(component.name)}[/]  {escape(component.description)}{source}", highlight=False)
     options = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     options.add_column(no_wrap=True)
     options.add_column(no_wrap=True, style="green")
     options.add_column(overflow="fold")
     for option in component.options:
         kind = ", ".join(word for word in (option.kind, option.bounds) if word)
-        meaning = f"{option.about} [{kind}]" if option.about else f"[{kind}]"
-        source = f" [dim]({escape(option.source)})[/]" if option.source else ""
+        meaning = f"{option.description} [{kind}]" if option.description else f"[{kind}]"
+        source = f" [dim]({escape(option.reference)})[/]" if option.reference else ""
         options.add_row(f"      {option.name}", escape(option.default), f"{escape(meaning)}{source}")
     if options.row_count:
         console.print(options)
 
 
-def show_plugins(console: Console, listing: Index) -> None:
-    """Print every plug-in: state, origin, hooks, seconds of its import, cause and notes."""
+def show_plugins(console: Console, listing: Listing) -> None:
+    """Print every plug-in: state, origin, hooks, seconds of its import, cause or note."""
     from rich.markup import escape
     from rich.table import Table
 
@@ -85,7 +84,7 @@ def show_plugins(console: Console, listing: Index) -> None:
     for plugin in listing.plugins:
         color = {"loaded": "green", "broken": "red"}.get(plugin.state, "dim")
         hooks = " ".join(hook.removeprefix("genbench_") for hook in plugin.hooks)
-        cause = "; ".join(word for word in (plugin.cause, *plugin.notes) if word)
+        cause = plugin.cause or plugin.note
         state, seconds = f"[{color}]{plugin.state}[/]", f"{plugin.seconds:.2f} s"
         table.add_row(escape(plugin.name), state, escape(plugin.origin), hooks, seconds, escape(cause))
     console.print(table)
@@ -105,9 +104,9 @@ def show_plugins(console: Console, listing: Index) -> None:
     metavar="DIR",
     help="Where to write it. [here]",
 )
-def new(kind: str, name: str, package: bool, to: Path) -> None:
+def new(kind: Kind, name: str, package: bool, to: Path) -> None:
     """Write a plug-in of a KIND called NAME that works as it stands; the contract is in its comments."""
-    check_name(kind, name, {offer.name for offer in load_listing().offers.get(kind, ())})
+    check_name(kind, name, load_listing(()).names(kind))
     for path in write_plugin(kind, name, to, package=package):
         click.echo(f"wrote {path}")
     click.echo("next:")

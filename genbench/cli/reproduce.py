@@ -20,6 +20,7 @@ from genbench.cli.options import (
     Finite,
     data_options,
     device_option,
+    installed_names,
     load_registry,
     make_data_config,
     names,
@@ -87,6 +88,8 @@ def reproduce(
 
     All its cells are planned before anything trains; the runs are ordinary ones in --out, skipped where they are done.
     """
+    if installed := installed_names(plugins):
+        installed.get("recipe", name)
     from genbench.reproduction.plan import RecipeOverrides, read_recipe, recipe_changes, refuse_overrides
     from genbench.training.distributed import launched
 

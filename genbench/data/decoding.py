@@ -191,8 +191,8 @@ def decode_splits(
 
     `finish` makes some decoded images at once -> `(n, *shape)` uint8, each the same whatever the others are.
 
-    The first file that cannot be decoded is a `DataError` that names it; with `data_config.skip_corrupt` such files are left
-    out and counted in `skipped`.
+    The first file that cannot be decoded is a `DataError` that names it; with `data_config.skip_corrupt` such files are
+    left out and counted in `skipped`.
     """
     total = sum(map(len, splits.values()))
     tensors: dict[Split, Tensor] = {}

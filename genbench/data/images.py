@@ -39,7 +39,7 @@ def without_test(images: Images) -> Images:
 
 
 def cached(data_config: DataConfig, name: str, key: str, make: Callable[[], Images]) -> Images:
-    """Images decoded once: read from `data_config.cache`, or made and kept there under a name and a key of the originals.
+    """Images decoded once: read from the cache, or made and kept there under a name and a key of the originals.
 
     A cache file that is damaged is made anew; the file's checksum tells.
     """

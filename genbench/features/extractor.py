@@ -56,7 +56,7 @@ class FeatureLayer:
         return self.extractor.weights_label
 
     def label(self, default_layer: str = "") -> str:
-        """The name for a column head, with the layer where it is not the default one (of distances, if none is given)."""
+        """The name for a column head, with the layer where it is not the default one (that of distances)."""
         default_layer = default_layer or self.extractor.default_layer
         return self.name if self.layer == default_layer else f"{self.name} layer {self.layer}"
 

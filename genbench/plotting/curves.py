@@ -220,7 +220,7 @@ def _rungs(table: Table) -> dict[tuple[str, str], dict[str, Estimate]]:
     ladders: dict[tuple[str, str], dict[str, Estimate]] = {}
     for line in table.rows:
         for column, cell in zip(table.columns, line.cells, strict=True):
-            _, _, rung = column.metric.partition(".")
+            rung = column.metric.partition(".")[2]
             if column.role == ROLE and rung in RUNGS and cell is not None and line.role == "model":
                 ladders.setdefault((line.group, line.label), {}).setdefault(rung, cell.estimate)
     return {group: {rung: entries[rung] for rung in RUNGS if rung in entries} for group, entries in ladders.items()}

@@ -18,7 +18,7 @@ from genbench.reporting.console import render
 from genbench.reporting.csv_json import curves_csv
 from genbench.storage.provenance import command_line
 from genbench.storage.results import Row, protocols, rows
-from genbench.storage.run_dir import RunRecord, find_runs, gc_paused, read_runs
+from genbench.storage.run_dir import RunRecord, find_runs, read_runs
 from genbench.utils.io import write_text
 
 if TYPE_CHECKING:
@@ -46,7 +46,6 @@ def readable_runs(paths: Sequence[Path]) -> list[RunRecord]:
     return records
 
 
-@gc_paused()
 def report_runs(
     paths: Sequence[Path],
     target: Path | None,
@@ -116,7 +115,6 @@ def write_report(
         write_text(target / "curves.csv", curves)
 
 
-@gc_paused()
 def show_table(
     console: Console,
     records: Sequence[RunRecord],

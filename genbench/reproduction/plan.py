@@ -7,7 +7,8 @@ from dataclasses import dataclass, fields, replace
 from typing import TYPE_CHECKING
 
 from genbench.errors import PluginError, UsageError, unknown
-from genbench.experiment.plan import ExperimentConfig, Plan, choices_of, plan
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import Plan, create_components, plan
 from genbench.registry.options import complete, specs
 from genbench.reproduction.comparison import OptionChange
 from genbench.reproduction.recipe import ParsedRecipe, RecipeCell, parse
@@ -63,9 +64,9 @@ def recipe_changes(name: str, registry: Registry, settings: Sequence[str]) -> tu
 
 def cell_changes(cell: RecipeCell, overrides: RecipeOverrides, registry: Registry) -> tuple[OptionChange, ...]:
     """The options of a cell's models, metrics and so on whose values are not the recipe's."""
-    recipe = choices_of(cell_config(cell, replace(overrides, settings=())), registry)
+    recipe = create_components(cell_config(cell, replace(overrides, settings=())), registry)
     changes = []
-    for (kind, name), component in choices_of(cell_config(cell, overrides), registry).items():
+    for (kind, name), component in create_components(cell_config(cell, overrides), registry).items():
         known = specs(registry.get(kind, name).spec.factory)
         for option, value in component.options:
             before, shown = recipe[kind, name].values[option], option.replace("_", "-")

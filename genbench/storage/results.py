@@ -28,8 +28,8 @@ class Row:
 
     `group` is the run without its seed: rows that share it differ by training seed alone. `label` is the group's
     short name in tables, `head` the metric's column head ("FID (grey28)"), `protocol` the hash of how the number was
-    measured, `metric_role` its `Measurement.role`, `higher_is_better` None for a fact that ranks nothing. `seconds` is the run's training time, `images` the
-    count of images it trained on, `status` one of "done", "failed", "unfinished".
+    measured, `metric_role` its `Measurement.role`, `higher_is_better` None for a fact that ranks nothing. `seconds` is
+    the run's training time, `images` the count of images it trained on, `status` one of "done", "failed", "unfinished".
     """
 
     run: str

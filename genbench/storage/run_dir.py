@@ -17,11 +17,9 @@ samples.png, reconstructions.png
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
@@ -311,22 +309,9 @@ def read_runs(paths: Iterable[Path]) -> tuple[list[RunRecord], list[str]]:
     records: list[RunRecord] = []
     problems: list[str] = []
     protocols: Protocols = {}
-    with gc_paused():
-        for path in paths:
-            try:
-                records.append(read_run(path, protocols))
-            except StoreError as error:
-                problems.append(one_line(error, limit=4000))
+    for path in paths:
+        try:
+            records.append(read_run(path, protocols))
+        except StoreError as error:
+            problems.append(one_line(error, limit=4000))
     return records, problems
-
-
-@contextmanager
-def gc_paused() -> Iterator[None]:
-    """No garbage collection within: records make no cycles, and it would walk over all of them again and again."""
-    before = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if before:
-            gc.enable()

@@ -108,7 +108,7 @@ def repeatable(subject: Measured) -> str:
 
 
 def direction_holds(subject: Measured) -> str:
-    """`higher_is_better` is true: real images and codes that follow the prior score better than noise and shifted codes.
+    """`higher_is_better` is right: real images and codes of the prior score better than noise and shifted codes.
 
     Reported, and not required, of a metric that the scenes do not move or that ranks nothing (sharpness, a time).
     """
@@ -199,7 +199,8 @@ def contrast_is_seen(subject: Measured) -> str:
             abs(dim[component].value - good[component].value),
             abs(noisy[component].value - good[component].value),
         )
-        text = f"component '{component}': {good[component].value:.4g} for real samples, {dim[component].value:.4g} at a third of their light"
+        values = f"{good[component].value:.4g} for real samples, {dim[component].value:.4g} at a third of their light"
+        text = f"component '{component}': {values}"
         expect(change > 0.01 * gap, text)
     return text
 

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from genbench import api, hookspecs
-from genbench.registry.loader import KINDS, Kind, load
+from genbench.registry.listing import KINDS, Kind
+from genbench.registry.loader import load
 
 TREES = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(Path(api.__file__).parent.glob("*.py"))]
 
@@ -95,7 +96,7 @@ def test_units_are_told(cls: type, unit: str) -> None:
 
 @pytest.mark.parametrize("kind", ["model", "prior", "network", "metric"])
 def test_every_bundled_component_has_a_reference(kind: Kind) -> None:
-    entries = load(environment={}).entries[kind]
+    entries = load(environment={}).registrations[kind]
     assert entries
     assert [name for name, entry in entries.items() if not entry.spec.reference] == []
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
@@ -29,11 +30,14 @@ def main() -> None:
     import torch
 
     import genbench_neighbours as neighbours
+    from genbench.api import DataConfig
     from genbench.features import extract, feature_layer
+    from genbench.registry.loader import load
     from genbench_latent import LatentW2
     from genbench_priors import Normal
 
     noise = torch.randint(0, 256, (10_000, 1, 28, 28), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
+    load()
     grey28 = feature_layer("grey28", "128", "", DataConfig(Path(), Path()))
     real = told("grey28 features of 10,000 images", lambda: extract(grey28, noise))
     made = extract(grey28, noise.flip(3))

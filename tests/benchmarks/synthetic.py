@@ -19,7 +19,8 @@ import torch
 
 from genbench.api import DataConfig
 from genbench.data.images import save_grid
-from genbench.experiment.plan import ExperimentConfig, Plan, plan
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import Plan, plan
 from genbench.experiment.run import Component, Run
 from genbench.registry.loader import Registry, load
 from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, WEIGHTS, RunFolder
@@ -118,7 +119,7 @@ def planned(shape: Shape, data_config: DataConfig, registry: Registry | None = N
 
 def fill(store: Path, shape: Shape) -> None:
     """Write every run of the shape as trained and measured, with its log and two small pictures."""
-    place = DataConfig(data_root=store, cache=store.parent / "cache")
+    data_config = DataConfig(data_root=store, cache=store.parent / "cache")
     made = planned(shape, data_config)
     picture = torch.randint(0, 256, (64, 1, 28, 28), dtype=torch.uint8, generator=torch.Generator().manual_seed(0))
     store.mkdir(parents=True, exist_ok=True)

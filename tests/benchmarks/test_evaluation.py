@@ -29,7 +29,8 @@ from genbench.distances import (
     wasserstein_distance,
 )
 from genbench.evaluation.snapshots import trained_model
-from genbench.experiment.run import make_dataset, run_of_record
+from genbench.experiment.build import create_dataset
+from genbench.experiment.run import run_of_record
 from genbench.features import FeatureLayer, extract, feature_layer
 from genbench.registry.loader import load
 from genbench.storage.run_dir import WEIGHTS, find_runs, read_runs
@@ -74,11 +75,11 @@ def moments(store: Path, d: int) -> list[Tensor]:
     command = ["run", "swae", "--latent-dim", str(d), "--dataset", "fashion-mnist", "--network", "mlp"]
     watch = ["--snapshots", "3", "--snapshot-metrics", "reconstruction", "--set", "fashion-mnist.validation=2000"]
     place = ["--images", "240000", "--metrics", "reconstruction", "--data-root", str(SHARED), "--out", str(store)]
-    done = CliRunner().invoke(main, [*command, *watch, *data_config])
+    done = CliRunner().invoke(main, [*command, *watch, *place])
     assert done.exit_code == 0, done.output
     (folder,), registry = read_runs(find_runs([store]))[0], load()
     run = run_of_record(folder.record()["run"])
-    held_out = make_dataset(registry, run.dataset).load(DataConfig(SHARED, store / "cache")).validation
+    held_out = create_dataset(registry, run.dataset).load(DataConfig(SHARED, store / "cache")).validation
     model, found = trained_model(registry, run, folder, torch.device("cpu")).eval(), []
     for path in [*sorted(folder.path.glob("**/*.safetensors"), key=lambda path: (path.name == WEIGHTS, path.name))]:
         restore_weights(path, model, run.key)

@@ -15,8 +15,9 @@ from genbench.api import DataConfig, Noise, Prior, Sampler, TrainingStats
 from genbench.errors import GenbenchError, MetricError
 from genbench.evaluation.evaluation import RunEvaluation
 from genbench.evaluation.measure import measure
+from genbench.experiment.build import create_dataset, create_model
 from genbench.experiment.plan import Plan
-from genbench.experiment.run import make_dataset, make_model, split_sampler
+from genbench.experiment.run import split_sampler
 from genbench.registry.loader import Registry
 from genbench_priors import Normal
 from genbench_samplers import MixtureSampler
@@ -37,9 +38,9 @@ class Constant(Sampler):
 @pytest.fixture
 def evaluation(registry: Registry, planned: Callable[..., Plan], data_config: DataConfig) -> RunEvaluation:
     run = planned("vae").runs[0]
-    images = make_dataset(registry, run.dataset).load(data_config)
+    images = create_dataset(registry, run.dataset).load(data_config)
     torch.manual_seed(0)
-    model = make_model(registry, run, images.shape)
+    model = create_model(registry, run, images.shape)
     return RunEvaluation(
         model,
         model.context,
@@ -93,12 +94,12 @@ def test_a_measurement_by_a_sampler_has_another_protocol_and_label(
     registry: Registry, planned: Callable[..., Plan], evaluation: RunEvaluation
 ) -> None:
     by_prior, by_mixture = planned("vae", metrics=("sharpness",), samplers=("prior", "gmm")).metrics
-    (first,) = measure(registry, by_prior, evaluation)["numbers"]
-    (second,) = measure(registry, by_mixture, evaluation)["numbers"]
-    assert first["protocol"] != second["protocol"]
-    assert first["value"] != second["value"]
-    assert second["label"] == "Sharpness (floor: real) @gmm"
-    assert "sampler gmm(" in second["how"]["detail"]
+    (first,) = measure(registry, by_prior, evaluation).numbers
+    (second,) = measure(registry, by_mixture, evaluation).numbers
+    assert first.protocol != second.protocol
+    assert first.value != second.value
+    assert second.label == "Sharpness (floor: real) @gmm"
+    assert "sampler gmm(" in str(second.how["detail"])
 
 
 def test_a_mixture_has_the_moments_of_the_codes_and_refuses_codes_that_are_not_finite() -> None:
@@ -123,7 +124,7 @@ def test_a_trained_run_is_measured_by_another_sampler_without_training(
     (path,) = (tmp_path / "runs").glob("*/metrics.json")
     weights = path.with_name("weights.safetensors").read_bytes()
     before = json.loads(path.read_text())["measurements"]
-    done = genbench("measure", "runs", *common, "--sampler", "prior,gmm", "--set", "gmm.codes=200", "--jobs", "1")
+    done = genbench("evaluate", "runs", *common, "--sampler", "prior,gmm", "--set", "gmm.codes=200", "--jobs", "1")
     assert done.exit_code == 0, done.output
     after = json.loads(path.read_text())["measurements"]
     assert before.items() <= after.items()

@@ -75,7 +75,7 @@ class Null:
 
 
 def cached_null(data_config: DataConfig, name: str, identity: str, make: Callable[[], Null]) -> Null:
-    """A null read from `data_config.cache`, or made and kept there; a file that is damaged or another's is made anew."""
+    """A null from the cache, or made and kept there; a file that is damaged or of another null is made anew."""
     identity = f"{SCHEMA} {identity}"
     path = data_config.cache / "null" / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
     if path.exists():
