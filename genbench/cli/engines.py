@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genbench.cli.finite import Finite
+from genbench.cli.options import Finite
 from genbench.errors import UsageError
 
 if TYPE_CHECKING:
