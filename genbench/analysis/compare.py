@@ -1,4 +1,4 @@
-"""Two groups against each other, and a pilot study, from tidy rows: what differs, how surely, what would settle it."""
+"""Two groups against each other, and the power of numbers of seeds by a pilot study, from tidy rows."""
 
 from __future__ import annotations
 
@@ -7,15 +7,14 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from genbench.analysis.gather import Gathered, Values, gather
-from genbench.analysis.table import labels
+from genbench.analysis.table import ColumnValues, GatheredRows, gather, labels
 from genbench.errors import UsageError, unknown
 from genbench.stats.comparison import RESOLUTION, holm
 from genbench.stats.intervals import Estimate, paired_difference, t_upper
 from genbench.stats.power import ALPHA, Pilot, minimum_detectable_effect, pilot, power, seeds_needed
 from genbench.storage.results import Row
 
-Verdict = Literal["A is better", "B is better", "undecided"]
+ComparisonVerdict = Literal["A is better", "B is better", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -40,7 +39,7 @@ class Comparison:
     p: float
     p_holm: float
     effect: float | None
-    verdict: Verdict
+    verdict: ComparisonVerdict
     more_seeds: int | None
 
 
@@ -56,12 +55,12 @@ def compare(rows: Sequence[Row], a: str, b: str, metric: str | None = None) -> t
         raise UsageError(f"'{a}' and '{b}' are one group: name two")
     if first[0] != second[0]:
         raise UsageError(f"'{a}' is of {first[0]} and '{b}' of {second[0]}: numbers of two datasets never compare")
-    found, names = gather(rows)[first[0]], labels(gather(rows)[first[0]].groups)
-    chosen = _shared(found, first[1], second[1], (a, b), metric)
+    gathered, names = gather(rows)[first[0]], labels(gather(rows)[first[0]].groups)
+    chosen = _shared(gathered, first[1], second[1], (a, b), metric)
     raw = [_compare(values, first[1], second[1]) for values in chosen]
-    adjusted = holm([one.p for one in raw])
-    told = tuple(_judged(one, p) for one, p in zip(raw, adjusted, strict=True))
-    return names[first[1]], names[second[1]], told
+    adjusted = holm([comparison.p for comparison in raw])
+    judged = tuple(_judged(comparison, p) for comparison, p in zip(raw, adjusted, strict=True))
+    return names[first[1]], names[second[1]], judged
 
 
 def _resolve(rows: Sequence[Row], name: str) -> tuple[str, str]:
@@ -75,14 +74,14 @@ def _resolve(rows: Sequence[Row], name: str) -> tuple[str, str]:
     if not fits:
         raise unknown("group", name, {*groups.values(), *(row.model for row in rows)})
     if len(fits) > 1:
-        told = ", ".join(sorted(f"'{groups[key]}' on {key[0]}" for key in fits))
-        raise UsageError(f"'{name}' names {len(fits)} groups: {told}; give a whole label, or the name of a run")
+        matches = ", ".join(sorted(f"'{groups[key]}' on {key[0]}" for key in fits))
+        raise UsageError(f"'{name}' names {len(fits)} groups: {matches}; give a whole label, or the name of a run")
     return fits.pop()
 
 
-def _shared(found: Gathered, a: str, b: str, names: tuple[str, str], metric: str | None) -> list[Values]:
+def _shared(gathered: GatheredRows, a: str, b: str, names: tuple[str, str], metric: str | None) -> list[ColumnValues]:
     """The columns in which both groups have at least two shared seeds; why there is none, as an error."""
-    directed = {key: values for key, values in found.columns.items() if values.example.higher_is_better is not None}
+    directed = {key: values for key, values in gathered.columns.items() if values.example.higher_is_better is not None}
     known = {key[0] for key in directed}
     if metric is not None and metric not in known:
         raise unknown("metric with a better direction", metric, known)
@@ -102,16 +101,16 @@ def _shared(found: Gathered, a: str, b: str, names: tuple[str, str], metric: str
 
 
 def _refuse_protocols(
-    asked: Mapping[tuple[str, str], Values], groups: Iterable[str], names: Sequence[str], metric: str | None
+    asked: Mapping[tuple[str, str], ColumnValues], groups: Iterable[str], names: Sequence[str], metric: str | None
 ) -> None:
-    told = []
+    texts = []
     for group, name in zip(groups, names, strict=True):
         keys = sorted(f"{key[0]} {key[1]}" for key, values in asked.items() if group in values.values)
-        told.append(f"'{name}' has {', '.join(keys) or 'none'}")
-    raise UsageError(f"no number of {metric or 'any metric'} under one protocol in both: {'; '.join(told)}")
+        texts.append(f"'{name}' has {', '.join(keys) or 'none'}")
+    raise UsageError(f"no number of {metric or 'any metric'} under one protocol in both: {'; '.join(texts)}")
 
 
-def _compare(values: Values, a: str, b: str) -> Comparison:
+def _compare(values: ColumnValues, a: str, b: str) -> Comparison:
     """One comparison, not yet judged."""
     x, y = values.by_seed(a), values.by_seed(b)
     shared = sorted(x.keys() & y.keys())
@@ -148,14 +147,14 @@ def hedges(n: int) -> float:
     return math.exp(math.lgamma(f / 2) - math.lgamma((f - 1) / 2)) / math.sqrt(f / 2)
 
 
-def _judged(one: Comparison, p_holm: float) -> Comparison:
-    n = one.difference.n
+def _judged(comparison: Comparison, p_holm: float) -> Comparison:
+    n = comparison.difference.n
     if p_holm <= ALPHA:
-        a_wins = (one.difference.mean < 0) == (one.higher_is_better is False)
-        return replace(one, p_holm=p_holm, verdict="A is better" if a_wins else "B is better", more_seeds=0)
-    uncertain = one.sd == 0 or abs(one.difference.mean) < one.sd / math.sqrt(n)
-    needed = None if uncertain else seeds_needed(one.difference.mean / one.sd)
-    return replace(one, p_holm=p_holm, more_seeds=None if needed is None else max(1, needed - n))
+        a_wins = (comparison.difference.mean < 0) == (not comparison.higher_is_better)
+        return replace(comparison, p_holm=p_holm, verdict="A is better" if a_wins else "B is better", more_seeds=0)
+    uncertain = comparison.sd == 0 or abs(comparison.difference.mean) < comparison.sd / math.sqrt(n)
+    needed = None if uncertain else seeds_needed(comparison.difference.mean / comparison.sd)
+    return replace(comparison, p_holm=p_holm, more_seeds=None if needed is None else max(1, needed - n))
 
 
 # ---------------------------------------------------------------- before anything is trained
@@ -163,7 +162,7 @@ def _judged(one: Comparison, p_holm: float) -> Comparison:
 
 @dataclass(frozen=True)
 class SeedPower:
-    """What K seeds can show: the smallest difference found with a power of 80 %, and the power for the asked one."""
+    """The smallest difference that K seeds detect with a power of 80 %, and the power for a given one."""
 
     seeds: int
     minimum_detectable_effect: float
@@ -172,7 +171,7 @@ class SeedPower:
 
 @dataclass(frozen=True)
 class Forecast:
-    """What a pilot says of a study of one metric on one dataset; `needed` is (at the sd, at its low, at its high)."""
+    """The forecast of a pilot for one metric on one dataset; `needed` is (at the sd, at its low, at its high)."""
 
     dataset: str
     metric: str
@@ -194,15 +193,15 @@ def forecast(
     known = {row.metric for row in rows if row.metric}
     if metric not in known:
         raise unknown("metric", metric, known)
-    found = []
+    forecasts = []
     for dataset, gathered in gather(rows).items():
         for (name, protocol), values in gathered.columns.items():
             seen = pilot([values.by_seed(group) for group in values.values]) if name == metric else None
             if seen is not None and seen.sd > 0:
-                found.append(_forecast(dataset, metric, protocol, seen, seeds, difference))
-    if not found:
+                forecasts.append(_forecast(dataset, metric, protocol, seen, seeds, difference))
+    if not forecasts:
         raise UsageError(f"the pilot has no two models that share two seeds with {metric}: train 2 models, --seeds 3")
-    return tuple(found)
+    return tuple(forecasts)
 
 
 def _forecast(

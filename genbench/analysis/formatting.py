@@ -43,9 +43,9 @@ class FormattedEstimate:
 def format_estimate(estimate: Estimate) -> FormattedEstimate:
     """The digits of an estimate: two significant ones of the half-width fix those of the mean.
 
-    >>> numeral(Estimate(18.3172, 3, 17.8672, 18.7672)).plain
+    >>> format_estimate(Estimate(18.3172, 3, 17.8672, 18.7672)).plain
     '18.32 ± 0.45'
-    >>> numeral(Estimate(3772.0, 3, 3652.0, 3892.0)).plain
+    >>> format_estimate(Estimate(3772.0, 3, 3652.0, 3892.0)).plain
     '3,770 ± 120'
     """
     half = estimate.half_width
@@ -61,7 +61,7 @@ def format_estimate(estimate: Estimate) -> FormattedEstimate:
 def format_value(value: float, digits: int = 4) -> FormattedEstimate:
     """A value without an interval: whole numbers in full, others with `digits` significant digits at least.
 
-    >>> single(511443.0).plain, single(0.0123456).plain, single(18.317).plain
+    >>> format_value(511443.0).plain, format_value(0.0123456).plain, format_value(18.317).plain
     ('511,443', '0.01235', '18.32')
     """
     value = value if abs(value) > TINY else 0.0  # no "-0" either
@@ -84,3 +84,8 @@ def _magnitude(value: float) -> int:
 def _fixed(value: float, decimals: int) -> str:
     rounded = round(value, decimals) + 0.0  # + 0.0: no "-0"
     return f"{rounded:,.{max(0, decimals)}f}"
+
+
+def one_line_text(text: str) -> str:
+    """Control characters and line ends become spaces."""
+    return " ".join("".join(c if c.isprintable() else " " for c in text).split())

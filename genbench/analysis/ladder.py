@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from genbench.analysis.formatting import format_value
-from genbench.analysis.table import Line, Table
+from genbench.analysis.table import Table, TableRow
 
 ROLE = "ladder"
 """The role of its measurements, whose components are the rungs: see `genbench.api.Measurement`."""
@@ -14,10 +14,10 @@ SHARE = 0.5
 
 def ladder(table: Table) -> list[str]:
     """A sentence for each line of a table that has a ladder: its rungs, and which step costs most."""
-    return [sentence for line in table.lines if (sentence := _sentence(table, line))]
+    return [sentence for line in table.rows if (sentence := _sentence(table, line))]
 
 
-def _sentence(table: Table, line: Line) -> str:
+def _sentence(table: Table, line: TableRow) -> str:
     found: dict[str, float] = {}
     for column, cell in zip(table.columns, line.cells, strict=True):
         if column.role == ROLE and cell is not None:

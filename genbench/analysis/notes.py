@@ -1,4 +1,4 @@
-"""What a table's numbers mean, in sentences: seeds, marks, protocols, failures. Plain text; who shows it escapes it."""
+"""Sentences on a table's numbers: seeds, marks, protocols, failures. Plain text; the caller escapes it."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from genbench.analysis.formatting import format_estimate, format_value
 from genbench.analysis.ladder import ladder
-from genbench.analysis.table import COPIES_ALLOWED, Cell, Column, Line, Mark, Standing, Table
+from genbench.analysis.table import COPIES_ALLOWED, Column, Mark, RowRole, Table, TableCell, TableRow
 from genbench.stats.intervals import BOOTSTRAP_FROM, Estimate
 
 Protocols = Mapping[str, Mapping[str, object]]
@@ -22,23 +22,23 @@ BEST = (
     "not distinguishable from the best: paired one-sided t-tests over shared seeds, "
     "Holm's correction, family-wise error 5 % in each column"
 )
-SELECTED = "selected: the moment of each run that was best on validation images; its test value is told once"
+SELECTED = "selected: the snapshot of each run that was best on validation images; its test value is measured once"
 UNDECIDED = "? fewer than two seeds shared with any other group: undecided"
 HASH_LENGTH = 16
 UNEQUAL = 1.1
-"""From this ratio of the floating point operations on, groups are said to differ in what they cost."""
-ROLES: dict[Standing, str] = {
+"""From this ratio of the floating point operations on, the costs of groups are said to differ."""
+ROLES: dict[RowRole, str] = {
     "model": "",
     "copy": "copies training images: not ranked",
     "control": "controls: scale only, not ranked",
 }
-"""What stands above the lines of each kind in a table."""
+"""The titles above the rows of each role in a table."""
 
 INTERVALS = {"t": "t-interval", "bootstrap": "studentised bootstrap interval"}
 
 
 @dataclass(frozen=True)
-class Entry:
+class ProtocolEntry:
     """One protocol: its hash, the columns measured so, and facts: n, unit and the fields that not all share."""
 
     protocol: str
@@ -47,16 +47,16 @@ class Entry:
 
 
 @dataclass(frozen=True)
-class Legend:
+class ProtocolLegend:
     """The protocols of a table; `common` are the fields that all of them share."""
 
     common: tuple[tuple[str, str], ...]
-    entries: tuple[Entry, ...]
+    entries: tuple[ProtocolEntry, ...]
 
 
 @dataclass(frozen=True)
-class Failure:
-    """What went wrong in the same way for some seeds of a group."""
+class FailureNote:
+    """A failure that some seeds of a group share."""
 
     label: str
     seeds: str
@@ -71,21 +71,21 @@ class Failure:
 
 
 def title(table: Table) -> str:
-    """One line: the dataset, the count of groups, the seeds, what ranks."""
-    models = [line for line in table.lines if line.role != "control"]
-    counts = sorted({len(line.seeds) for line in models})
+    """One line: the dataset, the count of groups, the seeds, the ranking metric."""
+    models = [row for row in table.rows if row.role != "control"]
+    counts = sorted({len(row.seeds) for row in models})
     groups = f"{len(models)} model{'' if len(models) == 1 else 's'}"
     ranked = f" · ranked by {table.columns[0].metric}" if table.columns and len(models) > 1 else ""
     return f"{table.dataset} · {groups} · {_counted(counts, 'seed')}{ranked}"
 
 
-def blocks(lines: Sequence[Line]) -> list[tuple[str, list[Line]]]:
-    """The lines of each role in their order, under what stands above them ("" for models)."""
-    return [(text, found) for role, text in ROLES.items() if (found := [ln for ln in lines if ln.role == role])]
+def blocks(rows: Sequence[TableRow]) -> list[tuple[str, list[TableRow]]]:
+    """The rows of each role in their order, under their title ("" for models)."""
+    return [(text, members) for role, text in ROLES.items() if (members := [row for row in rows if row.role == role])]
 
 
 def progress(seeds: int, done: int) -> str:
-    """How many seeds are behind a line, where it is some and not all of them: `2 of 3 seeds`."""
+    """The count of seeds behind a row, where it is some and not all of them: `2 of 3 seeds`."""
     return "" if done in {0, seeds} else f"{done} of {_counted([seeds], 'seed')}"
 
 
@@ -103,23 +103,23 @@ def floor(value: float, sd: float | None = None) -> str:
 
 
 def below_head(column: Column) -> list[str]:
-    """The lines under a column's head: how many images or codes, the floor, the smallest value that n finds."""
-    found = [f"n = {_range(column.counts)}"] if column.counts else []
+    """The lines under a column's head: how many images or codes, the floor, the MDE."""
+    texts = [f"n = {_range(column.counts)}"] if column.counts else []
     if column.floor is not None:
-        found.append(floor(column.floor, column.floor_sd))
-    return found + (
+        texts.append(floor(column.floor, column.floor_sd))
+    return texts + (
         []
         if column.minimum_detectable_effect is None
-        else [f"detects {format_value(column.minimum_detectable_effect, digits=2).plain}"]
+        else [f"MDE {format_value(column.minimum_detectable_effect, digits=2).plain}"]
     )
 
 
-def below_cell(cell: Cell) -> list[str]:
+def below_cell(cell: TableCell) -> list[str]:
     """The lines under a value: its floor, the error of its draws where one seed has no interval, a p-value."""
-    found = [floor(cell.floor)] if cell.floor is not None else []
+    texts = [floor(cell.floor)] if cell.floor is not None else []
     if cell.se is not None:
-        found.append(f"se {format_value(cell.se, digits=2).plain}")
-    return found + ([] if cell.p is None else [p_value(cell.p)])
+        texts.append(f"se {format_value(cell.se, digits=2).plain}")
+    return texts + ([] if cell.p is None else [p_value(cell.p)])
 
 
 def p_value(p: float) -> str:
@@ -132,11 +132,11 @@ def p_value(p: float) -> str:
 
 
 def spreads(table: Table) -> list[str]:
-    """What of the spread over seeds is the sampling draw, pooled over the models, and what would narrow it.
+    """The share of the sampling draw in the spread over seeds, pooled over the models, and how to narrow it.
 
     "At most": the standard errors err upwards where they err (a latent fit's, and those of FID and KID at the floor).
     """
-    found = []
+    texts = []
     for column in table.columns:
         if column.spread is None or column.section == "detail" or column.spread.total == column.spread.draw == 0:
             continue  # equal values of all seeds: nothing is there to split
@@ -148,76 +148,78 @@ def spreads(table: Table) -> list[str]:
             advice = "more samples a run narrow the interval most"
         else:
             advice = "more seeds narrow the interval, more samples hardly"
-        found.append(f"{text} ({advice})")
-    return found
+        texts.append(f"{text} ({advice})")
+    return texts
 
 
 def notes(table: Table, best: str = "*") -> list[str]:
-    """Sentences on intervals, marks, floors and what makes the comparison unequal; `best` is how bests are shown."""
-    cells = [cell for line in table.lines for cell in line.cells if cell]
+    """Sentences on intervals, marks, floors and unequal conditions; `best` is how bests are shown."""
+    cells = [cell for row in table.rows for cell in row.cells if cell]
     marks = {cell.mark for cell in cells}
     counts = sorted({cell.estimate.n for cell in cells})
-    found = []
+    texts = []
     if counts and counts[-1] > 1:
-        found.append(
+        texts.append(
             f"± half the width of the 95 % {_kinds(cells)} of the mean over {_counted(counts, 'training seed')}"
         )
     if counts == [1]:
-        found.append(ONE_SEED)
+        texts.append(ONE_SEED)
     elif counts[:1] == [1]:
-        found.append("where no ± stands there is one seed: no interval")
-    found += [f"{best} {BEST}"] * ("best" in marks) + [LEAD] * ("lead" in marks) + [UNDECIDED] * ("undecided" in marks)
+        texts.append("where no ± stands there is one seed: no interval")
+    texts += [f"{best} {BEST}"] * ("best" in marks) + [LEAD] * ("lead" in marks) + [UNDECIDED] * ("undecided" in marks)
     if any(column.floor is not None for column in table.columns) or any(cell.floor is not None for cell in cells):
         spread = any(column.floor_sd for column in table.columns)
         more = ", ± its standard deviation over draws" if spread else ""
-        found.append(f"floor: what a perfect model would score with this many images or codes{more}")
+        texts.append(f"floor: what a perfect model would score with this many images or codes{more}")
     if any(cell.p is not None for cell in cells):
-        found.append(
+        texts.append(
             "p: of a perfect fit in every seed, the smallest of the seeds' p-values times their number (Bonferroni)"
         )
     if any(column.minimum_detectable_effect is not None for column in table.columns):
-        found.append("detects: the smallest true value that one run's n finds with a power of 80 % at 5 %")
+        texts.append(
+            "MDE (minimum detectable effect): the smallest true value that one run's n detects with 80 % power at 5 %"
+        )
     if any(cell.se is not None for cell in cells):
-        found.append("se: standard error over the draws of one run, its weights fixed; no interval over training seeds")
-    if any(line.role == "copy" for line in table.lines):
-        found.append(
+        texts.append("se: standard error over the draws of one run, its weights fixed; no interval over training seeds")
+    if any(row.role == "copy" for row in table.rows):
+        texts.append(
             f"copies training images: more than {COPIES_ALLOWED:.0%} of the samples sit on one; cannot be a best"
         )
-    return found + spreads(table) + ladder(table) + _unequal(table)
+    return texts + spreads(table) + ladder(table) + _unequal(table)
 
 
-def _kinds(cells: Sequence[Cell]) -> str:
+def _kinds(cells: Sequence[TableCell]) -> str:
     kinds = {cell.estimate.kind for cell in cells}
-    told = [name for kind, name in INTERVALS.items() if kind in kinds]
-    return f"{' or '.join(told)} (from {BOOTSTRAP_FROM} seeds on)" if len(told) > 1 else "".join(told)
+    names = [name for kind, name in INTERVALS.items() if kind in kinds]
+    return f"{' or '.join(names)} (from {BOOTSTRAP_FROM} seeds on)" if len(names) > 1 else "".join(names)
 
 
 def _unequal(table: Table) -> list[str]:
-    found = [SELECTED] * any(line.stage == "selected" for line in table.lines)
-    models = [line for line in table.lines if line.role != "control"]
-    for what, values in (
-        ("images trained on", {f"{line.images:,}" for line in models if line.stage == "final"}),
-        ("networks", {line.network for line in models}),
+    texts = [SELECTED] * any(row.stage == "selected" for row in table.rows)
+    models = [row for row in table.rows if row.role != "control"]
+    for subject, values in (
+        ("images trained on", {f"{row.images:,}" for row in models if row.stage == "final"}),
+        ("networks", {row.network for row in models}),
     ):
         if 1 < len(values) <= 6:
-            found.append(f"the groups differ in {what} ({', '.join(sorted(values))}): compare with care")
+            texts.append(f"the groups differ in {subject} ({', '.join(sorted(values))}): compare with care")
         elif len(values) > 6:
-            found.append(f"the groups differ in {what} ({len(values)} values): compare with care")
-    found += _costs(table)
+            texts.append(f"the groups differ in {subject} ({len(values)} values): compare with care")
+    texts += _costs(table)
     metrics = dict.fromkeys(column.metric for column in table.columns if column.shared)
     for metric in metrics:
         count = sum(column.metric == metric for column in table.columns)
-        found.append(f"{metric} was measured in {count} ways: a column each, never compared across (see the protocols)")
-    return found
+        texts.append(f"{metric} was measured in {count} ways: a column each, never compared across (see the protocols)")
+    return texts
 
 
 def _costs(table: Table) -> list[str]:
-    """What equal images cost, where that is not the same: operations, and the seconds beside them."""
-    known = [(line.flops, line.label) for line in table.lines if line.flops is not None and line.stage == "final"]
+    """The cost of equal images, where it differs: operations and seconds."""
+    known = [(row.flops, row.label) for row in table.rows if row.flops is not None and row.stage == "final"]
     if not known or max(known)[0] <= UNEQUAL * min(known)[0]:
         return []
     (least, cheap), (most, dear) = min(known), max(known)
-    seconds = [line.seconds for line in table.lines if line.seconds is not None]
+    seconds = [row.seconds for row in table.rows if row.seconds is not None]
     clock = f", {min(seconds):,.3g} to {max(seconds):,.3g} seconds" if seconds else ""
     return [
         f"training cost {least:.2g} ({cheap}) to {most:.2g} FLOPs ({dear}){clock}: "
@@ -225,20 +227,23 @@ def _costs(table: Table) -> list[str]:
     ]
 
 
-def legend(table: Table, protocols: Protocols) -> Legend:
+def legend(table: Table, protocols: Protocols) -> ProtocolLegend:
     """How each column was measured; fields that all protocols share are named once."""
     fields = {key: _fields(protocols.get(key, {})) for key in dict.fromkeys(c.protocol for c in table.columns)}
-    known = [own for own in fields.values() if own]
-    shared = [pair for pair in known[0].items() if all(pair in own.items() for own in known)] if len(known) > 1 else []
+    known = [stated for stated in fields.values() if stated]
+    several = len(known) > 1
+    shared = [pair for pair in known[0].items() if all(pair in fs.items() for fs in known)] if several else []
     entries = []
-    for key, own in fields.items():
+    for key, stated in fields.items():
         columns = [column for column in table.columns if column.protocol == key]
         facts = {"n": _range([n for column in columns for n in column.counts])}
         facts["unit"] = ", ".join(dict.fromkeys(column.unit for column in columns if column.unit))
-        facts |= {name: value for name, value in own.items() if (name, value) not in shared}
+        facts |= {name: value for name, value in stated.items() if (name, value) not in shared}
         heads = ", ".join(dict.fromkeys(column.head for column in columns))
-        entries.append(Entry(key[:HASH_LENGTH], heads, tuple((name, text) for name, text in facts.items() if text)))
-    return Legend(tuple(shared), tuple(entries))
+        entries.append(
+            ProtocolEntry(key[:HASH_LENGTH], heads, tuple((name, text) for name, text in facts.items() if text))
+        )
+    return ProtocolLegend(tuple(shared), tuple(entries))
 
 
 def _range(counts: Sequence[int]) -> str:
@@ -256,15 +261,15 @@ def _fields(protocol: Mapping[str, object]) -> dict[str, str]:
     return {name: f"{value:,}" if type(value) is int else str(value) for name, value in protocol.items() if value}
 
 
-def failures(table: Table) -> list[Failure]:
+def failures(table: Table) -> list[FailureNote]:
     """The problems of a table, those that differ by seed alone in one."""
     seeds: dict[tuple[str, str, str], set[int]] = {}
     for problem in table.problems:
         status = f"{problem.metric} {problem.status}" if problem.metric else problem.status
         seeds.setdefault((problem.label, status, problem.cause), set()).add(problem.seed)
     return [
-        Failure(label, f"seed{'s' * (len(its) > 1)} {', '.join(map(str, sorted(its)))}", status, cause)
-        for (label, status, cause), its in seeds.items()
+        FailureNote(label, f"seed{'s' * (len(numbers) > 1)} {', '.join(map(str, sorted(numbers)))}", status, cause)
+        for (label, status, cause), numbers in seeds.items()
     ]
 
 

@@ -1,17 +1,16 @@
 """Tidy rows assembled into tables: one per dataset, groups down, (metric, protocol) pairs across. Data only, no text.
 
 Numbers of different protocols never share a column, and models of different datasets never share a table, so nothing
-is ranked that was not measured alike.
+is ranked that was not measured alike. `gather` sorts the rows by dataset, group and column, `assemble` makes tables.
 """
 
 from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
-from genbench.analysis.gather import Gathered, Group, Key, Problem, Values, gather
 from genbench.errors import unknown
 from genbench.stats.comparison import set_of_best
 from genbench.stats.intervals import Estimate, Spread, combined_p, estimate, paired_difference, spread
@@ -21,21 +20,146 @@ DEFAULT_SORT = "sample quality"
 """The role of the metric that ranks where none is asked for: the first one with it."""
 
 Section = Literal["headline", "detail", "fact"]
-"""Prominence of a column: what ranks models first, its other parts, and what has no better direction."""
+"""Prominence of a column: ranking metrics, their other parts, and metrics without a better direction."""
 
 Mark = Literal["", "best", "lead", "undecided"]
 """A cell's mark: in the set of bests; the best value where no test was possible; no test with any other group."""
 
 
-Standing = Literal["model", "copy", "control"]
-"""What a line is: only a model is ranked and can be a best; a copy is a model that shows its training images."""
+RowRole = Literal["model", "copy", "control"]
+"""The role of a row: only a model is ranked and can be a best; a copy is a model that shows its training images."""
 
-STANDINGS: tuple[Standing, ...] = ("model", "copy", "control")
+ROW_ROLES: tuple[RowRole, ...] = ("model", "copy", "control")
 MEMORIZATION = "memorization"
 """The role of a metric whose value is the share of samples that are copies of training images."""
 
 COPIES_ALLOWED = 0.05
 """The share above which a model is a copy: a perfect model's samples come that near by chance far less often."""
+
+
+# ---------------------------------------------------------------- gathering
+
+ColumnKey = tuple[str, str]
+"""A column: metric and protocol."""
+
+
+@dataclass(frozen=True)
+class RunProblem:
+    """A run that failed or is unfinished, or (with `metric`) a number that could not be measured."""
+
+    run: str
+    label: str
+    seed: int
+    status: str
+    cause: str
+    metric: str = ""
+
+
+@dataclass
+class RunGroup:
+    """Runs that differ by seed alone: their label, the row of the lowest seed, and each seed's status."""
+
+    label: str
+    first: Row
+    seeds: dict[int, str] = field(default_factory=dict)
+
+
+@dataclass
+class ColumnValues:
+    """What one (metric, protocol) pair collects: values by group and seed (a list: repeats), floors by group.
+
+    `errors` are standard errors over draws and `p_values` those of a perfect fit (of repeats the largest), by group and
+    seed; `minimum_detectable_effect` is the largest of the smallest values that a run's n can find.
+    """
+
+    example: Row
+    head: str = ""
+    counts: set[int] = field(default_factory=set)
+    values: dict[str, dict[int, list[float]]] = field(default_factory=dict)
+    floors: dict[str, list[float]] = field(default_factory=dict)
+    floor_sds: list[float] = field(default_factory=list)
+    errors: dict[str, dict[int, list[float]]] = field(default_factory=dict)
+    p_values: dict[str, dict[int, float]] = field(default_factory=dict)
+    minimum_detectable_effect: float | None = None
+    _by_seed: dict[str, dict[int, float]] = field(default_factory=dict, repr=False, compare=False)
+
+    def by_seed(self, group: str) -> dict[int, float]:
+        """A group's value for each seed; repeats of a seed are averaged, never counted twice. Asked once all is in."""
+        if group not in self._by_seed:
+            self._by_seed[group] = {
+                seed: repeats[0] if len(repeats) == 1 else math.fsum(repeats) / len(repeats)
+                for seed, repeats in self.values[group].items()
+            }
+        return self._by_seed[group]
+
+    def errors_of(self, group: str) -> list[float]:
+        """The standard errors over draws, one for each seed; empty where any is unknown."""
+        known = self.errors.get(group, {})
+        return [max(known[seed]) for seed in self.values[group]] if known.keys() == self.values[group].keys() else []
+
+
+@dataclass
+class GatheredRows:
+    """The rows of one dataset, in the order in which they came."""
+
+    groups: dict[str, RunGroup] = field(default_factory=dict)
+    columns: dict[ColumnKey, ColumnValues] = field(default_factory=dict)
+    problems: dict[RunProblem, None] = field(default_factory=dict)
+
+
+def gather(rows: Iterable[Row]) -> dict[str, GatheredRows]:
+    """The rows by dataset, in one pass; snapshots of a training and numbers on validation images stay out."""
+    datasets: dict[str, GatheredRows] = {}
+    for row in rows:
+        if row.stage == "snapshot" or (row.metric and row.split == "validation"):
+            continue
+        gathered = datasets.get(row.dataset)
+        if gathered is None:
+            gathered = datasets[row.dataset] = GatheredRows()
+        group = gathered.groups.get(row.group)
+        if group is None:
+            group = gathered.groups[row.group] = RunGroup(row.label or row.model, row)
+        if row.seed < group.first.seed:
+            group.first = row
+        if group.seeds.get(row.seed) != "done":  # a seed that was done anywhere is done
+            group.seeds[row.seed] = row.status
+        if row.metric and row.value is not None and math.isfinite(row.value):
+            _collect(gathered.columns, row, row.value)
+        elif row.metric or row.status != "done":
+            status = "not measured" if row.metric else row.status
+            problem = RunProblem(row.run, group.label, row.seed, status, row.error or _no_cause(row), row.metric)
+            gathered.problems[problem] = None
+    return datasets
+
+
+def _collect(columns: dict[ColumnKey, ColumnValues], row: Row, value: float) -> None:
+    column = columns.get((row.metric, row.protocol))
+    if column is None:
+        column = columns[row.metric, row.protocol] = ColumnValues(row)
+    column.head = column.head or row.head
+    if row.n is not None:
+        column.counts.add(row.n)
+    column.values.setdefault(row.group, {}).setdefault(row.seed, []).append(value)
+    if row.floor is not None and math.isfinite(row.floor):
+        column.floors.setdefault(row.group, []).append(row.floor)
+    if row.floor_sd is not None and math.isfinite(row.floor_sd):
+        column.floor_sds.append(row.floor_sd)
+    if row.se is not None and math.isfinite(row.se):
+        column.errors.setdefault(row.group, {}).setdefault(row.seed, []).append(row.se)
+    if row.p_value is not None and math.isfinite(row.p_value):
+        p_values = column.p_values.setdefault(row.group, {})
+        p_values[row.seed] = max(row.p_value, p_values.get(row.seed, 0.0))
+    if row.minimum_detectable_effect is not None and math.isfinite(row.minimum_detectable_effect):
+        column.minimum_detectable_effect = max(row.minimum_detectable_effect, column.minimum_detectable_effect or 0.0)
+
+
+def _no_cause(row: Row) -> str:
+    if row.metric:
+        return "no finite value"
+    return "no cause was recorded" if row.status == "failed" else ""
+
+
+# ---------------------------------------------------------------- tables
 
 
 @dataclass(frozen=True)
@@ -61,11 +185,11 @@ class Column:
 
 
 @dataclass(frozen=True)
-class Cell:
+class TableCell:
     """A group's number in a column; `behind` is its paired difference from the best mean of the column.
 
     `p` is that of "every seed's run is perfect"; `se` the standard error over draws where there is one seed alone;
-    `spread` what of the group's spread over seeds is the draws'.
+    `spread` splits the group's spread over seeds into training and draws.
     """
 
     estimate: Estimate
@@ -78,12 +202,12 @@ class Cell:
 
 
 @dataclass(frozen=True)
-class Line:
+class TableRow:
     """One group: its cells in the order of the columns (None: not measured), its seeds and their state."""
 
     group: str
     label: str
-    cells: tuple[Cell | None, ...]
+    cells: tuple[TableCell | None, ...]
     seeds: tuple[int, ...]
     done: tuple[int, ...]
     first_run: str
@@ -93,7 +217,7 @@ class Line:
     seconds: float | None = None
     flops: float | None = None
     stage: str = "final"
-    role: Standing = "model"
+    role: RowRole = "model"
 
     @property
     def state(self) -> str:
@@ -105,12 +229,12 @@ class Line:
 
 @dataclass(frozen=True)
 class Table:
-    """The results on one dataset; lines are ranked by the first column."""
+    """The results on one dataset; rows are ranked by the first column."""
 
     dataset: str
     columns: tuple[Column, ...]
-    lines: tuple[Line, ...]
-    problems: tuple[Problem, ...]
+    rows: tuple[TableRow, ...]
+    problems: tuple[RunProblem, ...]
 
 
 def assemble(rows: Sequence[Row], sort: str | None = None) -> tuple[Table, ...]:
@@ -124,13 +248,13 @@ def assemble(rows: Sequence[Row], sort: str | None = None) -> tuple[Table, ...]:
     return tuple(_table(dataset, gathered, sort) for dataset, gathered in gather(rows).items())
 
 
-def _table(dataset: str, gathered: Gathered, sort: str | None) -> Table:
+def _table(dataset: str, gathered: GatheredRows, sort: str | None) -> Table:
     roles = _roles(gathered)
     columns = _columns(gathered.columns, sort, roles)
     cells = {column: _cells(column, gathered.columns[column.metric, column.protocol], roles) for column in columns}
     names = labels(gathered.groups)
     lines = [
-        Line(
+        TableRow(
             group=name,
             label=names[name],
             cells=tuple(cells[column].get(name) for column in columns),
@@ -150,13 +274,14 @@ def _table(dataset: str, gathered: Gathered, sort: str | None) -> Table:
     return Table(dataset, columns, _ranked(lines, columns), tuple(gathered.problems))
 
 
-def _roles(gathered: Gathered) -> dict[str, Standing]:
+def _roles(gathered: GatheredRows) -> dict[str, RowRole]:
     """What each group is; a control is one even where it copies."""
     copies = {
         group
-        for found in gathered.columns.values()
-        for group in found.values
-        if found.example.metric_role == MEMORIZATION and _mean(list(found.by_seed(group).values())) > COPIES_ALLOWED
+        for measured in gathered.columns.values()
+        for group in measured.values
+        if measured.example.metric_role == MEMORIZATION
+        and _mean(list(measured.by_seed(group).values())) > COPIES_ALLOWED
     }
     return {
         name: "control" if group.first.role == "control" else "copy" if name in copies else "model"
@@ -164,7 +289,7 @@ def _roles(gathered: Gathered) -> dict[str, Standing]:
     }
 
 
-def labels(groups: Mapping[str, Group]) -> dict[str, str]:
+def labels(groups: Mapping[str, RunGroup]) -> dict[str, str]:
     """A label for each group; groups whose labels are equal are told apart by their own names."""
     seen: dict[str, int] = {}
     for group in groups.values():
@@ -172,7 +297,9 @@ def labels(groups: Mapping[str, Group]) -> dict[str, str]:
     return {name: g.label if seen[g.label] == 1 else f"{g.label} [{name}]" for name, g in groups.items()}
 
 
-def _columns(collected: Mapping[Key, Values], sort: str | None, roles: Mapping[str, Standing]) -> tuple[Column, ...]:
+def _columns(
+    collected: Mapping[ColumnKey, ColumnValues], sort: str | None, roles: Mapping[str, RowRole]
+) -> tuple[Column, ...]:
     """The columns: the ranking one first, then headlines, their other parts, and facts that rank nothing."""
     protocols: dict[str, int] = {}
     for metric, _ in collected:
@@ -181,25 +308,25 @@ def _columns(collected: Mapping[Key, Values], sort: str | None, roles: Mapping[s
     ranking = _ranking(collected, sort)
     order: dict[Section, int] = {"headline": 0, "detail": 1, "fact": 2}
     columns = []
-    for key, found in collected.items():
-        ranks = found.example.higher_is_better is not None
+    for key, measured in collected.items():
+        ranks = measured.example.higher_is_better is not None
         section: Section = "fact" if not ranks else "headline" if key[0] in headline else "detail"
-        floor = _one_floor(found.floors) if len(found.floors) == len(found.values) else None
+        floor = _one_floor(measured.floors) if len(measured.floors) == len(measured.values) else None
         columns.append(
             Column(
                 metric=key[0],
                 protocol=key[1],
-                head=found.head or key[0],
-                role=found.example.metric_role,
-                higher_is_better=found.example.higher_is_better,
-                unit=found.example.unit,
-                counts=tuple(sorted(found.counts)),
+                head=measured.head or key[0],
+                role=measured.example.metric_role,
+                higher_is_better=measured.example.higher_is_better,
+                unit=measured.example.unit,
+                counts=tuple(sorted(measured.counts)),
                 section="headline" if key[0] == ranking else section,
                 shared=protocols[key[0]] > 1,
                 floor=floor,
-                floor_sd=_mean(found.floor_sds) if floor is not None and found.floor_sds else None,
-                minimum_detectable_effect=found.minimum_detectable_effect,
-                spread=spread([_spread_of(found, name) for name in found.values if roles[name] == "model"]),
+                floor_sd=_mean(measured.floor_sds) if floor is not None and measured.floor_sds else None,
+                minimum_detectable_effect=measured.minimum_detectable_effect,
+                spread=spread([_spread_of(measured, name) for name in measured.values if roles[name] == "model"]),
             )
         )
     first_seen = {metric: place for place, metric in enumerate(dict.fromkeys(metric for metric, _ in collected))}
@@ -211,24 +338,24 @@ def _columns(collected: Mapping[Key, Values], sort: str | None, roles: Mapping[s
     return tuple(sorted(columns, key=place))
 
 
-def _ranking(collected: Mapping[Key, Values], sort: str | None) -> str:
+def _ranking(collected: Mapping[ColumnKey, ColumnValues], sort: str | None) -> str:
     """The metric that ranks the lines, "" where there is none."""
-    metrics = {metric: found.example.higher_is_better for (metric, _), found in collected.items()}
+    metrics = {metric: measured.example.higher_is_better for (metric, _), measured in collected.items()}
     if sort in metrics:
         return sort or ""
     headlines = _headlines(collected)
-    for (metric, _), found in collected.items():
-        if found.example.metric_role == DEFAULT_SORT and metric in headlines:
+    for (metric, _), measured in collected.items():
+        if measured.example.metric_role == DEFAULT_SORT and metric in headlines:
             return metric
-    return next((metric for metric, better in metrics.items() if better is not None and metric in headlines), "")
+    return next((metric for metric, higher in metrics.items() if higher is not None and metric in headlines), "")
 
 
-def _headlines(collected: Mapping[Key, Values]) -> set[str]:
+def _headlines(collected: Mapping[ColumnKey, ColumnValues]) -> set[str]:
     """One metric for each name before the dot: its excess over the floor where it has one, else its first part."""
     chosen: dict[str, str] = {}
-    for (metric, _), found in collected.items():
+    for (metric, _), measured in collected.items():
         name, _, part = metric.partition(".")
-        if found.example.higher_is_better is not None and (name not in chosen or part == "excess"):
+        if measured.example.higher_is_better is not None and (name not in chosen or part == "excess"):
             chosen[name] = metric
     return set(chosen.values())
 
@@ -241,59 +368,68 @@ def _one_floor(floors: Mapping[str, Sequence[float]]) -> float | None:
     return _mean(means)
 
 
-def _spread_of(found: Values, name: str) -> tuple[list[float], list[float]]:
+def _spread_of(measured: ColumnValues, name: str) -> tuple[list[float], list[float]]:
     """A group's values over seeds and their standard errors over draws."""
-    return list(found.by_seed(name).values()), found.errors_of(name)
+    return list(measured.by_seed(name).values()), measured.errors_of(name)
 
 
-def _cells(column: Column, found: Values, roles: Mapping[str, Standing]) -> dict[str, Cell]:
+def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole]) -> dict[str, TableCell]:
     """The groups' cells in one column; only models are marked, and only they are compared."""
-    by_seed = {name: found.by_seed(name) for name in found.values}
+    by_seed = {name: measured.by_seed(name) for name in measured.values}
     estimates = {name: estimate(list(values.values())) for name, values in by_seed.items()}
     models = {name: values for name, values in by_seed.items() if roles[name] == "model"}
     marks: Mapping[str, Mark] = {}
     best = None
     if column.higher_is_better is not None and len(models) > 1:
-        lower = column.higher_is_better is False
-        best = (min if lower else max)(models, key=lambda name: estimates[name].mean)
-        marks = _marks(models, best, lower=lower)
+        lower = not column.higher_is_better
+        best, marks = _best(models, lower=lower), column_marks(models, lower=lower)
     cells = {}
     for name, values in by_seed.items():
-        floors, errors, p_values = found.floors.get(name), found.errors_of(name), found.p_values.get(name, {})
-        cells[name] = Cell(
+        floors, errors, p_values = measured.floors.get(name), measured.errors_of(name), measured.p_values.get(name, {})
+        cells[name] = TableCell(
             estimates[name],
             marks.get(name, ""),
             floor=_mean(floors) if floors and column.floor is None else None,
             behind=None if best is None or name == best else paired_difference(values, by_seed[best]),
             p=combined_p(list(p_values.values())) if p_values.keys() == values.keys() else None,
             se=errors[0] if len(values) == 1 and errors else None,
-            spread=spread([_spread_of(found, name)]),
+            spread=spread([_spread_of(measured, name)]),
         )
     return cells
 
 
-def _marks(by_seed: Mapping[str, Mapping[int, float]], best: str, *, lower: bool) -> dict[str, Mark]:
-    standings = set_of_best(list(by_seed.values()), lower=lower)
-    if all(standing.verdict == "undecided" for standing in standings):
+def column_marks(by_seed: Mapping[str, Mapping[int, float]], *, lower: bool) -> dict[str, Mark]:
+    """The marks of groups by their values over seeds: the set of bests, or the best values where there is no test."""
+    if len(by_seed) < 2:
+        return {}
+    results = set_of_best(list(by_seed.values()), lower=lower)
+    if all(result.verdict == "undecided" for result in results):
+        best = _best(by_seed, lower=lower)
         level = [name for name, values in by_seed.items() if list(values.values()) == list(by_seed[best].values())]
         return {} if len(level) == len(by_seed) else dict.fromkeys(level, "lead")
     marks: dict[str, Mark] = {"best": "best", "worse": "", "undecided": "undecided"}
-    return {name: marks[standing.verdict] for name, standing in zip(by_seed, standings, strict=True)}
+    return {name: marks[result.verdict] for name, result in zip(by_seed, results, strict=True)}
+
+
+def _best(by_seed: Mapping[str, Mapping[int, float]], *, lower: bool) -> str:
+    """The group of the best mean."""
+    means = {name: _mean(list(values.values())) for name, values in by_seed.items()}
+    return (min if lower else max)(means, key=lambda name: means[name])
 
 
 def _mean(values: Sequence[float]) -> float:
     return math.fsum(values) / len(values)
 
 
-def _ranked(lines: Iterable[Line], columns: Sequence[Column]) -> tuple[Line, ...]:
+def _ranked(lines: Iterable[TableRow], columns: Sequence[Column]) -> tuple[TableRow, ...]:
     """Models best first; then those without the ranking number, by label; then those of which no seed is done. Copies
     and controls stand below all models.
     """
-    sign = -1.0 if columns and columns[0].higher_is_better is True else 1.0
+    sign = -1.0 if columns and columns[0].higher_is_better else 1.0
 
-    def place(line: Line) -> tuple[int, bool, str, bool, float, str]:
-        cell = line.cells[0] if line.cells else None
+    def place(row: TableRow) -> tuple[int, bool, str, bool, float, str]:
+        cell = row.cells[0] if row.cells else None
         value = sign * cell.estimate.mean if cell else 0.0
-        return STANDINGS.index(line.role), not line.done, line.state, cell is None, value, line.label
+        return ROW_ROLES.index(row.role), not row.done, row.state, cell is None, value, row.label
 
     return tuple(sorted(lines, key=place))

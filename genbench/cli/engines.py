@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import click
 
-from genbench.cli.finite import Finite
+from genbench.cli.options import Finite
 from genbench.errors import UsageError, unknown
 
 if TYPE_CHECKING:

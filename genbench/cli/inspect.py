@@ -1,21 +1,174 @@
-"""Commands on finished runs. Like `cli`, it imports heavy modules inside the commands."""
+"""The commands on finished runs. Heavy modules are imported inside the commands."""
 
 from __future__ import annotations
 
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import click
 
-from genbench.cli.finite import Finite
+from genbench.cli.completion import complete_metrics_of_runs
 from genbench.cli.options import (
+    Finite,
     changed_source_option,
     counts,
+    data_options,
     device_option,
     load_registry,
+    make_data_config,
     out_option,
     plugin_option,
     run_folder,
 )
+from genbench.errors import UsageError
+
+if TYPE_CHECKING:
+    from genbench.analysis.curves import By
+
+runs_option = click.option(
+    "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the runs."
+)
+form_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="How to print.",
+)
+
+
+@click.command(short_help="Show and export the comparison of RUNS.")
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--export",
+    type=click.Path(path_type=Path, file_okay=False),
+    metavar="DIR",
+    help="Write csv, json, md, tex and html there.",
+)
+@click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "csv", "json", "md", "tex"]),
+    default="table",
+    show_default=True,
+    help="csv and json print the tidy rows alone.",
+)
+@click.option(
+    "--sort", metavar="METRIC", shell_complete=complete_metrics_of_runs, help="Rank by this metric. [the first one]"
+)
+@click.option(
+    "--select-options-by",
+    metavar="METRIC",
+    help="Of options that compete, show those best by this metric on validation images.",
+)
+@click.option(
+    "--figures",
+    type=click.Choice(["numbers", "all"]),
+    default="numbers",
+    show_default=True,
+    help="Of --export; all: also those that need the models and their data.",
+)
+@device_option
+@data_options
+@plugin_option
+@changed_source_option
+def report(
+    runs: tuple[Path, ...],
+    export: Path | None,
+    form: str,
+    sort: str | None,
+    select_options_by: str | None,
+    figures: str,
+    device: str,
+    data_root: Path | None,
+    download: bool,
+    skip_corrupt: bool,
+    plugins: tuple[Path, ...],
+    allow_changed_source: bool,
+) -> None:
+    """Show and export the comparison of RUNS: run folders, or folders of them. [runs]"""
+    from genbench.reporting.summary import FigureContext, report_runs
+
+    figure_context = None
+    if figures == "all":
+        from genbench.utils.torch_state import pick_device
+
+        data_config = make_data_config(data_root, download, skip_corrupt)
+        figure_context = FigureContext(load_registry(plugins, allow_changed_source), data_config, pick_device(device))
+    report_runs(runs or (Path("runs"),), export, form, sort, select_options_by, figure_context)
+
+
+@click.command(short_help="Compare RUNS at equal compute.")
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.option("--metric", metavar="METRIC", help="The metric. [the first one measured at snapshots]")
+@click.option(
+    "--by",
+    type=click.Choice(["images", "seconds", "flops"]),
+    default="images",
+    show_default=True,
+    help="The unit of compute.",
+)
+@click.option(
+    "--at",
+    "budgets",
+    multiple=True,
+    type=Finite(min=0, min_open=True),
+    metavar="VALUE",
+    help="Compare at this much compute; repeatable. [up to five values that all runs have]",
+)
+def curves(runs: tuple[Path, ...], metric: str | None, by: By, budgets: tuple[float, ...]) -> None:
+    """Compare RUNS that were trained with --snapshots at equal images, seconds or FLOPs. [runs]
+
+    `genbench plot curves` draws the curves, and `genbench report --export DIR` writes them to curves.csv.
+    """
+    from genbench.reporting.views import show_curves
+
+    show_curves(runs or (Path("runs"),), metric, by, budgets)
+
+
+@click.command(short_help="Compare groups A and B, paired by training seed.")
+@click.argument("a", metavar="A")
+@click.argument("b", metavar="B")
+@click.option("--metric", metavar="M", help="One metric, as report names it. [all that have a better direction]")
+@runs_option
+@form_option
+def compare(a: str, b: str, metric: str | None, runs: Path, form: str) -> None:
+    """Compare two groups A and B of the table, paired by training seed.
+
+    A and B are labels of the table, models that one group has, or names of runs. Prints the mean difference with its
+    interval, a p-value, an effect size, a verdict, and how many more seeds would settle what is undecided.
+    """
+    from genbench.reporting.views import show_comparison
+
+    show_comparison((runs,), a, b, metric, form)
+
+
+@click.command(short_help="Differences that numbers of seeds can detect, by a PILOT.")
+@click.argument("pilot", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.option("--metric", default="fid", show_default=True, metavar="M", help="The metric, as report names it.")
+@click.option("--difference", type=Finite(0, min_open=True), metavar="X", help="A difference to be found.")
+@click.option(
+    "--seeds", multiple=True, callback=counts, default=("3,5,10",), show_default=True, metavar="K,...", help="Seeds."
+)
+@form_option
+def power(pilot: tuple[Path, ...], metric: str, difference: float | None, seeds: tuple[int, ...], form: str) -> None:
+    """Differences that numbers of seeds can detect, by the runs of a PILOT: before anything else is trained."""
+    from genbench.reporting.views import show_power
+
+    show_power(pilot, metric, difference, seeds, form)
+
+
+@click.command(short_help="Show how two runs and their protocols differ.")
+@click.argument("run_a", metavar="RUN_A")
+@click.argument("run_b", metavar="RUN_B")
+@runs_option
+@form_option
+def diff(run_a: str, run_b: str, runs: Path, form: str) -> None:
+    """Show the fields in which two runs and their protocols differ, and which metrics may be compared."""
+    from genbench.reporting.views import show_diff
+
+    show_diff(run_folder(run_a, runs), run_folder(run_b, runs), form)
 
 
 @click.command()
@@ -23,7 +176,7 @@ from genbench.cli.options import (
 @out_option
 def show(run_: str, out: Path) -> None:
     """Show one RUN: its options, provenance, state and numbers."""
-    from genbench.reporting.summary import show_run
+    from genbench.reporting.views import show_run
 
     show_run(run_folder(run_, out))
 
@@ -40,9 +193,7 @@ def show(run_: str, out: Path) -> None:
     metavar="FILE.png",
     help="The picture.",
 )
-@click.option(
-    "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the runs."
-)
+@runs_option
 @device_option
 @plugin_option
 @changed_source_option
@@ -57,52 +208,33 @@ def sample(
     allow_changed_source: bool,
 ) -> None:
     """Decode prior draws of a trained RUN into a picture."""
-    from genbench.reporting.summary import sample_run
+    from genbench.storage.run_dir import SAMPLES, read_run
 
-    sample_run(run_folder(run_, runs), load_registry(plugins, allow_changed_source), count, seed, target, device)
+    path = run_folder(run_, runs)
+    record = read_run(path)
+    if record.run.role == "control":
+        raise UsageError(f"{path} is a control, not a model: its samples are in {path / SAMPLES}")
+    if target.suffix.lower() != ".png":
+        raise UsageError(f"--out {target}: the picture is a PNG; name a file that ends in .png")
+    registry = load_registry(plugins, allow_changed_source)
 
+    import torch
 
-form_option = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="How to print.",
-)
+    from genbench.api import Noise
+    from genbench.data.images import save_grid, to_uint8
+    from genbench.evaluation.evaluation import finite
+    from genbench.evaluation.snapshots import trained_model
+    from genbench.utils.rng import generator
+    from genbench.utils.torch_state import pick_device
 
-
-@click.command(short_help="Compare groups A and B, paired by training seed.")
-@click.argument("a", metavar="A")
-@click.argument("b", metavar="B")
-@click.option("--metric", metavar="M", help="One metric, as report names it. [all that have a better direction]")
-@click.option("--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="The runs.")
-@form_option
-def compare(a: str, b: str, metric: str | None, runs: Path, form: str) -> None:
-    """Compare two groups A and B of the table, paired by training seed.
-
-    A and B are labels of the table, models that one group has, or names of runs. Prints the mean difference with its
-    interval, a p-value, an effect size, a verdict, and how many more seeds would settle what is undecided.
-    """
-    from genbench.cli.compare import show_comparison
-
-    show_comparison((runs,), a, b, metric, form)
+    chosen = pick_device(device)
+    model = trained_model(registry, record.run, record.folder, chosen).eval()
+    noise = Noise(generator("cpu", seed, "sample"))
+    with torch.no_grad():
+        blocks = (model.prior.sample(min(500, count - start), noise).to(chosen) for start in range(0, count, 500))
+        images = torch.cat([to_uint8(finite(model.decode(z), "samples")) for z in blocks])
+    save_grid(target, images, columns=max(1, round(count**0.5)))
+    click.echo(f"{count} samples of {record.name}: {target}")
 
 
-@click.command(short_help="What numbers of seeds could show, by a PILOT.")
-@click.argument("pilot", nargs=-1, required=True, type=click.Path(path_type=Path))
-@click.option("--metric", default="fid", show_default=True, metavar="M", help="The metric, as report names it.")
-@click.option("--difference", type=Finite(0, min_open=True), metavar="X", help="A difference to be found.")
-@click.option(
-    "--seeds", multiple=True, callback=counts, default=("3,5,10",), show_default=True, metavar="K,...", help="Seeds."
-)
-@form_option
-def power(pilot: tuple[Path, ...], metric: str, difference: float | None, seeds: tuple[int, ...], form: str) -> None:
-    """What numbers of seeds could show, by the runs of a PILOT: before anything else is trained."""
-    from genbench.cli.compare import show_power
-
-    show_power(pilot, metric, difference, seeds, form)
-
-
-COMMANDS: tuple[click.Command, ...] = (compare, power, show, sample)
-"""What `cli` adds to its own commands, in the order of the help."""
+COMMANDS: tuple[click.Command, ...] = (report, curves, compare, power, diff, show, sample)

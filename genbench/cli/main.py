@@ -9,26 +9,22 @@ from typing import TYPE_CHECKING
 import click
 
 from genbench import __version__
-from genbench.cli import bundle as cli_bundles
-from genbench.cli import inspect as cli_results
-from genbench.cli import plugins as cli_authors
-from genbench.cli.completion import complete_metrics_of_runs, complete_names
-from genbench.cli.curves import curves
-from genbench.cli.diff import explain
+from genbench.cli import bundle, inspect
+from genbench.cli import plugins as authoring
+from genbench.cli.completion import complete_names
 from genbench.cli.engines import executor_options, read_executor_config
 from genbench.cli.options import (
     CommandGroup,
     changed_source_option,
     controls_option,
     counts,
+    data_options,
     device_option,
     installed_names,
-    load_listing,
     load_registry,
-    make_place,
+    make_data_config,
     names,
     out_option,
-    place_options,
     plugin_option,
     sampler_option,
     set_option,
@@ -111,7 +107,7 @@ def main() -> None:
     show_default=True,
     metavar="M,...",
     shell_complete=complete_names("metric"),
-    help="What is measured; the first one ranks.",
+    help="The metrics; the first one ranks.",
 )
 @click.option(
     "--precision",
@@ -127,7 +123,7 @@ def main() -> None:
 @device_option
 @threads_option
 @executor_options
-@place_options
+@data_options
 @out_option
 @plugin_option
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
@@ -160,8 +156,8 @@ def run(
 ) -> None:
     """Train MODELs on a dataset and compare them in one table.
 
-    The grid of models, priors, latent dimensions and seeds is checked whole before anything trains. What is done is
-    skipped, what was interrupted goes on: repeat the command.
+    The grid of models, priors, latent dimensions and seeds is checked before anything trains. Runs that are done are
+    skipped, interrupted ones are resumed: re-run the same command.
     """
     if epochs is not None and images is not None:
         raise UsageError(f"--epochs {epochs} and --images {images}: say how long to train with one of them")
@@ -192,101 +188,11 @@ def run(
         check_config(grid, installed)
     from genbench.cli.run import run_study
 
-    registry, place = load_registry(plugins), make_place(data_root, download, skip_corrupt)
-    sys.exit(run_study(grid, registry, place, device, out, dry_run=dry_run, executor_config=executor))
+    registry, data_config = load_registry(plugins), make_data_config(data_root, download, skip_corrupt)
+    sys.exit(run_study(grid, registry, data_config, device, out, dry_run=dry_run, executor_config=executor))
 
 
-@main.command(short_help="Show and export the comparison of RUNS.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
-@click.option(
-    "--export",
-    type=click.Path(path_type=Path, file_okay=False),
-    metavar="DIR",
-    help="Write csv, json, md, tex and html there.",
-)
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "csv", "json", "md", "tex"]),
-    default="table",
-    show_default=True,
-    help="csv and json print the tidy rows alone.",
-)
-@click.option(
-    "--sort", metavar="METRIC", shell_complete=complete_metrics_of_runs, help="Rank by this metric. [the first one]"
-)
-@click.option(
-    "--pick",
-    "picked_by",
-    metavar="METRIC",
-    help="Of options that compete, show those best by this metric on validation images.",
-)
-@click.option(
-    "--figures",
-    type=click.Choice(["numbers", "all"]),
-    default="numbers",
-    show_default=True,
-    help="Of --export; all: also those that need the models and their data.",
-)
-@device_option
-@place_options
-@plugin_option
-@changed_source_option
-def report(
-    runs: tuple[Path, ...],
-    export: Path | None,
-    form: str,
-    sort: str | None,
-    picked_by: str | None,
-    figures: str,
-    device: str,
-    data_root: Path | None,
-    download: bool,
-    skip_corrupt: bool,
-    plugins: tuple[Path, ...],
-    allow_changed_source: bool,
-) -> None:
-    """Show and export the comparison of RUNS: run folders, or folders of them. [runs]"""
-    from genbench.reporting.summary import FigureContext, report_runs
-
-    workshop = None
-    if figures == "all":
-        place = make_place(data_root, download, skip_corrupt)
-        workshop = FigureContext(load_registry(plugins, allow_changed_source), place, device)
-    report_runs(runs or (Path("runs"),), export, form, sort, picked_by, workshop)
-
-
-main.add_command(curves)
-
-
-@main.command(name="list", short_help="Show everything that the plug-ins offer.")
-@click.argument(
-    "kind",
-    required=False,
-    type=click.Choice(
-        [
-            "models",
-            "priors",
-            "networks",
-            "datasets",
-            "metrics",
-            "extractors",
-            "samplers",
-            "controls",
-            "recipes",
-            "plugins",
-        ]
-    ),
-)
-@plugin_option
-def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
-    """Show everything that the plug-ins offer, with options, defaults, meanings and sources."""
-    from genbench.cli.listing import show_listing
-
-    show_listing(load_listing(plugins), kind)
-
-
-@main.command(short_help="Measure trained RUNS by further metrics.")
+@main.command(short_help="Evaluate trained RUNS by further metrics.")
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--metrics",
@@ -300,10 +206,10 @@ def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
 @set_option
 @device_option
 @executor_options
-@place_options
+@data_options
 @plugin_option
 @changed_source_option
-def measure(
+def evaluate(
     runs: tuple[Path, ...],
     metrics: tuple[str, ...],
     samplers: tuple[str, ...],
@@ -315,7 +221,7 @@ def measure(
     plugins: tuple[Path, ...],
     allow_changed_source: bool,
 ) -> None:
-    """Measure trained RUNS anew or by further metrics; nothing is trained. [runs]"""
+    """Evaluate trained RUNS anew or by further metrics; nothing is trained. [runs]"""
     from genbench.experiment.config import check_metrics
 
     executor = read_executor_config()
@@ -323,9 +229,10 @@ def measure(
         check_metrics(metrics, samplers, settings, installed)
     from genbench.cli.run import measure_runs
 
-    registry, place = load_registry(plugins, allow_changed_source), make_place(data_root, download, skip_corrupt)
-    sys.exit(measure_runs(runs or (Path("runs"),), registry, place, device, metrics, settings, executor, samplers))
+    registry = load_registry(plugins, allow_changed_source)
+    data_config = make_data_config(data_root, download, skip_corrupt)
+    sys.exit(measure_runs(runs or (Path("runs"),), registry, data_config, device, metrics, settings, executor, samplers))
 
 
-for command in (reproduce, *cli_results.COMMANDS, explain, plot, *cli_bundles.COMMANDS, *cli_authors.COMMANDS):
+for command in (reproduce, *inspect.COMMANDS, plot, *bundle.COMMANDS, *authoring.COMMANDS):
     main.add_command(command)

@@ -1,7 +1,8 @@
-"""Options and arguments that several commands share, and the output of errors. No torch."""
+"""Options and argument types that commands share, and how errors are printed. No torch."""
 
 from __future__ import annotations
 
+import math
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -17,6 +18,17 @@ if TYPE_CHECKING:
     from genbench.api import DataConfig
     from genbench.registry.listing import ComponentNames, Listing
     from genbench.registry.loader import Registry
+
+
+class Finite(click.FloatRange):
+    """A number within bounds; click itself takes "nan" and "inf", which every comparison with a bound lets pass."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        """The number."""
+        number = float(super().convert(value, param, ctx))
+        if not math.isfinite(number):
+            self.fail(f"{number:g} is not a finite number", param, ctx)
+        return number
 
 
 def names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -36,13 +48,13 @@ def counts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 
 
 SECTIONS = {
-    "Train and measure": ("run", "reproduce", "measure"),
+    "Train and evaluate": ("run", "reproduce", "evaluate"),
     "Look at runs": ("report", "curves", "plot", "show", "sample"),
-    "Ask how sure it is": ("compare", "power", "explain"),
+    "Compare": ("compare", "power", "diff"),
     "Share runs": ("bundle",),
     "Plug-ins": ("list", "new", "check", "completion"),
 }
-"""The commands as `genbench --help` groups them, by what one wants to do; each stands once."""
+"""The commands as `genbench --help` groups them; each stands once."""
 
 
 class CommandGroup(click.Group):
@@ -140,7 +152,7 @@ sampler_option = click.option(
     show_default=True,
     metavar="S,...",
     shell_complete=complete_names("sampler"),
-    help="What samples are decoded from: the metrics of samples are measured for each (see `genbench list samplers`).",
+    help="Sources of the decoded samples, each measured by the metrics of samples (see `genbench list samplers`).",
 )
 changed_source_option = click.option(
     "--allow-changed-source", is_flag=True, help="Accept plug-ins whose source has changed since the training."
@@ -157,7 +169,7 @@ threads_option = click.option(
 
 
 def snapshot_options(command: Any) -> Any:
-    """The options that say what is kept and measured on the way of a training."""
+    """The options of snapshots: how many, their metrics, and the selection of the best."""
     for option in (
         click.option(
             "--select", metavar="METRIC", help="Take the final numbers of each run's best snapshot by this metric."
@@ -167,22 +179,22 @@ def snapshot_options(command: Any) -> Any:
             multiple=True,
             callback=names,
             metavar="M,...",
-            help="What is measured at the snapshots, on validation images. [the first of --metrics]",
+            help="Metrics of the snapshots, on validation images. [the first of --metrics]",
         ),
         click.option(
             "--snapshots",
             type=click.IntRange(0),
             default=0,
             metavar="N",
-            help="Keep N moments of each training, evenly spaced, its end among them.",
+            help="Keep N snapshots of each training, evenly spaced, its end among them.",
         ),
     ):
         command = option(command)
     return command
 
 
-def place_options(command: Any) -> Any:
-    """The options that say where data lies."""
+def data_options(command: Any) -> Any:
+    """The options of the data: its folder, downloads, corrupt images."""
     for option in (
         click.option("--skip-corrupt", is_flag=True, help="Leave corrupt images out, and count them."),
         click.option("--download", is_flag=True, help="Allow downloads of datasets and weights."),
@@ -241,8 +253,8 @@ def show_plugin_problems(listing: Listing) -> None:
             click.echo(f"{prefix} {plugin.note}", err=True)
 
 
-def make_place(data_root: Path | None, download: bool, skip_corrupt: bool) -> DataConfig:
-    """Where data lies, checked."""
+def make_data_config(data_root: Path | None, download: bool, skip_corrupt: bool) -> DataConfig:
+    """The folders of data and caches, checked."""
     from joblib import cpu_count
 
     from genbench.api import DataConfig

@@ -1,4 +1,4 @@
-"""The command `genbench plot`."""
+"""The command `genbench plot`: from kind and runs to a file. Torch is loaded by the kinds that need models."""
 
 from __future__ import annotations
 
@@ -10,22 +10,28 @@ import click
 from genbench.cli.completion import complete_metrics_of_runs
 from genbench.cli.options import (
     changed_source_option,
+    data_options,
     device_option,
     load_registry,
-    make_place,
-    place_options,
+    make_data_config,
     plugin_option,
 )
 
 if TYPE_CHECKING:
-    from genbench.analysis.curves import By
+    from collections.abc import Callable, Sequence
 
-FROM_NUMBERS = ("ranks", "curves", "latent-size", "ladder")
+    from genbench.analysis.curves import By
+    from genbench.api import DataConfig
+    from genbench.plotting.style import Drawing
+    from genbench.registry.loader import Registry
+    from genbench.storage.run_dir import RunRecord
+
+FROM_ROWS = ("ranks", "curves", "latent-size", "ladder")
 FROM_MODELS = ("samples", "reconstructions", "interpolations", "grid", "codes")
 
 
 @click.command(short_help="Draw a figure of RUNS.")
-@click.argument("kind", type=click.Choice([*FROM_MODELS, *FROM_NUMBERS]), metavar="KIND")
+@click.argument("kind", type=click.Choice([*FROM_MODELS, *FROM_ROWS]), metavar="KIND")
 @click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
 @click.option(
     "--out",
@@ -41,7 +47,7 @@ FROM_MODELS = ("samples", "reconstructions", "interpolations", "grid", "codes")
 @click.option("--count", type=click.IntRange(2, 32), default=12, show_default=True, help="Images in a row.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the prior draws.")
 @device_option
-@place_options
+@data_options
 @plugin_option
 @changed_source_option
 def plot(
@@ -63,7 +69,7 @@ def plot(
 
     \b
     samples          samples of all models, the same prior draws in a column
-    reconstructions  test images and what the models make of them
+    reconstructions  test images and their reconstructions
     interpolations   between test images
     grid             a decoded latent plane, 25 x 25 (latent size 2)
     codes            test codes over the prior, and along the worst projection
@@ -72,12 +78,77 @@ def plot(
     latent-size      a metric against the latent dimension
     ladder           the FID ladder (needs the metric fid-ladder)
     """
-    from genbench.plotting.plot import Choices, plot_models, plot_rows
+    from genbench.errors import StoreError
+    from genbench.plotting.style import checked_target, save
+    from genbench.reporting.summary import readable_runs
 
-    places, out = runs or (Path("runs"),), target or Path(f"{kind}.pdf")
-    chosen = Choices(metric, by, seed, count)
-    if kind in FROM_NUMBERS:
-        plot_rows(kind, places, out, chosen)
-        return
-    registry, place = load_registry(plugins, allow_changed_source), make_place(data_root, download, skip_corrupt)
-    plot_models(kind, places, out, chosen, registry, place, device)
+    target = checked_target(target or Path(f"{kind}.pdf"))
+    records = readable_runs(runs or (Path("runs"),))
+    if not records:
+        raise StoreError("no run folder could be read")
+    if kind in FROM_ROWS:
+        drawing = draw_rows(kind, records, metric, by or ("images", "seconds"))
+    else:
+        registry, data_config = (
+            load_registry(plugins, allow_changed_source),
+            make_data_config(data_root, download, skip_corrupt),
+        )
+        drawing = draw_models(kind, records, registry, data_config, device, seed, count)
+    save(drawing.figure, target)
+    click.echo(f"{drawing.caption}: {target}")
+
+
+def draw_rows(kind: str, records: Sequence[RunRecord], metric: str | None, by: tuple[By, ...]) -> Drawing:
+    """A figure of the numbers of the runs."""
+    from genbench.plotting.curves import curves, fid_ladder, latent_size
+    from genbench.plotting.ranks import ranks
+    from genbench.storage.results import rows
+
+    tidy = rows(records)
+    draw: dict[str, Callable[[], Drawing]] = {
+        "curves": lambda: curves(tidy, metric, by),
+        "latent-size": lambda: latent_size(tidy, metric),
+        "ladder": lambda: fid_ladder(tidy),
+        "ranks": lambda: ranks(tidy, metric),
+    }
+    return draw[kind]()
+
+
+def draw_models(
+    kind: str,
+    records: Sequence[RunRecord],
+    registry: Registry,
+    data_config: DataConfig,
+    device: str,
+    seed: int,
+    count: int,
+) -> Drawing:
+    """A figure that needs the trained models."""
+    import torch
+
+    from genbench.plotting.latent import FigureBuilder, trained
+    from genbench.utils.torch_state import pick_device
+
+    chosen = pick_device(device)
+    with torch.no_grad():
+        groups = trained(_with_weights(records), registry, chosen)
+        return FigureBuilder(groups, registry, data_config, chosen, seed, count).kinds()[kind]()
+
+
+def _with_weights(records: Sequence[RunRecord]) -> list[RunRecord]:
+    """The runs without those that were imported without weights; `StoreError` where none is left."""
+    from genbench.errors import StoreError
+
+    kept, problems = [], []
+    for record in records:
+        try:
+            if record.run.role == "model" and record.state == "trained":
+                record.folder.weights()
+            kept.append(record)
+        except StoreError as error:
+            problems.append(str(error))
+    if not kept:
+        raise StoreError(problems[0])
+    for problem in problems:
+        click.echo(f"genbench: left out: {problem}", err=True)
+    return kept

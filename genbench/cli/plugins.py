@@ -1,16 +1,96 @@
-"""The commands for authors of plug-ins. No torch at import."""
+"""The commands on plug-ins: list, new, check, completion. Heavy modules are imported inside the commands."""
 
 from __future__ import annotations
 
+import json
 import sys
+from collections.abc import Iterator
+from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import click
 
 from genbench.cli.options import load_listing, load_registry, plugin_option
-from genbench.registry.listing import Kind
+from genbench.registry.listing import KINDS, Kind
 from genbench.registry.scaffold import TRY, check_name, next_steps, write_plugin
+
+if TYPE_CHECKING:
+    from rich.console import Console
+
+    from genbench.registry.listing import ListedComponent, Listing
+    from genbench.registry.loader import Registry
+    from genbench.testing import Result
+
+COLORS = {"holds": "green", "fails": "red", "skipped": "dim", "reported": "yellow"}
+
+
+# ---------------------------------------------------------------- list
+
+
+@click.command(name="list", short_help="List everything that the plug-ins offer.")
+@click.argument(
+    "kind",
+    required=False,
+    type=click.Choice(
+        [
+            *("models", "priors", "networks", "datasets", "metrics", "extractors", "samplers"),
+            *("controls", "recipes", "plugins"),
+        ]
+    ),
+)
+@plugin_option
+def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
+    """List everything that the plug-ins offer, with options, defaults, meanings and sources."""
+    from rich.console import Console
+
+    listing, console = load_listing(plugins), Console()
+    for listed in KINDS:
+        if kind in (None, f"{listed}s"):
+            console.print(f"[bold]{listed}s[/]")
+            for component in listing.components[listed]:
+                show_component(console, component)
+            console.print()
+    if kind in (None, "plugins"):
+        show_plugins(console, listing)
+
+
+def show_component(console: Console, component: ListedComponent) -> None:
+    """Print one component, then a line for each option."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    source = f" [dim]({escape(component.reference)})[/]" if component.reference else ""
+    console.print(f"  [cyan]{escape(component.name)}[/]  {escape(component.description)}{source}", highlight=False)
+    options = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    options.add_column(no_wrap=True)
+    options.add_column(no_wrap=True, style="green")
+    options.add_column(overflow="fold")
+    for option in component.options:
+        kind = ", ".join(word for word in (option.kind, option.bounds) if word)
+        meaning = f"{option.description} [{kind}]" if option.description else f"[{kind}]"
+        source = f" [dim]({escape(option.reference)})[/]" if option.reference else ""
+        options.add_row(f"      {option.name}", escape(option.default), f"{escape(meaning)}{source}")
+    if options.row_count:
+        console.print(options)
+
+
+def show_plugins(console: Console, listing: Listing) -> None:
+    """Print every plug-in: state, origin, hooks, seconds of its import, cause or note."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    table = Table("plug-in", "state", "from", "hooks", "import", "cause", box=None, pad_edge=False, header_style="bold")
+    for plugin in listing.plugins:
+        color = {"loaded": "green", "broken": "red"}.get(plugin.state, "dim")
+        hooks = " ".join(hook.removeprefix("genbench_") for hook in plugin.hooks)
+        cause = plugin.cause or plugin.note
+        state, seconds = f"[{color}]{plugin.state}[/]", f"{plugin.seconds:.2f} s"
+        table.add_row(escape(plugin.name), state, escape(plugin.origin), hooks, seconds, escape(cause))
+    console.print(table)
+
+
+# ---------------------------------------------------------------- new and completion
 
 
 @click.command(short_help="Write a plug-in of a KIND that works as it stands.")
@@ -43,6 +123,9 @@ def completion(shell: str) -> None:
     click.echo(script(shell))
 
 
+# ---------------------------------------------------------------- check
+
+
 @click.command(short_help="Check plug-ins against the contract.")
 @click.argument("names_", nargs=-1, metavar="[NAME]...")
 @click.option(
@@ -56,9 +139,50 @@ def completion(shell: str) -> None:
 @plugin_option
 def check(names_: tuple[str, ...], form: Literal["table", "json"], plugins: tuple[Path, ...]) -> None:
     """Check NAMEs, all of each --plugin, or everything against the contract; exit status 1 where something fails."""
-    from genbench.cli.checking import show_checks
+    from rich.console import Console
+    from rich.markup import escape
 
-    sys.exit(show_checks(load_registry(plugins), names_, plugins, form))
+    console, last = Console(), ("", "")
+    results: list[Result] = []
+    for result in run_checks(load_registry(plugins), names_, plugins):
+        results.append(result)
+        if form == "table":
+            if (result.kind, result.name) != last:
+                last = (result.kind, result.name)
+                console.print(f"[bold]{result.kind} {escape(result.name)}[/]", highlight=False)
+            show_result(console, result)
+    counts = {status: sum(result.verdict == status for result in results) for status in COLORS}
+    if form == "json":
+        click.echo(json.dumps([asdict(result) for result in results], indent=1))
+    else:
+        console.print(", ".join(f"{count} {status}" for status, count in counts.items()), highlight=False)
+    sys.exit(1 if counts["fails"] else 0)
 
 
-COMMANDS = (new, check, completion)
+def run_checks(registry: Registry, names: tuple[str, ...], files: tuple[Path, ...]) -> Iterator[Result]:
+    """The results of all checks; on a terminal, stderr has a line for the component that is being checked."""
+    from genbench.testing import check_plugin
+    from genbench.testing.checks import selected
+    from genbench.testing.public_imports import warnings_of
+
+    yield from warnings_of(registry, files)
+    chosen = selected(registry, names, None, files)
+    for number, (kind, name) in enumerate(chosen, 1):
+        if sys.stderr.isatty():
+            click.echo(f"\r\x1b[Kchecking {number} of {len(chosen)}: {kind} {name}", nl=False, err=True)
+        yield from check_plugin(registry, kind, name)
+    if chosen and sys.stderr.isatty():
+        click.echo("\r\x1b[K", nl=False, err=True)
+
+
+def show_result(console: Console, result: Result) -> None:
+    """Print one check: its status, details, and advice where it fails."""
+    from rich.markup import escape
+
+    status = f"[{COLORS[result.verdict]}]{result.verdict:8}[/]"
+    console.print(f"  {status} {result.check}  [dim]{escape(result.detail)}[/]", highlight=False, soft_wrap=True)
+    if result.advice:
+        console.print(f"           to do: {escape(result.advice)}", highlight=False, soft_wrap=True)
+
+
+COMMANDS: tuple[click.Command, ...] = (list_, new, check, completion)

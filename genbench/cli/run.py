@@ -17,8 +17,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from genbench.cli.engines import SERIAL, ExecutorConfig, create_executor
-from genbench.cli.telling import BrokenPipeConsole
 from genbench.errors import UsageError
+from genbench.reporting.console import BrokenPipeConsole
 from genbench.reporting.summary import readable_runs, show_table
 from genbench.storage.run_dir import RUN, RunRecord, read_runs
 
@@ -104,7 +104,7 @@ def measure_runs(
     from genbench.utils.torch_state import pick_device
 
     if launched():
-        raise UsageError("torchrun trains one model in several processes, with genbench run; measure in one process")
+        raise UsageError("torchrun trains one model in several processes, with genbench run; evaluate in one process")
     console, chosen = BrokenPipeConsole(), pick_device(device)
     choices = create_metric_components(registry, metrics, settings, samplers)
     records = readable_runs(places)
@@ -162,7 +162,7 @@ def closing(console: Console, outcome: Outcome, out: Path) -> int:
     for name, problem in outcome.failed.items():
         console.print(f"[red]failed[/] {escape(name)}: {escape(problem)}", soft_wrap=True, highlight=False)
     for name in outcome.locked:
-        console.print(f"left {escape(name)} to another process, which works on it", soft_wrap=True, highlight=False)
+        console.print(f"skipped: {escape(name)} is running in another process", soft_wrap=True, highlight=False)
     if outcome.interrupted:
         console.print("Interrupted. Re-run the same command to resume.")
     console.print(
@@ -201,7 +201,7 @@ def show_plan(
         sources = ", ".join(f"the {name} ({count} run{'s' * (count != 1)})" for name, count in changed.items())
         console.print(
             f"new because its source has changed since the training: {sources}; restore it to keep the trained runs, or"
-            " evaluate them as they are: genbench measure --allow-changed-source",
+            " evaluate them as they are: genbench evaluate --allow-changed-source",
             markup=False,
             highlight=False,
             soft_wrap=True,

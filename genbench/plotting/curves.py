@@ -6,17 +6,33 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from genbench.analysis.curves import By, Sheet, points, resolve, sheets
+from genbench.analysis.curves import By, CurveSet, curve_points, curve_sets, resolve
 from genbench.analysis.ladder import ROLE, RUNGS
 from genbench.analysis.table import Table, assemble
 from genbench.errors import UsageError, one_line
-from genbench.plotting.ranks import BARS, asked_metric, contestants, direction, near, ranks, scale
-from genbench.plotting.style import COLUMN, PAGE, SOFT, Drawing, Style, blank, looks, share_legend, short, styled
+from genbench.plotting.images import CLASSES
+from genbench.plotting.ranks import BARS, contestants, direction, near, ranks, requested_metric, scale
+from genbench.plotting.style import (
+    COLUMN,
+    DASHES,
+    MARKERS,
+    PAGE,
+    SOFT,
+    Drawing,
+    Style,
+    blank,
+    group_styles,
+    share_legend,
+    short,
+    styled,
+)
 from genbench.stats.intervals import Estimate, estimate
 from genbench.storage.results import Row
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from genbench.api import Finding
 
 UNITS: dict[By, str] = {"images": "training images", "seconds": "training seconds", "flops": "training FLOPs"}
 
@@ -36,34 +52,35 @@ def curves(rows: Sequence[Row], metric: str | None = None, by: Sequence[By] = ("
         )
     kept = next((row.metric for row in snapshots if row.metric), "")
     name = resolve(snapshots, metric) if metric is not None else kept
-    found = [sheet for sheet in sheets(snapshots, name) if sheet.split == "validation"]
-    look = _looks(snapshots)
+    validation = [curve_set for curve_set in curve_sets(snapshots, name) if curve_set.split == "validation"]
+    styles = _styles(snapshots)
     with styled():
-        figure = blank(COLUMN if len(by) == 1 else PAGE, 2.3 * len(found) + 0.5)
-        panels = figure.subplots(len(found), len(by), squeeze=False, sharey="row")
-        for line, sheet in zip(panels, found, strict=True):
+        figure = blank(COLUMN if len(by) == 1 else PAGE, 2.3 * len(validation) + 0.5)
+        panels = figure.subplots(len(validation), len(by), squeeze=False, sharey="row")
+        for line, curve_set in zip(panels, validation, strict=True):
             for axes, unit in zip(line, by, strict=True):
-                _curves(axes, sheet, unit, look)
-            line[0].set_ylabel(direction(sheet.head, sheet.higher_is_better))
-            line[0].set_title(f"{sheet.dataset}, validation images, protocol {sheet.protocol}", loc="left")
+                _curves(axes, curve_set, unit, styles)
+            line[0].set_ylabel(direction(curve_set.head, curve_set.higher_is_better))
+            line[0].set_title(f"{curve_set.dataset}, validation images, protocol {curve_set.protocol}", loc="left")
         share_legend(figure, panels[0, 0])
     return Drawing("curves", f"{name} against training cost: {BARS} (bands)", figure)
 
 
-def _curves(axes: Axes, sheet: Sheet, by: By, look: Mapping[str, Style]) -> None:
+def _curves(axes: Axes, curve_set: CurveSet, by: By, styles: Mapping[str, Style]) -> None:
     series: dict[str, list[tuple[float, Estimate]]] = {}
     labels = {}
-    for point in points(sheet, by):
-        if point.compute is not None:
-            series.setdefault(point.group, []).append((point.compute, point.estimate))
+    for point in curve_points(curve_set):
+        cost = point.compute(by)
+        if cost is not None:
+            series.setdefault(point.group, []).append((cost, point.estimate))
             labels[point.group] = point.label
     if not series:
         raise UsageError(f"--by {by}: it is not recorded of these runs; possible: images, seconds")
-    for group, its in series.items():
-        band(axes, its, look[group], labels[group])
+    for group, entries in series.items():
+        band(axes, entries, styles[group], labels[group])
     axes.set_xscale("log")
     axes.set_xlabel(UNITS[by])
-    _round_ticks(axes, sorted(x for its in series.values() for x, _ in its))
+    _round_ticks(axes, sorted(x for entries in series.values() for x, _ in entries))
 
 
 def _round_ticks(axes: Axes, xs: Sequence[float]) -> None:
@@ -77,13 +94,13 @@ def _round_ticks(axes: Axes, xs: Sequence[float]) -> None:
     axes.xaxis.set_minor_formatter(NullFormatter())
 
 
-def band(axes: Axes, its: Sequence[tuple[float, Estimate]], look: Style, label: str) -> None:
+def band(axes: Axes, points: Sequence[tuple[float, Estimate]], style: Style, label: str) -> None:
     """A line of means with a band from low to high."""
-    xs, means = [x for x, _ in its], [e.mean for _, e in its]
-    axes.plot(xs, means, color=look.color, marker=look.marker, ls=look.dash, label=short(label))
-    if all(e.low is not None for _, e in its):
-        lows, highs = [e.low or 0.0 for _, e in its], [e.high or 0.0 for _, e in its]
-        axes.fill_between(xs, lows, highs, color=look.color, alpha=0.15, linewidth=0)
+    xs, means = [x for x, _ in points], [e.mean for _, e in points]
+    axes.plot(xs, means, color=style.color, marker=style.marker, ls=style.dash, label=short(label))
+    if all(e.low is not None for _, e in points):
+        lows, highs = [e.low or 0.0 for _, e in points], [e.high or 0.0 for _, e in points]
+        axes.fill_between(xs, lows, highs, color=style.color, alpha=0.15, linewidth=0)
 
 
 # ---------------------------------------------------------------- metric against latent size
@@ -94,14 +111,14 @@ def latent_size(rows: Sequence[Row], metric: str | None = None) -> Drawing:
 
     Raises `UsageError` where no protocol covers two latent dimensions: what is not measured alike is not compared.
     """
-    name = asked_metric(rows, metric)
+    name = requested_metric(rows, metric)
     known = [row for row in contestants(rows) if row.metric == name and row.value is not None]
     panels: dict[tuple[str, str], dict[str, dict[int, list[Row]]]] = {}
     for row in known:
         series = re.sub(r"\bd=\d+(, )?", "", row.label).replace(" ()", "").replace(", )", ")")
         cell = panels.setdefault((row.dataset, row.protocol), {}).setdefault(series, {})
         cell.setdefault(row.latent_dim, []).append(row)
-    shown = {key: its for key, its in panels.items() if len({d for cell in its.values() for d in cell}) > 1}
+    shown = {key: entries for key, entries in panels.items() if len({d for cell in entries.values() for d in cell}) > 1}
     if not shown:
         sizes = sorted({row.latent_dim for row in rows if row.role == "model"})
         if len(sizes) > 1:
@@ -109,11 +126,11 @@ def latent_size(rows: Sequence[Row], metric: str | None = None) -> Drawing:
         raise UsageError(
             f"latent-size: all runs have latent size {sizes[0] if sizes else '?'}: add --latent-dim 2,8,32"
         )
-    look = looks(
+    styles = group_styles(
         [
             (series, row.model)
-            for its in shown.values()
-            for series, cell in its.items()
+            for entries in shown.values()
+            for series, cell in entries.items()
             for row in next(iter(cell.values()))
         ]
     )
@@ -121,16 +138,21 @@ def latent_size(rows: Sequence[Row], metric: str | None = None) -> Drawing:
     with styled():
         figure = blank(COLUMN, 2.3 * len(shown) + 0.5)
         axes = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
-        for panel, ((dataset, protocol), its) in zip(axes, shown.items(), strict=True):
-            for series, cell in its.items():
-                _errors(panel, {d: estimate(_by_seed(own)) for d, own in sorted(cell.items())}, look[series], series)
-            values = [row.value or 0.0 for cell in its.values() for own in cell.values() for row in own]
+        for panel, ((dataset, protocol), entries) in zip(axes, shown.items(), strict=True):
+            for series, cell in entries.items():
+                _errors(
+                    panel,
+                    {d: estimate(_by_seed(members)) for d, members in sorted(cell.items())},
+                    styles[series],
+                    series,
+                )
+            values = [row.value or 0.0 for cell in entries.values() for members in cell.values() for row in members]
             for label, value in grey.get((dataset, protocol), ()):
                 if near(value, values):
                     panel.axhline(value, color=SOFT, ls="--", lw=0.8)
                     panel.annotate(short(label, 24), (1, value), xycoords=("axes fraction", "data"), color=SOFT,
                                    ha="right", va="bottom")  # fmt: skip
-            sizes = sorted({d for cell in its.values() for d in cell})
+            sizes = sorted({d for cell in entries.values() for d in cell})
             panel.set_xscale("log", base=2)
             panel.set_xticks(sizes, [str(d) for d in sizes])
             panel.minorticks_off()
@@ -146,13 +168,13 @@ def _by_seed(rows: Sequence[Row]) -> list[float]:
     return [value for value in {row.seed: row.value for row in rows}.values() if value is not None]
 
 
-def _errors(axes: Axes, its: Mapping[Any, Estimate], look: Style, label: str, shift: float = 0.0) -> None:
+def _errors(axes: Axes, entries: Mapping[Any, Estimate], style: Style, label: str, shift: float = 0.0) -> None:
     """A line of means with error bars."""
-    xs = [x + shift for x in its]
-    means = [e.mean for e in its.values()]
-    reach = [0.0 if e.half_width is None else e.half_width for e in its.values()]
+    xs = [x + shift for x in entries]
+    means = [e.mean for e in entries.values()]
+    reach = [0.0 if e.half_width is None else e.half_width for e in entries.values()]
     axes.errorbar(
-        xs, means, yerr=reach, color=look.color, marker=look.marker, ls=look.dash, capsize=2, elinewidth=0.8,
+        xs, means, yerr=reach, color=style.color, marker=style.marker, ls=style.dash, capsize=2, elinewidth=0.8,
         label=short(label),
     )  # fmt: skip
 
@@ -165,18 +187,21 @@ def fid_ladder(rows: Sequence[Row]) -> Drawing:
     line.
     """
     tables = {table.dataset: _rungs(table) for table in assemble(rows)}
-    shown = {dataset: found for dataset, found in tables.items() if found}
+    shown = {dataset: ladders for dataset, ladders in tables.items() if ladders}
     if not shown:
-        raise UsageError("ladder: no metric of these runs is a ladder: measure one (genbench list metrics)")
-    look = _looks(rows)
+        raise UsageError(
+            "ladder: no metric of these runs has the role ladder: genbench evaluate RUNS --metrics M"
+            " (see `genbench list metrics`)"
+        )
+    styles = _styles(rows)
     models = [row for row in rows if row.metric_role == ROLE]
     with styled():
         figure = blank(COLUMN, 2.4 * len(shown) + 0.6)
         axes = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
-        for panel, (dataset, found) in zip(axes, shown.items(), strict=True):
-            for k, ((group, label), rungs) in enumerate(found.items()):
-                shift = 0.3 * ((k + 0.5) / len(found) - 0.5)
-                _errors(panel, {RUNGS.index(rung): e for rung, e in rungs.items()}, look[group], label, shift)
+        for panel, (dataset, ladders) in zip(axes, shown.items(), strict=True):
+            for k, ((group, label), rungs) in enumerate(ladders.items()):
+                shift = 0.3 * ((k + 0.5) / len(ladders) - 0.5)
+                _errors(panel, {RUNGS.index(rung): e for rung, e in rungs.items()}, styles[group], label, shift)
             panel.set_xticks(range(len(RUNGS)), ["real", "recon-\nstructions", "mixture", "Gaussian", "prior"])
             head = next((row.head for row in models if row.dataset == dataset), ROLE)
             panel.set_ylabel(
@@ -192,17 +217,17 @@ def fid_ladder(rows: Sequence[Row]) -> Drawing:
 
 
 def _rungs(table: Table) -> dict[tuple[str, str], dict[str, Estimate]]:
-    found: dict[tuple[str, str], dict[str, Estimate]] = {}
-    for line in table.lines:
+    ladders: dict[tuple[str, str], dict[str, Estimate]] = {}
+    for line in table.rows:
         for column, cell in zip(table.columns, line.cells, strict=True):
             rung = column.metric.partition(".")[2]
             if column.role == ROLE and rung in RUNGS and cell is not None and line.role == "model":
-                found.setdefault((line.group, line.label), {}).setdefault(rung, cell.estimate)
-    return {group: {rung: its[rung] for rung in RUNGS if rung in its} for group, its in found.items()}
+                ladders.setdefault((line.group, line.label), {}).setdefault(rung, cell.estimate)
+    return {group: {rung: entries[rung] for rung in RUNGS if rung in entries} for group, entries in ladders.items()}
 
 
-def _looks(rows: Sequence[Row]) -> dict[str, Style]:
-    return looks([(row.group, row.model) for row in rows if row.role == "model"])
+def _styles(rows: Sequence[Row]) -> dict[str, Style]:
+    return group_styles([(row.group, row.model) for row in rows if row.role == "model"])
 
 
 FROM_ROWS: Mapping[str, Callable[[Sequence[Row]], Drawing]] = {
@@ -214,13 +239,64 @@ FROM_ROWS: Mapping[str, Callable[[Sequence[Row]], Drawing]] = {
 """The kinds that rows alone allow, as a report draws them."""
 
 
-def possible(rows: Sequence[Row]) -> tuple[list[Drawing], list[str]]:
-    """Every figure that the rows allow, and why each of the others is not drawn, in a line."""
-    found, told = [], []
+def row_figures(rows: Sequence[Row]) -> tuple[list[Drawing], list[str]]:
+    """Every figure that the rows allow, and a line for each that they do not, with the reason."""
+    drawings, problems = [], []
     for kind, draw in FROM_ROWS.items():
         try:
-            found.append(draw(rows))
+            drawings.append(draw(rows))
         except UsageError as error:
             text = one_line(error)
-            told.append(text if text.startswith(f"{kind}: ") else f"{kind}: {text}")
-    return found, told
+            problems.append(text if text.startswith(f"{kind}: ") else f"{kind}: {text}")
+    return drawings, problems
+
+
+# ---------------------------------------------------------------- the findings of an experiment
+
+
+def findings(results: Sequence[Finding]) -> Drawing | None:
+    """A panel for each metric over cases such as "d = 64, L = 50": the first number across, a line for each second one.
+
+    None where the cases are not one or two numbers of the same names, or have one value alone across.
+    """
+    cases = {finding.case: case_numbers(finding.case) for finding in results}
+    names = {tuple(name for name, _ in case) for case in cases.values()}
+    across = {case[0][1] for case in cases.values() if case}
+    if len(names) != 1 or len(across) < 2 or not 1 <= len(next(iter(names))) <= 2:
+        return None
+    metrics = tuple(dict.fromkeys(finding.metric for finding in results))
+    with styled():
+        figure = blank(PAGE, 2.1 * -(-len(metrics) // 2) + 0.4)
+        panels = list(figure.subplots(-(-len(metrics) // 2), min(2, len(metrics)), squeeze=False).flat)
+        for metric, axes in zip(metrics, panels, strict=False):
+            lines: dict[str, dict[float, list[float]]] = {}
+            for finding in results:
+                if finding.metric == metric:
+                    (_, x), *second = cases[finding.case]
+                    label = ", ".join(f"{name} = {value:g}" for name, value in second) or metric
+                    lines.setdefault(label, {}).setdefault(x, []).append(finding.value)
+            for k, (label, values) in enumerate(lines.items()):
+                style = Style(CLASSES[k % len(CLASSES)], MARKERS[k % len(MARKERS)], DASHES[k % len(DASHES)])
+                band(axes, [(x, estimate(repeats)) for x, repeats in sorted(values.items())], style, label)
+            if min(across) > 0:
+                axes.set_xscale("log", base=2)
+            axes.set_xticks(sorted(across), [f"{x:g}" for x in sorted(across)])
+            axes.minorticks_off()
+            if all(value > 0 for line in lines.values() for repeats in line.values() for value in repeats):
+                axes.set_yscale("log")
+            axes.set_xlabel(next(iter(names))[0])
+            axes.set_ylabel(short(metric))
+        for axes in panels[len(metrics) :]:
+            axes.set_axis_off()
+        share_legend(figure, figure.axes[0])
+    return Drawing("findings", f"{', '.join(metrics)}: {BARS} (bands)", figure)
+
+
+def case_numbers(case: str) -> tuple[tuple[str, float], ...]:
+    """The numbers of a case by their names; empty where the text is anything else.
+
+    >>> case_numbers("d = 64, L = 50")
+    (('d', 64.0), ('L', 50.0))
+    """
+    parts = [re.fullmatch(r"\s*(\w[\w ]*?)\s*=\s*(\d+(?:\.\d+)?(?:e[-+]?\d+)?)\s*", part) for part in case.split(",")]
+    return tuple((part[1], float(part[2])) for part in parts if part is not None) if all(parts) else ()

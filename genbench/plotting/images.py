@@ -57,29 +57,29 @@ def prior_key(prior: Mapping[str, Any]) -> str:
 
 def prior_titles(priors: Iterable[Mapping[str, Any]]) -> dict[str, str]:
     """How figures name priors, by `prior_key`: by the name, with options and source where several have that name."""
-    found = {prior_key(prior): prior for prior in priors}
+    by_key = {prior_key(prior): prior for prior in priors}
     titles = {}
-    for key, prior in found.items():
-        rivals = [other for other in found.values() if other["name"] == prior["name"]]
+    for key, prior in by_key.items():
+        rivals = [rival for rival in by_key.values() if rival["name"] == prior["name"]]
         parts = [f"{name.replace('_', '-')}={value}" for name, value in prior["options"].items()]
-        if len({other["fingerprint"] for other in rivals}) > 1:
+        if len({rival["fingerprint"] for rival in rivals}) > 1:
             parts.append(f"source {prior['fingerprint'][:6]}")
         titles[key] = prior["name"] if len(rivals) == 1 else f"{prior['name']} ({', '.join(parts)})"
     return titles
 
 
-def strips(name: str, caption: str, its: Sequence[ImageRow]) -> Drawing:
+def strips(name: str, caption: str, rows: Sequence[ImageRow]) -> Drawing:
     """Rows of images, one for each group, blocks under their own titles."""
-    wide = max(joined(strip.images, len(strip.images)).shape[1] for strip in its)
+    wide = max(joined(strip.images, len(strip.images)).shape[1] for strip in rows)
     unit = (PAGE - MARGIN - GAP) / wide  # inches a pixel
-    heights = [unit * joined(strip.images, len(strip.images)).shape[0] for strip in its]
-    above = [HEAD if strip.block != (its[k - 1].block if k else "") else GAP for k, strip in enumerate(its)]
+    heights = [unit * joined(strip.images, len(strip.images)).shape[0] for strip in rows]
+    above = [HEAD if strip.block != (rows[k - 1].block if k else "") else GAP for k, strip in enumerate(rows)]
     total = sum(heights) + sum(above) + GAP
     with styled():
         figure = blank(PAGE, total)
         figure.set_layout_engine("none")  # exact places: images of one size in all rows, labels in their margin
         y = total
-        for strip, height, space in zip(its, heights, above, strict=True):
+        for strip, height, space in zip(rows, heights, above, strict=True):
             y -= space + height
             picture = joined(strip.images, len(strip.images))
             width = unit * picture.shape[1]
@@ -93,32 +93,32 @@ def strips(name: str, caption: str, its: Sequence[ImageRow]) -> Drawing:
     return Drawing(name, caption, figure)
 
 
-def plane(caption: str, its: Sequence[tuple[str, Pixels, tuple[float, float]]]) -> Drawing:
+def plane(caption: str, rows: Sequence[tuple[str, Pixels, tuple[float, float]]]) -> Drawing:
     """Decoded grids of a plane: label, the images row by row from the top, and the range of both coordinates."""
     with styled():
-        across = min(2, len(its))
-        down = -(-len(its) // across)
+        across = min(2, len(rows))
+        down = -(-len(rows) // across)
         figure = blank(3.5 * across, 3.6 * down)
         panels = figure.subplots(down, across, squeeze=False).ravel()
-        for axes, (label, images, (low, high)) in zip(panels, its, strict=False):
+        for axes, (label, images, (low, high)) in zip(panels, rows, strict=False):
             side = round(len(images) ** 0.5)
             axes.imshow(joined(images, side, padding=0), extent=(low, high, low, high), cmap="gray", vmin=0, vmax=255)
             axes.set_title(broken(label, 44), loc="left")
             axes.set_xlabel("first latent coordinate")
             axes.set_ylabel("second latent coordinate")
-        for axes in panels[len(its) :]:
+        for axes in panels[len(rows) :]:
             axes.set_axis_off()
     return Drawing("grid", caption, figure)
 
 
-def codes(caption: str, its: Sequence[Codes]) -> Drawing:
+def codes(caption: str, rows: Sequence[Codes]) -> Drawing:
     """Codes over draws of the prior, and the marginals of both along the direction that tells them apart best."""
     with styled():
-        figure = blank(PAGE, 3.1 * len(its))
-        panels = figure.subplots(len(its), 2, squeeze=False)
-        for (left, right), one in zip(panels, its, strict=True):
-            _scatter(left, one)
-            _marginals(right, one)
+        figure = blank(PAGE, 3.1 * len(rows))
+        panels = figure.subplots(len(rows), 2, squeeze=False)
+        for (left, right), panel in zip(panels, rows, strict=True):
+            _scatter(left, panel)
+            _marginals(right, panel)
     return Drawing("codes", caption, figure)
 
 
@@ -130,34 +130,34 @@ def leading(codes: NDArray[np.float64], draws: NDArray[np.float64]) -> tuple[Any
     return codes @ axes[:2].T, draws @ axes[:2].T
 
 
-def _scatter(axes: Axes, one: Codes) -> None:
+def _scatter(axes: Axes, panel: Codes) -> None:
     import matplotlib.patheffects as effects
 
-    points, draws = leading(one.codes, one.draws)
+    points, draws = leading(panel.codes, panel.draws)
     axes.scatter(draws[:, 0], draws[:, 1], s=2, color="#bbbbbb", linewidths=0, rasterized=True)
-    for value in np.unique(one.classes):
-        own = points[one.classes == value]
+    for value in np.unique(panel.classes):
+        members = points[panel.classes == value]
         hue = CLASSES[int(value) % len(CLASSES)] if value >= 0 else "#0072B2"
-        axes.scatter(own[:, 0], own[:, 1], s=3, color=hue, linewidths=0, alpha=0.7, rasterized=True)
-    for value in np.unique(one.classes[one.classes >= 0]):  # after all points, so that none lies over a number
-        x, y = np.median(points[one.classes == value], axis=0)
+        axes.scatter(members[:, 0], members[:, 1], s=3, color=hue, linewidths=0, alpha=0.7, rasterized=True)
+    for value in np.unique(panel.classes[panel.classes >= 0]):  # after all points, so that none lies over a number
+        x, y = np.median(points[panel.classes == value], axis=0)
         axes.text(x, y, str(value), weight="bold", ha="center", va="center",
                   path_effects=[effects.withStroke(linewidth=2, foreground="white")])  # fmt: skip
-    names = ("latent coordinate", "latent coordinate") if one.codes.shape[1] == 2 else ("principal component",) * 2
+    names = ("latent coordinate", "latent coordinate") if panel.codes.shape[1] == 2 else ("principal component",) * 2
     axes.set_xlabel(f"first {names[0]}")
     axes.set_ylabel(f"second {names[1]}")
     axes.set_aspect("equal", adjustable="datalim")
-    axes.set_title(broken(f"{one.label}: codes by class, prior in grey", 52), loc="left")
+    axes.set_title(broken(f"{panel.label}: codes by class, prior in grey", 52), loc="left")
 
 
-def _marginals(axes: Axes, one: Codes) -> None:
-    u, v = one.codes @ one.direction, one.draws @ one.direction
+def _marginals(axes: Axes, panel: Codes) -> None:
+    u, v = panel.codes @ panel.direction, panel.draws @ panel.direction
     bins = np.linspace(min(u.min(), v.min()), max(u.max(), v.max()), 41).tolist()
     axes.hist(v, bins, density=True, color="#bbbbbb", label="prior")
     axes.hist(u, bins, density=True, histtype="step", color="#0072B2", lw=1.3, label="codes")
     axes.set_xlabel("projection on the worst direction")
     axes.set_ylabel("density")
-    axes.set_title(f"worst projection: W2 = {one.distance:.3g}", loc="left")
+    axes.set_title(f"worst projection: W2 = {panel.distance:.3g}", loc="left")
     axes.set_ylim(top=axes.get_ylim()[1] * 1.2)  # room for the legend
     axes.legend(loc="upper right", ncols=2)
 

@@ -1,4 +1,4 @@
-"""Figures that need trained models: they are loaded, decoded and encoded here, and drawn by `figurepictures`."""
+"""Figures that need trained models: they are loaded, decoded and encoded here, and drawn by `images`."""
 
 from __future__ import annotations
 
@@ -35,7 +35,7 @@ STEPS = 50
 
 
 @dataclass(frozen=True)
-class Trained:
+class TrainedGroup:
     """A group by its trained run of the lowest seed."""
 
     label: str
@@ -45,50 +45,50 @@ class Trained:
     @property
     def prior(self) -> Mapping[str, Any]:
         """The prior as the record has it."""
-        found: Mapping[str, Any] = self.run.record()["prior"]
-        return found
+        prior: Mapping[str, Any] = self.run.record()["prior"]
+        return prior
 
 
 def lowest(records: Sequence[RunRecord]) -> dict[tuple[str, str], RunRecord]:
     """The trained run of the lowest seed of each group, by dataset and label: by dataset, prior, latent size, label."""
     labels = {row.run: row.label for row in rows(records) if row.stage == "final"}
-    found: dict[tuple[str, str], RunRecord] = {}
+    groups: dict[tuple[str, str], RunRecord] = {}
     for record in records:
         run = record.run
         if run.role == "model" and record.state == "trained":
             key = (run.dataset.name, labels.get(record.name, run.name))
-            if key not in found or run.seed < found[key].run.seed:
-                found[key] = record
-    if not found:
-        raise UsageError("these runs hold no trained model: finish them with the command that began them")
+            if key not in groups or run.seed < groups[key].run.seed:
+                groups[key] = record
+    if not groups:
+        raise UsageError("these runs hold no trained model: re-run the command that started them")
 
-    def place(it: tuple[tuple[str, str], RunRecord]) -> tuple[str, str, int, str]:
-        (dataset, label), record = it
+    def order(entry: tuple[tuple[str, str], RunRecord]) -> tuple[str, str, int, str]:
+        (dataset, label), record = entry
         return dataset, prior_key(record.run.record()["prior"]), record.run.latent_dim, label
 
-    return dict(sorted(found.items(), key=place))
+    return dict(sorted(groups.items(), key=order))
 
 
-def loaded(label: str, record: RunRecord, registry: Registry, device: torch.device) -> Trained:
+def loaded(label: str, record: RunRecord, registry: Registry, device: torch.device) -> TrainedGroup:
     """A group's trained model."""
-    return Trained(label, record.run, trained_model(registry, record.run, record.folder, device).eval())
+    return TrainedGroup(label, record.run, trained_model(registry, record.run, record.folder, device).eval())
 
 
-def trained(records: Sequence[RunRecord], registry: Registry, device: torch.device) -> list[Trained]:
-    """The groups of some run folders as `lowest` has them; `UsageError` where they are too many for one figure."""
-    found = lowest(records)
-    if len(found) > GROUPS:
-        raise UsageError(f"{len(found)} groups are too many for one figure (at most {GROUPS}): name fewer run folders")
-    return [loaded(label, record, registry, device) for (_, label), record in found.items()]
+def trained(records: Sequence[RunRecord], registry: Registry, device: torch.device) -> list[TrainedGroup]:
+    """The groups of some runs as `lowest` has them; `UsageError` where they are too many for one figure."""
+    groups = lowest(records)
+    if len(groups) > GROUPS:
+        raise UsageError(f"{len(groups)} groups are too many for one figure (at most {GROUPS}): name fewer run folders")
+    return [loaded(label, record, registry, device) for (_, label), record in groups.items()]
 
 
 @dataclass(frozen=True)
-class Maker:
+class FigureBuilder:
     """Draws figures of some groups; `images` are decoded when a kind first needs them."""
 
-    groups: Sequence[Trained]
+    groups: Sequence[TrainedGroup]
     registry: Registry
-    place: DataConfig
+    data_config: DataConfig
     device: torch.device
     seed: int
     count: int
@@ -104,92 +104,94 @@ class Maker:
             "codes": self.codes,
         }
 
-    def held_out(self, one: Trained, n: int) -> tuple[Tensor, Tensor]:
+    def held_out(self, group: TrainedGroup, n: int) -> tuple[Tensor, Tensor]:
         """The first test images in the order of all measurements, `(n, c, h, w)`, and their classes (-1: none)."""
-        if one.run.dataset not in self.known:
-            self.known[one.run.dataset] = create_dataset(self.registry, one.run.dataset).load(self.place)
-        images = self.known[one.run.dataset]
+        if group.run.dataset not in self.known:
+            self.known[group.run.dataset] = create_dataset(self.registry, group.run.dataset).load(self.data_config)
+        images = self.known[group.run.dataset]
         total = len(images.test)
         chosen = torch.randperm(total, generator=generator("cpu", FIXED, "held-out"))[: min(n, total)]
         absent = torch.full((len(chosen),), -1)
         classes = absent if images.test_labels is None else images.test_labels[chosen]
         return to_float(images.test[chosen]).to(self.device), classes
 
-    def draws(self, one: Trained, n: int) -> Tensor:
+    def draws(self, group: TrainedGroup, n: int) -> Tensor:
         """Draws of the group's prior, `(n, d)`: the same for all groups of a prior and a dimension."""
-        return one.model.prior.sample(n, Noise(generator("cpu", self.seed, "sample"))).to(self.device)
+        return group.model.prior.sample(n, Noise(generator("cpu", self.seed, "sample"))).to(self.device)
 
     def samples(self) -> Drawing:
         """A row of samples for each group; a column of a block, one prior with its options, is one draw of it."""
-        titles = prior_titles(one.prior for one in self.groups)
-        its = [
+        titles = prior_titles(group.prior for group in self.groups)
+        entries = [
             ImageRow(
-                one.label,
-                self.decoded(one, self.draws(one, self.count)),
-                f"{one.run.dataset.name}, prior {titles[prior_key(one.prior)]}, d = {one.run.latent_dim}",
+                group.label,
+                self.decoded(group, self.draws(group, self.count)),
+                f"{group.run.dataset.name}, prior {titles[prior_key(group.prior)]}, d = {group.run.latent_dim}",
             )
-            for one in self.groups
+            for group in self.groups
         ]
-        return strips("samples", "Samples: in each block a column is the same draw of the prior", its)
+        return strips("samples", "Samples: in each block a column is the same draw of the prior", entries)
 
     def reconstructions(self) -> Drawing:
-        """Test images, and below them what each group makes of them."""
-        its: list[ImageRow] = []
-        for one in self.groups:
-            x, _ = self.held_out(one, self.count)
-            if not its or its[-1].block != one.run.dataset.name:
-                its.append(ImageRow("test images", _pixels(to_uint8(x)), one.run.dataset.name))
-            its.append(ImageRow(one.label, self.decoded(one, one.model.encode(x)), one.run.dataset.name))
-        return strips("reconstructions", "Test images and their reconstructions psi(phi(x))", its)
+        """Test images, and below them their reconstructions by each group."""
+        entries: list[ImageRow] = []
+        for group in self.groups:
+            x, _ = self.held_out(group, self.count)
+            if not entries or entries[-1].block != group.run.dataset.name:
+                entries.append(ImageRow("test images", _pixels(to_uint8(x)), group.run.dataset.name))
+            entries.append(ImageRow(group.label, self.decoded(group, group.model.encode(x)), group.run.dataset.name))
+        return strips("reconstructions", "Test images and their reconstructions psi(phi(x))", entries)
 
     def interpolations(self) -> Drawing:
         """For each group and two pairs of test images psi(t phi(x0) + (1 - t) phi(x1)), the images at the ends."""
-        its: list[ImageRow] = []
-        for one in self.groups:
-            x, _ = self.held_out(one, 4)
+        entries: list[ImageRow] = []
+        for group in self.groups:
+            x, _ = self.held_out(group, 4)
             for x0, x1 in zip(x[0::2], x[1::2], strict=False):
-                z0, z1 = one.model.encode(torch.stack([x0, x1]))
+                z0, z1 = group.model.encode(torch.stack([x0, x1]))
                 t = torch.linspace(1.0, 0.0, self.count, device=self.device)[:, None]
-                inner = self.decoded(one, t * z0 + (1 - t) * z1)
+                inner = self.decoded(group, t * z0 + (1 - t) * z1)
                 ends = _pixels(to_uint8(torch.stack([x0, x1])))
-                its.append(ImageRow(one.label, np.concatenate([ends[:1], inner, ends[1:]]), one.run.dataset.name))
+                entries.append(
+                    ImageRow(group.label, np.concatenate([ends[:1], inner, ends[1:]]), group.run.dataset.name)
+                )
         caption = "psi(t phi(x0) + (1 - t) phi(x1)) for t from 1 to 0; first and last column: the test images x0 and x1"
-        return strips("interpolations", caption, its)
+        return strips("interpolations", caption, entries)
 
     def grid(self) -> Drawing:
         """The decoded 25 x 25 grid of each 2-D latent space, over the square that holds 99 % of the prior."""
-        flat = [one for one in self.groups if one.run.latent_dim == 2]
+        flat = [group for group in self.groups if group.run.latent_dim == 2]
         if not flat:
-            sizes = ", ".join(sorted({str(one.run.latent_dim) for one in self.groups}))
+            sizes = ", ".join(sorted({str(group.run.latent_dim) for group in self.groups}))
             raise UsageError(
                 f"grid shows a latent plane, and these runs have latent size {sizes}: train with --latent-dim 2,"
                 " or plot interpolations"
             )
-        its = []
-        for one in flat:
-            reach = float(torch.quantile(self.draws(one, 10_000).abs().flatten(), 0.99))
+        entries = []
+        for group in flat:
+            reach = float(torch.quantile(self.draws(group, 10_000).abs().flatten(), 0.99))
             line = torch.linspace(-reach, reach, SIDE, device=self.device)
             z = torch.cartesian_prod(line.flip(0), line).flip(1)  # the top row has the largest second coordinate
-            its.append((one.label, self.decoded(one, z), (-reach, reach)))
-        return plane("The decoded 25 x 25 grid of the latent plane", its)
+            entries.append((group.label, self.decoded(group, z), (-reach, reach)))
+        return plane("The decoded 25 x 25 grid of the latent plane", entries)
 
     def codes(self) -> Drawing:
         """Codes of test images over draws of the prior, and their marginals along the worst projection."""
-        its = []
-        for one in self.groups:
-            x, classes = self.held_out(one, POINTS)
+        entries = []
+        for group in self.groups:
+            x, classes = self.held_out(group, POINTS)
             noise = Noise(generator("cpu", self.seed, "codes"))
-            z = torch.cat([one.model.sample_codes(block, noise) for block in x.split(500)])
-            prior = self.draws(one, len(z))
+            z = torch.cat([group.model.sample_codes(block, noise) for block in x.split(500)])
+            prior = self.draws(group, len(z))
             with torch.enable_grad():
                 theta, distance = worst_projection(z, prior, Noise(generator("cpu", self.seed, "directions")))
-            arrays = [it.double().cpu().numpy() for it in (z, prior, theta)]
-            its.append(Codes(one.label, arrays[0], classes.numpy(), arrays[1], arrays[2], distance))
-        return codes("Codes of test images (draws of q(z|x)) over draws of the prior", its)
+            arrays = [tensor.double().cpu().numpy() for tensor in (z, prior, theta)]
+            entries.append(Codes(group.label, arrays[0], classes.numpy(), arrays[1], arrays[2], distance))
+        return codes("Codes of test images (draws of q(z|x)) over draws of the prior", entries)
 
-    def decoded(self, one: Trained, z: Tensor) -> Pixels:
+    def decoded(self, group: TrainedGroup, z: Tensor) -> Pixels:
         """Decoded images of codes, `(n, d)` -> `(n, h, w, c)`."""
-        blocks = [to_uint8(finite(one.model.decode(block), "samples")) for block in z.split(500)]
+        blocks = [to_uint8(finite(group.model.decode(block), "samples")) for block in z.split(500)]
         return _pixels(torch.cat(blocks))
 
 
@@ -218,5 +220,5 @@ def worst_projection(x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, float]
 
 
 def _pixels(images: Tensor) -> Pixels:
-    found: Pixels = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
-    return found
+    pixels: Pixels = images.permute(0, 2, 3, 1).contiguous().cpu().numpy()
+    return pixels

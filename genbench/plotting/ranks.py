@@ -10,10 +10,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genbench.analysis.curves import resolve
-from genbench.analysis.gather import Gathered, gather
-from genbench.analysis.table import assemble
+from genbench.analysis.table import GatheredRows, assemble, gather
 from genbench.errors import UsageError
-from genbench.plotting.style import COLUMN, HAIR, SOFT, Drawing, blank, looks, short, styled
+from genbench.plotting.style import COLUMN, HAIR, SOFT, Drawing, blank, group_styles, short, styled
 from genbench.stats.intervals import (
     LEVEL,
     Estimate,
@@ -34,20 +33,20 @@ LINES = 40
 BARS = "mean and 95 % interval over training seeds"
 
 
-def asked_metric(rows: Sequence[Row], metric: str | None) -> str:
+def requested_metric(rows: Sequence[Row], metric: str | None) -> str:
     """The full name of the metric asked for; of none, the one that ranks the table of these rows."""
     if metric is not None:
         return resolve(rows, metric)
     ranking = [table.columns[0].metric for table in assemble(rows) if table.columns]
     if not ranking:
-        raise UsageError("nothing was measured of these runs: genbench measure RUNS --metrics fid")
+        raise UsageError("nothing was measured of these runs: genbench evaluate RUNS --metrics fid")
     return ranking[0]
 
 
-def direction(head: str, better: bool | None) -> str:
+def direction(head: str, higher_is_better: bool | None) -> str:
     """A head with an arrow towards the better values."""
     arrows: dict[bool | None, str] = {False: " \N{DOWNWARDS ARROW}", True: " \N{UPWARDS ARROW}"}
-    return head + arrows.get(better, "")
+    return head + arrows.get(higher_is_better, "")
 
 
 def contestants(rows: Sequence[Row]) -> list[Row]:
@@ -55,22 +54,22 @@ def contestants(rows: Sequence[Row]) -> list[Row]:
 
     Controls and copies of training images are left out, as the table ranks neither.
     """
-    out = {(table.dataset, line.group) for table in assemble(rows) for line in table.lines if line.role != "model"}
+    out = {(table.dataset, line.group) for table in assemble(rows) for line in table.rows if line.role != "model"}
     return [
         row for row in rows if row.stage != "snapshot" and row.split == "test" and (row.dataset, row.group) not in out
     ]
 
 
 def scale(rows: Sequence[Row], metric: str) -> dict[tuple[str, str], list[tuple[str, float]]]:
-    """What controls scored by a metric, for each dataset and protocol: label and mean over seeds, drawn in grey."""
-    found: dict[tuple[str, str], list[tuple[str, float]]] = {}
+    """The scores of controls by a metric, for each dataset and protocol: label and mean over seeds, drawn in grey."""
+    scores: dict[tuple[str, str], list[tuple[str, float]]] = {}
     for table in assemble(rows):
-        for line in table.lines:
+        for line in table.rows:
             for column, cell in zip(table.columns, line.cells, strict=True):
                 if line.role == "control" and cell is not None and column.metric == metric:
-                    its = found.setdefault((table.dataset, column.protocol), [])
-                    its.append((line.label, cell.estimate.mean))
-    return found
+                    controls = scores.setdefault((table.dataset, column.protocol), [])
+                    controls.append((line.label, cell.estimate.mean))
+    return scores
 
 
 def near(value: float, values: Sequence[float]) -> bool:
@@ -80,7 +79,7 @@ def near(value: float, values: Sequence[float]) -> bool:
 
 
 @dataclass(frozen=True)
-class Ranked:
+class RankedGroup:
     """A group's mean and the ranks that it may have: simultaneously for all groups, with probability 95 %."""
 
     group: str
@@ -104,7 +103,7 @@ def rank_intervals(values: Mapping[str, Mapping[int, float]], *, lower: bool) ->
     ahead, behind = np.zeros(len(names), int), np.zeros(len(names), int)
     for i, name in enumerate(names[:-1]):
         if resampled(level):  # few groups: a bootstrap for each pair
-            gaps = [paired_difference(values[name], values[other], level) for other in names[i + 1 :]]
+            gaps = [paired_difference(values[name], values[rival], level) for rival in names[i + 1 :]]
             low = np.array([math.nan if gap is None or gap.low is None else gap.low for gap in gaps])
             high = np.array([math.nan if gap is None or gap.high is None else gap.high for gap in gaps])
         else:
@@ -123,73 +122,75 @@ def ranks(rows: Sequence[Row], metric: str | None = None) -> Drawing:
     Of more than `LINES` groups the best are shown, and the caption says so; controls stand below in grey, with their
     value, and a mark where it does not dwarf the models'.
     """
-    name = asked_metric(rows, metric)
+    name = requested_metric(rows, metric)
     shown = {
-        (dataset, protocol): _ranked(found, name, protocol)
-        for dataset, found in gather(contestants(rows)).items()
-        for measured, protocol in found.columns
+        (dataset, protocol): _ranked(gathered, name, protocol)
+        for dataset, gathered in gather(contestants(rows)).items()
+        for measured, protocol in gathered.columns
         if measured == name
     }
-    shown = {key: its for key, its in shown.items() if len(its) > 1}
+    shown = {key: ranked for key, ranked in shown.items() if len(ranked) > 1}
     if not shown:
         raise UsageError(f"ranks: fewer than two models were measured by {name} in one way; name more runs")
     grey = scale(rows, name)
-    heights = [0.25 * (min(len(its), LINES) + len(grey.get(key, ()))) + 0.8 for key, its in shown.items()]
+    heights = [0.25 * (min(len(ranked), LINES) + len(grey.get(key, ()))) + 0.8 for key, ranked in shown.items()]
     with styled():
         figure = blank(COLUMN + 0.6, sum(heights))
         panels = figure.subplots(
             len(shown), 2, squeeze=False, sharey="row", gridspec_kw={"height_ratios": heights, "width_ratios": (3, 2)}
         )
-        for (left, right), ((dataset, protocol), its) in zip(panels, shown.items(), strict=True):
+        for (left, right), ((dataset, protocol), ranked) in zip(panels, shown.items(), strict=True):
             first = next(row for row in rows if (row.metric, row.protocol) == (name, protocol))
-            _forest(left, right, its, grey.get((dataset, protocol), ()))
+            _forest(left, right, ranked, grey.get((dataset, protocol), ()))
             left.set_xlabel(direction(first.head, first.higher_is_better))
             left.set_title(f"{dataset}, protocol {protocol}", loc="left")
-    most = max(len(its) for its in shown.values())
+    most = max(len(ranked) for ranked in shown.values())
     cut = f"; the {LINES} best of {most} groups are shown, ranks are among all" if most > LINES else ""
     return Drawing("ranks", f"{name}: {BARS}; ranks that a group may have, 95 % for all groups together{cut}", figure)
 
 
-def _ranked(found: Gathered, metric: str, protocol: str) -> list[Ranked]:
-    column = found.columns[metric, protocol]
+def _ranked(gathered: GatheredRows, metric: str, protocol: str) -> list[RankedGroup]:
+    column = gathered.columns[metric, protocol]
     if column.example.higher_is_better is None:
         raise UsageError(f"--metric {metric}: it has no better direction, so it ranks nothing")
-    lower = column.example.higher_is_better is False
+    lower = not column.example.higher_is_better
     values = {name: column.by_seed(name) for name in column.values}
     possible = rank_intervals(values, lower=lower)
-    its = [
-        Ranked(
+    ranked = [
+        RankedGroup(
             name,
-            found.groups[name].label,
-            found.groups[name].first.model,
-            estimate(list(own.values())),
+            gathered.groups[name].label,
+            gathered.groups[name].first.model,
+            estimate(list(by_seed.values())),
             *possible[name],
         )
-        for name, own in values.items()
+        for name, by_seed in values.items()
     ]
-    return sorted(its, key=lambda one: one.estimate.mean if lower else -one.estimate.mean)
+    return sorted(ranked, key=lambda entry: entry.estimate.mean if lower else -entry.estimate.mean)
 
 
-def _forest(left: Axes, right: Axes, everyone: Sequence[Ranked], grey: Sequence[tuple[str, float]]) -> None:
-    its = everyone[:LINES]
-    look = looks([(one.group, one.model) for one in its])
-    for y, one in enumerate(its):
-        own = look[one.group]
-        reach = one.estimate.half_width or 0.0
-        left.errorbar([one.estimate.mean], [y], xerr=[reach], color=own.color, marker=own.marker, capsize=2)
-        right.plot([one.best, one.worst], [y, y], color=own.color, marker=own.marker, lw=3, solid_capstyle="round")
-    for y, (_, value) in enumerate(grey, start=len(its)):
-        if near(value, [one.estimate.mean for one in its]):
+def _forest(left: Axes, right: Axes, groups: Sequence[RankedGroup], grey: Sequence[tuple[str, float]]) -> None:
+    ranked = groups[:LINES]
+    styles = group_styles([(entry.group, entry.model) for entry in ranked])
+    for y, entry in enumerate(ranked):
+        style = styles[entry.group]
+        reach = entry.estimate.half_width or 0.0
+        left.errorbar([entry.estimate.mean], [y], xerr=[reach], color=style.color, marker=style.marker, capsize=2)
+        right.plot(
+            [entry.best, entry.worst], [y, y], color=style.color, marker=style.marker, lw=3, solid_capstyle="round"
+        )
+    for y, (_, value) in enumerate(grey, start=len(ranked)):
+        if near(value, [entry.estimate.mean for entry in ranked]):
             left.plot([value], [y], color=SOFT, marker="|", markersize=7)
-    labels = [short(one.label, 34) for one in its]
+    labels = [short(entry.label, 34) for entry in ranked]
     labels += [f"{short(label, 20)}, control: {value:.3g}" for label, value in grey]
     left.set_yticks(range(len(labels)), labels)
-    for tick in left.get_yticklabels()[len(its) :]:
+    for tick in left.get_yticklabels()[len(ranked) :]:
         tick.set_color(SOFT)
     left.set_ylim(len(labels) - 0.5, -0.5)
-    right.set_xlim(0.5, len(everyone) + 0.5)
-    steps = max(1, len(everyone) // 6)
-    right.set_xticks(range(1, len(everyone) + 1, steps))
+    right.set_xlim(0.5, len(groups) + 0.5)
+    steps = max(1, len(groups) // 6)
+    right.set_xticks(range(1, len(groups) + 1, steps))
     right.set_xlabel("rank")
     for axes in (left, right):
         axes.grid(axis="x", color=HAIR, lw=0.5)

@@ -1,47 +1,101 @@
-"""Figures that need trained models, for a report: what can be drawn is; what cannot is told, each in one line."""
+"""The figures of a report: those that rows and stored pictures allow, and those that need trained models.
+
+Each function returns the drawings that are possible, and one line for each that is not. Torch is loaded by
+`model_drawings` alone.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import TYPE_CHECKING
 
-import torch
-
-from genbench.api import DataConfig
 from genbench.errors import GenbenchError, one_line
-from genbench.plotting.latent import GROUPS, Maker, Trained, loaded, lowest
+from genbench.plotting.curves import row_figures
+from genbench.plotting.images import ImageRow, prior_key, prior_titles, stored, strips
 from genbench.plotting.style import Drawing
-from genbench.registry.loader import Registry
-from genbench.storage.run_dir import RunRecord
+from genbench.storage.results import Row
+from genbench.storage.run_dir import SAMPLES, RunRecord
 
-KINDS = ("reconstructions", "interpolations", "grid", "codes")
-"""What a report adds; samples it has from the stored pictures."""
+if TYPE_CHECKING:
+    import torch
+
+    from genbench.api import DataConfig
+    from genbench.registry.loader import Registry
+
+SAMPLE_ROWS = 24
+"""Groups in the report's figure of samples; all samples stand beside the table."""
+
+MODEL_KINDS = ("reconstructions", "interpolations", "grid", "codes")
+"""The figures that need models; samples come from the stored pictures."""
+
+
+def row_drawings(records: Sequence[RunRecord], rows: Sequence[Row]) -> tuple[list[Drawing], list[str]]:
+    """The figures that rows and stored pictures allow."""
+    figures, problems = row_figures(rows)
+    samples = sample_strips(records, rows)
+    if not samples:
+        return figures, ["samples: these runs have no sample pictures", *problems]
+    cut = f"; {SAMPLE_ROWS} of {len(samples)} groups are shown" if len(samples) > SAMPLE_ROWS else ""
+    caption = f"Samples: in each block a column is the same draw of the prior{cut}"
+    return [strips("samples", caption, samples[:SAMPLE_ROWS]), *figures], problems
+
+
+def sample_strips(records: Sequence[RunRecord], rows: Sequence[Row]) -> list[ImageRow]:
+    """The stored samples of each model by the run of its lowest seed, in blocks whose columns are the same draws.
+
+    A block is one dataset, prior with its options, latent size and seed, which determine the draws.
+    """
+    by_name = {record.name: record for record in records if record.has(SAMPLES)}
+    first: dict[tuple[str, str], Row] = {}
+    for row in sorted(rows, key=lambda row: row.seed):
+        if row.role == "model" and row.stage == "final" and row.run in by_name:
+            first.setdefault((row.dataset, row.group), row)
+    priors = {row.run: by_name[row.run].run.record()["prior"] for row in first.values()}
+    titles = prior_titles(priors.values())
+    ordered = sorted(
+        first.values(), key=lambda row: (row.dataset, prior_key(priors[row.run]), row.latent_dim, row.seed, row.label)
+    )
+    image_rows = [
+        ImageRow(
+            row.label,
+            stored(by_name[row.run].path / SAMPLES, 12),
+            f"{row.dataset}, prior {titles[prior_key(priors[row.run])]}, d = {row.latent_dim}, seed {row.seed}",
+        )
+        for row in ordered
+    ]
+    return [image_row for image_row in image_rows if len(image_row.images)]
 
 
 def model_drawings(
-    records: Sequence[RunRecord], registry: Registry, place: DataConfig, device: torch.device
+    records: Sequence[RunRecord], registry: Registry, data_config: DataConfig, device: torch.device
 ) -> tuple[list[Drawing], list[str]]:
-    """The figures of the first groups, each by its trained run of the lowest seed, and what was left out and why."""
-    told: list[str] = []
+    """The figures of the first groups, each by its trained run of the lowest seed."""
+    import torch
+
+    from genbench.plotting.latent import GROUPS, FigureBuilder, TrainedGroup, loaded, lowest
+
+    kinds = ", ".join(MODEL_KINDS)
     try:
-        found = lowest(records)
+        runs = lowest(records)
     except GenbenchError as error:
-        return [], [f"{', '.join(KINDS)}: {one_line(error)}"]
-    if len(found) > GROUPS:
-        told.append(f"{', '.join(KINDS)}: of {len(found)} groups the first {GROUPS} are drawn; genbench plot draws any")
-    groups: list[Trained] = []
-    for (dataset, label), record in list(found.items())[:GROUPS]:
+        return [], [f"{kinds}: {one_line(error)}"]
+    problems: list[str] = []
+    if len(runs) > GROUPS:
+        problems.append(f"{kinds}: of {len(runs)} groups the first {GROUPS} are drawn; genbench plot draws any")
+    groups: list[TrainedGroup] = []
+    for (dataset, label), record in list(runs.items())[:GROUPS]:
         try:
             groups.append(loaded(label, record, registry, device))
         except GenbenchError as error:
-            told.append(f"{label} ({dataset}): {one_line(error)}")
+            problems.append(f"{label} ({dataset}): {one_line(error)}")
     drawings: list[Drawing] = []
-    maker = Maker(groups, registry, place, device, seed=0, count=12)
-    for kind, draw in maker.kinds().items():
-        if kind not in KINDS or not groups:
+    builder = FigureBuilder(groups, registry, data_config, device, seed=0, count=12)
+    for kind, draw in builder.kinds().items():
+        if kind not in MODEL_KINDS or not groups:
             continue
         try:
             with torch.no_grad():
                 drawings.append(draw())
         except GenbenchError as error:
-            told.append(f"{kind}: {one_line(error)}")
-    return drawings, told
+            problems.append(f"{kind}: {one_line(error)}")
+    return drawings, problems

@@ -71,28 +71,28 @@ class Drawing:
 def color(model: str) -> str:
     """A model's colour, the same in every figure of every study.
 
-    >>> colour("swae")
+    >>> color("swae")
     '#0072B2'
     """
     return FIXED.get(model) or FURTHER[hashlib.sha256(model.encode()).digest()[0] % len(FURTHER)]
 
 
-def looks(groups: Sequence[tuple[str, str]]) -> dict[str, Style]:
-    """The look of each (group, model): groups of one model share its colour and differ in marker and dash."""
-    found: dict[str, Style] = {}
-    own: dict[str, int] = {}
+def group_styles(groups: Sequence[tuple[str, str]]) -> dict[str, Style]:
+    """The style of each (group, model): groups of one model share its colour and differ in marker and dash."""
+    styles: dict[str, Style] = {}
+    counts: dict[str, int] = {}
     models = sorted(
         {model for _, model in groups},
         key=lambda model: (list(FIXED).index(model), "") if model in FIXED else (len(FIXED), model),
     )
     for group, model in groups:
-        if group not in found:
-            k = own.setdefault(model, 0)
-            own[model] += 1
-            found[group] = Style(
+        if group not in styles:
+            k = counts.setdefault(model, 0)
+            counts[model] += 1
+            styles[group] = Style(
                 color(model), MARKERS[(models.index(model) + 5 * k) % len(MARKERS)], DASHES[k % len(DASHES)]
             )
-    return found
+    return styles
 
 
 @contextmanager

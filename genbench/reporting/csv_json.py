@@ -1,4 +1,4 @@
-"""Rows and tables as CSV and JSON, for machines: plain numbers, no marks, nothing that a spreadsheet would execute."""
+"""Rows, tables and curves as CSV and JSON: plain numbers, no marks, nothing that a spreadsheet would execute."""
 
 from __future__ import annotations
 
@@ -6,10 +6,11 @@ import csv
 import io
 import json
 import math
-from collections.abc import Callable, Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from operator import attrgetter
 
-from genbench.analysis.table import Column, Line, Table
+from genbench.analysis.curves import curve_points, curve_sets
+from genbench.analysis.table import Column, Table, TableRow
 from genbench.storage.results import COLUMNS, Row
 
 FIRST = (
@@ -21,7 +22,7 @@ TIDY = (*FIRST, *(name for name in COLUMNS if name not in (*FIRST, *LAST)), *LAS
 """The columns of the tidy files: the fixed ones, in the order of all versions, then later ones, then the names."""
 
 FORMULA = ("=", "+", "-", "@", "\t", "\n")
-"""What a spreadsheet may take for the start of a formula, itself or after trimming."""
+"""Characters that a spreadsheet may take for the start of a formula, before or after trimming."""
 
 
 def tidy_csv(rows: Iterable[Row]) -> str:
@@ -33,7 +34,7 @@ def tidy_csv_lines(rows: Iterable[Row]) -> Iterator[str]:
     """The lines of `tidy_csv`: those of 10,000 runs would take more memory at once than all their rows."""
     yield _csv([TIDY])
     for row in rows:
-        yield _csv([[_cell(value) for value in _values(row)]])
+        yield _csv([[_csv_cell(value) for value in _values(row)]])
 
 
 def tidy_json(rows: Iterable[Row]) -> str:
@@ -61,42 +62,64 @@ def table_csv(tables: Sequence[Table]) -> str:
     names = {_name(column): None for table in tables for column in table.columns}
     parts = ("mean", "low", "high", "seeds", "mark", "interval", "p", "sd", "sd training", "sd draw")
     head = ["dataset", "model", "group", "role", "seeds", "seeds done", "state"]
-    found = [[*head, *(f"{name} {part}" for name in names for part in parts)]]
+    lines = [[*head, *(f"{name} {part}" for name in names for part in parts)]]
     for table in tables:
-        for line in table.lines:
-            cells = _cells(table, line)
+        for row in table.rows:
+            cells = _cells(table, row)
             start = [
                 table.dataset,
-                line.label,
-                line.group,
-                line.role,
-                len(line.seeds),
-                len(line.done),
-                line.state or "done",
+                row.label,
+                row.group,
+                row.role,
+                len(row.seeds),
+                len(row.done),
+                row.state or "done",
             ]
             values = (value for name in names for value in cells.get(name, [""] * len(parts)))
-            found.append([_cell(value) for value in (*start, *values)])
-    return _csv(found)
+            lines.append([_csv_cell(value) for value in (*start, *values)])
+    return _csv(lines)
 
 
-def _cells(table: Table, line: Line) -> dict[str, list[object]]:
-    """What `table_csv` tells of a cell, by the column's name; the draw's part is the standard error where K = 1."""
-    found: dict[str, list[object]] = {}
-    for column, cell in zip(table.columns, line.cells, strict=True):
+def _cells(table: Table, row: TableRow) -> dict[str, list[object]]:
+    """The values of each cell, by the column's name; the draw's part is the standard error where there is one seed."""
+    by_column: dict[str, list[object]] = {}
+    for column, cell in zip(table.columns, row.cells, strict=True):
         if cell:
             e, parts = cell.estimate, cell.spread
             sds = [parts.total, parts.training, parts.draw] if parts else [None, None, cell.se]
-            found[_name(column)] = [e.mean, e.low, e.high, e.n, cell.mark, e.kind, cell.p, *sds]
-    return found
+            by_column[_name(column)] = [e.mean, e.low, e.high, e.n, cell.mark, e.kind, cell.p, *sds]
+    return by_column
 
 
 def _name(column: Column) -> str:
     return f"{column.metric} {column.protocol}".rstrip()
 
 
-def csv_text(lines: Iterable[Sequence[object]]) -> str:
-    """Lines of cells as CSV; what is None or not finite is empty."""
-    return _csv([[_cell(value) for value in line] for line in lines])
+def records_csv(records: Sequence[Mapping[str, object]]) -> str:
+    """Records of the same fields as CSV."""
+    return _csv([list(records[0]), *([_csv_cell(value) for value in record.values()] for record in records)])
+
+
+CURVE_FIELDS = (
+    *("dataset", "metric", "protocol", "split", "group", "label", "images", "seconds", "flops", "seeds"),
+    *("mean", "low", "high"),
+)
+
+
+def curves_csv(rows: Sequence[Row]) -> str:
+    """Every ranking metric at the snapshots of the runs, on validation images, as CSV; "" where there are none."""
+    snapshots = [
+        row for row in rows if row.stage == "snapshot" and row.value is not None and row.higher_is_better is not None
+    ]
+    lines = []
+    for metric in dict.fromkeys(row.metric for row in snapshots):
+        for curve_set in curve_sets(rows, metric):
+            start = (curve_set.dataset, curve_set.metric, curve_set.protocol, curve_set.split)
+            for point in curve_points(curve_set) if curve_set.split == "validation" else ():
+                cost, e = (point.images, point.seconds, point.flops), point.estimate
+                values = (*start, point.group, point.label, *cost, e.n, e.mean, e.low, e.high)
+                lines.append([_csv_cell(value) for value in values])
+    return _csv([CURVE_FIELDS, *lines]) if lines else ""
 
 
 def _csv(lines: Iterable[Sequence[str]]) -> str:
@@ -105,7 +128,7 @@ def _csv(lines: Iterable[Sequence[str]]) -> str:
     return file.getvalue()
 
 
-def _cell(value: object) -> str:
+def _csv_cell(value: object) -> str:
     """A CSV cell; text that a spreadsheet would take for a formula gets an apostrophe before it."""
     if isinstance(value, str):
         value = value.replace("\r\n", "\n").replace("\r", "\n")  # readers disagree on a lone carriage return

@@ -1,8 +1,10 @@
-"""A study written down: tidy rows, tables in four formats, and one self-contained HTML file with the pictures."""
+"""An export of a study: tidy rows, tables in four formats, and one self-contained HTML file with thumbnails."""
 
 from __future__ import annotations
 
+import base64
 import hashlib
+import io
 import re
 import shutil
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -14,16 +16,20 @@ from genbench.analysis.notes import Protocols
 from genbench.analysis.table import Table, assemble
 from genbench.plotting.style import Drawing, encoded, save
 from genbench.reporting.csv_json import table_csv, tidy_csv, tidy_csv_lines, tidy_json, tidy_json_lines
-from genbench.reporting.embedding import embedded, shares
 from genbench.reporting.html import Page, Picture, render
-from genbench.reporting.markup import latex, markdown
+from genbench.reporting.latex import latex
+from genbench.reporting.markdown import markdown
 from genbench.storage.results import Row
 from genbench.utils.io import PART, write_atomically, write_pieces, write_text
 
-EMBEDDED_BYTES = 6_000_000
-"""Picture bytes that go into report.html; base64 makes them a third larger, and the file stays under 10 MB. Where there
-are more, the largest are shown smaller.
-"""
+THUMBNAIL = 384
+"""Pixels of the longer side of a picture in report.html; the file beside it has all of them."""
+
+THUMBNAILS = 128
+"""Pictures that report.html shows, all samples before all reconstructions; the file stays under 10 MB."""
+
+MOST_PIXELS = 40_000_000
+"""Larger pictures are not decoded: a small file can claim any size."""
 
 PNG = b"\x89PNG\r\n\x1a\n"
 FIRST_PICTURES = ("samples", "reconstructions")
@@ -36,7 +42,7 @@ __all__ = ["RunFacts", "export", "table_latex", "table_markdown", "tidy_csv", "t
 
 @dataclass(frozen=True)
 class RunFacts:
-    """What the store knows of a run beyond its rows: its name, its folder (for the pictures), the parsed run.json."""
+    """A run beyond its rows: its name, its folder (for the pictures), the parsed run.json."""
 
     name: str
     folder: Path
@@ -55,8 +61,8 @@ def export(
 ) -> tuple[Path, ...]:
     """Write the study into `folder` and return the files, report.html last.
 
-    `runs` are the runs by their name in the rows, `protocols` the fields of each protocol by its hash, `command` what
-    the user typed, `sort` the metric that ranks. `draw` makes the figures, written as PNG and PDF, and a line for each
+    `runs` are the runs by their name in the rows, `protocols` the fields of each protocol by its hash, `command` the
+    command line, `sort` the metric that ranks. `draw` makes the figures, written as PNG and PDF, and a line for each
     that could not be drawn, once the data files stand: figures of thousands of groups take far longer. Every file is
     whole or absent; the folder may exist.
     """
@@ -68,19 +74,20 @@ def export(
     write_text(folder / "table.csv", table_csv(tables))
     write_text(folder / "table.md", markdown(tables, protocols))
     write_text(folder / "table.tex", latex(tables, protocols))
-    drawings, told = draw()
+    drawings, problems = draw()
     pictures = _copy_pictures(folder / "pictures", tables, runs)
     records = {name: facts.record for name, facts in runs.items()}
     shown, figures = _figures(folder / "figures", drawings)
-    inside = _embedded(pictures, EMBEDDED_BYTES - sum(len(figure.uri) for figure in shown) * 3 // 4)
-    page = Page(folder.resolve().name, tables, protocols, inside, records, rows, command, shown, told)
+    page = Page(
+        folder.resolve().name, tables, protocols, _thumbnails(pictures), records, rows, command, shown, problems
+    )
     write_text(folder / "report.html", render(page))
     files = [folder / name for name in DATA] + [path for _, _, path in pictures] + figures
     return (*files, folder / "report.html")
 
 
 def _sweep(folder: Path) -> None:
-    """Remove what a killed export had half written, in the folders that an export writes to and no deeper."""
+    """Remove the temporary files of a killed export, in the folders that an export writes to and no deeper."""
     for place in (folder, folder / "pictures", folder / "figures"):
         for left in place.glob(f".*{PART}"):
             if left.is_file():
@@ -99,7 +106,7 @@ def table_latex(rows: Sequence[Row], *, sort: str | None = None, protocols: Prot
 
 def _copy_pictures(folder: Path, tables: Iterable[Table], runs: Mapping[str, RunFacts]) -> list[tuple[str, str, Path]]:
     """Copy the pictures of each group's first seed; the run, the caption and the copy of each."""
-    names = dict.fromkeys(line.first_run for table in tables for line in table.lines)
+    names = dict.fromkeys(row.first_run for table in tables for row in table.rows)
     copied = []
     for name in names:
         for source in _pictures(runs[name].folder) if name in runs else ():
@@ -112,8 +119,8 @@ def _copy_pictures(folder: Path, tables: Iterable[Table], runs: Mapping[str, Run
 def _pictures(folder: Path) -> list[Path]:
     """The PNG files of a run, samples and reconstructions first."""
     order = {name: place for place, name in enumerate(FIRST_PICTURES)}
-    found = (path for path in folder.glob("*.png") if path.is_file() and _starts_as_png(path))
-    return sorted(found, key=lambda path: (order.get(path.stem, len(order)), path.stem))
+    paths = (path for path in folder.glob("*.png") if path.is_file() and _starts_as_png(path))
+    return sorted(paths, key=lambda path: (order.get(path.stem, len(order)), path.stem))
 
 
 def _starts_as_png(path: Path) -> bool:
@@ -132,32 +139,48 @@ def _file_name(name: str) -> str:
 
 
 def _figures(folder: Path, drawings: Sequence[Drawing]) -> tuple[list[Picture], list[Path]]:
-    """Write the figures; the page shows the smaller of PNG and SVG, in half the room for all."""
-    found: list[dict[str, bytes]] = []
+    """Write the figures; the page shows the smaller of PNG and SVG."""
+    shown: list[Picture] = []
     files: list[Path] = []
     for drawing in drawings:
         for form in ("png", "pdf"):
             files.append(folder / f"{drawing.name}.{form}")
             save(drawing.figure, files[-1])
-        png = (folder / f"{drawing.name}.png").read_bytes()
-        found.append({"svg+xml": encoded(drawing.figure, "svg"), "png": png})
-    shown = []
-    most = shares([min(map(len, forms.values())) for forms in found], EMBEDDED_BYTES // 2)
-    for drawing, forms, each in zip(drawings, found, most, strict=True):
-        vector = len(forms["svg+xml"]) <= min(each, len(forms["png"]))
-        kind = "svg+xml" if vector else "png"
-        inside, file = embedded(forms[kind], kind, each), f"figures/{drawing.name}.png"
-        shown.append(Picture.of(inside, drawing.caption, file, round(drawing.figure.get_figwidth(), 2)))
+        png, svg = (folder / f"{drawing.name}.png").read_bytes(), encoded(drawing.figure, "svg")
+        uri = _data_uri("svg+xml", svg) if len(svg) <= len(png) else _data_uri("png", png)
+        inches = round(drawing.figure.get_figwidth(), 2)
+        shown.append(Picture(drawing.caption, uri, f"figures/{drawing.name}.png", inches))
     return shown, files
 
 
-def _embedded(pictures: Sequence[tuple[str, str, Path]], room: int) -> dict[str, list[Picture]]:
-    """The pictures by run, as data: URIs within the room: all samples first, then all reconstructions."""
+def _thumbnails(pictures: Sequence[tuple[str, str, Path]]) -> dict[str, list[Picture]]:
+    """The pictures by run; the first ones as thumbnails, the others by their file alone."""
     order = {caption: place for place, caption in enumerate(FIRST_PICTURES)}
-    found: dict[str, list[Picture]] = {}
-    its = sorted(pictures, key=lambda picture: order.get(picture[1], len(order)))
-    most = shares([path.stat().st_size for _, _, path in its], room)
-    for (run, caption, path), each in zip(its, most, strict=True):
-        inside = embedded(path.read_bytes() if each else b"", "png", each)
-        found.setdefault(run, []).append(Picture.of(inside, caption, f"pictures/{path.name}"))
-    return found
+    by_run: dict[str, list[Picture]] = {}
+    for number, (run, caption, path) in enumerate(
+        sorted(pictures, key=lambda picture: order.get(picture[1], len(order)))
+    ):
+        uri = _thumbnail(path) if number < THUMBNAILS else ""
+        by_run.setdefault(run, []).append(Picture(caption, uri, f"pictures/{path.name}"))
+    return by_run
+
+
+def _thumbnail(path: Path) -> str:
+    """A picture as the data: URI of a JPEG of one size at most; "" where it cannot be read."""
+    from PIL import Image
+
+    try:
+        with Image.open(path, formats=("PNG",)) as picture:
+            if picture.width * picture.height > MOST_PIXELS:
+                return ""
+            small = picture.convert("L" if picture.mode in ("L", "1", "I;16") else "RGB")
+    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # SyntaxError: Pillow's for a bad PNG
+        return ""
+    small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    buffer = io.BytesIO()
+    small.save(buffer, format="JPEG", quality=80)
+    return _data_uri("jpeg", buffer.getvalue())
+
+
+def _data_uri(kind: str, data: bytes) -> str:
+    return f"data:image/{kind};base64,{base64.b64encode(data).decode()}"

@@ -1,4 +1,4 @@
-"""The HTML report: what the template shows, as data. Everything is text to the template, which escapes it."""
+"""The HTML report: the data of its template. Everything is text to the template, which escapes it."""
 
 from __future__ import annotations
 
@@ -11,9 +11,8 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from genbench import __version__
 from genbench.analysis import notes
 from genbench.analysis.formatting import format_estimate
-from genbench.analysis.notes import Failure, Legend, Protocols
-from genbench.analysis.table import Column, Line, Table
-from genbench.reporting.embedding import Embedded
+from genbench.analysis.notes import FailureNote, ProtocolLegend, Protocols
+from genbench.analysis.table import Column, Table, TableRow
 from genbench.storage.results import Row
 
 RUNS_SHOWN = 500
@@ -25,28 +24,22 @@ ABSENT = ""
 
 @dataclass(frozen=True)
 class Picture:
-    """A picture of a run: its caption, its data: URI ("" where there was no room) and its file beside the report.
+    """A picture of a run: its caption, its data: URI ("" where it is left out) and its file beside the report.
 
-    `smaller`: the file shows it larger. `inches` is a figure's width on paper, 0 of a picture.
+    `inches` is a figure's width on paper, 0 of a picture.
     """
 
     caption: str
     uri: str
     file: str
-    smaller: bool = False
     inches: float = 0.0
-
-    @classmethod
-    def of(cls, it: Embedded, caption: str, file: str, inches: float = 0.0) -> Picture:
-        """An embedded picture with its caption and file."""
-        return cls(caption, it.uri, file, it.smaller, inches)
 
 
 @dataclass(frozen=True)
 class Page:
     """All that the report is made from; `pictures` and `records` (parsed run.json) are by run.
 
-    `told` says what could not be drawn, and why.
+    `problems` has a line for each figure that could not be drawn.
     """
 
     name: str
@@ -57,7 +50,7 @@ class Page:
     rows: Sequence[Row]
     command: str
     figures: Sequence[Picture] = ()
-    told: Sequence[str] = ()
+    problems: Sequence[str] = ()
 
 
 @dataclass(frozen=True)
@@ -76,7 +69,7 @@ class CellView:
 
 
 @dataclass(frozen=True)
-class LineView:
+class RowView:
     """A row of a table; `pictures` stand in its last cells, `title` above the first row of copies and of controls."""
 
     label: str
@@ -93,7 +86,7 @@ class GridView:
 
     title: str
     columns: Sequence[Column]
-    lines: Sequence[LineView]
+    rows: Sequence[RowView]
     captions: Sequence[str]
 
 
@@ -104,12 +97,12 @@ class TableView:
     title: str
     grids: Sequence[GridView]
     notes: Sequence[str]
-    failures: Sequence[Failure]
-    legend: Legend
+    failures: Sequence[FailureNote]
+    legend: ProtocolLegend
 
 
 @dataclass(frozen=True)
-class Plan:
+class RunList:
     """The runs: facts that all share, and a table of those that differ."""
 
     common: Sequence[tuple[str, str]]
@@ -132,12 +125,11 @@ def render(page: Page) -> str:
     return environment.get_template("report.html").render(
         name=page.name,
         tables=[_table(page, table) for table in page.tables],
-        plan=_plan(page),
+        run_list=_run_list(page),
         command=page.command,
         figures=page.figures,
-        told=page.told,
-        left_out=sum(not p.uri for its in (page.figures, *page.pictures.values()) for p in its),
-        smaller=sum(p.smaller for its in (page.figures, *page.pictures.values()) for p in its),
+        problems=page.problems,
+        left_out=sum(not picture.uri for group in (page.figures, *page.pictures.values()) for picture in group),
         version=__version__,
     )
 
@@ -149,19 +141,19 @@ def _head(column: Column) -> str:
 
 
 def _table(page: Page, table: Table) -> TableView:
-    captions = list(dict.fromkeys(p.caption for line in table.lines for p in page.pictures.get(line.first_run, ())))
+    captions = list(dict.fromkeys(p.caption for row in table.rows for p in page.pictures.get(row.first_run, ())))
     grids, span = [], _range(table)
     for section, title in SECTIONS.items():
         chosen = [i for i, column in enumerate(table.columns) if column.section == section]
         main = section == "headline"
         if chosen or main:
             shown = captions if main else []
-            lines = [
-                _line(page, line, chosen, shown, span, above if k == 0 else "")
-                for above, members in notes.blocks(table.lines)
-                for k, line in enumerate(members)
+            rows = [
+                _row(page, row, chosen, shown, span, above if k == 0 else "")
+                for above, members in notes.blocks(table.rows)
+                for k, row in enumerate(members)
             ]
-            grids.append(GridView(title, [table.columns[i] for i in chosen], lines, shown))
+            grids.append(GridView(title, [table.columns[i] for i in chosen], rows, shown))
     return TableView(
         title=notes.title(table),
         grids=grids,
@@ -171,27 +163,27 @@ def _table(page: Page, table: Table) -> TableView:
     )
 
 
-def _line(
+def _row(
     page: Page,
-    line: Line,
+    row: TableRow,
     columns: Sequence[int],
     captions: Iterable[str],
     span: tuple[float, float],
     title: str,
-) -> LineView:
-    pictures = {picture.caption: picture for picture in page.pictures.get(line.first_run, ())}
-    return LineView(
-        label=line.label,
-        progress=notes.progress(len(line.seeds), len(line.done)),
-        state=line.state,
-        cells=[_cell(line, i, span) for i in columns],
+) -> RowView:
+    pictures = {picture.caption: picture for picture in page.pictures.get(row.first_run, ())}
+    return RowView(
+        label=row.label,
+        progress=notes.progress(len(row.seeds), len(row.done)),
+        state=row.state,
+        cells=[_cell(row, i, span) for i in columns],
         pictures=[pictures.get(caption) for caption in captions],
         title=title,
     )
 
 
-def _cell(line: Line, i: int, span: tuple[float, float]) -> CellView:
-    cell = line.cells[i]
+def _cell(row: TableRow, i: int, span: tuple[float, float]) -> CellView:
+    cell = row.cells[i]
     if cell is None:
         return CellView(ABSENT)
     estimate = cell.estimate
@@ -209,39 +201,39 @@ def _cell(line: Line, i: int, span: tuple[float, float]) -> CellView:
         key=repr(estimate.mean),
         below=notes.below_cell(cell),
         hint=hint,
-        interval=_interval(line, *span) if i == 0 else None,
+        interval=_interval(row, *span) if i == 0 else None,
     )
 
 
 def _range(table: Table) -> tuple[float, float]:
     """What the models' intervals in the ranking column span; equal bounds where nothing is to be drawn."""
-    spans = [_span(line) for line in table.lines if line.role == "model" and line.cells and line.cells[0]]
+    spans = [_span(row) for row in table.rows if row.role == "model" and row.cells and row.cells[0]]
     if len(spans) < 2:
         return 0.0, 0.0
     return min(low for low, _, _ in spans), max(high for _, _, high in spans)
 
 
-def _interval(line: Line, left: float, right: float) -> tuple[float, float, float] | None:
+def _interval(row: TableRow, left: float, right: float) -> tuple[float, float, float] | None:
     """Low, mean and high of the ranking column as percentages of the range; a control would dwarf the others."""
-    if not left < right or line.role != "model":
+    if not left < right or row.role != "model":
         return None
-    low, mean, high = (round(100 * (x - left) / (right - left), 1) for x in _span(line))
+    low, mean, high = (round(100 * (x - left) / (right - left), 1) for x in _span(row))
     return low, mean, high
 
 
-def _span(line: Line) -> tuple[float, float, float]:
-    cell = line.cells[0]
+def _span(row: TableRow) -> tuple[float, float, float]:
+    cell = row.cells[0]
     if cell is None:
         return math.nan, math.nan, math.nan
     e = cell.estimate
     return (e.mean if e.low is None else e.low), e.mean, (e.mean if e.high is None else e.high)
 
 
-# ---------------------------------------------------------------- the plan and its provenance
+# ---------------------------------------------------------------- the runs and their provenance
 
 
-def _plan(page: Page) -> Plan:
-    """Every run with the facts of its record; what all share is said once."""
+def _run_list(page: Page) -> RunList:
+    """Every run with the fields of its record; fields that all share are listed once."""
     first = {row.run: row for row in reversed(page.rows)}
     runs = dict.fromkeys(row.run for row in page.rows)
     records = {run: dict(_flat("", page.records.get(run, {}))) for run in runs}
@@ -252,19 +244,19 @@ def _plan(page: Page) -> Plan:
     shown = list(runs)[:RUNS_SHOWN]
     lines = [[run, first[run].label, first[run].status, *(records[run].get(key, "") for key in heads)] for run in shown]
     common = [*_origin(page), *((key, known[0][key]) for key in same)]
-    return Plan(common, ["run", "group", "status", *heads], lines, len(runs) - len(shown))
+    return RunList(common, ["run", "group", "status", *heads], lines, len(runs) - len(shown))
 
 
 def _origin(page: Page) -> list[tuple[str, str]]:
-    """The command that made the report, and what the numbers' protocols say of the data of each dataset."""
-    found = [("report made by", page.command)] if page.command else []
+    """The command that made the report, and the content hash of each dataset, from the protocols."""
+    facts = [("report made by", page.command)] if page.command else []
     data: dict[str, dict[str, None]] = {}
     for row in page.rows:
         how = page.protocols.get(row.protocol, {})
         if how.get("dataset"):
             prepared = f", prepared: {how['preparation']}" if how.get("preparation") not in (None, "", "none") else ""
             data.setdefault(row.dataset, {})[f"SHA-256 {how['dataset']}\N{HORIZONTAL ELLIPSIS}{prepared}"] = None
-    return found + [(f"data of {dataset}", "; ".join(its)) for dataset, its in data.items()]
+    return facts + [(f"data of {dataset}", "; ".join(texts)) for dataset, texts in data.items()]
 
 
 def _flat(name: str, value: object) -> Iterable[tuple[str, str]]:

@@ -1,4 +1,4 @@
-"""The table of a reproduction: published, ours, difference, verdict; as text for a terminal and as files. No torch."""
+"""The table of a reproduction: published numbers, ours, difference and conclusion, as data and as files. No torch."""
 
 from __future__ import annotations
 
@@ -10,20 +10,18 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from rich.console import Console
-from rich.markup import escape
-from rich.table import Column, Table
-
 from genbench.analysis.formatting import format_estimate, format_value
-from genbench.reproduction.recipe import Cell, ParsedRecipe, Published
-from genbench.stats.equivalence import Verdict, differing, verdict
+from genbench.reproduction.recipe import ParsedRecipe, Published, RecipeCell
+from genbench.stats.equivalence import EquivalenceResult, assess_equivalence, differing
 from genbench.storage.results import Row
 from genbench.utils.io import write_text
 
+HEAD = ("whose", "metric", "published", "ours (mean, 95 %)", "seeds", "difference", "margin", "verdict")
+
 
 @dataclass(frozen=True)
-class Change:
-    """An option of something that a cell names whose value is not the recipe's; `file` as in `genbench.api.Option`."""
+class OptionChange:
+    """An option of a cell's component whose value is not the recipe's; `file` as in `genbench.api.Option`."""
 
     kind: str
     name: str
@@ -34,32 +32,32 @@ class Change:
 
     @property
     def text(self) -> str:
-        """As it stands in a verdict."""
+        """The change in words."""
         return f"{self.name}.{self.option}: recipe {self.recipe}, ours {self.ours}"
 
 
 @dataclass(frozen=True)
-class Line:
-    """A published number, ours over seeds (empty where nothing was measured), and what follows.
+class ReproducedNumber:
+    """A published number, our values over seeds (empty where nothing was measured), and their comparison.
 
-    `deviations` are known differences from the paper that no test is refused for: of the recipe's training, and fields
-    of the protocol that the recipe tolerates and that differ.
+    `deviations` are known differences from the paper that do not prevent the test: of the recipe's training, and fields
+    of the protocol that the recipe tolerates and that differ. `measured_instead` are the metrics of the runs where none
+    has this name.
     """
 
     published: Published
     seeds: tuple[int, ...]
     values: tuple[float, ...]
-    verdict: Verdict | None
-    there: tuple[str, ...] = ()
-    """What was measured instead, where nothing was of this name."""
+    result: EquivalenceResult | None
+    measured_instead: tuple[str, ...] = ()
     deviations: tuple[str, ...] = ()
 
     @property
-    def whose(self) -> str:
+    def subject(self) -> str:
         """Cell, model, prior and latent dimension, or the case of an experiment."""
-        it = self.published
-        dim = f"d = {it.latent_dim}" if it.latent_dim else ""
-        return it.case or ", ".join(word for word in (it.cell, it.model, it.prior, dim) if word)
+        number = self.published
+        dim = f"d = {number.latent_dim}" if number.latent_dim else ""
+        return number.case or ", ".join(word for word in (number.cell, number.model, number.prior, dim) if word)
 
 
 def compare(
@@ -67,166 +65,157 @@ def compare(
     measured: Mapping[str, Sequence[Row]],
     protocols: Mapping[str, Mapping[str, Any]],
     budget: float,
-    changed: Mapping[str, Sequence[Change]] | None = None,
-) -> tuple[Line, ...]:
-    """A line for each published number of the cells in `measured`, the tidy rows of each cell's runs.
+    changed: Mapping[str, Sequence[OptionChange]] | None = None,
+) -> tuple[ReproducedNumber, ...]:
+    """Compare each published number of the cells in `measured`, the tidy rows of each cell's runs.
 
     `changed` are the options of each cell that are not the recipe's. Those of a model, and a `budget` below 1, make
     another training of that model's numbers; those of a metric make another protocol of its own numbers.
     """
-    lines, cells = [], {cell.name: cell for cell in recipe.cells}
-    for number in recipe.published:
-        if number.cell not in measured:
+    numbers, cells = [], {cell.name: cell for cell in recipe.cells}
+    for published in recipe.published:
+        if published.cell not in measured:
             continue
-        rows = [row for row in measured[number.cell] if _is_of(row, number)]
-        rows.sort(key=lambda row: row.seed)
-        other = [row for row in rows if row.protocol != rows[0].protocol]  # never two protocols in one mean
+
+        # Our values, of one protocol: two protocols never share a mean.
+        rows = sorted((row for row in measured[published.cell] if _matches(row, published)), key=lambda row: row.seed)
+        left_out = [row for row in rows if row.protocol != rows[0].protocol]
         rows = [row for row in rows if row.protocol == rows[0].protocol]
-        how = protocols.get(rows[0].protocol, {}) if rows else {}
-        cell = cells[number.cell]
-        its = [change for change in (changed or {}).get(cell.name, ()) if _concerns(change, number, cell)]
-        options = [change for change in its if change.kind == "metric"]
-        training = [*_budget(budget), *(change.text for change in its if change.kind != "metric")]
+        fields = protocols.get(rows[0].protocol, {}) if rows else {}
         values = [(row.seed, row.value or 0.0) for row in rows]
-        line = judged(number, values, how, options, training, cell.training)
-        there = () if rows else tuple(dict.fromkeys(row.metric for row in measured[number.cell] if row.metric))
-        if other:
-            seeds = ", ".join(str(row.seed) for row in other)
-            told = f"left out: seed {seeds} of {line.whose}, measured by another protocol: measure all runs anew"
-            line = replace(line, deviations=(*line.deviations, told))
-        lines.append(replace(line, there=there))
-    return tuple(lines)
+
+        # What was changed of the metric and of the training.
+        cell = cells[published.cell]
+        changes = [change for change in (changed or {}).get(cell.name, ()) if _concerns(change, published, cell)]
+        options = [change for change in changes if change.kind == "metric"]
+        training = [f"budget: published 1, ours {budget:g}"] if budget < 1 else []
+        training += [change.text for change in changes if change.kind != "metric"]
+
+        number = compare_number(published, values, fields, options, training, cell.training)
+        metrics = () if rows else tuple(dict.fromkeys(row.metric for row in measured[published.cell] if row.metric))
+        if left_out:
+            seeds = ", ".join(str(row.seed) for row in left_out)
+            text = f"left out: seed {seeds} of {number.subject}, measured by another protocol: measure all runs anew"
+            number = replace(number, deviations=(*number.deviations, text))
+        numbers.append(replace(number, measured_instead=metrics))
+    return tuple(numbers)
 
 
-def judged(
-    number: Published,
+def compare_number(
+    published: Published,
     values: Sequence[tuple[int, float]],
-    how: Mapping[str, Any],
-    options: Sequence[Change] = (),
+    fields: Mapping[str, Any],
+    options: Sequence[OptionChange] = (),
     training: Sequence[str] = (),
     deviations: Sequence[str] = (),
-) -> Line:
-    """The line of one published number: `values` are (seed, value), `how` our protocol, `options` what changed of it.
+) -> ReproducedNumber:
+    """Compare one published number: `values` are (seed, value), `fields` our protocol, `options` its changed options.
 
-    Where the published protocol states what an option changes, its fields tell: a file's place is never held against a
-    number whose weights are stated.
+    Where the published protocol states the effect of an option, its fields decide: a file's path is never held against
+    a number whose weights are stated.
     """
-    numbers = tuple(value for _, value in values)
-    differ = differing(number.protocol, how, tuple(number.tolerated))
-    unstated = [change for change in options if not (change.file and "weights" in number.protocol)]
-    differ += [change.text for change in unstated if not any(it.endswith(f", ours {change.ours}") for it in differ)]
-    found = verdict(numbers, number.value, number.margin, differ, training) if numbers else None
-    let_pass = [
-        f"{name}: {reason}"
-        for name, reason in number.tolerated.items()
-        if differing({name: number.protocol[name]}, how)
+    differ = differing(published.protocol, fields, tuple(published.tolerated))
+    unstated = [change for change in options if not (change.file and "weights" in published.protocol)]
+    differ += [
+        change.text for change in unstated if not any(field.endswith(f", ours {change.ours}") for field in differ)
     ]
-    told = tuple(f"training: {text}" for text in (*deviations, *number.training))
+    ours = tuple(value for _, value in values)
+    result = assess_equivalence(ours, published.value, published.margin, differ, training) if ours else None
+    tolerated = [
+        f"{name}: {reason}"
+        for name, reason in published.tolerated.items()
+        if differing({name: published.protocol[name]}, fields)
+    ]
+    known = tuple(f"training: {text}" for text in (*deviations, *published.training))
     seeds = tuple(seed for seed, _ in values)
-    return Line(number, seeds, numbers, found, deviations=(*told, *let_pass) if numbers else ())
+    return ReproducedNumber(published, seeds, ours, result, deviations=(*known, *tolerated) if ours else ())
 
 
-def _concerns(change: Change, number: Published, cell: Cell) -> bool:
-    """Whether a changed option is of something that a number depends on."""
-    of = {
-        "metric": number.metric.split(".")[0],
-        "model": number.model or cell.models[0],
-        "prior": number.prior or cell.priors[0],
+def _concerns(change: OptionChange, published: Published, cell: RecipeCell) -> bool:
+    """Whether a number depends on the component of a changed option."""
+    names = {
+        "metric": published.metric.split(".")[0],
+        "model": published.model or cell.models[0],
+        "prior": published.prior or cell.priors[0],
     }
-    return change.name == of.get(change.kind, change.name)
+    return change.name == names.get(change.kind, change.name)
 
 
-def _is_of(row: Row, number: Published) -> bool:
+def _matches(row: Row, published: Published) -> bool:
     return (
-        row.metric == number.metric
+        row.metric == published.metric
         and row.value is not None
         and row.stage == "final"
         and row.role == "model"
-        and row.model == (number.model or row.model)
-        and row.prior == (number.prior or row.prior)
-        and row.latent_dim == (number.latent_dim or row.latent_dim)
+        and row.model == (published.model or row.model)
+        and row.prior == (published.prior or row.prior)
+        and row.latent_dim == (published.latent_dim or row.latent_dim)
     )
 
 
-def _budget(budget: float) -> list[str]:
-    return [f"budget: published 1, ours {budget:g}"] if budget < 1 else []
+# ---------------------------------------------------------------- words and files
 
 
-def numbered(lines: Iterable[Line]) -> dict[str, int]:
-    """The deviations of all lines with the numbers that verdicts point at them by."""
-    texts = dict.fromkeys(text for line in lines for text in line.deviations)
-    return {text: number for number, text in enumerate(texts, start=1)}
+def numbered(numbers: Iterable[ReproducedNumber]) -> dict[str, int]:
+    """The deviations of all numbers, with the footnote of each."""
+    texts = dict.fromkeys(text for number in numbers for text in number.deviations)
+    return {text: footnote for footnote, text in enumerate(texts, start=1)}
 
 
-HEAD = ("whose", "metric", "published", "ours (mean, 95 %)", "seeds", "difference", "margin", "verdict")
+def reasons(number: ReproducedNumber) -> str:
+    """The differences from the published protocol and training; "" where there are none."""
+    result = number.result
+    return "" if result is None else "; ".join((*result.fields, *(f"training: {text}" for text in result.training)))
 
 
-def reasons(line: Line) -> str:
-    """What differs from the published number's protocol and training; "" where nothing does."""
-    found = line.verdict
-    return "" if found is None else "; ".join((*found.fields, *(f"training: {text}" for text in found.training)))
+def table_cells(number: ReproducedNumber, footnotes: Mapping[str, int], *, brief: bool = False) -> tuple[str, ...]:
+    """A number in words, in the columns of `HEAD`; in brief without the reasons."""
+    published, result = number.published, number.result
+    start = (number.subject, published.metric, format_value(published.value).plain)
+    if result is None:
+        return (*start, "not measured", "0", "", f"{published.margin:g}", "")
+    marks = ", ".join(str(footnotes[text]) for text in number.deviations)
+    words = result.conclusion + (f", with deviations [{marks}]" if marks else "")
+    words += f": {reasons(number)}" if reasons(number) and not brief else ""
+    words += "" if result.p is None else " (p < 0.001)" if result.p < 0.001 else f" (p = {result.p:.2g})"
+    difference = f"{'+' if result.difference > 0 else ''}{format_value(result.difference).plain}"
+    ours = format_estimate(result.estimate).plain
+    return (*start, ours, str(len(number.seeds)), difference, f"{published.margin:g}", words)
 
 
-def cells_of(line: Line, numbers: Mapping[str, int], *, brief: bool = False) -> tuple[str, ...]:
-    """A line in words, as `HEAD` names them; `numbers` are those of `numbered`. A brief one leaves the reasons out."""
-    it, found = line.published, line.verdict
-    start = (line.whose, it.metric, format_value(it.value).plain)
-    if found is None:
-        return (*start, "not measured", "0", "", f"{it.margin:g}", "")
-    marks = ", ".join(str(numbers[text]) for text in line.deviations)
-    told = found.word + (f", with deviations [{marks}]" if marks else "")
-    told += f": {reasons(line)}" if reasons(line) and not brief else ""
-    told += "" if found.p is None else " (p < 0.001)" if found.p < 0.001 else f" (p = {found.p:.2g})"
-    difference = f"{'+' if found.difference > 0 else ''}{format_value(found.difference).plain}"
-    return (*start, format_estimate(found.estimate).plain, str(len(line.seeds)), difference, f"{it.margin:g}", told)
-
-
-def notes(recipe: ParsedRecipe, cells: Iterable[Cell], lines: Sequence[Line], budget: float) -> list[str]:
-    """What a reader must know of the table."""
-    found = [f"recipe {recipe.name}: {recipe.citation}"]
+def notes(
+    recipe: ParsedRecipe, cells: Iterable[RecipeCell], numbers: Sequence[ReproducedNumber], budget: float
+) -> list[str]:
+    """The notes below the table."""
+    texts = [f"recipe {recipe.name}: {recipe.citation}"]
     if budget < 1:
-        found.append(f"at {budget:.3g} of the recipe's budget: no verdict on the paper can follow")
-    found += [f"lambda in {cell.name}: {cell.weighting}" for cell in cells]
-    found += [f"differs from the paper: {deviation}" for deviation in recipe.deviations]
-    for line in lines:
-        if line.there:
-            there = ", ".join(line.there)
-            found.append(f"no run of {line.whose} has a number {line.published.metric}; these runs have {there}")
-    found += [f"[{number}] {text}" for text, number in numbered(lines).items()]
-    found += [f"source of {source}" for source in sorted({f"published: {line.published.source}" for line in lines})]
-    if any(line.verdict and line.verdict.p is not None for line in lines):
-        found.append("equivalent: two one-sided t-tests at 5 % within the margin; different: beyond it at 5 %")
-    return list(dict.fromkeys(found))
+        texts.append(f"at {budget:.3g} of the recipe's budget: no verdict on the paper can follow")
+    texts += [f"lambda in {cell.name}: {cell.weighting}" for cell in cells]
+    texts += [f"differs from the paper: {deviation}" for deviation in recipe.deviations]
+    for number in numbers:
+        if number.measured_instead:
+            metrics = ", ".join(number.measured_instead)
+            texts.append(
+                f"no run of {number.subject} has a number {number.published.metric}; these runs have {metrics}"
+            )
+    texts += [f"[{footnote}] {text}" for text, footnote in numbered(numbers).items()]
+    sources = sorted({f"published: {number.published.source}" for number in numbers})
+    texts += [f"source of {source}" for source in sources]
+    if any(number.result and number.result.p is not None for number in numbers):
+        texts.append("equivalent: two one-sided t-tests at 5 % within the margin; different: beyond it at 5 %")
+    return list(dict.fromkeys(texts))
 
 
-def show(console: Console, lines: Sequence[Line], told: Sequence[str]) -> None:
-    """Print the table, once for all lines what differs from what was published, and the notes."""
-    if lines:
-        heads = [Column(head, overflow="fold") for head in HEAD]
-        table = Table(*heads, box=None, pad_edge=False, header_style="bold")
-        numbers, whose = numbered(lines), dict[str, list[str]]()
-        for line in lines:
-            table.add_row(*(escape(cell) for cell in cells_of(line, numbers, brief=True)))
-            if why := reasons(line):
-                whose.setdefault(f"{line.verdict.word if line.verdict else ''}: {why}", []).append(line.whose)
-        console.print(table)
-        for why, its in whose.items():
-            of = "" if len(whose) == 1 else f" ({'; '.join(its)})"
-            console.print(f" {why}{of}", markup=False, highlight=False, soft_wrap=True)
-    for note in told:
-        console.print(f" {note}", markup=False, highlight=False, soft_wrap=True)
-
-
-def write(folder: Path, name: str, lines: Sequence[Line], told: Sequence[str], command: str) -> None:
-    """Write reproduce.md, reproduce.csv and reproduce.json into `folder`."""
-    numbers = numbered(lines)
-    rows = [cells_of(line, numbers) for line in lines]
-    marks = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
-    marks += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
-    text = [f"# Reproduction of {name}", f"    {command}", "\n".join(marks), "\n".join(f"* {note}" for note in told)]
-    write_text(folder / "reproduce.md", "\n\n".join(text) + "\n")
-    out = io.StringIO()
-    csv.writer(out, lineterminator="\n").writerows([HEAD, *rows])
-    write_text(folder / "reproduce.csv", out.getvalue())
-    plain = {"recipe": name, "command": command, "lines": [asdict(line) for line in lines], "notes": list(told)}
+def write(folder: Path, name: str, numbers: Sequence[ReproducedNumber], texts: Sequence[str], command: str) -> None:
+    """Write reproduce.md, reproduce.csv and reproduce.json into `folder`; `texts` are the notes."""
+    footnotes = numbered(numbers)
+    rows = [table_cells(number, footnotes) for number in numbers]
+    table = ["| " + " | ".join(HEAD) + " |", "|" + "---|" * len(HEAD)]
+    table += ["| " + " | ".join(cell.replace("|", "\\|") for cell in row) + " |" for row in rows]
+    parts = [f"# Reproduction of {name}", f"    {command}", "\n".join(table), "\n".join(f"* {text}" for text in texts)]
+    write_text(folder / "reproduce.md", "\n\n".join(parts) + "\n")
+    buffer = io.StringIO()
+    csv.writer(buffer, lineterminator="\n").writerows([HEAD, *rows])
+    write_text(folder / "reproduce.csv", buffer.getvalue())
+    plain = {"recipe": name, "command": command, "numbers": [asdict(n) for n in numbers], "notes": list(texts)}
     write_text(folder / "reproduce.json", json.dumps(plain, indent=1, ensure_ascii=False) + "\n")

@@ -38,7 +38,7 @@ PROTOCOL_FIELDS = (
 
 
 @dataclass(frozen=True)
-class Cell:
+class RecipeCell:
     """One grid of a recipe. Of `epochs` and `images` one is set; `weighting` tells lambda with its reduction."""
 
     name: str
@@ -84,20 +84,20 @@ class Published:
 
 @dataclass(frozen=True)
 class ParsedRecipe:
-    """A recipe as read: what is run, what was published, and how the two differ."""
+    """A parsed recipe: its cells, the published numbers, and how the two differ."""
 
     name: str
     about: str
     citation: str
     study: Study
-    cells: tuple[Cell, ...] = ()
+    cells: tuple[RecipeCell, ...] = ()
     published: tuple[Published, ...] = ()
     deviations: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class _Key:
-    """A key of a table: what it holds in words, whether a value is that, and its default where it is not required."""
+    """A key of a table: its type in words, the check of a value, and its default where it is not required."""
 
     words: str
     holds: Callable[[Any], bool]
@@ -207,38 +207,38 @@ def _table(raw: Mapping[str, Any], keys: Mapping[str, _Key], where: str) -> dict
     for name in raw:
         if name not in keys:
             raise UsageError(f"{where}: {unknown('key', name, keys)}")
-    found = {}
+    values = {}
     for name, key in keys.items():
         if name not in raw and key.required:
             raise UsageError(f"{where}: the key '{name}' is missing; it is {key.words}")
         value = raw.get(name, key.default)
         if name in raw and not key.holds(value):
             raise UsageError(f"{where}: key '{name}': {value!r} is not {key.words}")
-        found[name] = value
-    return found
+        values[name] = value
+    return values
 
 
-def _cell(raw: Mapping[str, Any], where: str) -> Cell:
-    it = _table(raw, CELL, where)
-    if (it["epochs"] is None) == (it["images"] is None):
+def _cell(raw: Mapping[str, Any], where: str) -> RecipeCell:
+    values = _table(raw, CELL, where)
+    if (values["epochs"] is None) == (values["images"] is None):
         raise UsageError(f"{where}: key 'epochs': give one of 'epochs' and 'images'")
-    return Cell(
-        name=it["name"],
-        dataset=it["dataset"],
-        models=tuple(it["models"]),
-        priors=tuple(it["priors"]),
-        latent_dims=tuple(it["latent-dims"]),
-        network=it["network"],
-        seeds=it["seeds"],
-        batch=it["batch"],
-        metrics=tuple(it["metrics"]),
-        weighting=it["lambda"],
-        epochs=it["epochs"],
-        images=it["images"],
-        settings=tuple(it["set"]),
-        snapshots=it["snapshots"],
-        snapshot_metrics=tuple(it["snapshot-metrics"]),
-        training=tuple(it["training"]),
+    return RecipeCell(
+        name=values["name"],
+        dataset=values["dataset"],
+        models=tuple(values["models"]),
+        priors=tuple(values["priors"]),
+        latent_dims=tuple(values["latent-dims"]),
+        network=values["network"],
+        seeds=values["seeds"],
+        batch=values["batch"],
+        metrics=tuple(values["metrics"]),
+        weighting=values["lambda"],
+        epochs=values["epochs"],
+        images=values["images"],
+        settings=tuple(values["set"]),
+        snapshots=values["snapshots"],
+        snapshot_metrics=tuple(values["snapshot-metrics"]),
+        training=tuple(values["training"]),
     )
 
 
@@ -254,33 +254,38 @@ def _protocol(raw: Any, known: Sequence[str] | None, where: str) -> dict[str, st
 
 
 def _published(
-    raw: Mapping[str, Any], protocols: Mapping[str, Mapping[str, str]], cells: Sequence[Cell], study: Study, where: str
+    raw: Mapping[str, Any],
+    protocols: Mapping[str, Mapping[str, str]],
+    cells: Sequence[RecipeCell],
+    study: Study,
+    where: str,
 ) -> Published:
-    it = _table(raw, PUBLISHED, where)
-    if it["protocol"] not in protocols:
-        raise UsageError(f"{where}: key 'protocol': {unknown('protocol', it['protocol'], protocols)}")
-    for name in it["tolerated"]:
-        if name not in protocols[it["protocol"]]:
-            raise UsageError(f"{where}: key 'tolerated': the protocol '{it['protocol']}' states no '{name}'")
+    values = _table(raw, PUBLISHED, where)
+    if values["protocol"] not in protocols:
+        raise UsageError(f"{where}: key 'protocol': {unknown('protocol', values['protocol'], protocols)}")
+    for name in values["tolerated"]:
+        if name not in protocols[values["protocol"]]:
+            raise UsageError(f"{where}: key 'tolerated': the protocol '{values['protocol']}' states no '{name}'")
     if study == "grid":
         named = {cell.name: cell for cell in cells}
-        if it["cell"] not in named:
-            raise UsageError(f"{where}: key 'cell': {unknown('cell', it['cell'], named)}")
-        _inside(it, named[it["cell"]], where)
-    elif not it["case"]:
+        if values["cell"] not in named:
+            raise UsageError(f"{where}: key 'cell': {unknown('cell', values['cell'], named)}")
+        _inside(values, named[values["cell"]], where)
+    elif not values["case"]:
         raise UsageError(f"{where}: the key 'case' is missing; an experiment's number is of a case")
-    rest = {name: it[name] for name in ("metric", "margin", "source", "cell", "model", "prior", "case", "tolerated")}
-    value, protocol = float(it["value"]), protocols[it["protocol"]]
-    training = tuple(it["training"])
-    return Published(**rest, value=value, protocol=protocol, latent_dim=it["latent-dim"], training=training)
+    same = ("metric", "margin", "source", "cell", "model", "prior", "case", "tolerated")
+    rest = {name: values[name] for name in same}
+    value, protocol = float(values["value"]), protocols[values["protocol"]]
+    training = tuple(values["training"])
+    return Published(**rest, value=value, protocol=protocol, latent_dim=values["latent-dim"], training=training)
 
 
-def _inside(it: Mapping[str, Any], cell: Cell, where: str) -> None:
+def _inside(values: Mapping[str, Any], cell: RecipeCell, where: str) -> None:
     """Refuse a number that no run of its cell has, or that runs of two kinds would share."""
     for key, possible in (("model", cell.models), ("prior", cell.priors), ("latent-dim", cell.latent_dims)):
-        if not it[key] and len(possible) > 1:
+        if not values[key] and len(possible) > 1:
             raise UsageError(f"{where}: the key '{key}' is missing; the cell '{cell.name}' has {possible}")
-        if it[key] and it[key] not in possible:
-            raise UsageError(f"{where}: key '{key}': {it[key]!r} is not in the cell '{cell.name}': {possible}")
-    if it["metric"].split(".")[0] not in cell.metrics:
+        if values[key] and values[key] not in possible:
+            raise UsageError(f"{where}: key '{key}': {values[key]!r} is not in the cell '{cell.name}': {possible}")
+    if values["metric"].split(".")[0] not in cell.metrics:
         raise UsageError(f"{where}: key 'metric': the cell '{cell.name}' measures {', '.join(cell.metrics)}")

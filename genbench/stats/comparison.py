@@ -17,19 +17,21 @@ from genbench.stats.intervals import LEVEL, Floats, t_upper
 RESOLUTION = 1e-6
 """Mean differences below this fraction of the values are rounding in float32 measurements, not evidence."""
 
-Verdict = Literal["best", "worse", "undecided"]
-"""What is known of a model: it may be the best, it is not a best, or no test was possible."""
+BestSetVerdict = Literal["best", "worse", "undecided"]
+"""The state of a model: it may be the best, it is not a best, or no test was possible."""
 
 
 @dataclass(frozen=True)
-class Standing:
-    """A model's place in one column; `p` is the adjusted p-value of "this model is a best", None where untested."""
+class BestSetResult:
+    """The test of a model in one column; `p` is the adjusted p-value of "this model is a best", None where untested."""
 
-    verdict: Verdict
+    verdict: BestSetVerdict
     p: float | None = None
 
 
-def set_of_best(models: Sequence[Mapping[int, float]], *, lower: bool, level: float = LEVEL) -> tuple[Standing, ...]:
+def set_of_best(
+    models: Sequence[Mapping[int, float]], *, lower: bool, level: float = LEVEL
+) -> tuple[BestSetResult, ...]:
     """Which models may be the best; with probability `level` every model that truly is a best is among them.
 
     The best of the sample is chosen by the data, so testing the others against it is not a test at the stated level.
@@ -48,14 +50,14 @@ def set_of_best(models: Sequence[Mapping[int, float]], *, lower: bool, level: fl
     values, present = _matrix(models)
     values = values if lower else -values
     if len(values) < 2:  # one seed: no test of any pair
-        return tuple(Standing("undecided") for _ in models)
+        return tuple(BestSetResult("undecided") for _ in models)
     evidence = [_evidence_against(i, values, present) for i in range(len(models))]
     adjusted = holm([p for p in evidence if p is not None])
     places = iter(adjusted)
     p_values = [None if p is None else next(places) for p in evidence]
     if adjusted and max(adjusted) <= 1 - level:  # only where seeds differ between pairs: each beaten by another
-        return tuple(Standing("undecided", p) for p in p_values)
-    return tuple(_standing(p, 1 - level) for p in p_values)
+        return tuple(BestSetResult("undecided", p) for p in p_values)
+    return tuple(_result(p, 1 - level) for p in p_values)
 
 
 def holm(p_values: Sequence[float]) -> tuple[float, ...]:
@@ -72,10 +74,10 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
     return tuple(adjusted)
 
 
-def _standing(p: float | None, alpha: float) -> Standing:
+def _result(p: float | None, alpha: float) -> BestSetResult:
     if p is None:
-        return Standing("undecided")
-    return Standing("worse" if p <= alpha else "best", p)
+        return BestSetResult("undecided")
+    return BestSetResult("worse" if p <= alpha else "best", p)
 
 
 def _matrix(models: Sequence[Mapping[int, float]]) -> tuple[Floats, Floats]:
@@ -93,26 +95,28 @@ def _evidence_against(i: int, values: Floats, present: Floats) -> float | None:
 
     Only the largest t for each number of shared seeds can give the smallest p-value: thousands of models stay cheap.
     """
-    own = present[:, i] > 0
-    scale = float(np.abs(values[own, i]).max())
+    measured = present[:, i] > 0
+    scale = float(np.abs(values[measured, i]).max())
     if present.all():  # the usual case in a third of the time: every pair shares every seed
         t = _paired_t(values[:, i : i + 1] - values, len(values), scale)
         t[i] = -np.inf
         return min(1.0, (len(t) - 1) * t_upper(len(values) - 1, float(t.max())))
-    n = present[own].sum(0)
+    n = present[measured].sum(0)
     testable = n >= 2
     testable[i] = False
     tests = int(testable.sum())
     if not tests:
         return None
-    gaps = (values[own, i : i + 1] - values[own]) * present[own]
-    t = _paired_t(gaps, np.maximum(n, 2.0), scale, present[own])
-    groups = ((count, t[testable & (n == count)]) for count in range(2, int(own.sum()) + 1))
-    return min(1.0, tests * min(t_upper(count - 1, float(its.max())) for count, its in groups if its.size))
+    gaps = (values[measured, i : i + 1] - values[measured]) * present[measured]
+    t = _paired_t(gaps, np.maximum(n, 2.0), scale, present[measured])
+    groups = ((count, t[testable & (n == count)]) for count in range(2, int(measured.sum()) + 1))
+    return min(
+        1.0, tests * min(t_upper(count - 1, float(t_values.max())) for count, t_values in groups if t_values.size)
+    )
 
 
 def _paired_t(gaps: Floats, n: Floats | int, scale: float, present: Floats | None = None) -> Floats:
-    """t statistics of the columns of `gaps`, `(seeds, pairs)`, of which `n` count, by `present` where not all do.
+    """t t_values of the columns of `gaps`, `(seeds, pairs)`, of which `n` count, by `present` where not all do.
 
     0 where the mean is rounding; of a column in which fewer than 2 count it means nothing.
     """

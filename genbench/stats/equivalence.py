@@ -16,18 +16,18 @@ from genbench.stats.intervals import Estimate, estimate, t_upper
 ALPHA = 0.05
 """Level of each one-sided test, and so of "equivalent" as a whole (Schuirmann 1987, doi:10.1007/BF01068419)."""
 
-Word = Literal["equivalent", "different", "inconclusive", "other protocol", "other training"]
+Conclusion = Literal["equivalent", "different", "inconclusive", "other protocol", "other training"]
 
 
 @dataclass(frozen=True)
-class Verdict:
+class EquivalenceResult:
     """What is known of ours against the published number.
 
     `p` is the p-value of the claim made: of the larger of the two one-sided tests. `fields` are what differs in the
     protocol, each told as "layer: published 2048, ours 768"; `training` is what the user changed of how it was trained.
     """
 
-    word: Word
+    conclusion: Conclusion
     estimate: Estimate
     difference: float
     p: float | None = None
@@ -35,29 +35,29 @@ class Verdict:
     training: tuple[str, ...] = ()
 
 
-def verdict(
+def assess_equivalence(
     values: Sequence[float],
     published: float,
     margin: float,
     fields: Sequence[str] = (),
     training: Sequence[str] = (),
-) -> Verdict:
-    """The verdict on `values` over seeds, at least one, against a published number; `margin` is above 0.
+) -> EquivalenceResult:
+    """Compare `values` over seeds, at least one, against a published number; `margin` is above 0.
 
     "equivalent" rejects both "mean <= published - margin" and "mean >= published + margin", each at 5 %; "different"
     rejects at 5 % that the mean is within the margin, on the side where it is seen; else "inconclusive", as one seed
     always is. The three exclude each other. Where protocols, or what was trained, differ nothing is tested.
 
-    >>> verdict([10.0, 10.1, 9.9], 10.0, 1.0).word, verdict([10.0], 10.0, 1.0).word
+    >>> assess_equivalence([10.0, 10.1, 9.9], 10.0, 1.0).conclusion, assess_equivalence([10.0], 10.0, 1.0).conclusion
     ('equivalent', 'inconclusive')
     """
     mine = estimate(values)
     difference = mine.mean - published
     if fields or training:
-        word: Word = "other protocol" if fields else "other training"
-        return Verdict(word, mine, difference, fields=tuple(fields), training=tuple(training))
+        conclusion: Conclusion = "other protocol" if fields else "other training"
+        return EquivalenceResult(conclusion, mine, difference, fields=tuple(fields), training=tuple(training))
     if len(values) < 2:
-        return Verdict("inconclusive", mine, difference)
+        return EquivalenceResult("inconclusive", mine, difference)
     inside = max(upper_p(values, published - margin), upper_p([-value for value in values], -published - margin))
     beyond = (
         upper_p(values, published + margin)
@@ -65,8 +65,8 @@ def verdict(
         else upper_p([-value for value in values], -published + margin)
     )
     if inside <= ALPHA:
-        return Verdict("equivalent", mine, difference, inside)
-    return Verdict("different" if beyond <= ALPHA else "inconclusive", mine, difference, min(inside, beyond))
+        return EquivalenceResult("equivalent", mine, difference, inside)
+    return EquivalenceResult("different" if beyond <= ALPHA else "inconclusive", mine, difference, min(inside, beyond))
 
 
 def upper_p(values: Sequence[float], bound: float) -> float:

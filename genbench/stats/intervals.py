@@ -1,4 +1,4 @@
-"""Means over training seeds with 95 % intervals that cover, and what of their spread is the sampling draw. Pure."""
+"""Means over training seeds with 95 % intervals, and the share of the sampling draw in their spread. Pure."""
 
 from __future__ import annotations
 
@@ -26,8 +26,8 @@ TAIL = 10
 DEGENERATE = 0.01
 """Share of resamples without any spread (many tied values) above which the t-interval is used instead."""
 
-Kind = Literal["none", "t", "bootstrap"]
-"""How an interval was made: there is none (one seed), Student's t, or the studentised bootstrap."""
+IntervalKind = Literal["none", "t", "bootstrap"]
+"""The method of an interval: none (one seed), Student's t, or the studentised bootstrap."""
 
 Floats = NDArray[np.float64]
 
@@ -40,7 +40,7 @@ class Estimate:
     n: int
     low: float | None = None
     high: float | None = None
-    kind: Kind = "none"
+    kind: IntervalKind = "none"
 
     @property
     def half_width(self) -> float | None:
@@ -83,7 +83,7 @@ def resampled(level: float) -> bool:
 
 
 def bootstrap_factors(studies: Floats, level: float = LEVEL) -> Floats:
-    """What takes the place of Student's quantile: the `level` quantile of |t*|, for each row of `(studies, n)`.
+    """The `level` quantile of |t*|, used in place of Student's, for each row of `(studies, n)`.
 
     t* = sqrt(n) (mean* - mean) / s* over resamples with replacement; Hall, The Bootstrap and Edgeworth Expansion
     (1992), section 3.6: the coverage error of the symmetric interval is O(1 / n^2). The percentile and the BCa
@@ -102,9 +102,9 @@ def bootstrap_factors(studies: Floats, level: float = LEVEL) -> Floats:
     t = np.abs(means) * math.sqrt(n) / np.sqrt(np.where(degenerate, np.inf, variances))
     t[degenerate] = np.inf  # counted as far out: leaving them out would narrow the interval
     place = math.ceil(level * (RESAMPLES + 1)) - 1
-    found: Floats = np.partition(t, place, axis=1)[:, place]
-    found[degenerate.mean(1) > DEGENERATE] = np.nan
-    return found
+    factors: Floats = np.partition(t, place, axis=1)[:, place]
+    factors[degenerate.mean(1) > DEGENERATE] = np.nan
+    return factors
 
 
 @lru_cache(maxsize=8)
@@ -132,12 +132,12 @@ def by_seed_table(groups: Sequence[Mapping[int, float]]) -> Floats:
     return table
 
 
-def paired_t_intervals(own: Floats, others: Floats, level: float) -> tuple[Floats, Floats]:
+def paired_t_intervals(values: Floats, rivals: Floats, level: float) -> tuple[Floats, Floats]:
     """Student's intervals of the mean of `own - other` over seeds, `(seeds,)` against each column of `(seeds, others)`.
 
-    NaN is an absent value. Low and high, `(others,)` each; NaN where fewer than two seeds are shared.
+    NaN is an absent value. Low and high, `(rivals,)` each; NaN where fewer than two seeds are shared.
     """
-    gaps = own[:, None] - others
+    gaps = values[:, None] - rivals
     there = np.isfinite(gaps)
     n = there.sum(0)
     gaps[~there] = 0.0
@@ -145,9 +145,9 @@ def paired_t_intervals(own: Floats, others: Floats, level: float) -> tuple[Float
     squares = (((gaps - mean) * there) ** 2).sum(0)
     half = np.full(len(n), np.nan)
     for count in np.unique(n[n > 1]):
-        its = n == count
+        chosen = n == count
         scale = t_quantile(int(count) - 1, (1 + level) / 2) / math.sqrt(count * (count - 1))
-        half[its] = scale * np.sqrt(squares[its])
+        half[chosen] = scale * np.sqrt(squares[chosen])
     return mean - half, mean + half
 
 

@@ -22,11 +22,12 @@ import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from genbench.errors import StoreError, one_line
+from genbench.experiment.run import Run, run_of_record
 from genbench.storage.schema import (
     SCHEMA,
     FailureRecord,
@@ -45,9 +46,6 @@ from genbench.storage.schema import (
     read_file,
 )
 from genbench.utils.io import HALF_WRITTEN, PART, full_disk, write_json
-
-if TYPE_CHECKING:
-    from genbench.experiment.run import Run
 
 RUN, LOG, CHECKPOINT, WEIGHTS = "run.json", "log.jsonl", "checkpoint.safetensors", "weights.safetensors"
 TRAINING, FITTED, METRICS, FAILURE = "training.json", "fitted.json", "metrics.json", "failure.json"
@@ -245,8 +243,6 @@ def read_run(path: Path, protocols: Protocols | None = None) -> RunRecord:
 
     `protocols` are those read before, which numbers of several runs share: 10,000 runs would not fit into memory else.
     """
-    from genbench.experiment.run import run_of_record
-
     names = _names(path)
     written = read_file(path / RUN, RunFile)
     run = run_of_record(msgspec.to_builtins(written.run))

@@ -14,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from genbench.errors import StoreError, one_line
+from genbench.experiment.run import Precision, Role
 from genbench.utils.io import JSON_BYTES
 
 SCHEMA = 3
@@ -58,8 +59,8 @@ class StoredRun(Record, frozen=True, omit_defaults=True):
     seed: Count
     images: Count
     batch: Count
-    role: Literal["model", "control"]
-    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    role: Role
+    precision: Precision = "float32"
 
 
 Provenance = dict[str, Scalar | dict[str, Scalar]]

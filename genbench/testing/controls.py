@@ -25,7 +25,7 @@ FEW, SOME = 7, 70
 
 @dataclass(frozen=True)
 class Controls:
-    """One offer of a control, with its default options."""
+    """One control with its default options."""
 
     make: Callable[[], Control]
 

@@ -12,7 +12,7 @@ from genbench.api import Finding, Recipe
 from genbench.errors import PluginError, UsageError
 from genbench.registry.loader import Registry, load
 from genbench.registry.options import complete
-from genbench.reproduction.recipe import Cell, ParsedRecipe, parse
+from genbench.reproduction.recipe import ParsedRecipe, RecipeCell, parse
 from genbench.testing.results import ConformanceCheck, Skipped, expect
 
 
@@ -53,7 +53,7 @@ def parts_are_offered(subject: Read) -> str:
     return f"{len(subject.parsed.cells)} cells"
 
 
-def _check_options(cell: Cell, registry: Registry) -> None:
+def _check_options(cell: RecipeCell, registry: Registry) -> None:
     parts = [
         *(("model", name) for name in cell.models),
         *(("prior", name) for name in cell.priors),

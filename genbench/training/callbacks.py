@@ -8,7 +8,7 @@ from genbench.api import ProgressEvent
 from genbench.experiment.run import Run
 from genbench.training.loop import TrainState
 
-LOCKED = "left to another process, which works on it"
+LOCKED = "skipped: it is running in another process"
 """The problem of a run that another command works on."""
 
 

@@ -13,14 +13,13 @@ import pytest
 from click.testing import Result
 from scipy import stats as scipy_stats
 
-from cli.test_cli import study
 from genbench.analysis import compare as comparing
 from genbench.analysis.compare import compare, forecast, hedges
 from genbench.errors import UsageError
 from genbench.stats import power as powers
 from genbench.stats.power import minimum_detectable_effect, pilot, power, seeds_needed
 from genbench.storage.results import Row
-from reporting.test_report import row
+from support.studies import row, study
 
 
 def group(model: str, values: list[float], **facts: object) -> list[Row]:

@@ -1,9 +1,8 @@
-"""Curves: exact at what was measured, silent beyond it; the Pareto set is what its definition says."""
+"""Curves: exact at snapshots, never extrapolated, compared at equal budgets."""
 
 from __future__ import annotations
 
-import io
-import json
+import csv
 import math
 from collections.abc import Callable
 from pathlib import Path
@@ -12,15 +11,12 @@ import pytest
 from click.testing import Result
 from hypothesis import given
 from hypothesis import strategies as st
-from rich.console import Console
 
 from genbench.analysis import curves, notes
-from genbench.analysis.curves import By, Sheet
-from genbench.analysis.gather import gather
-from genbench.analysis.selection import of_stage, pick
-from genbench.analysis.table import assemble
+from genbench.analysis.curves import By, CurveSet
+from genbench.analysis.selection import of_stage, select_options
+from genbench.analysis.table import assemble, gather
 from genbench.errors import UsageError
-from genbench.reporting import curves_table as curveview
 from genbench.storage.results import Row
 
 DOTS = Path(__file__).parents[1] / "fixtures" / "dots.py"
@@ -57,9 +53,9 @@ def end(group: str, seed: int, value: float, **facts: object) -> Row:
     return row(group, seed, 100, value, **{"stage": "final", "split": "test", "protocol": "t", **facts})
 
 
-def only(rows: list[Row]) -> Sheet:
-    (sheet,) = curves.sheets(rows, "fid")
-    return sheet
+def only(rows: list[Row]) -> CurveSet:
+    (curve_set,) = curves.curve_sets(rows, "fid")
+    return curve_set
 
 
 # ---------------------------------------------------------------- interpolation
@@ -87,41 +83,17 @@ def test_interpolation_lies_between_its_two_snapshots(costs: list[float], data: 
     assert min(ends) - 1e-9 <= value <= max(ends) + 1e-9
 
 
-# ---------------------------------------------------------------- the Pareto set
-
-
-@given(st.lists(st.tuples(numbers, numbers), max_size=12), st.booleans())
-def test_the_pareto_set_is_what_nothing_dominates(pairs: list[tuple[float, float]], lower: bool) -> None:
-    sign = 1 if lower else -1
-
-    def dominated(i: int) -> bool:
-        cost, value = pairs[i]
-        return any(c <= cost and sign * v <= sign * value and (c, v) != (cost, value) for c, v in pairs)
-
-    found = curves.pareto(pairs, lower=lower)
-    assert sorted(found) == [i for i in range(len(pairs)) if not dominated(i)]
-    assert [pairs[i][0] for i in found] == sorted(pairs[i][0] for i in found)
-
-
-def test_the_cheaper_and_the_better_group_share_the_pareto_set() -> None:
-    quick, slow = curve("vae", {50: 9.0, 100: 8.0}), curve("gan", {50: 9.5, 100: 5.0}, flops=1e9)
-    marked = {(p.label, p.images) for p in curves.points(only([*quick, *slow]), "flops") if p.pareto}
-    assert marked == {("vae", 50), ("vae", 100), ("gan", 100)}
-    dominated = curve("bad", {50: 9.6, 100: 9.1})
-    assert not [p for p in curves.points(only([*quick, *dominated]), "images") if p.pareto and p.label == "bad"]
-
-
 # ---------------------------------------------------------------- equal budgets
 
 
 def test_groups_are_compared_where_all_runs_have_snapshots() -> None:
-    sheet = only([*curve("vae", {50: 9.0, 100: 8.0}), *curve("swae", {50: 7.0, 100: 6.0, 200: 1.0})])
-    assert curves.budgets(sheet.curves, "images") == (50, 100)
-    places = {place.label: place for place in curves.compared(sheet, "images", 100)}
-    assert places["vae"].estimate.mean == pytest.approx(8.01)
-    assert (places["swae"].mark, places["vae"].mark) == ("best", "")
-    beyond = curves.compared(sheet, "images", 150)
-    assert [place.label for place in beyond] == ["swae"]  # vae is not extrapolated
+    curve_set = only([*curve("vae", {50: 9.0, 100: 8.0}), *curve("swae", {50: 7.0, 100: 6.0, 200: 1.0})])
+    assert curves.budgets(curve_set.curves, "images") == (50, 100)
+    results = {result.label: result for result in curves.compare_at(curve_set, "images", 100)}
+    assert results["vae"].estimate.mean == pytest.approx(8.01)
+    assert (results["swae"].mark, results["vae"].mark) == ("best", "")
+    beyond = curves.compare_at(curve_set, "images", 150)
+    assert [result.label for result in beyond] == ["swae"]  # vae is not extrapolated
     assert beyond[0].mark == ""
 
 
@@ -129,10 +101,10 @@ def test_the_order_at_equal_images_may_turn_at_equal_operations() -> None:
     """A model that learns more from an image but pays ten times as much for it."""
     dear = [row("gan", s, i, v + s / 100, flops=1e7 * i) for s in range(3) for i, v in ((50, 7.0), (100, 4.0))]
     cheap = curve("vae", {50: 9.0, 100: 8.0, 1000: 3.0})
-    sheet = only([*dear, *cheap])
+    curve_set = only([*dear, *cheap])
 
     def best(by: By, budget: float) -> list[str]:
-        return [p.label for p in curves.compared(sheet, by, budget) if p.mark == "best"]
+        return [p.label for p in curves.compare_at(curve_set, by, budget) if p.mark == "best"]
 
     assert best("images", 100) == ["gan"]
     assert best("flops", 1e9) == ["vae"]
@@ -140,23 +112,23 @@ def test_the_order_at_equal_images_may_turn_at_equal_operations() -> None:
 
 def test_a_group_of_which_one_seed_stops_short_has_no_value_there() -> None:
     rows = [*curve("vae", {50: 9.0, 100: 8.0}), *curve("swae", {50: 7.0}), *curve("swae", {100: 6.0}, seeds=(0, 1))]
-    assert [place.label for place in curves.compared(only(rows), "images", 100)] == ["vae"]
+    assert [result.label for result in curves.compare_at(only(rows), "images", 100)] == ["vae"]
 
 
 def test_one_seed_leads_and_is_not_called_best() -> None:
-    sheet = only([*curve("vae", {50: 9.0}, seeds=(0,)), *curve("swae", {50: 7.0}, seeds=(0,))])
-    assert {p.label: p.mark for p in curves.compared(sheet, "images", 50)} == {"vae": "", "swae": "lead"}
+    curve_set = only([*curve("vae", {50: 9.0}, seeds=(0,)), *curve("swae", {50: 7.0}, seeds=(0,))])
+    assert {p.label: p.mark for p in curves.compare_at(curve_set, "images", 50)} == {"vae": "", "swae": "lead"}
 
 
-def test_validation_and_test_values_never_share_a_sheet() -> None:
+def test_validation_and_test_values_never_share_a_curve_set() -> None:
     rows = [*curve("vae", {50: 9.0, 100: 8.0}), end("vae", 0, 1.0), end("swae", 0, 2.0)]
-    found = curves.sheets(rows, "fid")
-    assert [(sheet.split, [c.label for c in sheet.curves]) for sheet in found] == [
+    found = curves.curve_sets(rows, "fid")
+    assert [(curve_set.split, [c.label for c in curve_set.curves]) for curve_set in found] == [
         ("validation", ["vae"]),
         ("test", ["vae", "swae"]),  # swae has no snapshots: all ends are shown beside its own
     ]
-    assert len(curves.sheets(rows[:-1], "fid")) == 1
-    assert len(curves.sheets([*curve("vae", {50: 9.0}), *curve("ae", {50: 1.0}, protocol="w")], "fid")) == 2
+    assert len(curves.curve_sets(rows[:-1], "fid")) == 1
+    assert len(curves.curve_sets([*curve("vae", {50: 9.0}), *curve("ae", {50: 1.0}, protocol="w")], "fid")) == 2
 
 
 def test_the_part_that_ranks_is_meant_by_a_metrics_name() -> None:
@@ -167,16 +139,6 @@ def test_the_part_that_ranks_is_meant_by_a_metrics_name() -> None:
         curves.resolve(rows, "fid")
 
 
-def test_best_of_run_is_at_most_the_end_and_apart() -> None:
-    rows = curve("vae", {50: 3.0, 100: 8.0})
-    (found,) = curves.best_of_run(only(rows))
-    assert (found.best.mean, found.luckiest, found.end.mean) == pytest.approx((3.01, 3.0, 8.01))
-    assert found.images == (50, 50, 50)
-    console = Console(file=io.StringIO(), width=100)
-    curveview.show(console, rows, "fid", "images", (), extremes=False)
-    assert "best of run" not in console.file.getvalue()  # type: ignore[attr-defined]
-
-
 def test_snapshots_are_in_no_table() -> None:
     gathered = gather([*curve("vae", {50: 3.0}), end("vae", 0, 1.0)])["dots"]
     assert list(gathered.columns) == [("fid", "t")]
@@ -185,22 +147,22 @@ def test_snapshots_are_in_no_table() -> None:
 @pytest.mark.parametrize("by", ["flops", "seconds"])
 def test_compute_that_was_not_recorded_is_refused(by: By) -> None:
     with pytest.raises(UsageError, match=f"--by {by}: it is not recorded"):
-        curveview.records(curve("vae", {50: 3.0}, flops=None, seconds=None), "fid", by, ())
+        curves.at_budgets(curve("vae", {50: 3.0}, flops=None, seconds=None), "fid", by, ())
 
 
 def test_a_budget_that_no_group_has_is_refused_with_the_range() -> None:
     with pytest.raises(UsageError, match="measured are 50 to 100 images"):
-        curveview.records(curve("vae", {50: 3.0, 100: 2.0}), "fid", "images", (101.0,))
+        curves.at_budgets(curve("vae", {50: 3.0, 100: 2.0}), "fid", "images", (101.0,))
 
 
 def test_a_table_says_what_equal_images_cost() -> None:
     rows = [end("vae", 0, 1.0, flops=1e12), end("ae", 0, 2.0, flops=1.05e12), end("gan", 0, 3.0, flops=9e12)]
-    (told,) = [note for note in notes.notes(assemble(rows)[0]) if "FLOPs" in note]
-    assert "1e+12 (vae) to 9e+12 FLOPs (gan)" in told
+    (note,) = [note for note in notes.notes(assemble(rows)[0]) if "FLOPs" in note]
+    assert "1e+12 (vae) to 9e+12 FLOPs (gan)" in note
     assert not [note for note in notes.notes(assemble(rows[:2])[0]) if "FLOPs" in note]
 
 
-# ---------------------------------------------------------------- picking
+# ---------------------------------------------------------------- selecting options
 
 
 def weights(validation: dict[str, float], test: dict[str, float]) -> list[Row]:
@@ -211,35 +173,35 @@ def weights(validation: dict[str, float], test: dict[str, float]) -> list[Row]:
     return found
 
 
-def test_options_are_picked_on_validation_and_the_others_leave_the_table() -> None:
+def test_options_are_selected_on_validation_and_the_others_leave_the_table() -> None:
     rows = weights({"1": 5.0, "10": 3.0, "100": 4.0}, test={"1": 1.0, "10": 9.0, "100": 2.0})
-    others = [end("vae", s, 3.0) for s in range(3)]  # one candidate: there is nothing to pick
-    kept, picks = pick([*rows, *others], "fid")
+    alone = [end("vae", s, 3.0) for s in range(3)]  # one candidate: there is nothing to select_options
+    kept, choices = select_options([*rows, *alone], "fid")
     assert {r.label for r in kept} == {"swae (weight=10)", "vae"}  # by test values it would be weight=1
-    (picked,) = picks
-    assert (picked.candidates, picked.seeds, picked.mean) == (3, 3, pytest.approx(3.01))
-    assert "picked of 3 candidates" in picked.text
+    (choice,) = choices
+    assert (choice.candidates, choice.seeds, choice.mean) == (3, 3, pytest.approx(3.01))
+    assert "selected of 3 candidates" in choice.text
 
 
 def test_candidates_of_another_prior_or_budget_are_not_rivals() -> None:
     rows = weights({"1": 5.0, "10": 3.0}, test={"1": 1.0, "10": 9.0})
     ring = [*curve("swae (ring)", {100: 1.0}, prior="ring"), end("swae (ring)", 0, 1.0, prior="ring")]
-    kept, picks = pick([*rows, *ring], "fid")
+    kept, choices = select_options([*rows, *ring], "fid")
     assert {r.label for r in kept} == {"swae (weight=10)", "swae (ring)"}
-    assert picks[0].candidates == 2
+    assert choices[0].candidates == 2
 
 
-def test_nothing_is_picked_by_test_values() -> None:
+def test_nothing_is_selected_by_test_values() -> None:
     rows = weights({"1": 5.0, "10": 3.0}, test={"1": 1.0, "10": 9.0})
     ends = [r for r in rows if r.stage == "final"]
     with pytest.raises(UsageError, match="no validation values"):
-        pick(ends, "fid")
+        select_options(ends, "fid")
     half = [r for r in rows if r.stage == "final" or "weight=10)" in r.label]
     with pytest.raises(UsageError, match=r"no validation value of swae \(weight=1\)"):
-        pick(half, "fid")
+        select_options(half, "fid")
     mixed = [*rows[:-1], *curve("swae (weight=2)", {100: 0.0}, protocol="w"), end("swae (weight=2)", 0, 0.0)]
     with pytest.raises(UsageError, match="2 ways"):
-        pick(mixed, "fid")
+        select_options(mixed, "fid")
 
 
 def test_the_stage_of_a_table_is_one() -> None:
@@ -254,24 +216,24 @@ def test_the_stage_of_a_table_is_one() -> None:
 # ---------------------------------------------------------------- the command line
 
 
-def test_from_run_to_curves_and_picks(genbench: Callable[..., Result], tmp_path: Path) -> None:
+def test_from_run_to_curves_and_selected_options(genbench: Callable[..., Result], tmp_path: Path) -> None:
     usual = ["--dataset", "dots", "--network", "mlp", "--latent-dim", "2", "--batch", "16", "--images", "90"]
     usual += ["--metrics", "reconstruction", "--seeds", "2", "--plugin", str(DOTS), "--snapshots", "3"]
     for weight in ("1", "20"):
         result = genbench("run", "swae", "ae", *usual, "--set", f"swae.weight={weight}", "--device", "cpu")
         assert result.exit_code == 0, result.output
-    shown = genbench("curves", "--metric", "reconstruction", "--by", "flops", "--best-of-run")
+    shown = genbench("curves", "--metric", "reconstruction", "--by", "flops")
     assert shown.exit_code == 0, shown.output
-    for words in ("by FLOPs", "snapshots on the validation split", "Pareto set", "best of run (optimistic)"):
-        assert words in shown.output
-    found = json.loads(genbench("curves", "--format", "json", "--at", "64").output)
-    assert {(it["kind"], it["split"]) for it in found} == {("snapshot", "validation"), ("budget", "validation")}
-    assert {it["images"] for it in found if it["kind"] == "snapshot"} == {32, 64, 96}
-    picked = genbench("report", "--pick", "reconstruction", "--export", str(tmp_path / "kept"))
-    assert "was picked of 2 candidates" in picked.output
-    text = (tmp_path / "kept" / "curves.csv").read_text()
-    assert text.splitlines()[0].startswith("dataset,metric,protocol,split,kind")
-    assert "weight=1.0" in text or "weight=20.0" in text
+    assert "by FLOPs" in shown.output
+    assert "snapshots on the validation split" in shown.output
+    at_64 = genbench("curves", "--at", "64").output
+    assert all(f"\n {label} " in at_64 for label in ("ae", "swae (weight=1.0)", "swae (weight=20.0)"))
+    selected = genbench("report", "--select-options-by", "reconstruction", "--export", str(tmp_path / "kept"))
+    assert "was selected of 2 candidates" in " ".join(selected.output.split())
+    lines = list(csv.DictReader((tmp_path / "kept" / "curves.csv").read_text().splitlines()))
+    assert {int(line["images"]) for line in lines} == {32, 64, 96}
+    assert {line["split"] for line in lines} == {"validation"}
+    assert {line["label"] for line in lines} <= {"ae", "swae (weight=1.0)", "swae (weight=20.0)"}
     beyond = genbench("curves", "--at", "1e9")
     assert beyond.exit_code == 2
     assert beyond.output.count("\n") == 1
@@ -285,8 +247,8 @@ def test_selected_moments_fill_the_table_of_their_command(genbench: Callable[...
     assert result.exit_code == 0, result.output
     assert "ae selected by reconstruction" in result.output
     assert "1 model " in result.output
-    assert "its test value is told once" in " ".join(result.output.split())
+    assert "its test value is measured once" in " ".join(result.output.split())
     (name,) = (path.name for path in Path("runs").iterdir() if path.is_dir())
-    told = genbench("show", name).output
-    assert "selected on validation images by reconstruction.pixel" in told
-    assert "of 3 candidates" in told
+    output = genbench("show", name).output
+    assert "selected on validation images by reconstruction.pixel" in output
+    assert "of 3 candidates" in output

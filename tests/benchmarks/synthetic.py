@@ -179,6 +179,7 @@ def _measured(choice: Component, draws: random.Random, quality: float) -> Metric
                 "n": n,
                 "protocol": f"{choice.key[:6]}{len(component):02d}",
                 "component": component,
+                "role": "memorization" if component == "copies" else "",
                 "floor": floor,
                 "label": label,
                 "floor_sd": None if floor is None else 0.0376,

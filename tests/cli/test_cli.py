@@ -18,21 +18,15 @@ from PIL import Image
 from genbench import __version__
 from genbench.cli.main import main
 from genbench.cli.options import SECTIONS
+from support.studies import DOTS, TINY, TINY_METRICS, study
 
 TESTS = Path(__file__).parents[1]
-DOTS = ("--plugin", str(TESTS / "fixtures" / "dots.py"))
-TINY = ("--dataset", "dots", "--network", "mlp", "--latent-dim", "2", "--images", "320", "--batch", "16")
-TINY_METRICS = ("--metrics", "reconstruction,latent-w2,sharpness", "--set", "latent-w2.n=40")
 COLUMNS = (
     "run,dataset,model,prior,network,latent_dim,seed,images,metric,value,floor,unit,better,n,protocol,seconds,"
     "status,error"
 )
 
 Genbench = Callable[..., Result]
-
-
-def study(genbench: Genbench, *more: str) -> Result:
-    return genbench("run", "swae", "vae", *DOTS, *TINY, *TINY_METRICS, *more)
 
 
 def test_run_ends_with_a_ranked_table_and_where_everything_is(genbench: Genbench) -> None:
@@ -84,7 +78,7 @@ def test_a_run_that_fails_is_in_the_table_and_the_exit_status_is_1(genbench: Gen
         (("run", "swae", "--dataset", "mnist"), "mnist"),
         (("report",), "there is no folder runs"),
         (("show", "that"), "there is no run in runs"),
-        (("measure", "--metrics", "fid"), "there is no folder runs"),
+        (("evaluate", "--metrics", "fid"), "there is no folder runs"),
     ],
 )
 def test_mistakes_cost_one_line_and_exit_status_2(genbench: Genbench, arguments: tuple[str, ...], message: str) -> None:
@@ -120,7 +114,7 @@ def test_measure_takes_a_new_metric_on_old_checkpoints(genbench: Genbench) -> No
     study(genbench)
     weights = next(Path("runs").glob("*/weights.safetensors"))
     before = weights.stat().st_mtime_ns
-    result = genbench("measure", "runs", "--metrics", "latent-sw", "--set", "latent-sw.n=50", *DOTS)
+    result = genbench("evaluate", "runs", "--metrics", "latent-sw", "--set", "latent-sw.n=50", *DOTS)
     assert result.exit_code == 0, result.output
     assert weights.stat().st_mtime_ns == before
     rows = csv.DictReader(io.StringIO(genbench("report", "--format", "csv").stdout))
@@ -189,7 +183,7 @@ def test_a_stopped_command_says_how_to_go_on(genbench: Genbench) -> None:
                 break
         rest = process.stdout.read()
     assert process.returncode == 130, "".join(lines) + rest
-    assert "Re-run the same command to resume" in rest
+    assert "Interrupted. Re-run the same command to resume." in rest
     assert list(Path("runs").glob("*/run.json"))
 
 

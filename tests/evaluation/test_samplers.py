@@ -124,7 +124,7 @@ def test_a_trained_run_is_measured_by_another_sampler_without_training(
     (path,) = (tmp_path / "runs").glob("*/metrics.json")
     weights = path.with_name("weights.safetensors").read_bytes()
     before = json.loads(path.read_text())["measurements"]
-    done = genbench("measure", "runs", *common, "--sampler", "prior,gmm", "--set", "gmm.codes=200", "--jobs", "1")
+    done = genbench("evaluate", "runs", *common, "--sampler", "prior,gmm", "--set", "gmm.codes=200", "--jobs", "1")
     assert done.exit_code == 0, done.output
     after = json.loads(path.read_text())["measurements"]
     assert before.items() <= after.items()

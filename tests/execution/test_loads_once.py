@@ -51,7 +51,7 @@ def test_once_per_command(counted: Counter[str], genbench: Callable[..., Result]
     assert genbench("run", *GRID, *TINY, *options).exit_code == 0
     assert counted == {"loads": 1, "decodes": 24, "runs": 8}
     counted.clear()
-    assert genbench("measure", "--metrics", "reconstruction,sharpness").exit_code == 0
+    assert genbench("evaluate", "--metrics", "reconstruction,sharpness").exit_code == 0
     assert (counted["loads"], counted["decodes"]) == (1, 0)
     counted.clear()
     assert genbench("run", *GRID, *TINY, *options, "--seeds", "3").exit_code == 0

@@ -344,7 +344,7 @@ def test_a_study_with_controls_shows_records_and_skips_them(genbench: Genbench) 
 def test_controls_are_measured_again_shown_and_exported(genbench: Genbench) -> None:
     assert genbench("run", "ae", *TINY, *NORMAL, "--latent-dim", "2", "--controls=pca,noise").exit_code == 0
     measured = genbench(
-        "measure",
+        "evaluate",
         "runs",
         "--metrics",
         "latent-mmd",

@@ -213,7 +213,7 @@ def test_the_plan_names_the_changed_source(genbench: Callable[..., Result], tmp_
     (line,) = (line for line in changed.output.splitlines() if "source" in line)
     assert "the prior 'scaled' (2 runs)" in line
     assert "--allow-changed-source" in line
-    measure = ("measure", "runs", *plugins, "--metrics", "sharpness", "--set", "sharpness.n=50")
+    measure = ("evaluate", "runs", *plugins, "--metrics", "sharpness", "--set", "sharpness.n=50")
     refused = genbench(*measure)
     assert refused.exit_code == 2
     assert "with another source of the prior 'scaled'" in refused.output

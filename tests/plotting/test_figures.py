@@ -22,15 +22,13 @@ from genbench.api import Finding, Noise
 from genbench.data.images import save_grid
 from genbench.distances import random_projections, sliced_wasserstein_cost
 from genbench.errors import UsageError
-from genbench.plotting.curves import FROM_ROWS, curves, latent_size, possible
-from genbench.plotting.findings import findings, read
+from genbench.plotting.curves import FROM_ROWS, case_numbers, curves, findings, latent_size, row_figures
 from genbench.plotting.images import ImageRow, joined, leading, stored, strips
 from genbench.plotting.latent import worst_projection
 from genbench.plotting.ranks import rank_intervals, ranks
-from genbench.plotting.stored import sample_strips
-from genbench.plotting.style import FIXED, FURTHER, color, encoded, looks
+from genbench.plotting.report import sample_strips
+from genbench.plotting.style import FIXED, FURTHER, color, encoded, group_styles
 from genbench.reporting import export as exporting
-from genbench.reporting.embedding import shares
 from genbench.stats.intervals import by_seed_table, paired_difference, paired_t_intervals
 from genbench.storage.results import Row
 from genbench.storage.results import rows as rows_of
@@ -53,14 +51,14 @@ def study(*models: str) -> list[Row]:
     return [row(model, seed, 10.0 * (k + 1) + 0.1 * seed**2) for k, model in enumerate(models) for seed in range(3)]
 
 
-# ---------------------------------------------------------------- looks
+# ---------------------------------------------------------------- styles
 
 
 def test_a_model_has_one_colour_everywhere_and_its_groups_differ_otherwise() -> None:
-    found = looks([("a", "swae"), ("b", "swae"), ("c", "mine")])
+    found = group_styles([("a", "swae"), ("b", "swae"), ("c", "mine")])
     assert found["a"].color == found["b"].color == FIXED["swae"]
     assert (found["a"].marker, found["a"].dash) != (found["b"].marker, found["b"].dash)
-    assert found["c"].color == looks([("x", "mine")])["x"].color == color("mine")
+    assert found["c"].color == group_styles([("x", "mine")])["x"].color == color("mine")
     assert color("mine") in FURTHER
 
 
@@ -140,7 +138,10 @@ def test_figures_compare_models_alone_and_their_selected_moments_as_groups_of_th
         row("swae", s, 5.0 + s, group="swae best", label="swae selected by fid", stage="selected") for s in (0, 1)
     ]
     noise = [row("noise", 0, 12.0, role="control"), row("far", 0, 900.0, role="control")]
-    copies = [row("copycat", s, 0.9, metric="nearest-train.copies", protocol="c") for s in range(3)]
+    copies = [
+        row("copycat", s, 0.9, metric="nearest-train.copies", metric_role="memorization", protocol="c")
+        for s in range(3)
+    ]
     rows = [*both, *chosen, *noise, *copies]
     left, right = ranks(rows).figure.axes
     labels = [text.get_text() for text in left.get_yticklabels()]
@@ -151,7 +152,10 @@ def test_figures_compare_models_alone_and_their_selected_moments_as_groups_of_th
     (axes,) = latent_size([*rows, *wide], "fid").figure.axes
     assert axes.get_legend_handles_labels()[1] == ["swae", "swae selected by fid"]
     assert [text.get_text() for text in axes.texts] == ["noise"]
-    rungs = [dataclasses.replace(it, metric="fid-ladder.prior", protocol="l") for it in (*both, *chosen, *noise)]
+    rungs = [
+        dataclasses.replace(it, metric="fid-ladder.prior", metric_role="ladder", protocol="l")
+        for it in (*both, *chosen, *noise)
+    ]
     (axes,) = FROM_ROWS["ladder"]([*rungs, *copies]).figure.axes
     assert sorted(axes.get_legend_handles_labels()[1]) == ["swae", "swae selected by fid"]
 
@@ -180,12 +184,15 @@ def test_curves_show_the_means_of_snapshots() -> None:
 
 
 def test_a_report_draws_what_its_rows_allow() -> None:
-    found, told = possible(study("swae", "vae"))
+    found, told = row_figures(study("swae", "vae"))
     assert [drawing.name for drawing in found] == ["ranks"]
     assert [text.split(":")[0] for text in told] == ["curves", "latent-size", "ladder"]
     assert all("\n" not in text for text in told)
-    rungs = [row("swae", 0, v, metric=f"fid-ladder.{r}", head=f"FID {r}") for r, v in (("real", 1.0), ("prior", 9.0))]
-    assert "ladder" in {drawing.name for drawing in possible([*study("swae"), *rungs])[0]}
+    rungs = [
+        row("swae", 0, v, metric=f"fid-ladder.{r}", metric_role="ladder", head=f"FID {r}")
+        for r, v in (("real", 1.0), ("prior", 9.0))
+    ]
+    assert "ladder" in {drawing.name for drawing in row_figures([*study("swae"), *rungs])[0]}
     assert set(FROM_ROWS) == {"ranks", "curves", "latent-size", "ladder"}
 
 
@@ -234,13 +241,13 @@ def test_principal_components_hold_the_largest_variance() -> None:
 def test_worst_projection_finds_the_shift_and_beats_every_direction() -> None:
     draws = torch.Generator().manual_seed(0)
     x, shift = torch.randn(400, 6, generator=draws), torch.tensor([0.0, 0, 3, 0, -4, 0])
-    theta, distance = worst_projection(x, x + shift, draws)
+    theta, distance = worst_projection(x, x + shift, Noise(draws))
     assert distance == pytest.approx(5.0, abs=0.02)  # W2 of a translation along its direction
     assert abs(float(theta @ shift)) == pytest.approx(5.0, abs=0.02)
     y = torch.randn(400, 6, generator=draws)
     tried = random_projections(200, 6, Noise(torch.Generator().manual_seed(9)))
     best = max(float(sliced_wasserstein_cost(x, y, one[None])) for one in tried)
-    assert worst_projection(x, y, draws)[1] ** 2 >= best
+    assert worst_projection(x, y, Noise(draws))[1] ** 2 >= best
 
 
 # ---------------------------------------------------------------- the command
@@ -255,7 +262,7 @@ def test_every_kind_is_drawn_or_says_what_it_needs(genbench: Callable[..., Resul
         assert result.exit_code == 0, result.output
         with Image.open(f"{kind}.png") as picture:
             assert min(picture.size) > 200
-    assert "genbench measure RUNS --metrics fid-ladder" in genbench("plot", "ladder").output
+    assert "no metric of these runs has the role ladder" in genbench("plot", "ladder").output
     assert "ends in .pdf, .svg or .png" in genbench("plot", "ranks", "--out", "x.jpg").output
     flat = [str(path) for path in Path("runs").glob("*-3d-*")]
     assert "--latent-dim 2" in genbench("plot", "grid", *flat, *DOTS).output
@@ -264,7 +271,7 @@ def test_every_kind_is_drawn_or_says_what_it_needs(genbench: Callable[..., Resul
     assert {f"{kind}.{form}" for kind in ("samples", "ranks", "curves") for form in ("png", "pdf")} <= drawn
     text = Path("out/report.html").read_text()
     assert "they need the models: genbench report --figures all" in text
-    assert "ladder: these runs have no FID ladder" in text
+    assert "ladder: no metric of these runs has the role ladder" in text
     assert "report made by</dt><dd>genbench" in text
     assert re.search(r"data of dots</dt><dd>SHA-256 [0-9a-f]{12}", text)
     one = str(next(Path("runs").glob("*-swae-*-2d-*")))
@@ -295,7 +302,7 @@ def test_a_block_of_samples_has_one_prior_with_its_options_and_one_seed(genbench
     assert "sigma=2.0" in drawn
 
 
-def test_many_pictures_are_shown_smaller_and_the_report_stays_under_ten_megabytes(tmp_path: Path) -> None:
+def test_of_many_pictures_some_are_thumbnails_and_the_report_stays_under_ten_megabytes(tmp_path: Path) -> None:
     draws = np.random.default_rng(0)
     rows = [row(f"model-{k:03d}", 0, float(k)) for k in range(150)]
     facts = {}
@@ -309,19 +316,8 @@ def test_many_pictures_are_shown_smaller_and_the_report_stays_under_ten_megabyte
     exporting.export(tmp_path / "out", rows, runs=facts)
     data = (tmp_path / "out/report.html").read_bytes()
     assert len(data) < 10_000_000
-    assert data.count(b"data:image/jpeg") == 300
-    assert b"300 pictures shown smaller than they are" in data
-    assert b"left out, so that" not in data
-
-
-@given(st.lists(st.integers(1, 50_000), max_size=40), st.integers(0, 300_000))
-def test_shares_keep_within_the_room_and_waste_none_of_it(sizes: list[int], room: int) -> None:
-    each = shares(sizes, room)
-    used = [min(size, most) for size, most in zip(sizes, each, strict=True)]
-    assert sum(used) <= room or not sizes
-    if sizes and sum(sizes) <= room:
-        assert used == sizes
-    assert each == sorted(each, reverse=True)  # who is left out comes last
+    assert data.count(b"data:image/jpeg") == exporting.THUMBNAILS
+    assert f"{300 - exporting.THUMBNAILS} pictures left out".encode() in data
 
 
 PROBE = """<script>
@@ -375,16 +371,6 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
     assert len(text.encode()) < 10_000_000
 
 
-def test_pages_say_what_was_left_out(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "EMBEDDED_BYTES", 0)
-    rows = study("swae", "vae")
-    exporting.export(tmp_path, rows, draw=lambda: ([ranks(rows)], []))
-    text = (tmp_path / "report.html").read_text()
-    assert "1 picture left out" in text
-    assert "figures/ranks.png" in text
-    assert "data:image" not in text.split("</style>")[1]
-
-
 def test_an_experiment_is_drawn_over_the_numbers_of_its_cases() -> None:
     """A panel for each metric, a line for each second number, a band where there are seeds."""
     found = [
@@ -412,6 +398,6 @@ def test_an_experiment_without_numbers_across_has_no_figure(case: str) -> None:
 
 
 def test_a_case_is_read_by_its_names() -> None:
-    assert read("d = 64, L = 5e2") == (("d", 64.0), ("L", 500.0))
-    assert read("latent dim = -1.5") == (("latent dim", -1.5),)
-    assert read("d = 64, all") == ()
+    assert case_numbers("d = 64, L = 5e2") == (("d", 64.0), ("L", 500.0))
+    assert case_numbers("latent dim = 1.5") == (("latent dim", 1.5),)
+    assert case_numbers("d = 64, all") == ()

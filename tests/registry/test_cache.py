@@ -121,7 +121,7 @@ def test_the_help_imports_no_torch() -> None:
         (("run", "swae", "--set", "swae.wieght=1"), "did you mean 'weight'?"),
         (("run", "swae", "--set", "vae.rate=1"), "the model 'vae' is no part of this study"),
         (("run", "swae", "swae"), "the model 'swae' is named twice"),
-        (("measure", "runs", "--metrics", "fdi"), "there is no metric 'fdi'"),
+        (("evaluate", "runs", "--metrics", "fdi"), "there is no metric 'fdi'"),
         (("reproduce", "swae-celebaa"), "there is no recipe 'swae-celebaa': did you mean 'swae-celeba'?"),
     ],
 )

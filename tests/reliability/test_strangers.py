@@ -134,7 +134,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("curves", "runs"),
     ("explain", "RUN", "OTHER"),
     ("bundle", "export", "runs", "--out", "x.tar"),
-    ("measure", "--metrics", "sharpness", *DOTS),
+    ("evaluate", "--metrics", "sharpness", *DOTS),
     ("run", "ae", "swae", *DOTS, *TINY, "--metrics", "reconstruction", "--seeds", "2"),
 )
 

@@ -20,13 +20,14 @@ from genbench.analysis.table import assemble
 from genbench.reporting import export as exporting
 from genbench.reporting.csv_json import TIDY, table_csv, tidy_csv, tidy_json
 from genbench.reporting.export import RunFacts, export, table_latex, table_markdown
-from genbench.reporting.markup import escape_latex, escape_markdown
+from genbench.reporting.latex import escape_latex
+from genbench.reporting.markdown import escape_markdown
 from genbench.storage.results import COLUMNS, Row
 
 FIXED = (
     "run,dataset,model,prior,network,latent_dim,seed,images,metric,value,floor,unit,higher_is_better,n,protocol,seconds"
 )
-LATER = "role,stage,split,floor_sd,se,low,high,p_value,minimum_detectable_effect,flops"
+LATER = "role,stage,split,metric_role,floor_sd,se,low,high,p_value,minimum_detectable_effect,flops"
 EVIL = [
     "<script>alert(1)</script>",
     r"\input{x}",
@@ -235,7 +236,7 @@ def test_the_page_shows_everything_and_requests_nothing(tmp_path: Path) -> None:
         assert expected in page.text
     images = [tag["src"] for name, tag in page.tags if name == "img" and "src" in tag]
     assert len(images) == 6
-    assert all(source and source.startswith("data:image/png;base64,") for source in images)
+    assert all(source and source.startswith("data:image/jpeg;base64,") for source in images)
     addresses = [
         tag.get(key) for _, tag in page.tags for key in ("src", "href", "action", "poster", "data") if tag.get(key)
     ]
@@ -266,8 +267,8 @@ def test_hostile_run_names_stay_in_the_folder(tmp_path: Path) -> None:
     assert all(path.resolve().parent == (tmp_path / "out/pictures").resolve() for path in pictures)
 
 
-def test_pictures_beyond_the_room_are_named_and_not_embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "EMBEDDED_BYTES", 0)
+def test_pictures_beyond_the_limit_are_named_and_not_embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(exporting, "THUMBNAILS", 0)
     rows = study("swae", "vae")
     export(tmp_path / "out", rows, runs=facts_of(rows, tmp_path / "runs"))
     page = Page((tmp_path / "out/report.html").read_text())

@@ -17,28 +17,7 @@ from genbench.analysis.table import Table, assemble
 from genbench.errors import UsageError
 from genbench.reporting.console import render
 from genbench.storage.results import Row
-
-
-def row(model: str = "swae", seed: int = 0, value: float | None = 1.0, metric: str = "fid", **facts: object) -> Row:
-    """A row of a study; `facts` override."""
-    known: dict[str, object] = {
-        "run": f"{model}-s{seed}",
-        "group": f"g-{model}",
-        "label": model,
-        "dataset": "glyphs",
-        "model": model,
-        "prior": "normal",
-        "network": "conv",
-        "latent_dim": 8,
-        "seed": seed,
-        "images": 1000,
-        "metric": metric,
-        "value": value,
-        "higher_is_better": False,
-        "n": 500,
-        "protocol": "aaaa1111",
-    }
-    return Row(**{**known, **facts})  # type: ignore[arg-type]
+from support.studies import row
 
 
 def failed(model: str, seed: int = 0, error: str = "DivergenceError: loss is NaN", **facts: object) -> Row:
@@ -79,21 +58,21 @@ def test_identical_protocols_share_a_column_and_different_ones_never_do() -> Non
         ("fid", "aaaa1111", True),
         ("fid", "bbbb2222", True),
     ]
-    filled = {line.label: [cell is not None for cell in line.cells] for line in table.lines}
+    filled = {line.label: [cell is not None for cell in line.cells] for line in table.rows}
     assert filled == {"swae": [True, False], "vae": [True, False], "ae": [False, True]}
 
 
 def test_better_number_of_another_protocol_ranks_nowhere() -> None:
     table = only([*three("swae", 30.0), *three("vae", 90.0), *three("ae", 1.0, protocol="bbbb2222")])
-    assert [line.label for line in table.lines] == ["swae", "vae", "ae"]
-    assert [cell.mark if cell else None for cell in table.lines[0].cells] == ["best", None]
+    assert [line.label for line in table.rows] == ["swae", "vae", "ae"]
+    assert [cell.mark if cell else None for cell in table.rows[0].cells] == ["best", None]
     assert "aaaa1111" in shown([row("swae"), row("ae", protocol="bbbb2222")])
     assert "2 ways" in shown([row("swae"), row("ae", protocol="bbbb2222")])
 
 
 def test_datasets_are_never_ranked_together() -> None:
     tables = assemble([row("swae"), row("vae", value=0.1, dataset="celeba"), row("ae")])
-    assert [(t.dataset, [line.label for line in t.lines]) for t in tables] == [
+    assert [(t.dataset, [line.label for line in t.rows]) for t in tables] == [
         ("glyphs", ["ae", "swae"]),
         ("celeba", ["vae"]),
     ]
@@ -104,7 +83,7 @@ def test_datasets_are_never_ranked_together() -> None:
 )
 def test_order_of_rows_does_not_matter(rows: list[Row]) -> None:
     table = only(rows)
-    assert [(line.label, line.cells[0].estimate.mean if line.cells[0] else None) for line in table.lines] == [
+    assert [(line.label, line.cells[0].estimate.mean if line.cells[0] else None) for line in table.rows] == [
         ("a", 1.0),
         ("b", 2.0),
         ("c", 3.0),
@@ -124,7 +103,7 @@ def test_higher_is_ranked_downwards() -> None:
         row("a", value=0.2, metric="recall", higher_is_better=True),
         row("b", value=0.9, metric="recall", higher_is_better=True),
     ]
-    assert [line.label for line in only(rows).lines] == ["b", "a"]
+    assert [line.label for line in only(rows).rows] == ["b", "a"]
     assert "↑" in shown(rows)
 
 
@@ -135,18 +114,18 @@ def test_unknown_metric_is_named_with_the_nearest() -> None:
 
 def test_facts_are_never_marked() -> None:
     rows = [r for m, v in (("a", 1.0), ("b", 50.0)) for r in three(m, v, metric="speed.seconds", higher_is_better=None)]
-    assert {cell.mark for line in only(rows).lines for cell in line.cells if cell} == {""}
+    assert {cell.mark for line in only(rows).rows for cell in line.cells if cell} == {""}
 
 
 def test_repeats_of_a_seed_are_not_further_seeds() -> None:
     table = only([row(value=1.0), row(value=3.0, run="elsewhere")])
-    cell = table.lines[0].cells[0]
+    cell = table.rows[0].cells[0]
     assert cell is not None
     assert (cell.estimate.mean, cell.estimate.n) == (2.0, 1)
 
 
 def test_equal_labels_of_different_groups_are_told_apart() -> None:
-    labels = {line.label for line in only([row(group="one"), row(group="two", value=2.0)]).lines}
+    labels = {line.label for line in only([row(group="one"), row(group="two", value=2.0)]).rows}
     assert labels == {"swae [one]", "swae [two]"}
 
 
@@ -156,7 +135,7 @@ def test_equal_labels_of_different_groups_are_told_apart() -> None:
 def test_set_of_bests_is_marked_and_the_worse_is_not() -> None:
     worse = [row("worse", seed, value) for seed, value in enumerate((90.0, 90.2, 90.1))]
     table = only([*three("a", 1.0), *three("copy", 1.0), *worse])
-    marks = {line.label: line.cells[0].mark for line in table.lines if line.cells[0]}
+    marks = {line.label: line.cells[0].mark for line in table.rows if line.cells[0]}
     assert marks == {"a": "best", "copy": "best", "worse": ""}
 
 
@@ -174,7 +153,7 @@ def test_floor_stands_in_the_head_where_shared_and_under_values_where_not() -> N
     assert "floor 0.410" in shown([row("a", floor=0.41)])
     apart = only([row("a", floor=0.41), row("b", floor=0.9)])
     assert apart.columns[0].floor is None
-    assert sorted(cell.floor or 0 for line in apart.lines for cell in line.cells if cell) == [0.41, 0.9]
+    assert sorted(cell.floor or 0 for line in apart.rows for cell in line.cells if cell) == [0.41, 0.9]
 
 
 def test_partial_failure_counts_its_seeds() -> None:
@@ -186,7 +165,7 @@ def test_partial_failure_counts_its_seeds() -> None:
 
 def test_failed_and_unfinished_groups_come_last_with_the_cause() -> None:
     rows = [failed("bad"), failed("half", status="unfinished", error=""), *three("good", 5.0)]
-    assert [(line.label, line.state) for line in only(rows).lines] == [
+    assert [(line.label, line.state) for line in only(rows).rows] == [
         ("good", ""),
         ("bad", "failed"),
         ("half", "unfinished"),
@@ -198,14 +177,14 @@ def test_failed_and_unfinished_groups_come_last_with_the_cause() -> None:
 
 def test_a_metric_that_failed_is_told_and_the_run_counts_as_done() -> None:
     rows = [row("a"), row("a", value=None, metric="kid", status="failed", error="too few images")]
-    assert only(rows).lines[0].state == ""
+    assert only(rows).rows[0].state == ""
     assert "kid not measured: too few images" in shown(rows)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
 def test_what_is_no_number_is_no_cell(value: float | None) -> None:
     table = only([row("a", value=value), row("b")])
-    assert {line.label: line.cells[0] is None for line in table.lines} == {"a": True, "b": False}
+    assert {line.label: line.cells[0] is None for line in table.rows} == {"a": True, "b": False}
     assert len(table.problems) == 1
 
 
@@ -226,9 +205,9 @@ def test_a_control_is_never_ranked_marked_or_compared_with(lower: bool) -> None:
     models = [*three("a", 5.0, higher_is_better=better), *three("b", 9.0, higher_is_better=better)]
     controls = three("replayed", 0.0 if lower else 99.0, higher_is_better=better, role="control")
     table, alone = only([*controls, *models]), only(models)
-    assert [line.role for line in table.lines] == ["model", "model", "control"]
-    assert table.lines[:2] == alone.lines
-    assert [cell.mark for cell in table.lines[2].cells if cell] == [""]
+    assert [line.role for line in table.rows] == ["model", "model", "control"]
+    assert table.rows[:2] == alone.rows
+    assert [cell.mark for cell in table.rows[2].cells if cell] == [""]
     text = " ".join(shown([*controls, *models]).split())
     assert text.index("controls: scale only, not ranked") < text.index("replayed")
     assert "2 models" in text
@@ -236,10 +215,10 @@ def test_a_control_is_never_ranked_marked_or_compared_with(lower: bool) -> None:
 
 def test_a_copycat_cannot_win() -> None:
     shares = [(m, s, v) for m, v in (("memory", 0.9), ("honest", 0.01)) for s in range(3)]
-    rows = [row(m, s, v, "nearest-train.copies", higher_is_better=None, protocol="c") for m, s, v in shares]
+    rows = [row(m, s, v, "theirs.share", metric_role="memorization", protocol="c") for m, s, v in shares]
     table = only([*three("memory", 0.1), *three("honest", 9.0), *rows])
-    assert [(line.label, line.role) for line in table.lines] == [("honest", "model"), ("memory", "copy")]
-    assert {cell.mark for cell in table.lines[1].cells if cell} == {""}
+    assert [(line.label, line.role) for line in table.rows] == [("honest", "model"), ("memory", "copy")]
+    assert {cell.mark for cell in table.rows[1].cells if cell} == {""}
     assert "copies training images" in shown([*three("memory", 0.1), *three("honest", 9.0), *rows])
 
 
@@ -251,17 +230,17 @@ def test_snapshots_and_validation_numbers_never_enter() -> None:
         *three("c", 1.0, stage="snapshot"),
     ]
     assert only([*rows, *more]) == only(rows)
-    assert only(three("a", 5.0, stage="selected")).lines[0].cells[0] == only(rows).lines[0].cells[0]
+    assert only(three("a", 5.0, stage="selected")).rows[0].cells[0] == only(rows).rows[0].cells[0]
 
 
 def test_what_is_known_of_one_run_stands_under_its_value() -> None:
     text = shown(
         [row("a", se=0.25, p_value=0.0001, floor=1.47, floor_sd=0.012, minimum_detectable_effect=0.05, n=10_000)]
     )
-    for told in ("se 0.25", "p < 0.001", "floor 1.470 ± 0.012", "detects 0.05", "n = 10,000"):
+    for told in ("se 0.25", "p < 0.001", "floor 1.470 ± 0.012", "MDE 0.05", "n = 10,000"):
         assert told in text
     seeds = [row("a", seed, p_value=p) for seed, p in enumerate((0.004, 0.5, 0.9))]
-    cell = only(seeds).lines[0].cells[0]
+    cell = only(seeds).rows[0].cells[0]
     assert cell is not None
     assert cell.p == pytest.approx(0.012)  # three times the smallest
 
@@ -328,7 +307,7 @@ def test_thousands_of_runs_take_seconds() -> None:
 def test_models_that_share_the_best_value_lead_together_and_none_does_where_all_are_equal() -> None:
     def marks(*values: float) -> list[str]:
         (table,) = assemble([row(name, value=value) for name, value in zip("abc", values, strict=True)])
-        return [cell.mark for line in sorted(table.lines, key=lambda line: line.label) for cell in line.cells if cell]
+        return [cell.mark for line in sorted(table.rows, key=lambda line: line.label) for cell in line.cells if cell]
 
     assert marks(1.0, 1.0, 2.0) == ["lead", "lead", ""]
     assert marks(1.0, 1.0, 1.0) == ["", "", ""]

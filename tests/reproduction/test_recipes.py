@@ -11,44 +11,17 @@ import torch
 from click.testing import Result
 from torch import Generator
 
-from genbench.cli.reproduction import read_recipe
 from genbench.errors import UsageError
 from genbench.registry.loader import load
+from genbench.reproduction.plan import read_recipe
 from genbench.reproduction.recipe import parse
 from genbench_coverage import covered, evenness
 from genbench_recipes.gaussians import closed_form, findings, repeat
-
-GOOD = """
-name = "r"
-about = "a"
-citation = "c"
-[protocols.p]
-layer = "2048"
-[[cells]]
-name = "one"
-dataset = "dots"
-models = ["swae", "ae"]
-priors = ["normal"]
-latent-dims = [2]
-network = "mlp"
-seeds = 2
-images = 64
-batch = 16
-metrics = ["reconstruction"]
-lambda = "as it is"
-[[published]]
-cell = "one"
-model = "swae"
-metric = "reconstruction.pixel"
-value = 1
-margin = 0.5
-protocol = "p"
-source = "s"
-"""
+from support.studies import RECIPE_TEXT
 
 
 def test_a_good_text_is_read() -> None:
-    found = parse(GOOD, "r.toml")
+    found = parse(RECIPE_TEXT, "r.toml")
     assert found.cells[0].models == ("swae", "ae")
     assert found.published[0].protocol == {"layer": "2048"}
 
@@ -78,9 +51,9 @@ def test_a_good_text_is_read() -> None:
     ],
 )
 def test_what_is_wrong_is_told_by_file_and_key(old: str, new: str, told: str) -> None:
-    assert old in GOOD
+    assert old in RECIPE_TEXT
     with pytest.raises(UsageError) as error:
-        parse(GOOD.replace(old, new, 1), "r.toml")
+        parse(RECIPE_TEXT.replace(old, new, 1), "r.toml")
     assert told in str(error.value)
     assert "r.toml" in str(error.value)
 

@@ -10,12 +10,12 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from genbench.cli.reproduction import read_recipe
 from genbench.registry.loader import load
-from genbench.reproduction.comparison import Change, cells_of, compare, judged, numbered
+from genbench.reproduction.comparison import OptionChange, compare, compare_number, numbered, table_cells
+from genbench.reproduction.plan import read_recipe
 from genbench.reproduction.recipe import parse
 from genbench.storage.results import Row
-from reproduction.test_recipes import GOOD
+from support.studies import RECIPE_TEXT
 
 PLUGIN = '''
 from pathlib import Path
@@ -41,12 +41,12 @@ DOTS = str(Path(__file__).parents[1] / "fixtures" / "dots.py")
 @pytest.fixture
 def reproduce(genbench: Callable[..., Result]) -> Callable[..., Result]:
     Path("mine.py").write_text(PLUGIN)
-    Path("r.toml").write_text(GOOD.replace('layer = "2048"', 'split = "test"'))
+    Path("r.toml").write_text(RECIPE_TEXT.replace('layer = "2048"', 'split = "test"'))
     return lambda *args: genbench("reproduce", *args, "--plugin", "mine.py", "--plugin", DOTS)
 
 
 def lines(folder: str) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = json.loads(Path(folder, "reproduce.json").read_text())["lines"]
+    found: list[dict[str, object]] = json.loads(Path(folder, "reproduce.json").read_text())["numbers"]
     return found
 
 
@@ -57,7 +57,7 @@ def test_runs_are_ordinary_ones_and_the_table_is_exported(reproduce: Callable[..
     assert {"reproduce.md", "reproduce.csv", "rows.csv", "report.html"} <= {path.name for path in Path("out").iterdir()}
     (line,) = lines("out")
     assert line["seeds"] == [0, 1]
-    assert line["verdict"]["word"] in ("equivalent", "different", "inconclusive")  # type: ignore[index]
+    assert line["result"]["conclusion"] in ("equivalent", "different", "inconclusive")  # type: ignore[index]
     (row,) = csv.DictReader(Path("out/reproduce.csv").read_text().splitlines())
     assert row["published"] == "1"
     again = reproduce("r")
@@ -68,8 +68,8 @@ def test_a_fraction_of_the_budget_is_another_training(reproduce: Callable[..., R
     result = reproduce("r", "--budget", "0.5", "--seeds", "1", "--export", "out")
     assert result.exit_code == 0, result.output
     (line,) = lines("out")
-    assert line["verdict"]["word"] == "other training"  # type: ignore[index]
-    assert line["verdict"]["training"] == ["budget: published 1, ours 0.5"]  # type: ignore[index]
+    assert line["result"]["conclusion"] == "other training"  # type: ignore[index]
+    assert line["result"]["training"] == ["budget: published 1, ours 0.5"]  # type: ignore[index]
     assert "budget: published 1, ours 0.5" in Path("out/reproduce.md").read_text()
     run = json.loads(next(Path("runs").glob("*/run.json")).read_text())["run"]
     assert run["images"] == 32
@@ -91,8 +91,8 @@ def test_only_a_change_that_touches_the_number_is_held_against_it(
     result = reproduce("r", "--set", setting, "--seeds", "1", "--export", "out")
     assert result.exit_code == 0, result.output
     (line,) = lines("out")
-    found = line["verdict"]
-    assert found["word"] == word  # type: ignore[index]
+    found = line["result"]
+    assert found["conclusion"] == word  # type: ignore[index]
     assert "".join([*found["fields"], *found["training"]]) == told  # type: ignore[index]
 
 
@@ -141,10 +141,10 @@ def test_one_model_of_a_cell_is_run_and_compared_alone(reproduce: Callable[..., 
 def test_an_experiment_is_compared_in_the_same_table(reproduce: Callable[..., Result]) -> None:
     assert reproduce("e", "--seeds", "3", "--export", "out").exit_code == 0
     (line,) = lines("out")
-    assert line["verdict"]["word"] == "equivalent"  # type: ignore[index]
+    assert line["result"]["conclusion"] == "equivalent"  # type: ignore[index]
     assert len(json.loads(Path("out/findings.json").read_text())) == 3
     assert reproduce("e", "--seeds", "3", "--set", "e.shift=5", "--export", "out").exit_code == 0
-    assert lines("out")[0]["verdict"]["word"] == "other protocol"  # type: ignore[index]
+    assert lines("out")[0]["result"]["conclusion"] == "other protocol"  # type: ignore[index]
     assert "without cells" in reproduce("e", "--cells", "x").output
 
 
@@ -169,7 +169,7 @@ def row(seed: int, value: float, **changes: object) -> Row:
 
 
 def test_only_final_rows_of_the_named_model_count() -> None:
-    recipe = parse(GOOD, "r.toml")
+    recipe = parse(RECIPE_TEXT, "r.toml")
     rows = [
         row(1, 1.02),
         row(0, 1.0),
@@ -179,18 +179,18 @@ def test_only_final_rows_of_the_named_model_count() -> None:
     ]
     (line,) = compare(recipe, {"one": rows}, {"abc": {"layer": "2048"}}, 1.0)
     assert line.seeds == (0, 1)
-    assert line.verdict is not None
-    assert line.verdict.word == "equivalent"
+    assert line.result is not None
+    assert line.result.conclusion == "equivalent"
     (line,) = compare(recipe, {"one": rows}, {"abc": {"layer": "768"}}, 1.0)
-    assert line.verdict is not None
-    assert line.verdict.fields == ("layer: published 2048, ours 768",)
+    assert line.result is not None
+    assert line.result.fields == ("layer: published 2048, ours 768",)
     (line,) = compare(recipe, {"one": []}, {}, 1.0)
-    assert line.verdict is None
+    assert line.result is None
 
 
 def test_a_seed_of_another_protocol_is_left_out_and_told() -> None:
     rows = [row(0, 1.0), row(1, 1.02), row(2, 9.0, protocol="other")]
-    (line,) = compare(parse(GOOD, "r.toml"), {"one": rows}, {"abc": {"layer": "2048"}}, 1.0)
+    (line,) = compare(parse(RECIPE_TEXT, "r.toml"), {"one": rows}, {"abc": {"layer": "2048"}}, 1.0)
     assert line.seeds == (0, 1)
     assert line.values == (1.0, 1.02)
     assert any("left out: seed 2" in text for text in line.deviations)
@@ -201,19 +201,19 @@ def test_a_seed_of_another_protocol_is_left_out_and_told() -> None:
 )
 def test_the_place_of_a_file_counts_nothing_where_its_content_is_the_published_one(weights: str, word: str) -> None:
     stated = 'layer = "2048"\nweights = "standard 6726"' if weights else 'layer = "2048"'
-    recipe = parse(GOOD.replace('layer = "2048"', stated), "r.toml")
-    moved = Change("metric", "reconstruction", "weights", "none", "/elsewhere/file.pth", file=True)
+    recipe = parse(RECIPE_TEXT.replace('layer = "2048"', stated), "r.toml")
+    moved = OptionChange("metric", "reconstruction", "weights", "none", "/elsewhere/file.pth", file=True)
     how = {"layer": "2048", "weights": weights or "standard 6726"}
     (line,) = compare(recipe, {"one": [row(0, 1.0), row(1, 1.01)]}, {"abc": how}, 1.0, {"one": [moved]})
-    assert line.verdict is not None
-    assert line.verdict.word == word
+    assert line.result is not None
+    assert line.result.conclusion == word
 
 
 def test_a_field_that_is_tolerated_is_pointed_at_where_it_differs() -> None:
-    recipe = parse(GOOD + '\ntolerated = { layer = "theirs is not told" }', "r.toml")
+    recipe = parse(RECIPE_TEXT + '\ntolerated = { layer = "theirs is not told" }', "r.toml")
     rows = {"one": [row(0, 1.0), row(1, 1.01)]}
     (line,) = compare(recipe, rows, {"abc": {"layer": "768"}}, 1.0)
-    assert cells_of(line, numbered([line]))[-1].startswith("equivalent, with deviations [1]")
+    assert table_cells(line, numbered([line]))[-1].startswith("equivalent, with deviations [1]")
     (line,) = compare(recipe, rows, {"abc": {"layer": "2048"}}, 1.0)
     assert line.deviations == ()
 
@@ -224,9 +224,9 @@ def test_fewer_repeats_than_the_paper_are_another_protocol(genbench: Callable[..
     number = read_recipe("swae-gaussians", load())[1].published[0]
     for repeats, word in (("20", "other protocol"), ("1000", "equivalent")):
         how = {"method": "W2 / (sqrt(d) SW2)", "law": "ours", "samples": "1000", "repeats": repeats}
-        line = judged(number, [(0, 1.221), (1, 1.222)], how)
-        assert line.verdict is not None
-        assert line.verdict.word == word
+        line = compare_number(number, [(0, 1.221), (1, 1.222)], how)
+        assert line.result is not None
+        assert line.result.conclusion == word
         assert len(line.deviations) == 1  # the law
     assert genbench("reproduce", "swae-gaussians", *small, "--dry-run").exit_code == 0
 

@@ -5,14 +5,14 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from genbench.stats.equivalence import differing, verdict
+from genbench.stats.equivalence import assess_equivalence, differing
 
 TRIALS = 2000
 
 
 def share(mean: float, word: str, margin: float = 1.0, n: int = 5, sd: float = 0.4) -> float:
     draws = np.random.default_rng(7).normal(mean, sd, (TRIALS, n))
-    return sum(verdict(list(row), 0.0, margin).word == word for row in draws) / TRIALS
+    return sum(assess_equivalence(list(row), 0.0, margin).conclusion == word for row in draws) / TRIALS
 
 
 def test_a_mean_on_the_margin_is_called_equivalent_in_one_of_twenty() -> None:
@@ -44,19 +44,19 @@ def test_equal_means_are_found_equivalent_and_far_ones_different() -> None:
     ],
 )
 def test_known_cases(values: list[float], word: str) -> None:
-    assert verdict(values, 10.0, 1.0).word == word
+    assert assess_equivalence(values, 10.0, 1.0).conclusion == word
 
 
 def test_the_two_one_sided_p_value_is_that_of_students_tables() -> None:
     """Mean 0, s = 1, n = 4, margin 1: t = 2 with 3 degrees of freedom, whose upper tail is .0697."""
     values = [-1.161895, -0.387298, 0.387298, 1.161895]
-    assert verdict(values, 0.0, 1.0).p == pytest.approx(0.0697, abs=2e-4)
+    assert assess_equivalence(values, 0.0, 1.0).p == pytest.approx(0.0697, abs=2e-4)
 
 
 def test_another_protocol_is_told_and_nothing_is_tested() -> None:
     fields = differing({"layer": "2048", "generated": "10000"}, {"layer": "768", "generated": 10000})
     assert fields == ["layer: published 2048, ours 768"]
-    found = verdict([10.0, 10.1], 10.0, 1.0, fields)
-    assert (found.word, found.p, found.fields) == ("other protocol", None, tuple(fields))
+    found = assess_equivalence([10.0, 10.1], 10.0, 1.0, fields)
+    assert (found.conclusion, found.p, found.fields) == ("other protocol", None, tuple(fields))
     assert differing({"layer": "2048"}, {"layer": "768"}, ("layer",)) == []
     assert differing({"layer": "2048"}, {}) == ["layer: published 2048, ours not stated"]

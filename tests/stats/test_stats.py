@@ -240,6 +240,9 @@ def test_examples_in_the_docstrings_hold(module: ModuleType) -> None:
 
 
 def test_reporting_loads_neither_torch_nor_all_of_scipy() -> None:
-    code = "import sys, genbench.reporting.console, genbench.reporting.export; print({'torch', 'scipy.stats'} & set(sys.modules))"
+    code = (
+        "import sys, genbench.reporting.console, genbench.reporting.export; "
+        "print({'torch', 'scipy.stats'} & set(sys.modules))"
+    )
     done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert done.stdout.strip() == "set()"

@@ -100,7 +100,7 @@ def test_only_the_missing_model_is_trained(made: Path, genbench: Genbench) -> No
 
 
 def test_the_weights_of_a_bundle_are_measured_and_absent_ones_are_named(made: Path, genbench: Genbench) -> None:
-    measure = ("measure", "--metrics", "sharpness", *DOTS)
+    measure = ("evaluate", "--metrics", "sharpness", *DOTS)
     genbench("bundle", "import", str(made / "light.tar"))
     result = genbench(*measure)
     assert result.exit_code == 1

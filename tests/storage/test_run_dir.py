@@ -86,7 +86,7 @@ def test_a_changed_source_is_refused_unless_asked_for(genbench: Genbench, tmp_pa
     tiny = tuple("normed" if word == "mlp" else word for word in TINY)
     assert genbench("run", "ae", *mine, *tiny, "--metrics", "reconstruction").exit_code == 0
     plugin.write_text(plugin.read_text().replace("nn.Unflatten", "nn.Hardtanh(0, 0.01), nn.Unflatten"))
-    for command in (("measure", "--metrics", "sharpness"), ("sample", "dots-ae", "--out", "x.png")):
+    for command in (("evaluate", "--metrics", "sharpness"), ("sample", "dots-ae", "--out", "x.png")):
         refused = genbench(*command, *mine)
         assert refused.exit_code == 2
         assert "another source of the network 'normed'" in refused.output
@@ -185,7 +185,7 @@ def test_pieces_that_fail_leave_the_file_that_was_there(tmp_path: Path) -> None:
 
 def test_what_was_just_measured_is_shown(store: Path, genbench: Genbench) -> None:
     """The runs were read before they were measured."""
-    result = genbench("measure", str(store), "--metrics", "sharpness", *DOTS)
+    result = genbench("evaluate", str(store), "--metrics", "sharpness", *DOTS)
     assert (result.exit_code, "sharpness" in result.stdout, "swae" in result.stdout.split("sharpness")[-1]) == (
         0,
         True,

@@ -110,6 +110,7 @@ def metrics_json() -> bytes:
         "higher_is_better": False,
         "n": 100,
         "component": "",
+        "role": "",
         "label": "FID",
         **optional,
     }

@@ -18,7 +18,7 @@ import genbench.evaluation.evaluation
 import genbench.features.extractor
 import genbench.registry.scaffold
 from genbench.api import ComponentSpec, Noise, Prior
-from genbench.cli.checking import results_of
+from genbench.cli.plugins import run_checks
 from genbench.errors import UsageError
 from genbench.registry.loader import load
 from genbench.registry.options import complete
@@ -87,7 +87,7 @@ def test_a_terminal_is_told_what_is_being_checked(monkeypatch: pytest.MonkeyPatc
 
     screen = Terminal()
     monkeypatch.setattr(sys, "stderr", screen)
-    results = list(results_of(load(), ("held-out",), ()))
+    results = list(run_checks(load(), ("held-out",), ()))
     assert len(results) == len(check_names("control"))
     assert "checking 1 of 1: control held-out" in screen.getvalue()
     assert screen.getvalue().endswith("\r\x1b[K")

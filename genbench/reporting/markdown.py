@@ -1,0 +1,68 @@
+"""Tables as GitHub's Markdown. Names are text: `<script>` is printed, never obeyed."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+
+from genbench.analysis import notes
+from genbench.analysis.formatting import format_estimate, one_line_text
+from genbench.analysis.notes import ProtocolLegend, Protocols
+from genbench.analysis.table import Column, Table, TableCell, TableRow
+
+MARKDOWN = re.compile(r"[\\`*_$\[\]|~]|^[#+-]|(?<=^\d)[.)](?= )")
+
+
+def markdown(tables: Sequence[Table], protocols: Protocols | None = None) -> str:
+    """The tables as GitHub's Markdown, with notes, failures and protocols below each; the set of bests in bold."""
+    return "\n".join("\n".join(_lines(table, protocols or {})) for table in tables)
+
+
+def escape_markdown(text: str) -> str:
+    """Text that Markdown shows as it is, on one line."""
+    text = MARKDOWN.sub(r"\\\g<0>", one_line_text(text))
+    return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
+
+
+def _lines(table: Table, protocols: Protocols) -> list[str]:
+    lines = [f"## {escape_markdown(notes.title(table))}", ""]
+    lines.append("| model | " + " | ".join(map(_head, table.columns)) + " |")
+    lines.append("|:--" + "|--:" * len(table.columns) + "|")
+    for title, members in notes.blocks(table.rows):
+        lines += [f"| *{title}* | " + " | ".join("" for _ in table.columns) + " |"] * bool(title)
+        lines += map(_row, members)
+    lines += ["", *(f"- {escape_markdown(note)}" for note in notes.notes(table, best="bold:")), ""]
+    if table.problems:
+        lines += ["### failed or unfinished", ""]
+        lines += [*(f"- {escape_markdown(failure.text)}" for failure in notes.failures(table)), ""]
+    return [*lines, "### how it was measured", "", *_legend(notes.legend(table, protocols)), ""]
+
+
+def _row(row: TableRow) -> str:
+    label = escape_markdown(row.label)
+    if progress := notes.progress(len(row.seeds), len(row.done)):
+        label += f"<br>{escape_markdown(progress)}"
+    cells = [_cell(cell) if cell else "" for cell in row.cells]
+    if row.state and cells:
+        cells[0] = row.state
+    return f"| {label} | " + " | ".join(cells) + " |"
+
+
+def _head(column: Column) -> str:
+    parts = [escape_markdown(notes.head(column))]
+    parts += map(escape_markdown, notes.below_head(column))
+    parts += [f"`{one_line_text(column.protocol).replace('`', '').replace('|', '')}`"] if column.protocol else []
+    return "<br>".join(parts)
+
+
+def _cell(cell: TableCell) -> str:
+    text = escape_markdown(format_estimate(cell.estimate).plain)
+    text = {"best": f"**{text}**", "lead": f"{text}\\*", "undecided": f"{text} ?", "": text}[cell.mark]
+    return "<br>".join([text, *map(escape_markdown, notes.below_cell(cell))])
+
+
+def _legend(legend: ProtocolLegend) -> Iterable[str]:
+    for entry in legend.entries:
+        yield f"- `{entry.protocol}` " + escape_markdown(f"{entry.heads}: {notes.listed(entry.facts)}")
+    if legend.common:
+        yield "- all: " + escape_markdown(notes.listed(legend.common))

@@ -1,0 +1,215 @@
+"""Console views of finished runs: one run, two groups against each other, the power of seeds, two runs' fields."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+from rich.console import Console
+from rich.markup import escape
+from rich.table import Table
+
+from genbench.analysis.compare import Comparison, Forecast, compare, forecast
+from genbench.analysis.curves import By
+from genbench.analysis.diff import COMPARABLE, diff_runs
+from genbench.analysis.formatting import format_estimate, format_value
+from genbench.analysis.notes import p_value
+from genbench.evaluation.selection import describe_selection
+from genbench.reporting.console import render_curves
+from genbench.reporting.summary import readable_runs
+from genbench.storage.results import rows
+from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, read_run
+
+TRAINING_FIELDS = ("device", "threads", "precision", "memory_format", "step")
+"""The fields of a training's record that `show` prints."""
+
+
+def printable(text: str) -> str:
+    """Text of a run's files without control characters, escaped for rich: runs may come from anyone."""
+    return escape("".join(c if c.isprintable() else " " for c in text))
+
+
+# ---------------------------------------------------------------- one run
+
+
+def show_run(path: Path) -> None:
+    """Print a run's options, provenance, state, numbers and pictures."""
+    console, record = Console(), read_run(path)
+
+    # State and configuration.
+    imported = "  imported" if record.imported else ""
+    console.print(f"[bold]{printable(record.name)}[/]  {record.state}{imported}", highlight=False)
+    if record.failure:
+        console.print(f"[red]{printable(record.failure)}[/]", highlight=False)
+    table = Table(box=None, show_header=False, pad_edge=False)
+    for name, value in {**record.run.record(), **record.provenance}.items():
+        table.add_row(f"[dim]{printable(name)}[/]", printable(_words(value)))
+    if record.training is not None:
+        fields = {name: getattr(record.training, name) for name in TRAINING_FIELDS}
+        words = ", ".join(f"{name} {value}" for name, value in fields.items() if value)
+        table.add_row("[dim]training[/]", printable(words))
+    console.print(table)
+    for selection in record.selections.values():
+        console.print(printable(describe_selection(selection)), highlight=False, soft_wrap=True)
+
+    # Numbers.
+    numbers = Table("metric", "value", "floor", "n", "protocol", box=None, pad_edge=False, header_style="bold")
+    for row in rows([record]):
+        if row.metric and row.stage != "snapshot":
+            value = "failed: " + row.error if row.value is None else f"{row.value:.6g} {row.unit}"
+            floor = "" if row.floor is None else f"{row.floor:.4g}"
+            numbers.add_row(printable(row.metric), printable(value), floor, str(row.n or ""), printable(row.protocol))
+    for entry in record.measurements.values():
+        if entry.inapplicable:
+            reason = printable(f"does not apply: {entry.inapplicable}")
+            numbers.add_row(printable(entry.metric), reason, "", "", "")
+    console.print(numbers)
+
+    # Pictures.
+    for picture in (SAMPLES, RECONSTRUCTIONS):
+        if record.has(picture):
+            console.print(str(path / picture), markup=False, highlight=False, soft_wrap=True)
+
+
+def _words(value: Any) -> str:
+    """A component with its options, a nested record, or a plain value, in one line."""
+    if isinstance(value, dict) and "name" in value:
+        options = ", ".join(f"{name.replace('_', '-')}={option}" for name, option in value.get("options", {}).items())
+        return f"{value['name']}" + (f" ({options})" if options else "")
+    if isinstance(value, dict):
+        return ", ".join(f"{name} {inner}" for name, inner in value.items())
+    return str(value)
+
+
+# ---------------------------------------------------------------- metric against compute
+
+
+def show_curves(paths: Sequence[Path], metric: str | None, by: By, budgets: Sequence[float]) -> None:
+    """Print the groups below the paths at equal budgets; of no metric, the first one measured at snapshots."""
+    tidy = rows(readable_runs(paths))
+    name = metric or next((row.metric for row in tidy if row.stage == "snapshot" and row.metric), "fid")
+    render_curves(Console(), tidy, name, by, budgets)
+
+
+# ---------------------------------------------------------------- two groups, and the power of seeds
+
+
+def show_comparison(paths: Sequence[Path], a: str, b: str, metric: str | None, form: str) -> None:
+    """Print group A against group B."""
+    label_a, label_b, comparisons = compare(rows(readable_runs(paths)), a, b, metric)
+    if form == "json":
+        plain = [asdict(comparison) for comparison in comparisons]
+        click.echo(json.dumps({"a": label_a, "b": label_b, "comparisons": plain}, indent=2))
+        return
+    console = Console()
+    console.print(f"A = {label_a}, B = {label_b}, paired by training seed", style="bold", markup=False, highlight=False)
+    several = len(comparisons) > 1
+    table = Table("metric", box=None, pad_edge=False, header_style="bold")
+    for head in ("A", "B", "A - B", "seeds", "p", *(["p (Holm)"] if several else []), "d_z"):
+        table.add_column(head, justify="right", no_wrap=True)
+    table.add_column("verdict")
+    for comparison in comparisons:
+        difference = comparison.difference
+        values = [format_value(comparison.a).plain, format_value(comparison.b).plain, format_estimate(difference).plain]
+        p_values = [comparison.p, comparison.p_holm] if several else [comparison.p]
+        tests = [p_value(p).removeprefix("p ").removeprefix("= ") for p in p_values]
+        effect = "" if comparison.effect is None else f"{comparison.effect:.2f}"
+        verdict = escape(verdict_words(comparison, label_a, label_b))
+        table.add_row(escape(comparison.head), *values, str(difference.n), *tests, effect, verdict)
+    console.print(table)
+    bootstrap = any(comparison.difference.kind == "bootstrap" for comparison in comparisons)
+    interval = "studentised bootstrap" if bootstrap else "Student's t"
+    console.print(
+        f" A - B: mean paired difference ± half its 95 % interval ({interval}); p: two-sided paired t-test; d_z: mean"
+        " over standard deviation of the differences, with Hedges' correction; more seeds: for a power of 80 % at 5 %,"
+        " if the observed difference and deviation are the true ones",
+        style="dim",
+        highlight=False,
+    )
+
+
+def verdict_words(comparison: Comparison, a: str, b: str) -> str:
+    """A comparison in words."""
+    if comparison.verdict != "undecided":
+        return f"{a if comparison.verdict == 'A is better' else b} is better"
+    more = comparison.more_seeds
+    if more is None:
+        return "undecided; the difference is too uncertain to say how many seeds would settle it"
+    return f"undecided; about {more:,} more seed{'s' * (more > 1)} would settle it"
+
+
+def show_power(paths: Sequence[Path], metric: str, difference: float | None, seeds: Sequence[int], form: str) -> None:
+    """Print the differences that numbers of seeds can detect, by a pilot's runs."""
+    forecasts = forecast(rows(readable_runs(paths)), metric, seeds, difference)
+    if form == "json":
+        click.echo(json.dumps([asdict(each) for each in forecasts], indent=2))
+        return
+    console = Console()
+    for each in forecasts:
+        _print_forecast(console, each)
+
+
+def _print_forecast(console: Console, forecast: Forecast) -> None:
+    pilot = forecast.pilot
+    console.print(
+        f"{forecast.dataset} · {forecast.metric} {forecast.protocol} · pilot of {pilot.models} models,"
+        f" {pilot.seeds} seeds",
+        style="bold",
+        markup=False,
+        highlight=False,
+    )
+    sd, low, high = (format_value(x, digits=3).plain for x in (pilot.sd, pilot.low, pilot.high))
+    console.print(f"sd of paired differences {sd}, 95 % interval {low} to {high} ({pilot.df} df)", highlight=False)
+    table = Table("seeds", "smallest difference found", box=None, pad_edge=False, header_style="bold")
+    if forecast.difference is not None:
+        table.add_column(f"power for {forecast.difference:g}", justify="right")
+    for at in forecast.table:
+        row = [str(at.seeds), format_value(at.minimum_detectable_effect, digits=3).plain]
+        table.add_row(*row, *([] if at.power is None else [f"{at.power:.0%}"]))
+    console.print(table)
+    if forecast.needed is not None:
+        needed, least, most = ("more than 10,000" if n is None else f"{n:,}" for n in forecast.needed)
+        console.print(
+            f"a difference of {forecast.difference:g} needs {needed} seeds ({least} to {most} over the interval of the"
+            " sd)",
+            highlight=False,
+        )
+    console.print(" two-sided paired t-test at 5 %, found with a power of 80 %", style="dim", highlight=False)
+
+
+# ---------------------------------------------------------------- two runs, field by field
+
+
+def show_diff(path_a: Path, path_b: Path, form: str) -> None:
+    """Print the fields in which two runs differ, by group, and whether each metric may be compared."""
+    diff = diff_runs(read_run(path_a), read_run(path_b))
+    if form == "json":
+        click.echo(json.dumps(asdict(diff), indent=1))
+        return
+    console = Console()
+    console.print(printable(diff.conclusion), style="bold", highlight=False)
+    for letter, path, state in (("A", path_a, diff.state_a), ("B", path_b, diff.state_b)):
+        console.print(f"{letter}  {printable(str(path))}  {state}", highlight=False, soft_wrap=True)
+    for group in dict.fromkeys(difference.group for difference in diff.fields):
+        console.print()
+        table = Table(group, "A", "B", "meaning", box=None, pad_edge=False, header_style="bold")
+        for column in table.columns:
+            column.overflow = "fold"
+        for difference in diff.fields:
+            if difference.group == group:
+                values = (difference.field, difference.a, difference.b, difference.meaning)
+                table.add_row(*map(printable, values))
+        console.print(table)
+    if diff.metrics:
+        console.print()
+        table = Table("metric", "protocol in A", "in B", "conclusion", box=None, pad_edge=False, header_style="bold")
+        for metric in diff.metrics:
+            style = "green" if metric.conclusion == COMPARABLE else "red"
+            protocols = (" ".join(metric.a) or "-", " ".join(metric.b) or "-")
+            conclusion = f"[{style}]{metric.conclusion}[/]"
+            table.add_row(printable(metric.metric), *map(printable, protocols), conclusion)
+        console.print(table)
