@@ -176,6 +176,7 @@ def snapshot(images: int, value: float | None) -> SnapshotRecord:
         "n": 1,
         "protocol": "p",
         "component": "",
+        "role": "",
         "label": "",
     }
     known = number | dict.fromkeys(("floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectable_effect"))
