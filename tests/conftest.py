@@ -11,7 +11,8 @@ from click.testing import CliRunner, Result
 
 from genbench.api import DataConfig
 from genbench.cli.main import main
-from genbench.experiment.plan import ExperimentConfig, Plan, plan
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import Plan, plan
 from genbench.registry.loader import Registry, load
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"

@@ -16,7 +16,7 @@ MODULES = {
 PLUGINS_MAY_IMPORT = {"api", "data", "distances", "errors", "features", "hookspecs", "nn", "utils"}
 DRAWN = ("genbench.plotting.latent", "genbench.plotting.report")
 """Figures that need the trained models."""
-NO_TORCH = ("analysis", "cli.main", "plotting", "registry.cache", "reporting", "stats", "storage")
+NO_TORCH = ("analysis", "cli.main", "experiment.config", "plotting", "registry.cache", "reporting", "stats", "storage")
 
 
 def imported(tree: ast.AST) -> set[str]:

@@ -88,7 +88,7 @@ def test_the_plugin_of_the_readme_is_installed_and_tested_by_what_is_printed(
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^\d+ passed", done.stdout, flags=re.MULTILINE)
-    assert genbench("list", "--without", "glyphs").exit_code == 0
+    assert genbench("list", "--disable-plugin", "glyphs").exit_code == 0
 
 
 def test_what_the_readme_makes_anew_keeps_the_contract(genbench: Callable[..., Result]) -> None:
@@ -109,4 +109,4 @@ def test_every_name_in_the_options_table_is_offered() -> None:
     for flag, kind in (("--dataset", "dataset"), ("--network", "network"), ("--metrics", "metric")):
         (row,) = (line for line in README.splitlines() if line.startswith(f"| `{flag}"))
         names = set(re.findall(r"`([a-z0-9-]+)`", row.split("|")[2]))
-        assert names == set(registry.entries[kind]), flag  # type: ignore[index]
+        assert names == set(registry.registrations[kind]), flag  # type: ignore[index]

@@ -110,8 +110,8 @@ class TrainingStats:
 
     `peak_memory` is in bytes, the device's during the training, or on a CPU the process's; None where unknown. `flops`
     are floating point operations, a multiplication and an addition counting two, of matrix products and convolutions in
-    all players' forward and backward passes, as torch's counter has them; None where unknown. `precision` is that of
-    the arithmetic, `memory_format` that of convolutions' weights ("contiguous" or "channels-last"), `step` says how
+    all forward and backward passes, as torch's counter has them; None where unknown. `precision` is that of the
+    arithmetic, `memory_format` that of convolutions' weights ("contiguous" or "channels-last"), `step` says how
     steps were done: "eager", "graph" (one CUDA graph), or "eager: " and why a GPU had to do without a graph. `batch` is
     the count of images in a step, 0 where it is unknown. `jobs` is how many runs went on at once at most on this
     machine (--jobs), whose memory and caches they share.

@@ -25,7 +25,9 @@ class Finding:
 
 @dataclass(frozen=True)
 class Recipe:
-    """A paper's experiment: the `text` of a TOML file, whose keys `genbench.reproduction.recipe` describes; `where` names the file.
+    """A paper's experiment: the `text` of a TOML file; `where` names the file.
+
+    `genbench.reproduction.recipe` describes the keys.
 
     A recipe of `study = "grid"` has no code: its cells are trained and measured as `genbench run` would. What no grid
     can say has `study = "experiment"` and brings `experiment(seed, budget)`, budget a fraction in (0, 1] of its

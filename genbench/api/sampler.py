@@ -33,4 +33,4 @@ class Sampler(ABC):
 
     @abstractmethod
     def sample(self, n: int, noise: Noise) -> Tensor:
-        """n independent draws, `(n, d)` float32 on the CPU; all randomness comes from `noise`."""
+        """n independent draws, `(n, d)` float32 on the CPU; all randomness comes from `noise`. Raises nothing."""

@@ -1,4 +1,4 @@
-"""What `genbench check` prints."""
+"""The output of `genbench check`."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ from genbench.testing import Result, check_plugin
 from genbench.testing.checks import selected
 from genbench.testing.public_imports import warnings_of
 
-COLOURS = {"holds": "green", "fails": "red", "skipped": "dim", "reported": "yellow"}
+COLORS = {"holds": "green", "fails": "red", "skipped": "dim", "reported": "yellow"}
 
 
 def results_of(registry: Registry, names: tuple[str, ...], files: tuple[Path, ...]) -> Iterator[Result]:
-    """Results of everything asked for, with a line on a terminal's stderr for what is being checked."""
+    """The results of all checks, with the current check on a terminal's stderr."""
     yield from warnings_of(registry, files)
     chosen = selected(registry, names, None, files)
     for number, (kind, name) in enumerate(chosen, 1):
@@ -46,7 +46,7 @@ def show_checks(
                 last = (result.kind, result.name)
                 console.print(f"[bold]{result.kind} {escape(result.name)}[/]", highlight=False)
             show_result(console, result)
-    counts = {verdict: sum(r.verdict == verdict for r in results) for verdict in COLOURS}
+    counts = {verdict: sum(r.verdict == verdict for r in results) for verdict in COLORS}
     if form == "json":
         click.echo(json.dumps([asdict(result) for result in results], indent=1))
     else:
@@ -55,8 +55,8 @@ def show_checks(
 
 
 def show_result(console: Console, result: Result) -> None:
-    """One check: its verdict, what was found, and what to do where it fails."""
-    verdict = f"[{COLOURS[result.verdict]}]{result.verdict:8}[/]"
+    """One check: verdict, detail, and advice where it fails."""
+    verdict = f"[{COLORS[result.verdict]}]{result.verdict:8}[/]"
     console.print(f"  {verdict} {result.check}  [dim]{escape(result.detail)}[/]", highlight=False, soft_wrap=True)
     if result.advice:
         console.print(f"           to do: {escape(result.advice)}", highlight=False, soft_wrap=True)

@@ -1,4 +1,4 @@
-"""Shell completion of names and options, answered from the kept catalogue. No torch unless it must be made anew."""
+"""Shell completion of names and options from the cached listing. No torch unless the listing must be made."""
 
 from __future__ import annotations
 
@@ -11,9 +11,12 @@ import click
 from click.shell_completion import CompletionItem, get_completion_class
 
 from genbench.errors import GenbenchError
-from genbench.registry.cache import Index
+from genbench.registry.cache import get_listing
+from genbench.registry.listing import Listing
 
 VARIABLE = "_GENBENCH_COMPLETE"
+DISABLED = "genbench.disabled"
+"""The key of the names of --disable-plugin in a command's context."""
 INSTALL = {
     "bash": "genbench completion bash > ~/.genbench-complete.bash && echo '. ~/.genbench-complete.bash' >> ~/.bashrc",
     "zsh": "genbench completion zsh > ~/.genbench-complete.zsh && echo '. ~/.genbench-complete.zsh' >> ~/.zshrc",
@@ -25,12 +28,10 @@ Completer = Callable[[click.Context, click.Parameter, str], list[CompletionItem]
 
 def script(shell: str) -> str:
     """The script of a shell, headed by how to install it."""
-    from genbench.cli.main import main
-
-    made = get_completion_class(shell)
-    assert made is not None, shell  # the command line offers click's three shells alone
-    source = made(main, {}, "genbench", VARIABLE).source_template % made(main, {}, "genbench", VARIABLE).source_vars()
-    return f"# To install: {INSTALL[shell]}\n{source}"
+    completion_class = get_completion_class(shell)
+    assert completion_class is not None, shell  # the command line offers click's three shells
+    root = click.get_current_context().find_root().command
+    return f"# To install: {INSTALL[shell]}\n{completion_class(root, {}, 'genbench', VARIABLE).source()}"
 
 
 def complete_names(kind: str) -> Completer:
@@ -39,11 +40,10 @@ def complete_names(kind: str) -> Completer:
     def complete(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
         before, comma, last = incomplete.rpartition(",")
         given = set(before.split(","))
-        offers = _index(ctx).offers.get(kind, ())
         return [
-            CompletionItem(f"{before}{comma}{offer.name}", help=offer.about)
-            for offer in offers
-            if offer.name.startswith(last) and offer.name not in given
+            CompletionItem(f"{before}{comma}{component.name}", help=component.description)
+            for component in _listing(ctx).components.get(kind, ())
+            if component.name.startswith(last) and component.name not in given
         ]
 
     return complete
@@ -51,23 +51,23 @@ def complete_names(kind: str) -> Completer:
 
 def complete_settings(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Completes NAME.OPTION=VALUE: first the name, then the option, then a choice where the option has some."""
-    return list(_settings(_index(ctx), incomplete))
+    return list(_settings(_listing(ctx), incomplete))
 
 
-def _settings(index: Index, incomplete: str) -> Iterable[CompletionItem]:
+def _settings(listing: Listing, incomplete: str) -> Iterable[CompletionItem]:
     owner, dot, rest = incomplete.partition(".")
-    offers = [offer for kind in index.offers for offer in index.offers[kind] if offer.options]
+    components = [component for listed in listing.components.values() for component in listed if component.options]
     if not dot:
-        yield from (CompletionItem(f"{o.name}.", help=o.about) for o in offers if o.name.startswith(owner))
+        yield from (CompletionItem(f"{c.name}.", help=c.description) for c in components if c.name.startswith(owner))
         return
     name, equals, value = rest.partition("=")
-    for option in (option for offer in offers if offer.name == owner for option in offer.options):
+    for option in (option for component in components if component.name == owner for option in component.options):
         if equals and option.name == name:
             choices = [choice for choice in option.kind.split("|") if "|" in option.kind or choice == "none"]
             choices = ["true", "false"] if option.kind == "bool" else choices
             yield from (CompletionItem(f"{owner}.{name}={c}") for c in choices if c.startswith(value))
         elif not equals and option.name.startswith(name):
-            yield CompletionItem(f"{owner}.{option.name}=", help=f"{option.about} [{option.default}]")
+            yield CompletionItem(f"{owner}.{option.name}=", help=f"{option.description} [{option.default}]")
 
 
 def complete_plugins(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[CompletionItem]:
@@ -76,7 +76,7 @@ def complete_plugins(ctx: click.Context, param: click.Parameter, incomplete: str
     given = set(before.split(","))
     return [
         CompletionItem(f"{before}{comma}{plugin.name}", help=plugin.origin)
-        for plugin in _index(ctx).plugins
+        for plugin in _listing(ctx).plugins
         if plugin.name.startswith(last) and plugin.name not in given
     ]
 
@@ -95,16 +95,12 @@ def complete_metrics_of_runs(ctx: click.Context, param: click.Parameter, incompl
     return [CompletionItem(name) for name in sorted(names) if name.startswith(incomplete)]
 
 
-def _index(ctx: click.Context) -> Index:
-    """The catalogue, with the files of --plugin that stand on the line: those are loaded anew, which takes seconds."""
-    from genbench.cli.options import catalogue_index
-
+def _listing(ctx: click.Context) -> Listing:
+    """The listing, with the files of --plugin on the line, which are loaded at each call and take seconds."""
     files = tuple(path for path in ctx.params.get("plugins") or () if path.is_file())
-    with (
-        ctx.scope(cleanup=False),
-        redirect_stderr(StringIO()),
-    ):  # a broken plug-in must not write into the line being typed
+    disabled = ctx.meta.get(DISABLED, ())
+    with redirect_stderr(StringIO()):  # a plug-in must not print into the line being typed
         try:
-            return catalogue_index(files, quiet=True)
+            return get_listing(files, disabled)
         except GenbenchError:
-            return catalogue_index(quiet=True)
+            return get_listing(disabled=disabled)

@@ -8,10 +8,10 @@ import click
 
 from genbench.cli.finite import Finite
 from genbench.cli.options import (
-    any_source_option,
+    changed_source_option,
     counts,
     device_option,
-    load_catalogue,
+    load_registry,
     out_option,
     plugin_option,
     run_folder,
@@ -45,7 +45,7 @@ def show(run_: str, out: Path) -> None:
 )
 @device_option
 @plugin_option
-@any_source_option
+@changed_source_option
 def sample(
     run_: str,
     count: int,
@@ -54,12 +54,12 @@ def sample(
     runs: Path,
     device: str,
     plugins: tuple[Path, ...],
-    any_source: bool,
+    allow_changed_source: bool,
 ) -> None:
     """Decode prior draws of a trained RUN into a picture."""
     from genbench.reporting.summary import sample_run
 
-    sample_run(run_folder(run_, runs), load_catalogue(plugins, any_source), count, seed, target, device)
+    sample_run(run_folder(run_, runs), load_registry(plugins, allow_changed_source), count, seed, target, device)
 
 
 form_option = click.option(

@@ -1,4 +1,4 @@
-"""What `genbench list` prints, from the catalogue as plain data. No torch."""
+"""The output of `genbench list`. No torch."""
 
 from __future__ import annotations
 
@@ -6,54 +6,49 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from genbench.registry.cache import KINDS, Index, ListedOffer, ListedOption, ListedPlugin
+from genbench.registry.listing import KINDS, ListedComponent, ListedOption, Listing
 
 
-def show_catalogue(index: Index, kind: str | None) -> None:
+def show_listing(listing: Listing, kind: str | None) -> None:
     """Everything of one kind, or of all."""
     console = Console()
-    for each in KINDS:
-        if kind in (None, f"{each}s"):
-            console.print(f"[bold]{each}s[/]")
-            for offer in index.offers[each]:
-                show_offer(console, offer)
+    for listed in KINDS:
+        if kind in (None, f"{listed}s"):
+            console.print(f"[bold]{listed}s[/]")
+            for component in listing.components[listed]:
+                show_component(console, component)
             console.print()
     if kind in (None, "plugins"):
-        show_plugins(console, index)
+        show_plugins(console, listing)
 
 
-def show_offer(console: Console, offer: ListedOffer) -> None:
-    """One offer, then a line for each option."""
-    source = f" [dim]({escape(offer.source)})[/]" if offer.source else ""
-    console.print(f"  [cyan]{escape(offer.name)}[/]  {escape(offer.about)}{source}", highlight=False)
+def show_component(console: Console, component: ListedComponent) -> None:
+    """One component, then a line for each option."""
+    source = f" [dim]({escape(component.reference)})[/]" if component.reference else ""
+    console.print(f"  [cyan]{escape(component.name)}[/]  {escape(component.description)}{source}", highlight=False)
     options = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     options.add_column(no_wrap=True)
     options.add_column(no_wrap=True, style="green")
     options.add_column(overflow="fold")
-    for option in offer.options:
-        source = f" [dim]({escape(option.source)})[/]" if option.source else ""
+    for option in component.options:
+        source = f" [dim]({escape(option.reference)})[/]" if option.reference else ""
         options.add_row(f"      {option.name}", escape(option.default), f"{escape(meaning(option))}{source}")
     if options.row_count:
         console.print(options)
 
 
 def meaning(option: ListedOption) -> str:
-    """What an option means, and what it may be."""
+    """The description of an option with its type and bounds."""
     kind = ", ".join(word for word in (option.kind, option.bounds) if word)
-    return f"{option.about} [{kind}]" if option.about else f"[{kind}]"
+    return f"{option.description} [{kind}]" if option.description else f"[{kind}]"
 
 
-def show_plugins(console: Console, index: Index) -> None:
-    """Every plug-in found: state, origin, hooks, seconds of its import, cause or what is odd."""
+def show_plugins(console: Console, listing: Listing) -> None:
+    """Every plug-in: state, origin, hooks, seconds of its import, and the cause where it is broken or disabled."""
     table = Table("plug-in", "state", "from", "hooks", "import", "cause", box=None, pad_edge=False, header_style="bold")
-    for plugin in index.plugins:
+    for plugin in listing.plugins:
         color = {"loaded": "green", "broken": "red"}.get(plugin.state, "dim")
         hooks = " ".join(hook.removeprefix("genbench_") for hook in plugin.hooks)
-        state, told = f"[{color}]{plugin.state}[/]", escape(cause(plugin))
-        table.add_row(escape(plugin.name), state, escape(plugin.origin), hooks, f"{plugin.seconds:.2f} s", told)
+        state, cause = f"[{color}]{plugin.state}[/]", escape(plugin.cause or plugin.note)
+        table.add_row(escape(plugin.name), state, escape(plugin.origin), hooks, f"{plugin.seconds:.2f} s", cause)
     console.print(table)
-
-
-def cause(plugin: ListedPlugin) -> str:
-    """Why a plug-in is not loaded, and what is odd about it."""
-    return "; ".join(word for word in (plugin.cause, *plugin.notes) if word)

@@ -17,13 +17,14 @@ from genbench.cli.curves import curves
 from genbench.cli.diff import explain
 from genbench.cli.engines import chosen_engine, engine_options
 from genbench.cli.options import (
-    Group,
-    any_source_option,
-    catalogue_index,
+    CommandGroup,
+    changed_source_option,
     controls_option,
     counts,
     device_option,
-    load_catalogue,
+    installed_names,
+    load_listing,
+    load_registry,
     make_place,
     names,
     out_option,
@@ -39,13 +40,13 @@ from genbench.cli.reproduce import reproduce
 from genbench.errors import UsageError
 
 if TYPE_CHECKING:
-    from genbench.training.precision import Precision
+    from genbench.experiment.run import Precision
 
 DEFAULT_METRICS = ("fid", "reconstruction", "latent-w2", "latent-sw", "nearest-train", "sharpness", "speed")
 DEFAULT_EPOCHS = 3
 
 
-@click.group(cls=Group, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
+@click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
 @click.version_option(__version__, prog_name="genbench")
 def main() -> None:
     """Is your prior, regulariser or decoder better than SWAE, WAE-GAN, WAE-MMD and a VAE, and are you sure?
@@ -164,8 +165,7 @@ def run(
     """
     if epochs is not None and images is not None:
         raise UsageError(f"--epochs {epochs} and --images {images}: say how long to train with one of them")
-    from genbench.cli.run import run_study
-    from genbench.experiment.plan import ExperimentConfig
+    from genbench.experiment.config import ExperimentConfig, check_config
 
     grid = ExperimentConfig(
         models=tuple(name for model in models for name in model.split(",") if name),
@@ -188,7 +188,11 @@ def run(
         threads=threads,
     )
     engine = chosen_engine()
-    registry, place = load_catalogue(plugins), make_place(data_root, download, skip_corrupt)
+    if installed := installed_names(plugins):
+        check_config(grid, installed)
+    from genbench.cli.run import run_study
+
+    registry, place = load_registry(plugins), make_place(data_root, download, skip_corrupt)
     sys.exit(run_study(grid, registry, place, device, out, dry_run=dry_run, chosen_engine=engine))
 
 
@@ -227,7 +231,7 @@ def run(
 @device_option
 @place_options
 @plugin_option
-@any_source_option
+@changed_source_option
 def report(
     runs: tuple[Path, ...],
     export: Path | None,
@@ -240,7 +244,7 @@ def report(
     download: bool,
     skip_corrupt: bool,
     plugins: tuple[Path, ...],
-    any_source: bool,
+    allow_changed_source: bool,
 ) -> None:
     """Show and export the comparison of RUNS: run folders, or folders of them. [runs]"""
     from genbench.reporting.summary import FigureContext, report_runs
@@ -248,7 +252,7 @@ def report(
     workshop = None
     if figures == "all":
         place = make_place(data_root, download, skip_corrupt)
-        workshop = FigureContext(load_catalogue(plugins, any_source), place, device)
+        workshop = FigureContext(load_registry(plugins, allow_changed_source), place, device)
     report_runs(runs or (Path("runs"),), export, form, sort, picked_by, workshop)
 
 
@@ -277,9 +281,9 @@ main.add_command(curves)
 @plugin_option
 def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
     """Show everything that the plug-ins offer, with options, defaults, meanings and sources."""
-    from genbench.cli.listing import show_catalogue
+    from genbench.cli.listing import show_listing
 
-    show_catalogue(catalogue_index(plugins), kind)
+    show_listing(load_listing(plugins), kind)
 
 
 @main.command(short_help="Measure trained RUNS by further metrics.")
@@ -298,7 +302,7 @@ def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
 @engine_options
 @place_options
 @plugin_option
-@any_source_option
+@changed_source_option
 def measure(
     runs: tuple[Path, ...],
     metrics: tuple[str, ...],
@@ -309,13 +313,17 @@ def measure(
     download: bool,
     skip_corrupt: bool,
     plugins: tuple[Path, ...],
-    any_source: bool,
+    allow_changed_source: bool,
 ) -> None:
     """Measure trained RUNS anew or by further metrics; nothing is trained. [runs]"""
-    from genbench.cli.run import measure_runs
+    from genbench.experiment.config import check_metrics
 
     engine = chosen_engine()
-    registry, place = load_catalogue(plugins, any_source), make_place(data_root, download, skip_corrupt)
+    if installed := installed_names(plugins):
+        check_metrics(metrics, samplers, settings, installed)
+    from genbench.cli.run import measure_runs
+
+    registry, place = load_registry(plugins, allow_changed_source), make_place(data_root, download, skip_corrupt)
     sys.exit(measure_runs(runs or (Path("runs"),), registry, place, device, metrics, settings, engine, samplers))
 
 

@@ -1,4 +1,4 @@
-"""What the commands of the command line share: how arguments are read, and how our errors are told. No torch."""
+"""Options and arguments that several commands share, and the output of errors. No torch."""
 
 from __future__ import annotations
 
@@ -10,16 +10,14 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from genbench.cli.completion import complete_names, complete_plugins, complete_settings
+from genbench.cli.completion import DISABLED, complete_names, complete_plugins, complete_settings
 from genbench.errors import GenbenchError, UsageError, one_line
+from genbench.registry.cache import cache_folder, cache_listing, cached_listing, get_listing
 
 if TYPE_CHECKING:
     from genbench.api import DataConfig
-    from genbench.registry.cache import Index
+    from genbench.registry.listing import ComponentNames, Listing
     from genbench.registry.loader import Registry
-
-WITHOUT = "genbench.without"
-"""Where a command's context keeps the names of --without."""
 
 
 def names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -48,7 +46,7 @@ SECTIONS = {
 """The commands as `genbench --help` groups them, by what one wants to do; each stands once."""
 
 
-class Group(click.Group):
+class CommandGroup(click.Group):
     """Commands in the order in which they are used; our errors are one line and exit status 2."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
@@ -85,21 +83,21 @@ class Group(click.Group):
             ctx.exit(2)
 
 
-def _keep_without(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> None:
-    ctx.meta[WITHOUT] = names(ctx, param, values)
+def _keep_disabled(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> None:
+    ctx.meta[DISABLED] = names(ctx, param, values)
 
 
 def plugin_option(command: Any) -> Any:
-    """The options that select plug-ins; the names of --without stay in the context, for `load_catalogue`."""
+    """The options that select plug-ins; the names of --disable-plugin stay in the context, for `load_registry`."""
     for option in (
         click.option(
-            "--without",
+            "--disable-plugin",
             multiple=True,
             metavar="NAME",
             expose_value=False,
-            callback=_keep_without,
+            callback=_keep_disabled,
             shell_complete=complete_plugins,
-            help="Leave an installed plug-in out.",
+            help="Do not load an installed plug-in.",
         ),
         click.option(
             "--plugin",
@@ -145,8 +143,8 @@ sampler_option = click.option(
     shell_complete=complete_names("sampler"),
     help="What samples are decoded from: the metrics of samples are measured for each (see `genbench list samplers`).",
 )
-any_source_option = click.option(
-    "--any-source", is_flag=True, help="Accept plug-ins whose source has changed since the training."
+changed_source_option = click.option(
+    "--allow-changed-source", is_flag=True, help="Accept plug-ins whose source has changed since the training."
 )
 device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
 
@@ -200,54 +198,48 @@ def place_options(command: Any) -> Any:
     return command
 
 
-def load_catalogue(files: tuple[Path, ...], any_source: bool = False) -> Registry:
-    """The catalogue; what is broken or odd costs one line on stderr each."""
-    from genbench.registry.loader import index_of, load
+def load_registry(files: tuple[Path, ...], allow_changed_source: bool = False) -> Registry:
+    """The loaded plug-ins; each broken or slow one is a line on stderr."""
+    from genbench.registry.loader import list_registry, load
 
-    registry = load(files, without=_without())
-    registry.any_source = any_source
-    _tell_of_plugins(index_of(registry))
+    disabled = _disabled()
+    registry = load(files, disabled=disabled)
+    registry.allow_changed_source = allow_changed_source
+    listing = list_registry(registry)
+    if not files and cached_listing(disabled) is None:
+        cache_listing(listing, disabled)
+    show_plugin_problems(listing)
     return registry
 
 
-def catalogue_index(files: tuple[Path, ...] = (), *, quiet: bool = False) -> Index:
-    """The catalogue as plain data: the kept one while nothing installed has changed, else made anew and kept.
+def installed_names(files: tuple[Path, ...]) -> ComponentNames | None:
+    """The names of the installed components, by which a typing error is refused before torch is imported.
 
-    With plug-in files it is always made anew and not kept. Not quiet, what is broken or odd costs one line on stderr.
+    None where only loading tells: with plug-in files, or where nothing is cached.
     """
-    from genbench.registry.cache import index_path, installed_key, read_index, write_index
-
-    key, path = installed_key(without=_without()), index_path(cache_folder())
-    index = None if files else read_index(path, key)
-    if index is None:
-        from genbench.registry.loader import index_of, load
-
-        index = index_of(load(files, without=_without()))
-        if not files:
-            write_index(path, key, index)
-    if not quiet:
-        _tell_of_plugins(index)
-    return index
+    return None if files else cached_listing(_disabled())
 
 
-def _without() -> tuple[str, ...]:
+def load_listing(files: tuple[Path, ...]) -> Listing:
+    """The listing; each broken or slow plug-in is a line on stderr."""
+    listing = get_listing(files, _disabled())
+    show_plugin_problems(listing)
+    return listing
+
+
+def _disabled() -> tuple[str, ...]:
     context = click.get_current_context(silent=True)
-    return tuple(context.meta.get(WITHOUT, ())) if context else ()
+    return tuple(context.meta.get(DISABLED, ())) if context else ()
 
 
-def _tell_of_plugins(index: Index) -> None:
-    for plugin in index.plugins:
-        where = f"genbench: plug-in '{plugin.name}' of {plugin.origin}"
+def show_plugin_problems(listing: Listing) -> None:
+    """A line on stderr for each plug-in that is broken or slow."""
+    for plugin in listing.plugins:
+        prefix = f"genbench: plug-in '{plugin.name}' of {plugin.origin}"
         if plugin.state == "broken":
-            click.echo(f"{where} is broken: {plugin.cause}", err=True)
-        for note in plugin.notes:
-            click.echo(f"{where} {note}", err=True)
-
-
-def cache_folder() -> Path:
-    """Where genbench keeps what it can make again: GENBENCH_CACHE, or the user's cache folder."""
-    home = Path(os.environ.get("GENBENCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "genbench")
-    return home.expanduser()
+            click.echo(f"{prefix} is broken: {plugin.cause}", err=True)
+        if plugin.note:
+            click.echo(f"{prefix} {plugin.note}", err=True)
 
 
 def make_place(data_root: Path | None, download: bool, skip_corrupt: bool) -> DataConfig:

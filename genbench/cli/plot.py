@@ -9,9 +9,9 @@ import click
 
 from genbench.cli.completion import complete_metrics_of_runs
 from genbench.cli.options import (
-    any_source_option,
+    changed_source_option,
     device_option,
-    load_catalogue,
+    load_registry,
     make_place,
     place_options,
     plugin_option,
@@ -43,7 +43,7 @@ FROM_MODELS = ("samples", "reconstructions", "interpolations", "grid", "codes")
 @device_option
 @place_options
 @plugin_option
-@any_source_option
+@changed_source_option
 def plot(
     kind: str,
     runs: tuple[Path, ...],
@@ -57,7 +57,7 @@ def plot(
     download: bool,
     skip_corrupt: bool,
     plugins: tuple[Path, ...],
-    any_source: bool,
+    allow_changed_source: bool,
 ) -> None:
     """Draw a figure of RUNS: run folders, or folders of them. [runs] KINDs:
 
@@ -79,5 +79,5 @@ def plot(
     if kind in FROM_NUMBERS:
         plot_rows(kind, places, out, chosen)
         return
-    registry, place = load_catalogue(plugins, any_source), make_place(data_root, download, skip_corrupt)
+    registry, place = load_registry(plugins, allow_changed_source), make_place(data_root, download, skip_corrupt)
     plot_models(kind, places, out, chosen, registry, place, device)

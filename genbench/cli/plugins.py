@@ -8,7 +8,8 @@ from typing import Literal
 
 import click
 
-from genbench.cli.options import catalogue_index, load_catalogue, plugin_option
+from genbench.cli.options import load_listing, load_registry, plugin_option
+from genbench.registry.listing import Kind
 from genbench.registry.scaffold import TRY, check_name, next_steps, write_plugin
 
 
@@ -23,9 +24,9 @@ from genbench.registry.scaffold import TRY, check_name, next_steps, write_plugin
     metavar="DIR",
     help="Where to write it. [here]",
 )
-def new(kind: str, name: str, package: bool, to: Path) -> None:
+def new(kind: Kind, name: str, package: bool, to: Path) -> None:
     """Write a plug-in of a KIND called NAME that works as it stands; the contract is in its comments."""
-    check_name(kind, name, {offer.name for offer in catalogue_index().offers.get(kind, ())})
+    check_name(kind, name, load_listing(()).names(kind))
     for path in write_plugin(kind, name, to, package=package):
         click.echo(f"wrote {path}")
     click.echo("next:")
@@ -57,7 +58,7 @@ def check(names_: tuple[str, ...], form: Literal["table", "json"], plugins: tupl
     """Check NAMEs, all of each --plugin, or everything against the contract; exit status 1 where something fails."""
     from genbench.cli.checking import show_checks
 
-    sys.exit(show_checks(load_catalogue(plugins), names_, plugins, form))
+    sys.exit(show_checks(load_registry(plugins), names_, plugins, form))
 
 
 COMMANDS = (new, check, completion)

@@ -12,7 +12,8 @@ from genbench.cli.engines import chosen_engine, engine_options
 from genbench.cli.finite import Finite
 from genbench.cli.options import (
     device_option,
-    load_catalogue,
+    installed_names,
+    load_registry,
     make_place,
     names,
     out_option,
@@ -68,9 +69,11 @@ def reproduce(
 
     All its cells are planned before anything trains; the runs are ordinary ones in --out, skipped where they are done.
     """
+    if installed := installed_names(plugins):
+        installed.get("recipe", name)
     from genbench.cli.reproduction import RecipeOverrides
     from genbench.cli.reproduction import reproduce as carry_out
 
-    registry, place = load_catalogue(plugins), make_place(data_root, download, skip_corrupt)
+    registry, place = load_registry(plugins), make_place(data_root, download, skip_corrupt)
     wish, engine = RecipeOverrides(cells, models, budget, seeds, settings), chosen_engine()
     sys.exit(carry_out(name, wish, registry, place, device, out, export, dry_run=dry_run, engine=engine))

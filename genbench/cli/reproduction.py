@@ -22,7 +22,8 @@ from genbench.cli.run import INTERRUPTED, closing, conduct, make_bench, make_roo
 from genbench.cli.telling import BrokenPipeConsole
 from genbench.errors import PluginError, UsageError, unknown
 from genbench.execution.standing import standing
-from genbench.experiment.plan import ExperimentConfig, Plan, choices_of, plan
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import Plan, create_components, plan
 from genbench.registry.options import complete, specs
 from genbench.reporting.summary import write_report
 from genbench.reproduction import comparison as reproduction
@@ -142,9 +143,9 @@ def of_recipe(name: str, registry: Registry, settings: Sequence[str]) -> tuple[r
 
 def changes(cell: Cell, wish: RecipeOverrides, registry: Registry) -> tuple[reproduction.Change, ...]:
     """The options of a cell's models, metrics and so on whose values are not what the recipe gives them."""
-    usual = choices_of(grid_of(cell, replace(wish, settings=())), registry)
+    usual = create_components(grid_of(cell, replace(wish, settings=())), registry)
     found = []
-    for (kind, name), choice in choices_of(grid_of(cell, wish), registry).items():
+    for (kind, name), choice in create_components(grid_of(cell, wish), registry).items():
         known = specs(registry.get(kind, name).spec.factory)
         for option, value in choice.options:
             was, shown = usual[kind, name].values[option], option.replace("_", "-")

@@ -30,7 +30,8 @@ if TYPE_CHECKING:
     from genbench.api import DataConfig
     from genbench.execution.runner import Runner
     from genbench.execution.scheduler import Engine, Outcome
-    from genbench.experiment.plan import ExperimentConfig, Plan
+    from genbench.experiment.config import ExperimentConfig
+    from genbench.experiment.plan import Plan
     from genbench.experiment.run import Component, Run
     from genbench.registry.loader import Registry
 
@@ -72,7 +73,7 @@ def run_study(
         show_plan(console, planned, bench, stands, brief=not dry_run)
         from genbench.evaluation.snapshots import tell_absent
 
-        for line in tell_absent(bench.store, planned.runs, planned.watch):
+        for line in tell_absent(bench.store, planned.runs, planned.snapshots):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         if dry_run:
             distributed.broadcast(END)
@@ -99,7 +100,7 @@ def measure_runs(
     samplers: Sequence[str] = ("prior",),
 ) -> int:
     """Measure trained runs; the exit status as in `run_study`."""
-    from genbench.experiment.plan import metric_choices, plan_of_runs
+    from genbench.experiment.plan import create_metric_components, plan_of_runs
     from genbench.training.distributed import launched
     from genbench.utils.torch_state import pick_device
 
@@ -107,7 +108,7 @@ def measure_runs(
         raise UsageError("torchrun trains one model in several processes, with genbench run; measure in one process")
     console = BrokenPipeConsole()
     chosen, engine = pick_device(device), engine_of(chosen_engine)
-    choices = metric_choices(registry, metrics, settings, samplers)
+    choices = create_metric_components(registry, metrics, settings, samplers)
     records = readable_runs(places)
     untrained = [record.name for record in records if record.state != "trained"]
     trained = [(record.path, record.run) for record in records if record.state == "trained"]
@@ -150,7 +151,7 @@ def suited_engine(console: Console, bench: Runner, planned: Plan, stands: Standi
         return engine_of(chosen)
     unfinished = [run for run in planned.runs if stands.states[run.name] != "done"]
     untrained = [run for run in unfinished if run.role == "model" and stands.states[run.name] != "trained"]
-    shape, cores = planned.summary.shape, allowed_cores(bench.place.workers)
+    shape, cores = planned.dataset_info.shape, allowed_cores(bench.place.workers)
     jobs = suitable_jobs(bench.registry, len(unfinished), untrained, shape, cores, available_memory())
     if jobs == 1:
         return engine_of(chosen)
@@ -189,8 +190,10 @@ def closing(console: Console, outcome: Outcome, out: Path) -> int:
 
 def show_plan(console: Console, planned: Plan, bench: Runner, stands: Standing, *, brief: bool) -> None:
     """The cells of a plan, their parameters and states; in brief one line."""
+    from genbench.experiment.plan import changed_sources
+
     runs, states = planned.runs, stands.states
-    first, summary = runs[0], planned.summary
+    first, summary = runs[0], planned.dataset_info
     counts = ", ".join(f"{count} {state}" for state, count in Counter(states.values()).items())
     controls = sum(run.role == "control" for run in runs)
     trained = len(runs) - controls
@@ -204,6 +207,16 @@ def show_plan(console: Console, planned: Plan, bench: Runner, stands: Standing, 
         highlight=False,
         soft_wrap=True,
     )
+    new = [run for run in runs if states[run.name] == "new"]
+    if changed := changed_sources(new, stored_runs(bench.store, new)):
+        sources = ", ".join(f"the {name} ({count} run{'s' * (count != 1)})" for name, count in changed.items())
+        console.print(
+            f"new because its source has changed since the training: {sources}; restore it to keep the trained runs, or"
+            " evaluate them as they are: genbench measure --allow-changed-source",
+            markup=False,
+            highlight=False,
+            soft_wrap=True,
+        )
     if brief:
         return
     table = Table("model", "prior", "d", "parameters", "seeds", "state", box=None, pad_edge=False, header_style="bold")
@@ -218,6 +231,13 @@ def show_plan(console: Console, planned: Plan, bench: Runner, stands: Standing, 
         table.add_row(*told, *([] if control else [str(len(members))]), words)
     console.print(table)
     show_options(console, planned)
+
+
+def stored_runs(store: Path, new: Collection[Run]) -> list[Run]:
+    """The runs of a store that differ from new ones in the key alone."""
+    labels = {run.label for run in new}
+    paths = [file.parent for file in store.glob(f"*/{RUN}") if file.parent.name.rpartition("-")[0] in labels]
+    return [record.run for record in read_runs(paths)[0]]
 
 
 def show_options(console: Console, planned: Plan) -> None:

@@ -16,7 +16,8 @@ from genbench.api import Measurement
 from genbench.data.images import save_grid, to_uint8
 from genbench.errors import GenbenchError, MetricError, NotApplicableError, one_line
 from genbench.evaluation.evaluation import DataEvaluation
-from genbench.experiment.run import Component, make_metric, make_sampler, split_sampler
+from genbench.experiment.build import create_metric, create_sampler
+from genbench.experiment.run import Component, split_sampler
 from genbench.registry.loader import Registry
 from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, RunFolder
 from genbench.storage.schema import MetricRecord, StoredMeasurement
@@ -47,11 +48,11 @@ def _numbers(registry: Registry, component: Component, evaluation: DataEvaluatio
     """The numbers of a metric, with samples of the sampler that the component names."""
     metric, sampler = split_sampler(component)
     if sampler is None:
-        yield from make_metric(registry, metric).measure(evaluation)
+        yield from create_metric(registry, metric).measure(evaluation)
         return
     options = ", ".join(f"{name}={value!r}" for name, value in sampler.options)
-    sampled = evaluation.with_sampler(f"{sampler.name}({options})", make_sampler(registry, sampler, evaluation.prior))
-    for number in make_metric(registry, metric).measure(sampled):
+    sampled = evaluation.with_sampler(f"{sampler.name}({options})", create_sampler(registry, sampler, evaluation.prior))
+    for number in create_metric(registry, metric).measure(sampled):
         name = f"{metric.name}.{number.component}" if number.component else metric.name
         yield replace(number, label=f"{number.label or name} @{sampler.name}")
 

@@ -15,7 +15,8 @@ from genbench.errors import MetricError, StoreError, UsageError
 from genbench.evaluation.evaluation import DataEvaluation
 from genbench.evaluation.measure import measure
 from genbench.evaluation.selection import select_snapshot
-from genbench.experiment.run import Component, Run, make_model
+from genbench.experiment.build import create_model
+from genbench.experiment.run import Component, Run
 from genbench.experiment.snapshots import SnapshotSchedule
 from genbench.registry.loader import Registry
 from genbench.storage.run_dir import CHECKPOINT, WEIGHTS, RunFolder
@@ -44,7 +45,7 @@ def absent(folder: RunFolder, run: Run, watch: SnapshotSchedule) -> int:
     else:
         return 0
     return sum(
-        mark <= passed and not folder.snapshot_weights(mark * run.batch).exists() for mark in watch.marks(run)[:-1]
+        mark <= passed and not folder.snapshot_weights(mark * run.batch).exists() for mark in watch.steps(run)[:-1]
     )
 
 
@@ -79,7 +80,7 @@ class SnapshotEvaluator:
 
     def moments(self) -> tuple[int, ...]:
         """The counts of images after which there are weights, the end among them."""
-        *earlier, end = (mark * self.run.batch for mark in self.watch.marks(self.run))
+        *earlier, end = (mark * self.run.batch for mark in self.watch.steps(self.run))
         return (*(images for images in earlier if self.folder.snapshot_weights(images).exists()), end)
 
     def settled(self, metrics: tuple[Component, ...]) -> bool:
@@ -143,7 +144,7 @@ class SnapshotEvaluator:
         if images == self.moments()[-1]:
             restore_weights(self.folder.path / WEIGHTS, model, self.run.key)
             training = self.folder.training()
-            step = self.watch.marks(self.run)[-1]
+            step = self.watch.steps(self.run)[-1]
             return {"step": step, **{name: getattr(training, name) for name in ("images", "seconds", "flops")}}
         path = self.folder.snapshot_weights(images)
         facts = restore_weights(path, model, self.run.key)
@@ -205,7 +206,7 @@ def trained_model(registry: Registry, run: Run, folder: RunFolder, device: torch
     if folder.state != "trained":
         raise StoreError(f"{folder.path} is not trained ({folder.state}): finish it with the command that began it")
     shape = weights_shape(folder.weights())
-    return restored(make_model(registry, run, shape).to(device), run, folder)
+    return restored(create_model(registry, run, shape).to(device), run, folder)
 
 
 def restored(model: Model, run: Run, folder: RunFolder) -> Model:

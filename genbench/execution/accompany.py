@@ -11,8 +11,9 @@ from contextlib import suppress
 from genbench.api import Images
 from genbench.errors import GenbenchError
 from genbench.execution.runner import Runner
+from genbench.experiment.build import create_dataset
 from genbench.experiment.plan import Plan
-from genbench.experiment.run import Run, make_dataset
+from genbench.experiment.run import Run
 from genbench.storage.run_dir import CHECKPOINT
 from genbench.training.device import on_device
 from genbench.training.setup import TrainingJob
@@ -36,13 +37,13 @@ def accompany(bench: Runner, plan: Plan) -> None:
 
 
 def _load(bench: Runner, run: Run) -> Images:
-    return on_device(make_dataset(bench.registry, run.dataset).load(bench.place), bench.device)
+    return on_device(create_dataset(bench.registry, run.dataset).load(bench.place), bench.device)
 
 
 def _steps(bench: Runner, run: Run, images: Images, plan: Plan) -> None:
     job = TrainingJob(bench.registry, run, images, bench.device, bench.distributed, plan.threads)
     model = job.build_model()
     device_config, checkpoint = job.select_device_config(model), bench.folder(run).path / CHECKPOINT
-    with job.start(model, device_config, checkpoint, snapshot_steps=plan.watch.marks(run)[:-1]) as states:
+    with job.start(model, device_config, checkpoint, snapshot_steps=plan.snapshots.steps(run)[:-1]) as states:
         for _ in states:
             pass

@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from genbench.api import Shape
-from genbench.experiment.run import Run, make_model
+from genbench.experiment.build import create_model
+from genbench.experiment.run import Run
 from genbench.registry.loader import Registry
 from genbench.training.device import FEW_OPERATIONS
 from genbench.training.flops import forward_flops
@@ -61,7 +62,7 @@ def suitable_jobs(
 def _operations(registry: Registry, run: Run, shape: Shape) -> int:
     """Of a batch's forward pass, counted without memory and without arithmetic."""
     with torch.device("meta"):
-        return forward_flops(make_model(registry, run, shape), run.batch)
+        return forward_flops(create_model(registry, run, shape), run.batch)
 
 
 def allowed_cores(affinity: int, system: Path = Path("/")) -> float:

@@ -15,6 +15,7 @@ import torch
 from genbench.api import Control, DataConfig, Images, Model, Split, TrainingStats
 from genbench.data.images import without_test
 from genbench.errors import GenbenchError, StoreError
+from genbench.evaluation.controls import ControlEvaluation, fitted
 from genbench.evaluation.evaluation import DataEvaluation, RunEvaluation
 from genbench.evaluation.measure import picture
 from genbench.evaluation.snapshots import SnapshotEvaluator, keep, restored, training_stats
@@ -22,9 +23,9 @@ from genbench.execution.beside import Detached, Rest, measure_all, rest_of
 from genbench.execution.executors.serial import serial
 from genbench.execution.messages import brief
 from genbench.execution.scheduler import Engine, Outcome, WorkerSpec, carry_out, record_worker_failure
-from genbench.experiment.controls import ControlEvaluation, fitted
+from genbench.experiment.build import create_context, create_dataset
 from genbench.experiment.plan import Plan
-from genbench.experiment.run import Component, Run, make_dataset, make_setting
+from genbench.experiment.run import Component, Run
 from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule
 from genbench.registry.loader import Registry
 from genbench.storage.lock import RunLockedError, lock_run
@@ -68,7 +69,7 @@ class Runner:
     def complete(self, run: Run, plan: Plan, record: RunRecord | None = None) -> bool:
         """Whether nothing is left to do for a run, by its record where that was read."""
         known = record or self.folder(run)
-        watch = plan.watch if run.role == "model" else NO_SNAPSHOTS  # a control has no snapshots
+        watch = plan.snapshots if run.role == "model" else NO_SNAPSHOTS  # a control has no snapshots
         if known.state != "trained":
             return False
         measurements = record.measurements if record else self.folder(run).measurements()
@@ -100,7 +101,7 @@ class Runner:
 
     def _site(self, plan: Plan, runs: int) -> WorkerSpec:
         """What an engine needs to know."""
-        dataset, memory, content = make_dataset(self.registry, plan.runs[0].dataset), dict[str, Any](), ""
+        dataset, memory, content = create_dataset(self.registry, plan.runs[0].dataset), dict[str, Any](), ""
 
         def load() -> Images:
             nonlocal content
@@ -188,13 +189,13 @@ class Runner:
             if model is None:
                 return ""
             self.listener.about(run)
-            watched = isinstance(model, Model) and bool(plan.watch.count)
-            lacking = [] if watched and plan.watch.select else self.missing(run, plan.metrics)
+            watched = isinstance(model, Model) and bool(plan.snapshots.count)
+            lacking = [] if watched and plan.snapshots.select else self.missing(run, plan.metrics)
             aside = None if later is None else list[Detached]()
             problems = self._measure(run, model, folder, lacking, images, memory, aside)
             if isinstance(model, Model) and watched and not self.stop():
                 evaluate = partial(self.evaluation, run, model, images=images, memory=memory)
-                problems += self.follower(run, plan.watch).follow(model, evaluate, plan.metrics)
+                problems += self.follower(run, plan.snapshots).follow(model, evaluate, plan.metrics)
         if later is None or not aside:
             return "; ".join(problems)
         keys = [choice.key for choice in lacking]
@@ -207,7 +208,7 @@ class Runner:
         The weights of snapshots are kept on the way.
         """
         job = TrainingJob(self.registry, run, images, self.device, self.distributed, plan.threads)
-        snapshot_steps, checkpoint = plan.watch.marks(run)[:-1], folder.path / CHECKPOINT
+        snapshot_steps, checkpoint = plan.snapshots.steps(run)[:-1], folder.path / CHECKPOINT
         model = job.build_model()
         if folder.state == "trained":
             return restored(model, run, folder)
@@ -266,7 +267,7 @@ class Runner:
         evaluate: Callable[..., DataEvaluation]
         evaluate = partial(ControlEvaluation, model) if isinstance(model, Control) else partial(RunEvaluation, model)
         return evaluate(
-            make_setting(self.registry, run, images.shape),
+            create_context(self.registry, run, images.shape),
             images,
             seed=run.seed,
             device=self.device,

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from functools import cached_property
 from typing import TYPE_CHECKING, Literal
 
-from genbench.storage.run_dir import RUN, Protocols, RunRecord, State, gc_paused, read_run
+from genbench.storage.run_dir import RUN, Protocols, RunRecord, State, read_run
 
 if TYPE_CHECKING:
     from genbench.execution.runner import Runner
@@ -27,7 +27,6 @@ class Standing:
         return frozenset(name for name, state in self.states.items() if state == "done")
 
 
-@gc_paused()
 def standing(bench: Runner, plan: Plan) -> Standing:
     """Read the runs of a plan; `StoreError` where what was measured of one is damaged.
 

@@ -70,8 +70,8 @@ class WorkerContext:
         torch.set_num_threads(brief["threads"])
         self._brief, self._held = brief, held
         self._device = torch.device(brief["device"])
-        self._catalogue = load([Path(file) for file in brief["plugins"]], without=brief["without"])
-        self._catalogue.any_source = brief["any_source"]
+        self._catalogue = load([Path(file) for file in brief["plugins"]], disabled=brief["without"])
+        self._catalogue.allow_changed_source = brief["any_source"]
         self._images = on_device(images, self._device)
         self._memory: dict[str, Any] = {}
         self.stop = stop

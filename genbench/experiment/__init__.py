@@ -1,1 +1,1 @@
-"""The experiment as data: its configuration, its runs, and the plan that is checked before any training."""
+"""From a configuration to checked runs: names and options, runs as data, planning."""

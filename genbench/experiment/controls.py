@@ -1,189 +1,40 @@
-"""Controls as runs: which of them a study has, what they are fitted to, and how metrics see them.
+"""Planning of controls: real images, noise, an untrained network and the like, which give a column its scale.
 
-A control (real images, noise, an untrained network, ...) gives a column of numbers its scale. It is planned, recorded,
-skipped and measured like a run, at the first seed of a study, and stores no weights: it is fitted anew from the data.
+A control is planned, recorded, skipped and evaluated like a run, at the first seed of a study. It stores no weights: it
+is fitted again from the data wherever it is needed.
 """
 
 from __future__ import annotations
 
-import time
-from collections.abc import MutableMapping, Sequence
-from dataclasses import asdict, replace
-from typing import Any
+from collections.abc import Sequence
+from dataclasses import replace
 
-import torch
-from torch import Tensor
-
-from genbench.api import (
-    Control,
-    DataConfig,
-    DatasetInfo,
-    Images,
-    LatentControl,
-    Model,
-    ModelContext,
-    Split,
-    TrainingStats,
-)
-from genbench.data.images import to_float, to_uint8
-from genbench.errors import GenbenchError, MetricError, NotApplicableError, UnsupportedError, UsageError
-from genbench.evaluation.evaluation import BATCH, DataEvaluation, finite
-from genbench.experiment.run import Component, Run, make_control, make_prior, make_setting
+from genbench.api import DatasetInfo, LatentControl
+from genbench.errors import GenbenchError, UnsupportedError
+from genbench.experiment.build import create_context, create_control, create_prior
+from genbench.experiment.run import Component, Run
 from genbench.registry.loader import Registry
-from genbench.storage.run_dir import RunFolder
-from genbench.utils.rng import derive_seed
-
-ALL = "all"
-"""The name that stands for every control of the catalogue."""
-
-
-# ---------------------------------------------------------------- planning
-
-
-def control_names(asked: Sequence[str], models: Sequence[str], registry: Registry) -> tuple[str, ...]:
-    """The controls of a study by name, `all` replaced by every one there is; refused where a model has the name."""
-    offered = registry.entries["control"]
-    for name in asked:
-        if name != ALL and name not in offered and name in registry.entries["model"]:
-            raise UsageError(
-                f"there is no control '{name}': it is a model; put the models first, or write --controls={ALL}"
-            )
-    names = tuple(offered) if ALL in asked else tuple(asked)
-    both = sorted(set(names) & set(models))
-    if both:
-        raise UsageError(
-            f"'{both[0]}' names a model and a control of this study, and its rows could be taken for either: name the"
-            f" controls without it, --controls {','.join(name for name in names if name not in both) or 'noise'}"
-        )
-    return names
 
 
 def control_runs(registry: Registry, runs: Sequence[Run], controls: Sequence[Component]) -> tuple[Run, ...]:
-    """The runs of controls beside those of models, at the first seed, since there is no training for another one.
+    """The runs of controls beside those of models, at the first seed, since nothing is trained.
 
     A control with codes comes once for each prior and latent dimension, any other once, at the first of both.
     """
     seed = runs[0].seed
-    cells = list(dict.fromkeys((run.prior, run.latent_dim) for run in runs))
-    found = []
+    priors = list(dict.fromkeys((run.prior, run.latent_dim) for run in runs))
+    planned: list[Run] = []
     for control in controls:
-        blank = replace(runs[0], model=control, seed=seed, images=0, batch=0, role="control", precision="float32")
-        latent = isinstance(make_control(registry, blank), LatentControl)
-        found += [replace(blank, prior=prior, latent_dim=dim) for prior, dim in (cells if latent else cells[:1])]
-    return tuple(found)
+        run = replace(runs[0], model=control, seed=seed, images=0, batch=0, role="control", precision="float32")
+        latent = isinstance(create_control(registry, run), LatentControl)
+        planned += [replace(run, prior=prior, latent_dim=dim) for prior, dim in (priors if latent else priors[:1])]
+    return tuple(planned)
 
 
-def check_control(registry: Registry, run: Run, summary: DatasetInfo) -> None:
+def check_control(registry: Registry, run: Run, info: DatasetInfo) -> None:
     """Refuse, before anything trains, a control that the data or the prior do not allow."""
     try:
-        make_setting(registry, run, summary.shape)
-        make_control(registry, run).validate(summary, make_prior(registry, run))
+        create_context(registry, run, info.shape)
+        create_control(registry, run).validate(info, create_prior(registry, run))
     except GenbenchError as error:
         raise UnsupportedError(f"the control '{run.model.name}': {error}") from None
-
-
-# ---------------------------------------------------------------- fitting
-
-
-def fitted(registry: Registry, run: Run, folder: RunFolder, images: Images, device: torch.device) -> Control:
-    """A run's control, fitted to the training images; what that cost is recorded the first time."""
-    torch.manual_seed(derive_seed(run.seed, "weights"))
-    control = make_control(registry, run)
-    began = time.perf_counter()
-    with torch.no_grad():
-        control.fit(images, make_setting(registry, run, images.shape))
-    if folder.state != "trained":
-        seconds, threads = time.perf_counter() - began, torch.get_num_threads()
-        record = TrainingStats(seconds, 0, control.parameters, device.type, threads)
-        folder.save_training(asdict(record))
-        folder.save_fitted(run.key, images.sha256)
-    return control
-
-
-# ---------------------------------------------------------------- measuring
-
-
-class ControlEvaluation(DataEvaluation):
-    """A fitted control as metrics see it; a piece that it lacks raises `NotApplicableError`."""
-
-    def __init__(
-        self,
-        control: Control,
-        context: ModelContext,
-        images: Images,
-        *,
-        seed: int,
-        device: torch.device,
-        training: TrainingStats,
-        data_config: DataConfig,
-        memory: MutableMapping[str, Any],
-        split: Split = "test",
-    ) -> None:
-        """`memory` is shared by the runs of one dataset: the results of `cache_for_dataset`."""
-        super().__init__(
-            context,
-            images,
-            seed=seed,
-            device=device,
-            training=training,
-            data_config=data_config,
-            memory=memory,
-            split=split,
-        )
-        self._control = control
-
-    @property
-    def model(self) -> Model:
-        """Refused: there is none."""
-        raise NotApplicableError("a control is no model")
-
-    @property
-    def _latent(self) -> LatentControl:
-        if not isinstance(self._control, LatentControl):
-            raise NotApplicableError("this control has no codes")
-        return self._control
-
-    def codes(self, n: int) -> Tensor:
-        """Codes of `held_out(n)`."""
-        return self._coded("codes", self.held_out(0), n)
-
-    def training_codes(self, n: int) -> Tensor:
-        """Codes of `training_images(n)`."""
-        return self._coded("training codes", self.training_images(0), n)
-
-    def _coded(self, name: str, images: Tensor, n: int) -> Tensor:
-        encode = self._latent.encode
-        if n > len(images):
-            raise MetricError(f"{n} {name} were asked for; there are {len(images)} images")
-        return self._blocks(name, images[: n + -n % BATCH or None], lambda x: encode(to_float(x)))[: n or None]
-
-    def reconstructions(self, n: int) -> Tensor:
-        """Reconstructions of `held_out(n)`."""
-        asked = len(self.held_out(n))
-        images = self.held_out(0)[: asked + -asked % BATCH]
-        rebuilt = self._blocks(
-            "reconstructions", images, lambda x: finite(self._control.reconstruct(to_float(x)), "reconstructions")
-        )
-        return rebuilt[:asked]
-
-    @torch.no_grad()
-    def samples(self, n: int) -> Tensor:
-        """The control's samples; those it decodes come in whole blocks, as a model's do."""
-        if len(self._pieces.get("samples", ())) < n:
-            whole = n + -n % BATCH if isinstance(self._control, LatentControl) else n
-            if self._sampler is None:
-                made = self._control.sample(whole, self)
-            else:
-                made = self.decode(self.sampled_codes(whole))
-            expected = (whole, *self.images.shape)
-            if made.shape != expected or made.dtype != torch.uint8:
-                raise MetricError(f"the control samples {tuple(made.shape)} {made.dtype}, not {expected} torch.uint8")
-            self._pieces["samples"] = made.to(self.device)
-        return self._pieces["samples"][:n]
-
-    @torch.no_grad()
-    def decode(self, z: Tensor) -> Tensor:
-        """Images for any codes."""
-        decode = self._latent.decode
-        blocks = (decode(block.to(self.device)) for block in z.split(BATCH))
-        return torch.cat([to_uint8(finite(images, "samples")) for images in blocks])

@@ -1,33 +1,26 @@
-"""From a grid of names to runs that are known to be good: every name, option and pair is checked here."""
+"""From a configuration to checked runs: names, options, data and combinations are checked before anything trains."""
 
 from __future__ import annotations
 
 import os
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
 
 from genbench.api import DataConfig, DatasetInfo, Noise, Prior
 from genbench.api.sampler import DEFAULT_SAMPLER
-from genbench.errors import GenbenchError, PluginError, StoreError, UnsupportedError, UsageError, one_line, unknown
-from genbench.experiment.controls import check_control, control_names, control_runs
-from genbench.experiment.run import (
-    Component,
-    Run,
-    count_parameters,
-    make_dataset,
-    make_metric,
-    make_prior,
-    make_sampler,
-    split_sampler,
-    with_sampler,
-)
-from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule, plan_watch
-from genbench.registry.loader import Kind, Registry
+from genbench.errors import GenbenchError, PluginError, StoreError, UnsupportedError, UsageError, one_line
+from genbench.experiment.build import count_parameters, create_dataset, create_metric, create_prior, create_sampler
+from genbench.experiment.config import ExperimentConfig, check_config, check_names, component_names, option_texts
+from genbench.experiment.controls import check_control, control_runs
+from genbench.experiment.run import COMPONENTS, Component, Run, split_sampler, with_sampler
+from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule, plan_snapshots
+from genbench.registry.listing import Kind
+from genbench.registry.loader import Registry
 from genbench.registry.options import complete
-from genbench.training.precision import Precision
 from genbench.utils.rng import generator
 
 BYTES_PER_PARAMETER = 16
@@ -35,132 +28,103 @@ BYTES_PER_PARAMETER = 16
 
 
 @dataclass(frozen=True)
-class ExperimentConfig:
-    """What the command line asks for, still as names and texts."""
-
-    models: tuple[str, ...]
-    dataset: str
-    priors: tuple[str, ...]
-    latent_dims: tuple[int, ...]
-    network: str
-    seeds: tuple[int, ...]
-    batch: int
-    metrics: tuple[str, ...]
-    epochs: int | None = None
-    images: int | None = None
-    settings: tuple[str, ...] = ()
-    snapshots: int = 0
-    snapshot_metrics: tuple[str, ...] = ()
-    select: str | None = None
-    controls: tuple[str, ...] = ()
-    samplers: tuple[str, ...] = (DEFAULT_SAMPLER,)
-    precision: Precision = "float32"
-    threads: int | None = None
-    """CPU threads of a training; None: one for a small step, all of them for a large one."""
-
-
-@dataclass(frozen=True)
 class Plan:
-    """Runs in the order in which they are done, seeds outermost, so that an interrupted study is balanced.
+    """Runs in the order in which they are done: seeds outermost, so that an interrupted study is balanced.
 
-    Controls come last.
+    Controls come last. `parameters` are the counts of the models' parameters by the name of the run.
     """
 
     runs: tuple[Run, ...]
     metrics: tuple[Component, ...]
-    summary: DatasetInfo
-    parameters: Mapping[tuple[str, str, int], int]
-    watch: SnapshotSchedule = NO_SNAPSHOTS
+    dataset_info: DatasetInfo
+    parameters: Mapping[str, int]
+    snapshots: SnapshotSchedule = NO_SNAPSHOTS
     threads: int | None = None
 
     def size(self, run: Run) -> int:
-        """Count of a run's parameters, all players together; 0 for a control, which is counted when it is fitted."""
-        return self.parameters[run.model.name, run.prior.name, run.latent_dim]
+        """Count of a run's parameters, all optimizers together; 0 for a control, which is counted when it is fitted."""
+        return self.parameters.get(run.name, 0)
 
 
-def plan(grid: ExperimentConfig, registry: Registry, place: DataConfig) -> Plan:
-    """The checked plan of a grid.
+def plan(config: ExperimentConfig, registry: Registry, data: DataConfig) -> Plan:
+    """The checked plan of a configuration.
 
-    Raises `UsageError` for unknown names and options, `DataError` for missing data, and `UnsupportedError` for pairs that have
-    no meaning, all of them named in one line.
+    Raises `UsageError` for unknown names and options, `DataError` for missing data, and `UnsupportedError` for
+    combinations that have no meaning, all of them named in one line.
     """
-    names = _names(grid, registry)
-    for kind, chosen in names.items():
-        if not chosen and kind not in ("metric", "control"):
-            raise UsageError(f"no {kind} is named; possible: {', '.join(sorted(registry.entries[kind]))}")
-        for name in chosen:
-            registry.get(kind, name)
-            if chosen.count(name) > 1:
-                raise UsageError(f"the {kind} '{name}' is named twice")
-    if len(set(grid.latent_dims)) < len(grid.latent_dims) or not grid.latent_dims:
-        raise UsageError(f"--latent-dim {','.join(map(str, grid.latent_dims))}: each once, and at least one")
-    choices = choices_of(grid, registry)
-    dataset = choices["dataset", grid.dataset]
-    summary = make_dataset(registry, dataset).info(place)
-    images = _budget(grid, summary)
-    runs = tuple(
+    check_config(config, registry)
+    components = create_components(config, registry)
+
+    # The runs of models, then those of controls.
+    dataset = components["dataset", config.dataset]
+    info = create_dataset(registry, dataset).info(data)
+    images = _images_shown(config, info)
+    trained = tuple(
         Run(
             dataset,
-            choices["model", m],
-            choices["prior", p],
-            choices["network", grid.network],
-            d,
-            s,
+            components["model", model],
+            components["prior", prior],
+            components["network", config.network],
+            latent_dim,
+            seed,
             images,
-            grid.batch,
-            precision=grid.precision,
+            config.batch,
+            precision=config.precision,
         )
-        for s in grid.seeds
-        for p in grid.priors
-        for d in grid.latent_dims
-        for m in grid.models
+        for seed in config.seeds
+        for prior in config.priors
+        for latent_dim in config.latent_dims
+        for model in config.models
     )
-    trained = runs
-    runs += control_runs(registry, runs, tuple(choices["control", name] for name in names["control"]))
-    metrics = measured_components(
+    controls = [component for (kind, _), component in components.items() if kind == "control"]
+    runs = trained + control_runs(registry, trained, controls)
+
+    # Metrics, at the end and at snapshots.
+    metrics = _with_samplers(
         registry,
-        [choices["metric", name] for name in grid.metrics],
-        [choices["sampler", name] for name in grid.samplers],
+        [components["metric", name] for name in config.metrics],
+        [components["sampler", name] for name in config.samplers],
     )
-    parameters = _check_cells(registry, runs, metrics, summary, place)
-    watched = grid.snapshot_metrics or grid.metrics[: min(1, grid.snapshots)]
-    select = None if grid.select is None else choices["metric", grid.select]
-    on_the_way = [choices["metric", name] for name in dict.fromkeys(watched)]
-    watch = plan_watch(grid.snapshots, on_the_way, select, trained, registry, summary, place)
-    return Plan(runs, metrics, summary, parameters, watch, grid.threads)
+    parameters = _check_runs(registry, runs, metrics, info, data)
+    names = config.snapshot_metrics or config.metrics[: min(1, config.snapshots)]
+    snapshot_metrics = [components["metric", name] for name in dict.fromkeys(names)]
+    select = None if config.select is None else components["metric", config.select]
+    snapshots = plan_snapshots(config.snapshots, snapshot_metrics, select, trained, registry, info, data)
+    return Plan(runs, metrics, info, parameters, snapshots, config.threads)
 
 
-def choices_of(grid: ExperimentConfig, registry: Registry) -> dict[tuple[Kind, str], Component]:
-    """Everything that a grid names, with the value of every option; unchecked against the data."""
-    names = _names(grid, registry)
-    texts = _settings(grid.settings, names, registry)
+def create_components(config: ExperimentConfig, registry: Registry) -> dict[tuple[Kind, str], Component]:
+    """The components of a study with the value of every option; not checked against the data."""
+    names = component_names(config, registry)
+    texts = option_texts(config.settings, names, registry)
     return {
-        (kind, name): _choose(registry, kind, name, texts.get((kind, name), {}))
+        (kind, name): _create_component(registry, kind, name, texts.get((kind, name), {}))
         for kind, chosen in names.items()
         for name in chosen
     }
 
 
-def metric_choices(
+def create_metric_components(
     registry: Registry, metrics: Sequence[str], settings: Sequence[str], samplers: Sequence[str] = (DEFAULT_SAMPLER,)
 ) -> tuple[Component, ...]:
-    """Metrics by name with their options from `--set metric.option=value`, for measuring old runs."""
+    """Metrics by name with their options from `--set METRIC.OPTION=VALUE`, for evaluating trained runs."""
     names: dict[Kind, tuple[str, ...]] = {"metric": tuple(metrics), "sampler": tuple(samplers)}
-    texts = _settings(settings, names, registry)
-    chosen = {
-        kind: [_choose(registry, kind, name, texts.get((kind, name), {})) for name in listed]
-        for kind, listed in names.items()
+    check_names(names, registry)
+    texts = option_texts(settings, names, registry)
+    components = {
+        kind: [_create_component(registry, kind, name, texts.get((kind, name), {})) for name in chosen]
+        for kind, chosen in names.items()
     }
-    return measured_components(registry, chosen["metric"], chosen["sampler"])
+    return _with_samplers(registry, components["metric"], components["sampler"])
 
 
-def measured_components(
+def _with_samplers(
     registry: Registry, metrics: Sequence[Component], samplers: Sequence[Component]
 ) -> tuple[Component, ...]:
     """Each metric of samples once for each sampler, any other metric once."""
     measured: list[Component] = []
     for metric in metrics:
-        uses_samples = make_metric(registry, metric).uses_samples
+        uses_samples = create_metric(registry, metric).uses_samples
         if not uses_samples or any(sampler.name == DEFAULT_SAMPLER for sampler in samplers):
             measured.append(metric)
         if uses_samples:
@@ -169,150 +133,126 @@ def measured_components(
 
 
 def plan_of_runs(
-    folders: Sequence[tuple[Path, Run]], metrics: tuple[Component, ...], registry: Registry, place: DataConfig
+    folders: Iterable[tuple[Path, Run]], metrics: tuple[Component, ...], registry: Registry, data: DataConfig
 ) -> list[tuple[Path, Plan]]:
-    """Plans that measure old runs, each with its folder: one for each store and dataset."""
+    """Plans that evaluate trained runs, each given with its folder: a plan for each store and dataset."""
     groups: dict[tuple[Path, Component], list[Run]] = {}
     for path, run in folders:
         if run.name != path.name:
             raise StoreError(f"{path}: the folder of this run must be called {run.name}")
         groups.setdefault((path.parent, run.dataset), []).append(run)
     plans = []
-    for (store, dataset), runs in groups.items():
-        summary = make_dataset(registry, dataset).info(place)
-        plans.append(
-            (store, Plan(tuple(runs), metrics, summary, _check_cells(registry, runs, metrics, summary, place)))
-        )
+    for (store, dataset), members in groups.items():
+        info = create_dataset(registry, dataset).info(data)
+        parameters = _check_runs(registry, members, metrics, info, data)
+        plans.append((store, Plan(tuple(members), metrics, info, parameters)))
     return plans
 
 
-def _names(grid: ExperimentConfig, registry: Registry) -> dict[Kind, tuple[str, ...]]:
-    on_the_way = dict.fromkeys([*grid.snapshot_metrics, *([grid.select] if grid.select is not None else [])])
-    return {
-        "model": grid.models,
-        "prior": grid.priors,
-        "network": (grid.network,),
-        "dataset": (grid.dataset,),
-        "metric": (*grid.metrics, *(name for name in on_the_way if name not in grid.metrics)),
-        "sampler": grid.samplers,
-        "control": control_names(grid.controls, grid.models, registry),
-    }
+def changed_sources(new: Iterable[Run], stored: Iterable[Run]) -> Counter[str]:
+    """The components whose source has changed since stored runs were trained, with the count of new runs of each.
 
-
-def _settings(
-    settings: Sequence[str], names: Mapping[Kind, tuple[str, ...]], registry: Registry
-) -> dict[tuple[Kind, str], dict[str, str]]:
-    """The texts of `--set owner.option=value`; the owner is a name in the grid, or a kind (all of that kind)."""
-    found: dict[tuple[Kind, str], dict[str, str]] = {}
-    for setting in settings:
-        target, equals, value = setting.partition("=")
-        owner, dot, option = target.strip().partition(".")
-        if not (equals and dot and owner and option):
-            raise UsageError(f"--set {setting}: it takes the form NAME.OPTION=VALUE, for example swae.weight=10")
-        for place in _owners(owner, names, registry):
-            options = found.setdefault(place, {})
-            if option in options:
-                raise UsageError(f"--set {setting}: {owner}.{option} is set twice")
-            options[option] = value.strip()
-    return found
-
-
-def _owners(owner: str, names: Mapping[Kind, tuple[str, ...]], registry: Registry) -> list[tuple[Kind, str]]:
-    by_kind: list[tuple[Kind, str]] = [
-        (kind, name) for kind, chosen in names.items() if kind == owner for name in chosen
-    ]
-    by_name: list[tuple[Kind, str]] = [
-        (kind, name) for kind, chosen in names.items() for name in chosen if name == owner
-    ]
-    places = by_kind or by_name
-    if len(by_name) > 1 and not by_kind:
-        kinds = " and a ".join(kind for kind, _ in by_name)
-        raise UsageError(f"--set {owner}.…: '{owner}' is a {kinds}; say which: {by_name[0][0]}.…")
-    if not places:
-        elsewhere = [kind for kind in names if owner in registry.entries[kind]]
-        if elsewhere:
-            raise UsageError(f"--set {owner}.…: the {elsewhere[0]} '{owner}' is no part of this study")
-        raise unknown(
-            "part of this study called", owner, {*names, *(name for chosen in names.values() for name in chosen)}
-        )
-    return places
-
-
-def _choose(registry: Registry, kind: Kind, name: str, texts: Mapping[str, str]) -> Component:
-    entry = registry.get(kind, name)
-    options = complete(name, entry.spec.factory, texts)
-    return Component(name, tuple(sorted(options.items())), entry.plugin.fingerprint)
-
-
-def _budget(grid: ExperimentConfig, summary: DatasetInfo) -> int:
-    if (grid.epochs is None) == (grid.images is None):
-        raise UsageError("say how long to train with one of --epochs and --images")
-    if grid.batch > summary.train:
-        raise UsageError(f"--batch {grid.batch}: the dataset '{grid.dataset}' has {summary.train} training images")
-    return grid.images if grid.images is not None else (grid.epochs or 0) * summary.train
-
-
-def _check_cells(
-    registry: Registry, runs: Iterable[Run], metrics: Iterable[Component], summary: DatasetInfo, place: DataConfig
-) -> dict[tuple[str, str, int], int]:
-    """The parameter count of every cell; raises one error that names all cells that cannot be.
-
-    What concerns priors alone, draws and metrics, is checked once for all models.
+    `new` are runs without a folder. One counts where a stored run equals it in everything but fingerprints.
     """
-    parameters: dict[tuple[str, str, int], int] = {}
+    earlier: dict[Run, list[Run]] = {}
+    for run in stored:
+        earlier.setdefault(_without_fingerprints(run), []).append(run)
+    changed: Counter[str] = Counter()
+    for run in new:
+        names = {
+            f"{run.role if field == 'model' else field} '{getattr(run, field).name}'"
+            for candidate in earlier.get(_without_fingerprints(run), ())
+            for field in COMPONENTS
+            if getattr(candidate, field).fingerprint != getattr(run, field).fingerprint
+        }
+        changed.update(names)
+    return changed
+
+
+def _without_fingerprints(run: Run) -> Run:
+    parts = {field: replace(getattr(run, field), fingerprint="") for field in COMPONENTS}
+    return replace(run, **parts)
+
+
+def _create_component(registry: Registry, kind: Kind, name: str, texts: Mapping[str, str]) -> Component:
+    registration = registry.get(kind, name)
+    options = complete(name, registration.spec.factory, texts)
+    return Component(name, tuple(sorted(options.items())), registration.plugin.fingerprint)
+
+
+def _images_shown(config: ExperimentConfig, info: DatasetInfo) -> int:
+    if (config.epochs is None) == (config.images is None):
+        raise UsageError("say how long to train with one of --epochs and --images")
+    if config.batch > info.train:
+        raise UsageError(f"--batch {config.batch}: the dataset '{config.dataset}' has {info.train} training images")
+    return config.images if config.images is not None else (config.epochs or 0) * info.train
+
+
+# ---------------------------------------------------------------- checks of combinations
+
+
+def _check_runs(
+    registry: Registry, runs: Iterable[Run], metrics: Iterable[Component], info: DatasetInfo, data: DataConfig
+) -> dict[str, int]:
+    """The parameter counts by run; raises one error that names all combinations that have no meaning.
+
+    Draws and metrics depend on the prior alone and are checked once for all models.
+    """
+    counts: dict[tuple[str, str, int], int] = {}
     problems: dict[str, None] = {}
-    drawn: dict[tuple[str, int], bool] = {}
-    measured: set[tuple[str, int]] = set()
+    drawable: dict[tuple[str, int], bool] = {}
+    checked_metrics: set[tuple[str, int]] = set()
+    runs = tuple(runs)
     for run in runs:
-        law = (run.prior.name, run.latent_dim)
-        cell = (run.model.name, *law)
-        if cell in parameters:
+        prior = (run.prior.name, run.latent_dim)
+        combination = (run.model.name, *prior)
+        if combination in counts:
             continue
-        parameters[cell] = 0
+        counts[combination] = 0
         try:
-            if law not in drawn:
-                drawn[law] = False
-                check_draws(make_prior(registry, run), run)
-                drawn[law] = True
-            if not drawn[law]:
+            if prior not in drawable:
+                drawable[prior] = False
+                check_draws(create_prior(registry, run), run)
+                drawable[prior] = True
+            if not drawable[prior]:
                 continue
             if run.role == "control":
-                check_control(registry, run, summary)
+                check_control(registry, run, info)
             else:
-                parameters[cell] = count_parameters(registry, run, summary.shape)
-                check_memory(parameters[cell])
-            if law not in measured:
-                measured.add(law)
+                counts[combination] = count_parameters(registry, run, info.shape)
+                check_memory(counts[combination])
+            if prior not in checked_metrics:
+                checked_metrics.add(prior)
                 for component in metrics:
                     metric, sampler = split_sampler(component)
-                    make_metric(registry, metric).validate(summary, make_prior(registry, run), place)
+                    create_metric(registry, metric).validate(info, create_prior(registry, run), data)
                     if sampler is not None:
-                        make_sampler(registry, sampler, make_prior(registry, run))
+                        create_sampler(registry, sampler, create_prior(registry, run))
         except GenbenchError as error:
             problems[str(error)] = None
     if problems:
         raise UnsupportedError("; ".join(problems))
-    return parameters
+    return {run.name: counts[run.model.name, run.prior.name, run.latent_dim] for run in runs}
 
 
 def check_draws(prior: Prior, run: Run) -> None:
-    """Refuse a prior whose draws are not what the contract says; a wrong count would go unnoticed in a mean."""
+    """Refuse a prior whose draws break the contract; a wrong count of draws would not be noticed in a mean."""
     try:
-        draws = tuple(method(7, Noise(generator("cpu", 0, "check"))) for method in (prior.sample, prior.sample_batch))
+        batches = tuple(method(7, Noise(generator("cpu", 0, "check"))) for method in (prior.sample, prior.sample_batch))
     except GenbenchError:
         raise
     except (Exception, SystemExit) as error:
         raise PluginError(
             f"the prior '{run.prior.name}' cannot draw: {type(error).__name__}: {one_line(error)}"
         ) from None
-    for drawn in draws:
-        if not isinstance(drawn, torch.Tensor):
-            raise PluginError(f"the prior '{run.prior.name}' draws a {type(drawn).__name__}, not a tensor")
-        wanted = (7, run.latent_dim)
-        if drawn.shape != wanted or drawn.dtype != torch.float32 or not drawn.isfinite().all():
-            what = f"{tuple(drawn.shape)} {drawn.dtype}" + ("" if drawn.isfinite().all() else " with NaN or infinity")
+    for draws in batches:
+        if not isinstance(draws, torch.Tensor):
+            raise PluginError(f"the prior '{run.prior.name}' draws a {type(draws).__name__}, not a tensor")
+        shape = (7, run.latent_dim)
+        if draws.shape != shape or draws.dtype != torch.float32 or not draws.isfinite().all():
+            given = f"{tuple(draws.shape)} {draws.dtype}" + ("" if draws.isfinite().all() else " with NaN or infinity")
             raise PluginError(
-                f"the prior '{run.prior.name}' draws {what}; 7 draws are {wanted} torch.float32, finite"
+                f"the prior '{run.prior.name}' draws {given}; 7 draws are {shape} torch.float32, finite"
                 f" (raise UnsupportedError in its __init__ where --latent-dim {run.latent_dim} has no meaning)"
             )
 
@@ -321,9 +261,9 @@ def check_memory(parameters: int) -> None:
     """Refuse a model that this machine cannot hold while it trains."""
     if not hasattr(os, "sysconf"):
         return
-    there = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
-    if parameters * BYTES_PER_PARAMETER > there:
+    memory = os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
+    if parameters * BYTES_PER_PARAMETER > memory:
         needed = parameters * BYTES_PER_PARAMETER / 2**30
         raise UnsupportedError(
-            f"{parameters:,} parameters need {needed:,.0f} GiB to train; this machine has {there / 2**30:,.0f}"
+            f"{parameters:,} parameters need {needed:,.0f} GiB to train; this machine has {memory / 2**30:,.0f}"
         )

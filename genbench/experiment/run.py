@@ -1,41 +1,37 @@
-"""A run as data, and the things that its choices name."""
+"""A run as data. No torch."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, fields, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
 from functools import cached_property
-from typing import Any, Literal, TypeVar
+from typing import TYPE_CHECKING, Any, Literal, get_args
 
-import torch
-from torch.overrides import TorchFunctionMode
+from genbench.errors import StoreError
 
-from genbench.api import Control, Dataset, Metric, Model, ModelContext, Network, Prior, Sampler, Shape
-from genbench.errors import GenbenchError, PluginError, StoreError, one_line
-from genbench.registry.loader import Kind, Registry
-from genbench.registry.options import Value
-from genbench.training.precision import PRECISIONS, Precision
-
-T = TypeVar("T")
-
-Wrap = Callable[[Network], Network]
-"""A network for a network: the same modules, made to do something more."""
+if TYPE_CHECKING:
+    from genbench.registry.options import Value
 
 Role = Literal["model", "control"]
-"""Whether a run trains a model, or is a control, which is fitted in closed form and ranked with nothing."""
+"""Whether a run trains a model, or is a control, which is fitted in closed form and not ranked."""
+
+Precision = Literal["float32", "tf32", "bfloat16"]
+"""float32 throughout; products of float32 with 10 bits of mantissa, on a GPU alone; networks in bfloat16."""
+
+PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+
+COMPONENTS = ("dataset", "model", "prior", "network")
+"""The fields of a run that are components."""
 
 TRAINING = 1
 """Raised when the core changes in a way that changes trained weights: runs of another number are other runs."""
 
-TRAINED: tuple[Kind, ...] = ("model", "control", "prior", "network")
-"""What a trained run is made of; its data are told by their content."""
-
 
 @dataclass(frozen=True)
 class Component:
-    """An offer by name with every option's value and the fingerprint of the source that offers it."""
+    """A registered component by name, with the value of every option and the fingerprint of its plug-in's code."""
 
     name: str
     options: tuple[tuple[str, Value], ...]
@@ -52,16 +48,16 @@ class Component:
 
     @cached_property
     def key(self) -> str:
-        """Eight hexadecimal digits of everything in the choice."""
+        """Eight hexadecimal digits of name, options and fingerprint."""
         return hashlib.sha256(json.dumps(self.plain()).encode()).hexdigest()[:8]
 
 
 @dataclass(frozen=True)
 class Run:
-    """One training: what affects the weights, and nothing else.
+    """One training: everything that affects the weights, and nothing else.
 
-    `images` counts the images shown, repeats included; the last batch may exceed it. A control stands where a model
-    does, with `images` and `batch` 0. A `precision` of float32 is no part of the key or the record: older runs have it.
+    `images` counts the images shown, repeats included; the last batch may exceed it. A control is in the place of the
+    model, with `images` and `batch` 0. A `precision` of float32 is no part of the key or the record.
     """
 
     dataset: Component
@@ -83,89 +79,30 @@ class Run:
         text = json.dumps([TRAINING, plain] if role == "model" else [TRAINING, role, plain], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
+    @property
+    def label(self) -> str:
+        """The readable part of the name."""
+        model = self.model.name if self.role == "model" else f"control-{self.model.name}"
+        return f"{self.dataset.name}-{model}-{self.prior.name}-{self.latent_dim}d-s{self.seed}"
+
     @cached_property
     def name(self) -> str:
         """The name of the run's folder: readable, and unique by the key."""
-        model = self.model.name if self.role == "model" else f"control-{self.model.name}"
-        return f"{self.dataset.name}-{model}-{self.prior.name}-{self.latent_dim}d-s{self.seed}-{self.key}"
+        return f"{self.label}-{self.key}"
 
     def record(self) -> dict[str, Any]:
         """The run as JSON data, options by name."""
         plain = self._plain()
-        for kind in ("dataset", "model", "prior", "network"):
+        for kind in COMPONENTS:
             plain[kind]["options"] = dict(plain[kind]["options"])
         return plain
 
     def _plain(self) -> dict[str, Any]:
         plain: dict[str, Any] = {field.name: getattr(self, field.name) for field in fields(self)}
-        plain |= {kind: plain[kind].plain() for kind in ("dataset", "model", "prior", "network")}
+        plain |= {kind: plain[kind].plain() for kind in COMPONENTS}
         if self.precision == "float32":
             del plain["precision"]
         return plain
-
-
-def run_of_record(record: Mapping[str, Any]) -> Run:
-    """The run that `Run.record` describes; `StoreError` where it does not describe one."""
-    try:
-        choices = {
-            kind: Component(
-                record[kind]["name"], tuple(sorted(record[kind]["options"].items())), record[kind]["fingerprint"]
-            )
-            for kind in ("dataset", "model", "prior", "network")
-        }
-        counts = {name: int(record[name]) for name in ("latent_dim", "seed", "images", "batch")}
-        role: Role = "control" if record["role"] == "control" else "model"
-        precision: Precision = record.get("precision", "float32")
-        if precision not in PRECISIONS:
-            raise ValueError(f"precision {precision!r}")
-    except (KeyError, TypeError, ValueError, AttributeError) as error:
-        raise StoreError(f"the record describes no run: {type(error).__name__} {error}") from None
-    return Run(**choices, **counts, role=role, precision=precision)  # type: ignore[arg-type]  # which names stand where
-
-
-# ---------------------------------------------------------------- from choices to things
-
-
-def make_prior(registry: Registry, run: Run) -> Prior:
-    """The prior of a run; kept on the CPU whatever the default device."""
-    with torch.device("cpu"):
-        return _made(registry, "prior", run.prior, Prior, run.latent_dim)
-
-
-def make_model(registry: Registry, run: Run, shape: Shape, wrap: Wrap | None = None) -> Model:
-    """A run's untrained model on the default device, weights from torch's global random state.
-
-    `wrap` stands for its network where the model is trained in an unusual way.
-    """
-    setting = make_setting(registry, run, shape)
-    setting = setting if wrap is None else replace(setting, network=wrap(setting.network))
-    return _made(registry, "model", run.model, Model, setting)
-
-
-def make_control(registry: Registry, run: Run) -> Control:
-    """The control of a control's run, not yet fitted."""
-    return _made(registry, "control", run.model, Control)
-
-
-def make_setting(registry: Registry, run: Run, shape: Shape) -> ModelContext:
-    """What a run's model, or its control, is built for."""
-    network = _made(registry, "network", run.network, Network, shape)
-    return ModelContext(shape, run.latent_dim, make_prior(registry, run), network)
-
-
-def make_dataset(registry: Registry, choice: Component) -> Dataset:
-    """The dataset of a choice."""
-    return _made(registry, "dataset", choice, Dataset)
-
-
-def make_metric(registry: Registry, choice: Component) -> Metric:
-    """The metric of a choice."""
-    return _made(registry, "metric", choice, Metric)
-
-
-def make_sampler(registry: Registry, choice: Component, prior: Prior) -> Sampler:
-    """The sampler of a choice, not yet fitted."""
-    return _made(registry, "sampler", choice, Sampler, prior)
 
 
 SAMPLED = "@"
@@ -180,49 +117,31 @@ def with_sampler(metric: Component, sampler: Component) -> Component:
 
 
 def split_sampler(component: Component) -> tuple[Component, Component | None]:
-    """The metric and the sampler of `with_sampler`; None where samples are the prior's."""
+    """The metric and the sampler of `with_sampler`; None where samples are those of the prior."""
     name, joined, sampler = component.name.partition(SAMPLED)
     if not joined:
         return component, None
     fingerprints = component.fingerprint.split(" ")
-    theirs = tuple((key, value) for key, value in component.options if key.startswith(f"{sampler}."))
-    metric = Component(name, tuple(pair for pair in component.options if pair not in theirs), fingerprints[0])
-    options = tuple((key.removeprefix(f"{sampler}."), value) for key, value in theirs)
+    prefixed = tuple((key, value) for key, value in component.options if key.startswith(f"{sampler}."))
+    metric = Component(name, tuple(pair for pair in component.options if pair not in prefixed), fingerprints[0])
+    options = tuple((key.removeprefix(f"{sampler}."), value) for key, value in prefixed)
     return metric, Component(sampler, options, fingerprints[-1])
 
 
-class _Unset(TorchFunctionMode):
-    """torch's initialisers leave weights alone: on the meta device there are none, and to see to it takes them long."""
-
-    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        if getattr(func, "__module__", "") == "torch.nn.init" and "tensor" in (kwargs or {}):
-            return kwargs["tensor"]
-        return func(*args, **(kwargs or {}))
-
-
-def count_parameters(registry: Registry, run: Run, shape: Shape) -> int:
-    """Parameters of a run's model, built without memory for its weights; surfaces what the model refuses."""
-    with torch.device("meta"), _Unset():
-        model = make_model(registry, run, shape)
-    return sum(parameter.numel() for parameter in model.parameters())
-
-
-def _made(registry: Registry, kind: Kind, choice: Component, wanted: type[T], *arguments: object) -> T:
-    entry = registry.get(kind, choice.name)
-    if entry.plugin.fingerprint != choice.fingerprint and kind in TRAINED and not registry.any_source:
-        raise StoreError(
-            f"the run was trained with another source of the {kind} '{choice.name}' ({choice.fingerprint or 'none'})"
-            f" than {entry.plugin.name} offers now ({entry.plugin.fingerprint}): restore it, or say --any-source"
-        )
+def run_of_record(record: Mapping[str, Any]) -> Run:
+    """The run that `Run.record` describes; `StoreError` where it does not describe one."""
     try:
-        thing = entry.spec.factory(*arguments, **choice.values)
-    except GenbenchError:
-        raise
-    except (Exception, SystemExit) as error:
-        cause = f"{type(error).__name__}: {one_line(error)}"
-        raise PluginError(f"the {kind} '{choice.name}' cannot be made: {cause}") from error
-    if not isinstance(thing, wanted):
-        raise PluginError(
-            f"the {kind} '{choice.name}' made a {type(thing).__name__}, not a genbench.api.{wanted.__name__}"
-        )
-    return thing
+        components = {
+            kind: Component(
+                record[kind]["name"], tuple(sorted(record[kind]["options"].items())), record[kind]["fingerprint"]
+            )
+            for kind in COMPONENTS
+        }
+        counts = {name: int(record[name]) for name in ("latent_dim", "seed", "images", "batch")}
+        role: Role = "control" if record["role"] == "control" else "model"
+        precision: Precision = record.get("precision", "float32")
+        if precision not in PRECISIONS:
+            raise ValueError(f"precision {precision!r}")
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise StoreError(f"the record describes no run: {type(error).__name__} {error}") from None
+    return Run(**components, **counts, role=role, precision=precision)  # type: ignore[arg-type]  # names are fields

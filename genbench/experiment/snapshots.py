@@ -1,4 +1,4 @@
-"""What is kept and measured on the way of each training, and by what a moment of it is selected; checked here."""
+"""Snapshot schedule: when intermediate weights are saved and evaluated, and which metric selects the best of them."""
 
 from __future__ import annotations
 
@@ -8,50 +8,50 @@ from dataclasses import dataclass, replace
 
 from genbench.api import DataConfig, DatasetInfo
 from genbench.errors import GenbenchError, UnsupportedError, UsageError
-from genbench.experiment.run import Component, Run, make_metric, make_prior
+from genbench.experiment.build import create_metric, create_prior
+from genbench.experiment.run import Component, Run
 from genbench.registry.loader import Registry
 
 
 @dataclass(frozen=True)
 class SnapshotSchedule:
-    """`count` moments of each training, its end among them, each measured by `metrics` on the validation split.
+    """`count` snapshots of each training, the last one at the end, evaluated by `metrics` on validation images.
 
-    Where `select` is set, the final measurements are taken of the moment that is best by this metric on the validation
-    split, and not of the end. None of it affects the weights, so none of it is part of a run.
+    Where `select` is set, the final evaluation uses the snapshot that is best by this metric on validation images, not
+    the end. Snapshots do not affect the weights, so a schedule is no part of a run.
     """
 
     count: int = 0
     metrics: tuple[Component, ...] = ()
     select: Component | None = None
 
-    def marks(self, run: Run) -> tuple[int, ...]:
-        """The steps after which the moments are: evenly spaced in images, the last one the end of the training."""
+    def steps(self, run: Run) -> tuple[int, ...]:
+        """The training steps after which snapshots are taken, evenly spaced; the last one ends the training."""
         steps = math.ceil(run.images / run.batch)
         return tuple(round(i * steps / self.count) for i in range(1, self.count + 1))
 
 
 NO_SNAPSHOTS = SnapshotSchedule()
-"""Nothing is kept on the way."""
 
 
-def plan_watch(
+def plan_snapshots(
     count: int,
     metrics: Sequence[Component],
     select: Component | None,
     runs: Sequence[Run],
     registry: Registry,
-    summary: DatasetInfo,
-    place: DataConfig,
+    info: DatasetInfo,
+    data: DataConfig,
 ) -> SnapshotSchedule:
-    """The checked watch over some runs.
+    """The checked schedule of some runs.
 
-    Raises `UsageError` for options that do not fit each other, `UnsupportedError` where there are no validation images or too
-    few of them for a metric.
+    Raises `UsageError` for options that exclude each other, `UnsupportedError` where there are no validation images or
+    too few of them for a metric.
     """
     if not count:
-        asked = f"--select {select.name}" if select else "--snapshot-metrics" if metrics else ""
-        if asked:
-            raise UsageError(f"{asked}: needs snapshots of each training; say how many, for example --snapshots 6")
+        option = f"--select {select.name}" if select else "--snapshot-metrics" if metrics else ""
+        if option:
+            raise UsageError(f"{option}: needs snapshots of each training; say how many, for example --snapshots 6")
         return NO_SNAPSHOTS
     if select is not None:
         if count == 1:
@@ -59,37 +59,36 @@ def plan_watch(
         metrics = tuple(dict.fromkeys([*metrics, select]))
     if not metrics:
         raise UsageError("--snapshots: there is nothing to measure; name a metric by --snapshot-metrics")
-    watch = SnapshotSchedule(count, tuple(metrics), select)
     steps = math.ceil(runs[0].images / runs[0].batch)
     if count > steps:
         raise UsageError(f"--snapshots {count}: a run has {steps} steps; ask for at most as many")
-    if not summary.validation:
-        raise UnsupportedError(_no_validation(runs[0].dataset, summary))
-    _check_metrics(watch, runs, registry, summary, place)
-    return watch
+    if not info.validation:
+        raise UnsupportedError(_no_validation(runs[0].dataset, info))
+    _check_metrics(metrics, runs, registry, info, data)
+    return SnapshotSchedule(count, tuple(metrics), select)
 
 
-def _no_validation(dataset: Component, summary: DatasetInfo) -> str:
-    """Why snapshots cannot be measured, and how to set training images aside where the dataset can."""
+def _no_validation(dataset: Component, info: DatasetInfo) -> str:
+    """The reason for the user, and how to set training images aside where the dataset can."""
     reason = f"--snapshots are measured on validation images, and the dataset '{dataset.name}' has none"
-    usual: Mapping[type, object] = {int: max(1, summary.train // 10), float: 0.1}
-    amount = usual.get(type(dataset.values.get("validation")))
+    examples: Mapping[type, object] = {int: max(1, info.train // 10), float: 0.1}
+    amount = examples.get(type(dataset.values.get("validation")))
     if amount is None:
         return f"{reason}: take one that has, or leave --snapshots off"
-    aside = f"--set {dataset.name}.validation={amount}"
-    return f"{reason}: set training images aside with {aside} (another training set, so other runs)"
+    setting = f"--set {dataset.name}.validation={amount}"
+    return f"{reason}: set training images aside with {setting} (another training set, so other runs)"
 
 
 def _check_metrics(
-    watch: SnapshotSchedule, runs: Sequence[Run], registry: Registry, summary: DatasetInfo, place: DataConfig
+    metrics: Sequence[Component], runs: Sequence[Run], registry: Registry, info: DatasetInfo, data: DataConfig
 ) -> None:
-    shown = replace(summary, test=summary.validation)  # a metric asks how many held-out images there are
+    validation = replace(info, test=info.validation)  # a metric checks the count of held-out images
     problems: dict[str, None] = {}
     for run in {(run.prior, run.latent_dim): run for run in runs}.values():
-        for metric in watch.metrics:
+        for metric in metrics:
             try:
-                make_metric(registry, metric).validate(shown, make_prior(registry, run), place)
+                create_metric(registry, metric).validate(validation, create_prior(registry, run), data)
             except GenbenchError as error:
-                problems[f"--snapshots, on the {summary.validation:,} validation images: {error}"] = None
+                problems[f"--snapshots, on the {info.validation:,} validation images: {error}"] = None
     if problems:
         raise UnsupportedError("; ".join(problems))

@@ -16,7 +16,8 @@ from genbench.distances import random_projections, sliced_wasserstein_cost
 from genbench.errors import UsageError
 from genbench.evaluation.evaluation import FIXED, finite
 from genbench.evaluation.snapshots import trained_model
-from genbench.experiment.run import Component, Run, make_dataset
+from genbench.experiment.build import create_dataset
+from genbench.experiment.run import Component, Run
 from genbench.plotting.images import Codes, ImageRow, Pixels, codes, plane, prior_key, prior_titles, strips
 from genbench.plotting.style import Drawing
 from genbench.registry.loader import Registry
@@ -106,7 +107,7 @@ class Maker:
     def held_out(self, one: Trained, n: int) -> tuple[Tensor, Tensor]:
         """The first test images in the order of all measurements, `(n, c, h, w)`, and their classes (-1: none)."""
         if one.run.dataset not in self.known:
-            self.known[one.run.dataset] = make_dataset(self.registry, one.run.dataset).load(self.place)
+            self.known[one.run.dataset] = create_dataset(self.registry, one.run.dataset).load(self.place)
         images = self.known[one.run.dataset]
         total = len(images.test)
         chosen = torch.randperm(total, generator=generator("cpu", FIXED, "held-out"))[: min(n, total)]

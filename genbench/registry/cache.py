@@ -1,7 +1,4 @@
-"""The catalogue as plain data, kept in a file so that lists and shell completion need no torch.
-
-It is made from the loaded plug-ins and holds only while the key of what is installed does; no run is made from it.
-"""
+"""On-disk cache of the registry's listing: lists, completion and checks of names start without importing torch."""
 
 from __future__ import annotations
 
@@ -10,90 +7,73 @@ import importlib.util
 import json
 import os
 import sys
-from collections.abc import Iterable, Iterator, Mapping
-from dataclasses import asdict, dataclass, field
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import asdict
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
-from typing import Any, Literal, get_args
+from typing import Any
 
 from genbench import __version__
+from genbench.registry.listing import SELECT, ListedComponent, ListedOption, ListedPlugin, Listing
 
-Kind = Literal["model", "prior", "network", "dataset", "metric", "extractor", "sampler", "control", "recipe"]
-KINDS: tuple[Kind, ...] = get_args(Kind)
-SCHEMA = 1
-
-
-@dataclass(frozen=True)
-class ListedOption:
-    """An option in words: its kind and default as they would be typed, bounds, meaning and source."""
-
-    name: str
-    kind: str
-    default: str
-    about: str
-    source: str
-    bounds: str
+SCHEMA = 2
 
 
-@dataclass(frozen=True)
-class ListedOffer:
-    """An offer in words, and the plug-in that makes it."""
-
-    name: str
-    about: str
-    source: str
-    plugin: str
-    options: tuple[ListedOption, ...] = ()
+def cache_folder() -> Path:
+    """The folder of files that genbench can make again: GENBENCH_CACHE, or the user's cache folder."""
+    home = Path(os.environ.get("GENBENCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "genbench")
+    return home.expanduser()
 
 
-@dataclass(frozen=True)
-class ListedPlugin:
-    """A plug-in as found; `seconds` is what its import took."""
+def get_listing(files: Sequence[Path] = (), disabled: Sequence[str] = ()) -> Listing:
+    """The listing: cached while nothing installed has changed, else made by loading all plug-ins.
 
-    name: str
-    origin: str
-    state: str
-    hooks: tuple[str, ...]
-    cause: str
-    seconds: float
-    notes: tuple[str, ...] = ()
+    With plug-in files it is made at each call and not cached.
+    """
+    listing = None if files else cached_listing(disabled)
+    if listing is None:
+        from genbench.registry.loader import list_registry, load
 
-
-@dataclass(frozen=True)
-class Index:
-    """All that the installed plug-ins offer, by kind, sorted by name."""
-
-    plugins: tuple[ListedPlugin, ...] = ()
-    offers: Mapping[str, tuple[ListedOffer, ...]] = field(default_factory=dict)
+        listing = list_registry(load(files, disabled=disabled))
+        if not files:
+            cache_listing(listing, disabled)
+    return listing
 
 
-def installed_key(environment: Mapping[str, str] = os.environ, without: Iterable[str] = ()) -> str:
-    """A hash of all that decides the catalogue: versions, entry points, the files behind them, and what is selected."""
+def cached_listing(disabled: Iterable[str] = ()) -> Listing | None:
+    """The cached listing of the installed plug-ins, None where there is none or something installed has changed."""
+    return read_listing(cache_path(), installed_key(disabled=disabled))
+
+
+def cache_listing(listing: Listing, disabled: Iterable[str] = ()) -> None:
+    """Cache the listing of the installed plug-ins."""
+    write_listing(cache_path(), installed_key(disabled=disabled), listing)
+
+
+def cache_path() -> Path:
+    """The cache file of this Python environment."""
+    return cache_folder() / f"listing-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:8]}.json"
+
+
+def installed_key(environment: Mapping[str, str] = os.environ, disabled: Iterable[str] = ()) -> str:
+    """A hash of everything that decides the listing: versions, entry points, and the selection of plug-ins.
+
+    Sizes and times of the plug-ins' sources are part of it: in an editable install they change without the version.
+    """
     digest = hashlib.sha256()
-    facts = [SCHEMA, __version__, sys.version, sys.prefix, environment.get("GENBENCH_LOAD_PLUGINS"), sorted(without)]
-    digest.update(repr(facts).encode())
-    own = sorted(Path(__file__).parents[1].rglob("*.py"))
-    for path in own:
-        digest.update(_mark(path).encode())
+    digest.update(repr([SCHEMA, __version__, sys.version, sys.prefix, environment.get(SELECT)]).encode())
+    digest.update(repr(sorted(disabled)).encode())
     for point in sorted(entry_points(group="genbench"), key=lambda point: (point.name, point.value)):
         version = f"{point.dist.name} {point.dist.version}" if point.dist else ""
-        digest.update(f"{point.name}={point.value} {version}".encode())
-        for path in _files(point):
-            digest.update(_mark(path).encode())
+        digest.update(f"{point.name}={point.value} {version}\n".encode())
+        for path in _sources(point):
+            stat = path.stat()
+            digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}\n".encode())
     return digest.hexdigest()
 
 
-def _mark(path: Path) -> str:
-    """A file's path, size and time of modification: changed whenever an editor or an installer writes it."""
-    try:
-        stat = path.stat()
-    except OSError:
-        return f"{path} absent"
-    return f"{path} {stat.st_size} {stat.st_mtime_ns}\n"
-
-
-def _files(point: EntryPoint) -> Iterator[Path]:
-    """The source files of an entry point's top module, found without importing it."""
+def _sources(point: EntryPoint) -> Iterator[Path]:
+    """The source files of an entry point's top module, located without importing it."""
     try:
         spec = importlib.util.find_spec(point.module.partition(".")[0])
     except (ImportError, ValueError):
@@ -101,46 +81,37 @@ def _files(point: EntryPoint) -> Iterator[Path]:
     if spec is None or spec.origin is None:
         return
     origin = Path(spec.origin)
-    yield from sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+    sources = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+    yield from (path for path in sources if path.is_file())
 
 
-def index_path(cache: Path) -> Path:
-    """The file of this Python environment's catalogue."""
-    return cache / f"catalogue-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:8]}.json"
-
-
-def read_index(path: Path, key: str) -> Index | None:
-    """The kept catalogue; None where it is absent, of another key or schema, or damaged in any way."""
+def read_listing(path: Path, key: str) -> Listing | None:
+    """The cached listing; None where it is absent, of another key, or damaged."""
     try:
-        kept = json.loads(path.read_text(encoding="utf-8"))
-        if kept["schema"] != SCHEMA or kept["key"] != key or kept["sum"] != _sum(kept["index"]):
-            return None
-        return _parsed(kept["index"])
+        cached = json.loads(path.read_text(encoding="utf-8"))
+        return _parse(cached["listing"]) if cached["key"] == key else None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError):
         return None
 
 
-def write_index(path: Path, key: str, index: Index) -> None:
-    """Keep the catalogue; a cache that cannot be written costs time alone, so that is no error."""
+def write_listing(path: Path, key: str, listing: Listing) -> None:
+    """Cache the listing; a cache that cannot be written costs time and is no error."""
     from genbench.utils.io import write_json
 
-    plain = json.loads(json.dumps(asdict(index)))
     try:
-        write_json(path, {"schema": SCHEMA, "key": key, "sum": _sum(plain), "index": plain})
+        write_json(path, {"key": key, "listing": asdict(listing)})
     except OSError:
         return
 
 
-def _sum(plain: object) -> str:
-    return hashlib.sha256(json.dumps(plain, sort_keys=True).encode()).hexdigest()
-
-
-def _parsed(plain: Any) -> Index:
-    plugins = tuple(
-        ListedPlugin(**{**p, "hooks": tuple(p["hooks"]), "notes": tuple(p["notes"])}) for p in plain["plugins"]
-    )
-    offers = {
-        kind: tuple(ListedOffer(**{**o, "options": tuple(ListedOption(**x) for x in o["options"])}) for o in listed)
-        for kind, listed in plain["offers"].items()
+def _parse(plain: Any) -> Listing:
+    plugins = tuple(ListedPlugin(**{**fields, "hooks": tuple(fields["hooks"])}) for fields in plain["plugins"])
+    components = {
+        kind: tuple(
+            ListedComponent(**{**fields, "options": tuple(ListedOption(**option) for option in fields["options"])})
+            for fields in listed
+        )
+        for kind, listed in plain["components"].items()
     }
-    return Index(plugins, offers)
+    conflicts = {name: tuple(origins) for name, origins in plain["conflicts"].items()}
+    return Listing(plugins, components, conflicts)

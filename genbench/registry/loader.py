@@ -1,14 +1,16 @@
-"""Finding plug-ins, and the catalogue of what they offer. Loading never breaks the command line."""
+"""Loads plug-ins into the registry. A plug-in that cannot be loaded is recorded as broken and stops nothing else."""
 
 from __future__ import annotations
 
+import ast
 import hashlib
 import importlib.util
 import os
 import re
 import sys
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
 from importlib.machinery import SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
@@ -20,45 +22,48 @@ import pluggy
 
 from genbench import hookspecs
 from genbench.api import ComponentSpec
-from genbench.errors import GenbenchError, PluginError, UsageError, one_line, unknown
+from genbench.errors import GenbenchError, PluginError, one_line, unknown
 from genbench.features import register_extractors
-from genbench.registry.cache import KINDS as KINDS
-from genbench.registry.cache import Index, ListedOffer, ListedOption, ListedPlugin
-from genbench.registry.cache import Kind as Kind
+from genbench.registry.listing import (
+    KINDS,
+    SELECT,
+    Kind,
+    ListedComponent,
+    ListedOption,
+    ListedPlugin,
+    Listing,
+    check_name,
+    conflict_key,
+)
 from genbench.registry.options import OptionSpec, bounds_words, default_words, specs
-from genbench.registry.quiet import captured
 
-SELECT = "GENBENCH_LOAD_PLUGINS"
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 SLOW_SECONDS = 10.0
-"""An import that takes longer is told of: every command that loads plug-ins waits for it."""
+"""An import that takes longer is reported: every command that loads plug-ins waits for it."""
 
 
 @dataclass(frozen=True)
 class Plugin:
-    """A plug-in as found: where it comes from, what it hooks, and why it is broken where it is."""
+    """An installed plug-in or a plug-in file: origin, hooks, and the cause where it is broken or disabled."""
 
     name: str
     origin: str
-    state: Literal["loaded", "broken", "left out"]
+    state: Literal["loaded", "broken", "disabled"]
     hooks: tuple[str, ...] = ()
     cause: str = ""
     fingerprint: str = ""
     seconds: float = 0.0
-    """Wall time of importing it and of calling its hooks."""
-    printed: str = ""
-    """What it printed meanwhile, in one line: it is kept from our output."""
+    """Wall time of the import and of the hooks."""
 
     @property
-    def notes(self) -> tuple[str, ...]:
-        """What is odd about a plug-in that works all the same."""
-        slow = (f"takes {self.seconds:.1f} s to import",) if self.seconds > SLOW_SECONDS else ()
-        return slow + ((f"prints at import: {self.printed}",) if self.printed else ())
+    def note(self) -> str:
+        """A warning about a plug-in that works, or ""."""
+        return f"takes {self.seconds:.1f} s to import" if self.seconds > SLOW_SECONDS else ""
 
 
 @dataclass(frozen=True)
 class Registration:
-    """A component and the plug-in that provides it."""
+    """A component and the plug-in that registers it."""
 
     spec: ComponentSpec[Any]
     plugin: Plugin
@@ -66,87 +71,93 @@ class Registration:
 
 @dataclass
 class Registry:
-    """Everything that the loaded plug-ins offer, by kind and name."""
+    """The components of the loaded plug-ins, by kind and name."""
 
     plugins: list[Plugin] = field(default_factory=list)
-    entries: dict[Kind, dict[str, Registration]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
-    claims: dict[tuple[Kind, str], list[str]] = field(default_factory=dict)
-    any_source: bool = False
-    """Whether runs may be restored with a plug-in whose source has changed since."""
+    registrations: dict[Kind, dict[str, Registration]] = field(default_factory=lambda: {kind: {} for kind in KINDS})
+    conflicts: dict[str, list[str]] = field(default_factory=dict)
+    """The plug-ins that register one name, as `conflict_key` -> names with origins."""
+    allow_changed_source: bool = False
+    """Whether runs may be restored with a plug-in whose source has changed since the training."""
     files: tuple[Path, ...] = ()
-    """The plug-in files that `load` was given, as a worker elsewhere must be."""
-    without: tuple[str, ...] = ()
-    """The installed plug-ins that `load` was told to leave out."""
+    """The plug-in files that were loaded, which a worker process loads as well."""
+    disabled: tuple[str, ...] = ()
+    """The installed plug-ins that were not loaded by --disable-plugin."""
+
+    def register(self, kind: Kind, registration: Registration) -> None:
+        """Add a component; a second one of the same name makes the name a conflict."""
+        name, plugin = registration.spec.name, registration.plugin
+        if name in self.registrations[kind]:
+            first = self.registrations[kind][name].plugin
+            plugins = self.conflicts.setdefault(conflict_key(kind, name), [f"{first.name} ({first.origin})"])
+            plugins.append(f"{plugin.name} ({plugin.origin})")
+        else:
+            self.registrations[kind][name] = registration
+
+    def names(self, kind: Kind) -> tuple[str, ...]:
+        """The components of a kind, in the order of their registration."""
+        return tuple(self.registrations[kind])
 
     def get(self, kind: Kind, name: str) -> Registration:
-        """The offer of a name; the error says what is near, who else claims it, or which plug-in is broken."""
-        claimants = self.claims.get((kind, name), [])
-        if len(claimants) > 1:
-            raise PluginError(
-                f"the {kind} '{name}' is offered by {' and '.join(claimants)}: leave one out with {SELECT}"
-            )
-        if name in self.entries[kind]:
-            return self.entries[kind][name]
-        elsewhere = [other for other in KINDS if name in self.entries[other]]
-        if elsewhere:
-            raise UsageError(
-                f"there is no {kind} '{name}': it is a {elsewhere[0]}; several of a kind are given with commas, as in"
-                " --prior normal,ring"
-            )
-        error = unknown(kind, name, self.entries[kind])
-        broken = [plugin.name for plugin in self.plugins if plugin.state == "broken"]
-        if broken:
-            raise PluginError(f"{error} (broken plug-ins: {', '.join(broken)}; see `genbench list plugins`)")
-        raise error
+        """A component; the error says which names are near, which plug-ins share the name, or which are broken."""
+        check_name(self, self.conflicts, (plugin.name for plugin in self.broken), kind, name)
+        return self.registrations[kind][name]
+
+    def option_names(self, kind: Kind, name: str) -> tuple[str, ...]:
+        """The options of a component, with hyphens."""
+        return tuple(specs(self.get(kind, name).spec.factory))
 
     @property
     def broken(self) -> list[Plugin]:
         """The plug-ins that could not be loaded."""
         return [plugin for plugin in self.plugins if plugin.state == "broken"]
 
-    def add(self, kind: Kind, entry: Registration) -> None:
-        """Take an offer in; a second claim on a name makes the name ambiguous and both claimants known."""
-        name = entry.spec.name
-        self.claims.setdefault((kind, name), []).append(f"{entry.plugin.name} ({entry.plugin.origin})")
-        self.entries[kind][name] = entry
+
+# ---------------------------------------------------------------- loading
 
 
 def load(
-    files: Sequence[Path] = (), environment: Mapping[str, str] = os.environ, without: Sequence[str] = ()
+    files: Sequence[Path] = (), environment: Mapping[str, str] = os.environ, disabled: Sequence[str] = ()
 ) -> Registry:
-    """The catalogue of all installed plug-ins (entry points of the group `genbench`) and of the files named.
+    """The registry of all installed plug-ins (entry points of the group `genbench`) and of the plug-in files.
 
-    `GENBENCH_LOAD_PLUGINS` in the environment names the installed ones that are loaded, `without` those that are not;
-    `UsageError` for a name that no installed plug-in has.
+    GENBENCH_LOAD_PLUGINS in the environment names the installed plug-ins to load, `disabled` those to leave out.
+    Raises `UsageError` for the name of a plug-in that is not installed, `PluginError` for a file that cannot be loaded.
     """
     manager = pluggy.PluginManager(hookspecs.PROJECT)
     manager.add_hookspecs(hookspecs)
-    registry = Registry(files=tuple(files), without=tuple(without))
-    selected = environment.get(SELECT)
-    names = None if selected is None else {name.strip() for name in selected.split(",") if name.strip()}
-    found = sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: point.name)
-    installed = {point.name for point in found}
-    for given, by in ((names or (), f"plug-in named in {SELECT},"), (without, "plug-in named by --without,")):
-        for name in sorted(set(given) - installed):
-            raise unknown(f"installed {by}", name, installed)
-    for point in found:
-        claims = [_origin(other) for other in found if other.name == point.name]
-        if names is not None and point.name not in names:
-            registry.plugins.append(Plugin(point.name, _origin(point), "left out", cause=f"not in {SELECT}"))
-        elif point.name in without:
-            registry.plugins.append(Plugin(point.name, _origin(point), "left out", cause="--without"))
-        elif len(claims) > 1:
-            cause = f"the entry point '{point.name}' is claimed by {' and '.join(claims)}"
+    registry = Registry(files=tuple(files), disabled=tuple(disabled))
+    points = sorted(entry_points(group=hookspecs.PROJECT), key=lambda point: point.name)
+
+    # Check the selection.
+    selection = environment.get(SELECT)
+    selected = None if selection is None else {name.strip() for name in selection.split(",") if name.strip()}
+    installed = {point.name for point in points}
+    for names, source in ((selected or (), SELECT), (disabled, "--disable-plugin")):
+        for name in sorted(set(names) - installed):
+            raise unknown(f"installed plug-in named in {source},", name, installed)
+
+    # Load installed plug-ins.
+    for point in points:
+        origins = [_origin(candidate) for candidate in points if candidate.name == point.name]
+        if selected is not None and point.name not in selected:
+            registry.plugins.append(Plugin(point.name, _origin(point), "disabled", cause=f"not in {SELECT}"))
+        elif point.name in disabled:
+            registry.plugins.append(Plugin(point.name, _origin(point), "disabled", cause="--disable-plugin"))
+        elif len(origins) > 1:
+            cause = f"the entry point '{point.name}' is claimed by {' and '.join(origins)}"
             registry.plugins.append(Plugin(point.name, _origin(point), "broken", cause=cause))
         else:
-            _take(manager, registry, point.name, _origin(point), point)
+            _load_plugin(manager, registry, point.name, _origin(point), point)
+
+    # Load plug-in files.
     for file in files:
         if not file.is_file():
             raise PluginError(f"--plugin {file}: there is no such file")
-        _take(manager, registry, file.stem, str(file), file)
-        if registry.plugins[-1].state == "broken":  # asked for by name, so not to be passed over
+        _load_plugin(manager, registry, file.stem, str(file), file)
+        if registry.plugins[-1].state == "broken":  # named by the user, so not skipped
             raise PluginError(f"--plugin {file}: {registry.plugins[-1].cause}")
-    register_extractors({name: entry.spec for name, entry in registry.entries["extractor"].items()})
+    register_extractors({name: entry.spec for name, entry in registry.registrations["extractor"].items()})
     return registry
 
 
@@ -154,19 +165,20 @@ def _origin(point: EntryPoint) -> str:
     return f"{point.dist.name} {point.dist.version}" if point.dist else "unknown distribution"
 
 
-def _take(manager: pluggy.PluginManager, registry: Registry, name: str, origin: str, where: EntryPoint | Path) -> None:
-    """Import one plug-in and collect its offers; whatever it raises becomes the cause of its being broken."""
+def _load_plugin(
+    manager: pluggy.PluginManager, registry: Registry, name: str, origin: str, location: EntryPoint | Path
+) -> None:
+    """Import a plug-in and register its components; an exception becomes the cause of a broken plug-in."""
     module: ModuleType | None = None
     components: list[tuple[Kind, ComponentSpec[Any]]] = []
-    words: list[str] = []
     started = time.perf_counter()
     try:
         if manager.has_plugin(name):
-            raise PluginError(f"a plug-in named '{name}' is there already")
-        with captured() as words:  # `check --format json` must stay clean
-            module = _import_file(where) if isinstance(where, Path) else where.load()
-            hooks = _register(manager, module, name)
-            components = [(kind, spec) for kind in KINDS for spec in _component_specs(manager, kind, module)]
+            raise PluginError(f"a plug-in named '{name}' is loaded already")
+        with redirect_stdout(sys.stderr):  # csv and json on standard output stay clean
+            module = _import_file(location) if isinstance(location, Path) else location.load()
+            hooks = _register_hooks(manager, module, name)
+            components = [(kind, spec) for kind in KINDS for spec in _call_hook(manager, kind, module)]
         plugin = Plugin(name, origin, "loaded", hooks, fingerprint=fingerprint(module))
     except KeyboardInterrupt:
         raise
@@ -176,15 +188,14 @@ def _take(manager: pluggy.PluginManager, registry: Registry, name: str, origin: 
         components = []
         cause = one_line(error) if isinstance(error, GenbenchError) else f"{type(error).__name__}: {one_line(error)}"
         plugin = Plugin(name, origin, "broken", cause=cause)
-    printed = one_line(ValueError(text), 120) if (text := " ".join(words).strip()) else ""
-    plugin = replace(plugin, seconds=time.perf_counter() - started, printed=printed)
+    plugin = replace(plugin, seconds=time.perf_counter() - started)
     registry.plugins.append(plugin)
     for kind, spec in components:
-        registry.add(kind, Registration(spec, plugin))
+        registry.register(kind, Registration(spec, plugin))
 
 
-def _register(manager: pluggy.PluginManager, module: ModuleType, name: str) -> tuple[str, ...]:
-    """Register a module and return its hooks; `PluginError` for a hook that there is not."""
+def _register_hooks(manager: pluggy.PluginManager, module: ModuleType, name: str) -> tuple[str, ...]:
+    """Register a module and return the names of its hooks; `PluginError` for a hook without a specification."""
     manager.register(module, name=name)
     callers = manager.get_hookcallers(module) or []
     misspelt = [caller.name for caller in callers if not caller.has_spec()]
@@ -193,7 +204,7 @@ def _register(manager: pluggy.PluginManager, module: ModuleType, name: str) -> t
     return tuple(caller.name for caller in callers)
 
 
-def _component_specs(manager: pluggy.PluginManager, kind: Kind, module: object) -> Iterable[ComponentSpec[Any]]:
+def _call_hook(manager: pluggy.PluginManager, kind: Kind, module: object) -> Iterable[ComponentSpec[Any]]:
     caller = getattr(manager.hook, f"genbench_{kind}s")
     for implementation in caller.get_hookimpls():
         if implementation.plugin is not module:
@@ -207,10 +218,8 @@ def _component_specs(manager: pluggy.PluginManager, kind: Kind, module: object) 
             yield spec
 
 
-class _FromSource(SourceFileLoader):
-    """No bytecode is read or written: of a file changed within a second, to the same size, it would be the old one's,
-    under the new one's fingerprint.
-    """
+class _UncachedLoader(SourceFileLoader):
+    """Imports without .pyc files: they are keyed by mtime and size, so an edit within a second would run stale code."""
 
     def get_code(self, fullname: str) -> CodeType:
         return self.source_to_code(self.get_data(self.path), self.path)
@@ -221,45 +230,91 @@ def _import_file(path: Path) -> ModuleType:
     name = f"genbench_file_{re.sub(r'[^0-9a-zA-Z]', '_', path.stem)}_{unique}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or not isinstance(spec.loader, SourceFileLoader):
-        raise PluginError("it is no Python file")
-    spec.loader = _FromSource(name, str(path))
+        raise PluginError("not a Python file")
+    spec.loader = _UncachedLoader(name, str(path))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
     return module
 
 
+# ---------------------------------------------------------------- fingerprints
+
+
 def fingerprint(module: ModuleType) -> str:
-    """A hash of a plug-in's source, all files of a package: runs of another source are other runs."""
-    file = Path(module.__file__) if module.__file__ else None
-    if file is None:
+    """Twelve hexadecimal digits of a plug-in's code: runs of another code are other runs.
+
+    Comments, docstrings and formatting do not count. Of a package, all Python files count and the bytes of data files.
+    """
+    if not module.__file__:
         return ""
-    files = sorted(file.parent.rglob("*.py")) if file.name == "__init__.py" else [file]
+    file = Path(module.__file__)
     digest = hashlib.sha256()
-    for path in files:
-        digest.update(path.read_bytes())
+    if file.name != "__init__.py":
+        digest.update(_code(file.read_bytes()))
+        return digest.hexdigest()[:12]
+    for path in sorted(file.parent.rglob("*")):
+        relative = path.relative_to(file.parent)
+        if not path.is_file() or any(part == "__pycache__" or part.startswith(".") for part in relative.parts):
+            continue
+        content = path.read_bytes()
+        content = _code(content) if path.suffix == ".py" else content
+        digest.update(f"{relative.as_posix()} {len(content)}\n".encode())
+        digest.update(content)
     return digest.hexdigest()[:12]
 
 
-def index_of(registry: Registry) -> Index:
-    """The catalogue in words, as lists and completion show it."""
+def _code(source: bytes) -> bytes:
+    """The parsed tree of a Python source without positions, comments and docstrings."""
+    return "\n".join(_tokens(ast.parse(source))).encode()
+
+
+def _tokens(node: ast.AST) -> Iterator[str]:
+    """A node and its fields. Empty fields are left out, since Python releases add fields (3.12: `type_params`).
+
+    What remains depends on the Python release as much as `ast` does: 3.12 splits some f-strings in another way.
+    """
+    yield type(node).__name__
+    for name, value in ast.iter_fields(node):
+        values = value if isinstance(value, list) else [value]
+        # Statements that are a string alone do nothing: docstrings, also those of attributes.
+        values = [child for child in values if not _is_docstring(child)]
+        if not values or (values == [None] and (name != "value" or not isinstance(node, ast.Constant))):
+            continue
+        yield f".{name} {len(values)}"
+        for child in values:
+            if isinstance(child, ast.AST):
+                yield from _tokens(child)
+            else:
+                yield f"{type(child).__name__} {child!r}"
+
+
+def _is_docstring(node: object) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+# ---------------------------------------------------------------- listing
+
+
+def list_registry(registry: Registry) -> Listing:
+    """The registry in words, as lists and completion show it."""
     plugins = tuple(
-        ListedPlugin(p.name, p.origin, p.state, p.hooks, p.cause, round(p.seconds, 2), p.notes)
-        for p in registry.plugins
+        ListedPlugin(p.name, p.origin, p.state, p.hooks, p.cause, round(p.seconds, 2), p.note) for p in registry.plugins
     )
-    offers: dict[str, tuple[ListedOffer, ...]] = {
-        kind: tuple(_listed(registry.entries[kind][name]) for name in sorted(registry.entries[kind])) for kind in KINDS
+    components: dict[str, tuple[ListedComponent, ...]] = {
+        kind: tuple(_list_component(registry.registrations[kind][name]) for name in sorted(registry.names(kind)))
+        for kind in KINDS
     }
-    return Index(plugins, offers)
+    return Listing(plugins, components, {name: tuple(origins) for name, origins in registry.conflicts.items()})
 
 
-def _listed(entry: Registration) -> ListedOffer:
-    spec = entry.spec
-    options = tuple(_listed_option(option) for option in specs(spec.factory).values())
-    return ListedOffer(spec.name, spec.description, spec.reference, entry.plugin.name, options)
+def _list_component(registration: Registration) -> ListedComponent:
+    spec = registration.spec
+    options = tuple(_list_option(option) for option in specs(spec.factory).values())
+    return ListedComponent(spec.name, spec.description, spec.reference, registration.plugin.name, options)
 
 
-def _listed_option(spec: OptionSpec) -> ListedOption:
+def _list_option(spec: OptionSpec) -> ListedOption:
     meaning = spec.meaning
     return ListedOption(
         spec.name, spec.kind, default_words(spec), meaning.description, meaning.reference, bounds_words(spec)

@@ -1,4 +1,4 @@
-"""Options of an offer: the keyword-only parameters of its `make`, one declaration for help, checks and records."""
+"""Options of a component: keyword-only parameters of its factory, one declaration for help, checks and records."""
 
 from __future__ import annotations
 
@@ -44,14 +44,14 @@ def specs(make: Callable[..., object]) -> dict[str, OptionSpec]:
         hints = get_type_hints(target, include_extras=True)
     except (NameError, TypeError) as error:
         raise PluginError(f"the annotations of {_where(make)} cannot be resolved: {error}") from None
-    found = {}
+    options = {}
     for parameter in inspect.signature(make).parameters.values():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
             raise PluginError(f"{_where(make)} takes **{parameter.name}: every option must be declared")
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
             spec = _spec(make, parameter, hints.get(parameter.name))
-            found[spec.name] = spec
-    return found
+            options[spec.name] = spec
+    return options
 
 
 def _spec(make: Callable[..., object], parameter: inspect.Parameter, hint: Any) -> OptionSpec:
@@ -111,13 +111,13 @@ def _check_bounds(owner: str, spec: OptionSpec, value: Value) -> None:
     meaning = spec.meaning
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
-    wrong = (
+    bound = (
         (meaning.low is not None and value < meaning.low and f"at least {meaning.low:g}")
         or (meaning.high is not None and value > meaning.high and f"at most {meaning.high:g}")
         or (meaning.above is not None and value <= meaning.above and f"above {meaning.above:g}")
     )
-    if wrong:
-        raise UsageError(f"{owner}.{spec.name}={value:g}: must be {wrong}")
+    if bound:
+        raise UsageError(f"{owner}.{spec.name}={value:g}: must be {bound}")
 
 
 def complete(owner: str, make: Callable[..., object], given: Mapping[str, str]) -> dict[str, Value]:

@@ -25,7 +25,6 @@ from genbench.storage.run_dir import (
     SAMPLES,
     RunRecord,
     find_runs,
-    gc_paused,
     read_run,
     read_runs,
 )
@@ -54,7 +53,6 @@ def readable_runs(places: Sequence[Path]) -> list[RunRecord]:
     return records
 
 
-@gc_paused()
 def report_runs(
     places: Sequence[Path],
     target: Path | None,
@@ -150,7 +148,6 @@ def curve_runs(
     click.echo({"csv": curveview.as_csv, "json": curveview.as_json}[form](found), nl=False)
 
 
-@gc_paused()
 def show_table(
     console: Console,
     records: Sequence[RunRecord],

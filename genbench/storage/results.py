@@ -6,13 +6,11 @@ import hashlib
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
+from genbench.experiment.run import Run
 from genbench.storage.run_dir import Protocols, RunRecord
 from genbench.storage.schema import MetricRecord, SnapshotRecord
-
-if TYPE_CHECKING:
-    from genbench.experiment.run import Run
 
 NUMBER = (
     *("value", "floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectable_effect"),

@@ -17,18 +17,17 @@ samples.png, reconstructions.png
 
 from __future__ import annotations
 
-import gc
 import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import Any, Literal
 
 import msgspec
 
 from genbench.errors import StoreError, one_line
+from genbench.experiment.run import Run, run_of_record
 from genbench.storage.schema import (
     SCHEMA,
     FailureRecord,
@@ -47,9 +46,6 @@ from genbench.storage.schema import (
     read_file,
 )
 from genbench.utils.io import HALF_WRITTEN, PART, full_disk, write_json
-
-if TYPE_CHECKING:
-    from genbench.experiment.run import Run
 
 RUN, LOG, CHECKPOINT, WEIGHTS = "run.json", "log.jsonl", "checkpoint.safetensors", "weights.safetensors"
 TRAINING, FITTED, METRICS, FAILURE = "training.json", "fitted.json", "metrics.json", "failure.json"
@@ -247,8 +243,6 @@ def read_run(path: Path, protocols: Protocols | None = None) -> RunRecord:
 
     `protocols` are those read before, which numbers of several runs share: 10,000 runs would not fit into memory else.
     """
-    from genbench.experiment.run import run_of_record
-
     names = _names(path)
     written = read_file(path / RUN, RunFile)
     run = run_of_record(msgspec.to_builtins(written.run))
@@ -311,22 +305,9 @@ def read_runs(paths: Iterable[Path]) -> tuple[list[RunRecord], list[str]]:
     records: list[RunRecord] = []
     problems: list[str] = []
     protocols: Protocols = {}
-    with gc_paused():
-        for path in paths:
-            try:
-                records.append(read_run(path, protocols))
-            except StoreError as error:
-                problems.append(one_line(error, limit=4000))
+    for path in paths:
+        try:
+            records.append(read_run(path, protocols))
+        except StoreError as error:
+            problems.append(one_line(error, limit=4000))
     return records, problems
-
-
-@contextmanager
-def gc_paused() -> Iterator[None]:
-    """No garbage collection within: records make no cycles, and it would walk over all of them again and again."""
-    before = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if before:
-            gc.enable()

@@ -6,6 +6,7 @@ Numbers are finite because JSON has no others.
 
 from __future__ import annotations
 
+import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -13,6 +14,7 @@ import msgspec
 from msgspec import Meta, Struct
 
 from genbench.errors import StoreError, one_line
+from genbench.experiment.run import Precision, Role
 from genbench.utils.io import JSON_BYTES
 
 SCHEMA = 3
@@ -57,8 +59,8 @@ class StoredRun(Record, frozen=True, omit_defaults=True):
     seed: Count
     images: Count
     batch: Count
-    role: Literal["model", "control"]
-    precision: Literal["float32", "tf32", "bfloat16"] = "float32"
+    role: Role
+    precision: Precision = "float32"
 
 
 Provenance = dict[str, Scalar | dict[str, Scalar]]
@@ -88,10 +90,7 @@ class TrainingRecord(StoredFile, frozen=True):
     memory_format: str = "contiguous"
     step: str = "eager"
     batch: Count = 0
-    together: Count = 1
     jobs: Count = 1
-    most_threads: Count = 0
-    usual_threads: Count = 0
 
 
 class FittedRecord(StoredFile, frozen=True):
@@ -212,11 +211,15 @@ def read_file(path: Path, kind: type[T]) -> T:
     remedy = f"move the folder {path.parent} away"
     try:
         with path.open("rb", buffering=0) as file:
-            data = file.read(JSON_BYTES + 1)
+            too_large = os.fstat(file.fileno()).st_size > JSON_BYTES
+            data = b"" if too_large else file.read()
     except FileNotFoundError:
         raise StoreError(f"{path} is missing; {remedy}") from None
     except OSError as error:
         raise StoreError(f"{path} cannot be read as JSON: {error.strerror or error}; {remedy}") from None
+    if too_large:
+        limit = f"it has more than the {JSON_BYTES:,} bytes of any such file"
+        raise StoreError(f"{path} cannot be read as JSON: {limit}; {remedy}")
     try:
         return decode(data, kind, path)
     except StoreError as error:
@@ -229,8 +232,6 @@ def decode(data: bytes, kind: type[T], name: Path | str) -> T:
     decoder = _DECODERS.get(kind)
     if decoder is None:
         decoder = _DECODERS[kind] = msgspec.json.Decoder(kind)
-    if len(data) > JSON_BYTES:
-        raise StoreError(f"{name} cannot be read as JSON: it has more than the {JSON_BYTES:,} bytes of any such file")
     try:
         record: T = decoder.decode(data)
     except (msgspec.MsgspecError, ValueError, RecursionError) as error:

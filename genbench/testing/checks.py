@@ -8,7 +8,8 @@ from pathlib import Path
 from typing import Any
 
 from genbench.errors import GenbenchError, UsageError, one_line, unknown
-from genbench.registry.loader import KINDS, Kind, Registry, load
+from genbench.registry.listing import KINDS, Kind
+from genbench.registry.loader import Registry, load
 from genbench.registry.options import complete
 from genbench.testing import (
     controls,
@@ -106,7 +107,7 @@ def check(*names: str, kind: Kind | None = None, plugins: tuple[Path, ...] = ())
 
 def unknown_name(registry: Registry, name: str, kinds: Iterable[Kind]) -> UsageError:
     """The error for a name that no kind has, with the nearest name of any kind."""
-    return unknown("plug-in", name, sorted({each for kind in kinds for each in registry.entries[kind]}))
+    return unknown("plug-in", name, sorted({each for kind in kinds for each in registry.registrations[kind]}))
 
 
 def selected(
@@ -119,12 +120,12 @@ def selected(
         return [
             (each, name)
             for each in kinds
-            for name, entry in sorted(registry.entries[each].items())
+            for name, entry in sorted(registry.registrations[each].items())
             if not origins or entry.plugin.origin in origins
         ]
     matches = []
     for name in names:
-        having = [each for each in kinds if name in registry.entries[each]]
+        having = [each for each in kinds if name in registry.registrations[each]]
         if not having:
             raise unknown_name(registry, name, kinds)
         matches += [(each, name) for each in having]

@@ -13,7 +13,7 @@ from torch import Tensor
 from genbench.api import Control, DataConfig, DatasetInfo, Images, LatentControl, ModelContext, TrainingStats
 from genbench.data.images import to_float
 from genbench.errors import NotApplicableError
-from genbench.experiment.controls import ControlEvaluation
+from genbench.evaluation.controls import ControlEvaluation
 from genbench.testing.fixtures import Gauss, Small, seeded_noise
 from genbench.testing.results import ConformanceCheck, Skipped, expect, global_state
 from genbench.testing.synthetic import SHAPE, noise, pictures, real_images
@@ -25,7 +25,7 @@ FEW, SOME = 7, 70
 
 @dataclass(frozen=True)
 class Controls:
-    """One offer of a control, with its default options."""
+    """One control with its default options."""
 
     make: Callable[[], Control]
 

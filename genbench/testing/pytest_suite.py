@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from genbench.registry.loader import Kind, load
+from genbench.registry.listing import Kind
+from genbench.registry.loader import load
 from genbench.testing.checks import CHECKED, check_names, check_plugin, unknown_name
 from genbench.testing.results import Result
 
@@ -30,7 +31,7 @@ def suite(*names: str, kind: Kind | None = None, plugins: Sequence[Path] = ()) -
     known: dict[tuple[str, str], dict[str, Result]] = {}
     cases = []
     for name in names:
-        kinds = [kind] if kind else [each for each in CHECKED if name in registry.entries[each]]
+        kinds = [kind] if kind else [each for each in CHECKED if name in registry.registrations[each]]
         if not kinds:
             raise unknown_name(registry, name, CHECKED)
         for each in kinds:

@@ -4,18 +4,14 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any, Literal, get_args
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from genbench.api import Model
 from genbench.errors import UnsupportedError, UsageError
-
-Precision = Literal["float32", "tf32", "bfloat16"]
-"""float32 throughout; float32 with products of 10 bits of mantissa (GPUs alone); networks in bfloat16."""
-
-PRECISIONS: tuple[Precision, ...] = get_args(Precision)
+from genbench.experiment.run import PRECISIONS, Precision
 
 
 def check_precision(precision: str, device: torch.device) -> None:

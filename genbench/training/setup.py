@@ -11,7 +11,8 @@ from pathlib import Path
 import torch
 
 from genbench.api import Images, Model, TrainingStats
-from genbench.experiment.run import Run, make_model
+from genbench.experiment.build import create_model
+from genbench.experiment.run import Run
 from genbench.registry.loader import Registry
 from genbench.training.device import DeviceConfig, apply_device_config, peak_memory, select_device_config
 from genbench.training.distributed import DistributedContext, ShardedNetwork
@@ -38,7 +39,7 @@ class TrainingJob:
         """The untrained model on the device; its initial weights are a function of the run's seed alone."""
         torch.manual_seed(derive_seed(self.run.seed, "weights"))
         shard = None if self.distributed.world == 1 else partial(ShardedNetwork, distributed=self.distributed)
-        return make_model(self.registry, self.run, self.images.shape, shard).to(self.device)
+        return create_model(self.registry, self.run, self.images.shape, shard).to(self.device)
 
     def select_device_config(self, model: Model) -> DeviceConfig:
         """The threads and the memory format of this training."""

@@ -12,7 +12,8 @@ from pathlib import Path
 import pytest
 
 from genbench import api, hookspecs
-from genbench.registry.loader import KINDS, Kind, load
+from genbench.registry.listing import KINDS, Kind
+from genbench.registry.loader import load
 
 TREES = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(Path(api.__file__).parent.glob("*.py"))]
 
@@ -63,7 +64,7 @@ ABSTRACT = [(cls, name) for cls, name, _ in METHODS if name in getattr(cls, "__a
 @pytest.mark.parametrize(("cls", "name"), ABSTRACT, ids=[f"{c.__name__}.{n}" for c, n in ABSTRACT])
 def test_what_an_abstract_method_raises_is_told_there_or_of_its_class(cls: type, name: str) -> None:
     text = f"{getattr(vars(cls)[name], 'fget', vars(cls)[name]).__doc__} {cls.__doc__}"
-    assert re.search(r"\braises? (`[A-Z]\w+`|nothing)|\bno method raises", text, flags=re.IGNORECASE)
+    assert re.search(r"\braises?\s+(`[A-Z]\w+`|nothing)|\bno method raises|^ *Raises:$", text, flags=re.I | re.M)
 
 
 RECORDS = [cls for name in api.__all__ if dataclasses.is_dataclass(cls := getattr(api, name))]
@@ -95,7 +96,7 @@ def test_units_are_told(cls: type, unit: str) -> None:
 
 @pytest.mark.parametrize("kind", ["model", "prior", "network", "metric"])
 def test_every_bundled_component_has_a_reference(kind: Kind) -> None:
-    entries = load(environment={}).entries[kind]
+    entries = load(environment={}).registrations[kind]
     assert entries
     assert [name for name, entry in entries.items() if not entry.spec.reference] == []
 

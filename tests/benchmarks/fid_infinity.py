@@ -20,7 +20,8 @@ from torchvision.transforms.functional import gaussian_blur
 
 from genbench.api import DataConfig
 from genbench.distances import frechet_distance
-from genbench.experiment.run import Component, make_dataset
+from genbench.experiment.build import create_dataset
+from genbench.experiment.run import Component
 from genbench.features import extract, feature_layer
 from genbench.registry.loader import load
 from genbench.utils.io import write_json, write_text
@@ -41,7 +42,7 @@ def main() -> None:
     data_config = DataConfig(arguments.data_root, Path("~/.cache/genbench").expanduser())
     registry = load()
     fingerprint = registry.get("dataset", "mnist").plugin.fingerprint
-    images = make_dataset(registry, Component("mnist", (), fingerprint)).load(data_config).train
+    images = create_dataset(registry, Component("mnist", (), fingerprint)).load(data_config).train
     order = torch.randperm(len(images), generator=torch.Generator().manual_seed(0))
     real, rest = images[order[:10_000]], images[order[10_000:]]
     extractor = feature_layer("grey28", "", "", data_config)

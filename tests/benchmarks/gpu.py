@@ -25,18 +25,20 @@ from torch import Tensor
 from usual import UsualLoop
 
 from genbench.api import DataConfig, Model, ModelContext, Prior
-from genbench.cli.options import cache_folder
 from genbench.execution.executors.process import local
 from genbench.execution.runner import Runner as Study
 from genbench.execution.scheduler import Engine
-from genbench.experiment.plan import ExperimentConfig, plan
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import plan
+from genbench.experiment.run import Precision
+from genbench.registry.cache import cache_folder
 from genbench.registry.loader import Registry, load
 from genbench.training.callbacks import NullCallback
 from genbench.training.cuda_graph import CapturedStep, CudaRecorder
 from genbench.training.device import apply_device_config, select_device_config
 from genbench.training.flops import step_flops
 from genbench.training.loop import TrainConfig, train
-from genbench.training.precision import Precision, computing
+from genbench.training.precision import computing
 from genbench.training.step import EagerStep, Step, StepFactory, TrainContext
 from genbench.utils.io import write_text
 

@@ -19,7 +19,8 @@ import torch
 
 from genbench.api import DataConfig
 from genbench.data.images import save_grid
-from genbench.experiment.plan import ExperimentConfig, Plan, plan
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import Plan, plan
 from genbench.experiment.run import Component, Run
 from genbench.registry.loader import Registry, load
 from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, WEIGHTS, RunFolder
@@ -178,7 +179,7 @@ def _measured(choice: Component, draws: random.Random, quality: float) -> Metric
                 "n": n,
                 "protocol": f"{choice.key[:6]}{len(component):02d}",
                 "component": component,
-                "role": "",
+                "role": "memorization" if component == "copies" else "",
                 "floor": floor,
                 "label": label,
                 "floor_sd": None if floor is None else 0.0376,

@@ -29,7 +29,8 @@ from genbench.distances import (
     wasserstein_distance,
 )
 from genbench.evaluation.snapshots import trained_model
-from genbench.experiment.run import make_dataset, run_of_record
+from genbench.experiment.build import create_dataset
+from genbench.experiment.run import run_of_record
 from genbench.features import FeatureLayer, extract, feature_layer
 from genbench.registry.loader import load
 from genbench.storage.run_dir import WEIGHTS, find_runs, read_runs
@@ -78,7 +79,7 @@ def moments(store: Path, d: int) -> list[Tensor]:
     assert done.exit_code == 0, done.output
     (folder,), registry = read_runs(find_runs([store]))[0], load()
     run = run_of_record(folder.record()["run"])
-    held_out = make_dataset(registry, run.dataset).load(DataConfig(SHARED, store / "cache")).validation
+    held_out = create_dataset(registry, run.dataset).load(DataConfig(SHARED, store / "cache")).validation
     model, found = trained_model(registry, run, folder, torch.device("cpu")).eval(), []
     for path in [*sorted(folder.path.glob("**/*.safetensors"), key=lambda path: (path.name == WEIGHTS, path.name))]:
         restore_weights(path, model, run.key)

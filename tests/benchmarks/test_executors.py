@@ -22,7 +22,8 @@ from genbench.execution.executors.process import local
 from genbench.execution.executors.serial import serial
 from genbench.execution.runner import Runner
 from genbench.execution.scheduler import Engine
-from genbench.experiment.plan import ExperimentConfig, plan
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import plan
 from genbench.registry.loader import load
 from genbench.training.callbacks import NullCallback
 

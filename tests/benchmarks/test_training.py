@@ -26,12 +26,14 @@ from usual import PYTHAE, Pythae, UsualLoop, UsualLoops, pythae_python
 from genbench.api import DataConfig, Model, ModelContext, Prior
 from genbench.execution.executors.process import local
 from genbench.execution.runner import Runner
-from genbench.experiment.plan import ExperimentConfig, plan
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import plan
+from genbench.experiment.run import Precision
 from genbench.registry.loader import Registry, load
 from genbench.training.callbacks import NullCallback
 from genbench.training.device import DeviceConfig, apply_device_config, select_device_config
 from genbench.training.loop import TrainConfig, TrainState, train
-from genbench.training.precision import Precision, computing
+from genbench.training.precision import computing
 
 DATA = Path(os.environ.get("GENBENCH_DATA") or Path(__file__).resolve().parents[2].parent / "shared" / "data")
 CPU = torch.device("cpu")

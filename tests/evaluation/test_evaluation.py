@@ -14,8 +14,8 @@ from genbench.data.images import to_float, to_uint8
 from genbench.distances import wasserstein_distance
 from genbench.errors import MetricError
 from genbench.evaluation.evaluation import BATCH, RunEvaluation
+from genbench.experiment.build import create_model
 from genbench.experiment.plan import Plan
-from genbench.experiment.run import make_model
 from genbench.registry.loader import Registry
 
 Evaluate = Callable[..., RunEvaluation]
@@ -29,7 +29,7 @@ def evaluate(registry: Registry, planned: Callable[..., Plan], tmp_path: Path) -
     def make(model: str = "vae", network: str = "mlp", seed: int = 0) -> RunEvaluation:
         run = planned(model, network=network).runs[0]
         torch.manual_seed(0)
-        built = make_model(registry, run, (1, 12, 12))
+        built = create_model(registry, run, (1, 12, 12))
         drawn = torch.randint(0, 256, (700, 1, 12, 12), generator=torch.Generator().manual_seed(1)).to(torch.uint8)
         return RunEvaluation(
             built,

@@ -13,8 +13,8 @@ import genbench.features.extractor
 from genbench.api import ComponentSpec, DataConfig, Images, Measurement, Split, TrainingStats
 from genbench.data.images import with_content
 from genbench.evaluation.evaluation import RunEvaluation
+from genbench.experiment.build import create_model
 from genbench.experiment.plan import Plan
-from genbench.experiment.run import make_model
 from genbench.registry.loader import Registry, load
 from genbench.registry.options import OptionSpec, specs
 from genbench.testing.synthetic import pictures
@@ -77,7 +77,7 @@ class Halved(Grey28):
         return HalvedNetwork(layer)
 
 
-METRICS = sorted(load().entries["metric"])
+METRICS = sorted(load().registrations["metric"])
 
 Make = Callable[..., RunEvaluation]
 
@@ -110,7 +110,7 @@ def run(
         model: str = "vae", seed: int = 0, split: Split = "test", memory: dict[str, Any] | None = None
     ) -> RunEvaluation:
         torch.manual_seed(3)
-        made = make_model(registry, planned(model, latent_dims=(4,)).runs[0], (1, 28, 28))
+        made = create_model(registry, planned(model, latent_dims=(4,)).runs[0], (1, 28, 28))
         return RunEvaluation(
             made,
             made.context,

@@ -15,8 +15,9 @@ from genbench.api import DataConfig, Noise, Prior, Sampler, TrainingStats
 from genbench.errors import GenbenchError, MetricError
 from genbench.evaluation.evaluation import RunEvaluation
 from genbench.evaluation.measure import measure
+from genbench.experiment.build import create_dataset, create_model
 from genbench.experiment.plan import Plan
-from genbench.experiment.run import make_dataset, make_model, split_sampler
+from genbench.experiment.run import split_sampler
 from genbench.registry.loader import Registry
 from genbench_priors import Normal
 from genbench_samplers import MixtureSampler
@@ -37,9 +38,9 @@ class Constant(Sampler):
 @pytest.fixture
 def evaluation(registry: Registry, planned: Callable[..., Plan], data_config: DataConfig) -> RunEvaluation:
     run = planned("vae").runs[0]
-    images = make_dataset(registry, run.dataset).load(data_config)
+    images = create_dataset(registry, run.dataset).load(data_config)
     torch.manual_seed(0)
-    model = make_model(registry, run, images.shape)
+    model = create_model(registry, run, images.shape)
     return RunEvaluation(
         model,
         model.context,

@@ -15,8 +15,9 @@ from genbench.errors import GenbenchError, MetricError, UsageError
 from genbench.evaluation.selection import select_snapshot
 from genbench.evaluation.snapshots import tell_absent
 from genbench.execution.runner import Outcome, Runner
-from genbench.experiment.plan import ExperimentConfig, Plan, plan
-from genbench.experiment.run import make_dataset, make_model
+from genbench.experiment.build import create_dataset, create_model
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import Plan, plan
 from genbench.registry.loader import load
 from genbench.storage.results import Row, protocols, rows
 from genbench.storage.run_dir import find_runs, read_runs
@@ -209,7 +210,7 @@ def test_a_metric_that_fails_at_a_snapshot_selects_nothing_and_is_told(study: St
 def test_a_run_trained_without_snapshots_is_not_trained_anew(study: Study) -> None:
     study.run("ae")
     planned = study.plan("ae", snapshots=4)
-    (line,) = tell_absent(study.store, planned.runs, planned.watch)
+    (line,) = tell_absent(study.store, planned.runs, planned.snapshots)
     assert "1 of 1 runs were trained" in line
     before = (find_runs([study.store])[0] / "weights.safetensors").stat().st_mtime_ns
     assert study.run("ae", snapshots=4).done
@@ -217,7 +218,7 @@ def test_a_run_trained_without_snapshots_is_not_trained_anew(study: Study) -> No
     assert list(read_runs(find_runs([study.store]))[0][0].snapshots) == ["160"]  # its end alone
     planned = study.plan("ae", snapshots=4, select="planted")
     with pytest.raises(UsageError, match="another folder"):
-        tell_absent(study.store, planned.runs, planned.watch)
+        tell_absent(study.store, planned.runs, planned.snapshots)
     (problem,) = study.run("ae", snapshots=4, select="planted").failed.values()
     assert "1 of 4 snapshots were kept" in problem
 
@@ -225,7 +226,7 @@ def test_a_run_trained_without_snapshots_is_not_trained_anew(study: Study) -> No
 def test_what_an_interrupted_run_passed_without_snapshots_is_told(study: Study) -> None:
     study.run("ae", stop=after(8))
     planned = study.plan("ae", snapshots=5)
-    assert len(tell_absent(study.store, planned.runs, planned.watch)) == 1
+    assert len(tell_absent(study.store, planned.runs, planned.snapshots)) == 1
     assert study.run("ae", snapshots=5).done
     assert list(read_runs(find_runs([study.store]))[0][0].snapshots) == ["96", "128", "160"]
 
@@ -271,8 +272,8 @@ def test_the_draws_of_a_choice_are_not_those_of_its_result(study: Study) -> None
         planned.runs[0],
         Runner(study.registry, study.store, study.data_config, torch.device("cpu"), {}, NullCallback(), bool),
     )
-    images = make_dataset(study.registry, run.dataset).load(study.data_config)
-    model, cost = make_model(study.registry, run, images.shape), TrainingStats(1.0, 160, 1, "cpu", 1)
+    images = create_dataset(study.registry, run.dataset).load(study.data_config)
+    model, cost = create_model(study.registry, run, images.shape), TrainingStats(1.0, 160, 1, "cpu", 1)
     test, validation, again = (
         bench.evaluation(run, model, cost, split, images=images, memory={}).prior_draws(9, "samples")
         for split in ("test", "validation", "validation")

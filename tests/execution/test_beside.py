@@ -16,8 +16,10 @@ from genbench.errors import MetricError
 from genbench.evaluation.evaluation import RunEvaluation
 from genbench.execution.runner import Runner
 from genbench.execution.scheduler import Outcome
-from genbench.experiment.plan import ExperimentConfig, Plan, plan
-from genbench.experiment.run import Run, make_dataset, make_model, make_setting
+from genbench.experiment.build import create_context, create_dataset, create_model
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import Plan, plan
+from genbench.experiment.run import Run
 from genbench.registry.loader import load
 from genbench.storage.lock import RunLockedError, lock_run
 from genbench.storage.results import rows
@@ -189,10 +191,10 @@ def test_an_error_that_ends_the_command_gives_the_folders_free(study: Study, gat
 
 def test_a_detached_measurement_cannot_have_the_model(study: Study) -> None:
     run = study.plan("ae").runs[0]
-    images = make_dataset(study.registry, run.dataset).load(study.place)
+    images = create_dataset(study.registry, run.dataset).load(study.place)
     record = TrainingStats(0.0, 0, 0, "cpu", 1)
     evaluation = RunEvaluation(
-        *(make_model(study.registry, run, images.shape), make_setting(study.registry, run, images.shape), images),
+        *(create_model(study.registry, run, images.shape), create_context(study.registry, run, images.shape), images),
         seed=0,
         device=torch.device("cpu"),
         training=record,

@@ -20,7 +20,8 @@ from genbench.execution.executors.serial import serial
 from genbench.execution.messages import choice_of, choice_record
 from genbench.execution.runner import Runner
 from genbench.execution.scheduler import Engine, Outcome, RunEvent, carry_out
-from genbench.experiment.plan import ExperimentConfig, Plan, plan
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import Plan, plan
 from genbench.experiment.run import Run
 from genbench.registry.loader import load
 from genbench.storage.results import rows

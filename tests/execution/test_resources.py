@@ -15,7 +15,8 @@ from genbench.cli.engines import Chosen, undecided
 from genbench.execution import resources as jobs
 from genbench.execution.resources import BYTES_PER_WORKER, allowed_cores, available_memory, suitable_jobs
 from genbench.execution.standing import Standing
-from genbench.experiment.plan import ExperimentConfig, Plan, plan
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import Plan, plan
 from genbench.registry.loader import Registry, load
 from genbench.storage.run_dir import WEIGHTS, find_runs, read_runs
 from genbench.training.device import threads
@@ -58,7 +59,7 @@ def choose(registry: Registry, planned: Plan) -> Choose:
     def chosen(*, cores: int = 8, memory: int = PLENTY, most: int = 8, runs: int = 4, **fields: int) -> int:
         long = [replace(run, **{"images": LONG, **fields}) for run in planned.runs[:runs]]
         with threads(most):
-            return suitable_jobs(registry, runs, long, planned.summary.shape, cores, memory)
+            return suitable_jobs(registry, runs, long, planned.dataset_info.shape, cores, memory)
 
     return chosen
 
@@ -85,7 +86,7 @@ def test_steps_that_use_several_threads_keep_them(choose: Choose) -> None:
 
 def test_trained_runs_count_no_seconds(registry: Registry, planned: Plan) -> None:
     with threads(8):
-        assert suitable_jobs(registry, 4, (), planned.summary.shape, 8, PLENTY) == 1
+        assert suitable_jobs(registry, 4, (), planned.dataset_info.shape, 8, PLENTY) == 1
 
 
 def test_a_model_that_cannot_be_counted_is_left_to_its_training(
@@ -94,7 +95,7 @@ def test_a_model_that_cannot_be_counted_is_left_to_its_training(
     def refuse(*arguments: object) -> None:
         raise SystemExit("no")
 
-    monkeypatch.setattr(jobs, "make_model", refuse)
+    monkeypatch.setattr(jobs, "create_model", refuse)
     assert choose() == 1
 
 

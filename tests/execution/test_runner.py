@@ -16,7 +16,8 @@ from genbench.api import DataConfig
 from genbench.evaluation.measure import picture
 from genbench.execution.runner import Runner
 from genbench.execution.scheduler import Outcome
-from genbench.experiment.plan import ExperimentConfig, Plan, plan
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import Plan, plan
 from genbench.registry.loader import load
 from genbench.storage.lock import lock_run
 from genbench.storage.results import protocols, rows

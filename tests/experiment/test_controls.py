@@ -20,10 +20,11 @@ from genbench.api import DataConfig, Images, Noise, TrainingStats
 from genbench.data.images import to_float
 from genbench.distances import frechet_distance, random_projections, sliced_wasserstein_cost
 from genbench.errors import GenbenchError, MetricError, NotApplicableError, UnsupportedError
+from genbench.evaluation.controls import ControlEvaluation, fitted
 from genbench.execution.runner import Outcome, Runner
-from genbench.experiment.controls import ControlEvaluation, fitted
+from genbench.experiment.build import create_context, create_control, create_model
 from genbench.experiment.plan import Plan
-from genbench.experiment.run import Run, make_control, make_model, make_setting, run_of_record
+from genbench.experiment.run import Run, run_of_record
 from genbench.registry.loader import Registry, load
 from genbench.storage.results import rows
 from genbench.storage.run_dir import RunFolder, find_runs, read_run, read_runs
@@ -70,17 +71,19 @@ def evaluate(registry: Registry, planned: Callable[..., Plan], images: Images, t
         d: int = 4,
         prior: str = "normal",
         seed: int = 0,
-        its: Images = images,
+        data: Images = images,
         settings: tuple[str, ...] = (),
     ) -> ControlEvaluation:
         chosen = planned("ae", controls=(name,), latent_dims=(d,), priors=(prior,), settings=settings).runs
         (run,) = (run for run in chosen if run.role == "control")
-        control, setting = make_control(registry, run), make_setting(registry, run, (1, 6, 6))
+        control, setting = create_control(registry, run), create_context(registry, run, (1, 6, 6))
         torch.manual_seed(seed)
-        control.fit(its, setting)
+        control.fit(data, setting)
         record = TrainingStats(1.0, 0, control.parameters, "cpu", 1)
-        place, cpu = DataConfig(tmp_path, tmp_path), torch.device("cpu")
-        return ControlEvaluation(control, setting, its, seed=seed, device=cpu, training=record, data_config=place, memory={})
+        data_config, cpu = DataConfig(tmp_path, tmp_path), torch.device("cpu")
+        return ControlEvaluation(
+            control, setting, data, seed=seed, device=cpu, training=record, data_config=data_config, memory={}
+        )
 
     return make
 
@@ -140,11 +143,11 @@ def test_pca_errs_by_the_sum_of_the_variances_it_discards(evaluate: Evaluate, d:
 def test_pca_of_fewer_images_than_pixels_is_the_same_pca(evaluate: Evaluate, images: Images) -> None:
     """The n x n products have the spectrum of the p x p covariance; 30 images of 36 pixels."""
     few = replace(images, train=images.train[:30])
-    e = evaluate("pca", 5, its=few)
+    e = evaluate("pca", 5, data=few)
     values, vectors = torch.linalg.eigh(torch.cov(exact(few.train).T, correction=0))
-    found = e._control.axes.double()
+    axes = e._control.axes.double()
     torch.testing.assert_close(
-        (found @ vectors[:, -5:].flip(1)).abs(), torch.eye(5, dtype=torch.float64), atol=1e-4, rtol=0
+        (axes @ vectors[:, -5:].flip(1)).abs(), torch.eye(5, dtype=torch.float64), atol=1e-4, rtol=0
     )
     torch.testing.assert_close(e._control.deviations.double().square(), values[-5:].flip(0), rtol=1e-4, atol=0)
 
@@ -199,10 +202,10 @@ def test_nothing_depends_on_what_was_asked_before_and_all_is_the_same_again(eval
     for n in (3, 130, 600, 700):
         for piece in ("codes", "samples", "reconstructions", "training_codes"):
             try:
-                found = getattr(small_first, piece)(n)
+                block = getattr(small_first, piece)(n)
             except NotApplicableError:
                 continue
-            assert torch.equal(found, getattr(large_only, piece)(700)[:n]), piece
+            assert torch.equal(block, getattr(large_only, piece)(700)[:n]), piece
     assert torch.equal(small_first.samples(9), evaluate(name).samples(9))
 
 
@@ -235,13 +238,13 @@ def test_untrained_has_the_weights_that_an_autoencoder_of_the_seed_begins_with(
 ) -> None:
     model, control = planned("ae", controls=("untrained",), seeds=(7,)).runs
     torch.manual_seed(99)  # whatever went before
-    found = fitted(registry, control, RunFolder(tmp_path), images, torch.device("cpu"))
+    refitted = fitted(registry, control, RunFolder(tmp_path), images, torch.device("cpu"))
     torch.manual_seed(derive_seed(7, "weights"))
-    begun = make_model(registry, model, images.shape).eval()
+    begun = create_model(registry, model, images.shape).eval()
     z = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))
     with torch.no_grad():
-        assert torch.equal(found.decode(z), begun.decode(z))  # type: ignore[attr-defined]
-    assert found.parameters == sum(p.numel() for p in begun.parameters())
+        assert torch.equal(refitted.decode(z), begun.decode(z))  # type: ignore[attr-defined]
+    assert refitted.parameters == sum(p.numel() for p in begun.parameters())
 
 
 # ---------------------------------------------------------------- as a study plans them
@@ -252,21 +255,21 @@ def controls_of(plan: Plan) -> list[Run]:
 
 
 def test_controls_come_once_at_the_first_seed_and_those_with_codes_for_each_cell(planned: Callable[..., Plan]) -> None:
-    found = planned("ae", "swae", controls=("all",), priors=("normal", "uniform"), latent_dims=(2, 4), seeds=(3, 4))
-    controls = controls_of(found)
+    study = planned("ae", "swae", controls=("all",), priors=("normal", "uniform"), latent_dims=(2, 4), seeds=(3, 4))
+    controls = controls_of(study)
     counts = {name: sum(run.model.name == name for run in controls) for name in NAMES}
     assert counts == {"held-out": 1, "replay": 1, "pca": 4, "untrained": 4, "mean-image": 1, "noise": 1}
     assert {run.seed for run in controls} == {3}
-    assert list(found.runs[-len(controls) :]) == controls
-    assert len({run.name for run in found.runs}) == len(found.runs)
+    assert list(study.runs[-len(controls) :]) == controls
+    assert len({run.name for run in study.runs}) == len(study.runs)
     assert all("-control-" in run.name for run in controls)
-    for run in found.runs:
+    for run in study.runs:
         assert run_of_record(json.loads(json.dumps(run.record()))) == run
 
 
 def test_a_control_is_the_same_whatever_budget_the_models_have(planned: Callable[..., Plan]) -> None:
-    one, two = planned("ae", controls=("pca",)), planned("swae", controls=("pca",), images=320, batch=32)
-    assert controls_of(one) == controls_of(two)
+    short, long = planned("ae", controls=("pca",)), planned("swae", controls=("pca",), images=320, batch=32)
+    assert controls_of(short) == controls_of(long)
 
 
 @pytest.mark.parametrize(
@@ -303,9 +306,9 @@ def test_images_of_too_low_a_rank_are_refused_when_pca_is_fitted(evaluate: Evalu
     flat = replace(images, train=images.train[:40].clone())
     flat.train[:, :, 1:] = 0  # six pixels vary
     with pytest.raises(UnsupportedError, match="vary along 6 axes, not 8"):
-        evaluate("pca", 8, its=flat)
+        evaluate("pca", 8, data=flat)
     with pytest.raises(UnsupportedError, match="vary along 6 axes, not 8"):
-        evaluate("pca", 8, its=replace(flat, train=flat.train[:20]))
+        evaluate("pca", 8, data=replace(flat, train=flat.train[:20]))
 
 
 # ---------------------------------------------------------------- as a store keeps them
@@ -351,10 +354,10 @@ def test_controls_are_measured_again_shown_and_exported(genbench: Genbench) -> N
         *TINY[:2],
     )
     assert measured.exit_code == 0, measured.output
-    found = {
+    measured_metrics = {
         row.model: row.metric for row in rows(read_runs(find_runs([Path("runs")]))[0]) if row.metric == "latent-mmd"
     }
-    assert set(found) == {"ae", "pca"}
+    assert set(measured_metrics) == {"ae", "pca"}
     shown = genbench("show", "dots-control-noise")
     assert "does not apply: this control has no codes" in shown.output
     refused = genbench("sample", "dots-control-pca", "--out", "x.png", *TINY[:2])

@@ -7,12 +7,14 @@ from dataclasses import replace
 from pathlib import Path
 
 import pytest
+from click.testing import Result
 
 from conftest import DOTS
 from genbench.api import DataConfig
 from genbench.errors import GenbenchError, UnsupportedError, UsageError
-from genbench.experiment.plan import ExperimentConfig, Plan, plan
-from genbench.experiment.run import run_of_record
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import Plan, changed_sources, plan
+from genbench.experiment.run import Run, run_of_record
 from genbench.registry.loader import Registry, load
 
 
@@ -57,10 +59,10 @@ def test_every_impossible_pair_is_named_at_once(planned: Callable[..., Plan]) ->
 
 
 def test_the_grid_is_the_product_of_its_axes(planned: Callable[..., Plan]) -> None:
-    found = planned("swae", "ae", priors=("normal", "uniform"), latent_dims=(2, 4), seeds=(0, 1, 2))
-    assert len(found.runs) == 2 * 2 * 2 * 3
-    assert len({run.key for run in found.runs}) == len(found.runs)
-    assert [run.seed for run in found.runs] == sorted(run.seed for run in found.runs)  # balanced when interrupted
+    study = planned("swae", "ae", priors=("normal", "uniform"), latent_dims=(2, 4), seeds=(0, 1, 2))
+    assert len(study.runs) == 2 * 2 * 2 * 3
+    assert len({run.key for run in study.runs}) == len(study.runs)
+    assert [run.seed for run in study.runs] == sorted(run.seed for run in study.runs)  # balanced when interrupted
 
 
 def test_the_key_covers_what_affects_the_weights_and_nothing_else(planned: Callable[..., Plan]) -> None:
@@ -92,18 +94,18 @@ def test_epochs_count_the_training_set(planned: Callable[..., Plan]) -> None:
 
 
 def test_a_setting_may_name_the_kind(planned: Callable[..., Plan]) -> None:
-    found = planned("swae", "wae-mmd", settings=("model.weight=3", "prior.sigma=2"))
-    assert {run.model.values["weight"] for run in found.runs} == {3.0}
-    assert found.runs[0].prior.values["sigma"] == 2.0
+    study = planned("swae", "wae-mmd", settings=("model.weight=3", "prior.sigma=2"))
+    assert {run.model.values["weight"] for run in study.runs} == {3.0}
+    assert study.runs[0].prior.values["sigma"] == 2.0
 
 
 def test_parameters_are_counted_without_training(planned: Callable[..., Plan]) -> None:
-    found = planned("ae")
-    run = found.runs[0]
+    study = planned("ae")
+    run = study.runs[0]
     mlp = (
         144 * 200 + 200 + 2 * (200 * 200 + 200) + 200 * 2 + 2 + 2 * 200 + 200 + 2 * (200 * 200 + 200) + 200 * 144 + 144
     )
-    assert found.size(run) == mlp
+    assert study.size(run) == mlp
 
 
 PRIOR = """
@@ -151,6 +153,71 @@ def test_an_empty_or_repeated_axis_is_refused(
 def test_a_model_that_memory_cannot_hold_is_refused(planned: Callable[..., Plan]) -> None:
     with pytest.raises(UnsupportedError, match="GiB to train"):
         planned("ae", settings=("mlp.width=1000000",))
+
+
+# ---------------------------------------------------------------- changed sources
+
+
+def with_source(run: Run, **fingerprints: str) -> Run:
+    parts = {field: replace(getattr(run, field), fingerprint=text) for field, text in fingerprints.items()}
+    return replace(run, **parts)  # type: ignore[arg-type]
+
+
+def test_a_new_run_is_explained_by_a_changed_source(planned: Callable[..., Plan]) -> None:
+    runs = planned("swae", "ae", seeds=(0, 1), controls=("pca",)).runs
+    swae, ae, control = runs[0], runs[1], runs[-1]
+    assert changed_sources(runs, []) == {}
+    assert changed_sources(runs, [with_source(swae, model="old")]) == {"model 'swae'": 1}
+    stored = [with_source(run, model="old") for run in runs[:4:2]]
+    assert changed_sources(runs, stored) == {"model 'swae'": 2}
+    both = with_source(ae, model="old", network="older")
+    assert changed_sources(runs, [*stored, both]) == {"model 'swae'": 2, "model 'ae'": 1, "network 'mlp'": 1}
+    assert changed_sources(runs, [with_source(control, model="old")]) == {"control 'pca'": 1}
+
+
+def test_a_stored_run_of_other_options_explains_nothing(planned: Callable[..., Plan]) -> None:
+    new = planned("swae").runs
+    for fields in ({"settings": ("swae.weight=3",)}, {"seeds": (1,)}, {"images": 96}, {"latent_dims": (3,)}):
+        (run,) = planned("swae", **fields).runs
+        assert changed_sources(new, [with_source(run, model="old")]) == {}
+
+
+PLUGIN = """
+import torch
+from genbench.api import ComponentSpec, Prior
+from genbench.hookspecs import hookimpl
+class Scaled(Prior):
+    def __init__(self, latent_dim):
+        super().__init__()
+        self.latent_dim = latent_dim
+    def sample(self, n, noise): return SCALE * noise.normal(n, self.latent_dim)
+@hookimpl
+def genbench_priors(): yield ComponentSpec(name="scaled", description="a test", factory=Scaled)
+"""
+STUDY = ("--dataset", "dots", "--network", "mlp", "--images", "32", "--batch", "16", "--latent-dim", "2")
+
+
+def test_the_plan_names_the_changed_source(genbench: Callable[..., Result], tmp_path: Path) -> None:
+    path = tmp_path / "mine.py"
+    path.write_text(PLUGIN.replace("SCALE", "1.0"))
+    plugins = ("--plugin", str(DOTS), "--plugin", str(path))
+    command = ("run", "ae", "--prior", "scaled", *STUDY, *plugins, "--metrics", "reconstruction")
+    assert genbench(*command, "--seeds", "2").exit_code == 0
+    path.write_text('"""A comment."""\n' + PLUGIN.replace("SCALE", "1.0"))
+    unchanged = genbench(*command, "--dry-run")
+    assert "source" not in unchanged.output
+    assert "1 done" in unchanged.output
+    path.write_text(PLUGIN.replace("SCALE", "2.0"))
+    changed = genbench(*command, "--seeds", "3", "--dry-run")
+    assert changed.exit_code == 0, changed.output
+    (line,) = (line for line in changed.output.splitlines() if "source" in line)
+    assert "the prior 'scaled' (2 runs)" in line
+    assert "--allow-changed-source" in line
+    measure = ("measure", "runs", *plugins, "--metrics", "sharpness", "--set", "sharpness.n=50")
+    refused = genbench(*measure)
+    assert refused.exit_code == 2
+    assert "with another source of the prior 'scaled'" in refused.output
+    assert genbench(*measure, "--allow-changed-source").exit_code == 0
 
 
 def test_what_concerns_priors_alone_is_asked_once_for_all_models(

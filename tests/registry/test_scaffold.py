@@ -45,7 +45,7 @@ def test_every_template_keeps_the_contract_and_imports_public_modules(
     check, *_ = next_steps(kind, "my-own", Path(), package=False)
     result = genbench(*shlex.split(check)[1:], "--format", "json")
     assert result.exit_code == 0, result.output
-    verdicts = {(found["kind"], found["check"]): found["verdict"] for found in json.loads(result.stdout)}
+    verdicts = {(check["kind"], check["check"]): check["verdict"] for check in json.loads(result.stdout)}
     assert {check for of, check in verdicts if of == kind} == set(describe(kind))
     assert "fails" not in verdicts.values()
     assert not set(deeper(Path("my-own.py").read_text())) - {"genbench.data.images"}  # its place is being decided
@@ -57,8 +57,7 @@ def test_a_package_has_the_entry_point_of_its_module(kind: str, genbench: Callab
     project = tomllib.loads(Path("my-own/pyproject.toml").read_text())
     assert project["project"]["entry-points"]["genbench"] == {"my-own": "my_own"}
     assert "license" not in project["project"]
-    found = load([Path("my-own/my_own.py")])
-    assert found.get(kind, "my-own")  # type: ignore[arg-type]
+    assert load([Path("my-own/my_own.py")]).get(kind, "my-own")  # type: ignore[arg-type]
     test = Path("my-own/tests/test_my_own.py").read_text()
     assert f'suite("my-own", kind="{kind}")' in test
     written = "".join(path.read_text() for path in Path("my-own").rglob("*.*") if path.is_file())

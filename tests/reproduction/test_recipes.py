@@ -96,8 +96,8 @@ def test_a_text_that_cannot_be_read_fails_the_check(genbench: Callable[..., Resu
 
 def test_every_bundled_recipe_is_read_and_states_its_deviations() -> None:
     registry = load()
-    assert len(registry.entries["recipe"]) >= 7
-    for name in registry.entries["recipe"]:
+    assert len(registry.registrations["recipe"]) >= 7
+    for name in registry.registrations["recipe"]:
         _, recipe = read_recipe(name, registry)
         assert recipe.deviations, name
 

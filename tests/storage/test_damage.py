@@ -18,7 +18,6 @@ from torch import nn
 from genbench.api import DataConfig, Images, ProgressEvent
 from genbench.data.images import cached
 from genbench.errors import DataError, StoreError
-from genbench.registry.cache import Index, read_index, write_index
 from genbench.storage.run_dir import RunFolder, find_runs, read_runs
 from genbench.training.checkpoint import load_checkpoint, save_checkpoint
 from genbench.utils import io as files
@@ -194,13 +193,6 @@ def test_tensors_of_another_format_are_refused_by_it(
         save_tensors(tmp_path / "x.safetensors", {"a": torch.ones(3)}, {"key": "k"})
     with pytest.raises(DataError, match=rf"has format '{version}'; this version reads 1"):
         load_tensors(tmp_path / "x.safetensors")
-
-
-def test_a_kept_catalogue_of_another_schema_is_made_anew(tmp_path: Path) -> None:
-    write_index(tmp_path / "c.json", "key", Index())
-    assert read_index(tmp_path / "c.json", "key") == Index((), {})
-    set_schema(tmp_path / "c.json", 99)
-    assert read_index(tmp_path / "c.json", "key") is None
 
 
 # ---------------------------------------------------------------- damage

@@ -7,14 +7,17 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 from click.testing import Result
 
+from genbench.api import TrainingStats
 from genbench.errors import StoreError
 from genbench.storage.results import rows
 from genbench.storage.run_dir import RunFolder, find_runs, read_run, read_runs
+from genbench.storage.schema import TrainingRecord
 from genbench.utils.io import write_pieces
 from support.mutations import sample_run
 
@@ -87,7 +90,7 @@ def test_a_changed_source_is_refused_unless_asked_for(genbench: Genbench, tmp_pa
         refused = genbench(*command, *mine)
         assert refused.exit_code == 2
         assert "another source of the network 'normed'" in refused.output
-        assert genbench(*command, *mine, "--any-source").exit_code == 0
+        assert genbench(*command, *mine, "--allow-changed-source").exit_code == 0
 
 
 def test_files_are_as_open_as_the_umask_says(store: Path) -> None:
@@ -161,6 +164,11 @@ def test_options_keep_their_kind(store: Path) -> None:
     value["run"]["dataset"]["options"] = {"a": 1, "b": 1.0, "c": True, "d": None, "e": "1"}
     path.write_text(json.dumps(value))
     assert repr(read_run(path.parent).run.dataset.values) == "{'a': 1, 'b': 1.0, 'c': True, 'd': None, 'e': '1'}"
+
+
+def test_training_json_has_the_fields_of_training_stats() -> None:
+    stats = [field.name for field in fields(TrainingStats)]
+    assert TrainingRecord.__struct_fields__ == ("schema", *stats)
 
 
 def test_pieces_that_fail_leave_the_file_that_was_there(tmp_path: Path) -> None:

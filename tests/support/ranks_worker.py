@@ -16,8 +16,10 @@ import torch.distributed as dist
 from torch import Tensor
 
 from genbench.api import DataConfig, Noise
-from genbench.experiment.plan import ExperimentConfig, plan
-from genbench.experiment.run import Run, make_model, make_prior
+from genbench.experiment.build import create_model, create_prior
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import plan
+from genbench.experiment.run import Run
 from genbench.registry.loader import Registry, load
 from genbench.training.distributed import DistributedContext, ShardedNetwork
 from genbench.utils.io import save_tensors
@@ -71,8 +73,8 @@ def steps_of(
     size = 12 if case.network == "normed" else 28
     torch.manual_seed(0)
     shard = None if distributed is None else partial(ShardedNetwork, distributed=distributed)
-    model = make_model(registry, run, (1, size, size), shard).to(dtype).train()
-    prior, tensors = make_prior(registry, run), {}
+    model = create_model(registry, run, (1, size, size), shard).to(dtype).train()
+    prior, tensors = create_prior(registry, run), {}
     configs = model.configure_optimizers()
     optimizers = {name: torch.optim.SGD(config.parameters, lr=1e-3) for name, config in configs.items()}
     names = {parameter: name for name, parameter in model.named_parameters()}

@@ -21,7 +21,8 @@ from genbench.execution.executors import ray as executors_ray
 from genbench.execution.executors.serial import serial
 from genbench.execution.runner import Runner
 from genbench.execution.scheduler import Engine
-from genbench.experiment.plan import ExperimentConfig, Plan, plan
+from genbench.experiment.config import ExperimentConfig
+from genbench.experiment.plan import Plan, plan
 from genbench.experiment.run import Run
 from genbench.registry.loader import load
 from genbench.storage.results import rows
@@ -84,7 +85,7 @@ def main(folder: Path) -> dict[str, Any]:
         **facts,
     )
     planned = plan(grid, load(PLUGINS), place)
-    few = Plan(planned.runs[:2], planned.metrics, planned.summary, planned.parameters)
+    few = Plan(planned.runs[:2], planned.metrics, planned.dataset_info, planned.parameters)
     found: dict[str, Any] = {"serial": study(folder / "serial", planned, serial, Ears(), place)}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]

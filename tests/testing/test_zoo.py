@@ -12,7 +12,8 @@ from pathlib import Path
 
 import pytest
 
-from genbench.registry.loader import Kind, Registry, load
+from genbench.registry.listing import Kind
+from genbench.registry.loader import Registry, load
 from genbench.testing import check_plugin
 
 ZOO = Path(__file__).parents[1] / "zoo"

@@ -11,8 +11,8 @@ import torch
 from click.testing import Result
 
 from conftest import DOTS
+from genbench.experiment.build import create_model
 from genbench.experiment.plan import Plan
-from genbench.experiment.run import make_model
 from genbench.registry.loader import Registry
 from genbench.training.device import DeviceConfig, apply_device_config, select_device_config
 from genbench.utils.torch_state import threads
@@ -31,9 +31,9 @@ def test_small_steps_have_one_thread_and_large_convolutions_all_threads_and_chan
     registry: Registry, planned: Callable[..., Plan]
 ) -> None:
     small, large = (
-        make_model(registry, planned(network="conv").runs[0], shape) for shape in ((1, 28, 28), (3, 64, 64))
+        create_model(registry, planned(network="conv").runs[0], shape) for shape in ((1, 28, 28), (3, 64, 64))
     )
-    dense = make_model(registry, planned(network="mlp").runs[0], (3, 64, 64))
+    dense = create_model(registry, planned(network="mlp").runs[0], (3, 64, 64))
     assert select_device_config(small, 128, CPU) == DeviceConfig(1, "contiguous")
     assert select_device_config(large, 256, CPU) == DeviceConfig(2, "channels-last")
     assert select_device_config(dense, 1024, CPU) == DeviceConfig(2, "contiguous")
@@ -41,14 +41,14 @@ def test_small_steps_have_one_thread_and_large_convolutions_all_threads_and_chan
 
 def test_threads_can_be_chosen_without_another_memory_format(registry: Registry, planned: Callable[..., Plan]) -> None:
     small, large = (
-        make_model(registry, planned(network="conv").runs[0], shape) for shape in ((1, 28, 28), (3, 64, 64))
+        create_model(registry, planned(network="conv").runs[0], shape) for shape in ((1, 28, 28), (3, 64, 64))
     )
     assert select_device_config(small, 128, CPU, threads=3) == DeviceConfig(3, "contiguous")
     assert select_device_config(large, 256, CPU, threads=1) == DeviceConfig(1, "channels-last")
 
 
 def test_a_device_config_holds_inside_alone(registry: Registry, planned: Callable[..., Plan]) -> None:
-    model = make_model(registry, planned(network="conv").runs[0], (1, 28, 28))
+    model = create_model(registry, planned(network="conv").runs[0], (1, 28, 28))
     with apply_device_config(model, DeviceConfig(1, "channels-last")):
         assert torch.get_num_threads() == 1
         assert not all(parameter.is_contiguous() for parameter in model.parameters())

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from genbench.api import Model
+from genbench.experiment.build import create_model
 from genbench.experiment.plan import Plan
-from genbench.experiment.run import make_model
 from genbench.registry.loader import Registry
 from genbench.training.flops import counted_flops, step_flops
 
@@ -26,7 +26,7 @@ def product(*widths: Sequence[int]) -> float:
 
 def made(registry: Registry, plan: Plan) -> Model:
     torch.manual_seed(0)
-    return make_model(registry, plan.runs[0], plan.summary.shape)
+    return create_model(registry, plan.runs[0], plan.dataset_info.shape)
 
 
 def test_a_dense_autoencoder_costs_three_products_a_layer_but_the_first(

@@ -12,8 +12,9 @@ from torch import Tensor, nn
 
 from genbench.api import DataConfig, Loss, Noise, OptimizerConfig
 from genbench.errors import DivergenceError, StoreError
+from genbench.experiment.build import create_dataset, create_model, create_prior
 from genbench.experiment.plan import Plan
-from genbench.experiment.run import Run, make_dataset, make_model, make_prior
+from genbench.experiment.run import Run
 from genbench.registry.loader import Registry
 from genbench.training.loop import TrainConfig, TrainState, train
 from genbench.training.sampler import BatchOrder
@@ -24,13 +25,13 @@ MODELS = ("ae", "swae", "vae", "wae-gan", "wae-mmd")
 def trained(
     registry: Registry, run: Run, place: DataConfig, folder: Path, stop: Callable[[], bool] = lambda: False
 ) -> tuple[nn.Module, list[TrainState]]:
-    images = make_dataset(registry, run.dataset).load(place)
+    images = create_dataset(registry, run.dataset).load(place)
     torch.manual_seed(run.seed)
-    model = make_model(registry, run, images.shape)
+    model = create_model(registry, run, images.shape)
     torch.manual_seed(1)
     checkpoint = folder / "checkpoint.safetensors"
     config = TrainConfig(run.images, run.batch, run.seed, checkpoint, run.key, log_seconds=0.0)
-    return model, list(train(model, make_prior(registry, run), images.train, config, stop=stop))
+    return model, list(train(model, create_prior(registry, run), images.train, config, stop=stop))
 
 
 def after(steps: int) -> Callable[[], bool]:
@@ -117,8 +118,8 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_checkpoint(
     registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
 ) -> None:
     run = planned().runs[0]
-    images = make_dataset(registry, run.dataset).load(place).train
-    prior = make_prior(registry, run)
+    images = create_dataset(registry, run.dataset).load(place).train
+    prior = create_prior(registry, run)
     config = TrainConfig(1600, 16, 0, tmp_path / "checkpoint.safetensors", "k", log_seconds=0.0, save_seconds=0.0)
     with pytest.raises(DivergenceError, match="not finite"):
         list(train(Bomb(), prior, images, config))  # type: ignore[arg-type]
@@ -130,10 +131,10 @@ def test_the_time_that_the_caller_takes_is_no_training_time(
     registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
 ) -> None:
     run = planned().runs[0]
-    images = make_dataset(registry, run.dataset).load(place).train
+    images = create_dataset(registry, run.dataset).load(place).train
     config = TrainConfig(160, 16, 0, tmp_path / "c", "k", log_seconds=0.0)
     states = []
-    for state in train(Bomb.harmless(), make_prior(registry, run), images, config):  # type: ignore[arg-type]
+    for state in train(Bomb.harmless(), create_prior(registry, run), images, config):  # type: ignore[arg-type]
         states.append(state)
         time.sleep(0.1)
     assert len(states) == 10
@@ -145,9 +146,9 @@ def test_a_log_point_follows_every_snapshot_step(
     registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
 ) -> None:
     run = planned().runs[0]
-    images = make_dataset(registry, run.dataset).load(place).train
+    images = create_dataset(registry, run.dataset).load(place).train
     config = TrainConfig(160, 16, 0, tmp_path / "c", "k", snapshot_steps=(3, 7), log_seconds=1e9)
-    states = list(train(Bomb.harmless(), make_prior(registry, run), images, config))  # type: ignore[arg-type]
+    states = list(train(Bomb.harmless(), create_prior(registry, run), images, config))  # type: ignore[arg-type]
     assert [state.step for state in states] == [3, 7, 10]
 
 
@@ -163,10 +164,10 @@ def test_parameters_that_are_not_finite_stop_the_training_though_the_loss_is(
     registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
 ) -> None:
     run = planned().runs[0]
-    images = make_dataset(registry, run.dataset).load(place).train
+    images = create_dataset(registry, run.dataset).load(place).train
     config = TrainConfig(1600, 16, 0, tmp_path / "c", "k", log_seconds=0.0, save_seconds=0.0)
     with pytest.raises(DivergenceError, match="parameters are not finite"):
-        list(train(Poisoned(), make_prior(registry, run), images, config))  # type: ignore[arg-type]
+        list(train(Poisoned(), create_prior(registry, run), images, config))  # type: ignore[arg-type]
 
 
 def test_a_stop_at_the_last_step_is_no_interruption(
@@ -182,10 +183,10 @@ def test_schedules_multiply_the_rate_from_their_epoch_on(
     registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
 ) -> None:
     run = planned().runs[0]
-    images = make_dataset(registry, run.dataset).load(place).train
+    images = create_dataset(registry, run.dataset).load(place).train
     model = Bomb.harmless()
     config = TrainConfig(300, 50, 0, tmp_path / "c", "k")
-    list(train(model, make_prior(registry, run), images, config))  # type: ignore[arg-type]
+    list(train(model, create_prior(registry, run), images, config))  # type: ignore[arg-type]
     assert model.epochs == [0, 1, 2]
     assert model.weight.item() == pytest.approx(1 - 2 * 0.5 * (1 + 0.1 + 0.01))
 

@@ -16,12 +16,13 @@ from torch.nn import functional as F
 from genbench.api import DataConfig
 from genbench.cli.main import run as run_command
 from genbench.errors import StoreError, UnsupportedError, UsageError
+from genbench.experiment.build import create_dataset, create_model, create_prior
 from genbench.experiment.plan import Plan
-from genbench.experiment.run import make_dataset, make_model, make_prior, run_of_record
+from genbench.experiment.run import PRECISIONS, run_of_record
 from genbench.registry.loader import Registry
 from genbench.training.device import DeviceConfig, apply_device_config
 from genbench.training.loop import TrainConfig, train
-from genbench.training.precision import PRECISIONS, check_precision, computing
+from genbench.training.precision import check_precision, computing
 
 DOTS = Path(__file__).parents[1] / "fixtures" / "dots.py"
 CPU = torch.device("cpu")
@@ -98,14 +99,14 @@ def test_a_training_in_either_memory_format_resumes_exactly(
     model: str, layout: str, registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
 ) -> None:
     run = planned(model, network="conv", settings=("dots.size=12",), precision="bfloat16").runs[0]
-    images = make_dataset(registry, run.dataset).load(place).train
+    images = create_dataset(registry, run.dataset).load(place).train
 
     def go(name: str, stop_at: int = 10**6) -> nn.Module:
         torch.manual_seed(0)
-        made, asked = make_model(registry, run, (1, 12, 12)), iter(range(1, 10**7))
+        made, asked = create_model(registry, run, (1, 12, 12)), iter(range(1, 10**7))
         config = TrainConfig(run.images, run.batch, run.seed, tmp_path / name, "k", log_seconds=1e9)
         with apply_device_config(made, DeviceConfig(1, layout)), computing(made, run.precision, CPU):  # type: ignore[arg-type]
-            list(train(made, make_prior(registry, run), images, config, stop=lambda: next(asked) >= stop_at))
+            list(train(made, create_prior(registry, run), images, config, stop=lambda: next(asked) >= stop_at))
         return made
 
     whole = go("whole")

@@ -10,8 +10,9 @@ import torch
 from torch import Tensor, nn
 
 from genbench.api import DataConfig, Loss, Model, Noise, OptimizerConfig, Prior
+from genbench.experiment.build import create_dataset, create_model, create_prior
 from genbench.experiment.plan import Plan
-from genbench.experiment.run import Run, make_dataset, make_model, make_prior
+from genbench.experiment.run import Run
 from genbench.registry.loader import Registry
 from genbench.training.cuda_graph import WARM_UP, CapturedStep, CudaRecorder
 from genbench.training.loop import TrainConfig, TrainState, train
@@ -36,9 +37,9 @@ class Kept:
 
 
 def built(registry: Registry, run: Run, place: DataConfig) -> tuple[Model, Tensor]:
-    images = make_dataset(registry, run.dataset).load(place)
+    images = create_dataset(registry, run.dataset).load(place)
     torch.manual_seed(run.seed)
-    return make_model(registry, run, images.shape), images.train
+    return create_model(registry, run, images.shape), images.train
 
 
 def trained(
@@ -52,7 +53,7 @@ def trained(
     model, images = built(registry, run, place)
     torch.manual_seed(1)
     config = TrainConfig(run.images, run.batch, run.seed, path, run.key, (5, 11, 12), log_seconds=1e9)
-    prior, asked = make_prior(registry, run), iter(range(1, 10**7))
+    prior, asked = create_prior(registry, run), iter(range(1, 10**7))
     with computing(model, run.precision, torch.device("cpu")):
         states = train(model, prior, images, config, stop=lambda: next(asked) >= stop_at, make_step=make_step)
         return model, list(states)
@@ -148,7 +149,7 @@ def steepen(line: Line, epoch: int) -> None:
 def test_numbers_that_change_at_an_epoch_are_recorded_anew(
     registry: Registry, planned: Callable[..., Plan], tmp_path: Path
 ) -> None:
-    prior, kept = make_prior(registry, planned().runs[0]), Kept()
+    prior, kept = create_prior(registry, planned().runs[0]), Kept()
     eager, replayed = (Line(lambda line: line.slope * line.weight.square(), steepen) for _ in range(2))
     for line in (eager, replayed):
         line.schedule = lambda epoch: 0.1 if epoch < 3 else 0.01
@@ -175,7 +176,7 @@ def test_a_step_that_cannot_be_recorded_is_done_eagerly_and_told(
     planned: Callable[..., Plan],
     tmp_path: Path,
 ) -> None:
-    prior = make_prior(registry, planned().runs[0])
+    prior = create_prior(registry, planned().runs[0])
     eager, fallen_back = Line(loss), Line(loss)
     expected = descend(eager, EagerStep, prior, tmp_path / "a")
     actual = descend(fallen_back, Kept(), prior, tmp_path / "b")
@@ -204,7 +205,7 @@ def test_a_cuda_graph_equals_eager_steps(
     }
     for how, make_step in factories.items():
         made, images = built(registry, run, place)
-        prior = make_prior(registry, run)
+        prior = create_prior(registry, run)
         *_, last = train(made.to(device), prior, images.to(device), config, make_step=make_step)
         assert last.how == how
         ends.append(made)

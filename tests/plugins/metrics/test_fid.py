@@ -22,8 +22,8 @@ from genbench.api import DataConfig, DatasetInfo, Evaluation, Images, Noise, Tra
 from genbench.distances import frechet_distance
 from genbench.errors import MetricError, NotApplicableError, UsageError
 from genbench.evaluation.evaluation import RunEvaluation
+from genbench.experiment.build import create_dataset, create_model
 from genbench.experiment.plan import Plan
-from genbench.experiment.run import make_dataset, make_model
 from genbench.registry.loader import Registry
 from genbench.utils.io import load_tensors
 from genbench_fid import FID, KID, FIDInfinity, FIDLadder, cache, kid
@@ -191,8 +191,8 @@ def run(registry: Registry, planned: Callable[..., Plan], data_config: DataConfi
     def make(model: str = "vae", **changes: Images) -> Evaluation:
         plan = planned(model, settings=("dots.size=28",))
         torch.manual_seed(3)
-        made = make_model(registry, plan.runs[0], (1, 28, 28))
-        images = changes.get("images") or make_dataset(registry, plan.runs[0].dataset).load(data_config)
+        made = create_model(registry, plan.runs[0], (1, 28, 28))
+        images = changes.get("images") or create_dataset(registry, plan.runs[0].dataset).load(data_config)
         record = TrainingStats(1.0, 1, 1, "cpu", 1)
         return RunEvaluation(
             made,

@@ -1,0 +1,105 @@
+"""From the components of a run to objects: models, priors, networks, datasets, metrics and controls."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Any, TypeVar
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+from genbench.api import Control, Dataset, Metric, Model, ModelContext, Network, Prior, Sampler, Shape
+from genbench.errors import GenbenchError, PluginError, StoreError, one_line
+from genbench.experiment.run import Component, Run
+from genbench.registry.listing import Kind
+from genbench.registry.loader import Registry
+
+T = TypeVar("T")
+
+NetworkWrapper = Callable[[Network], Network]
+"""Returns a network with the same modules that does something in addition."""
+
+TRAINED: tuple[Kind, ...] = ("model", "control", "prior", "network")
+"""The components of trained weights; data are identified by their hash."""
+
+
+def create_prior(registry: Registry, run: Run) -> Prior:
+    """The prior of a run, on the CPU whatever the default device."""
+    with torch.device("cpu"):
+        return _create(registry, "prior", run.prior, Prior, run.latent_dim)
+
+
+def create_model(registry: Registry, run: Run, shape: Shape, wrap: NetworkWrapper | None = None) -> Model:
+    """A run's untrained model on the default device, weights from torch's global random state.
+
+    `wrap` is applied to its network, as for training over several processes.
+    """
+    context = create_context(registry, run, shape)
+    context = context if wrap is None else replace(context, network=wrap(context.network))
+    return _create(registry, "model", run.model, Model, context)
+
+
+def create_control(registry: Registry, run: Run) -> Control:
+    """The control of a control's run, not yet fitted."""
+    return _create(registry, "control", run.model, Control)
+
+
+def create_context(registry: Registry, run: Run, shape: Shape) -> ModelContext:
+    """The context that a run's model or control is built for."""
+    network = _create(registry, "network", run.network, Network, shape)
+    return ModelContext(shape, run.latent_dim, create_prior(registry, run), network)
+
+
+def create_dataset(registry: Registry, component: Component) -> Dataset:
+    """The dataset of a component."""
+    return _create(registry, "dataset", component, Dataset)
+
+
+def create_metric(registry: Registry, component: Component) -> Metric:
+    """The metric of a component."""
+    return _create(registry, "metric", component, Metric)
+
+
+def create_sampler(registry: Registry, component: Component, prior: Prior) -> Sampler:
+    """The sampler of a component, not yet fitted."""
+    return _create(registry, "sampler", component, Sampler, prior)
+
+
+class _WithoutInitializers(TorchFunctionMode):
+    """Skips torch's initializers: on the meta device there are no weights, and the calls are slow."""
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        if getattr(func, "__module__", "") == "torch.nn.init" and "tensor" in (kwargs or {}):
+            return kwargs["tensor"]
+        return func(*args, **(kwargs or {}))
+
+
+def count_parameters(registry: Registry, run: Run, shape: Shape) -> int:
+    """Parameters of a run's model, built without memory for weights; raises the errors of the model's constructor."""
+    with torch.device("meta"), _WithoutInitializers():
+        model = create_model(registry, run, shape)
+    return sum(parameter.numel() for parameter in model.parameters())
+
+
+def _create(registry: Registry, kind: Kind, component: Component, base: type[T], *arguments: object) -> T:
+    registration = registry.get(kind, component.name)
+    plugin = registration.plugin
+    if plugin.fingerprint != component.fingerprint and kind in TRAINED and not registry.allow_changed_source:
+        raise StoreError(
+            f"the run was trained with another source of the {kind} '{component.name}'"
+            f" ({component.fingerprint or 'none'}) than {plugin.name} has now ({plugin.fingerprint}): restore it, or"
+            " add --allow-changed-source"
+        )
+    try:
+        created = registration.spec.factory(*arguments, **component.values)
+    except GenbenchError:
+        raise
+    except (Exception, SystemExit) as error:
+        cause = f"{type(error).__name__}: {one_line(error)}"
+        raise PluginError(f"the {kind} '{component.name}' cannot be made: {cause}") from error
+    if not isinstance(created, base):
+        raise PluginError(
+            f"the {kind} '{component.name}' made a {type(created).__name__}, not a genbench.api.{base.__name__}"
+        )
+    return created
