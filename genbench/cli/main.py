@@ -12,7 +12,7 @@ from genbench import __version__
 from genbench.cli import bundle, inspect
 from genbench.cli import plugins as authoring
 from genbench.cli.completion import complete_names
-from genbench.cli.engines import chosen_engine, engine_options
+from genbench.cli.engines import executor_options, read_executor_config
 from genbench.cli.options import (
     CommandGroup,
     changed_source_option,
@@ -122,7 +122,7 @@ def main() -> None:
 @set_option
 @device_option
 @threads_option
-@engine_options
+@executor_options
 @data_options
 @out_option
 @plugin_option
@@ -183,13 +183,13 @@ def run(
         precision=precision,
         threads=threads,
     )
-    engine = chosen_engine()
+    executor = read_executor_config()
     if installed := installed_names(plugins):
         check_config(grid, installed)
     from genbench.cli.run import run_study
 
     registry, data_config = load_registry(plugins), make_data_config(data_root, download, skip_corrupt)
-    sys.exit(run_study(grid, registry, data_config, device, out, dry_run=dry_run, chosen_engine=engine))
+    sys.exit(run_study(grid, registry, data_config, device, out, dry_run=dry_run, executor_config=executor))
 
 
 @main.command(short_help="Evaluate trained RUNS by further metrics.")
@@ -205,7 +205,7 @@ def run(
 @sampler_option
 @set_option
 @device_option
-@engine_options
+@executor_options
 @data_options
 @plugin_option
 @changed_source_option
@@ -224,14 +224,14 @@ def evaluate(
     """Evaluate trained RUNS anew or by further metrics; nothing is trained. [runs]"""
     from genbench.experiment.config import check_metrics
 
-    engine = chosen_engine()
+    executor = read_executor_config()
     if installed := installed_names(plugins):
         check_metrics(metrics, samplers, settings, installed)
     from genbench.cli.run import measure_runs
 
     registry = load_registry(plugins, allow_changed_source)
     data_config = make_data_config(data_root, download, skip_corrupt)
-    sys.exit(measure_runs(runs or (Path("runs"),), registry, data_config, device, metrics, settings, engine, samplers))
+    sys.exit(measure_runs(runs or (Path("runs"),), registry, data_config, device, metrics, settings, executor, samplers))
 
 
 for command in (reproduce, *inspect.COMMANDS, plot, *bundle.COMMANDS, *authoring.COMMANDS):

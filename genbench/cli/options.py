@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import math
-import os
 import sys
 from io import TextIOWrapper
 from pathlib import Path
@@ -256,6 +255,8 @@ def show_plugin_problems(listing: Listing) -> None:
 
 def make_data_config(data_root: Path | None, download: bool, skip_corrupt: bool) -> DataConfig:
     """The folders of data and caches, checked."""
+    from joblib import cpu_count
+
     from genbench.api import DataConfig
 
     cache = cache_folder()
@@ -266,7 +267,7 @@ def make_data_config(data_root: Path | None, download: bool, skip_corrupt: bool)
         cache=cache,
         download=download,
         skip_corrupt=skip_corrupt,
-        workers=len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1,
+        workers=cpu_count(),
     )
 
 

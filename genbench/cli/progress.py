@@ -10,10 +10,9 @@ from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
 
-from genbench.api import ProgressEvent as Preparation
+from genbench.api import ProgressEvent
 from genbench.experiment.plan import Plan
 from genbench.experiment.run import Run
-from genbench.training.callbacks import LEFT
 from genbench.training.loop import TrainState
 from genbench.training.step import EAGER_FALLBACK
 
@@ -41,30 +40,30 @@ def clock(seconds: float) -> str:
 
 @dataclass
 class Work:
-    """A run at work: its bar where there are bars, when it began, when it last printed a line, its images so far."""
+    """A run at work: its bar where there are bars, when it began and last printed a line, its images so far."""
 
     run: Run
     began: float
-    told: float
+    printed: float
     bar: TaskID | None = None
     images: int = 0
     without_graph: bool = False
 
-    def reason(self, moment: TrainState) -> str:
-        """Why a GPU takes its steps one operation at a time, when a moment first tells of it; else ""."""
-        if self.without_graph or not moment.how.startswith(EAGER_FALLBACK):
+    def reason(self, state: TrainState) -> str:
+        """Why a GPU takes its steps one operation at a time, at the first log point that says so; else ""."""
+        if self.without_graph or not state.how.startswith(EAGER_FALLBACK):
             return ""
         self.without_graph = True
-        reason = moment.how.removeprefix(EAGER_FALLBACK)
+        reason = state.how.removeprefix(EAGER_FALLBACK)
         return f"{title(self.run)}: its step cannot be a CUDA graph, and is slower: {reason}"
 
 
 class Bars:
     """Live bars: the study, the runs at work, their speed and loss terms, the time left of all."""
 
-    def __init__(self, console: Console, plan: Plan) -> None:
-        """For a terminal; use as a context."""
-        self._console = console
+    def __init__(self, console: Console, plan: Plan, total: int) -> None:
+        """For a terminal, and `total` runs of the plan that lack something; use as a context."""
+        self._console, self._total = console, total
         self._each = max(run.images for run in plan.runs)  # a control shows none, and still is a part of the study
         self._bars = Progress(
             SpinnerColumn(),
@@ -79,7 +78,7 @@ class Bars:
         self._study: TaskID | None = None
         self._data: TaskID | None = None
         self._works: dict[str, Work] = {}
-        self._about = ""
+        self._begun = 0
         self._over = 0
 
     def __enter__(self) -> Bars:
@@ -91,7 +90,7 @@ class Bars:
         """Take them away."""
         self._bars.stop()
 
-    def preparing(self, progress: Preparation) -> None:
+    def on_data(self, progress: ProgressEvent) -> None:
         """One bar for the dataset."""
         if self._data is None:
             self._data = self._bars.add_task(escape(progress.what), total=None, facts="")
@@ -104,59 +103,48 @@ class Bars:
             facts=facts,
         )
 
-    def about(self, run: Run) -> None:
-        """Which bar moves next."""
-        self._about = run.name
-
-    def began(self, index: int, total: int, run: Run, state: str) -> None:
+    def on_run_start(self, run: Run, state: str) -> None:
         """The run's bar below the study's."""
         if self._study is None:
             if self._data is not None:
                 self._bars.remove_task(self._data)
-            self._study = self._bars.add_task("study", total=total * self._each, facts="")
+            self._study = self._bars.add_task("study", total=self._total * self._each, facts="")
         bar = self._bars.add_task(escape(title(run)), total=run.images, facts="")
         self._works[run.name] = Work(run, time.perf_counter(), 0.0, bar)
-        self._bars.update(self._study, description=f"run {index} of {total}")
+        self._begun += 1
+        self._bars.update(self._study, description=f"run {self._begun} of {self._total}")
         self._count()
 
-    def trained(self, moment: TrainState) -> None:
+    def on_log(self, run: Run, state: TrainState) -> None:
         """Speed and loss terms."""
-        work = self._works[self._about]
+        work = self._works[run.name]
         assert work.bar is not None
-        if reason := work.reason(moment):
+        if reason := work.reason(state):
             self._console.print(f"[yellow]![/] {escape(reason)}", highlight=False)
-        facts = f"{moment.rate:,.0f} images/s  {escape(loss_words(moment.terms))}"
-        self._bars.update(work.bar, completed=moment.images, facts=facts)
-        work.images = min(moment.images, self._each)
+        facts = f"{state.rate:,.0f} images/s  {escape(loss_words(state.terms))}"
+        self._bars.update(work.bar, completed=state.images, facts=facts if state.step < state.steps else "measuring")
+        work.images = min(state.images, self._each)
         self._count()
 
-    def measuring(self, metric: str) -> None:
-        """What is measured now."""
-        work = self._works[self._about]
+    def on_metric_start(self, run: Run, metric: str) -> None:
+        """The metric that is measured now."""
+        work = self._works[run.name]
         assert work.bar is not None
         self._bars.update(work.bar, facts=f"measuring {escape(metric)}")
 
-    def ended(self, run: Run, problem: str) -> None:
-        """A line that stays."""
-        seconds = clock(self._leave(run))
-        mark = "[dim]-[/]" if problem == LEFT else "[red]✗[/]" if problem else "[green]✓[/]"
-        told = f"{mark} {escape(title(run))}{f': {escape(problem)}' if problem else ''}"
-        self._console.print(f"{told} [dim]({seconds})[/]", highlight=False)
-
-    def paused(self, run: Run) -> None:
-        """Its bar goes."""
-        self._leave(run)
-
-    def _leave(self, run: Run) -> float:
-        """Take a run's bar away; how long it was at work, in seconds."""
-        work = self._works.pop(run.name, None)
-        if work is None:  # its worker died before it began
-            return 0.0
+    def on_run_end(self, run: Run, status: str, problem: str) -> None:
+        """A line that stays, unless the run was interrupted."""
+        work = self._works.pop(run.name)
         assert work.bar is not None
         self._bars.remove_task(work.bar)
         self._over += 1
         self._count()
-        return time.perf_counter() - work.began
+        if status == "interrupted":
+            return
+        mark = {"done": "[green]✓[/]", "locked": "[dim]-[/]"}.get(status, "[red]✗[/]")
+        seconds = clock(time.perf_counter() - work.began)
+        line = f"{mark} {escape(title(run))}{f': {escape(problem)}' if problem else ''}"
+        self._console.print(f"{line} [dim]({seconds})[/]", highlight=False)
 
     def _count(self) -> None:
         assert self._study is not None
@@ -167,13 +155,13 @@ class Bars:
 class Lines:
     """Few plain lines, for logs and pipes."""
 
-    def __init__(self, console: Console, plan: Plan) -> None:
-        """For anything but a terminal; use as a context."""
-        self._console = console
+    def __init__(self, console: Console, plan: Plan, total: int) -> None:
+        """For anything but a terminal, and `total` runs of the plan that lack something; use as a context."""
+        self._console, self._total = console, total
         self._last = time.perf_counter()
         self._name = ""
         self._works: dict[str, Work] = {}
-        self._about = ""
+        self._begun = 0
         self._several = False
 
     def __enter__(self) -> Lines:
@@ -183,62 +171,60 @@ class Lines:
     def __exit__(self, *_: object) -> None:
         """Nothing to take away."""
 
-    def _say(self, text: str) -> None:
-        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
-
-    def preparing(self, progress: Preparation) -> None:
+    def on_data(self, progress: ProgressEvent) -> None:
         """The beginning, and a line now and then."""
         now = time.perf_counter()
         if progress.what != self._name:
-            self._say(f"{progress.what}{f', {progress.total:,}' if progress.total else ''}")
+            self._print(f"{progress.what}{f', {progress.total:,}' if progress.total else ''}")
         elif now - self._last >= LINE_SECONDS:
-            self._say(f"    {progress.done:,} of {progress.total:,}")
+            self._print(f"    {progress.done:,} of {progress.total:,}")
         else:
             return
         self._name, self._last = progress.what, now
 
-    def about(self, run: Run) -> None:
-        """Whose lines come next."""
-        self._about = run.name
-
-    def began(self, index: int, total: int, run: Run, state: str) -> None:
+    def on_run_start(self, run: Run, state: str) -> None:
         """A line."""
         now = time.perf_counter()
         self._works[run.name] = Work(run, now, now)
         self._several = self._several or len(self._works) > 1
-        how = {"interrupted": "resuming", "trained": "measuring"}.get(state, "training")
-        told = f"{how}, {run.images:,} images" if run.role == "model" else "measuring"
-        self._say(f"[{index}/{total}] {title(run)}: {told}")
+        self._begun += 1
+        verb = {"interrupted": "resuming", "trained": "measuring"}.get(state, "training")
+        work = f"{verb}, {run.images:,} images" if run.role == "model" else "measuring"
+        self._print(f"[{self._begun}/{self._total}] {title(run)}: {work}")
 
-    def trained(self, moment: TrainState) -> None:
+    def on_log(self, run: Run, state: TrainState) -> None:
         """A line now and then."""
-        now, work = time.perf_counter(), self._works[self._about]
-        if reason := work.reason(moment):
-            self._say(f"    {reason}")
-        if now - work.told < LINE_SECONDS:
+        now, work = time.perf_counter(), self._works[run.name]
+        if reason := work.reason(state):
+            self._print(f"    {reason}")
+        if now - work.printed < LINE_SECONDS:
             return
-        work.told = now
-        left = clock((moment.steps - moment.step) * (moment.images / moment.step) / max(moment.rate, 1e-9))
-        share = 100 * moment.step // moment.steps
-        self._say(
-            f"    {share:3d} %  {moment.rate:,.0f} images/s  {loss_words(moment.terms)}  {left} left"
-            + self._whose(work.run)
+        work.printed = now
+        left = clock((state.steps - state.step) * (state.images / state.step) / max(state.rate, 1e-9))
+        share = 100 * state.step // state.steps
+        self._print(
+            f"    {share:3d} %  {state.rate:,.0f} images/s  {loss_words(state.terms)}  {left} left{self._whose(run)}"
         )
 
-    def measuring(self, metric: str) -> None:
+    def on_metric_start(self, run: Run, metric: str) -> None:
         """Nothing: the run's last line follows soon."""
 
-    def ended(self, run: Run, problem: str) -> None:
-        """A line."""
-        work = self._works.pop(run.name, None)
-        seconds = clock(time.perf_counter() - work.began if work else 0.0)
-        told = problem if problem == LEFT else f"FAILED: {problem}" if problem else "done"
-        self._say(f"    {told} ({seconds}){self._whose(run)}")
+    def on_run_end(self, run: Run, status: str, problem: str) -> None:
+        """A line, unless the run was interrupted: the last line of all tells of that."""
+        work = self._works.pop(run.name)
+        if status == "interrupted":
+            return
+        end = {"done": "done", "locked": problem}.get(status, f"FAILED: {problem}")
+        self._print(f"    {end} ({clock(time.perf_counter() - work.began)}){self._whose(run)}")
 
-    def paused(self, run: Run) -> None:
-        """Nothing: the last line of all tells of it."""
-        self._works.pop(run.name, None)
+    def _print(self, text: str) -> None:
+        self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
     def _whose(self, run: Run) -> str:
         """The run's name, where lines of several mix."""
         return f"  [{title(run)}]" if self._several else ""
+
+
+def show_progress(console: Console, plan: Plan, total: int) -> Bars | Lines:
+    """Bars in a terminal, few lines elsewhere."""
+    return Bars(console, plan, total) if console.is_terminal else Lines(console, plan, total)

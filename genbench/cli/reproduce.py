@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from genbench.cli.completion import complete_names
-from genbench.cli.engines import Chosen, chosen_engine, engine_options
+from genbench.cli.engines import ExecutorConfig, executor_options, read_executor_config
 from genbench.cli.options import (
     Finite,
     data_options,
@@ -65,7 +65,7 @@ if TYPE_CHECKING:
 @device_option
 @data_options
 @out_option
-@engine_options
+@executor_options
 @plugin_option
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 def reproduce(
@@ -95,7 +95,7 @@ def reproduce(
 
     if launched():
         raise UsageError("torchrun trains one model in several processes, with genbench run; reproduce in one process")
-    engine = chosen_engine()
+    executor = read_executor_config()
     registry, data_config = load_registry(plugins), make_data_config(data_root, download, skip_corrupt)
     of_recipe = tuple(setting for setting in settings if setting.partition(".")[0] == name)
     of_cells = tuple(setting for setting in settings if setting not in of_recipe)
@@ -106,7 +106,9 @@ def reproduce(
         refuse_overrides(parsed, overrides)
         run_experiment(recipe, parsed, overrides, export, changes, dry_run=dry_run)
         return
-    sys.exit(run_cells(parsed, overrides, registry, data_config, changes, device, out, export, engine, dry_run=dry_run))
+    sys.exit(
+        run_cells(parsed, overrides, registry, data_config, changes, device, out, export, executor, dry_run=dry_run)
+    )
 
 
 def run_cells(
@@ -118,37 +120,28 @@ def run_cells(
     device: str,
     out: Path,
     export: Path | None,
-    engine: Chosen,
+    executor_config: ExecutorConfig,
     *,
     dry_run: bool,
 ) -> int:
     """Train and evaluate the cells of a recipe and show the table; the exit status as of `genbench run`."""
     from rich.markup import escape
 
-    from genbench.cli.run import (
-        INTERRUPTED,
-        closing,
-        conduct,
-        make_bench,
-        make_room,
-        show_plan,
-        stoppable,
-        suited_engine,
-    )
-    from genbench.execution.standing import standing
+    from genbench.cli.run import INTERRUPTED, closing, make_room, make_runner, show_plan, stoppable, working
+    from genbench.execution.scheduler import run_all, run_status
     from genbench.reporting.console import BrokenPipeConsole
     from genbench.reproduction.plan import chosen_cells, plan_cell
+    from genbench.storage.run_dir import RunFolder
     from genbench.utils.torch_state import pick_device
 
     # Plan.
     chosen = chosen_cells(recipe, overrides.cells, overrides.models)
     plans = [(cell, plan_cell(cell, overrides, registry, data_config)) for cell in chosen]
-    console, status = BrokenPipeConsole(), 0
+    console, torch_device, status = BrokenPipeConsole(), pick_device(device), 0
     with stoppable() as stop:
-        bench = make_bench(registry, out, data_config, pick_device(device), stop)
         for cell, planned in plans:
             console.print(f"[bold]{escape(cell.name)}[/]", highlight=False)
-            show_plan(console, planned, bench, standing(bench, planned), brief=not dry_run)
+            show_plan(console, planned, out, torch_device, run_status(planned, out), brief=not dry_run)
         if dry_run:
             return 0
 
@@ -157,14 +150,15 @@ def run_cells(
         if export is not None:
             make_room(export, "--export")
         for _, planned in plans:
-            stands = standing(bench, planned)
-            fitting = suited_engine(console, bench, planned, stands, engine)
-            outcome = conduct(console, bench, planned, fitting, stands.done)
+            runner = make_runner(registry, planned, out, data_config, torch_device, stop)
+            done = run_status(planned, out).done
+            with working(console, runner, planned, done, executor_config) as executor:
+                outcome = run_all(planned, executor, runner, done)
             status = max(status, INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
             closing(console, outcome, out)
             if outcome.interrupted:
                 break
-    folders = {cell.name: [bench.folder(run) for run in planned.runs] for cell, planned in plans}
+    folders = {cell.name: [RunFolder(out / run.name) for run in planned.runs] for cell, planned in plans}
     show_cells(console, recipe, overrides, registry, recipe_changes, plans, folders, export)
     return status
 

@@ -7,7 +7,6 @@ import tempfile
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
 from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
@@ -17,9 +16,8 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from genbench.cli.engines import SERIAL, Chosen, engine_of, undecided
+from genbench.cli.engines import SERIAL, ExecutorConfig, create_executor
 from genbench.errors import UsageError
-from genbench.execution.standing import Standing, standing
 from genbench.reporting.console import BrokenPipeConsole
 from genbench.reporting.summary import readable_runs, show_table
 from genbench.storage.run_dir import RUN, RunRecord, read_runs
@@ -29,7 +27,7 @@ if TYPE_CHECKING:
 
     from genbench.api import DataConfig
     from genbench.execution.runner import Runner
-    from genbench.execution.scheduler import Engine, Outcome
+    from genbench.execution.scheduler import Executor, Outcome, RunStatus
     from genbench.experiment.config import ExperimentConfig
     from genbench.experiment.plan import Plan
     from genbench.experiment.run import Component, Run
@@ -46,45 +44,45 @@ def run_study(
     out: Path,
     *,
     dry_run: bool,
-    chosen_engine: Chosen = SERIAL,
+    executor_config: ExecutorConfig = SERIAL,
 ) -> int:
     """Plan, train, measure, show; the exit status: 0, 1 where a run failed, 130 where it was interrupted."""
-    from genbench.execution.accompany import END, accompany
+    from genbench.evaluation.snapshots import tell_absent
+    from genbench.execution.scheduler import run_all, run_status
     from genbench.experiment.plan import plan
     from genbench.training.distributed import init_distributed, launched, local_device
     from genbench.training.precision import check_precision
     from genbench.utils.torch_state import pick_device
 
-    if launched() and chosen_engine != SERIAL:
+    if launched() and executor_config != SERIAL:
         raise UsageError(
-            "torchrun trains one model in several processes, one run after another: leave --executor, --jobs"
-            " and --run-timeout off"
+            "torchrun trains one model in several processes, one run after another: leave --executor, --jobs,"
+            " --executor-option and --run-timeout off"
         )
-    console = BrokenPipeConsole()
-    chosen, engine = local_device(pick_device(device)), engine_of(chosen_engine)
+    chosen = local_device(pick_device(device))
     check_precision(grid.precision, chosen)
     planned = plan(grid, registry, place)
     with stoppable() as stop, init_distributed(chosen) as distributed:
-        bench = replace(make_bench(registry, out, place, chosen, stop), distributed=distributed)
-        if not distributed.is_main_process:
-            accompany(bench, planned)
-            return 0
-        stands = standing(bench, planned)
-        show_plan(console, planned, bench, stands, brief=not dry_run)
-        from genbench.evaluation.snapshots import tell_absent
-
-        for line in tell_absent(bench.store, planned.runs, planned.snapshots):
+        # Say what there is to do; of several processes the main one speaks.
+        console = BrokenPipeConsole(quiet=not distributed.is_main_process)
+        runner = make_runner(registry, planned, out, place, chosen, stop)
+        runner.distributed = distributed
+        status = run_status(planned, out)
+        show_plan(console, planned, out, chosen, status, brief=not dry_run)
+        for line in tell_absent(out, planned.runs, planned.snapshots):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         if dry_run:
-            distributed.broadcast(END)
             return 0
         make_room(out)
-        if not launched():
-            engine = suited_engine(console, bench, planned, stands, chosen_engine)
-        outcome = conduct(console, bench, planned, engine, stands.done)
-        distributed.broadcast(END)
+
+        # Do it.
+        done = frozenset(run.name for run in planned.runs if distributed.broadcast(run.name in status.done))
+        with working(console, runner, planned, done, executor_config) as executor:
+            outcome = run_all(planned, executor, runner, done)
+        if not distributed.is_main_process:
+            return 0
     metrics = [metric.name for metric in planned.metrics]
-    records = stands.records or _read_anew([bench.folder(run).path for run in planned.runs])
+    records = status.records or _read_anew([runner.folder(run).path for run in planned.runs])
     show_table(console, records, metrics, sort=next(iter(metrics), None), select=grid.select)
     return closing(console, outcome, out)
 
@@ -96,18 +94,18 @@ def measure_runs(
     device: str,
     metrics: Sequence[str],
     settings: Sequence[str],
-    chosen_engine: Chosen = SERIAL,
+    executor_config: ExecutorConfig = SERIAL,
     samplers: Sequence[str] = ("prior",),
 ) -> int:
     """Measure trained runs; the exit status as in `run_study`."""
+    from genbench.execution.scheduler import run_all, run_status
     from genbench.experiment.plan import create_metric_components, plan_of_runs
     from genbench.training.distributed import launched
     from genbench.utils.torch_state import pick_device
 
     if launched():
         raise UsageError("torchrun trains one model in several processes, with genbench run; evaluate in one process")
-    console = BrokenPipeConsole()
-    chosen, engine = pick_device(device), engine_of(chosen_engine)
+    console, chosen = BrokenPipeConsole(), pick_device(device)
     choices = create_metric_components(registry, metrics, settings, samplers)
     records = readable_runs(places)
     untrained = [record.name for record in records if record.state != "trained"]
@@ -118,7 +116,10 @@ def measure_runs(
     total = 0
     with stoppable() as stop:
         for store, planned in plans:
-            outcome = conduct(console, make_bench(registry, store, place, chosen, stop), planned, engine)
+            runner = make_runner(registry, planned, store, place, chosen, stop)
+            done = run_status(planned, store).done
+            with working(console, runner, planned, done, executor_config) as executor:
+                outcome = run_all(planned, executor, runner, done)
             total = total or (INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
     measured = [choice.name for choice in choices]
     show_table(console, _read_anew([path for path, _ in trained]), measured, sort=None)
@@ -133,6 +134,19 @@ def _read_anew(paths: Sequence[Path]) -> list[RunRecord]:
     return records
 
 
+@contextmanager
+def working(
+    console: Console, runner: Runner, planned: Plan, done: Collection[str], config: ExecutorConfig
+) -> Iterator[Executor]:
+    """The executor for the runs that are not done, while their progress is shown."""
+    from genbench.cli.progress import show_progress
+
+    total = len(planned.runs) - len(done)
+    with show_progress(console, planned, total) as shown, create_executor(config, runner, total) as executor:
+        runner.callback = shown
+        yield executor
+
+
 def make_room(out: Path, flag: str = "--out") -> None:
     """Make a folder that will be written to now, so that a place that cannot be written costs no work."""
     try:
@@ -143,38 +157,11 @@ def make_room(out: Path, flag: str = "--out") -> None:
         raise UsageError(f"{flag} {out}: cannot be written ({error.strerror}); name another folder") from None
 
 
-def suited_engine(console: Console, bench: Runner, planned: Plan, stands: Standing, chosen: Chosen) -> Engine:
-    """The engine of the options; where they leave the count of jobs open, with what suits, which is told."""
-    from genbench.execution.resources import allowed_cores, available_memory, suitable_jobs
-
-    if not undecided(chosen) or bench.device.type != "cpu" or (planned.threads or 1) > 1:
-        return engine_of(chosen)
-    unfinished = [run for run in planned.runs if stands.states[run.name] != "done"]
-    untrained = [run for run in unfinished if run.role == "model" and stands.states[run.name] != "trained"]
-    shape, cores = planned.dataset_info.shape, allowed_cores(bench.place.workers)
-    jobs = suitable_jobs(bench.registry, len(unfinished), untrained, shape, cores, available_memory())
-    if jobs == 1:
-        return engine_of(chosen)
-    console.print(f"{jobs} runs at once, each on a core of its own (--jobs 1: one after another)", highlight=False)
-    return engine_of(replace(chosen, jobs=jobs))
-
-
-def conduct(
-    console: Console, bench: Runner, planned: Plan, engine: Engine, done: Collection[str] | None = None
-) -> Outcome:
-    """Do the work behind bars in a terminal, or with few lines elsewhere; `done` as of `Runner.conduct`."""
-    from genbench.cli.progress import Bars, Lines
-
-    shown = Bars(console, planned) if console.is_terminal else Lines(console, planned)
-    with shown:
-        return replace(bench, listener=shown).conduct(planned, engine, done)
-
-
 def closing(console: Console, outcome: Outcome, out: Path) -> int:
     """The last lines: what failed, where everything is, what to do next."""
     for name, problem in outcome.failed.items():
         console.print(f"[red]failed[/] {escape(name)}: {escape(problem)}", soft_wrap=True, highlight=False)
-    for name in outcome.left:
+    for name in outcome.locked:
         console.print(f"skipped: {escape(name)} is running in another process", soft_wrap=True, highlight=False)
     if outcome.interrupted:
         console.print("Interrupted. Re-run the same command to resume.")
@@ -188,11 +175,13 @@ def closing(console: Console, outcome: Outcome, out: Path) -> int:
     return INTERRUPTED if outcome.interrupted else int(bool(outcome.failed))
 
 
-def show_plan(console: Console, planned: Plan, bench: Runner, stands: Standing, *, brief: bool) -> None:
+def show_plan(
+    console: Console, planned: Plan, store: Path, device: torch.device, status: RunStatus, *, brief: bool
+) -> None:
     """The cells of a plan, their parameters and states; in brief one line."""
     from genbench.experiment.plan import changed_sources
 
-    runs, states = planned.runs, stands.states
+    runs, states = planned.runs, status.states
     first, summary = runs[0], planned.dataset_info
     counts = ", ".join(f"{count} {state}" for state, count in Counter(states.values()).items())
     controls = sum(run.role == "control" for run in runs)
@@ -202,13 +191,13 @@ def show_plan(console: Console, planned: Plan, bench: Runner, stands: Standing, 
         f"{trained} run{'s' * (trained != 1)}{beside} on {first.dataset.name} ({summary.train:,} training images,"
         f" {'x'.join(map(str, summary.shape))}), network {first.network.name}, {first.images:,} images each"
         f" in batches of {first.batch}{'' if first.precision == 'float32' else f', {first.precision}'},"
-        f" on {bench.device}: {counts}",
+        f" on {device}: {counts}",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
     new = [run for run in runs if states[run.name] == "new"]
-    if changed := changed_sources(new, stored_runs(bench.store, new)):
+    if changed := changed_sources(new, stored_runs(store, new)):
         sources = ", ".join(f"the {name} ({count} run{'s' * (count != 1)})" for name, count in changed.items())
         console.print(
             f"new because its source has changed since the training: {sources}; restore it to keep the trained runs, or"
@@ -227,8 +216,8 @@ def show_plan(console: Console, planned: Plan, bench: Runner, stands: Standing, 
         state = Counter(states[run.name] for run in members)
         words = ", ".join(f"{count} {what}" for what, count in state.items())
         size, control = f"{planned.size(members[0]):,}", members[0].role == "control"
-        told = ("control " + model, prior, str(dim), "-", "-") if control else (model, prior, str(dim), size)
-        table.add_row(*told, *([] if control else [str(len(members))]), words)
+        cell = ("control " + model, prior, str(dim), "-", "-") if control else (model, prior, str(dim), size)
+        table.add_row(*cell, *([] if control else [str(len(members))]), words)
     console.print(table)
     show_options(console, planned)
 
@@ -256,17 +245,16 @@ def show_options(console: Console, planned: Plan) -> None:
 # ---------------------------------------------------------------- surroundings
 
 
-def make_bench(
-    registry: Registry, out: Path, place: DataConfig, device: torch.device, stop: Callable[[], bool]
+def make_runner(
+    registry: Registry, planned: Plan, out: Path, place: DataConfig, device: torch.device, stop: Callable[[], bool]
 ) -> Runner:
-    """The bench of one command."""
+    """The runner of one command, for the runs of a plan."""
     from genbench.execution.runner import Runner
     from genbench.storage.provenance import arguments, provenance
-    from genbench.training.callbacks import NullCallback
     from genbench.training.distributed import processes
 
     facts = {**provenance(device, arguments()), "processes": processes()}
-    return Runner(registry, out, place, device, facts, NullCallback(), stop)
+    return Runner(registry, out, place, device, facts, planned.metrics, planned.snapshots, planned.threads, stop=stop)
 
 
 @contextmanager
@@ -279,7 +267,7 @@ def stoppable() -> Iterator[Callable[[], bool]]:
         if asked:
             raise KeyboardInterrupt
         asked = True
-        click.echo("stopping after this step; once more to stop at once", err=True)
+        click.echo("stopping after this step; press Ctrl-C again to stop at once", err=True)
 
     before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
     try:

@@ -131,3 +131,14 @@ def picture(evaluation: DataEvaluation, folder: RunFolder) -> list[str]:
             kind = "" if isinstance(error, GenbenchError) else f"{type(error).__name__}: "
             problems.append(f"pictures: {kind}{one_line(error)}")
     return problems
+
+
+def save_measurement(folder: RunFolder, choice: Component, entry: MetricRecord) -> list[str]:
+    """Put a metric's entry into metrics.json, in place of another source's of the same options; why it failed."""
+    kept = {
+        key: known
+        for key, known in folder.measurements().items()
+        if (known.metric, known.options) != (choice.name, choice.values)
+    }
+    folder.save_measurements({**kept, choice.key: entry})
+    return [f"{choice.name}: {entry.error}"] if entry.error else []

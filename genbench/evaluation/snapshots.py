@@ -67,6 +67,26 @@ def tell_absent(store: Path, runs: Sequence[Run], watch: SnapshotSchedule) -> li
     return [f"{what}: their curves hold what was kept; train into another folder (--out) to have all"]
 
 
+def kept_snapshots(run: Run, folder: RunFolder, watch: SnapshotSchedule) -> tuple[int, ...]:
+    """The counts of images after which there are weights, the end among them."""
+    *earlier, end = (mark * run.batch for mark in watch.steps(run))
+    return (*(images for images in earlier if folder.snapshot_weights(images).exists()), end)
+
+
+def snapshots_measured(run: Run, folder: RunFolder, watch: SnapshotSchedule, metrics: tuple[Component, ...]) -> bool:
+    """Whether every snapshot of a trained run is measured, and the selected one by `metrics`."""
+    measured = folder.snapshots()
+    kept = kept_snapshots(run, folder, watch)
+    if any(lacking_metrics(_measured_at(measured, images), watch.metrics) for images in kept):
+        return False
+    if watch.select is None:
+        return True
+    chosen = folder.selections().get(watch.select.key)
+    if chosen is None or chosen.candidates != watch.count:
+        return False
+    return not lacking_metrics(chosen.measurements, metrics)
+
+
 @dataclass(frozen=True)
 class SnapshotEvaluator:
     """Measures the moments of one trained run; the model's weights are those of the last moment afterwards."""
@@ -75,32 +95,19 @@ class SnapshotEvaluator:
     folder: RunFolder
     watch: SnapshotSchedule
     registry: Registry
-    listener: Callback
+    callback: Callback
     stop: Callable[[], bool]
 
     def moments(self) -> tuple[int, ...]:
         """The counts of images after which there are weights, the end among them."""
-        *earlier, end = (mark * self.run.batch for mark in self.watch.steps(self.run))
-        return (*(images for images in earlier if self.folder.snapshot_weights(images).exists()), end)
-
-    def settled(self, metrics: tuple[Component, ...]) -> bool:
-        """Whether every moment is measured, and the selected one by `metrics`."""
-        found = self.folder.snapshots()
-        if any(_lacking(_measured_at(found, images), self.watch.metrics) for images in self.moments()):
-            return False
-        if self.watch.select is None:
-            return True
-        chosen = self.folder.selections().get(self.watch.select.key)
-        if chosen is None or chosen.candidates != self.watch.count:
-            return False
-        return not _lacking(chosen.measurements, metrics)
+        return kept_snapshots(self.run, self.folder, self.watch)
 
     def follow(self, model: Model, evaluate: Evaluate, metrics: tuple[Component, ...]) -> list[str]:
         """Measure every moment on the validation split, then the selected one by `metrics` on the test split."""
         problems = []
         found = self.folder.snapshots()
         for images in self.moments():
-            lacking = _lacking(_measured_at(found, images), self.watch.metrics)
+            lacking = lacking_metrics(_measured_at(found, images), self.watch.metrics)
             if not lacking:
                 continue
             cost = self._load(model, images)
@@ -127,7 +134,7 @@ class SnapshotEvaluator:
             return [str(error)]
         kept = self.folder.selections()
         measurements = _still_valid(kept.get(select.key), chosen)
-        lacking = _lacking(measurements, metrics)
+        lacking = lacking_metrics(measurements, metrics)
         if not lacking:
             return []
         problems, cost = [], self._load(model, chosen.images)
@@ -162,7 +169,8 @@ class SnapshotEvaluator:
         for choice in lacking:
             if self.stop():
                 return
-            self.listener.measuring(f"{choice.name} ({evaluation.split}, {evaluation.training.images:,} images)")
+            where = f"{evaluation.split}, {evaluation.training.images:,} images"
+            self.callback.on_metric_start(self.run, f"{choice.name} ({where})")
             yield choice, measure(self.registry, choice, evaluation)
 
 
@@ -184,7 +192,7 @@ def _still_valid(before: SelectionRecord | None, chosen: SelectionRecord) -> dic
     return before.measurements if same else {}
 
 
-def _lacking(measurements: Mapping[str, MetricRecord], metrics: tuple[Component, ...]) -> list[Component]:
+def lacking_metrics(measurements: Mapping[str, MetricRecord], metrics: tuple[Component, ...]) -> list[Component]:
     """The metrics that are not among the measurements; one that failed counts as lacking."""
     return [metric for metric in metrics if metric.key not in measurements or measurements[metric.key].error]
 

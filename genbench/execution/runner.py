@@ -1,14 +1,14 @@
-"""The wiring of a study: load the data once, then train, picture and measure each run that still needs it."""
+"""One run in this process: lock its folder, train, evaluate, save. Knows no executor."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Collection, Mapping
+from collections.abc import Callable, Mapping
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
@@ -17,23 +17,24 @@ from genbench.data.images import without_test
 from genbench.errors import GenbenchError, StoreError
 from genbench.evaluation.controls import ControlEvaluation, fitted
 from genbench.evaluation.evaluation import DataEvaluation, RunEvaluation
-from genbench.evaluation.measure import picture
-from genbench.evaluation.snapshots import SnapshotEvaluator, keep, restored, training_stats
-from genbench.execution.beside import Detached, Rest, measure_all, rest_of
-from genbench.execution.executors.serial import serial
-from genbench.execution.messages import brief
-from genbench.execution.scheduler import Engine, Outcome, WorkerSpec, carry_out, record_worker_failure
+from genbench.evaluation.measure import measure, picture, save_measurement
+from genbench.evaluation.snapshots import (
+    SnapshotEvaluator,
+    keep,
+    lacking_metrics,
+    restored,
+    snapshots_measured,
+    training_stats,
+)
 from genbench.experiment.build import create_context, create_dataset
-from genbench.experiment.plan import Plan
 from genbench.experiment.run import Component, Run
 from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule
 from genbench.registry.loader import Registry
 from genbench.storage.lock import RunLockedError, lock_run
-from genbench.storage.run_dir import CHECKPOINT, WEIGHTS, RunFolder, RunRecord
-from genbench.storage.schema import MetricRecord
-from genbench.training.callbacks import LEFT, Callback
+from genbench.storage.run_dir import CHECKPOINT, WEIGHTS, RunFolder
+from genbench.training.callbacks import LOCKED, Callback, NullCallback
 from genbench.training.checkpoint import save_weights
-from genbench.training.device import explain, forget_peak_memory, release_memory
+from genbench.training.device import explain, forget_peak_memory, on_device, release_memory
 from genbench.training.distributed import DistributedContext
 from genbench.training.flops import counted_flops
 from genbench.training.setup import TrainingJob
@@ -41,227 +42,175 @@ from genbench.utils.torch_state import isolated
 
 
 @dataclass(frozen=True)
+class RunOutcome:
+    """How one run ended; `problem` is one line, empty unless it failed or is locked by another process."""
+
+    status: Literal["done", "failed", "interrupted", "locked"]
+    problem: str = ""
+
+
+INTERRUPTED = RunOutcome("interrupted")
+
+
+def never() -> bool:
+    """Nobody asks to stop."""
+    return False
+
+
+@dataclass
 class Runner:
-    """Everything that the runs of one command share."""
+    """Does one run after another in this process; the fields are what the runs of one command share.
+
+    Of several `distributed` processes every one has a Runner and is given the same runs in the same order: all of them
+    train, the main process alone locks, writes, evaluates and calls back.
+    """
 
     registry: Registry
     store: Path
     place: DataConfig
     device: torch.device
     provenance: Mapping[str, Any]
-    listener: Callback
-    stop: Callable[[], bool]
+    metrics: tuple[Component, ...]
+    snapshots: SnapshotSchedule = NO_SNAPSHOTS
+    threads: int | None = None
+    """CPU threads of a training; None: one for a small step, all of them for a large one."""
+    callback: Callback = field(default_factory=NullCallback)
+    stop: Callable[[], bool] = never
     distributed: DistributedContext = field(default_factory=DistributedContext)
-    beside: bool | None = None
-    """Whether a run is measured while the next one trains, as far as it can be; None: where a GPU trains, since on a
-    CPU both would want the same cores."""
     jobs: int = 1
-    """How many runs go on at once on this machine, this bench's among them."""
+    """How many runs go on at once on this machine, this one among them."""
+    locks: bool = True
+    """False where the command that sent the runs holds their locks."""
+    images: Images | None = None
+    """The dataset on the device; None: loaded for the first run."""
+    memory: dict[str, Any] = field(default_factory=dict)
+    """Shared by the evaluations of all runs."""
 
     def folder(self, run: Run) -> RunFolder:
-        """Where a run lives."""
+        """The folder of a run."""
         return RunFolder(self.store / run.name)
 
-    def missing(self, run: Run, metrics: tuple[Component, ...]) -> list[Component]:
-        """The metrics that a run still lacks; one that failed counts as lacking."""
-        return lacking_metrics(self.folder(run).measurements(), metrics)
-
-    def complete(self, run: Run, plan: Plan, record: RunRecord | None = None) -> bool:
-        """Whether nothing is left to do for a run, by its record where that was read."""
-        known = record or self.folder(run)
-        watch = plan.snapshots if run.role == "model" else NO_SNAPSHOTS  # a control has no snapshots
-        if known.state != "trained":
-            return False
-        measurements = record.measurements if record else self.folder(run).measurements()
-        if watch.select is None and lacking_metrics(measurements, plan.metrics):
-            return False
-        return not watch.count or self.follower(run, watch).settled(plan.metrics)
-
-    def follower(self, run: Run, watch: SnapshotSchedule) -> SnapshotEvaluator:
-        """Who measures the moments of a run's training."""
-        return SnapshotEvaluator(run, self.folder(run), watch, self.registry, self.listener, self.stop)
-
-    def conduct(self, plan: Plan, engine: Engine = serial, done: Collection[str] | None = None) -> Outcome:
-        """Have the engine do what the plan still lacks; a run that fails is recorded and the others go on.
-
-        `done` are the names of the runs that lack nothing, where that is known already.
-        """
-        outcome = Outcome()
-        todo = []
-        for run in plan.runs:
-            if self.complete(run, plan) if done is None else run.name in done:
-                outcome.skipped.append(run.name)
-            else:
-                todo.append(run)
-        if not todo:
-            return outcome
-        with engine(self._site(plan, len(todo))) as executor:
-            carry_out(executor, todo, lambda run: self.folder(run).state, self.listener, self.stop, outcome)
+    def run(self, run: Run) -> RunOutcome:
+        """Do what the run lacks; a failure is recorded in its folder and returned."""
+        with ExitStack() as lock:
+            try:
+                trains = self._begin(run, lock)
+                if trains is None:
+                    return INTERRUPTED
+                with isolated(self.device):
+                    model = self._train(run) if trains else self._restore(run)
+                    outcome = self._evaluate(run, model)
+            except RunLockedError:
+                outcome = RunOutcome("locked", LOCKED)
+            except (Exception, SystemExit) as error:  # a plug-in may raise anything; the other runs go on
+                outcome = self._failure(run, error)
+        if self.distributed.is_main_process:
+            self.callback.on_run_end(run, outcome.status, outcome.problem)
         return outcome
 
-    def _site(self, plan: Plan, runs: int) -> WorkerSpec:
-        """What an engine needs to know."""
-        dataset, memory, content = create_dataset(self.registry, plan.runs[0].dataset), dict[str, Any](), ""
-
-        def load() -> Images:
-            nonlocal content
-            images = dataset.load(replace(self.place, report=self.listener.preparing))
-            content = images.sha256
-            return images
-
-        beside = self.device.type == "cuda" if self.beside is None else self.beside
-
-        def attempt(run: Run, images: Images, later: Callable[[Rest], None]) -> str:
-            return self.attempt(run, plan, images, memory, later=later if beside else None)
-
-        def fail(run: Run, kind: str, message: str, trace: str) -> str:
-            facts = {**self.provenance, "content": content}
-            return record_worker_failure(self.folder(run), run, facts, kind, message, trace)
-
-        plain = brief(
-            self.registry, self.store, self.place, str(self.device), plan, str(self.provenance.get("command", ""))
-        )
-        return WorkerSpec(self.store, plain, runs, load, attempt, fail, self.stop)
-
-    def attempt(
-        self,
-        run: Run,
-        plan: Plan,
-        images: Images,
-        memory: dict[str, Any],
-        *,
-        held: bool = False,
-        later: Callable[[Rest], None] | None = None,
-    ) -> str:
-        """Train and measure one run; "" or why it failed.
-
-        `held` says that its folder is claimed for it already. `later` is given what is left of it that needs no model,
-        if anything is; nothing is left without it.
-        """
-        with ExitStack() as claim:
-            try:
-                return self._attempt(run, plan, images, memory, claim, held, later)
-            except (Exception, SystemExit) as error:  # a plug-in may raise anything; the other runs go on
-                return self._problem(run, error)
-
-    def _guarded(self, run: Run, work: Callable[[], str]) -> str:
-        """What the work returns, or in one line why it failed, which is recorded."""
+    def _begin(self, run: Run, lock: ExitStack) -> bool | None:
+        """Lock and begin the folder; whether the run is to be trained, in every process; None: the user has stopped."""
+        trains: bool | None = None
         try:
-            return work()
-        except (Exception, SystemExit) as error:
-            return self._problem(run, error)
+            if self.distributed.is_main_process and not self.stop():
+                folder = self.folder(run)
+                self.callback.on_run_start(run, folder.state)
+                if self.locks:
+                    lock.enter_context(lock_run(folder.path))
+                content = self.load_images(run).sha256
+                begun = folder.begin(run.record(), {**self.provenance, "content": content})
+                if begun.get("content") != content:
+                    raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
+                folder.forget_failure()
+                trains = run.role == "model" and folder.state != "trained"
+        finally:  # the other processes wait for this
+            words = (None, False, True)
+            trains = words[self.distributed.broadcast(words.index(trains))]
+        return trains
 
-    def _problem(self, run: Run, error: Exception | SystemExit) -> str:
-        """The error that is being handled in one line; it is recorded."""
-        if isinstance(error, RunLockedError):
-            return LEFT
-        kind, message = explain(error, run)
-        if not isinstance(error, StoreError):
-            self.folder(run).fail(kind, message, traceback.format_exc())
-        if self.distributed.world > 1 and not isinstance(error, GenbenchError):
-            raise error  # the other processes may not have met it, and wait: torchrun ends them all
-        release_memory()
-        return f"{kind}: {message}"
+    def load_images(self, run: Run) -> Images:
+        """The dataset of a run on the device, loaded once."""
+        if self.images is None:
+            self.images = on_device(load_images(self.registry, run, self.place, self.callback), self.device)
+        return self.images
 
-    def _attempt(
-        self,
-        run: Run,
-        plan: Plan,
-        images: Images,
-        memory: dict[str, Any],
-        claim: ExitStack,
-        held: bool,
-        later: Callable[[Rest], None] | None,
-    ) -> str:
-        folder = self.folder(run)
-        if not held:
-            claim.enter_context(lock_run(folder.path))
-        with isolated(self.device):
-            begun = folder.begin(run.record(), {**self.provenance, "content": images.sha256})
-            if begun.get("content") != images.sha256:
-                raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
-            folder.forget_failure()
-            model: Model | Control | None
-            if run.role == "control":
-                model = fitted(self.registry, run, folder, images, self.device)
-            else:
-                model = self._train(run, folder, images, plan)
-            if model is None:
-                return ""
-            self.listener.about(run)
-            watched = isinstance(model, Model) and bool(plan.snapshots.count)
-            lacking = [] if watched and plan.snapshots.select else self.missing(run, plan.metrics)
-            aside = None if later is None else list[Detached]()
-            problems = self._measure(run, model, folder, lacking, images, memory, aside)
-            if isinstance(model, Model) and watched and not self.stop():
-                evaluate = partial(self.evaluation, run, model, images=images, memory=memory)
-                problems += self.follower(run, plan.snapshots).follow(model, evaluate, plan.metrics)
-        if later is None or not aside:
-            return "; ".join(problems)
-        keys = [choice.key for choice in lacking]
-        later(rest_of(aside, folder, keys, problems, claim.pop_all(), partial(self._guarded, run)))
-        return ""
+    def _restore(self, run: Run) -> Model | Control | None:
+        """The trained model of a finished training, or a fitted control; only the main process needs one."""
+        if not self.distributed.is_main_process:
+            return None
+        images, folder = self.load_images(run), self.folder(run)
+        if run.role == "control":
+            return fitted(self.registry, run, folder, images, self.device)
+        return restored(self._job(run).build_model(), run, folder)
 
-    def _train(self, run: Run, folder: RunFolder, images: Images, plan: Plan) -> Model | None:
-        """The trained model, from its weights or by training; None where it was interrupted.
+    def _job(self, run: Run) -> TrainingJob:
+        images = self.load_images(run)
+        return TrainingJob(self.registry, run, images, self.device, self.distributed, self.threads)
 
-        The weights of snapshots are kept on the way.
-        """
-        job = TrainingJob(self.registry, run, images, self.device, self.distributed, plan.threads)
-        snapshot_steps, checkpoint = plan.snapshots.steps(run)[:-1], folder.path / CHECKPOINT
+    def _train(self, run: Run) -> Model | None:
+        """The trained model; None where the training was interrupted. Snapshots are kept on the way."""
+        folder, state = self.folder(run), None
+        snapshot_steps, checkpoint = self.snapshots.steps(run)[:-1], folder.path / CHECKPOINT
+
+        # Set up.
+        job = self._job(run)
         model = job.build_model()
-        if folder.state == "trained":
-            return restored(model, run, folder)
         step_flops = counted_flops(model, run.batch)
         forget_peak_memory(self.device)
-        device_config, state = job.select_device_config(model), None
-        self.distributed.broadcast(int(run.key, 16))  # the others train it too: see genbench.execution.accompany
+        device_config = job.select_device_config(model)
+
+        # Train; log, and keep snapshots.
         with job.start(model, device_config, checkpoint, stop=self.stop, snapshot_steps=snapshot_steps) as states:
             for state in states:
+                if not self.distributed.is_main_process:
+                    continue
                 folder.log(state.logged())
-                self.listener.about(run)
-                self.listener.trained(state)
+                self.callback.on_log(run, state)
                 if state.step in snapshot_steps:
                     keep(folder, run, model, state, step_flops)
         if state is None or state.step < state.steps:
             return None
-        stats = job.stats(model, state, device_config, step_flops, self.jobs)
-        folder.save_training(asdict(stats))
-        shape = "x".join(map(str, images.shape))
-        save_weights(folder.path / WEIGHTS, model, {"key": run.key, "shape": shape})
-        checkpoint.unlink(missing_ok=True)
+
+        # Save.
+        if self.distributed.is_main_process:
+            stats = job.stats(model, state, device_config, step_flops, self.jobs)
+            folder.save_training(asdict(stats))
+            shape = "x".join(map(str, self.load_images(run).shape))
+            save_weights(folder.path / WEIGHTS, model, {"key": run.key, "shape": shape})
+            checkpoint.unlink(missing_ok=True)
         return model
 
-    def _measure(
-        self,
-        run: Run,
-        model: Model | Control,
-        folder: RunFolder,
-        metrics: list[Component],
-        images: Images,
-        memory: dict[str, Any],
-        aside: list[Detached] | None,
-    ) -> list[str]:
-        """Take the pictures and the measurements that are missing; which metrics failed.
+    def _evaluate(self, run: Run, model: Model | Control | None) -> RunOutcome:
+        """Take the pictures, measurements and snapshot measurements that are missing."""
+        if not self.distributed.is_main_process:
+            return RunOutcome("done")
+        if model is None:
+            return INTERRUPTED
+        folder = self.folder(run)
 
-        Where there is an `aside`, what can be measured without the model is put there instead.
-        """
-        record = training_stats(folder.training())
-        evaluation = self.evaluation(run, model, record, images=images, memory=memory)
+        # The end of the training, unless a selected snapshot takes its place.
+        evaluation = self.evaluation(run, model, training_stats(folder.training()))
         problems = picture(evaluation, folder)
-        return problems + measure_all(self.registry, metrics, evaluation, folder, self.listener, self.stop, aside)
+        selects = run.role == "model" and self.snapshots.select is not None
+        for choice in [] if selects else lacking_metrics(folder.measurements(), self.metrics):
+            if self.stop():
+                return _outcome(problems, complete=False)
+            self.callback.on_metric_start(run, choice.name)
+            problems += save_measurement(folder, choice, measure(self.registry, choice, evaluation))
+
+        # Snapshots.
+        if isinstance(model, Model) and self.snapshots.count:
+            evaluator = SnapshotEvaluator(run, folder, self.snapshots, self.registry, self.callback, self.stop)
+            problems += evaluator.follow(model, partial(self.evaluation, run, model), self.metrics)
+            complete = not self.stop() or snapshots_measured(run, folder, self.snapshots, self.metrics)
+            return _outcome(problems, complete=complete)
+        return _outcome(problems, complete=True)
 
     def evaluation(
-        self,
-        run: Run,
-        model: Model | Control,
-        record: TrainingStats,
-        split: Split = "test",
-        *,
-        images: Images,
-        memory: dict[str, Any],
+        self, run: Run, model: Model | Control, record: TrainingStats, split: Split = "test"
     ) -> DataEvaluation:
         """The evaluation of a trained run, or of a fitted control; one on the validation split holds no test image."""
+        images, memory = self.load_images(run), self.memory
         if split == "validation":
             images, memory = without_test(images), memory.setdefault("of the validation split", {})
         evaluate: Callable[..., DataEvaluation]
@@ -277,7 +226,23 @@ class Runner:
             split=split,
         )
 
+    def _failure(self, run: Run, error: Exception | SystemExit) -> RunOutcome:
+        """Record the error that is being handled."""
+        kind, message = explain(error, run)
+        if self.distributed.is_main_process and not isinstance(error, StoreError):
+            self.folder(run).fail(kind, message, traceback.format_exc())
+        if self.distributed.world > 1 and not isinstance(error, GenbenchError):
+            raise error  # the other processes may not have met it, and wait: torchrun ends them all
+        release_memory()
+        return RunOutcome("failed", f"{kind}: {message}")
 
-def lacking_metrics(measurements: Mapping[str, MetricRecord], metrics: tuple[Component, ...]) -> list[Component]:
-    """The metrics that are not among the measurements; one that failed counts as lacking."""
-    return [metric for metric in metrics if metric.key not in measurements or measurements[metric.key].error]
+
+def _outcome(problems: list[str], *, complete: bool) -> RunOutcome:
+    if problems:
+        return RunOutcome("failed", "; ".join(problems))
+    return RunOutcome("done") if complete else INTERRUPTED
+
+
+def load_images(registry: Registry, run: Run, place: DataConfig, callback: Callback) -> Images:
+    """The dataset of a run, on the CPU."""
+    return create_dataset(registry, run.dataset).load(replace(place, report=callback.on_data))

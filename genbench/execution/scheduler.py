@@ -1,163 +1,223 @@
-"""Where runs are done: the protocol of an executor, and the loop that has one do all that a plan lacks.
+"""All runs of a plan by an executor: what is missing is submitted, what fails is recorded, and the others go on.
 
-An engine is one file: `executors_serial`, `executors_local`, `executors_ray`. It moves work about
-and owns no state: what is done, begun or failed stands in the run folders, and each run is claimed there before
-anything is written.
+An executor has the shape of `concurrent.futures` and moves work about; it owns no state. What is done, begun or failed
+stands in the run folders, and each run is locked there before anything is written. Progress needs no messages either:
+runs in other processes are followed by their `log.jsonl`.
 """
 
 from __future__ import annotations
 
-from collections import deque
-from collections.abc import Callable, Mapping, Sequence
-from contextlib import AbstractContextManager
+import json
+from collections.abc import Collection, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from genbench.api import Images
-from genbench.errors import StoreError
-from genbench.execution.beside import Rest
-from genbench.execution.messages import moment_of
+from genbench.errors import StoreError, one_line
+from genbench.evaluation.snapshots import lacking_metrics, snapshots_measured
+from genbench.execution.runner import Runner, RunOutcome
+from genbench.experiment.plan import Plan
 from genbench.experiment.run import Run
+from genbench.experiment.snapshots import NO_SNAPSHOTS
 from genbench.storage.lock import RunLockedError, lock_run
-from genbench.storage.run_dir import RunFolder
-from genbench.training.callbacks import LEFT, Callback
+from genbench.storage.run_dir import LOG, RUN, Protocols, RunFolder, RunRecord, State, read_run
+from genbench.training.callbacks import LOCKED, Callback, NullCallback
+from genbench.training.loop import TrainState
 
-WAIT_SECONDS = 0.5
-"""How long a wait for news lasts at most: as long passes before a Ctrl-C is heard."""
+POLL_SECONDS = 0.25
+"""How often runs in other processes are looked at, and a Ctrl-C is heard."""
+
+
+class Executor(Protocol):
+    """Does runs, here or elsewhere."""
+
+    in_process: bool
+    """Whether `submit` does the run itself; its Runner then calls back."""
+
+    def submit(self, run: Run) -> Future[RunOutcome]:
+        """Take a run; its future raises `WorkerError` where its worker died."""
+
+    def interrupt(self) -> None:
+        """Have every run at work save its state and end as interrupted; those that wait are not begun."""
+
+    def shutdown(self) -> None:
+        """End every worker, whatever it is at."""
+
+
+class WorkerError(Exception):
+    """The worker of a run died, or was killed after its time; `output` is the end of what it printed."""
+
+    def __init__(self, kind: str, message: str, output: str = "") -> None:
+        super().__init__(f"{kind}: {message}")
+        self.kind, self.message, self.output = kind, message, output
 
 
 @dataclass
 class Outcome:
-    """What became of a plan's runs, by name."""
+    """How the runs of a plan ended, by name."""
 
     skipped: list[str] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
     failed: dict[str, str] = field(default_factory=dict)
-    left: list[str] = field(default_factory=list)
+    locked: list[str] = field(default_factory=list)
     interrupted: bool = False
 
+    def add(self, run: Run, ended: RunOutcome) -> None:
+        """Note how a run ended."""
+        match ended.status:
+            case "done":
+                self.done.append(run.name)
+            case "failed":
+                self.failed[run.name] = ended.problem
+            case "locked":
+                self.locked.append(run.name)
+            case "interrupted":
+                self.interrupted = True
 
-@dataclass(frozen=True)
-class RunEvent:
-    """Something that happened to the run `name`, as plain data.
 
-    "began" has no facts, "trained" a `TrainState`'s fields, "measuring" the `metric`, "ended" the `problem` ("": none) and
-    whether the run was `interrupted`, which leaves it to be resumed.
+def run_all(plan: Plan, executor: Executor, runner: Runner, done: Collection[str] | None = None) -> Outcome:
+    """Have the executor do what the runs of a plan lack, until the runner's `stop()`.
+
+    Args:
+        plan: The runs and what is measured of each.
+        executor: Where runs are done.
+        runner: The runner of this process, which says where the store is, what to call back and when to stop.
+        done: Names of the runs that lack nothing, where that is known already.
     """
+    # Submit. An executor in this process does each run here.
+    outcome, followed = Outcome(), dict[Future[RunOutcome], RunFollower]()
+    done = run_status(plan, runner.store).done if done is None else done
+    callback = NullCallback() if executor.in_process else runner.callback
+    for run in plan.runs:
+        if run.name in done:
+            outcome.skipped.append(run.name)
+            continue
+        follower = RunFollower(run, runner.folder(run), callback)
+        followed[executor.submit(run)] = follower
 
-    name: str
-    kind: Literal["began", "trained", "measuring", "ended"]
-    facts: Mapping[str, Any] = field(default_factory=dict)
-
-
-class Executor(Protocol):
-    """An engine at work on one plan."""
-
-    @property
-    def capacity(self) -> int:
-        """How many runs may be with the engine at once; it may grow and shrink."""
-
-    def submit(self, run: Run) -> None:
-        """Take a run; never called with `capacity` runs at hand."""
-
-    def wait(self, seconds: float) -> list[RunEvent]:
-        """The news since the last call, waiting for some at most so long, where the engine can.
-
-        Every run that was submitted ends once, whatever becomes of its worker.
-        """
-
-    def cancel(self) -> None:
-        """Have every run at work save its state and end as interrupted."""
-
-
-@dataclass(frozen=True)
-class WorkerSpec:
-    """What an engine needs to know of the command and its plan.
-
-    `brief` is plain JSON data from which a `genbench.execution.worker.WorkerContext` is made elsewhere. `load` decodes the images, on
-    the CPU. `attempt` does a run in this process, (run, images on the device, later), and returns its problem in one
-    line. What it hands to `later` is still to be done for the run, which has not ended until it is saved. `fail`
-    records a run whose worker is gone, and returns the problem in one line: (run, kind, message, trace).
-    """
-
-    store: Path
-    brief: Mapping[str, Any]
-    runs: int
-    load: Callable[[], Images]
-    attempt: Callable[[Run, Images, Callable[[Rest], None]], str]
-    fail: Callable[[Run, str, str, str], str]
-    stop: Callable[[], bool]
+    # Follow.
+    interrupted = False
+    while followed:
+        if runner.stop() and not interrupted:
+            executor.interrupt()
+            interrupted = True
+        finished, _ = wait(followed, POLL_SECONDS, FIRST_COMPLETED)
+        for future, follower in list(followed.items()):
+            follower.poll(future)
+            if future in finished:
+                del followed[future]
+                ended = _ended(future, follower.folder, follower.run, runner.provenance)
+                follower.end(ended)
+                outcome.add(follower.run, ended)
+    return outcome
 
 
-Engine = Callable[[WorkerSpec], AbstractContextManager[Executor]]
-"""Opens an executor; leaving the context ends every worker, whatever it is at."""
+def _ended(future: Future[RunOutcome], folder: RunFolder, run: Run, provenance: Mapping[str, Any]) -> RunOutcome:
+    try:
+        return future.result()
+    except WorkerError as error:
+        return record_worker_failure(folder, run, provenance, error)
+    except Exception as error:  # of the executor's library
+        return record_worker_failure(folder, run, provenance, WorkerError("worker failed", one_line(error)))
 
 
-def carry_out(
-    executor: Executor,
-    todo: Sequence[Run],
-    state: Callable[[Run], str],
-    listener: Callback,
-    stop: Callable[[], bool],
-    outcome: Outcome,
-) -> None:
-    """Have the runs done in their order, as many at once as the executor takes; what became of them goes to `outcome`.
-
-    When `stop()` turns true nothing more is begun, and the runs at work save their state.
-    """
-    waiting, at_work = deque(todo), dict[str, tuple[Run, str]]()
-    begun, cancelled = 0, False
-    while (waiting and not stop()) or at_work:
-        while waiting and not stop() and len(at_work) < executor.capacity:
-            run = waiting.popleft()
-            at_work[run.name] = (run, state(run))
-            executor.submit(run)
-        if stop() and not cancelled:
-            executor.cancel()
-            cancelled = True
-        for news in executor.wait(WAIT_SECONDS):
-            run, before = at_work[news.name]
-            listener.about(run)
-            if news.kind == "began":
-                begun += 1
-                listener.began(begun, len(todo), run, before)
-            elif news.kind == "trained":
-                listener.trained(moment_of(news.facts))
-            elif news.kind == "measuring":
-                listener.measuring(news.facts["metric"])
-            else:
-                del at_work[news.name]
-                _end(run, news.facts, listener, outcome)
-    outcome.interrupted = outcome.interrupted or bool(waiting)
-
-
-def _end(run: Run, facts: Mapping[str, Any], listener: Callback, outcome: Outcome) -> None:
-    problem = facts["problem"]
-    if facts["interrupted"]:
-        outcome.interrupted = True
-        if not problem:
-            listener.paused(run)
-            return
-    listener.ended(run, problem)
-    if problem == LEFT:
-        outcome.left.append(run.name)
-    elif problem:
-        outcome.failed[run.name] = problem
-    else:
-        outcome.done.append(run.name)
-
-
-def record_worker_failure(
-    folder: RunFolder, run: Run, provenance: Mapping[str, Any], kind: str, message: str, trace: str
-) -> str:
-    """Record that a run's worker is gone; the problem in one line."""
+def record_worker_failure(folder: RunFolder, run: Run, provenance: Mapping[str, Any], error: WorkerError) -> RunOutcome:
+    """Record a run whose worker is gone."""
     try:
         with lock_run(folder.path):
             folder.begin(run.record(), provenance)
-            folder.fail(kind, message, trace)
+            folder.fail(error.kind, error.message, error.output)
     except RunLockedError:  # another command took it over
-        return LEFT
-    except StoreError as error:
-        return f"{kind}: {message}; {error}"
-    return f"{kind}: {message}"
+        return RunOutcome("locked", LOCKED)
+    except StoreError as problem:
+        return RunOutcome("failed", f"{error}; {problem}")
+    return RunOutcome("failed", str(error))
+
+
+class RunFollower:
+    """Calls back for a run in another process, by its future and the log in its folder."""
+
+    def __init__(self, run: Run, folder: RunFolder, callback: Callback) -> None:
+        self.run, self.folder, self._callback = run, folder, callback
+        self._state, self._started = folder.state, False
+        self._log = folder.path / LOG
+        self._read = self._log.stat().st_size if self._log.exists() else 0
+
+    def poll(self, future: Future[RunOutcome]) -> None:
+        """Tell what has happened since the last call."""
+        if not self._started and future.running():
+            self._start()
+        if self._started:
+            for state in self._states():
+                self._callback.on_log(self.run, state)
+
+    def end(self, outcome: RunOutcome) -> None:
+        """Tell how the run ended; one that was never begun is not told of."""
+        if not self._started and outcome.status != "interrupted":
+            self._start()
+        if self._started:
+            self._callback.on_run_end(self.run, outcome.status, outcome.problem)
+
+    def _start(self) -> None:
+        self._started = True
+        self._callback.on_run_start(self.run, self._state)
+
+    def _states(self) -> list[TrainState]:
+        """The log points since the last call; the last line may be half written yet."""
+        try:
+            with self._log.open("rb") as file:
+                file.seek(self._read)
+                content = file.read()
+        except OSError:
+            return []
+        lines = content[: content.rfind(b"\n") + 1]
+        self._read += len(lines)
+        steps = -(-self.run.images // self.run.batch)
+        return [TrainState(steps=steps, **json.loads(line)) for line in lines.splitlines()]
+
+
+# ---------------------------------------------------------------- what is left to do
+
+
+@dataclass(frozen=True)
+class RunStatus:
+    """The state of each run of a plan by its name, and the records of all where nothing is left to do."""
+
+    states: Mapping[str, State | Literal["done"]]
+    records: Sequence[RunRecord]
+
+    @cached_property
+    def done(self) -> frozenset[str]:
+        """The names of the runs that lack nothing."""
+        return frozenset(name for name, state in self.states.items() if state == "done")
+
+
+def run_status(plan: Plan, store: Path) -> RunStatus:
+    """Read the runs of a plan, each once; `StoreError` where the records of one are damaged.
+
+    Records are kept where all is done, since a table follows at once; held while runs train, they would take memory
+    for hours and show what was true at the beginning.
+    """
+    protocols: Protocols = {}
+    states: dict[str, State | Literal["done"]] = {}
+    records: list[RunRecord] = []
+    for run in plan.runs:
+        path = store / run.name
+        record = read_run(path, protocols) if (path / RUN).exists() else None
+        complete = record is not None and is_complete(run, plan, record)
+        states[run.name] = "done" if complete else "new" if record is None else record.state
+        if record is not None and complete and len(records) + 1 == len(states):
+            records.append(record)
+        else:
+            records.clear()
+    return RunStatus(states, records)
+
+
+def is_complete(run: Run, plan: Plan, record: RunRecord) -> bool:
+    """Whether nothing is left to do for a run."""
+    watch = plan.snapshots if run.role == "model" else NO_SNAPSHOTS  # a control has no snapshots
+    if record.state != "trained" or (watch.select is None and lacking_metrics(record.measurements, plan.metrics)):
+        return False
+    return not watch.count or snapshots_measured(run, record.folder, watch, plan.metrics)

@@ -1,4 +1,4 @@
-"""Who is told how a study goes."""
+"""Callbacks: how a study's progress is told to whoever shows it."""
 
 from __future__ import annotations
 
@@ -8,55 +8,43 @@ from genbench.api import ProgressEvent
 from genbench.experiment.run import Run
 from genbench.training.loop import TrainState
 
-LEFT = "left to another process, which works on it"
-"""The problem of a run that is none: two commands share a store."""
+LOCKED = "skipped: it is running in another process"
+"""The problem of a run that another command works on."""
 
 
 class Callback(Protocol):
-    """Who is told how a study goes; the command line shows it."""
+    """Called as a study goes on; several runs may be at work at once."""
 
-    def preparing(self, progress: ProgressEvent) -> None:
+    def on_data(self, progress: ProgressEvent) -> None:
         """The dataset is being decoded or generated."""
 
-    def about(self, run: Run) -> None:
-        """What is told next concerns this run, one of several that may be at work."""
+    def on_run_start(self, run: Run, state: str) -> None:
+        """A run begins; `state` is that of its folder before."""
 
-    def began(self, index: int, total: int, run: Run, state: str) -> None:
-        """Run `index` (from 1) of those that need work begins."""
+    def on_log(self, run: Run, state: TrainState) -> None:
+        """A log point of a training."""
 
-    def trained(self, moment: TrainState) -> None:
-        """A log point of the training."""
+    def on_metric_start(self, run: Run, metric: str) -> None:
+        """A metric begins; not told of runs in other processes."""
 
-    def measuring(self, metric: str) -> None:
-        """A metric begins."""
-
-    def ended(self, run: Run, problem: str) -> None:
-        """The run is done, or failed with a problem, or was left to another process."""
-
-    def paused(self, run: Run) -> None:
-        """The run was interrupted: the same command resumes it."""
+    def on_run_end(self, run: Run, status: str, problem: str) -> None:
+        """A run is "done", "failed" with a problem, "locked" by another process, or "interrupted" and to be resumed."""
 
 
 class NullCallback:
-    """The listener that shows nothing."""
+    """Does nothing; a base class for callbacks that need few of the methods."""
 
-    def preparing(self, progress: ProgressEvent) -> None:
-        """Nothing."""
+    def on_data(self, progress: ProgressEvent) -> None:
+        """Do nothing."""
 
-    def about(self, run: Run) -> None:
-        """Nothing."""
+    def on_run_start(self, run: Run, state: str) -> None:
+        """Do nothing."""
 
-    def began(self, index: int, total: int, run: Run, state: str) -> None:
-        """Nothing."""
+    def on_log(self, run: Run, state: TrainState) -> None:
+        """Do nothing."""
 
-    def trained(self, moment: TrainState) -> None:
-        """Nothing."""
+    def on_metric_start(self, run: Run, metric: str) -> None:
+        """Do nothing."""
 
-    def measuring(self, metric: str) -> None:
-        """Nothing."""
-
-    def ended(self, run: Run, problem: str) -> None:
-        """Nothing."""
-
-    def paused(self, run: Run) -> None:
-        """Nothing."""
+    def on_run_end(self, run: Run, status: str, problem: str) -> None:
+        """Do nothing."""

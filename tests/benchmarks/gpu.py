@@ -25,15 +25,14 @@ from torch import Tensor
 from usual import UsualLoop
 
 from genbench.api import DataConfig, Model, ModelContext, Prior
-from genbench.execution.executors.process import local
+from genbench.execution.executors.process import ProcessExecutor
 from genbench.execution.runner import Runner as Study
-from genbench.execution.scheduler import Engine
+from genbench.execution.scheduler import run_all
 from genbench.experiment.config import ExperimentConfig
 from genbench.experiment.plan import plan
 from genbench.experiment.run import Precision
 from genbench.registry.cache import cache_folder
 from genbench.registry.loader import Registry, load
-from genbench.training.callbacks import NullCallback
 from genbench.training.cuda_graph import CapturedStep, CudaRecorder
 from genbench.training.device import apply_device_config, select_device_config
 from genbench.training.flops import step_flops
@@ -129,7 +128,7 @@ class Runner:
             first, last = train(model, prior, images, config, make_step=self.make_step(captured))
         return (last.images - first.images) / (last.seconds - first.seconds), last.how
 
-    def rate_of_seeds(self, case: Case, engine: Engine) -> tuple[float, str]:
+    def rate_of_seeds(self, case: Case) -> tuple[float, str]:
         """Images a second of a study's seeds at once, which is what their records say together; and how.
 
         The study is a command's, on the glyphs and without metrics: claimed, logged, checkpointed.
@@ -140,8 +139,10 @@ class Runner:
         planned = plan(ExperimentConfig((case.model,), *names, images=images), self.registry, place)
         with tempfile.TemporaryDirectory() as folder:
             store, facts = Path(folder), {"command": "a benchmark"}
-            study = Study(self.registry, store, place, self.device, facts, NullCallback(), lambda: False)
-            outcome = study.conduct(planned, engine)
+            study = Study(self.registry, store, place, self.device, facts, planned.metrics)
+            executor = ProcessExecutor(study, case.seeds)
+            outcome = run_all(planned, executor, study)
+            executor.shutdown()
             if len(outcome.done) < case.seeds:
                 raise SystemExit(f"{case.name}: {outcome.failed}")
             records = [study.folder(run).training() for run in planned.runs]
@@ -176,22 +177,22 @@ def timed(run: Callable[[], float]) -> float:
     return count / (time.perf_counter() - began)
 
 
-def measure(bench: Runner, case: Case, usual: float, engine: Engine | None = None) -> list[str]:
+def measure(bench: Runner, case: Case, usual: float, seeds: bool = False) -> list[str]:
     """The cells of a case's row; `usual` is the usual loop's rate on the MLP, 0 where unknown.
 
-    Several seeds are trained by an engine.
+    With `seeds` they are trained at once by worker processes.
     """
     images = bench.images(case)
     model, _ = bench.build(case, 0)
     each = step_flops(model, case.batch) / case.batch
     traffic = BYTES_PER_PARAMETER * sum(p.numel() for p in model.parameters()) / case.batch
     del model
-    repeats = 1 if bench.tiny else REPEATS if engine is None else 2
+    repeats = 1 if bench.tiny else 2 if seeds else REPEATS
     graph, eager, how = [], [], ""
     for _ in range(repeats):
-        rate, how = bench.rate(case, images, captured=True) if engine is None else bench.rate_of_seeds(case, engine)
+        rate, how = bench.rate_of_seeds(case) if seeds else bench.rate(case, images, captured=True)
         graph.append(rate)
-        if engine is None:
+        if not seeds:
             eager.append(bench.rate(case, images, captured=False)[0])
     rate = statistics.median(graph)
     against = f"{rate / usual:.1f} x usual" if usual and (case.usual or "usual" in case.goal) else ""
@@ -234,7 +235,7 @@ def main() -> None:
             rows.append(measure(bench, chosen, usual))
         else:
             named = replace(chosen, name=f"{chosen.name}, --jobs {chosen.seeds}")
-            rows.append(measure(bench, named, usual, local(chosen.seeds)))
+            rows.append(measure(bench, named, usual, seeds=True))
         print(f"measured {case.name}", flush=True)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
     measured = ", ".join(f"{precision} {rate / 1e12:.3g} TFLOP/s" for precision, rate in rates.items())

@@ -11,9 +11,9 @@ from collections.abc import Callable
 import ray
 from ratio import compare
 from ray.cluster_utils import Cluster
+from test_executors import SLEEPING, study
 
-from execution.test_executors import SLEEPING, study
-from genbench.execution.executors.ray import cluster
+from genbench.cli.engines import ExecutorConfig
 
 NODES = 4
 LONGER = {**SLEEPING, "settings": ("sleeper.pause=1.0",)}
@@ -25,7 +25,7 @@ BRIEF = {**SLEEPING, "settings": ("sleeper.pause=0.01",)}
 def contender(jobs: int) -> Callable[[], float]:
     """The study with so many runs at once; the first turn is a brief one."""
     turns = iter((BRIEF, LONGER))
-    return lambda: study(("sleeper",), cluster("auto", jobs, 0.0, 1.0, None), **next(turns))()
+    return lambda: study(("sleeper",), ExecutorConfig("ray", jobs=jobs), **next(turns))()
 
 
 def main() -> int:

@@ -18,19 +18,17 @@ import torch
 from ratio import compare
 
 from genbench.api import DataConfig
-from genbench.execution.executors.process import local
-from genbench.execution.executors.serial import serial
+from genbench.cli.engines import SERIAL, ExecutorConfig, create_executor
 from genbench.execution.runner import Runner
-from genbench.execution.scheduler import Engine
+from genbench.execution.scheduler import run_all
 from genbench.experiment.config import ExperimentConfig
 from genbench.experiment.plan import plan
 from genbench.registry.loader import load
-from genbench.training.callbacks import NullCallback
 
 PLUGINS = [Path(__file__).parents[1] / "fixtures" / f"{name}.py" for name in ("dots", "slow")]
 
 
-def study(models: tuple[str, ...], engine: Engine, **fields: object) -> Callable[[], float]:
+def study(models: tuple[str, ...], config: ExecutorConfig, **fields: object) -> Callable[[], float]:
     """A contender: the whole study into a new store; the images that its runs were shown."""
     usual: dict[str, object] = {
         "priors": ("normal",),
@@ -45,11 +43,10 @@ def study(models: tuple[str, ...], engine: Engine, **fields: object) -> Callable
 
     def run() -> float:
         with tempfile.TemporaryDirectory() as folder:
-            device = torch.device("cpu")
-            bench = Runner(
-                registry, Path(folder), place, device, {"command": "a benchmark"}, NullCallback(), lambda: False
-            )
-            outcome = bench.conduct(planned, engine)
+            facts = {"command": "a benchmark"}
+            runner = Runner(registry, Path(folder), place, torch.device("cpu"), facts, planned.metrics)
+            with create_executor(config, runner, len(planned.runs)) as executor:
+                outcome = run_all(planned, executor, runner)
             assert len(outcome.done) == len(planned.runs)
         return float(sum(run.images for run in planned.runs))
 
@@ -59,7 +56,7 @@ def study(models: tuple[str, ...], engine: Engine, **fields: object) -> Callable
 def test_two_jobs_on_two_cores() -> None:
     grid = {"dataset": "glyphs", "network": "conv", "seeds": (0, 1), "images": 40_000}
     models = ("ae", "swae")
-    contenders = {"--jobs 2": study(models, local(2), **grid), "serial": study(models, serial, **grid)}
+    contenders = {"--jobs 2": study(models, ExecutorConfig(jobs=2), **grid), "serial": study(models, SERIAL, **grid)}
     note = "4 runs of 40,000 images, network conv; workers fork from a server that has loaded torch"
     item = compare("a grid by two workers", contenders, unit="images", file="executors", goal=1.0, note=note)
     assert item.met
@@ -79,8 +76,8 @@ SLEEPING: dict[str, object] = {
 def test_runs_that_wait_go_at_once() -> None:
     """0.8 of ideal is 3.2 by four."""
     contenders = {
-        "--jobs 4": study(("sleeper",), local(4), **SLEEPING),
-        "--jobs 1": study(("sleeper",), local(1), **SLEEPING),
+        "--jobs 4": study(("sleeper",), ExecutorConfig(jobs=4), **SLEEPING),
+        "--jobs 1": study(("sleeper",), ExecutorConfig("process"), **SLEEPING),
     }
     note = "8 runs of 30 steps that sleep 0.3 s each; four workers' start, which loads the plug-ins, is in it"
     assert compare(

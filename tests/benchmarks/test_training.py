@@ -24,11 +24,12 @@ from torch import Tensor
 from usual import PYTHAE, Pythae, UsualLoop, UsualLoops, pythae_python
 
 from genbench.api import DataConfig, Model, ModelContext, Prior
-from genbench.execution.executors.process import local
+from genbench.cli.engines import ExecutorConfig, create_executor
 from genbench.execution.runner import Runner
+from genbench.execution.scheduler import run_all
 from genbench.experiment.config import ExperimentConfig
 from genbench.experiment.plan import plan
-from genbench.experiment.run import Precision
+from genbench.experiment.run import Precision, Run
 from genbench.registry.loader import Registry, load
 from genbench.training.callbacks import NullCallback
 from genbench.training.device import DeviceConfig, apply_device_config, select_device_config
@@ -142,10 +143,10 @@ class Span(NullCallback):
     def __init__(self) -> None:
         self.first, self.last = math.inf, 0.0
 
-    def trained(self, moment: TrainState) -> None:
+    def on_log(self, run: Run, state: TrainState) -> None:
         """A log point of one of the runs."""
         now = time.perf_counter()
-        self.first, self.last = min(self.first, now - moment.seconds), now
+        self.first, self.last = min(self.first, now - state.seconds), now
 
 
 def two_seeds(registry: Registry, shown: int, cache: Path) -> Callable[[], Timed]:
@@ -159,8 +160,10 @@ def two_seeds(registry: Registry, shown: int, cache: Path) -> Callable[[], Timed
     def run() -> Timed:
         span = Span()
         with tempfile.TemporaryDirectory() as folder:
-            bench = Runner(registry, Path(folder), place, CPU, {"command": "a benchmark"}, span, lambda: False)
-            outcome = bench.conduct(planned, local(2))
+            facts = {"command": "a benchmark"}
+            runner = Runner(registry, Path(folder), place, CPU, facts, planned.metrics, callback=span)
+            with create_executor(ExecutorConfig(jobs=2), runner, 2) as executor:
+                outcome = run_all(planned, executor, runner)
             assert len(outcome.done) == len(planned.runs)
         return Timed(sum(run.images for run in planned.runs), span.last - span.first)
 

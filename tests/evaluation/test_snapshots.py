@@ -14,7 +14,8 @@ from genbench.api import DataConfig, TrainingStats
 from genbench.errors import GenbenchError, MetricError, UsageError
 from genbench.evaluation.selection import select_snapshot
 from genbench.evaluation.snapshots import tell_absent
-from genbench.execution.runner import Outcome, Runner
+from genbench.execution.executors.serial import SerialExecutor
+from genbench.execution.scheduler import Outcome, run_all
 from genbench.experiment.build import create_dataset, create_model
 from genbench.experiment.config import ExperimentConfig
 from genbench.experiment.plan import Plan, plan
@@ -22,8 +23,8 @@ from genbench.registry.loader import load
 from genbench.storage.results import Row, protocols, rows
 from genbench.storage.run_dir import find_runs, read_runs
 from genbench.storage.schema import SnapshotRecord
-from genbench.training.callbacks import NullCallback
 from genbench.utils.io import load_tensors
+from support.runners import runner_of
 
 PLUGINS = [Path(__file__).parents[1] / "fixtures" / name for name in ("dots.py", "watched.py", "faulty.py")]
 
@@ -39,8 +40,9 @@ class Study:
         return plan(self.grid(models, **fields), self.registry, self.data_config)
 
     def run(self, *models: str, stop: Callable[[], bool] = lambda: False, **fields: object) -> Outcome:
-        bench = Runner(self.registry, self.store, self.data_config, torch.device("cpu"), {}, NullCallback(), stop)
-        return bench.conduct(self.plan(*models, **fields))
+        planned = self.plan(*models, **fields)
+        runner = runner_of(planned, self.registry, self.store, self.data_config, stop=stop)
+        return run_all(planned, SerialExecutor(runner), runner)
 
     def rows(self, stage: str = "snapshot") -> list[Row]:
         return [row for row in rows(read_runs(find_runs([self.store]))[0]) if row.stage == stage]
@@ -224,7 +226,7 @@ def test_a_run_trained_without_snapshots_is_not_trained_anew(study: Study) -> No
 
 
 def test_what_an_interrupted_run_passed_without_snapshots_is_told(study: Study) -> None:
-    study.run("ae", stop=after(8))
+    study.run("ae", stop=after(6))
     planned = study.plan("ae", snapshots=5)
     assert len(tell_absent(study.store, planned.runs, planned.snapshots)) == 1
     assert study.run("ae", snapshots=5).done
@@ -268,14 +270,11 @@ def test_a_damaged_snapshot_is_refused_by_name(study: Study) -> None:
 def test_the_draws_of_a_choice_are_not_those_of_its_result(study: Study) -> None:
     """A moment that was chosen for lucky samples must not be told by the same samples."""
     planned = study.plan("ae")
-    run, bench = (
-        planned.runs[0],
-        Runner(study.registry, study.store, study.data_config, torch.device("cpu"), {}, NullCallback(), bool),
-    )
-    images = create_dataset(study.registry, run.dataset).load(study.data_config)
+    run, runner = planned.runs[0], runner_of(planned, study.registry, study.store, study.data_config)
+    runner.images = images = create_dataset(study.registry, run.dataset).load(study.data_config)
     model, cost = create_model(study.registry, run, images.shape), TrainingStats(1.0, 160, 1, "cpu", 1)
     test, validation, again = (
-        bench.evaluation(run, model, cost, split, images=images, memory={}).prior_draws(9, "samples")
+        runner.evaluation(run, model, cost, split).prior_draws(9, "samples")
         for split in ("test", "validation", "validation")
     )
     assert not torch.equal(test, validation)

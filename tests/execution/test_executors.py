@@ -5,6 +5,7 @@ from __future__ import annotations
 import socket
 import threading
 from collections.abc import Callable
+from concurrent.futures import Future
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -13,47 +14,42 @@ import torch
 from click.testing import Result
 
 from genbench.api import DataConfig
+from genbench.cli.engines import SERIAL, ExecutorConfig, create_executor
 from genbench.errors import UsageError
-from genbench.execution.executors.process import gpu, last_words, local
-from genbench.execution.executors.ray_connection import answered
-from genbench.execution.executors.serial import serial
-from genbench.execution.messages import choice_of, choice_record
-from genbench.execution.runner import Runner
-from genbench.execution.scheduler import Engine, Outcome, RunEvent, carry_out
+from genbench.execution.executors.process import how_it_ended, visible_gpus
+from genbench.execution.executors.ray import check_address
+from genbench.execution.runner import RunOutcome
+from genbench.execution.scheduler import Outcome, WorkerError, run_all
+from genbench.execution.worker import component_of, component_record
 from genbench.experiment.config import ExperimentConfig
 from genbench.experiment.plan import Plan, plan
 from genbench.experiment.run import Run
 from genbench.registry.loader import load
 from genbench.storage.results import rows
-from genbench.storage.run_dir import find_runs, read_runs
+from genbench.storage.run_dir import RunRecord, find_runs, read_run, read_runs
 from genbench.training.callbacks import NullCallback
 from genbench.training.loop import TrainState
 from genbench.utils.io import load_tensors
+from support.runners import runner_of
 
 PLUGINS = [Path(__file__).parents[1] / "fixtures" / f"{name}.py" for name in ("dots", "slow")]
+SLURM = {"cluster": "local"}
 
 
-class Ears(NullCallback):
-    """Notes what it is told: who began, who trained, who ended."""
+class Recorder(NullCallback):
+    """Notes who began, who trained, who ended and how."""
 
     def __init__(self) -> None:
-        self.heard: list[tuple[str, str]] = []
-        self.name = ""
+        self.calls: list[tuple[str, str]] = []
 
-    def about(self, run: Run) -> None:
-        self.name = run.name
+    def on_run_start(self, run: Run, state: str) -> None:
+        self.calls.append(("start", run.name))
 
-    def began(self, index: int, total: int, run: Run, state: str) -> None:
-        self.heard.append(("began", run.name))
+    def on_log(self, run: Run, state: TrainState) -> None:
+        self.calls.append(("log", run.name))
 
-    def trained(self, moment: TrainState) -> None:
-        self.heard.append(("trained", self.name))
-
-    def ended(self, run: Run, problem: str) -> None:
-        self.heard.append(("ended", run.name))
-
-    def paused(self, run: Run) -> None:
-        self.heard.append(("paused", run.name))
+    def on_run_end(self, run: Run, status: str, problem: str) -> None:
+        self.calls.append((status, run.name))
 
 
 class Studies:
@@ -61,28 +57,27 @@ class Studies:
 
     def __init__(self, folder: Path, place: DataConfig, grid: Callable[..., ExperimentConfig]) -> None:
         self.folder, self.place, self.grid = folder, place, grid
-        self.registry, self.ears = load(PLUGINS), Ears()
+        self.registry, self.recorder = load(PLUGINS), Recorder()
 
     def plan(self, *models: str, **fields: object) -> Plan:
         return plan(self.grid(models, **fields), self.registry, self.place)
 
-    def run(self, store: str, planned: Plan, engine: Engine, stop: Callable[[], bool] = lambda: False) -> Outcome:
-        facts = {"command": "a test"}
-        bench = Runner(self.registry, self.folder / store, self.place, torch.device("cpu"), facts, self.ears, stop)
-        return bench.conduct(planned, engine)
+    def run(
+        self, store: str, planned: Plan, config: ExecutorConfig, stop: Callable[[], bool] = lambda: False
+    ) -> Outcome:
+        fields = {"callback": self.recorder, "stop": stop}
+        runner = runner_of(planned, self.registry, self.folder / store, self.place, **fields)
+        with create_executor(config, runner, len(planned.runs)) as executor:
+            return run_all(planned, executor, runner)
+
+    def records(self, store: str) -> list[RunRecord]:
+        return read_runs(find_runs([self.folder / store]))[0]
 
     def numbers(self, store: str) -> list[tuple[str, str, float | None]]:
-        return [
-            (row.run, row.metric, row.value)
-            for row in rows(read_runs(find_runs([self.folder / store]))[0])
-            if not row.error
-        ]
+        return [(row.run, row.metric, row.value) for row in rows(self.records(store)) if not row.error]
 
     def weights(self, store: str) -> dict[str, dict[str, torch.Tensor]]:
-        return {
-            folder.name: load_tensors(folder.path / "weights.safetensors")[0]
-            for folder in read_runs(find_runs([self.folder / store]))[0]
-        }
+        return {record.name: load_tensors(record.path / "weights.safetensors")[0] for record in self.records(store)}
 
 
 @pytest.fixture
@@ -90,126 +85,182 @@ def studies(tmp_path: Path, place: DataConfig, grid: Callable[..., ExperimentCon
     return Studies(tmp_path, place, grid)
 
 
-def same(one: dict[str, dict[str, torch.Tensor]], two: dict[str, dict[str, torch.Tensor]]) -> bool:
-    return one.keys() == two.keys() and all(torch.equal(one[r][k], two[r][k]) for r in one for k in one[r])
+def equal(a: dict[str, dict[str, torch.Tensor]], b: dict[str, dict[str, torch.Tensor]]) -> bool:
+    return a.keys() == b.keys() and all(torch.equal(a[run][name], b[run][name]) for run in a for name in a[run])
 
 
 def test_workers_give_the_numbers_of_one_process_and_those_that_die_or_hang_cost_themselves(studies: Studies) -> None:
-    outcome = studies.run("local", studies.plan("doomed", "stuck", "swae", "vae"), local(2, limit=4.0))
-    studies.run("serial", studies.plan("swae", "vae"), serial)
+    planned = studies.plan("doomed", "stuck", "swae", "vae")
+    outcome = studies.run("process", planned, ExecutorConfig(jobs=2, timeout=4.0))
     assert len(outcome.done) == 2
     problems = {name.split("-")[1]: problem for name, problem in outcome.failed.items()}
     assert problems["doomed"].startswith("worker died: the worker process was ended by SIGKILL")
     assert problems["stuck"].startswith("timeout: no end within 4 s (--run-timeout)")
-    recorded = {folder.name.split("-")[1]: folder for folder in read_runs(find_runs([studies.folder / "local"]))[0]}
+    recorded = {folder.name.split("-")[1]: folder for folder in studies.records("process")}
     assert {name: folder.state for name, folder in recorded.items()} == {
         **dict.fromkeys(("doomed", "stuck"), "failed"),
         **dict.fromkeys(("swae", "vae"), "trained"),
     }
     assert recorded["doomed"].failure == problems["doomed"]
-    assert studies.numbers("local") == studies.numbers("serial")
+    assert "these are its last words" in (recorded["doomed"].path / "failure.json").read_text()
+    ends = {name.split("-")[1]: what for what, name in studies.recorder.calls if what in ("done", "failed")}
+    assert ends == {"doomed": "failed", "stuck": "failed", "swae": "done", "vae": "done"}
+    studies.run("serial", studies.plan("swae", "vae"), SERIAL)
+    assert studies.numbers("process") == studies.numbers("serial")
 
 
 def test_a_stopped_study_saves_every_run_at_work_and_goes_on_to_the_same_weights(studies: Studies) -> None:
-    planned = studies.plan("sleeper", seeds=(0, 1, 2), images=320)
+    planned, recorder = studies.plan("sleeper", seeds=(0, 1, 2), images=320), studies.recorder
     outcome = studies.run(
-        "stopped", planned, local(2), stop=lambda: len({n for what, n in studies.ears.heard if what == "trained"}) == 2
+        "stopped",
+        planned,
+        ExecutorConfig(jobs=2),
+        stop=lambda: len({name for what, name in recorder.calls if what == "log"}) == 2,
     )
-    heard = studies.ears.heard
     assert outcome.interrupted
     assert (outcome.done, outcome.failed) == ([], {})
-    assert [what for what, _ in heard if what != "trained"] == ["began", "began", "paused", "paused"]  # at once
-    assert [folder.state for folder in read_runs(find_runs([studies.folder / "stopped"]))[0]] == ["interrupted"] * 2
-    assert not studies.run("stopped", planned, serial).failed
-    assert not studies.run("whole", planned, serial).failed
-    assert same(studies.weights("stopped"), studies.weights("whole"))
+    assert [what for what, _ in recorder.calls if what != "log"] == ["start", "start", "interrupted", "interrupted"]
+    assert [folder.state for folder in studies.records("stopped")] == ["interrupted"] * 2
+    assert not studies.run("stopped", planned, SERIAL).failed
+    assert not studies.run("whole", planned, SERIAL).failed
+    assert equal(studies.weights("stopped"), studies.weights("whole"))
     assert studies.numbers("stopped") == studies.numbers("whole")
 
 
 def test_two_commands_on_one_store_do_no_run_twice(studies: Studies) -> None:
     planned = studies.plan("sleeper", seeds=(0, 1, 2), images=96)
     outcomes: list[Outcome] = []
-    other = threading.Thread(target=lambda: outcomes.append(studies.run("one", planned, local(1))))
-    other.start()
-    outcomes.append(studies.run("one", planned, local(1)))
-    other.join()
+    second = threading.Thread(target=lambda: outcomes.append(studies.run("store", planned, ExecutorConfig("process"))))
+    second.start()
+    outcomes.append(studies.run("store", planned, ExecutorConfig("process")))
+    second.join()
     names = {run.name for run in planned.runs}
     assert {name for outcome in outcomes for name in outcome.done} == names
     assert not [outcome.failed for outcome in outcomes if outcome.failed]
-    for folder in read_runs(find_runs([studies.folder / "one"]))[0]:
+    for folder in studies.records("store"):
         lines = (folder.path / "log.jsonl").read_text().splitlines()
         assert sum('"images": 96,' in line for line in lines) == 1
 
 
-class Fake:
-    """Takes two runs at once and does none before it is waited for."""
+def test_slurm_jobs_give_the_numbers_of_one_process_and_a_death_is_recorded(studies: Studies) -> None:
+    """On submitit's local executor: the same files and the same calls, without Slurm."""
+    outcome = studies.run("slurm", studies.plan("doomed", "swae"), ExecutorConfig("slurm", options=SLURM))
+    studies.run("serial", studies.plan("swae"), SERIAL)
+    (problem,) = outcome.failed.values()
+    assert problem.startswith("worker died: Slurm job")
+    assert studies.numbers("slurm") == studies.numbers("serial")
+    assert not list((studies.folder / "slurm").glob(".slurm-*"))
+    (first,) = [what for what, name in studies.recorder.calls if "doomed" in name and what != "start"]
+    assert first == "failed"
 
-    capacity = 2
 
-    def __init__(self) -> None:
-        self.runs: list[Run] = []
-        self.most = 0
-        self.cancelled = 0
+def test_stopped_slurm_jobs_save_their_state(studies: Studies) -> None:
+    planned, recorder = studies.plan("sleeper", settings=("sleeper.pause=0.2",), images=800), studies.recorder
+    config = ExecutorConfig("slurm", options=SLURM)
+    outcome = studies.run("slurm", planned, config, stop=lambda: any(what == "log" for what, _ in recorder.calls))
+    assert (outcome.interrupted, outcome.failed) == (True, {})
+    assert [folder.state for folder in studies.records("slurm")] == ["interrupted"]
 
-    def submit(self, run: Run) -> None:
+
+class Scripted:
+    """An executor whose runs end as a function says."""
+
+    in_process = False
+
+    def __init__(self, end: Callable[[Run], RunOutcome | Exception]) -> None:
+        self.end, self.runs, self.interrupts = end, list[Run](), 0
+
+    def submit(self, run: Run) -> Future[RunOutcome]:
         self.runs.append(run)
-        self.most = max(self.most, len(self.runs))
+        future: Future[RunOutcome] = Future()
+        ended = self.end(run)
+        if isinstance(ended, Exception):
+            future.set_exception(ended)
+        else:
+            future.set_result(ended)
+        return future
 
-    def wait(self, seconds: float) -> list[RunEvent]:
-        run = self.runs.pop(0)
-        return [
-            RunEvent(run.name, "began"),
-            RunEvent(run.name, "ended", {"problem": "", "interrupted": bool(self.cancelled)}),
-        ]
+    def interrupt(self) -> None:
+        self.interrupts += 1
 
-    def cancel(self) -> None:
-        self.cancelled += 1
-
-
-def test_an_engine_gets_as_many_runs_as_it_takes_and_none_after_a_stop(studies: Studies) -> None:
-    runs = studies.plan("ae", seeds=(0, 1, 2, 3, 4)).runs
-    fake, outcome = Fake(), Outcome()
-    carry_out(fake, runs, lambda run: "new", NullCallback(), lambda: False, outcome)
-    assert (fake.most, len(outcome.done), outcome.interrupted) == (2, 5, False)
-    fake, outcome, ears = Fake(), Outcome(), Ears()
-    carry_out(fake, runs, lambda run: "new", ears, lambda: ("ended", runs[0].name) in ears.heard, outcome)
-    assert (outcome.done, outcome.interrupted, fake.cancelled) == ([runs[0].name], True, 1)
+    def shutdown(self) -> None:
+        pass
 
 
-def test_choices_survive_the_way_to_a_worker(studies: Studies) -> None:
+def test_every_run_that_lacks_something_is_submitted_once_and_ends_as_its_future(studies: Studies) -> None:
+    planned = studies.plan("ae", seeds=(0, 1, 2, 3, 4))
+    ends = [RunOutcome("done"), RunOutcome("failed", "why"), RunOutcome("locked"), WorkerError("worker lost", "gone")]
+    names = [run.name for run in planned.runs]
+    executor = Scripted(lambda run: ends[names.index(run.name) - 1])
+    fields = {"callback": studies.recorder, "stop": lambda: False}
+    runner = runner_of(planned, studies.registry, studies.folder / "store", studies.place, **fields)
+    outcome = run_all(planned, executor, runner, done={names[0]})
+    assert [run.name for run in executor.runs] == names[1:]
+    assert outcome == Outcome(
+        [names[0]], [names[1]], {names[2]: "why", names[4]: "worker lost: gone"}, [names[3]], False
+    )
+    assert read_run(studies.folder / "store" / names[4]).failure == "worker lost: gone"
+    assert executor.interrupts == 0
+
+
+def test_after_a_stop_the_executor_is_told_once(studies: Studies) -> None:
+    planned = studies.plan("ae", seeds=(0, 1))
+    executor = Scripted(lambda run: RunOutcome("interrupted"))
+    runner = runner_of(planned, studies.registry, studies.folder / "store", studies.place, stop=lambda: True)
+    assert run_all(planned, executor, runner) == Outcome(interrupted=True)
+    assert executor.interrupts == 1
+
+
+def test_components_survive_the_way_to_a_worker(studies: Studies) -> None:
     planned = studies.plan("swae", metrics=("latent-w2",), settings=("swae.weight=3.5", "latent-w2.n=40"))
-    for choice in (*planned.metrics, planned.runs[0].model):
-        assert choice_of(choice_record(choice)) == choice
+    for component in (*planned.metrics, planned.runs[0].model):
+        assert component_of(component_record(component)) == component
 
 
 def test_gpus_are_dealt_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Worker number k takes GPU k modulo their count."""
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "3,5")
-    assert [gpu({"device": "cuda"}, slot)["CUDA_VISIBLE_DEVICES"] for slot in range(4)] == ["3", "5", "3", "5"]
-    assert gpu({"device": "cuda:1"}, 0) == {"CUDA_VISIBLE_DEVICES": "5"}
-    assert gpu({"device": "cpu"}, 0) == {}
+    assert visible_gpus(torch.device("cuda")) == ["3", "5"]
+    assert visible_gpus(torch.device("cuda:1")) == ["5"]
+    assert visible_gpus(torch.device("cpu")) == []
 
 
 def test_how_a_worker_ended_is_one_line() -> None:
-    assert last_words(-15, "") == "the worker process was ended by SIGTERM"
-    assert last_words(1, "Traceback\n  ...\nImportError: no such thing\n\n") == (
+    assert how_it_ended(-15, "") == "the worker process was ended by SIGTERM"
+    assert how_it_ended(1, "Traceback\n  ...\nImportError: no such thing\n\n") == (
         "the worker process ended with status 1: ImportError: no such thing"
     )
 
 
 @pytest.mark.parametrize(
-    ("options", "told"),
+    ("options", "message"),
     [
         (("--executor", "serial", "--jobs", "2"), "does one run at a time"),
         (("--executor", "serial", "--run-timeout", "9"), "cannot end a run that is stuck"),
-        (("--gpus-per-run", "0.5"), "say --executor ray"),
-        (("--address", "auto", "--executor", "local"), "say --executor ray"),
+        (("--executor", "ray", "--jobs", "auto"), "say how many"),
+        (("--jobs", "some"), "Invalid value for '--jobs'"),
+        (("--executor-option", "gpus-per-run=0.5"), "needs --executor ray or --executor slurm"),
+        (("--executor", "process", "--executor-option", "address=auto"), "--executor process takes none"),
+        (("--executor", "ray", "--executor-option", "adress=auto"), "did you mean 'address'?"),
+        (("--executor", "ray", "--executor-option", "address"), "it takes the form address=VALUE"),
+        (("--executor", "ray", "--executor-option", "cpus-per-run=0"), "0.0 is not in the range x>0"),
+        (("--executor", "slurm", "--executor-option", "gpus-per-run=half"), "'half' is not a valid integer"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(
-    genbench: Callable[..., Result], options: tuple[str, ...], told: str
+    genbench: Callable[..., Result], options: tuple[str, ...], message: str
 ) -> None:
     result = genbench("run", "ae", *options)
-    assert (result.exit_code, told in result.output) == (2, True)
+    assert result.exit_code == 2
+    assert message in result.output
+
+
+def test_auto_is_one_run_for_each_core(studies: Studies, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
+    planned = studies.plan("ae")
+    runner = runner_of(planned, studies.registry, studies.folder / "store", studies.place)
+    with create_executor(ExecutorConfig(jobs="auto"), runner, 5) as executor:
+        assert executor.in_process
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "auto"])
@@ -221,9 +272,9 @@ def test_a_cluster_that_does_not_answer_is_told_of_at_once(address: str, monkeyp
         port = listening.getsockname()[1]
         monkeypatch.setenv("RAY_ADDRESS", f"127.0.0.1:{port}")
         with pytest.raises(UsageError, match="nothing answers at"):
-            answered(ray, address.format(port))  # type: ignore[arg-type]
+            check_address(ray, address.format(port))  # type: ignore[arg-type]
         listening.listen()
-        answered(ray, address.format(port))  # type: ignore[arg-type]
+        check_address(ray, address.format(port))  # type: ignore[arg-type]
     monkeypatch.delenv("RAY_ADDRESS")
-    for other in ("auto", "local", "nonsense"):
-        answered(ray, other)  # type: ignore[arg-type]
+    for valid in ("auto", "local", "nonsense"):
+        check_address(ray, valid)  # type: ignore[arg-type]

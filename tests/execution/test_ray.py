@@ -15,8 +15,8 @@ import pytest
 from click.testing import Result
 
 from genbench.errors import StoreError
-from genbench.execution.executors.ray import Slot, fits
-from genbench.execution.messages import receive
+from genbench.execution.executors.ray import Slot
+from genbench.execution.transfer import receive
 
 SCRIPT = Path(__file__).parents[1] / "support" / "ray_cluster.py"
 INSIDE = 'ip link set lo up && exec "$@"'
@@ -36,7 +36,7 @@ def namespace() -> list[str]:
 
 
 @pytest.fixture(scope="module")
-def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     if importlib.util.find_spec("ray") is None:
         pytest.skip("ray is not installed")
     quiet = {"RAY_USAGE_STATS_ENABLED": "0", "RAY_DISABLE_IMPORT_WARNING": "1", "OMP_NUM_THREADS": "1"}
@@ -52,32 +52,34 @@ def found(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     return dict(json.loads(done.stdout.splitlines()[-1]))
 
 
-def test_twelve_runs_over_three_nodes_survive_the_death_of_one(found: dict[str, Any]) -> None:
-    assert (found["nodes"], found["nodes after"]) == (3, 2)
-    killed = found["killed"]
+def test_twelve_runs_over_three_nodes_survive_the_death_of_one(studies: dict[str, Any]) -> None:
+    assert (studies["nodes"], studies["nodes after"]) == (3, 2)
+    killed = studies["killed"]
     assert (len(killed["done"]), killed["failed"], killed["interrupted"]) == (12, {}, False)
-    assert sum(what == "began" for what, _ in killed["heard"]) == 12  # a run that is repeated is told of once
+    assert sum(what == "start" for what, _ in killed["calls"]) == 12  # a run that is repeated is told of once
     assert killed["most"] >= 2  # at once
 
 
-def test_a_cluster_gives_the_numbers_of_one_process(found: dict[str, Any]) -> None:
-    assert len(found["serial"]["numbers"]) == 24
-    assert found["killed"]["numbers"] == found["serial"]["numbers"]
-    assert found["killed"]["left"] == []
+def test_a_cluster_gives_the_numbers_of_one_process(studies: dict[str, Any]) -> None:
+    assert len(studies["serial"]["numbers"]) == 24
+    assert studies["killed"]["numbers"] == studies["serial"]["numbers"]
+    assert studies["killed"]["left"] == []
+    assert ("log", studies["killed"]["done"][0]) in map(tuple, studies["killed"]["calls"])  # progress is followed
 
 
-def test_files_come_back_where_no_folder_is_shared(found: dict[str, Any]) -> None:
-    returned = found["returned"]
+def test_files_come_back_where_no_folder_is_shared(studies: dict[str, Any]) -> None:
+    returned = studies["returned"]
     assert (len(returned["done"]), returned["failed"]) == (2, {})
     assert returned["numbers"]
-    assert all(number in found["serial"]["numbers"] for number in returned["numbers"])
+    assert all(number in studies["serial"]["numbers"] for number in returned["numbers"])
+    assert ("log", returned["done"][0]) in map(tuple, returned["calls"])
 
 
 def test_a_node_holds_what_its_scarcest_resource_allows() -> None:
     node = {"CPU": 8.0, "GPU": 2.0}
-    assert fits(node, Slot(1.0, 0.25, None, 0.0)) == 8
-    assert fits(node, Slot(1.0, 0.5, None, 0.0)) == 4
-    assert fits({"CPU": 8.0}, Slot(1.0, 1.0, None, 0.0)) == 0
+    assert Slot(1.0, 0.25).count(node) == 8
+    assert Slot(1.0, 0.5).count(node) == 4
+    assert Slot(1.0, 1.0).count({"CPU": 8.0}) == 0
 
 
 def test_what_a_worker_returns_stays_in_the_run_folder(tmp_path: Path) -> None:

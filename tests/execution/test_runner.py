@@ -14,17 +14,17 @@ from PIL import Image
 
 from genbench.api import DataConfig
 from genbench.evaluation.measure import picture
-from genbench.execution.runner import Runner
-from genbench.execution.scheduler import Outcome
+from genbench.execution.executors.serial import SerialExecutor
+from genbench.execution.scheduler import Outcome, run_all
 from genbench.experiment.config import ExperimentConfig
 from genbench.experiment.plan import Plan, plan
 from genbench.registry.loader import load
 from genbench.storage.lock import lock_run
 from genbench.storage.results import protocols, rows
 from genbench.storage.run_dir import RunFolder, find_runs, read_runs
-from genbench.training.callbacks import NullCallback
 from genbench.training.device import peak_memory
 from genbench.utils.io import load_tensors
+from support.runners import runner_of
 
 FAULTY = Path(__file__).parents[1] / "fixtures" / "faulty.py"
 DOTS = Path(__file__).parents[1] / "fixtures" / "dots.py"
@@ -41,9 +41,9 @@ class Study:
         return plan(self.grid(models, **fields), self.registry, self.place)
 
     def run(self, *models: str, stop: Callable[[], bool] = lambda: False, **fields: object) -> Outcome:
-        facts = {"command": "a test"}
-        bench = Runner(self.registry, self.store, self.place, torch.device("cpu"), facts, NullCallback(), stop)
-        return bench.conduct(self.plan(*models, **fields))
+        planned = self.plan(*models, **fields)
+        runner = runner_of(planned, self.registry, self.store, self.place, stop=stop)
+        return run_all(planned, SerialExecutor(runner), runner)
 
 
 @pytest.fixture
@@ -208,7 +208,7 @@ def test_a_run_in_work_elsewhere_is_left_alone(study: Study) -> None:
     run = study.plan("ae").runs[0]
     with lock_run(study.store / run.name):
         outcome = study.run("ae")
-    assert (len(outcome.left), outcome.failed) == (1, {})
+    assert (len(outcome.locked), outcome.failed) == (1, {})
     assert study.run("ae").done
 
 

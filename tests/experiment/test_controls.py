@@ -21,15 +21,16 @@ from genbench.data.images import to_float
 from genbench.distances import frechet_distance, random_projections, sliced_wasserstein_cost
 from genbench.errors import GenbenchError, MetricError, NotApplicableError, UnsupportedError
 from genbench.evaluation.controls import ControlEvaluation, fitted
-from genbench.execution.runner import Outcome, Runner
+from genbench.execution.executors.serial import SerialExecutor
+from genbench.execution.scheduler import Outcome, run_all
 from genbench.experiment.build import create_context, create_control, create_model
 from genbench.experiment.plan import Plan
 from genbench.experiment.run import Run, run_of_record
 from genbench.registry.loader import Registry, load
 from genbench.storage.results import rows
 from genbench.storage.run_dir import RunFolder, find_runs, read_run, read_runs
-from genbench.training.callbacks import NullCallback
 from genbench.utils.rng import derive_seed
+from support.runners import runner_of
 
 Genbench = Callable[..., Result]
 NAMES = ("held-out", "replay", "pca", "untrained", "mean-image", "noise")
@@ -394,14 +395,13 @@ def test_a_control_that_fails_is_recorded_and_the_others_go_on(
     registry = load([DOTS, tmp_path / "mine.py"])
     made = plan(grid(("ae",), controls=("broken", "mean-image")), registry, place)  # type: ignore[arg-type]
 
-    def conduct() -> Outcome:
-        return Runner(
-            registry, tmp_path / "runs", place, torch.device("cpu"), {}, NullCallback(), lambda: False
-        ).conduct(made)
+    def run() -> Outcome:
+        runner = runner_of(made, registry, tmp_path / "runs", place)
+        return run_all(made, SerialExecutor(runner), runner)
 
-    outcome = conduct()
+    outcome = run()
     assert len(outcome.done) == 2
     (name,) = outcome.failed
     assert read_run(tmp_path / "runs" / name).failure == "ZeroDivisionError: no reason"
-    again = conduct()
+    again = run()
     assert (len(again.skipped), list(again.failed)) == (2, [name])

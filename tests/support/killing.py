@@ -48,7 +48,7 @@ PHASES = (
     ("load", "decoding"),
     ("fitted", "fitting a control"),
     ("plan", "planning"),
-    ("_attempt", "between two parts of a run"),
+    ("run_all", "between two parts of a run"),
     ("write_report", "exporting"),
     ("show_table", "reporting"),
     ("report_runs", "reporting"),

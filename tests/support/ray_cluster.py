@@ -17,10 +17,9 @@ import torch
 from ray.cluster_utils import Cluster
 
 from genbench.api import DataConfig
+from genbench.cli.engines import SERIAL, ExecutorConfig, create_executor
 from genbench.execution.executors import ray as executors_ray
-from genbench.execution.executors.serial import serial
-from genbench.execution.runner import Runner
-from genbench.execution.scheduler import Engine
+from genbench.execution.scheduler import run_all
 from genbench.experiment.config import ExperimentConfig
 from genbench.experiment.plan import Plan, plan
 from genbench.experiment.run import Run
@@ -28,46 +27,53 @@ from genbench.registry.loader import load
 from genbench.storage.results import rows
 from genbench.storage.run_dir import find_runs, read_runs
 from genbench.training.callbacks import NullCallback
+from genbench.training.loop import TrainState
+
+sys.path.insert(0, str(Path(__file__).parents[1]))
+from support.runners import runner_of
 
 PLUGINS = [Path(__file__).parents[1] / "fixtures" / f"{name}.py" for name in ("dots", "slow")]
 
 
-class Ears(NullCallback):
-    """Notes what it is told, and does something once: when three runs are at work, at the latest after six."""
+class Recorder(NullCallback):
+    """Notes the calls, and does something once: when three runs are at work, at the latest after six."""
 
-    def __init__(self, then: Callable[[], None] = lambda: None) -> None:
-        self.heard: list[tuple[str, str]] = []
+    def __init__(self, action: Callable[[], None] | None = None) -> None:
+        self.calls: list[tuple[str, str]] = []
         self.at_work = self.most = 0
-        self.then: Callable[[], None] | None = then
+        self.action = action
 
-    def began(self, index: int, total: int, run: Run, state: str) -> None:
-        self.heard.append(("began", run.name))
+    def on_run_start(self, run: Run, state: str) -> None:
+        self.calls.append(("start", run.name))
         self.at_work += 1
         self.most = max(self.most, self.at_work)
         if self.at_work == 3:
             self._act()
 
-    def ended(self, run: Run, problem: str) -> None:
-        self.heard.append(("ended", run.name))
+    def on_log(self, run: Run, state: TrainState) -> None:
+        self.calls.append(("log", run.name))
+
+    def on_run_end(self, run: Run, status: str, problem: str) -> None:
+        self.calls.append(("end", run.name))
         self.at_work -= 1
-        if sum(what == "ended" for what, _ in self.heard) == 6:
+        if sum(what == "end" for what, _ in self.calls) == 6:
             self._act()
 
     def _act(self) -> None:
-        if self.then is not None:
-            self.then()
-        self.then = None
+        if self.action is not None:
+            self.action()
+        self.action = None
 
 
-def study(folder: Path, planned: Plan, engine: Engine, ears: Ears, place: DataConfig) -> dict[str, Any]:
-    """Conduct a plan; the outcome, what was heard, the numbers."""
-    registry = load(PLUGINS)
-    bench = Runner(registry, folder, place, torch.device("cpu"), {"command": "a test"}, ears, lambda: False)
-    outcome = bench.conduct(planned, engine)
-    found = [folder for folder in read_runs(find_runs([folder]))[0] if folder.state == "trained"]
-    numbers = [(row.run, row.metric, row.value) for row in rows(found)]
+def study(folder: Path, planned: Plan, config: ExecutorConfig, recorder: Recorder, place: DataConfig) -> dict[str, Any]:
+    """Do the runs of a plan; how they ended, the calls, the numbers."""
+    runner = runner_of(planned, load(PLUGINS), folder, place, callback=recorder)
+    with create_executor(config, runner, len(planned.runs)) as executor:
+        outcome = run_all(planned, executor, runner)
+    trained = [record for record in read_runs(find_runs([folder]))[0] if record.state == "trained"]
+    numbers = [(row.run, row.metric, row.value) for row in rows(trained)]
     left = sorted(path.name for path in folder.glob(".*"))
-    return {**asdict(outcome), "heard": ears.heard, "most": ears.most, "numbers": numbers, "left": left}
+    return {**asdict(outcome), "calls": recorder.calls, "most": recorder.most, "numbers": numbers, "left": left}
 
 
 def main(folder: Path) -> dict[str, Any]:
@@ -86,24 +92,22 @@ def main(folder: Path) -> dict[str, Any]:
     )
     planned = plan(grid, load(PLUGINS), place)
     few = Plan(planned.runs[:2], planned.metrics, planned.dataset_info, planned.parameters)
-    found: dict[str, Any] = {"serial": study(folder / "serial", planned, serial, Ears(), place)}
+    studies: dict[str, Any] = {"serial": study(folder / "serial", planned, SERIAL, Recorder(), place)}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
     try:
-        found["nodes"] = sum(node["Alive"] for node in ray.nodes())
-        engine = executors_ray.cluster("auto", None, 0.0, 1.0, None)
-        ears = Ears(lambda: cluster.remove_node(nodes[1], allow_graceful=False))
-        found["killed"] = study(folder / "ray", planned, engine, ears, place)
-        found["nodes after"] = len(cluster.list_all_nodes())
+        studies["nodes"] = sum(node["Alive"] for node in ray.nodes())
+        recorder = Recorder(lambda: cluster.remove_node(nodes[1], allow_graceful=False))
+        studies["killed"] = study(folder / "ray", planned, ExecutorConfig("ray"), recorder, place)
+        studies["nodes after"] = len(cluster.list_all_nodes())
         executors_ray.write_text = lambda path, text: None  # type: ignore[assignment]  # as where no folder is shared
-        found["returned"] = study(
-            folder / "returned", few, executors_ray.cluster("auto", 1, 0.0, 1.0, None), Ears(), place
-        )
+        config = ExecutorConfig("ray", jobs=1)
+        studies["returned"] = study(folder / "returned", few, config, Recorder(), place)
     finally:
         ray.shutdown()
         cluster.shutdown()
-    return found
+    return studies
 
 
 if __name__ == "__main__":

@@ -74,8 +74,6 @@ CAUGHT: dict[tuple[Kind, str], set[str]] = {
     ("metric", "rescaled"): {"contrast_is_seen"},
     ("metric", "wrong-direction"): {"better_holds"},
     ("metric", "global-metric"): {"repeatable", "batches_do_not_matter"},
-    ("metric", "clinging"): {"detached_is_the_same"},
-    ("metric", "untrue"): {"detached_is_the_same"},
     ("metric", "silent"): {"refuses_what_it_cannot_measure"},
 }
 

@@ -1,163 +1,151 @@
-"""Several runs at once on this machine, each in a worker process that does one after another."""
+"""Several runs at once on this machine, in pebble's pool of worker processes.
+
+The dataset lies in files without a name that every worker maps. Runs and outcomes are strings of JSON.
+"""
 
 from __future__ import annotations
 
 import json
 import os
 import signal
+import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator, Mapping
+from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass
-from functools import partial
-from multiprocessing import Pipe, get_context
-from multiprocessing.connection import Connection, wait
-from multiprocessing.process import BaseProcess
+from dataclasses import asdict, replace
+from multiprocessing import forkserver, get_context, parent_process
+from multiprocessing.reduction import DupFd
+from pathlib import Path
 from typing import IO, Any
 
 import torch
+from filelock import FileLock, Timeout
+from pebble import ProcessExpired, ProcessPool
 
-from genbench.execution.messages import image_facts, image_tensors
-from genbench.execution.scheduler import Engine, RunEvent, WorkerSpec
-from genbench.execution.worker import Descriptor, begin
+from genbench.errors import one_line
+from genbench.execution.runner import Runner, RunOutcome, load_images
+from genbench.execution.scheduler import WorkerError
+from genbench.execution.transfer import image_facts, image_tensors, map_images
+from genbench.execution.worker import WorkerSpec, make_runner, received_run, run_record, worker_spec
 from genbench.experiment.run import Run
 
-START_SECONDS = 120.0
-"""What a new worker may need beyond --run-timeout, for importing torch and the plug-ins."""
-TAIL = 4000
-"""Bytes of what a worker printed that are kept where it dies."""
+GRACE_SECONDS = 60.0
+"""How long a run may take to save its state once the command is gone; then its process ends itself."""
+OUTPUT_BYTES = 4000
+"""Of what a worker printed, how much is kept where it dies."""
+STOP = "stop"
+"""The file that says that the user has stopped."""
 
 
-@dataclass
-class Hand:
-    """A worker process, the run it is at, and until when it may be."""
+class ProcessExecutor:
+    """`jobs` worker processes, each of which does one run after another; GPUs are dealt out in turn."""
 
-    slot: int
-    process: BaseProcess
-    channel: Connection
-    printed: IO[bytes]
-    run: Run | None = None
-    deadline: float = float("inf")
-    fresh: bool = True
+    in_process = False
 
+    def __init__(self, runner: Runner, jobs: int, timeout: float | None = None) -> None:
+        """For runs of the runner's command; one that takes longer than `timeout` seconds is killed."""
+        spec = worker_spec(runner)
+        workers = max(1, runner.place.workers // jobs)
+        self._spec = replace(
+            spec,
+            device="cuda" if runner.device.type == "cuda" else spec.device,
+            threads=max(1, spec.threads // jobs),
+            place={**spec.place, "workers": workers},
+            jobs=jobs,
+        )
+        self._runner, self._jobs, self._timeout = runner, jobs, timeout
+        self._resources = ExitStack()
+        self._pool: ProcessPool | None = None
+        self._scratch = Path()
 
-class Local:
-    """The executor of worker processes. Images lie in one file for all of them, GPUs are dealt out in turn."""
+    def submit(self, run: Run) -> Future[RunOutcome]:
+        """Queue the run for the next idle worker."""
+        pool = self._pool or self._start(run)
+        name = run.name
+        answer = pool.schedule(do_run, args=(json.dumps(run_record(run)),), timeout=self._timeout)
+        return _translated(answer, lambda error: self._worker_error(name, error))
 
-    def __init__(self, site: WorkerSpec, jobs: int, limit: float, files: Mapping[str, IO[bytes]], facts: Any) -> None:
-        """With `jobs` workers at most, started when needed, and `limit` seconds for a run."""
-        self._site, self._limit, self._files, self._facts = site, limit, files, facts
-        self.capacity = min(jobs, site.runs)
-        self._hands: list[Hand] = []
-        self._cancelled = False
-        share = max(1, site.brief["threads"] // self.capacity)
-        workers = max(1, site.brief["place"]["workers"] // self.capacity)
-        device = "cuda" if site.brief["device"].startswith("cuda") else "cpu"
-        place = {**site.brief["place"], "workers": workers}
-        self._brief = {**site.brief, "device": device, "threads": share, "place": place, "jobs": self.capacity}
-
-    def submit(self, run: Run) -> None:
-        """Give the run to an idle worker, or to a new one."""
-        hand = next((hand for hand in self._hands if hand.run is None), None) or self._hire()
-        allowance = START_SECONDS if hand.fresh else 0.0
-        hand.run, hand.deadline = run, time.monotonic() + self._limit + allowance
-        self._send(hand, {"name": run.name, "run": run.record()})
-
-    def wait(self, seconds: float) -> list[RunEvent]:
-        """What the workers told, and what became of those that died or took too long."""
-        news: list[RunEvent] = []
-        for channel in wait([hand.channel for hand in self._hands], seconds):
-            hand = next(hand for hand in self._hands if hand.channel is channel)
-            news += self._hear(hand)
-        for hand in list(self._hands):
-            if hand.run is not None and time.monotonic() > hand.deadline:
-                message = f"no end within {self._limit:g} s (--run-timeout); the worker was killed"
-                news.append(self._bury(hand, "timeout", message))
-        return news
-
-    def cancel(self) -> None:
+    def interrupt(self) -> None:
         """Tell the workers to stop after their step."""
-        self._cancelled = True
-        for hand in self._hands:
-            self._send(hand, "stop")
+        if self._pool is not None:
+            (self._scratch / STOP).touch()
 
-    def close(self) -> None:
-        """End all workers: idle ones leave by themselves, others are killed."""
-        for hand in self._hands:
-            hand.channel.close()
-            if hand.run is not None:
-                kill(hand.process)
-        for hand in self._hands:
-            hand.process.join(timeout=5)
-            if hand.process.is_alive():
-                kill(hand.process)
-                hand.process.join()
-            hand.printed.close()
-        self._hands.clear()
+    def shutdown(self) -> None:
+        """End all workers; those that are at work are killed."""
+        if self._pool is not None:
+            self._pool.stop()  # type: ignore[no-untyped-call]
+            self._pool.join()
+        self._resources.close()
 
-    def _hire(self) -> Hand:
-        taken = {hand.slot for hand in self._hands}
-        slot = next(slot for slot in range(self.capacity) if slot not in taken)
-        ours, theirs = Pipe()
-        printed = tempfile.TemporaryFile()  # noqa: SIM115  (it lives as long as the worker)
-        files = {name: Descriptor(file.fileno()) for name, file in self._files.items()}
-        variables = {"OMP_NUM_THREADS": str(self._brief["threads"]), **gpu(self._site.brief, slot)}
+    def _start(self, run: Run) -> ProcessPool:
+        """Load the dataset once, into files that the workers map, and start the pool."""
+        self._scratch = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="genbench-")))
+        images = load_images(self._runner.registry, run, self._runner.place, self._runner.callback)
+        files = {}
+        for name, tensor in image_tensors(images).items():
+            file = self._resources.enter_context(nameless_file())
+            file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
+            file.flush()
+            files[name] = Descriptor(file)
+        gpus = visible_gpus(self._runner.device)
+        settings = {"spec": asdict(self._spec), "facts": image_facts(images), "gpus": gpus}
+
+        # A worker costs a fork, not the import of torch; BLAS reads its threads when it is loaded.
         context = get_context("forkserver")
-        context.set_forkserver_preload(["genbench.execution.worker"])  # a worker costs a fork, not the import of torch
-        process = context.Process(target=begin, args=(theirs, Descriptor(printed.fileno()), files, variables))
-        with environment(variables):  # of the server too, where this starts it: BLAS reads its threads when loaded
-            process.start()
-        theirs.close()
-        hand = Hand(slot, process, ours, printed)
-        self._hands.append(hand)
-        self._send(hand, {"brief": self._brief, "facts": self._facts})
-        return hand
+        context.set_forkserver_preload([__name__])
+        with environment({"OMP_NUM_THREADS": str(self._spec.threads)}):
+            forkserver.ensure_running()
+        initargs = (json.dumps(settings), str(self._scratch), files)
+        self._pool = ProcessPool(self._jobs, initializer=start_worker, initargs=initargs, context=context)
+        return self._pool
 
-    def _send(self, hand: Hand, message: object) -> None:
-        with suppress(OSError):  # a worker that died is found by `wait`
-            hand.channel.send_bytes(json.dumps(message).encode())
-
-    def _hear(self, hand: Hand) -> list[RunEvent]:
-        try:
-            name, kind, facts = json.loads(hand.channel.recv_bytes())
-        except (EOFError, OSError):
-            if hand.run is None:
-                self._dismiss(hand)
-                return []
-            return [self._bury(hand, "worker died", "")]
-        if kind == "began":
-            hand.fresh, hand.deadline = False, time.monotonic() + self._limit
-        elif kind == "ended":
-            hand.run, hand.deadline = None, float("inf")
-        return [RunEvent(name, kind, facts)]
-
-    def _bury(self, hand: Hand, kind: str, message: str) -> RunEvent:
-        """The end of a run whose worker is dead or is killed now; the failure is recorded in the run's folder."""
-        run = hand.run
-        assert run is not None
-        tail = self._dismiss(hand, expired=bool(message))
-        problem = self._site.fail(run, kind, message or last_words(hand.process.exitcode or 0, tail), tail)
-        return RunEvent(run.name, "ended", {"problem": problem, "interrupted": self._cancelled})
-
-    def _dismiss(self, hand: Hand, *, expired: bool = False) -> str:
-        """Take a worker out, killed where it lives; the end of what it printed."""
-        self._hands.remove(hand)
-        hand.process.join(timeout=0 if expired else 1)  # one that closed its channel is about to be gone
-        kill(hand.process)
-        hand.process.join()
-        hand.channel.close()
-        with hand.printed as printed:
-            printed.seek(max(0, printed.seek(0, os.SEEK_END) - TAIL))
-            return printed.read().decode(errors="replace")
+    def _worker_error(self, name: str, error: BaseException) -> WorkerError:
+        """What became of the worker of a run."""
+        printed = ""
+        with suppress(OSError), (self._scratch / f"{name}.txt").open("rb") as file:
+            file.seek(max(0, file.seek(0, os.SEEK_END) - OUTPUT_BYTES))
+            printed = file.read().decode(errors="replace")
+        if isinstance(error, ProcessExpired):
+            return WorkerError("worker died", how_it_ended(error.exitcode, printed), printed)
+        if isinstance(error, TimeoutError):
+            message = f"no end within {self._timeout:g} s (--run-timeout); the worker was killed"
+            return WorkerError("timeout", message, printed)
+        return WorkerError("worker failed", one_line(error), printed)
 
 
-def kill(process: BaseProcess) -> None:
-    """Kill a worker and whatever it started."""
-    if process.is_alive() and process.pid is not None:
-        with suppress(ProcessLookupError):
-            os.killpg(process.pid, signal.SIGKILL)  # its group has its number, once it has begun
-        process.kill()
+def _translated(answer: Future[str], explain: Any) -> Future[RunOutcome]:
+    """The future of an outcome, of the future of its JSON."""
+    future = _Mirror(answer)
+
+    def done(_: Future[str]) -> None:
+        if answer.cancelled():
+            future.cancel()
+        elif (error := answer.exception()) is not None:
+            future.set_exception(explain(error))
+        else:
+            future.set_result(RunOutcome(**json.loads(answer.result())))
+
+    answer.add_done_callback(done)
+    return future
+
+
+class _Mirror(Future[RunOutcome]):
+    """A future that runs when another one does."""
+
+    def __init__(self, source: Future[str]) -> None:
+        super().__init__()
+        self._source = source
+
+    def running(self) -> bool:
+        return self._source.running()
+
+
+def nameless_file() -> IO[bytes]:
+    """A temporary file without a name: a killed command leaves nothing behind."""
+    return tempfile.TemporaryFile()
 
 
 @contextmanager
@@ -175,7 +163,7 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
                 os.environ[name] = value
 
 
-def last_words(status: int, printed: str) -> str:
+def how_it_ended(status: int, printed: str) -> str:
     """How a process ended, in one line."""
     if status < 0:
         name = signal.Signals(-status).name
@@ -185,33 +173,109 @@ def last_words(status: int, printed: str) -> str:
     return f"the worker process ended with status {status}{': ' if last else ''}{last.strip()[:300]}"
 
 
-def gpu(brief: Mapping[str, Any], slot: int) -> dict[str, str]:
-    """The environment that shows a worker its GPU: the one that was asked for, or each in turn."""
-    device = torch.device(brief["device"])
+def visible_gpus(device: torch.device) -> list[str]:
+    """The GPUs that workers take in turn, as CUDA_VISIBLE_DEVICES names them: all, or the one that was asked for."""
     if device.type != "cuda":
-        return {}
-    given = os.environ.get("CUDA_VISIBLE_DEVICES", "")
-    visible = [name.strip() for name in given.split(",") if name.strip()]
-    visible = visible or [str(index) for index in range(torch.cuda.device_count())]
-    return {"CUDA_VISIBLE_DEVICES": visible[(slot if device.index is None else device.index) % len(visible)]}
+        return []
+    names = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
+    names = names or [str(index) for index in range(torch.cuda.device_count())]
+    return names if device.index is None else [names[device.index % len(names)]]
 
 
-@contextmanager
-def _opened(site: WorkerSpec, jobs: int, limit: float) -> Iterator[Local]:
-    with ExitStack() as stack:
-        images = site.load()
-        facts, files = image_facts(images), dict[str, IO[bytes]]()
-        for name, tensor in image_tensors(images).items():
-            file = stack.enter_context(tempfile.TemporaryFile())  # it has no name: nothing is left behind
-            file.write(tensor.reshape(-1).view(torch.uint8).numpy().data)
-            file.flush()
-            files[name] = file
-        del images, tensor
-        executor = Local(site, jobs, limit, files, facts)
-        stack.callback(executor.close)
-        yield executor
+# ---------------------------------------------------------------- in the worker
 
 
-def local(jobs: int, limit: float | None = None) -> Engine:
-    """The engine with `jobs` worker processes; a run that takes longer than `limit` seconds is killed and failed."""
-    return partial(_opened, jobs=jobs, limit=float("inf") if limit is None else limit)
+class Descriptor:
+    """The number of an open file, which follows it into a worker."""
+
+    def __init__(self, file: IO[bytes]) -> None:
+        self.number = file.fileno()
+
+    def __getstate__(self) -> Any:
+        return DupFd(self.number)
+
+    def __setstate__(self, state: Any) -> None:
+        self.number = state.detach()
+
+
+class _Worker:
+    """This worker process: its runner, or why there is none."""
+
+    runner: Runner | None = None
+    error = Exception("it was not started")
+    scratch = Path()
+    stopping = threading.Event()
+    terminated = False
+    slot: FileLock
+
+
+def start_worker(settings: str, scratch: str, files: Mapping[str, Descriptor]) -> None:
+    """Prepare a worker process; an error is raised by its first run."""
+    _Worker.scratch = Path(scratch)
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's is passed on by the file
+    signal.signal(signal.SIGTERM, _terminate)
+    threading.Thread(target=_watch, daemon=True).start()
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # its last words count
+    try:
+        values = json.loads(settings)
+        spec = WorkerSpec(**values["spec"])
+        os.environ["OMP_NUM_THREADS"] = str(spec.threads)
+        slot = _take_slot()
+        if values["gpus"]:
+            os.environ["CUDA_VISIBLE_DEVICES"] = values["gpus"][slot % len(values["gpus"])]
+        images = map_images(values["facts"], {name: f"/dev/fd/{file.number}" for name, file in files.items()})
+        _Worker.runner = make_runner(spec, images, _Worker.stopping.is_set)
+    except Exception as error:
+        _Worker.error = error
+
+
+def do_run(record: str) -> str:
+    """Do a run; its outcome as JSON. What it prints goes to a file."""
+    run = received_run(json.loads(record))
+    with (_Worker.scratch / f"{run.name}.txt").open("wb") as printed:
+        os.dup2(printed.fileno(), 1)
+        os.dup2(printed.fileno(), 2)
+    if _Worker.runner is None:
+        raise RuntimeError(f"it cannot begin: {one_line(_Worker.error)}")
+    outcome = _Worker.runner.run(run)
+    sys.stdout.flush()
+    if _Worker.terminated:
+        _wait_for_the_end()
+    return json.dumps(asdict(outcome))
+
+
+def _take_slot() -> int:
+    """The number of this worker: the first that no living worker has. It ends with the process."""
+    slot = 0
+    while True:
+        _Worker.slot = FileLock(_Worker.scratch / f"slot-{slot}", timeout=0)
+        try:
+            _Worker.slot.acquire()
+        except Timeout:
+            slot += 1
+        else:
+            return slot
+
+
+def _terminate(*_: object) -> None:
+    """A batch system ends every process, or the pool this one after its time: save the state first."""
+    _Worker.terminated = True
+    _Worker.stopping.set()
+
+
+def _wait_for_the_end() -> None:
+    """Give the pool time to kill this process, if it was the pool: the run has then failed, and was not interrupted."""
+    until = time.monotonic() + 10.0
+    while time.monotonic() < until and not (_Worker.scratch / STOP).exists():
+        time.sleep(0.1)
+
+
+def _watch() -> None:
+    """Stop when the user does; when the command is gone, save the state and end."""
+    command = parent_process()
+    while command is not None and command.is_alive():
+        command.join(0.2)
+        if (_Worker.scratch / STOP).exists():
+            _Worker.stopping.set()
+    _Worker.stopping.set()
+    threading.Timer(GRACE_SECONDS, os._exit, (1,)).start()

@@ -1,31 +1,43 @@
 """Runs as calls of actors on a Ray cluster, where ray is installed (`pip install 'genbench[ray]'`).
 
-An actor holds a slot (cores, a GPU or a part of one), the plug-ins and the images on its device, and does one run after
-another. Ray places actors and tells of those whose node or process died; their runs go to new ones, which Ray places
-where there is room. The command that was given holds the claim on every run; an actor that sees the command's own
-folder of runs (told by a token in it) writes there, from any other the files come back through Ray.
+An actor holds a slot (cores, a GPU or a part of one), the plug-ins and the images on its device, and does one run
+after another; a thread of the command waits for each. Ray places actors; the run of an actor that died goes to a new
+one. The command holds the lock of every run. An actor that sees the command's own folder of runs, by a token in it,
+writes there; from any other the files come back through Ray. Arguments and results are JSON, bytes and numpy arrays.
 """
 
 from __future__ import annotations
 
 import json
+import os
+import signal
+import socket
+import tempfile
+import threading
 import time
-from collections.abc import Iterator, Mapping
+import warnings
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import ExitStack, contextmanager, suppress
-from dataclasses import dataclass, field
-from functools import partial
+from dataclasses import asdict, dataclass, replace
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 from uuid import uuid4
 
+import numpy as np
+import torch
+
+from genbench.api import Images
 from genbench.errors import StoreError, UsageError, one_line
-from genbench.execution.executors.ray_actor import RayActor
-from genbench.execution.executors.ray_connection import connected
-from genbench.execution.messages import image_facts, image_tensors, plugin_texts, read_folder, receive
-from genbench.execution.scheduler import Engine, RunEvent, WorkerSpec
+from genbench.execution.runner import INTERRUPTED, Runner, RunOutcome, load_images
+from genbench.execution.scheduler import WorkerError
+from genbench.execution.transfer import checked_name, image_facts, image_tensors, images_of, read_folder, receive
+from genbench.execution.worker import WorkerSpec, make_runner, received_run, run_record, worker_spec
 from genbench.experiment.run import Run
-from genbench.storage.lock import RunLockedError, lock_run
-from genbench.training.callbacks import LEFT
+from genbench.storage.lock import LOCK, RunLockedError, lock_run
+from genbench.storage.run_dir import LOG
+from genbench.training.callbacks import LOCKED
 from genbench.utils.io import write_text
 
 RETRIES = 3
@@ -34,260 +46,330 @@ RETRIES = 3
 Not left to Ray's own `max_task_retries`: with ray 2.60 and a node killed, all three were used up, as "unavailable",
 while the actor still waited for a place to be restarted.
 """
-POLL_SECONDS = 2.0
-"""How long an actor keeps a question for news that it has not got."""
+POLL_SECONDS = 0.5
+"""How often a thread looks whether its run is over, or has to stop."""
 PATIENCE_SECONDS = 60.0
 """How long an actor may take to save its run's state when the command stops."""
-NOT_SENT = ("lock",)
-
-
-@dataclass
-class Hand:
-    """An actor, and the run it is at: the call that does it, the question for news, until when it may take."""
-
-    actor: Any
-    shared: Any
-    run: Run | None = None
-    result: Any = None
-    poll: Any = None
-    began: bool = False
-    deadline: float = float("inf")
-    claim: ExitStack = field(default_factory=ExitStack)
-    sent: tuple[str, ...] = ()
-    losses: int = 0
+ANSWER_SECONDS = 5.0
+"""How long a cluster may take to accept a connection; Ray itself tries for minutes."""
+NOT_SENT = (LOCK,)
 
 
 @dataclass(frozen=True)
 class Slot:
-    """What a run takes of the cluster; `jobs` runs at once at most (None: as many as fit), each for `limit` seconds."""
+    """What a run takes of the cluster."""
 
     cpus: float
     gpus: float
-    jobs: int | None
-    limit: float
+
+    def count(self, node: Mapping[str, float]) -> int:
+        """How many runs a node of these resources holds at once."""
+        counts = [int(node.get("CPU", 0.0) / self.cpus + 1e-9)]
+        if self.gpus:
+            counts.append(int(node.get("GPU", 0.0) / self.gpus + 1e-9))
+        return min(counts)
 
 
-class Cluster:
-    """The executor of a Ray cluster."""
+class RayExecutor:
+    """Runs on a cluster, as many at once as its nodes hold, or `jobs`: an autoscaler then adds nodes."""
 
-    def __init__(self, ray: ModuleType, site: WorkerSpec, slot: Slot, shipped: tuple[Any, ...]) -> None:
-        """`shipped` are the arguments of every actor: the brief, the images' facts and arrays, the store's token."""
-        self._ray, self._site, self._slot, self._shipped = ray, site, slot, shipped
-        self._hands: list[Hand] = []
-        self._news: list[RunEvent] = []
-        self._submitted = 0
-        self._cancelled: float | None = None
+    in_process = False
 
-    @property
-    def capacity(self) -> int:
-        """As many runs as the living nodes hold, or as --jobs asks for: an autoscaler then adds nodes."""
-        nodes = [node["Resources"] for node in self._ray.nodes() if node["Alive"]]
-        return max(1, min(self._slot.jobs or sum(fits(node, self._slot) for node in nodes), self._site.runs))
-
-    def submit(self, run: Run) -> None:
-        """Claim the run and give it to an idle actor, or to a new one."""
-        self._submitted += 1
-        folder, claim = self._site.store / run.name, ExitStack()
+    def __init__(
+        self, runner: Runner, jobs: int | None, timeout: float | None, options: Mapping[str, Any] | None = None
+    ) -> None:
+        """`options` are those of `--executor-option`: `address`, `cpus-per-run`, `gpus-per-run`."""
         try:
-            claim.enter_context(lock_run(folder))
-        except RunLockedError:
-            self._news.append(RunEvent(run.name, "ended", {"problem": LEFT, "interrupted": False}))
-            return
-        self._give(run, claim, began=False, losses=0)
+            import ray
+        except ImportError:
+            raise UsageError("--executor ray needs Ray: pip install 'genbench[ray]'") from None
+        options = options or {}
+        self._ray, self._runner, self._jobs = ray, runner, jobs
+        self._timeout = float("inf") if timeout is None else timeout
+        self._address = options.get("address", "auto")
+        gpus = float(options.get("gpus-per-run", runner.device.type == "cuda"))
+        self._slot = Slot(float(options.get("cpus-per-run", 1.0)), gpus)
+        self._resources = ExitStack()
+        self._threads: ThreadPoolExecutor | None = None
+        self._shipped: tuple[Any, ...] = ()
+        self._mine = threading.local()
+        self._mutex = threading.Lock()
+        self._actors: list[Any] = []
+        self._waiting = 0
+        self._stopped = float("inf")
 
-    def _give(self, run: Run, claim: ExitStack, *, began: bool, losses: int) -> None:
-        hand = next((hand for hand in self._hands if hand.run is None), None) or self._hire()
-        files = {} if self._known_to_share(hand) else read_folder(self._site.store / run.name, NOT_SENT)
-        hand.run, hand.claim, hand.began, hand.losses = run, claim, began, losses
-        hand.sent, hand.deadline = tuple(files), float("inf")
-        hand.result = hand.actor.do.remote(run.name, json.dumps(run.record()), files)
-        hand.poll = hand.actor.poll.remote(POLL_SECONDS)
+    def submit(self, run: Run) -> Future[RunOutcome]:
+        """Queue the run for the next idle thread."""
+        threads = self._threads or self._start(run)
+        with self._mutex:
+            self._waiting += 1
+        return threads.submit(self._do, run)
 
-    def wait(self, seconds: float) -> list[RunEvent]:
-        """What the actors told, and what became of those that are lost or took too long."""
-        news, self._news = self._news, []
-        refs = [ref for hand in self._hands if hand.run for ref in (hand.result, hand.poll) if ref is not None]
-        if refs:
-            self._ray.wait(refs, num_returns=1, timeout=0.0 if news else seconds)
-        for hand in [hand for hand in self._hands if hand.run is not None]:
-            news += self._hear(hand)
-        self._release_idle()
-        return news
-
-    def cancel(self) -> None:
+    def interrupt(self) -> None:
         """Tell the actors to stop after their step."""
-        self._cancelled = time.monotonic()
-        for hand in self._hands:
-            hand.actor.stop.remote()
+        with self._mutex:
+            self._stopped = time.monotonic()
+            for actor in self._actors:
+                actor.stop.remote()
 
-    def close(self) -> None:
+    def shutdown(self) -> None:
         """End all actors."""
-        for hand in list(self._hands):
-            self._dismiss(hand)
+        self._stopped = float("-inf")  # patience is over
+        with self._mutex:
+            for actor in self._actors:
+                with suppress(self._ray.exceptions.RayError):
+                    self._ray.kill(actor)
+        if self._threads is not None:
+            self._threads.shutdown(cancel_futures=True)
+        self._resources.close()
 
-    def _hire(self) -> Hand:
-        actor = (
-            self._ray.remote(RayActor)
-            .options(
-                num_cpus=self._slot.cpus,
-                num_gpus=self._slot.gpus,
-                max_concurrency=4,
-                scheduling_strategy="SPREAD",
+    def _start(self, run: Run) -> ThreadPoolExecutor:
+        """Connect, load the dataset once and put it into the cluster's memory."""
+        ray = self._ray
+        self._resources.enter_context(connected(ray, self._address))
+        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
+        count = self._jobs or sum(self._slot.count(node) for node in nodes)
+        if not count:
+            raise UsageError(
+                f"no node of the Ray cluster has {self._slot.cpus:g} cores and {self._slot.gpus:g} GPUs for a run:"
+                " lower cpus-per-run or gpus-per-run, or say --jobs N to have an autoscaler add nodes"
             )
-            .remote(*self._shipped)
-        )
-        hand = Hand(actor, actor.shares.remote())
-        self._hands.append(hand)
-        return hand
+        store = self._runner.store
+        store.mkdir(parents=True, exist_ok=True)
+        token, secret = store / f".seen-{uuid4().hex[:8]}", uuid4().hex
+        write_text(token, secret)
+        self._resources.callback(token.unlink, missing_ok=True)
+        cores = max(1, int(self._slot.cpus))
+        spec = worker_spec(self._runner)
+        device = (
+            "cuda" if self._runner.device.type == "cuda" else spec.device
+        )  # Ray shows an actor the GPU it was given
+        spec = replace(spec, device=device, threads=cores, place={**spec.place, "workers": cores})
+        images = load_images(self._runner.registry, run, self._runner.place, self._runner.callback)
+        facts, arrays = image_facts(images), {name: tensor.numpy() for name, tensor in image_tensors(images).items()}
+        stored = ray.put(arrays)  # once for each node; actors there map it
+        plugins = [(Path(file).name, Path(file).read_text(encoding="utf-8")) for file in spec.plugins]
+        self._shipped = (json.dumps(asdict(spec)), json.dumps(facts), [stored], plugins, (token.name, secret))
+        self._threads = ThreadPoolExecutor(count, thread_name_prefix="ray")
+        return self._threads
 
-    def _known_to_share(self, hand: Hand) -> bool:
-        """Whether an actor has said that it sees the store; not waited for: what it need not get is sent in vain."""
-        ready, _ = self._ray.wait([hand.shared], timeout=0)
-        with suppress(self._ray.exceptions.RayError):
-            return bool(ready) and bool(self._ray.get(hand.shared))
-        return False
+    # ---------------------------------------------------------------- in a thread
 
-    def _hear(self, hand: Hand) -> list[RunEvent]:
-        assert hand.run is not None
-        done = self._ready(hand.result)
-        if done:
-            return self._finish(hand)
-        news = []
-        if hand.poll is None or self._ready(hand.poll):
-            with suppress(self._ray.exceptions.RayError):  # a lost actor is told of by its result
-                news = self._told(hand, self._ray.get(hand.poll) if hand.poll is not None else [])
-            hand.poll = hand.actor.poll.remote(POLL_SECONDS)
-        if time.monotonic() > hand.deadline:
-            message = f"no end within {self._slot.limit:g} s (--run-timeout); the worker was killed"
-            return [*news, self._fail(hand, "timeout", message)]
-        late = self._cancelled is not None and time.monotonic() - self._cancelled > PATIENCE_SECONDS
-        if self._cancelled is not None and (late or not hand.began):
-            name = hand.run.name
-            self._dismiss(hand)
-            news.append(RunEvent(name, "ended", {"problem": "", "interrupted": True}))
-        return news
+    def _do(self, run: Run) -> RunOutcome:
+        """Lock a run and have it done by an actor, by another one where that dies."""
+        with self._mutex:
+            self._waiting -= 1
+        loss = ""
+        try:
+            with lock_run(self._runner.store / run.name):
+                for _ in range(RETRIES + 1):
+                    if self._stopped < float("inf"):
+                        return INTERRUPTED
+                    try:
+                        return self._attempt(run)
+                    except self._ray.exceptions.RayTaskError as error:
+                        raise WorkerError("worker failed", one_line(error.cause or error)) from None
+                    except self._ray.exceptions.RayError as error:
+                        self._dismiss()
+                        loss = str(error)
+                    if (
+                        "creation task" in loss
+                    ):  # a plug-in that cannot be loaded there, say: no other would fare better
+                        *_, cause = [line for line in loss.splitlines() if line.strip()]
+                        raise WorkerError("worker failed", f"it cannot begin: {cause.strip()[:300]}")
+                if self._stopped < float("inf"):
+                    return INTERRUPTED
+                message = f"{RETRIES + 1} times, at last: {' '.join(loss.split())[:300]}"
+                raise WorkerError("worker lost", message)
+        except RunLockedError:
+            return RunOutcome("locked", LOCKED)
+        finally:
+            if not self._waiting:  # the slot may be another command's
+                self._dismiss()
 
-    def _ready(self, ref: Any) -> bool:
-        ready, _ = self._ray.wait([ref], timeout=0)
+    def _attempt(self, run: Run) -> RunOutcome:
+        """Have this thread's actor do a run."""
+        actor, folder = self._actor(), self._runner.store / run.name
+        begun = actor.shares.remote()
+        while not self._ready(begun):
+            if self._stopped < float("inf"):
+                self._dismiss()
+                return INTERRUPTED
+        shares = self._ray.get(begun)
+        files = {} if shares else read_folder(folder, NOT_SENT)
+        result = actor.do.remote(json.dumps(run_record(run)), files)
+        deadline = time.monotonic() + self._timeout
+        while not self._ready(result):
+            if not shares:
+                self._follow(actor, run)
+            if time.monotonic() > deadline:
+                self._dismiss()
+                message = f"no end within {self._timeout:g} s (--run-timeout); the worker was killed"
+                raise WorkerError("timeout", message)
+            if time.monotonic() > self._stopped + PATIENCE_SECONDS:
+                self._dismiss()
+                return INTERRUPTED
+        outcome, returned = self._ray.get(result)
+        if returned is not None:
+            try:
+                receive(folder, returned, tuple(files))
+            except (OSError, StoreError) as error:
+                return RunOutcome("failed", one_line(error))
+        return RunOutcome(**json.loads(outcome))
+
+    def _ready(self, reference: Any) -> bool:
+        ready, _ = self._ray.wait([reference], timeout=POLL_SECONDS)
         return bool(ready)
 
-    def _told(self, hand: Hand, told: list[tuple[str, str, str]]) -> list[RunEvent]:
-        """News as an actor tells it; a run that is repeated begins once."""
-        news = []
-        for name, kind, facts in told:
-            if kind == "began":
-                hand.deadline = time.monotonic() + self._slot.limit
-                if hand.began:
-                    continue
-                hand.began = True
-            news.append(RunEvent(name, kind, json.loads(facts)))  # type: ignore[arg-type]
-        return news
+    def _follow(self, actor: Any, run: Run) -> None:
+        """Append what a distant log has gained to the one here, by which progress is shown."""
+        log = self._runner.store / run.name / LOG
+        content = self._ray.get(actor.log.remote(run.name, log.stat().st_size if log.exists() else 0))
+        if content:
+            with log.open("ab") as file:
+                file.write(content)
 
-    def _finish(self, hand: Hand) -> list[RunEvent]:
-        run = hand.run
-        assert run is not None
-        try:
-            end = self._ray.get(hand.result)
-        except self._ray.exceptions.RayTaskError as error:
-            return [self._fail(hand, "worker failed", one_line(error.cause if error.cause else error))]
-        except self._ray.exceptions.RayError as error:
-            return self._lose(hand, str(error))
-        news: list[RunEvent] = []
-        with suppress(self._ray.exceptions.RayError):  # the question is answered when the run ends
-            news += self._told(hand, self._ray.get(hand.poll))
-        news += self._told(hand, end["news"])
-        problem = end["problem"]
-        if end["files"] is not None:
-            try:
-                receive(self._site.store / run.name, end["files"], hand.sent)
-            except (OSError, StoreError) as error:
-                problem = "; ".join(filter(None, (problem, one_line(error))))
-        hand.claim.close()
-        hand.run = hand.result = hand.poll = None
-        return [*news, RunEvent(run.name, "ended", {"problem": problem, "interrupted": end["interrupted"]})]
+    def _actor(self) -> Any:
+        """This thread's actor."""
+        actor = getattr(self._mine, "actor", None)
+        if actor is None:
+            options = {"num_cpus": self._slot.cpus, "num_gpus": self._slot.gpus, "max_concurrency": 4}
+            made = self._ray.remote(RayActor).options(**options, scheduling_strategy="SPREAD")
+            actor = self._mine.actor = made.remote(*self._shipped)
+            with self._mutex:
+                self._actors.append(actor)
+        return actor
 
-    def _lose(self, hand: Hand, told: str) -> list[RunEvent]:
-        """Give the run of an actor that died to another one, unless it cannot be made or others died of it as well."""
-        run = hand.run
-        assert run is not None
-        if self._cancelled is not None:
-            self._dismiss(hand)
-            return [RunEvent(run.name, "ended", {"problem": "", "interrupted": True})]
-        if "creation task" in told:  # a plug-in that cannot be loaded there, say: no other would fare better
-            *_, cause = [line for line in told.splitlines() if line.strip()]
-            return [self._fail(hand, "worker failed", f"it cannot begin: {cause.strip()[:300]}")]
-        if hand.losses == RETRIES:
-            return [self._fail(hand, "worker lost", f"{RETRIES + 1} times, at last: {' '.join(told.split())[:300]}")]
-        claim, hand.claim = hand.claim, ExitStack()
-        self._dismiss(hand)
-        self._give(run, claim, began=hand.began, losses=hand.losses + 1)
-        return []
-
-    def _fail(self, hand: Hand, kind: str, message: str) -> RunEvent:
-        run = hand.run
-        assert run is not None
-        self._dismiss(hand)
-        problem = self._site.fail(run, kind, message, "")
-        return RunEvent(run.name, "ended", {"problem": problem, "interrupted": self._cancelled is not None})
-
-    def _dismiss(self, hand: Hand) -> None:
-        self._hands.remove(hand)
-        hand.claim.close()
-        with suppress(self._ray.exceptions.RayError):
-            self._ray.kill(hand.actor)
-
-    def _release_idle(self) -> None:
-        """Idle actors give their slots back once none will need them: one that is new may wait for a slot."""
-        idle = [hand for hand in self._hands if hand.run is None]
-        if idle and (self._submitted == self._site.runs or len(self._hands) - len(idle) >= self.capacity):
-            for hand in idle:
-                self._dismiss(hand)
+    def _dismiss(self) -> None:
+        actor, self._mine.actor = getattr(self._mine, "actor", None), None
+        if actor is not None:
+            with self._mutex:
+                self._actors.remove(actor)
+            with suppress(self._ray.exceptions.RayError):
+                self._ray.kill(actor)
 
 
-def fits(node: Mapping[str, float], slot: Slot) -> int:
-    """How many runs a node of these resources holds at once."""
-    counts = [int(node.get("CPU", 0.0) / slot.cpus + 1e-9)]
-    if slot.gpus:
-        counts.append(int(node.get("GPU", 0.0) / slot.gpus + 1e-9))
-    return min(counts)
+# ---------------------------------------------------------------- connection
 
 
 @contextmanager
-def _opened(site: WorkerSpec, ray: ModuleType, address: str, slot: Slot) -> Iterator[Cluster]:
-    with ExitStack() as stack:
-        stack.enter_context(connected(ray, address))
-        nodes = [node["Resources"] for node in ray.nodes() if node["Alive"]]
-        if slot.jobs is None and not any(fits(node, slot) for node in nodes):
-            raise UsageError(
-                f"no node of the Ray cluster has {slot.cpus:g} cores and {slot.gpus:g} GPUs for a run: lower"
-                " --cpus-per-run or --gpus-per-run, or say --jobs N to have an autoscaler add nodes"
-            )
-        site.store.mkdir(parents=True, exist_ok=True)
-        token, secret = site.store / f".seen-{uuid4().hex[:8]}", uuid4().hex
-        write_text(token, secret)
-        stack.callback(token.unlink, missing_ok=True)
-        threads = max(1, int(slot.cpus))
-        brief = {**site.brief, "threads": threads, "place": {**site.brief["place"], "workers": threads}}
-        images = site.load()
-        facts, arrays = image_facts(images), {name: tensor.numpy() for name, tensor in image_tensors(images).items()}
-        put = ray.put(arrays)  # once for each node; actors there map it
-        del images, arrays
-        texts = plugin_texts(brief["plugins"])
-        executor = Cluster(ray, site, slot, (json.dumps(brief), json.dumps(facts), [put], texts, (token.name, secret)))
-        stack.callback(executor.close)
-        yield executor
-
-
-def cluster(address: str, jobs: int | None, gpus: float | None, cpus: float, limit: float | None) -> Engine:
-    """The engine; `UsageError` where ray is not installed. `gpus` None is 1 where runs train on CUDA, else 0."""
+def connected(ray: ModuleType, address: str) -> Iterator[None]:
+    """A connection to the cluster, unless the process has one already; `UsageError` where there is no cluster."""
+    if ray.is_initialized():
+        yield
+        return
+    check_address(ray, address)
+    handlers = {number: signal.getsignal(number) for number in (signal.SIGINT, signal.SIGTERM)}
+    started: dict[str, Any] = {"include_dashboard": False} if address == "local" else {}
     try:
-        import ray
-    except ImportError:
-        raise UsageError("--executor ray needs Ray: pip install 'genbench[ray]'") from None
+        ray.init(address=address, logging_level="ERROR", log_to_driver=False, **started)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        raise UsageError(
+            f"address={address}: no Ray cluster answers ({one_line(error, 160)}); start one with `ray start --head`,"
+            " or say address=local"
+        ) from None
+    for number, handler in handlers.items():  # ray takes SIGTERM for itself; here it means: save and stop
+        signal.signal(number, handler)
+    try:
+        yield
+    finally:
+        ray.shutdown()
 
-    def opened(site: WorkerSpec) -> Any:
-        wanted = gpus if gpus is not None else float(site.brief["device"].startswith("cuda"))
-        slot = Slot(cpus, wanted, jobs, float("inf") if limit is None else limit)
-        return partial(_opened, ray=ray, address=address, slot=slot)(site)
 
-    return opened
+def check_address(ray: ModuleType, address: str) -> None:
+    """Raise `UsageError` where nothing accepts a connection at HOST:PORT or ray://HOST:PORT.
+
+    Other addresses pass: Ray says at once what is wrong with them. It replaces a loopback host by the machine's own
+    address, so either may answer.
+    """
+    place = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    host, _, port = place.removeprefix("ray://").rpartition(":")
+    if not host or not port.isdigit() or "/" in host:
+        return
+    loopback = host == "localhost" or host.startswith("127.")
+    for name in (host.strip("[]"), *([ray.util.get_node_ip_address()] if loopback else [])):
+        with suppress(OSError, OverflowError), socket.create_connection((name, int(port)), ANSWER_SECONDS):
+            return
+    raise UsageError(
+        f"address={address}: nothing answers at {host}:{port}; start a cluster there with `ray start --head`, or say"
+        " address=local"
+    )
+
+
+# ---------------------------------------------------------------- on the cluster
+
+
+class RayActor:
+    """One slot of a cluster."""
+
+    def __init__(
+        self,
+        spec: str,
+        facts: str,
+        arrays: Sequence[Any],
+        plugins: Sequence[tuple[str, str]],
+        token: tuple[str, str],
+    ) -> None:
+        """Load the plug-ins from their texts and put the images on the device.
+
+        `arrays` holds the reference to them: as an argument of its own it would be lost to an actor that is restarted.
+        """
+        self._scratch = tempfile.TemporaryDirectory(prefix="genbench-")
+        folder = Path(self._scratch.name)
+        files = []
+        for index, (name, text) in enumerate(plugins):
+            file = folder / "plugins" / str(index) / checked_name(name)
+            file.parent.mkdir(parents=True)
+            file.write_text(text, encoding="utf-8")
+            files.append(str(file))
+        worker = replace(WorkerSpec(**json.loads(spec)), plugins=files)
+        seen = Path(worker.store) / token[0]
+        self._shares = seen.is_file() and seen.read_text(encoding="utf-8") == token[1]
+        self._store = Path(worker.store) if self._shares else folder / "runs"
+        self._stopping = threading.Event()
+        self._threads = worker.threads
+        images = images_of_arrays(json.loads(facts), fetched(arrays[0]))
+        self._runner = make_runner(worker, images, self._stopping.is_set, locks=False, store=self._store)
+
+    def shares(self) -> bool:
+        """Whether this machine sees the command's folder of runs."""
+        return self._shares
+
+    def stop(self) -> None:
+        """Have the run at work save its state and end."""
+        self._stopping.set()
+
+    def log(self, name: str, offset: int) -> bytes:
+        """The log of a run here, from so many bytes on."""
+        path = self._store / checked_name(name) / LOG
+        return path.read_bytes()[offset:] if path.exists() else b""
+
+    def do(self, record: str, files: Mapping[str, bytes]) -> tuple[str, dict[str, bytes] | None]:
+        """Do a run; its outcome as JSON, and where this machine does not see the store its files, as `files` were."""
+        torch.set_num_threads(self._threads)  # of this thread: OpenMP keeps a count for each
+        run = received_run(json.loads(record))
+        folder = self._store / run.name
+        if not self._shares:
+            for relative, content in files.items():
+                path = folder / checked_name(relative)
+                path.parent.mkdir(parents=True, exist_ok=True)
+                path.write_bytes(content)
+        outcome = json.dumps(asdict(self._runner.run(run)))
+        return outcome, None if self._shares else read_folder(folder, NOT_SENT)
+
+
+def fetched(reference: Any) -> Mapping[str, np.ndarray[Any, Any]]:
+    """What a reference refers to: mapped where it lies on this machine, brought here once where it does not."""
+    import ray
+
+    arrays: Mapping[str, np.ndarray[Any, Any]] = ray.get(reference)
+    return arrays
+
+
+def images_of_arrays(facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray[Any, Any]]) -> Images:
+    """The dataset of arrays in Ray's shared memory, not copied; they cannot be written to."""
+    if set(arrays) != set(facts["tensors"]):
+        raise StoreError(f"the images came as {sorted(arrays)}, not as {sorted(facts['tensors'])}")
+    with warnings.catch_warnings():
+        warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
+        return images_of(facts, {name: torch.from_numpy(array) for name, array in arrays.items()})

@@ -1,0 +1,152 @@
+"""Each run as a job of a Slurm array, by submitit (`pip install 'genbench[slurm]'`).
+
+Nodes see the command's folder of runs. Submitit pickles a call: here that of `do_run`, with strings.
+"""
+
+from __future__ import annotations
+
+import json
+import math
+import shutil
+import signal
+import threading
+from collections.abc import Mapping
+from concurrent.futures import Future
+from dataclasses import asdict, replace
+from pathlib import Path
+from typing import Any
+from uuid import uuid4
+
+from genbench.errors import UsageError, one_line
+from genbench.execution.runner import INTERRUPTED, Runner, RunOutcome, load_images
+from genbench.execution.scheduler import WorkerError
+from genbench.execution.worker import WorkerSpec, make_runner, received_run, run_record, worker_spec
+from genbench.experiment.run import Run
+
+DEFAULT_MINUTES = 24 * 60
+"""The time limit of a job where --run-timeout is not given."""
+POLL_SECONDS = 0.5
+STOP = "stop"
+"""The file that says that the user has stopped."""
+
+
+class SlurmExecutor:
+    """Submits runs in arrays, of which `jobs` go on at once at most."""
+
+    in_process = False
+
+    def __init__(
+        self, runner: Runner, jobs: int | None, timeout: float | None, options: Mapping[str, Any] | None = None
+    ) -> None:
+        """`options` are those of `--executor-option`: `cluster`, `cpus-per-run`, `gpus-per-run`, `memory-gb`, ..."""
+        try:
+            import submitit
+        except ImportError:
+            raise UsageError("--executor slurm needs submitit: pip install 'genbench[slurm]'") from None
+        options = dict(options or {})
+        self._cluster, cpus = str(options.pop("cluster", "slurm")), int(options.pop("cpus-per-run", 1))
+        gpus = int(options.pop("gpus-per-run", runner.device.type == "cuda"))
+        if self._cluster == "slurm" and shutil.which("sbatch") is None:
+            raise UsageError("--executor slurm: there is no sbatch on this machine; run the command on a login node")
+        self._parameters = {
+            "name": "genbench",
+            "timeout_min": DEFAULT_MINUTES if timeout is None else math.ceil(timeout / 60),
+            "cpus_per_task": cpus,
+            "gpus_per_node": gpus,
+            "mem_gb": options.pop("memory-gb", None),
+            "slurm_array_parallelism": jobs,
+            **{f"slurm_{name}": value for name, value in options.items()},
+        }
+        spec = worker_spec(runner)
+        self._spec = replace(spec, threads=cpus, place={**spec.place, "workers": cpus})
+        self._runner, self._submitit = runner, submitit
+        self._folder = runner.store.resolve() / f".slurm-{uuid4().hex[:8]}"
+        self._queued: list[tuple[Run, Future[RunOutcome]]] = []
+        self._jobs: list[tuple[Any, Future[RunOutcome]]] = []
+        self._closed = threading.Event()
+        self._collector: threading.Thread | None = None
+
+    def submit(self, run: Run) -> Future[RunOutcome]:
+        """Queue the run for the next array."""
+        if self._collector is None:  # the dataset is decoded once, before any node asks for it
+            load_images(self._runner.registry, run, self._runner.place, self._runner.callback)
+            self._folder.mkdir(parents=True, exist_ok=True)
+            self._collector = threading.Thread(target=self._collect, daemon=True)
+            self._collector.start()
+        future: Future[RunOutcome] = Future()
+        self._queued.append((run, future))
+        return future
+
+    def interrupt(self) -> None:
+        """Have running jobs save their state, and cancel those that wait."""
+        if self._collector is not None:
+            (self._folder / STOP).touch()
+
+    def shutdown(self) -> None:
+        """Cancel every job that is not done."""
+        self._closed.set()
+        if self._collector is not None:
+            self._collector.join()
+            for job, _ in self._jobs:
+                job.cancel(check=False)
+            shutil.rmtree(self._folder, ignore_errors=True)
+
+    def _collect(self) -> None:
+        """Submit what is queued, and pass results on."""
+        executor = self._submitit.AutoExecutor(self._folder, cluster=self._cluster)
+        executor.update_parameters(**{name: value for name, value in self._parameters.items() if value is not None})
+        spec = json.dumps(asdict(self._spec))
+        while not self._closed.wait(POLL_SECONDS):
+            queued, self._queued = self._queued, []
+            if queued:
+                self._submit_array(executor, spec, queued)
+            self._jobs = [(job, future) for job, future in self._jobs if not self._finish(job, future)]
+
+    def _submit_array(self, executor: Any, spec: str, queued: list[tuple[Run, Future[RunOutcome]]]) -> None:
+        folder = str(self._folder)
+        try:
+            with executor.batch():
+                jobs = [executor.submit(do_run, spec, json.dumps(run_record(run)), folder) for run, _ in queued]
+        except Exception as error:  # of sbatch
+            for _, future in queued:
+                future.set_exception(WorkerError("not submitted", one_line(error)))
+        else:
+            self._jobs += [(job, future) for job, (_, future) in zip(jobs, queued, strict=True)]
+
+    def _finish(self, job: Any, future: Future[RunOutcome]) -> bool:
+        """Pass a job's result on; whether there was one."""
+        if not job.done():
+            if job.state == "RUNNING" and not future.running():
+                future.set_running_or_notify_cancel()
+            elif job.state == "PENDING" and (self._folder / STOP).exists():
+                job.cancel(check=False)
+                future.set_result(INTERRUPTED)
+                return True
+            return False
+        error = job.exception()
+        if error is None:
+            future.set_result(RunOutcome(**json.loads(job.result())))
+        else:
+            printed = (job.stderr() or "")[-4000:]
+            kind = "timeout" if job.state.startswith("TIMEOUT") else "worker died"
+            *_, last = [line for line in printed.splitlines() if line.strip()] or [one_line(error)]
+            future.set_exception(
+                WorkerError(kind, f"Slurm job {job.job_id}, {job.state}: {last.strip()[:300]}", printed)
+            )
+        return True
+
+
+def do_run(spec: str, record: str, folder: str) -> str:
+    """A job: does a run, and returns its outcome as JSON."""
+    stopping = threading.Event()
+
+    def watch() -> None:
+        while not stopping.wait(1.0):
+            if (Path(folder) / STOP).exists():
+                stopping.set()
+
+    for number in (signal.SIGTERM, signal.SIGUSR2):  # sent before a job is preempted, or its time is over
+        signal.signal(number, lambda *_: stopping.set())
+    threading.Thread(target=watch, daemon=True).start()
+    runner = make_runner(WorkerSpec(**json.loads(spec)), None, stopping.is_set)
+    return json.dumps(asdict(runner.run(received_run(json.loads(record)))))
