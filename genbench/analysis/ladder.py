@@ -18,15 +18,15 @@ def ladder(table: Table) -> list[str]:
 
 
 def _sentence(table: Table, line: TableRow) -> str:
-    found: dict[str, float] = {}
+    scores: dict[str, float] = {}
     for column, cell in zip(table.columns, line.cells, strict=True):
         if column.role == ROLE and cell is not None:
             rung = column.metric.partition(".")[2]
-            found.setdefault(rung, cell.estimate.mean)
-    if not {"reconstructions", "mixture", "prior"} <= found.keys():
+            scores.setdefault(rung, cell.estimate.mean)
+    if not {"reconstructions", "mixture", "prior"} <= scores.keys():
         return ""
-    rungs = ", ".join(f"{rung} {format_value(found[rung], digits=3).plain}" for rung in RUNGS if rung in found)
-    return f"FID ladder of {line.label}: {rungs}: {verdict(found)}"
+    rungs = ", ".join(f"{rung} {format_value(scores[rung], digits=3).plain}" for rung in RUNGS if rung in scores)
+    return f"FID ladder of {line.label}: {rungs}: {verdict(scores)}"
 
 
 def verdict(rungs: dict[str, float]) -> str:
@@ -54,5 +54,6 @@ def verdict(rungs: dict[str, float]) -> str:
     word = "mostly" if share > SHARE else "most of all"
     lost = format_value(steps[cause], digits=3).plain
     if steps[cause] > whole:  # "312 of 291" would be no share
-        return f"{word} {cause} ({lost}, of which other steps win back {format_value(steps[cause] - whole, digits=3).plain})"
+        regained = format_value(steps[cause] - whole, digits=3).plain
+        return f"{word} {cause} ({lost}, of which other steps win back {regained})"
     return f"{word} {cause} ({lost} of {format_value(whole, digits=3).plain})"

@@ -22,7 +22,7 @@ from support.studies import DOTS, TINY, TINY_METRICS, study
 
 TESTS = Path(__file__).parents[1]
 COLUMNS = (
-    "run,dataset,model,prior,network,latent_dim,seed,images,metric,value,floor,unit,better,n,protocol,seconds,"
+    "run,dataset,model,prior,network,latent_dim,seed,images,metric,value,floor,unit,higher_is_better,n,protocol,seconds,"
     "status,error"
 )
 
