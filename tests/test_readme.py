@@ -79,6 +79,12 @@ def test_every_study_can_be_planned(command: str, genbench: Callable[..., Result
     assert result.exit_code == 0, result.output
 
 
+def test_the_recipe_of_the_readme_can_be_planned(genbench: Callable[..., Result]) -> None:
+    (command,) = (command for command in commands(README) if command.startswith("genbench reproduce"))
+    result = genbench(*words(command), "--dry-run")
+    assert result.exit_code == 0, result.output
+
+
 def test_the_plugin_of_the_readme_runs_as_printed(genbench: Callable[..., Result]) -> None:
     Path("spiral.py").write_text(SPIRAL)
     check, run = (command for command in commands(README) if "spiral.py" in command)
