@@ -59,11 +59,11 @@ UNSAFE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
 
 
 class Pictures(ABC):
-    """Image files by name. `marks[name]` changes when the file's bytes do and is known without reading them."""
+    """Image files by name. `versions[name]` changes when the file's bytes do and is known without reading them."""
 
-    def __init__(self, where: Path, marks: Mapping[str, str]) -> None:
+    def __init__(self, where: Path, versions: Mapping[str, str]) -> None:
         self.where = where
-        self.marks = marks
+        self.versions = versions
 
     @abstractmethod
     def read(self, name: str) -> bytes:
@@ -81,14 +81,14 @@ class Pictures(ABC):
         self.close()
 
     def key(self, splits: Mapping[Split, Sequence[str]], *facts: object) -> str:
-        """SHA-256 over the marks of the files of each split, in order, and over whatever else decides the result.
+        """SHA-256 over the versions of the files of each split, in order, and over whatever else decides the result.
 
         The decoders and their versions are among that: others may round otherwise.
         """
         digest = hashlib.sha256(repr((*facts, decoders())).encode())
         for split, names in splits.items():
             digest.update(f"\n{split}\n".encode())
-            digest.update("\n".join(f"{name}\t{self.marks[name]}" for name in names).encode())
+            digest.update("\n".join(f"{name}\t{self.versions[name]}" for name in names).encode())
         return digest.hexdigest()
 
 
@@ -99,7 +99,7 @@ class ZipPictures(Pictures):
         try:
             self._archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, ValueError, struct.error) as error:
-            raise DataError(f"{path} is no whole zip archive ({one_line(error)}): get it again") from None
+            raise DataError(f"{path} is no whole zip archive ({describe_error(error)}): get it again") from None
         entries = {entry.filename: entry for entry in self._archive.infolist() if not entry.is_dir()}
         super().__init__(path, {name: f"{entry.CRC:08x} {entry.file_size}" for name, entry in entries.items()})
         unsafe = next(filter(UNSAFE.search, entries), None)
@@ -124,21 +124,21 @@ class FolderPictures(Pictures):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, dict(_marked_files(path)))
+        super().__init__(path, dict(_file_versions(path)))
 
     def read(self, name: str) -> bytes:
         """The bytes of one file."""
         return (self.where / name).read_bytes()
 
 
-def _marked_files(folder: Path) -> Iterator[tuple[str, str]]:
+def _file_versions(folder: Path) -> Iterator[tuple[str, str]]:
     for at, _, files in os.walk(folder):
         for file in files:
             path = Path(at, file)
             try:
                 stat = path.stat()
             except OSError as error:  # a dangling link
-                raise DataError(f"{path} cannot be read ({one_line(error)}): remove it") from None
+                raise DataError(f"{path} cannot be read ({describe_error(error)}): remove it") from None
             yield path.relative_to(folder).as_posix(), f"{stat.st_mtime_ns} {stat.st_size}"
 
 
@@ -237,7 +237,7 @@ def _chunk(
             try:
                 good[i] = decode(pictures.read(names[i]))
             except UNREADABLE as error:
-                bad[i] = one_line(error)
+                bad[i] = describe_error(error)
         if good:
             images[list(good)] = finish(list(good.values()))
         return bad
@@ -264,7 +264,7 @@ def _warnings_settled() -> Iterator[None]:
         yield
 
 
-def one_line(error: BaseException) -> str:
+def describe_error(error: BaseException) -> str:
     """What an exception says, on one line, for the inside of a message."""
     if isinstance(error, UnidentifiedImageError):
         return "no image format that PIL knows"  # its own text is the address of a buffer
@@ -275,4 +275,4 @@ def one_line(error: BaseException) -> str:
 
 def missing(names: Iterable[str], pictures: Pictures) -> list[str]:
     """Those of the names that the pictures do not hold, in order."""
-    return [name for name in names if name not in pictures.marks]
+    return [name for name in names if name not in pictures.versions]

@@ -35,7 +35,7 @@ from genbench.utils.rng import derive_seed
 # ---------------------------------------------------------------- fitting
 
 
-def fitted(registry: Registry, run: Run, folder: RunFolder, images: Images, device: torch.device) -> Control:
+def fit_control(registry: Registry, run: Run, folder: RunFolder, images: Images, device: torch.device) -> Control:
     """A run's control, fitted to the training images; what that cost is recorded the first time."""
     torch.manual_seed(derive_seed(run.seed, "weights"))
     control = create_control(registry, run)

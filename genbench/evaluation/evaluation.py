@@ -22,7 +22,7 @@ BATCH = 500
 NOISE = 500
 """Draws made at once. It is part of what the draws are, so that it must not depend on any option or device."""
 
-FIXED = 0
+ORDER_SEED = 0
 """The seed of the order in which held-out and training images are used: the same for all runs, whatever their seed."""
 
 
@@ -124,7 +124,7 @@ def _first(images: Tensor, n: int, kind: str, order: str) -> Tensor:
     total = len(images)
     if n > total or not total:
         raise MetricError(f"{n or 'all'} {kind} were asked for; the dataset has {total}")
-    chosen = torch.randperm(total, generator=generator("cpu", FIXED, order))[: n or total]
+    chosen = torch.randperm(total, generator=generator("cpu", ORDER_SEED, order))[: n or total]
     return images[chosen.to(images.device)]
 
 

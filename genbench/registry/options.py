@@ -138,7 +138,7 @@ def complete(owner: str, make: Callable[..., object], given: Mapping[str, str]) 
     return values
 
 
-def default_words(spec: OptionSpec) -> str:
+def default_text(spec: OptionSpec) -> str:
     """The default as it would be typed."""
     if spec.default is REQUIRED:
         return "required"
@@ -147,7 +147,7 @@ def default_words(spec: OptionSpec) -> str:
     return f"{spec.default:g}" if isinstance(spec.default, float) else str(spec.default)
 
 
-def bounds_words(spec: OptionSpec) -> str:
+def bounds_text(spec: OptionSpec) -> str:
     """The bounds in words, empty where there are none."""
     bounds = (("at least", spec.meaning.low), ("above", spec.meaning.above), ("at most", spec.meaning.high))
     return ", ".join(f"{word} {value:g}" for word, value in bounds if value is not None)

@@ -46,7 +46,7 @@ from genbench.storage.run_dir import (
     read_run,
 )
 from genbench.storage.schema import SCHEMA, FittedRecord, Record, TrainingRecord, read_file
-from genbench.utils.io import PART, full_disk, hash_file, load_tensors, parse_json, write_atomically, write_json
+from genbench.utils.io import PART, disk_full_error, hash_file, load_tensors, parse_json, write_atomically, write_json
 
 BUNDLE_SCHEMA = 2
 MANIFEST = "genbench-bundle.json"
@@ -182,7 +182,7 @@ def import_bundle(bundle: Path, out: Path) -> Imported:
                 write_json(temporary / name / IMPORTED, {"schema": SCHEMA, **origin})
             _move(temporary, out, new)
         except OSError as error:
-            raise full_disk(out, error) or error from None
+            raise disk_full_error(out, error) or error from None
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return Imported(tuple(new), tuple(same))
@@ -224,7 +224,7 @@ def unpack(file: BinaryIO, target: Path, bundle: str) -> list[str]:
     except DataError:
         raise
     except _UNREADABLE as error:
-        full = full_disk(target, error)
+        full = disk_full_error(target, error)
         raise full or DataError(f"{bundle} is no whole bundle ({one_line(error, 100)}): get it again") from None
     for name, entry in manifest.files.items():
         path = target / name

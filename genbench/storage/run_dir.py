@@ -45,7 +45,7 @@ from genbench.storage.schema import (
     TrainingRecord,
     read_file,
 )
-from genbench.utils.io import HALF_WRITTEN, PART, full_disk, write_json
+from genbench.utils.io import PART, TEMPORARY_FILES, disk_full_error, write_json
 
 RUN, LOG, CHECKPOINT, WEIGHTS = "run.json", "log.jsonl", "checkpoint.safetensors", "weights.safetensors"
 TRAINING, FITTED, METRICS, FAILURE = "training.json", "fitted.json", "metrics.json", "failure.json"
@@ -94,7 +94,7 @@ class RunFolder:
 
         For the process that holds the folder: the half-written files of a killed process are removed.
         """
-        for pattern in HALF_WRITTEN:
+        for pattern in TEMPORARY_FILES:
             for left in self.path.glob(f"**/{pattern}"):
                 left.unlink()
         if not self.has(RUN):
@@ -161,7 +161,7 @@ class RunFolder:
         """Record the cause of a failed attempt."""
         write_json(self.path / FAILURE, {"schema": SCHEMA, "kind": kind, "message": message, "trace": trace})
 
-    def forget_failure(self) -> None:
+    def clear_failure(self) -> None:
         """Remove the record of a failure, for a new attempt."""
         (self.path / FAILURE).unlink(missing_ok=True)
 
@@ -171,7 +171,7 @@ class RunFolder:
             with (self.path / LOG).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
-            raise full_disk(self.path / LOG, error) or error from None
+            raise disk_full_error(self.path / LOG, error) or error from None
 
 
 # ---------------------------------------------------------------- reading

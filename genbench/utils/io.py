@@ -30,7 +30,7 @@ DEPTH = 64
 """How deep JSON may be nested: far above what genbench writes, far below Python's recursion limit."""
 PART = ".part"
 """Suffix of a file that is being written."""
-HALF_WRITTEN = (f".*{PART}", ".tmp??????")
+TEMPORARY_FILES = (f".*{PART}", ".tmp??????")
 """Name patterns of files that a killed process left half written: of `write_atomically`, and of safetensors, which
 from 0.8 on writes a temporary file beside the requested one."""
 
@@ -56,12 +56,12 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
-        raise full_disk(path, error) or error from None
+        raise disk_full_error(path, error) or error from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def full_disk(path: Path, error: Exception) -> StoreError | None:
+def disk_full_error(path: Path, error: Exception) -> StoreError | None:
     """An error that names the file and the full disk; None where `error` is of another kind.
 
     safetensors has the system's error number in a text alone: "... (os error 28)", or "... Os { code: 28, ... }".

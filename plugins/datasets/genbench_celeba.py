@@ -119,7 +119,7 @@ def _images_path(data_config: DataConfig) -> Path:
 def _splits(data_config: DataConfig, pictures: Pictures) -> tuple[dict[Split, list[str]], int]:
     """Entry names by split in the partition's order, and the count of those left out because they are absent."""
     splits = _partition(data_config)
-    prefix = f"{FOLDER}/" if any(name.startswith(f"{FOLDER}/") for name in pictures.marks) else ""
+    prefix = f"{FOLDER}/" if any(name.startswith(f"{FOLDER}/") for name in pictures.versions) else ""
     splits = {split: [prefix + name for name in names] for split, names in splits.items()}
     absent = missing((name for names in splits.values() for name in names), pictures)
     if absent and not data_config.skip_corrupt:

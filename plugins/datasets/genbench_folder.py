@@ -96,7 +96,7 @@ class Folder(Dataset):
 
     def splits(self, pictures: Pictures) -> dict[Split, list[str]]:
         """Names by split, sorted within each."""
-        names = sorted(filter(_is_image, pictures.marks))
+        names = sorted(filter(_is_image, pictures.versions))
         if not names:
             kinds = ", ".join(sorted(extension[1:] for extension in EXTENSIONS))
             raise DataError(f"folder: no image in {pictures.where}: looked for {kinds}, subfolders included")

@@ -27,7 +27,7 @@ from torchvision import datasets
 from torchvision.datasets.utils import check_integrity, download_and_extract_archive, download_url
 
 from genbench.api import ComponentSpec, DataConfig, Dataset, DatasetInfo, Images, Option, ProgressEvent, Shape
-from genbench.data.decoding import one_line
+from genbench.data.decoding import describe_error
 from genbench.data.images import with_content
 from genbench.errors import DataError, UsageError
 from genbench.hookspecs import hookimpl
@@ -58,7 +58,7 @@ class Download:
                 get(address, str(self.folder), filename=self.archive, md5=self.md5)
                 return
             except (OSError, RuntimeError, HTTPException) as error:
-                reasons.append(f"{address}: {one_line(error)}")
+                reasons.append(f"{address}: {describe_error(error)}")
         raise DataError(f"{dataset} cannot be downloaded ({'; '.join(reasons)}): try again, or bring the files by hand")
 
 
