@@ -1,4 +1,4 @@
-"""Bundles: trained runs in one tar of JSON, PNG and safetensors, so that a newcomer trains only what is missing.
+"""Bundles: trained runs in one tar of JSON, PNG and safetensors, for use on another machine.
 
 genbench-bundle.json   first: the schema, and size and SHA-256 of every other entry
 RUN/run.json, ...      the files of each run that `run_dir` names, and no other
@@ -60,7 +60,7 @@ FILE = "|".join(
     ]
 )
 ENTRY = re.compile(rf"[a-z0-9]+(?:-[a-z0-9]+)*/({FILE})", re.ASCII)
-"""All that a bundle may hold: lower-case ASCII, so no two names differ by case or by Unicode's normal form alone."""
+"""The names of entries: lower-case ASCII, so no two names differ by case or by Unicode's normal form alone."""
 NAME_LENGTH = 200
 
 ENTRIES, FILE_BYTES, TOTAL_BYTES = 200_000, 4 << 30, 64 << 30
@@ -203,7 +203,7 @@ def _only_import(out: Path) -> Iterator[None]:
 
 @contextmanager
 def _naming(bundle: Path, name: str) -> Iterator[None]:
-    """Let errors about an unpacked run name the bundle: the temporary folder is gone when they are read."""
+    """Errors about an unpacked run name the bundle instead of the temporary folder, which will be gone."""
     try:
         yield
     except GenbenchError as error:

@@ -5,7 +5,7 @@ log.jsonl             a line for each log point of the training
 checkpoint.safetensors  from which an interrupted training resumes; removed when it is done
 training.json         the cost of the training
 weights.safetensors   the trained model
-fitted.json           of a control, in the place of weights: it is fitted again wherever it is needed
+fitted.json           of a control, instead of weights: it is fitted again wherever it is needed
 metrics.json          measurements, by the key of the metric's component
 failure.json          the cause of the last failure; removed when an attempt succeeds
 imported.json         of a run from a bundle: which one, and whether its weights came along
@@ -214,24 +214,25 @@ class RunRecord:
         return name in self.files
 
 
-def find_runs(places: Iterable[Path]) -> list[Path]:
-    """All run folders at or below the places, each once, sorted by name; `StoreError` where a place holds none."""
+def find_runs(folders: Iterable[Path]) -> list[Path]:
+    """All run folders at or below the folders, each once, sorted by name; `StoreError` for a folder without runs."""
+    remedy = "train something with `genbench run`, or name another folder"
     runs: dict[tuple[int, int], Path] = {}
-    for place in places:
-        if not place.exists():
-            raise StoreError(f"there is no folder {place}: train something with `genbench run`, or name another folder")
-        below = list(_below(place))
+    for folder in folders:
+        if not folder.exists():
+            raise StoreError(f"there is no folder {folder}: {remedy}")
+        below = list(_below(folder))
         if not below:
-            raise StoreError(f"{place} holds no runs: train something with `genbench run`, or name another folder")
+            raise StoreError(f"{folder} holds no runs: {remedy}")
         for path in below:
-            facts = path.stat()
-            runs[facts.st_dev, facts.st_ino] = path
+            stat = path.stat()
+            runs[stat.st_dev, stat.st_ino] = path
     return sorted(runs.values(), key=lambda path: path.name)
 
 
-def _below(place: Path) -> Iterator[Path]:
-    """The run folders at or below; a run holds no run, and a name that ends in PART is of a killed import."""
-    for root, folders, files in os.walk(place):
+def _below(top: Path) -> Iterator[Path]:
+    """The run folders at or below; a run holds no run, and a folder whose name ends in PART is a killed import's."""
+    for root, folders, files in os.walk(top):
         if RUN in files:
             folders.clear()
             yield Path(root)
@@ -241,7 +242,7 @@ def _below(place: Path) -> Iterator[Path]:
 def read_run(path: Path, protocols: Protocols | None = None) -> RunRecord:
     """Read all records of a run folder; `StoreError` for the first file that is missing, damaged or foreign.
 
-    `protocols` are those read before, which numbers of several runs share: 10,000 runs would not fit into memory else.
+    `protocols` are those read before. Numbers of several runs share them, so that 10,000 runs fit into memory.
     """
     names = _names(path)
     written = read_file(path / RUN, RunFile)
@@ -264,7 +265,7 @@ def read_run(path: Path, protocols: Protocols | None = None) -> RunRecord:
         cause = read_file(path / FAILURE, FailureRecord)
         failure = f"{cause.kind}: {cause.message}"
     known = {} if protocols is None else protocols
-    for measured in (measurements, *(it.measurements for it in (*snapshots.values(), *selections.values()))):
+    for measured in (measurements, *(entry.measurements for entry in (*snapshots.values(), *selections.values()))):
         _share_protocols(measured, known)
     return RunRecord(
         path,
@@ -301,7 +302,7 @@ def _share_protocols(measured: Mapping[str, MetricRecord], known: Protocols) -> 
 
 
 def read_runs(paths: Iterable[Path]) -> tuple[list[RunRecord], list[str]]:
-    """The records of the runs that can be read, and a line for each of the others: one must not hide the rest."""
+    """The records of the readable runs, and a line for each run that cannot be read."""
     records: list[RunRecord] = []
     problems: list[str] = []
     protocols: Protocols = {}

@@ -91,7 +91,7 @@ def peak_memory(device: torch.device) -> int | None:
 
 
 def release_memory() -> None:
-    """Free the memory that a failed run held."""
+    """Free the memory of a failed run."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()

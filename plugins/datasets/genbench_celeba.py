@@ -124,13 +124,13 @@ def _splits(data_config: DataConfig, pictures: Pictures) -> tuple[dict[Split, li
     absent = missing((name for names in splits.values() for name in names), pictures)
     if absent and not data_config.skip_corrupt:
         raise DataError(
-            f"{pictures.where} lacks {len(absent)} of the images that {PARTITION} names, the first is '{absent[0]}': "
+            f"{pictures.path} lacks {len(absent)} of the images that {PARTITION} names, the first is '{absent[0]}': "
             "get the whole archive, or leave such images out with --skip-corrupt"
         )
     gone = set(absent)
     splits = {split: [name for name in names if name not in gone] for split, names in splits.items()}
     if not splits["train"]:
-        raise DataError(f"{pictures.where} holds none of the training images that {PARTITION} names: get it again")
+        raise DataError(f"{pictures.path} holds none of the training images that {PARTITION} names: get it again")
     return splits, len(absent)
 
 

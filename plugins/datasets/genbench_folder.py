@@ -99,7 +99,7 @@ class Folder(Dataset):
         names = sorted(filter(_is_image, pictures.versions))
         if not names:
             kinds = ", ".join(sorted(extension[1:] for extension in EXTENSIONS))
-            raise DataError(f"folder: no image in {pictures.where}: looked for {kinds}, subfolders included")
+            raise DataError(f"folder: no image in {pictures.path}: looked for {kinds}, subfolders included")
         top = _common_folder(names)
         groups: dict[str, list[str]] = {}
         for name in names:
@@ -109,14 +109,14 @@ class Folder(Dataset):
             return self._by_folder(pictures, groups)
         splits = _held_out(names, top, {"test": self.test, "validation": self.validation})
         if not splits["train"] or (self.test and not splits["test"]):
-            raise DataError(f"folder: {len(names)} images in {pictures.where} are too few to hold out test={self.test}")
+            raise DataError(f"folder: {len(names)} images in {pictures.path} are too few to hold out test={self.test}")
         return splits
 
     def _by_folder(self, pictures: Pictures, groups: dict[str, list[str]]) -> dict[Split, list[str]]:
         stray = sorted(set(groups) - {"train", "test", "validation"})
         if stray:
             name = groups[stray[0]][0]
-            raise DataError(f"folder: {pictures.where} has train/ and test/, but '{name}' is in neither: move it")
+            raise DataError(f"folder: {pictures.path} has train/ and test/, but '{name}' is in neither: move it")
         if "validation" in groups:
             return {"train": groups["train"], "validation": groups["validation"], "test": groups["test"]}
         return {**_held_out(groups["train"], "", {"validation": self.validation}), "test": groups["test"]}
