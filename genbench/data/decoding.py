@@ -70,7 +70,7 @@ class Pictures(ABC):
         """The bytes of one file; may be called from several threads."""
 
     def close(self) -> None:
-        """Release what is held open."""
+        """Close open files."""
 
     def __enter__(self) -> Self:
         return self

@@ -36,11 +36,11 @@ def fit_control(registry: Registry, run: Run, folder: RunFolder, images: Images,
     """A run's control, fitted to the training images; the first fit records its cost."""
     torch.manual_seed(derive_seed(run.seed, "weights"))
     control = create_control(registry, run)
-    began = time.perf_counter()
+    started = time.perf_counter()
     with torch.no_grad():
         control.fit(images, create_context(registry, run, images.shape))
     if folder.state != "trained":
-        seconds, threads = time.perf_counter() - began, torch.get_num_threads()
+        seconds, threads = time.perf_counter() - started, torch.get_num_threads()
         record = TrainingStats(seconds, 0, control.parameters, device.type, threads)
         folder.save_training(asdict(record))
         folder.save_fitted(run.key, images.sha256)
@@ -101,12 +101,12 @@ class ControlEvaluation(DataEvaluation):
         return self._blocks(name, images[: n + -n % BATCH or None], lambda x: encode(to_float(x)))[: n or None]
 
     def reconstructions(self, n: int) -> Tensor:
-        asked = len(self.held_out(n))
-        images = self.held_out(0)[: asked + -asked % BATCH]
+        count = len(self.held_out(n))
+        images = self.held_out(0)[: count + -count % BATCH]
         rebuilt = self._blocks(
             "reconstructions", images, lambda x: finite(self._control.reconstruct(to_float(x)), "reconstructions")
         )
-        return rebuilt[:asked]
+        return rebuilt[:count]
 
     @torch.no_grad()
     def samples(self, n: int) -> Tensor:
@@ -114,13 +114,15 @@ class ControlEvaluation(DataEvaluation):
             # Decoded samples come in whole blocks, like a model's.
             whole = n + -n % BATCH if isinstance(self._control, LatentControl) else n
             if self._sampler is None:
-                made = self._control.sample(whole, self)
+                images = self._control.sample(whole, self)
             else:
-                made = self.decode(self.sampled_codes(whole))
+                images = self.decode(self.sampled_codes(whole))
             expected = (whole, *self.images.shape)
-            if made.shape != expected or made.dtype != torch.uint8:
-                raise MetricError(f"the control samples {tuple(made.shape)} {made.dtype}, not {expected} torch.uint8")
-            self._pieces["samples"] = made.to(self.device)
+            if images.shape != expected or images.dtype != torch.uint8:
+                raise MetricError(
+                    f"the control samples {tuple(images.shape)} {images.dtype}, not {expected} torch.uint8"
+                )
+            self._pieces["samples"] = images.to(self.device)
         return self._pieces["samples"][:n]
 
     @torch.no_grad()

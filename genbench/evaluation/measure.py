@@ -63,20 +63,22 @@ def to_stored(number: Measurement) -> StoredMeasurement:
     Raises `MetricError` for a field that breaks the contract: in metrics.json it would make every other number of the
     run unreadable.
     """
-    of = f" of {number.component}" if number.component else ""
+    suffix = f" of {number.component}" if number.component else ""
     plain: dict[str, Any] = {name.name: getattr(number, name.name) for name in fields(number)}
-    plain |= {"value": _finite(number.value, f"value{of}")}
-    plain |= {name: None if plain[name] is None else _finite(plain[name], f"{name}{of}") for name in OPTIONAL_NUMBERS}
+    plain |= {"value": _finite(number.value, f"value{suffix}")}
+    plain |= {
+        name: None if plain[name] is None else _finite(plain[name], f"{name}{suffix}") for name in OPTIONAL_NUMBERS
+    }
     if plain["p_value"] is not None and not 0 <= plain["p_value"] <= 1:
-        raise MetricError(f"the p_value{of} is {plain['p_value']:g}, and a p-value lies between 0 and 1")
+        raise MetricError(f"the p_value{suffix} is {plain['p_value']:g}, and a p-value lies between 0 and 1")
     try:
         plain["n"] = index(number.n)
     except TypeError:
         plain["n"] = -1
     if plain["n"] < 0:
-        raise MetricError(f"the n{of} is {number.n!r}, and n counts images or codes")
+        raise MetricError(f"the n{suffix} is {number.n!r}, and n counts images or codes")
     if number.higher_is_better not in (True, False, None):
-        raise MetricError(f"higher_is_better{of} is {number.higher_is_better!r}; possible: True, False, None")
+        raise MetricError(f"higher_is_better{suffix} is {number.higher_is_better!r}; possible: True, False, None")
     wrong = next((name for name in ("unit", "component", "role", "label") if not isinstance(plain[name], str)), None)
     if wrong is not None:
         raise MetricError(f"the {wrong} is {plain[wrong]!r}, and should be a string")
@@ -84,7 +86,7 @@ def to_stored(number: Measurement) -> StoredMeasurement:
     try:
         return msgspec.convert(plain, StoredMeasurement)
     except msgspec.ValidationError as error:
-        raise MetricError(f"a field{of} cannot be stored: {one_line(error)}") from None
+        raise MetricError(f"a field{suffix} cannot be stored: {one_line(error)}") from None
 
 
 def _finite(number: Any, name: str) -> float:
@@ -101,9 +103,9 @@ def _check_components(names: list[str]) -> None:
     """Raise `MetricError` for a metric without a number, or with two of the same name."""
     if not names:
         raise MetricError("it yields no number; a metric that has no meaning for a run raises NotApplicableError")
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise MetricError(f"it yields two numbers of the component {twice!r}: the components of a metric differ")
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate is not None:
+        raise MetricError(f"it yields two numbers of the component {duplicate!r}: the components of a metric differ")
 
 
 def pairs(evaluation: DataEvaluation, n: int, columns: int = 8) -> Tensor:

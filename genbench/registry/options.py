@@ -80,7 +80,7 @@ def _where(factory: Callable[..., object]) -> str:
 
 
 def parse(owner: str, spec: OptionSpec, text: str) -> Value:
-    """The typed value of an option's text; `UsageError` says what was given and what is possible."""
+    """The typed value of an option's text; `UsageError` for a text of another type or out of bounds."""
     if spec.optional and text.lower() == "none":
         return None
     value: Value

@@ -1,4 +1,4 @@
-"""Where and with what a run was made: versions, commit, machine, command."""
+"""Provenance of a run: versions, commit, machine, command."""
 
 from __future__ import annotations
 

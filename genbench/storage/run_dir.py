@@ -57,13 +57,13 @@ State = Literal["new", "interrupted", "trained", "failed"]
 
 
 def state_of(names: Iterable[str]) -> State:
-    """How far a training is, by the names of the folder's files; "failed" is an attempt that was not repeated."""
-    there = frozenset(names)
-    if not there.isdisjoint((WEIGHTS, FITTED, IMPORTED)):
+    """The state of a training by the names of the folder's files; "failed" where the last attempt failed."""
+    files = frozenset(names)
+    if not files.isdisjoint((WEIGHTS, FITTED, IMPORTED)):
         return "trained"
-    if FAILURE in there:
+    if FAILURE in files:
         return "failed"
-    return "interrupted" if CHECKPOINT in there else "new"
+    return "interrupted" if CHECKPOINT in files else "new"
 
 
 # ---------------------------------------------------------------- writing
@@ -86,7 +86,7 @@ class RunFolder:
 
     @property
     def state(self) -> State:
-        """How far the training is."""
+        """The state of the training."""
         return state_of(name for name in (WEIGHTS, FITTED, IMPORTED, FAILURE, CHECKPOINT) if self.has(name))
 
     def begin(self, run: Mapping[str, Any], provenance: Mapping[str, Any]) -> Provenance:
@@ -95,8 +95,8 @@ class RunFolder:
         For the process that holds the folder: the half-written files of a killed process are removed.
         """
         for pattern in TEMPORARY_FILES:
-            for left in self.path.glob(f"**/{pattern}"):
-                left.unlink()
+            for leftover in self.path.glob(f"**/{pattern}"):
+                leftover.unlink()
         if not self.has(RUN):
             write_json(self.path / RUN, {"schema": SCHEMA, "run": run, "provenance": provenance})
         written = read_file(self.path / RUN, RunFile)

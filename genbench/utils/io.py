@@ -27,7 +27,7 @@ FORMAT, FORMAT_VERSION = "format", "1"
 JSON_BYTES = 64 << 20
 """Above the size of every JSON file that genbench writes; a larger file is not read."""
 DEPTH = 64
-"""How deep JSON may be nested: far above what genbench writes, far below Python's recursion limit."""
+"""Limit of the nesting of JSON: far above the files of genbench, far below Python's recursion limit."""
 PART = ".part"
 """Suffix of a file that is being written."""
 TEMPORARY_FILES = (f".*{PART}", ".tmp??????")

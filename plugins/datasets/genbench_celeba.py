@@ -127,8 +127,8 @@ def _splits(data_config: DataConfig, pictures: Pictures) -> tuple[dict[Split, li
             f"{pictures.path} lacks {len(absent)} of the images that {PARTITION} names, the first is '{absent[0]}': "
             "get the whole archive, or leave such images out with --skip-corrupt"
         )
-    gone = set(absent)
-    splits = {split: [name for name in names if name not in gone] for split, names in splits.items()}
+    excluded = set(absent)
+    splits = {split: [name for name in names if name not in excluded] for split, names in splits.items()}
     if not splits["train"]:
         raise DataError(f"{pictures.path} holds none of the training images that {PARTITION} names: get it again")
     return splits, len(absent)
@@ -154,8 +154,8 @@ def read_partition(data: bytes, path: Path) -> dict[Split, list[str]]:
     splits: dict[Split, list[str]] = {"train": [], "validation": [], "test": []}
     seen: set[str] = set()
     for number, line in enumerate(data.decode("utf-8", errors="replace").splitlines(), 1):
-        name, _, part = line.strip().partition(" ")
-        split = SPLITS.get(part.strip())
+        name, _, label = line.strip().partition(" ")
+        split = SPLITS.get(label.strip())
         if not name:
             continue
         if split is None or name in seen or not NAME.fullmatch(name):
@@ -165,8 +165,8 @@ def read_partition(data: bytes, path: Path) -> dict[Split, list[str]]:
         splits[split].append(name)
     counts = tuple(map(len, splits.values()))
     if sum(counts) == sum(PUBLISHED) and counts != PUBLISHED:
-        told = ", ".join(f"{count:,}" for count in counts)
-        raise DataError(f"{path} is damaged: it assigns {told} images to its splits: get the file again")
+        assigned = ", ".join(f"{count:,}" for count in counts)
+        raise DataError(f"{path} is damaged: it assigns {assigned} images to its splits: get the file again")
     return splits
 
 

@@ -32,7 +32,7 @@ from genbench.hookspecs import hookimpl
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-"""What PIL may take a file for; its other readers (PostScript calls a program) stay shut."""
+"""Formats that PIL may read; other readers (PostScript calls a program) are not used."""
 
 VERSION = 2
 """Part of the cache's key: raise it when this file comes to prepare images differently."""
@@ -146,16 +146,16 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """The image without transparency: what shows through is white."""
+    """The image without transparency, on a white background."""
     if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
         return image
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
-def _is_image(name: str) -> bool:
-    path = PurePosixPath(name)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+def _is_image(path_text: str) -> bool:
+    path = PurePosixPath(path_text)
+    hidden = any(name.startswith(".") or name == "__MACOSX" for name in path.parts)
     return path.suffix.lower() in EXTENSIONS and not hidden
 
 
@@ -163,20 +163,21 @@ def _common_folder(names: list[str]) -> str:
     """The folder that everything lies in, as where an archive was made of one; "" or with a slash at its end."""
     common = PurePosixPath(names[0]).parent.parts
     for name in names:
-        parts = PurePosixPath(name).parent.parts
-        common = common[: next((i for i, (a, b) in enumerate(zip(common, parts, strict=False)) if a != b), len(parts))]
-    return "".join(f"{part}/" for part in common)
+        folders = PurePosixPath(name).parent.parts
+        pairs = enumerate(zip(common, folders, strict=False))
+        common = common[: next((i for i, (first, second) in pairs if first != second), len(folders))]
+    return "".join(f"{folder}/" for folder in common)
 
 
-def _held_out(names: list[str], top: str, parts: dict[Split, float]) -> dict[Split, list[str]]:
+def _held_out(names: list[str], top: str, shares: dict[Split, float]) -> dict[Split, list[str]]:
     """The names dealt to splits: sorted by a hash of the name, the first part to the first split, and so on.
 
-    The rest trains. No randomness, no order of listing and no place enters: the same files are always split alike.
+    The rest trains. The split depends neither on randomness nor on the order or the folder of the files.
     """
     shuffled = sorted(names, key=lambda name: hashlib.sha256(name.removeprefix(top).encode()).digest())
     splits: dict[Split, list[str]] = {"train": [], "validation": [], "test": []}
-    for split, part in parts.items():
-        count = max(1, round(part * len(names))) if part else 0
+    for split, share in shares.items():
+        count = max(1, round(share * len(names))) if share else 0
         splits[split] = sorted(shuffled[:count])
         shuffled = shuffled[count:]
     return {**splits, "train": sorted(shuffled)}
