@@ -231,7 +231,9 @@ def evaluate(
 
     registry = load_registry(plugins, allow_changed_source)
     data_config = make_data_config(data_root, download, skip_corrupt)
-    sys.exit(measure_runs(runs or (Path("runs"),), registry, data_config, device, metrics, settings, executor, samplers))
+    sys.exit(
+        measure_runs(runs or (Path("runs"),), registry, data_config, device, metrics, settings, executor, samplers)
+    )
 
 
 for command in (reproduce, *inspect.COMMANDS, plot, *bundle.COMMANDS, *authoring.COMMANDS):

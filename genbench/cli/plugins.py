@@ -162,8 +162,7 @@ def check(names_: tuple[str, ...], form: Literal["table", "json"], plugins: tupl
 def run_checks(registry: Registry, names: tuple[str, ...], files: tuple[Path, ...]) -> Iterator[Result]:
     """The results of all checks; on a terminal, stderr has a line for the component that is being checked."""
     from genbench.testing import check_plugin
-    from genbench.testing.checks import selected
-    from genbench.testing.public_imports import warnings_of
+    from genbench.testing.checks import selected, warnings_of
 
     yield from warnings_of(registry, files)
     chosen = selected(registry, names, None, files)

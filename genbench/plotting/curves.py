@@ -11,7 +11,7 @@ from genbench.analysis.ladder import ROLE, RUNGS
 from genbench.analysis.table import Table, assemble
 from genbench.errors import UsageError, one_line
 from genbench.plotting.images import CLASSES
-from genbench.plotting.ranks import BARS, contestants, direction, near, ranks, requested_metric, scale
+from genbench.plotting.ranks import BARS, contestants, direction, near, ranks, requested_metric, row_styles, scale
 from genbench.plotting.style import (
     COLUMN,
     DASHES,
@@ -53,7 +53,7 @@ def curves(rows: Sequence[Row], metric: str | None = None, by: Sequence[By] = ("
     kept = next((row.metric for row in snapshots if row.metric), "")
     name = resolve(snapshots, metric) if metric is not None else kept
     validation = [curve_set for curve_set in curve_sets(snapshots, name) if curve_set.split == "validation"]
-    styles = _styles(snapshots)
+    styles = row_styles(snapshots)
     with styled():
         figure = blank(COLUMN if len(by) == 1 else PAGE, 2.3 * len(validation) + 0.5)
         panels = figure.subplots(len(validation), len(by), squeeze=False, sharey="row")
@@ -193,7 +193,7 @@ def fid_ladder(rows: Sequence[Row]) -> Drawing:
             "ladder: no metric of these runs has the role ladder: genbench evaluate RUNS --metrics M"
             " (see `genbench list metrics`)"
         )
-    styles = _styles(rows)
+    styles = row_styles(rows)
     models = [row for row in rows if row.metric_role == ROLE]
     with styled():
         figure = blank(COLUMN, 2.4 * len(shown) + 0.6)
@@ -224,10 +224,6 @@ def _rungs(table: Table) -> dict[tuple[str, str], dict[str, Estimate]]:
             if column.role == ROLE and rung in RUNGS and cell is not None and line.role == "model":
                 ladders.setdefault((line.group, line.label), {}).setdefault(rung, cell.estimate)
     return {group: {rung: entries[rung] for rung in RUNGS if rung in entries} for group, entries in ladders.items()}
-
-
-def _styles(rows: Sequence[Row]) -> dict[str, Style]:
-    return group_styles([(row.group, row.model) for row in rows if row.role == "model"])
 
 
 FROM_ROWS: Mapping[str, Callable[[Sequence[Row]], Drawing]] = {

@@ -1,4 +1,4 @@
-"""Groups in their order by a metric, and the ranks each may have; what all figures of rows share. No torch."""
+"""Groups ranked by a metric with the ranks that each may have, and functions that all figures of rows share. No torch."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import numpy as np
 from genbench.analysis.curves import resolve
 from genbench.analysis.table import GatheredRows, assemble, gather
 from genbench.errors import UsageError
-from genbench.plotting.style import COLUMN, HAIR, SOFT, Drawing, blank, group_styles, short, styled
+from genbench.plotting.style import COLUMN, HAIR, SOFT, Drawing, Style, blank, group_styles, short, styled
 from genbench.stats.intervals import (
     LEVEL,
     Estimate,
@@ -50,7 +50,7 @@ def direction(head: str, higher_is_better: bool | None) -> str:
 
 
 def contestants(rows: Sequence[Row]) -> list[Row]:
-    """The rows that figures compare: models on test images, their ends and their selected moments, each a group.
+    """The rows that figures compare: models on test images, at the end and at the selected snapshot, each a group.
 
     Controls and copies of training images are left out, as the table ranks neither.
     """
@@ -70,6 +70,11 @@ def scale(rows: Sequence[Row], metric: str) -> dict[tuple[str, str], list[tuple[
                     controls = scores.setdefault((table.dataset, column.protocol), [])
                     controls.append((line.label, cell.estimate.mean))
     return scores
+
+
+def row_styles(rows: Sequence[Row]) -> dict[str, Style]:
+    """The styles of the groups of some rows: a model has one color in every figure of these rows."""
+    return group_styles([(row.group, row.model) for row in rows if row.role == "model"])
 
 
 def near(value: float, values: Sequence[float]) -> bool:
@@ -119,7 +124,7 @@ def rank_intervals(values: Mapping[str, Mapping[int, float]], *, lower: bool) ->
 def ranks(rows: Sequence[Row], metric: str | None = None) -> Drawing:
     """The groups in their order by a metric: means with intervals, and the ranks that each may have.
 
-    Of more than `LINES` groups the best are shown, and the caption says so; controls stand below in grey, with their
+    Of more than `LINES` groups the best are shown, and the caption says so; controls are below in grey, with their
     value, and a mark where it does not dwarf the models'.
     """
     name = requested_metric(rows, metric)
@@ -132,7 +137,7 @@ def ranks(rows: Sequence[Row], metric: str | None = None) -> Drawing:
     shown = {key: ranked for key, ranked in shown.items() if len(ranked) > 1}
     if not shown:
         raise UsageError(f"ranks: fewer than two models were measured by {name} in one way; name more runs")
-    grey = scale(rows, name)
+    grey, styles = scale(rows, name), row_styles(rows)
     heights = [0.25 * (min(len(ranked), LINES) + len(grey.get(key, ()))) + 0.8 for key, ranked in shown.items()]
     with styled():
         figure = blank(COLUMN + 0.6, sum(heights))
@@ -141,7 +146,7 @@ def ranks(rows: Sequence[Row], metric: str | None = None) -> Drawing:
         )
         for (left, right), ((dataset, protocol), ranked) in zip(panels, shown.items(), strict=True):
             first = next(row for row in rows if (row.metric, row.protocol) == (name, protocol))
-            _forest(left, right, ranked, grey.get((dataset, protocol), ()))
+            _forest(left, right, ranked, grey.get((dataset, protocol), ()), styles)
             left.set_xlabel(direction(first.head, first.higher_is_better))
             left.set_title(f"{dataset}, protocol {protocol}", loc="left")
     most = max(len(ranked) for ranked in shown.values())
@@ -169,9 +174,14 @@ def _ranked(gathered: GatheredRows, metric: str, protocol: str) -> list[RankedGr
     return sorted(ranked, key=lambda entry: entry.estimate.mean if lower else -entry.estimate.mean)
 
 
-def _forest(left: Axes, right: Axes, groups: Sequence[RankedGroup], grey: Sequence[tuple[str, float]]) -> None:
+def _forest(
+    left: Axes,
+    right: Axes,
+    groups: Sequence[RankedGroup],
+    grey: Sequence[tuple[str, float]],
+    styles: Mapping[str, Style],
+) -> None:
     ranked = groups[:LINES]
-    styles = group_styles([(entry.group, entry.model) for entry in ranked])
     for y, entry in enumerate(ranked):
         style = styles[entry.group]
         reach = entry.estimate.half_width or 0.0

@@ -10,8 +10,7 @@ below 1e-6 for a plug-in.
 
 from __future__ import annotations
 
-from genbench.testing.checks import CHECKED, check, check_plugin, describe
-from genbench.testing.pytest_suite import suite
+from genbench.testing.checks import CHECKED, check, check_plugin, describe, suite
 from genbench.testing.results import CheckStatus, Result
 
 __all__ = ["CHECKED", "CheckStatus", "Result", "check", "check_plugin", "describe", "suite"]

@@ -1,4 +1,4 @@
-"""The checks of controls: the contract of `genbench.api.Control`, on the kit's pictures."""
+"""The checks of controls, on the kit's pictures, and of samplers, fitted to normal codes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,26 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from genbench.api import Control, DataConfig, DatasetInfo, Images, LatentControl, ModelContext, TrainingStats
+from genbench.api import (
+    Control,
+    DataConfig,
+    DatasetInfo,
+    Images,
+    LatentControl,
+    ModelContext,
+    Noise,
+    Prior,
+    Sampler,
+    TrainingStats,
+)
 from genbench.data.images import to_float
 from genbench.errors import NotApplicableError
 from genbench.evaluation.controls import ControlEvaluation
-from genbench.testing.fixtures import Gauss, Small, seeded_noise
+from genbench.testing.fixtures import Gauss, Small, seeded, seeded_noise
 from genbench.testing.results import ConformanceCheck, Skipped, expect, global_state
 from genbench.testing.synthetic import SHAPE, noise, pictures, real_images
+
+# ---------------------------------------------------------------- controls
 
 LATENT = 8
 TRAIN, TEST = 300, 120
@@ -40,7 +53,7 @@ class Controls:
         return control, evaluation(control, setting, images)
 
 
-def build(make: Callable[[], Control]) -> Controls:
+def build_control(make: Callable[[], Control]) -> Controls:
     """The subject; the refusal itself where the control refuses the kit's pictures."""
     subject = Controls(make)
     make().validate(DatasetInfo(SHAPE, TRAIN, TEST), Gauss(LATENT))
@@ -160,7 +173,7 @@ def _shown(control: Control, e: ControlEvaluation) -> tuple[Tensor, Tensor]:
     return control.sample(SOME, e), made
 
 
-CHECKS: tuple[ConformanceCheck[Controls], ...] = (
+CONTROL_CHECKS: tuple[ConformanceCheck[Controls], ...] = (
     ConformanceCheck(
         samples_are_uint8, "round with x.mul(255).round().to(torch.uint8); draw from evaluation.generator(purpose)"
     ),
@@ -175,4 +188,74 @@ CHECKS: tuple[ConformanceCheck[Controls], ...] = (
     ConformanceCheck(
         fitting_ignores_held_out_images, "use images.train in `fit`, never images.test or images.validation"
     ),
+)
+
+
+# ---------------------------------------------------------------- samplers
+
+SAMPLER_LATENT = 4
+CODES, DRAWS = 500, 2000
+SHIFT = 3.0
+
+
+@dataclass(frozen=True)
+class Samplers:
+    """One sampler, with its default options."""
+
+    make: Callable[[Prior], Sampler]
+
+    def fitted(self) -> Sampler:
+        """A sampler fitted to N(3, 1) where it is fitted at all."""
+        sampler = self.make(Gauss(SAMPLER_LATENT))
+        if sampler.training_codes:
+            sampler.fit(codes())
+        return sampler
+
+
+def codes() -> Tensor:
+    """Normal codes away from the origin, `(n, d)` float64."""
+    return torch.randn(CODES, SAMPLER_LATENT, generator=seeded(1), dtype=torch.float64) + SHIFT
+
+
+def build_sampler(make: Callable[[Prior], Sampler]) -> Samplers:
+    """The subject of the checks."""
+    subject = Samplers(make)
+    subject.fitted()
+    return subject
+
+
+def draws_have_their_shape(subject: Samplers) -> str:
+    """`sample(n, noise)` is (n, d) finite float32 and uses no global randomness."""
+    sampler, before = subject.fitted(), global_state()
+    drawn = sampler.sample(7, Noise(seeded(2)))
+    expect(global_state() == before, "sampling changes the global random state")
+    text = f"sample(7, noise) is {tuple(drawn.shape)} {drawn.dtype}"
+    expect(
+        drawn.shape == (7, SAMPLER_LATENT) and drawn.dtype == torch.float32,
+        f"{text}, expected (7, {SAMPLER_LATENT}) float32",
+    )
+    expect(bool(drawn.isfinite().all()), "some draws are not finite")
+    return text
+
+
+def draws_are_determined(subject: Samplers) -> str:
+    """A second fit to equal codes and equal noise give equal draws."""
+    first, second = (subject.fitted().sample(50, Noise(seeded(3))) for _ in range(2))
+    expect(torch.equal(first, second), "a second fit gives other draws")
+    return "equal draws"
+
+
+def draws_follow_the_codes(subject: Samplers) -> str:
+    """The mean of draws is that of the codes fitted, or the prior's where nothing is fitted."""
+    sampler = subject.fitted()
+    expected = codes().mean(0) if sampler.training_codes else Gauss(SAMPLER_LATENT).mean.double()
+    gap = float((sampler.sample(DRAWS, Noise(seeded(4))).double().mean(0) - expected).abs().max())
+    expect(gap < 0.3, f"the mean of {DRAWS} draws is {gap:.2g} from the mean of what was fitted")
+    return f"within {gap:.2g}"
+
+
+SAMPLER_CHECKS: tuple[ConformanceCheck[Samplers], ...] = (
+    ConformanceCheck(draws_have_their_shape, "draw from the noise alone, and return float32"),
+    ConformanceCheck(draws_are_determined, "seed the fit: genbench.data.seeds.generator"),
+    ConformanceCheck(draws_follow_the_codes, "fit to the codes that `fit` is given"),
 )

@@ -1,4 +1,4 @@
-"""The checks of a model's loss: its sign, its scale and the effect of its options."""
+"""The checks of a model's loss: its sign, its scale, the effect of its options, and its sliced distances."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from genbench.api import Model
+from genbench.api import Model, ModelContext
 from genbench.errors import GenbenchError, UnsupportedError
 from genbench.registry.options import OptionSpec, specs
-from genbench.testing.controlled_network import ControlledNetwork, images
 from genbench.testing.fixtures import (
     BATCH,
     LATENT,
     SHAPE,
+    ControlledNetwork,
     Gauss,
+    code_images,
     fresh,
     losses,
     model_context,
@@ -27,7 +28,7 @@ from genbench.testing.fixtures import (
     steps,
 )
 from genbench.testing.models import Models, draws
-from genbench.testing.results import ConformanceCheck, Reported, Skipped, expect
+from genbench.testing.results import ConformanceCheck, Failed, Reported, Skipped, expect
 
 AWAY = 3.0
 """Standard deviations by which codes are shifted."""
@@ -44,7 +45,7 @@ def _controlled(subject: Models) -> tuple[Model, ControlledNetwork]:
 def batches(n: int, count: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
     """Images whose codes follow N(0, I), and independent draws of it."""
     for k in range(first, first + count):
-        yield images(draws(n, 2 * k), SHAPE), draws(n, 2 * k + 1)
+        yield code_images(draws(n, 2 * k), SHAPE), draws(n, 2 * k + 1)
 
 
 def matching_codes_cost_less(subject: Models) -> str:
@@ -240,6 +241,62 @@ def _behaviour(subject: Models, options: dict[str, object]) -> tuple[float, ...]
     return tuple(numbers)
 
 
+# ---------------------------------------------------------------- models with an option `projections`
+
+
+def default_count(subject: Models) -> int:
+    """The default of the option, or `Skipped`."""
+    spec = specs(subject.factory.spec.factory).get("projections")
+    if spec is None or not isinstance(spec.default, int):
+        raise Skipped("there is no option `projections`")
+    return spec.default
+
+
+def projections_are_averaged(subject: Models) -> str:
+    """Where there is an option `projections`, twice as many leave the size of the loss alone, within 30 %."""
+    sizes, few = [], default_count(subject)
+    for count in (few, 2 * few):
+        network = ControlledNetwork(SHAPE, LATENT)
+        model = fresh(subject.factory, model_context(network=network), projections=count)
+        network.offset.value = AWAY
+        totals = [
+            sum(float(loss) for loss in losses(model, x, z, k).values()) for k, (x, z) in enumerate(batches(64, 20))
+        ]
+        sizes.append(sum(totals) / len(totals))
+    text = f"loss {sizes[0]:.4g} with {few} directions, {sizes[1]:.4g} with {2 * few}"
+    expect(abs(sizes[1] - sizes[0]) <= 0.3 * abs(sizes[0]), text)
+    return text
+
+
+def directions_have_unit_length(subject: Models) -> str:
+    """On a line, where a unit direction is 1 or -1, drawing other directions does not rescale the penalty.
+
+    The penalty of codes shifted by t and by 2 t, each less that of codes in place, under two generators: directions
+    that are not normalised multiply both differences by one factor, the mean of |theta|^p. Nonlinear slices, which do
+    depend on the draw there, change the two by different factors; that is reported and is no fault.
+    """
+    default_count(subject)
+    network = ControlledNetwork(SHAPE, 1)
+    model = fresh(subject.factory, ModelContext(SHAPE, 1, Gauss(1), network))
+    x, z = code_images(draws(64, 3)[:, :1], SHAPE), draws(64, 4)[:, :1]
+    gaps = []
+    for seed in (1, 2):
+        totals = []
+        for offset in (0.0, AWAY, 2.0 * AWAY):
+            network.offset.value = offset
+            totals.append(sum(float(loss) for loss in losses(model, x, z, seed).values()))
+        gaps.append((totals[1] - totals[0], totals[2] - totals[0]))
+    (near_first, far_first), (near_second, far_second) = gaps
+    if not near_first or not far_first:
+        raise Skipped("the loss does not depend on the codes")
+    near, far = near_second / near_first, far_second / far_first
+    if abs(near - 1.0) <= 1e-3 and abs(far - 1.0) <= 1e-3:
+        return "the same under another generator"
+    if abs(near - far) <= 1e-3 * abs(near):
+        raise Failed(f"other directions multiply the penalty by {near:.4g}, on a line where all have length one")
+    raise Reported(f"other projections multiply the penalty by {near:.4g} or {far:.4g}: it is no linear slice")
+
+
 CHECKS: tuple[ConformanceCheck[Models], ...] = (
     ConformanceCheck(
         matching_codes_cost_less, "add the penalty to the reconstruction cost, and make its weight and scale matter"
@@ -253,4 +310,8 @@ CHECKS: tuple[ConformanceCheck[Models], ...] = (
         nothing_broadcasts_by_accident, "squeeze the critic's (n, 1) to (n,) before adding log p(z), which is (n,)"
     ),
     ConformanceCheck(step_waits_on_nothing, "no .item(), float(tensor) or `if tensor` in `training_step`"),
+    ConformanceCheck(projections_are_averaged, "take the mean over directions"),
+    ConformanceCheck(
+        directions_have_unit_length, "use genbench.distances.random_projections, or divide each direction by its norm"
+    ),
 )

@@ -14,7 +14,7 @@ from click.testing import Result
 from genbench.registry.loader import load
 from genbench.registry.scaffold import TRY, next_steps, template
 from genbench.testing import describe
-from genbench.testing.public_imports import deeper
+from genbench.testing.checks import deeper
 
 DOTS = ("--plugin", str(Path(__file__).parents[1] / "fixtures" / "dots.py"))
 TINY = ("--images", "64", "--batch", "16", "--latent-dim", "2")

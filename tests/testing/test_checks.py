@@ -23,10 +23,9 @@ from genbench.errors import UsageError
 from genbench.registry.loader import load
 from genbench.registry.options import complete
 from genbench.testing import check, describe, suite
-from genbench.testing.checks import CHECKED, check_names
+from genbench.testing.checks import CHECKED, PUBLIC, check_imports, check_names, deeper
 from genbench.testing.metrics import smaller_batches
 from genbench.testing.priors import CHECKS, build
-from genbench.testing.public_imports import PUBLIC, check_imports, deeper
 from genbench.testing.results import BoundFactory, ConformanceCheck, Failed, Reported, Skipped, verdicts
 
 ZOO = Path(__file__).parents[1] / "zoo"
