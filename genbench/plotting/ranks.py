@@ -1,4 +1,4 @@
-"""Groups ranked by a metric with the ranks that each may have, and functions that all figures of rows share. No torch."""
+"""Groups ranked by a metric with the ranks that each may have; functions that all figures of rows share. No torch."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genbench.analysis.curves import resolve
+from genbench.analysis.curves import requested_metric
 from genbench.analysis.table import GatheredRows, assemble, gather
 from genbench.errors import UsageError
 from genbench.plotting.style import COLUMN, HAIR, SOFT, Drawing, Style, blank, group_styles, short, styled
@@ -31,16 +31,6 @@ LINES = 40
 """Groups that one panel of ranks can show."""
 
 BARS = "mean and 95 % interval over training seeds"
-
-
-def requested_metric(rows: Sequence[Row], metric: str | None) -> str:
-    """The full name of the metric asked for; of none, the one that ranks the table of these rows."""
-    if metric is not None:
-        return resolve(rows, metric)
-    ranking = [table.columns[0].metric for table in assemble(rows) if table.columns]
-    if not ranking:
-        raise UsageError("nothing was measured of these runs: genbench evaluate RUNS --metrics fid")
-    return ranking[0]
 
 
 def direction(head: str, higher_is_better: bool | None) -> str:
@@ -78,7 +68,7 @@ def row_styles(rows: Sequence[Row]) -> dict[str, Style]:
 
 
 def near(value: float, values: Sequence[float]) -> bool:
-    """Whether a control is near enough to the models' values not to dwarf them: within their range on either side."""
+    """Whether a control is at most one range of the models' values beyond them: farther, it would dwarf them."""
     span = max(values) - min(values)
     return min(values) - span <= value <= max(values) + span
 
@@ -89,7 +79,6 @@ class RankedGroup:
 
     group: str
     label: str
-    model: str
     estimate: Estimate
     best: int
     worst: int
@@ -165,7 +154,6 @@ def _ranked(gathered: GatheredRows, metric: str, protocol: str) -> list[RankedGr
         RankedGroup(
             name,
             gathered.groups[name].label,
-            gathered.groups[name].first.model,
             estimate(list(by_seed.values())),
             *possible[name],
         )

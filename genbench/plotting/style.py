@@ -36,7 +36,7 @@ PALETTE = (
     *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"),
     *("#332288", "#882255", "#117733", "#999933", "#AA4499", "#44AA99", "#661100", "#6699CC"),
 )
-"""The colors of models: Okabe and Ito's (2008), which all kinds of color vision distinguish, then P. Tol's muted ones."""
+"""Models' colors: Okabe and Ito's (2008), which all kinds of color vision distinguish, then P. Tol's muted scheme."""
 
 MARKERS = "osD^vPX*<>hp"
 DASHES = ("-", "--", "-.", ":", (0, (6, 1.5, 1, 1.5, 1, 1.5)), (0, (1, 3)))

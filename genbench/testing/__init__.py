@@ -4,7 +4,7 @@
     from genbench.testing import suite            in a third party's tests/test_conformance.py:
     test_conformance = suite("spiral")            one case for each check: prior-spiral-first_two_moments
 
-Everything is seeded: a verdict is the same at every call. Statistical checks raise a false alarm with a probability
+Everything is seeded: a result is the same at every call. Statistical checks raise a false alarm with a probability
 below 1e-6 for a plug-in.
 """
 

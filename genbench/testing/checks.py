@@ -13,7 +13,7 @@ from genbench.registry.listing import KINDS, Kind
 from genbench.registry.loader import Plugin, Registry, load
 from genbench.registry.options import complete
 from genbench.testing import controls, datasets, metrics, models, networks, objectives, priors, recipes
-from genbench.testing.results import BoundFactory, ConformanceCheck, Failed, Result, Skipped, verdicts
+from genbench.testing.results import BoundFactory, ConformanceCheck, Failed, Result, Skipped, check_subject
 
 Checks = tuple[Callable[..., Any], tuple[ConformanceCheck[Any], ...]]
 
@@ -71,7 +71,7 @@ def check_plugin(registry: Registry, kind: Kind, name: str) -> Iterator[Result]:
         advice = "factory(...) must work with the default options"
         yield Result(kind, name, BUILT, "fails", f"{type(error).__name__}: {one_line(error)}", advice)
         return
-    yield from verdicts(kind, name, checks, subject)
+    yield from check_subject(kind, name, checks, subject)
 
 
 def check(*names: str, kind: Kind | None = None, plugins: tuple[Path, ...] = ()) -> Iterator[Result]:
@@ -86,7 +86,7 @@ def check(*names: str, kind: Kind | None = None, plugins: tuple[Path, ...] = ())
         UsageError: No component has a name.
 
     Example:
-        >>> {result.verdict for result in check("mlp")}
+        >>> {result.status for result in check("mlp")}
         {'holds'}
     """
     registry = load(plugins)
@@ -102,7 +102,7 @@ def unknown_name(registry: Registry, name: str, kinds: Iterable[Kind]) -> UsageE
 def selected(
     registry: Registry, names: tuple[str, ...], kind: Kind | None, plugins: tuple[Path, ...]
 ) -> list[tuple[Kind, str]]:
-    """Kind and name of what is to be checked."""
+    """Kind and name of each component to check."""
     kinds = (kind,) if kind else KINDS
     if not names:
         origins = {str(path) for path in plugins}
@@ -193,8 +193,8 @@ def suite(*names: str, kind: Kind | None = None, plugins: Sequence[Path] = ()) -
         if results is None:
             results = known[kind, name] = {r.check: r for r in check_plugin(registry, kind, name)}
         result = results.get(check) or next(iter(results.values()))  # not built: the only result
-        if result.verdict == "skipped":
+        if result.status == "skipped":
             pytest.skip(result.detail)
-        assert result.verdict != "fails", f"{result.id}: {result.detail}; {result.advice}"
+        assert result.status != "fails", f"{result.id}: {result.detail}; {result.advice}"
 
     return conformance

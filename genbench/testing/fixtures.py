@@ -56,11 +56,11 @@ class Cube(Prior):
 
 
 class EncoderHalf(nn.Sequential):
-    """An encoder of the kit's: wherever a model keeps it, its parameters are known by this class."""
+    """An encoder of the kit's: its parameters are recognised by this class, wherever a model keeps it."""
 
 
 class DecoderHalf(nn.Sequential):
-    """A decoder of the kit's, known as well."""
+    """A decoder of the kit's, recognised in the same way."""
 
 
 @dataclass(frozen=True)

@@ -54,7 +54,7 @@ def matching_codes_cost_less(subject: Models) -> str:
     names = list(model.configure_optimizers())
     encoding = next(name for name in names if _reaches_encoder(model, name))
     network.offset.value = AWAY
-    if len(names) > 1:  # an adversary first learns to tell shifted codes, which stand still meanwhile
+    if len(names) > 1:  # an adversary first learns to detect shifted codes, while the encoder is fixed
         steps(model, batches(64, 150, 1000), learn=lambda name: name != encoding)
     sides = (AWAY,) if len(names) > 1 else (AWAY, -AWAY)
     means = []
@@ -81,7 +81,7 @@ def penalty_ignores_batch_size(subject: Models) -> str:
     """The loss does not depend on the batch's size: no bias in its mean, or none when the batch is repeated.
 
     A mean and a U-statistic have the same expectation for every size. A distance between the two empirical laws (sorted
-    samples) has a sampling share, but is unchanged where every row stands twice. A penalty that does neither (diagonal
+    samples) has a sampling share, but is unchanged where every row occurs twice. A penalty that does neither (diagonal
     left in, division by n(n-1), shards of a batch) is another objective at another batch size.
     """
     model, network = _controlled(subject)
@@ -103,7 +103,7 @@ def penalty_ignores_batch_size(subject: Models) -> str:
 
 
 def every_option_counts(subject: Models) -> str:
-    """Each option changes the losses, the learning or the size of the model, alone or beside another choice."""
+    """Each option changes the losses, the learning or the size of the model, alone or beside another option's value."""
     options = specs(subject.factory.spec.factory)
     defaults = {name.replace("-", "_"): spec.default for name, spec in options.items()}
     contexts: list[dict[str, object]] = [{}]
@@ -218,7 +218,7 @@ def _score(gap: Tensor, spread: Tensor, floor: float) -> float:
 def _other_values(spec: OptionSpec) -> list[object]:
     """Other values of an option than its default."""
     if spec.choices:
-        return [choice for choice in spec.choices if choice != spec.default]
+        return [value for value in spec.choices if value != spec.default]
     if spec.type is bool:
         return [not spec.default]
     if spec.type not in (int, float) or spec.default is None:
@@ -229,7 +229,7 @@ def _other_values(spec: OptionSpec) -> list[object]:
 
 
 def _behaviour(subject: Models, options: dict[str, object]) -> tuple[float, ...]:
-    """Numbers that tell two models apart: losses of a few steps at epochs early and late, and sizes."""
+    """Numbers in which two models differ: losses of a few steps at epochs early and late, and sizes."""
     model = subject.new(**options)
     numbers = [float(sum(p.numel() for p in model.parameters()))]
     for config in model.configure_optimizers().values():

@@ -38,7 +38,7 @@ SHELL = 16
 
 @dataclass(frozen=True)
 class Masses:
-    """Of a density: its mass per bin of a regular grid over a box of draws, and around that box.
+    """A density's mass per bin of a regular grid over a box of draws, and around that box.
 
     `low` and `high` are the box's corners, `(d,)`; `draws` counts the draws of each bin.
     """
@@ -99,14 +99,14 @@ def _integrate(prior: Prior, corner: Tensor, side: Tensor) -> tuple[Tensor, Tens
     d = corner.shape[1]
     size, budget = side.expand_as(corner), POINTS // 4**d
     cells: list[tuple[Tensor, Tensor]] = []
-    for level in range(ROUNDS + 1):
+    for round_ in range(ROUNDS + 1):
         fine = _rule(prior, corner, size, NODES, WEIGHTS)
         coarse = _rule(prior, corner, size, (0.2113248654, 0.7886751346), (0.5, 0.5))
         error = (fine - coarse).abs()
         rough = error > 1e-7
         if int(rough.sum()) * 2**d > budget:
             rough = error >= error.topk(budget // 2**d).values[-1].clamp(min=1e-12)
-        if level == ROUNDS:
+        if round_ == ROUNDS:
             rough = torch.zeros_like(rough)
         cells.append((corner[~rough] + size[~rough] / 2, fine[~rough]))
         if not rough.any():
@@ -153,7 +153,7 @@ class Priors:
 
 
 def build(factory: Callable[[int], Prior]) -> Priors:
-    """The subject of the checks; the refusal itself where no dimension is accepted."""
+    """The subject of the checks; raises the prior's error where no dimension is accepted."""
     made: list[Prior] = []
     refusal: GenbenchError | None = None
     for d in DIMS:
@@ -376,7 +376,7 @@ def rows_are_independent(subject: Priors) -> str:
 
 
 def _score(values: Tensor, stated: Tensor, exact: bool) -> Tensor:
-    """Standard errors between the means of `(n, d)` values and what is stated, exactly or from draws itself."""
+    """Standard errors between the means of `(n, d)` values and the stated ones, which are exact or estimated too."""
     n = len(values)
     error = (values.var(0) * (1.0 / n + (0.0 if exact else 1.0 / MOMENT_DRAWS))).sqrt()
     return (values.mean(0) - stated) / (error + 1e-6 * (1.0 + stated.abs()))  # float32's rounding

@@ -45,7 +45,7 @@ def test_every_template_keeps_the_contract_and_imports_public_modules(
     check, *_ = next_steps(kind, "my-own", Path(), package=False)
     result = genbench(*shlex.split(check)[1:], "--format", "json")
     assert result.exit_code == 0, result.output
-    verdicts = {(check["kind"], check["check"]): check["verdict"] for check in json.loads(result.stdout)}
+    verdicts = {(check["kind"], check["check"]): check["status"] for check in json.loads(result.stdout)}
     assert {check for of, check in verdicts if of == kind} == set(describe(kind))
     assert "fails" not in verdicts.values()
     assert not set(deeper(Path("my-own.py").read_text())) - {"genbench.data.images"}  # its place is being decided
