@@ -122,8 +122,8 @@ def test_one_seed_leads_and_is_not_called_best() -> None:
 
 def test_validation_and_test_values_never_share_a_curve_set() -> None:
     rows = [*curve("vae", {50: 9.0, 100: 8.0}), end("vae", 0, 1.0), end("swae", 0, 2.0)]
-    found = curves.curve_sets(rows, "fid")
-    assert [(curve_set.split, [c.label for c in curve_set.curves]) for curve_set in found] == [
+    sets = curves.curve_sets(rows, "fid")
+    assert [(curve_set.split, [c.label for c in curve_set.curves]) for curve_set in sets] == [
         ("validation", ["vae"]),
         ("test", ["vae", "swae"]),  # swae has no snapshots: all ends are shown beside its own
     ]
@@ -166,11 +166,11 @@ def test_a_table_says_what_equal_images_cost() -> None:
 
 
 def weights(validation: dict[str, float], test: dict[str, float]) -> list[Row]:
-    found = []
+    rows = []
     for name, value in validation.items():
         label = f"swae (weight={name})"
-        found += curve(label, {50: 1.0, 100: value}) + [end(label, s, test[name] + s / 100) for s in range(3)]
-    return found
+        rows += curve(label, {50: 1.0, 100: value}) + [end(label, s, test[name] + s / 100) for s in range(3)]
+    return rows
 
 
 def test_options_are_selected_on_validation_and_the_others_leave_the_table() -> None:

@@ -20,12 +20,12 @@ TREES = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(Path(api
 
 def documented_assignments() -> dict[str, str]:
     """Names assigned at the top of the module, with the string that stands under them."""
-    found = {}
+    documented = {}
     for node, below in ((node, below) for tree in TREES for node, below in zip(tree.body, tree.body[1:], strict=False)):
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
         if isinstance(target, ast.Name) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-            found[target.id] = str(below.value.value)
-    return found
+            documented[target.id] = str(below.value.value)
+    return documented
 
 
 @pytest.mark.parametrize("name", api.__all__)

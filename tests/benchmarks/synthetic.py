@@ -50,8 +50,8 @@ class Shape:
     def arguments(self) -> list[str]:
         """The command line of the study."""
         lists = {"--prior": self.priors, "--latent-dim": map(str, self.latent_dims), "--metrics": METRICS}
-        told = [word for option, names in lists.items() for word in (option, ",".join(names))]
-        return [*self.models, *told, "--seeds", str(self.seeds), "--network", "mlp", "--epochs", "100"]
+        options = [word for option, names in lists.items() for word in (option, ",".join(names))]
+        return [*self.models, *options, "--seeds", str(self.seeds), "--network", "mlp", "--epochs", "100"]
 
 
 DEEP = Shape("20 groups x 500 seeds", MODELS, ("normal",), (2, 4, 8, 16, 32), 500)

@@ -175,9 +175,9 @@ def test_no_number_depends_on_the_company_or_the_order(run: Make, registry: Regi
     """Not on other metrics, models, seeds and splits that were measured before it with the same caches."""
     alone = {name: measured(registry, name, run()) for name in METRICS}
     memory: dict[str, Any] = {}
-    for other in (run("ae", seed=1, memory=memory), run(split="validation", memory=memory)):
+    for evaluation in (run("ae", seed=1, memory=memory), run(split="validation", memory=memory)):
         for name in METRICS:
-            measured(registry, name, other)
+            measured(registry, name, evaluation)
     company = run(memory=memory)
     for name in reversed(METRICS):
         assert measured(registry, name, company) == alone[name], name
@@ -186,6 +186,6 @@ def test_no_number_depends_on_the_company_or_the_order(run: Make, registry: Regi
 def test_a_split_is_part_of_the_protocol_of_what_it_moves(run: Make, registry: Registry) -> None:
     for name in METRICS:
         test, validation = (measured(registry, name, run(split=split)) for split in ("test", "validation"))
-        for part, one in test.items():
-            if moved(one, validation[part]) and one.protocol.split != "none":
-                assert one.protocol.key != validation[part].protocol.key, (name, part)
+        for part, measurement in test.items():
+            if moved(measurement, validation[part]) and measurement.protocol.split != "none":
+                assert measurement.protocol.key != validation[part].protocol.key, (name, part)

@@ -134,20 +134,23 @@ def genbench_priors(): yield ComponentSpec(name="mine", description="a test", fa
     ],
 )
 def test_a_prior_that_breaks_the_contract_is_refused_before_training(
-    grid: Callable[..., ExperimentConfig], place: DataConfig, tmp_path: Path, body: str, message: str
+    grid: Callable[..., ExperimentConfig], data_config: DataConfig, tmp_path: Path, body: str, message: str
 ) -> None:
     path = tmp_path / "mine.py"
     path.write_text(PRIOR.format(body=body))
     with pytest.raises(GenbenchError, match=message):
-        plan(grid(("swae",), priors=("mine",)), load([DOTS, path]), place)
+        plan(grid(("swae",), priors=("mine",)), load([DOTS, path]), data_config)
 
 
 @pytest.mark.parametrize("fields", [{"models": ()}, {"priors": ()}, {"latent_dims": ()}, {"latent_dims": (2, 2)}])
 def test_an_empty_or_repeated_axis_is_refused(
-    grid: Callable[..., ExperimentConfig], registry: Registry, place: DataConfig, fields: dict[str, tuple[int, ...]]
+    grid: Callable[..., ExperimentConfig],
+    registry: Registry,
+    data_config: DataConfig,
+    fields: dict[str, tuple[int, ...]],
 ) -> None:
     with pytest.raises(UsageError):
-        plan(replace(grid(), **fields), registry, place)  # type: ignore[arg-type]
+        plan(replace(grid(), **fields), registry, data_config)  # type: ignore[arg-type]
 
 
 def test_a_model_that_memory_cannot_hold_is_refused(planned: Callable[..., Plan]) -> None:

@@ -54,7 +54,7 @@ def test_the_list_and_completion_load_no_torch(tmp_path: Path, genbench: Callabl
     listed = subprocess.run([sys.executable, "-c", code, "list"], capture_output=True, text=True, check=True)
     assert "swae" in listed.stdout
     assert listed.stdout.splitlines()[-1] == "False"
-    for words, wanted in (
+    for words, completed in (
         ("genbench run --set swae.w", "swae.weight="),
         ("genbench run sw", "swae"),
         ("genbench run --prior normal,ri", "normal,ring"),
@@ -70,7 +70,7 @@ def test_the_list_and_completion_load_no_torch(tmp_path: Path, genbench: Callabl
         count = str(len(words.split()) - 1)
         asked = {"_GENBENCH_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": count}
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **asked})
-        assert f"plain,{wanted}" in done.stdout.splitlines(), (words, done.stdout, done.stderr)
+        assert f"plain,{completed}" in done.stdout.splitlines(), (words, done.stdout, done.stderr)
         assert done.stdout.splitlines()[-1] == "False"
 
 

@@ -22,7 +22,7 @@ def test_a_killed_study_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["kills"] == 5
-    assert told["completed"] >= 1
-    assert told["wrong"] == []
+    counts = json.loads(done.stdout)
+    assert counts["kills"] == 5
+    assert counts["completed"] >= 1
+    assert counts["wrong"] == []

@@ -69,7 +69,7 @@ def study(*names: str) -> list[Row]:
 
 def facts_of(rows: list[Row], root: Path) -> dict[str, RunFacts]:
     """Runs with pictures in folders whose names do not matter."""
-    found = {}
+    facts = {}
     for number, name in enumerate(dict.fromkeys(r.run for r in rows)):
         folder = root / str(number)
         folder.mkdir(parents=True)
@@ -80,8 +80,8 @@ def facts_of(rows: list[Row], root: Path) -> dict[str, RunFacts]:
             "run": {"seed": number, "note": name},
             "provenance": {"commit": "c0ffee", "device": "cpu"},
         }
-        found[name] = RunFacts(name, folder, record)
-    return found
+        facts[name] = RunFacts(name, folder, record)
+    return facts
 
 
 class Page(HTMLParser):
@@ -119,8 +119,8 @@ def test_json_brings_back_the_rows(rows: list[Row]) -> None:
 
 @given(st.lists(st.builds(row, st.sampled_from(EVIL), st.integers(0, 9), finite), min_size=1, max_size=5))
 def test_csv_brings_back_the_values(rows: list[Row]) -> None:
-    found = list(csv.DictReader(io.StringIO(tidy_csv(rows))))
-    assert [(line["run"], float(line["value"]), line["floor"]) for line in found] == [
+    records = list(csv.DictReader(io.StringIO(tidy_csv(rows))))
+    assert [(line["run"], float(line["value"]), line["floor"]) for line in records] == [
         (r.run, r.value, "") for r in rows
     ]
 

@@ -237,8 +237,8 @@ def test_what_is_known_of_one_run_stands_under_its_value() -> None:
     text = shown(
         [row("a", se=0.25, p_value=0.0001, floor=1.47, floor_sd=0.012, minimum_detectable_effect=0.05, n=10_000)]
     )
-    for told in ("se 0.25", "p < 0.001", "floor 1.470 ± 0.012", "MDE 0.05", "n = 10,000"):
-        assert told in text
+    for phrase in ("se 0.25", "p < 0.001", "floor 1.470 ± 0.012", "MDE 0.05", "n = 10,000"):
+        assert phrase in text
     seeds = [row("a", seed, p_value=p) for seed, p in enumerate((0.004, 0.5, 0.9))]
     cell = only(seeds).rows[0].cells[0]
     assert cell is not None

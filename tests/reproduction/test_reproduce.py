@@ -46,8 +46,8 @@ def reproduce(genbench: Callable[..., Result]) -> Callable[..., Result]:
 
 
 def lines(folder: str) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = json.loads(Path(folder, "reproduce.json").read_text())["numbers"]
-    return found
+    numbers: list[dict[str, object]] = json.loads(Path(folder, "reproduce.json").read_text())["numbers"]
+    return numbers
 
 
 def test_runs_are_ordinary_ones_and_the_table_is_exported(reproduce: Callable[..., Result]) -> None:
@@ -76,7 +76,7 @@ def test_a_fraction_of_the_budget_is_another_training(reproduce: Callable[..., R
 
 
 @pytest.mark.parametrize(
-    ("setting", "word", "told"),
+    ("setting", "word", "reason"),
     [
         ("swae.weight=3", "other training", "swae.weight: recipe 100.0, ours 3.0"),
         ("swae.weight=100", "inconclusive", ""),  # what the recipe has
@@ -86,14 +86,14 @@ def test_a_fraction_of_the_budget_is_another_training(reproduce: Callable[..., R
     ],
 )
 def test_only_a_change_that_touches_the_number_is_held_against_it(
-    reproduce: Callable[..., Result], setting: str, word: str, told: str
+    reproduce: Callable[..., Result], setting: str, word: str, reason: str
 ) -> None:
     result = reproduce("r", "--set", setting, "--seeds", "1", "--export", "out")
     assert result.exit_code == 0, result.output
     (line,) = lines("out")
-    found = line["result"]
-    assert found["conclusion"] == word  # type: ignore[index]
-    assert "".join([*found["fields"], *found["training"]]) == told  # type: ignore[index]
+    comparison = line["result"]
+    assert comparison["conclusion"] == word  # type: ignore[index]
+    assert "".join([*comparison["fields"], *comparison["training"]]) == reason  # type: ignore[index]
 
 
 def test_numbers_of_another_protocol_are_not_mixed_in(reproduce: Callable[..., Result]) -> None:

@@ -266,17 +266,17 @@ def altered(files: Mapping[str, bytes], ending: str, change: Callable[[dict[str,
 @pytest.mark.parametrize(
     ("ending", "change", "message"),
     [
-        ("run.json", lambda it: it["run"].update(seed=7), "its record describes"),
+        ("run.json", lambda record: record["run"].update(seed=7), "its record describes"),
         (
             "run.json",
-            lambda it: it["run"]["model"]["options"].update(weight="__import__('os')"),
+            lambda record: record["run"]["model"]["options"].update(weight="__import__('os')"),
             "its record describes",
         ),
-        ("run.json", lambda it: it["run"]["model"]["options"].update(weight=[1]), "does not hold what"),
-        ("run.json", lambda it: it["run"]["dataset"].update(name="../../x"), "its record describes"),
-        ("run.json", lambda it: it.update(schema=2), "has schema 2"),
-        ("metrics.json", lambda it: it.update(measurements=[]), "does not hold what"),
-        ("training.json", lambda it: it.update(seconds="1"), "does not hold what"),
+        ("run.json", lambda record: record["run"]["model"]["options"].update(weight=[1]), "does not hold what"),
+        ("run.json", lambda record: record["run"]["dataset"].update(name="../../x"), "its record describes"),
+        ("run.json", lambda record: record.update(schema=2), "has schema 2"),
+        ("metrics.json", lambda record: record.update(measurements=[]), "does not hold what"),
+        ("training.json", lambda record: record.update(seconds="1"), "does not hold what"),
     ],
 )
 def test_a_run_that_does_not_hold_is_refused_whole(
@@ -292,11 +292,11 @@ def test_a_run_that_does_not_hold_is_refused_whole(
 
 def test_weights_of_another_run_a_pickle_and_a_foreign_picture_are_refused(made: Path, tmp_path: Path) -> None:
     files = contents(made / "all.tar")
-    mine, other = (next(n for n in files if n.startswith(m) and n.endswith("/weights.safetensors")) for m in
+    mine, foreign = (next(n for n in files if n.startswith(m) and n.endswith("/weights.safetensors")) for m in
                    ("dots-ae", "dots-swae"))  # fmt: skip
     picture = mine.replace("weights.safetensors", "samples.png")
     for name, data, message in (
-        (mine, files[other], "belongs to another run"),
+        (mine, files[foreign], "belongs to another run"),
         (mine, b"\x80\x04cos\nsystem\n", "no whole safetensors"),
         (picture, b"<svg onload='alert(1)'/>", "is no PNG"),
     ):
@@ -336,10 +336,10 @@ def test_a_run_without_weights_keeps_no_figure_and_no_bundle_from_the_others(gen
     assert (alone.exit_code, "without its weights" in alone.output) == (2, True)
     swae = next((made / "runs").glob("dots-swae*"))
     shutil.copytree(swae, Path("runs") / swae.name, dirs_exist_ok=True)
-    found = genbench("plot", "samples", *DOTS, "--out", "s.png")
-    assert (found.exit_code, Path("s.png").exists()) == (0, True), found.output
-    assert found.output.count("left out") == 1
-    assert "dots-ae" in found.output
+    result = genbench("plot", "samples", *DOTS, "--out", "s.png")
+    assert (result.exit_code, Path("s.png").exists()) == (0, True), result.output
+    assert result.output.count("left out") == 1
+    assert "dots-ae" in result.output
     packed = genbench("bundle", "export", "runs", "--out", "b.tar")
     assert (packed.exit_code, "--no-weights" in packed.output) == (2, True)
     assert genbench("bundle", "export", "runs", "--no-weights", "--out", "b.tar").exit_code == 0

@@ -65,9 +65,9 @@ def test_a_damaged_record_is_named_and_hides_nothing_else(
     assert "left out" in result.output
     assert "swae" in result.stdout
     for command in (("show", str(damaged)), ("sample", str(damaged), "--out", "x.png", *DOTS)):
-        found = genbench(*command)
-        if found.exit_code:
-            assert (found.exit_code, len(found.output.splitlines())) == (2, 1)
+        outcome = genbench(*command)
+        if outcome.exit_code:
+            assert (outcome.exit_code, len(outcome.output.splitlines())) == (2, 1)
 
 
 def test_a_number_that_is_none_is_refused(store: Path) -> None:

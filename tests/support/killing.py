@@ -74,7 +74,7 @@ def phase(frame: FrameType | None) -> str:
         if "genbench" in frame.f_code.co_filename:
             names.add(frame.f_code.co_name)
         frame = frame.f_back
-    return next((told for name, told in PHASES if name in names), "starting")
+    return next((phase_name for name, phase_name in PHASES if name in names), "starting")
 
 
 def study(folder: Path, images: Path) -> list[list[str]]:
@@ -118,14 +118,14 @@ def attempt(commands: Sequence[Sequence[str]], folder: Path, death: Death) -> tu
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
-    told = shared[:100].rstrip(b"\0").decode()
+    phase_name = shared[:100].rstrip(b"\0").decode()
     code = os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-    return code, told, int.from_bytes(shared[120:128], "little")
+    return code, phase_name, int.from_bytes(shared[120:128], "little")
 
 
 def live(commands: Sequence[Sequence[str]], folder: Path, death: Death, shared: mmap.mmap) -> int:
     """Do the commands, and die when it is time."""
-    count, main_thread, place = 0, threading.main_thread().ident, str(folder)
+    count, main_thread, prefix = 0, threading.main_thread().ident, str(folder)
 
     def die(frame: FrameType | None) -> None:
         shared[:100] = phase(frame).encode().ljust(100, b"\0")
@@ -133,13 +133,13 @@ def live(commands: Sequence[Sequence[str]], folder: Path, death: Death, shared: 
 
     def watch(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal count
-        if event in EVENTS and str(arguments[0]).startswith(place):
+        if event in EVENTS and str(arguments[0]).startswith(prefix):
             count += 1
             shared[120:128] = count.to_bytes(8, "little")
             if count == death.operation:
                 die(sys._getframe())
 
-    sys.addaudithook(watch)
+    sys.addaudithook(audit)
     if death.seconds is not None:
 
         def wait() -> None:
@@ -167,8 +167,8 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 def left_behind(folder: Path) -> list[str]:
     """Files that a whole study would not leave: parts, checkpoints, failures."""
-    found = [path for path in folder.rglob("*") if path.name.startswith(".") or path.name.startswith("checkpoint")]
-    return sorted(str(path.relative_to(folder)) for path in [*found, *folder.rglob("failure.json")])
+    leftovers = [path for path in folder.rglob("*") if path.name.startswith(".") or path.name.startswith("checkpoint")]
+    return sorted(str(path.relative_to(folder)) for path in [*leftovers, *folder.rglob("failure.json")])
 
 
 def draw_images(folder: Path) -> Path:
@@ -206,9 +206,9 @@ def torment(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     while sum(deaths.values()) < kills:
         by_time = draw.random() < 0.5
         death = Death(seconds=draw.uniform(0, seconds)) if by_time else Death(operation=draw.randint(1, operations))
-        code, told, _ = attempt(study(work, images), work, death)
+        code, phase_name, _ = attempt(study(work, images), work, death)
         if code == signal.SIGKILL:
-            deaths[told] += 1
+            deaths[phase_name] += 1
             if sum(deaths.values()) < kills:
                 continue
             code, _, _ = attempt(study(work, images), work, Death())

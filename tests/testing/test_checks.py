@@ -61,10 +61,13 @@ def verdicts_of(kind: type[Prior]) -> dict[str, str]:
 
 
 def test_a_law_with_a_heavy_tail_that_is_right_fails_nothing() -> None:
-    found = verdicts_of(Cauchy)
-    assert "fails" not in found.values()
-    assert {name for name, verdict in found.items() if verdict == "skipped"} == {"first_two_moments", "pairwise_scale"}
-    assert found["log_prob_integrates_to_one"] == "holds"
+    verdicts = verdicts_of(Cauchy)
+    assert "fails" not in verdicts.values()
+    assert {name for name, verdict in verdicts.items() if verdict == "skipped"} == {
+        "first_two_moments",
+        "pairwise_scale",
+    }
+    assert verdicts["log_prob_integrates_to_one"] == "holds"
 
 
 def test_a_light_density_for_heavy_draws_fails() -> None:
@@ -139,7 +142,7 @@ def test_a_skipped_check_skips_its_case() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "found"),
+    ("source", "modules"),
     [
         ("from genbench.api import Prior\nfrom genbench.data.images import with_content", []),
         ("from genbench.training.loop import train", ["genbench.training.loop"]),
@@ -149,11 +152,11 @@ def test_a_skipped_check_skips_its_case() -> None:
         ("from genbench_mlp import MLP\nfrom .genbench import store", []),
     ],
 )
-def test_what_lies_below_the_public_surface_is_told(source: str, found: list[str], tmp_path: Path) -> None:
-    assert deeper(source) == found
+def test_what_lies_below_the_public_surface_is_told(source: str, modules: list[str], tmp_path: Path) -> None:
+    assert deeper(source) == modules
     path = tmp_path / "mine.py"
     path.write_text(source)
-    assert check_imports(path, "mine").verdict == ("reported" if found else "holds")
+    assert check_imports(path, "mine").verdict == ("reported" if modules else "holds")
 
 
 def test_the_public_surface_is_the_one_that_the_contract_names() -> None:

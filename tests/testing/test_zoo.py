@@ -91,8 +91,8 @@ def test_the_kit_names_the_fault(zoo: Registry, kind: Kind, name: str) -> None:
 
 def test_every_animal_is_expected(zoo: Registry) -> None:
     files = {str(path) for path in ZOO.glob("*.py")}
-    found = {(k, n) for k, entries in zoo.entries.items() for n, e in entries.items() if e.plugin.origin in files}
-    assert found == set(CAUGHT)
+    registered = {(k, n) for k, entries in zoo.entries.items() for n, e in entries.items() if e.plugin.origin in files}
+    assert registered == set(CAUGHT)
 
 
 BUNDLED = [(kind, name) for kind, entries in load().entries.items() for name in entries]

@@ -96,10 +96,10 @@ def test_a_model_without_networks_has_no_bfloat16() -> None:
 @pytest.mark.parametrize("model", ["swae", "wae-gan"])
 @pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
 def test_a_training_in_either_memory_format_resumes_exactly(
-    model: str, layout: str, registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
+    model: str, layout: str, registry: Registry, planned: Callable[..., Plan], data_config: DataConfig, tmp_path: Path
 ) -> None:
     run = planned(model, network="conv", settings=("dots.size=12",), precision="bfloat16").runs[0]
-    images = create_dataset(registry, run.dataset).load(place).train
+    images = create_dataset(registry, run.dataset).load(data_config).train
 
     def go(name: str, stop_at: int = 10**6) -> nn.Module:
         torch.manual_seed(0)

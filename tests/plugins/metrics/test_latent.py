@@ -75,10 +75,10 @@ def test_constant_codes_have_the_right_value(make: type[LatentFit], tmp_path: Pa
 
 @pytest.mark.parametrize("make", METRICS)
 def test_a_prior_in_one_dimension(make: type[LatentFit], tmp_path: Path) -> None:
-    found = debiased(measured(small(make, 200), Codes(drawn(Normal(1), 200) + 1.0, Normal(1), tmp_path)))
-    assert cast(float, found.p_value) < 0.01
+    measurement = debiased(measured(small(make, 200), Codes(drawn(Normal(1), 200) + 1.0, Normal(1), tmp_path)))
+    assert cast(float, measurement.p_value) < 0.01
     if make is not LatentMMD:
-        assert found.value == pytest.approx(1.0, abs=0.5)
+        assert measurement.value == pytest.approx(1.0, abs=0.5)
 
 
 @pytest.mark.parametrize("make", [LatentW2, LatentSW])
@@ -139,10 +139,10 @@ def test_the_protocol_says_how(make: type[LatentFit], tmp_path: Path) -> None:
         assert "blocks=5" in row.protocol.detail
         assert row.unit
         assert row.label
-    others = [measured(small(make, 20), Codes(drawn(prior, 40), prior, tmp_path))]
-    others += [measured(small(make), Codes(drawn(p, 40), p, tmp_path)) for p in (Normal(3, sigma=2.0), Normal(2))]
-    others += [measured(small(make), Codes(drawn(prior, 40), prior, tmp_path, split="validation"))]
-    assert all(rows[""].protocol.key != other[""].protocol.key for other in others)
+    variants = [measured(small(make, 20), Codes(drawn(prior, 40), prior, tmp_path))]
+    variants += [measured(small(make), Codes(drawn(p, 40), p, tmp_path)) for p in (Normal(3, sigma=2.0), Normal(2))]
+    variants += [measured(small(make), Codes(drawn(prior, 40), prior, tmp_path, split="validation"))]
+    assert all(rows[""].protocol.key != variant[""].protocol.key for variant in variants)
     seed = measured(small(make), Codes(drawn(prior, 40), prior, tmp_path, seed=3))
     assert seed[""].protocol == rows[""].protocol
 

@@ -63,7 +63,7 @@ def has_radius_law(name: str, draws: Tensor) -> bool:
 def test_radii_follow_their_law(prior: Prior) -> None:
     name = type(prior).__name__.lower()
     draws = prior.sample(5000, seeded())
-    assert [other for other in ("circle", "disk", "bowl") if has_radius_law(other, draws)] == [name]
+    assert [law for law in ("circle", "disk", "bowl") if has_radius_law(law, draws)] == [name]
 
 
 def test_a_disk_without_the_square_root_is_told() -> None:
