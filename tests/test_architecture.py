@@ -11,19 +11,8 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
     *("errors", "utils", "api", "hookspecs", "nn", "distances", "data", "features", "registry", "experiment"),
-    *(
-        "storage",
-        "training",
-        "evaluation",
-        "execution",
-        "stats",
-        "analysis",
-        "plotting",
-        "reporting",
-        "reproduction",
-        "testing",
-    ),
-    "cli",
+    *("storage", "training", "evaluation", "execution", "stats", "analysis", "plotting", "reporting"),
+    *("reproduction", "testing", "cli"),
 )
 """Each package may import those before it; `nn`, `distances`, `data` and `features` may not import each other freely
 either: this order holds for them as well."""

@@ -91,7 +91,7 @@ def test_several_metrics_are_corrected_together() -> None:
         (group("a", [1.0, 2.0]), "aa", "one group"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(rows: list[Row], names: list[str], message: str) -> None:
+def test_groups_that_cannot_be_compared_are_refused(rows: list[Row], names: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         compare(rows, names[0], names[1])
 

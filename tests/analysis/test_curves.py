@@ -239,7 +239,7 @@ def test_from_run_to_curves_and_selected_options(genbench: Callable[..., Result]
     assert beyond.output.count("\n") == 1
 
 
-def test_selected_moments_fill_the_table_of_their_command(genbench: Callable[..., Result]) -> None:
+def test_selected_snapshots_fill_the_table_of_their_command(genbench: Callable[..., Result]) -> None:
     usual = ["--dataset", "dots", "--network", "mlp", "--latent-dim", "2", "--batch", "16", "--images", "96"]
     usual += ["--metrics", "reconstruction", "--plugin", str(DOTS), "--snapshots", "3", "--device", "cpu"]
     assert genbench("run", "ae", *usual).exit_code == 0

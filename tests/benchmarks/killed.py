@@ -25,7 +25,7 @@ OUT = ROOT / "reports" / "reliability"
 
 
 def main() -> None:
-    """Torment, write."""
+    """Kill, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)

@@ -23,7 +23,7 @@ SHORT = {**SLEEPING, "settings": ("sleeper.pause=0.01",)}
 
 
 def contender(jobs: int) -> Callable[[], float]:
-    """The study with so many runs at once; the first turn is a brief one."""
+    """The study with so many runs at once; the first turn is short."""
     turns = iter((SHORT, LONGER))
     return lambda: study(("sleeper",), ExecutorConfig("ray", jobs=jobs), **next(turns))()
 

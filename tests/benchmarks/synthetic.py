@@ -155,7 +155,7 @@ def _measured(choice: Component, draws: random.Random, quality: float) -> Metric
     numbers = []
     for component, mean, unit, higher_is_better, n, floor, se, p_value, label in NUMBERS[choice.name]:
         how = {
-            "method": f"that of {choice.name}, told in as many words as a real one is told",
+            "method": f"that of {choice.name}, described in as many words as a real method",
             "dataset": PROVENANCE["content"],
             "preparation": "drawn from stroke skeletons, 28x28, seed 180401947",
             "split": "test",

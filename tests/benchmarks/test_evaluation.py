@@ -70,12 +70,12 @@ def test_exact_transport(n: int, d: int, monkeypatch: pytest.MonkeyPatch) -> Non
     assert item.met
 
 
-def moments(store: Path, d: int) -> list[Tensor]:
-    """Codes of 2,000 Fashion-MNIST images, `(2000, d)`, at three moments of 240,000 images of a swae's training."""
+def codes_at_snapshots(store: Path, d: int) -> list[Tensor]:
+    """Codes of 2,000 Fashion-MNIST images, `(2000, d)`, at three snapshots of 240,000 images of a swae's training."""
     command = ["run", "swae", "--latent-dim", str(d), "--dataset", "fashion-mnist", "--network", "mlp"]
-    watch = ["--snapshots", "3", "--snapshot-metrics", "reconstruction", "--set", "fashion-mnist.validation=2000"]
+    schedule = ["--snapshots", "3", "--snapshot-metrics", "reconstruction", "--set", "fashion-mnist.validation=2000"]
     locations = ["--images", "240000", "--metrics", "reconstruction", "--data-root", str(SHARED), "--out", str(store)]
-    done = CliRunner().invoke(main, [*command, *watch, *locations])
+    done = CliRunner().invoke(main, [*command, *schedule, *locations])
     assert done.exit_code == 0, done.output
     (folder,), registry = read_runs(find_runs([store]))[0], load()
     run = run_of_record(folder.record()["run"])
@@ -98,7 +98,7 @@ def potentials(x: Tensor, y: Tensor) -> Tensor:
 @pytest.mark.skipif(not SHARED.exists(), reason=f"no Fashion-MNIST in {SHARED}")
 @pytest.mark.parametrize("d", [8, 64])
 def test_codes_of_a_training(d: int, tmp_path: Path) -> None:
-    _, before, x = moments(tmp_path, d)
+    _, before, x = codes_at_snapshots(tmp_path, d)
     y, values = normal(2000, d, 1), []
     earlier = potentials(before, y)
 
@@ -112,7 +112,7 @@ def test_codes_of_a_training(d: int, tmp_path: Path) -> None:
         return 1
 
     contenders = {
-        "from the moment before": lambda: solved(lambda: earlier),
+        "from the snapshot before": lambda: solved(lambda: earlier),
         "from a start": lambda: solved(annealed),
         "cold": lambda: solved(lambda: None),
     }

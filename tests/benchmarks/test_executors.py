@@ -36,7 +36,7 @@ def study(models: tuple[str, ...], config: ExecutorConfig, **fields: object) -> 
         "batch": 128,
         "metrics": ("reconstruction",),
     }
-    cache = Path(tempfile.mkdtemp(prefix="genbench-bench-"))
+    cache = Path(tempfile.mkdtemp(prefix="genbench-executors-"))
     data_config = DataConfig(data_root=cache, cache=cache, workers=os.cpu_count() or 1)
     registry = load(PLUGINS)
     planned = plan(ExperimentConfig(models=models, **{**usual, **fields}), registry, data_config)  # type: ignore[arg-type]

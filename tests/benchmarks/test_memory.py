@@ -27,7 +27,7 @@ GROWTH = 8.0
 """MiB that the peak may grow by from the first count to the last: caches that fill, not runs that stay."""
 STUDIES = {
     "conv": ("swae", "wae-mmd", "vae", "--network", "conv"),
-    "mlp, two players": ("swae", "wae-gan", "cwae", "--network", "mlp"),
+    "mlp, two optimizers": ("swae", "wae-gan", "cwae", "--network", "mlp"),
 }
 
 

@@ -1,10 +1,10 @@
 """What commands cost over 10,000 finished runs: each at most 10 s and 1 GiB.
 
 `pytest tests/benchmarks/test_scale.py` makes the two stores of synthetic.py (a minute each) and measures each command
-in a process of its own, its files read once before: wall time, and the highest resident memory as the system tells it,
-mapped libraries included. A plan of one run is measured beside them: what torch and the plug-ins take before any run is
-looked at. `-k deep` or `-k wide` measures one store. Writes reports/speed/scale.json and .md, also where a goal is
-missed, which fails at the end. Linux.
+in a process of its own, its files read once before: wall time, and the highest resident memory by the system's
+count, mapped libraries included. A plan of one run is measured beside them: the cost of torch and the plug-ins before
+any run is read. `-k deep` or `-k wide` measures one store. Writes reports/speed/scale.json and .md, also where a goal
+is missed, which fails at the end. Linux.
 """
 
 from __future__ import annotations

@@ -212,7 +212,7 @@ def test_two_commands_on_one_store_share_the_work(genbench: Genbench) -> None:
         ("power", "runs", "--difference", "nan"),
     ],
 )
-def test_what_is_no_number_is_refused(genbench: Genbench, arguments: tuple[str, ...]) -> None:
+def test_options_that_are_not_finite_are_refused(genbench: Genbench, arguments: tuple[str, ...]) -> None:
     """No comparison with nan holds, so no bound refuses it."""
     result = genbench(*arguments)
     assert (result.exit_code, "finite" in result.output) == (2, True), result.output

@@ -43,7 +43,7 @@ def test_nan_is_last_and_infinity_before_it() -> None:
     assert math.isnan(row[3])
 
 
-def test_other_devices_have_torchs_own() -> None:
+def test_other_devices_sort_with_torch() -> None:
     assert sorted_rows(torch.empty(3, 4, device="meta")).shape == (3, 4)
 
 

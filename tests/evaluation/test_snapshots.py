@@ -26,7 +26,7 @@ from genbench.storage.schema import SnapshotRecord
 from genbench.utils.io import load_tensors
 from support.runners import runner_of
 
-PLUGINS = [Path(__file__).parents[1] / "fixtures" / name for name in ("dots.py", "watched.py", "faulty.py")]
+PLUGINS = [Path(__file__).parents[1] / "fixtures" / name for name in ("dots.py", "planted.py", "faulty.py")]
 
 
 class Study:
@@ -84,9 +84,9 @@ def after(steps: int) -> Callable[[], bool]:
 def test_snapshots_change_neither_the_run_nor_its_weights(model: str, study: Study, second_study: Study) -> None:
     study.run(model, network="normed")
     second_study.run(model, network="normed", snapshots=5)
-    (bare,), (watched,) = find_runs([study.store]), find_runs([second_study.store])
-    assert bare.name == watched.name
-    assert equal(bare / "weights.safetensors", watched / "weights.safetensors")
+    (bare,), (followed,) = find_runs([study.store]), find_runs([second_study.store])
+    assert bare.name == followed.name
+    assert equal(bare / "weights.safetensors", followed / "weights.safetensors")
     ends = [[row.value for row in s.rows("final") if row.metric] for s in (study, second_study)]
     assert ends[0] == ends[1]
 
@@ -156,7 +156,7 @@ def test_the_planted_best_is_selected_without_a_look_at_the_test_images(study: S
     assert {row.images for row in chosen} == {64}
     assert {row.split for row in chosen} == {"test"}
     assert [row.value for row in chosen if row.metric == "planted"] == [96, 96]  # the end, 0, would be the best on test
-    assert not [row for row in study.rows("final") if row.metric]  # the test value is told once
+    assert not [row for row in study.rows("final") if row.metric]  # the test value is shown once
     selection = next(iter(read_runs(find_runs([study.store]))[0][0].selections.values()))
     assert (selection.by, selection.images, selection.value, selection.candidates) == ("planted", 64, 0.0, 5)
 
@@ -206,7 +206,7 @@ def test_the_earliest_of_equals_is_selected_and_a_lacking_number_selects_nothing
         select_snapshot(snapshots, "k", "m")
 
 
-def test_a_metric_that_fails_at_a_snapshot_selects_nothing_and_is_told(study: Study) -> None:
+def test_a_metric_that_fails_at_a_snapshot_selects_nothing_and_is_reported(study: Study) -> None:
     (problem,) = study.run("ae", snapshots=2, select="not-a-number").failed.values()
     assert "not-a-number after 80 images" in problem
     assert "nothing is selected" in problem
@@ -232,7 +232,7 @@ def test_a_run_trained_without_snapshots_is_not_trained_anew(study: Study) -> No
     assert "1 of 4 snapshots were kept" in problem
 
 
-def test_what_an_interrupted_run_passed_without_snapshots_is_told(study: Study) -> None:
+def test_snapshots_that_an_interrupted_run_passed_are_reported_as_missing(study: Study) -> None:
     study.run("ae", stop=after(6))
     planned = study.plan("ae", snapshots=5)
     assert len(tell_absent(study.store, planned.runs, planned.snapshots)) == 1
@@ -253,12 +253,12 @@ def test_what_an_interrupted_run_passed_without_snapshots_is_told(study: Study) 
         ({"snapshots": 2, "dataset": "unsplit"}, "--set unsplit.validation=10"),
     ],
 )
-def test_what_cannot_be_is_refused_while_planning(fields: dict[str, object], words: str, study: Study) -> None:
+def test_impossible_snapshots_are_refused_while_planning(fields: dict[str, object], words: str, study: Study) -> None:
     with pytest.raises(GenbenchError, match=words):
         study.plan("ae", **fields)
 
 
-def test_training_images_set_aside_make_another_run_that_can_be_watched(study: Study) -> None:
+def test_training_images_set_aside_make_another_run_that_can_have_snapshots(study: Study) -> None:
     planned = study.plan("ae", snapshots=2, dataset="unsplit", settings=("unsplit.validation=10",))
     assert planned.runs[0].key != study.plan("ae", dataset="unsplit").runs[0].key
     assert study.plan("ae", snapshots=2).runs == study.plan("ae").runs
@@ -275,7 +275,7 @@ def test_a_damaged_snapshot_is_refused_by_name(study: Study) -> None:
 
 
 def test_the_draws_of_a_choice_are_not_those_of_its_result(study: Study) -> None:
-    """A moment that was chosen for lucky samples must not be told by the same samples."""
+    """A snapshot that was selected for lucky samples must not be measured by the same samples."""
     planned = study.plan("ae")
     run, runner = planned.runs[0], runner_of(planned, study.registry, study.store, study.data_config)
     runner.images = images = create_dataset(study.registry, run.dataset).load(study.data_config)

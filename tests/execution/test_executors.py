@@ -203,7 +203,7 @@ def test_every_run_that_lacks_something_is_submitted_once_and_ends_as_its_future
     assert executor.interrupts == 0
 
 
-def test_after_a_stop_the_executor_is_told_once(studies: Studies) -> None:
+def test_after_a_stop_the_executor_is_notified_once(studies: Studies) -> None:
     planned = studies.plan("ae", seeds=(0, 1))
     executor = Scripted(lambda run: RunOutcome("interrupted"))
     runner = runner_of(planned, studies.registry, studies.folder / "store", studies.data_config, stop=lambda: True)
@@ -264,7 +264,7 @@ def test_auto_is_one_run_for_each_core(studies: Studies, monkeypatch: pytest.Mon
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "auto"])
-def test_a_cluster_that_does_not_answer_is_told_of_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_does_not_answer_is_reported_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray itself tries for minutes. An address that Ray refuses by itself is left to it."""
     ray = SimpleNamespace(util=SimpleNamespace(get_node_ip_address=lambda: "127.0.0.1"))
     with socket.socket() as listening:

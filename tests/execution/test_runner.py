@@ -63,7 +63,7 @@ def test_a_run_folder_holds_all_of_the_run(study: Study) -> None:
         assert log[-1]["images"] == 160
 
 
-def test_what_is_done_is_skipped_and_a_new_metric_needs_no_training(study: Study) -> None:
+def test_finished_runs_are_skipped_and_a_new_metric_needs_no_training(study: Study) -> None:
     study.run("swae")
     before = (find_runs([study.store])[0] / "weights.safetensors").stat().st_mtime_ns
     again = study.run("swae")
@@ -166,7 +166,7 @@ def test_a_decoder_that_raises_costs_its_picture_and_nothing_else(tmp_path: Path
     assert (tmp_path / "reconstructions.png").exists()
 
 
-def test_what_a_killed_process_had_half_written_is_removed(study: Study) -> None:
+def test_half_written_files_of_a_killed_process_are_removed(study: Study) -> None:
     study.run("ae")
     (folder,) = read_runs(find_runs([study.store]))[0]
     left = [folder.path / ".weights.safetensors.0a1b2c3d.part", folder.path / "snapshots" / ".1.safetensors.x.part"]
@@ -190,7 +190,7 @@ def test_peak_memory_does_not_tell_of_earlier_runs(study: Study) -> None:
     assert values["speed.peak-memory"] < earlier / 2**20 - 256
 
 
-def test_what_a_plugin_does_to_global_state_does_not_reach_other_runs(study: Study, tmp_path: Path) -> None:
+def test_global_state_set_by_a_plugin_does_not_reach_other_runs(study: Study, tmp_path: Path) -> None:
     study.run("ae")
     second_study = Study(tmp_path / "other", study.data_config, study.grid)
     second_study.run("vandal", "ae")

@@ -210,7 +210,7 @@ def test_nothing_depends_on_what_was_asked_before_and_all_is_the_same_again(eval
     assert torch.equal(small_first.samples(9), evaluate(name).samples(9))
 
 
-def test_what_a_control_lacks_does_not_apply(evaluate: Evaluate) -> None:
+def test_a_control_without_codes_or_model_raises_not_applicable(evaluate: Evaluate) -> None:
     for name in ("held-out", "replay", "mean-image", "noise"):
         for ask in ("codes", "training_codes"):
             with pytest.raises(NotApplicableError, match="no codes"):
@@ -287,7 +287,7 @@ def test_a_control_is_the_same_whatever_budget_the_models_have(planned: Callable
         ({"controls": ("noise",), "settings": ("pca.images=2",)}, "the control 'pca' is no part of this study"),
     ],
 )
-def test_what_cannot_be_is_refused_while_planning(
+def test_impossible_controls_are_refused_while_planning(
     planned: Callable[..., Plan], fields: dict[str, object], message: str
 ) -> None:
     with pytest.raises(GenbenchError, match=message.replace("?", r"\?")) as caught:

@@ -43,7 +43,7 @@ from genbench.registry.loader import Registry, load
         (["swae"], {"metrics": ("latent-w2",)}, "2,?000"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line_before_training(
+def test_impossible_grids_are_refused_in_one_line_before_training(
     planned: Callable[..., Plan], models: list[str], fields: dict[str, object], message: str
 ) -> None:
     with pytest.raises(GenbenchError, match=message) as caught:
@@ -223,7 +223,7 @@ def test_the_plan_names_the_changed_source(genbench: Callable[..., Result], tmp_
     assert genbench(*measure, "--allow-changed-source").exit_code == 0
 
 
-def test_what_concerns_priors_alone_is_asked_once_for_all_models(
+def test_applicability_that_depends_on_the_prior_alone_is_asked_once_for_all_models(
     planned: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Draws and metrics know no model: a grid of many models asks them no more often than one of a single model."""

@@ -120,7 +120,7 @@ def test_rank_figure_puts_the_best_first_with_its_mean() -> None:
     assert [line.get_xdata()[0] for line in right.lines] == [1, 2, 3]
 
 
-def test_what_was_not_measured_alike_is_not_drawn_in_one_panel() -> None:
+def test_numbers_of_different_protocols_are_not_drawn_in_one_panel() -> None:
     rows = [row("swae", s, 1.0 + s, group=f"d{d}", label=f"swae (d={d})", latent_dim=d) for d in (2, 8) for s in (0, 1)]
     (axes,) = latent_size(rows).figure.axes
     assert axes.get_legend_handles_labels()[1] == ["swae"]
@@ -131,7 +131,7 @@ def test_what_was_not_measured_alike_is_not_drawn_in_one_panel() -> None:
         latent_size(study("swae"))
 
 
-def test_figures_compare_models_alone_and_their_selected_moments_as_groups_of_their_own() -> None:
+def test_figures_compare_models_alone_and_their_selected_snapshots_as_separate_groups() -> None:
     """Alike in ranks, latent size and ladder: controls are grey, copies of training images are nowhere."""
     both = study("swae", "copycat")
     chosen = [

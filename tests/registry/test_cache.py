@@ -158,7 +158,7 @@ def test_a_run_caches_the_names_and_knows_those_of_a_plugin_file(genbench: Calla
     assert "there is no dataset 'dots'" in genbench("run", "ae", "--dataset", "dots", *TINY).output
 
 
-def test_what_a_plugin_file_on_the_line_offers_is_completed(genbench: Callable[..., Result]) -> None:
+def test_the_components_of_a_plugin_file_on_the_line_are_completed(genbench: Callable[..., Result]) -> None:
     assert genbench("new", "prior", "moon").exit_code == 0
     assert completed("run", "swae", "--prior", "moo") == []
     assert completed("run", "swae", "--plugin", "moon.py", "--prior", "moo") == ["moon"]
@@ -168,7 +168,7 @@ def test_what_a_plugin_file_on_the_line_offers_is_completed(genbench: Callable[.
     assert completed("run", "swae", "--plugin", "moon.py", "--prior", "rin") == ["ring"]
 
 
-def test_plugins_that_are_left_out_offer_nothing(genbench: Callable[..., Result]) -> None:
+def test_plugins_that_are_left_out_are_not_completed(genbench: Callable[..., Result]) -> None:
     assert "vae" not in completed("run", "--disable-plugin", "vae", "va")
     assert completed("run", "va") == ["vae"]
 

@@ -292,7 +292,7 @@ def test_options_are_typed(given: dict[str, str], expected: object) -> None:
 @pytest.mark.parametrize(
     "given", ["weight=-1", "steps=2.5", "fast=maybe", "form=c", "limit=x", "weight=inf", "steps=none"]
 )
-def test_what_is_not_of_the_type_is_refused(given: str) -> None:
+def test_values_of_another_type_are_refused(given: str) -> None:
     name, _, text = given.partition("=")
     with pytest.raises(UsageError, match=rf"it\.{name}"):
         complete("it", offered, {name: text})
@@ -314,7 +314,7 @@ def test_a_plugin_that_makes_the_wrong_thing_is_named(
     assert "the prior 'wrong' made a NoneType" in result.output
 
 
-def test_errors_are_the_projects_own() -> None:
+def test_errors_derive_from_the_error_of_the_project() -> None:
     assert issubclass(PluginError, GenbenchError)
 
 

@@ -1,4 +1,4 @@
-"""kill -9 at random moments: the same command again ends with the rows of an undisturbed study."""
+"""kill -9 at random times: the same command again ends with the rows of an undisturbed study."""
 
 from __future__ import annotations
 

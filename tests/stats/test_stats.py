@@ -101,7 +101,7 @@ def test_no_value_is_refused() -> None:
 
 
 @given(values, st.floats(-1e3, 1e3))
-def test_interval_moves_with_the_values(x: list[float], shift: float) -> None:
+def test_interval_shifts_with_the_values(x: list[float], shift: float) -> None:
     here, there = estimate(x), estimate([value + shift for value in x])
     assert here.half_width is not None
     assert there.mean == pytest.approx(here.mean + shift, rel=1e-9, abs=1e-6)
@@ -153,7 +153,7 @@ def test_hand_computed_set_of_three() -> None:
 
 
 @pytest.mark.parametrize(("models", "seeds"), [(2, 3), (5, 3), (5, 5), (8, 5)])
-def test_equal_models_are_told_apart_in_at_most_5_percent(models: int, seeds: int) -> None:
+def test_equal_models_are_separated_in_at_most_5_percent(models: int, seeds: int) -> None:
     rng = np.random.default_rng(RNG_SEED)
     spread = np.linspace(0.3, 3.0, models)[:, None]  # no common variance
     errors = 0
@@ -177,7 +177,7 @@ def test_true_best_stays_in_the_set_when_others_are_worse() -> None:
 
 
 @given(st.lists(st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=3), min_size=1, max_size=5), st.booleans())
-def test_best_mean_and_its_copy_are_never_told_apart(study: list[list[float]], lower: bool) -> None:
+def test_best_mean_and_its_copy_are_never_separated(study: list[list[float]], lower: bool) -> None:
     best = (min if lower else max)(study, key=math.fsum)
     models = [dict(enumerate(row)) for row in [*study, best, [value * (1 + 1e-12) for value in best]]]
     verdicts = [comparison.verdict for comparison in set_of_best(models, lower=lower)]
@@ -198,7 +198,7 @@ def test_fewer_than_two_shared_seeds_are_undecided() -> None:
     assert [s.verdict for s in mixed] == ["best", "worse", "undecided"]
 
 
-def test_constant_differences_are_told_apart() -> None:
+def test_constant_differences_are_separated() -> None:
     verdicts = [s.verdict for s in set_of_best([{0: 1.0, 1: 2.0}, {0: 2.0, 1: 3.0}], lower=True)]
     assert verdicts == ["best", "worse"]
 

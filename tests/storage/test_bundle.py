@@ -317,7 +317,7 @@ def test_a_picture_that_would_fill_the_memory_is_refused(made: Path) -> None:
         check_picture(bytes(data), "samples.png")
 
 
-def test_an_unfinished_run_is_left_out_and_told(made: Path, genbench: Genbench) -> None:
+def test_an_unfinished_run_is_left_out_and_reported(made: Path, genbench: Genbench) -> None:
     shutil.copytree(made / "runs", "mine")
     folder = next(Path("mine").glob("dots-ae*"))
     (folder / "weights.safetensors").unlink()
@@ -330,7 +330,7 @@ def test_an_unfinished_run_is_left_out_and_told(made: Path, genbench: Genbench) 
 
 
 def test_a_run_without_weights_keeps_no_figure_and_no_bundle_from_the_others(genbench: Genbench, made: Path) -> None:
-    """It is named and left out of what decodes; packing tells of --no-weights. Such runs alone are refused."""
+    """It is named and left out of what decodes; packing mentions --no-weights. Such runs alone are refused."""
     assert genbench("bundle", "import", str(made / "light.tar")).exit_code == 0
     alone = genbench("plot", "samples", *DOTS, "--out", "s.png")
     assert (alone.exit_code, "without its weights" in alone.output) == (2, True)

@@ -198,7 +198,7 @@ def test_tensors_of_another_format_are_refused_by_it(
 # ---------------------------------------------------------------- damage
 
 
-def test_a_damaged_image_cache_is_told_and_made_anew(tmp_path: Path) -> None:
+def test_a_damaged_image_cache_is_reported_and_made_anew(tmp_path: Path) -> None:
     lines: list[str] = []
     data_config = DataConfig(tmp_path, tmp_path / "cache", report=lambda progress: lines.append(progress.what))
     assert ProgressEvent("x", 0, 0).total == 0

@@ -1,4 +1,4 @@
-"""Kills a study at random moments, again and again, and says whether it always ends with an undisturbed one's rows.
+"""Kills a study at random times, again and again, and says whether it always ends with an undisturbed one's rows.
 
     python tests/support/killing.py --kills 50 --folder FOLDER [--seed 0]
 
@@ -41,7 +41,7 @@ from genbench.training import loop
 PHASES = (
     ("save_checkpoint", "checkpointing"),
     ("save_weights", "saving weights"),
-    ("keep", "keeping a moment"),
+    ("keep", "keeping a snapshot"),
     ("train", "training"),
     ("measure", "measuring"),
     ("picture", "picturing"),
@@ -131,7 +131,7 @@ def live(commands: Sequence[Sequence[str]], folder: Path, death: Death, shared: 
         shared[:100] = phase(frame).encode().ljust(100, b"\0")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+    def audit(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal count
         if event in EVENTS and str(arguments[0]).startswith(prefix):
             count += 1
@@ -191,7 +191,7 @@ def fresh(folder: Path) -> Path:
     return folder
 
 
-def torment(folder: Path, kills: int, seed: int) -> dict[str, Any]:
+def kill_repeatedly(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     """Kill `kills` attempts; what happened."""
     images = draw_images(fresh(folder) / "images")
     whole = fresh(folder / "whole")
@@ -226,7 +226,7 @@ def torment(folder: Path, kills: int, seed: int) -> dict[str, Any]:
 
 
 def main() -> None:
-    """Read the command line, torment, print."""
+    """Read the command line, kill, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--folder", type=Path, required=True)
@@ -236,7 +236,7 @@ def main() -> None:
     load()  # imported once, so that few deaths fall on imports
     quick = {"log_seconds": 0.0, "save_seconds": 0.0}  # a checkpoint after every step
     loop.TrainConfig.__init__.__kwdefaults__ = quick
-    print(json.dumps(torment(asked.folder.resolve(), asked.kills, asked.seed), indent=1))
+    print(json.dumps(kill_repeatedly(asked.folder.resolve(), asked.kills, asked.seed), indent=1))
 
 
 if __name__ == "__main__":

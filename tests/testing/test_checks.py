@@ -83,7 +83,7 @@ def test_the_table_says_what_to_do_and_the_exit_status_is_one(genbench: Callable
     assert "checking" not in done.output + done.stderr  # the line on what is being checked is for a terminal
 
 
-def test_a_terminal_is_told_what_is_being_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_shows_the_component_being_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -105,7 +105,7 @@ def test_json_holds_every_result_and_the_exit_status_is_zero(genbench: Callable[
     assert set(rows[0]) == {"kind", "name", "check", "verdict", "detail", "advice"}
 
 
-def test_a_misspelt_name_is_told_the_nearest(genbench: Callable[..., Ran]) -> None:
+def test_a_misspelt_name_gets_the_nearest_as_a_suggestion(genbench: Callable[..., Ran]) -> None:
     done = genbench("check", "dsik")
     assert done.exit_code == 2
     assert "there is no plug-in 'dsik'" in done.output
@@ -152,7 +152,7 @@ def test_a_skipped_check_skips_its_case() -> None:
         ("from genbench_mlp import MLP\nfrom .genbench import store", []),
     ],
 )
-def test_what_lies_below_the_public_surface_is_told(source: str, modules: list[str], tmp_path: Path) -> None:
+def test_imports_below_the_public_surface_are_reported(source: str, modules: list[str], tmp_path: Path) -> None:
     assert deeper(source) == modules
     path = tmp_path / "mine.py"
     path.write_text(source)

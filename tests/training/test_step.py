@@ -169,7 +169,7 @@ def counting(line: Line) -> Tensor:
 
 
 @pytest.mark.parametrize(("loss", "reason"), [(wait, "capturing"), (counting, "count changes within a step")])
-def test_a_step_that_cannot_be_recorded_is_done_eagerly_and_told(
+def test_a_step_that_cannot_be_captured_runs_eagerly_and_says_so(
     loss: Callable[[Line], Tensor],
     reason: str,
     registry: Registry,

@@ -214,7 +214,7 @@ def test_every_epoch_shows_each_image_once_in_another_order() -> None:
     assert not torch.equal(first, second)
 
 
-def test_half_of_the_images_move_a_little_and_half_stay(glyphs: Images) -> None:
+def test_half_of_the_images_shift_a_little_and_half_stay(glyphs: Images) -> None:
     images = glyphs.test[:256]
     once, again = (moved(images, Generator().manual_seed(0)) for _ in range(2))
     assert torch.equal(once, again)

@@ -374,7 +374,7 @@ def test_replays_are_copies_and_new_or_blurred_images_are_not(data_config: DataC
     assert results["new"]["copies"].floor == 0.0
 
 
-def test_copies_cannot_be_told_where_held_out_images_are_training_images(data_config: DataConfig) -> None:
+def test_copies_cannot_be_counted_where_held_out_images_are_training_images(data_config: DataConfig) -> None:
     train = pictures(20, 0)
     with pytest.raises(MetricError, match="nearest-train: half of the held-out images are training images"):
         list(NearestTrain(n=20).measure(evaluation(train, train, train, data_config)))
@@ -382,7 +382,7 @@ def test_copies_cannot_be_told_where_held_out_images_are_training_images(data_co
         NearestTrain().validate(DatasetInfo((1, 28, 28), train=10, test=1), NO_PRIOR, data_config)
 
 
-def test_what_a_run_cannot_have_passes(data_config: DataConfig) -> None:
+def test_metrics_let_not_applicable_errors_pass(data_config: DataConfig) -> None:
     x = pictures(40, 0)
 
     def none(n: int) -> Tensor:

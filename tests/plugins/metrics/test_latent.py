@@ -207,7 +207,7 @@ class Codeless(Codes):
 
 
 @pytest.mark.parametrize("make", METRICS)
-def test_what_has_no_codes_is_no_failure(make: type[LatentFit], tmp_path: Path) -> None:
+def test_a_run_without_codes_is_no_failure(make: type[LatentFit], tmp_path: Path) -> None:
     with pytest.raises(NotApplicableError, match=r"^it has no codes"):
         measured(small(make), Codeless(torch.zeros(0, 3), Normal(3), tmp_path))
 
@@ -258,7 +258,7 @@ def test_a_prior_that_is_one_point_is_compared_by_the_other_two(tmp_path: Path) 
         assert cast(float, apart.p_value) < 0.05
 
 
-def test_the_offers() -> None:
+def test_the_registered_components() -> None:
     specs = list(genbench_metrics())
     assert [spec.name for spec in specs] == ["latent-w2", "latent-sw", "latent-mmd"]
     assert [cast(LatentFit, spec.factory()).name for spec in specs] == [spec.name for spec in specs]

@@ -148,7 +148,7 @@ def test_the_standard_error_of_the_raw_distance(shift: float, tmp_path: Path) ->
 
 @pytest.mark.parametrize("metric", SMALL[:2], ids=name)
 @pytest.mark.parametrize("d", [2, 8])
-def test_what_is_detectable_is_found_four_times_in_five(metric: LatentFit, d: int) -> None:
+def test_the_minimum_detectable_effect_is_detected_four_times_in_five(metric: LatentFit, d: int) -> None:
     distribution = null(metric, d)
     true = distribution.minimum_detectable_effect()
     assert distribution.power(true) == pytest.approx(0.8, abs=1e-6)
@@ -160,7 +160,7 @@ def test_what_is_detectable_is_found_four_times_in_five(metric: LatentFit, d: in
     )  # 3.5 binomial errors
 
 
-def test_what_is_detectable_falls_with_n() -> None:
+def test_the_minimum_detectable_effect_falls_with_n() -> None:
     effects = [
         LatentSW(n=n, replicates=5, projections=20).null(Normal(3)).minimum_detectable_effect() for n in (50, 200, 800)
     ]
@@ -217,7 +217,7 @@ def test_the_null_is_read_from_disk_and_a_damaged_file_is_made_anew(
         load_tensors(path)
 
 
-def test_the_null_of_another_prior_is_not_used_though_it_stands_in_its_place(tmp_path: Path) -> None:
+def test_the_null_of_another_prior_is_not_used_though_it_has_the_file_name(tmp_path: Path) -> None:
     data_config = DataConfig(data_root=Path(), cache=tmp_path)
     first, second = (null(metric, 2) for metric in SMALL[:2])
     cached_null(data_config, "x", "one", lambda: first)
@@ -241,7 +241,7 @@ class Doubled(Prior):
         return draws
 
 
-def test_priors_are_told_apart_by_their_law() -> None:
+def test_priors_are_distinguished_by_their_law() -> None:
     priors = [Normal(2), Normal(3), Normal(2, sigma=1.5), Uniform(2), Doubled(1.0), Doubled(2.0)]
     assert len({identity(prior) for prior in priors}) == len(priors)
     assert identity(Normal(2)) == identity(Normal(2))

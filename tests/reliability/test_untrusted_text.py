@@ -157,7 +157,7 @@ def test_every_command_prints_the_text_as_text(text: str, genbench: Genbench, mo
     assert {"report", "show", "explain"} <= set(printing)
 
 
-def test_what_a_plugin_says_is_text(tmp_path: Path, genbench: Genbench) -> None:
+def test_messages_of_a_plugin_are_text(tmp_path: Path, genbench: Genbench) -> None:
     plugin = tmp_path / "loud.py"
     source = (TESTS / "fixtures" / "faulty.py").read_text()
     source = source.replace("a plug-in's\\nown fault", "[/] [red]x[/]")

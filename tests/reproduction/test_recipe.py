@@ -1,4 +1,4 @@
-"""Recipes as text: every bundled one is what the kit wants, and what is wrong is told by file and key."""
+"""Recipes as text: every bundled one passes the kit, and errors name the file and the key."""
 
 from __future__ import annotations
 
@@ -50,7 +50,7 @@ def test_a_good_text_is_read() -> None:
         ('name = "r"', "name = ", "r.toml: no TOML"),
     ],
 )
-def test_what_is_wrong_is_told_by_file_and_key(old: str, new: str, message: str) -> None:
+def test_errors_name_the_file_and_the_key(old: str, new: str, message: str) -> None:
     assert old in RECIPE_TEXT
     with pytest.raises(UsageError) as error:
         parse(RECIPE_TEXT.replace(old, new, 1), "r.toml")
