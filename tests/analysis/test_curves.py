@@ -132,7 +132,7 @@ def test_validation_and_test_values_never_share_a_curve_set() -> None:
 
 
 def test_the_part_that_ranks_is_meant_by_a_metrics_name() -> None:
-    rows = [row("a", 0, 1, 1.0, metric=f"latent-w2.{part}") for part in ("raw", "excess")]
+    rows = [row("a", 0, 1, 1.0, metric=f"latent-w2.{component}") for component in ("raw", "excess")]
     assert curves.resolve(rows, "latent-w2") == "latent-w2.excess"
     assert curves.resolve(rows, "latent-w2.raw") == "latent-w2.raw"
     with pytest.raises(UsageError, match="no measured metric 'fid'"):

@@ -95,7 +95,7 @@ def main() -> None:
     """Simulate, one process for each law, and write."""
     with ProcessPoolExecutor(len(LAWS)) as pool:
         per_law = list(pool.map(simulate, LAWS))
-    covered, sets = ([value for law in per_law for value in law[part]] for part in (0, 1))
+    covered, sets = ([value for law in per_law for value in law[index]] for index in (0, 1))
     lines = [
         "# Intervals and sets of bests, simulated",
         "",

@@ -164,9 +164,13 @@ def test_an_option_that_changes_a_number_changes_its_protocol(name: str, run: Ma
         if spec.name in UNTRIED:
             continue
         second = measured(registry, name, run(memory=memory), **{spec.name.replace("-", "_"): another(name, spec)})
-        parts = {part for part in first.keys() & second.keys() if differs(first[part], second[part])}
-        assert bool(parts) != (f"{name}.{spec.name}" in SILENT), f"{spec.name}: the other value shows nothing"
-        clash = [part for part in parts if first[part].protocol.key == second[part].protocol.key]
+        components = {
+            component for component in first.keys() & second.keys() if differs(first[component], second[component])
+        }
+        assert bool(components) != (f"{name}.{spec.name}" in SILENT), f"{spec.name}: the other value shows nothing"
+        clash = [
+            component for component in components if first[component].protocol.key == second[component].protocol.key
+        ]
         assert not clash, f"{spec.name} changes {clash} under one protocol"
     assert measured(registry, name, run(memory=memory)) == first, "other options left something in the caches"
 
@@ -178,14 +182,14 @@ def test_no_number_depends_on_the_company_or_the_order(run: Make, registry: Regi
     for evaluation in (run("ae", seed=1, memory=memory), run(split="validation", memory=memory)):
         for name in METRICS:
             measured(registry, name, evaluation)
-    company = run(memory=memory)
+    shared = run(memory=memory)
     for name in reversed(METRICS):
-        assert measured(registry, name, company) == alone[name], name
+        assert measured(registry, name, shared) == alone[name], name
 
 
 def test_a_split_is_part_of_the_protocol_of_the_numbers_it_changes(run: Make, registry: Registry) -> None:
     for name in METRICS:
         test, validation = (measured(registry, name, run(split=split)) for split in ("test", "validation"))
-        for part, measurement in test.items():
-            if differs(measurement, validation[part]) and measurement.protocol.split != "none":
-                assert measurement.protocol.key != validation[part].protocol.key, (name, part)
+        for component, measurement in test.items():
+            if differs(measurement, validation[component]) and measurement.protocol.split != "none":
+                assert measurement.protocol.key != validation[component].protocol.key, (name, component)

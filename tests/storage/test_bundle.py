@@ -1,4 +1,4 @@
-"""Bundles: runs travel whole or not at all, a stranger's archive cannot leave its folder, and nothing in it runs."""
+"""Bundles: runs travel whole or not at all, a foreign archive cannot leave its folder, and nothing in it runs."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_a_failed_import_leaves_nothing(
     assert not left.exists()
 
 
-# ---------------------------------------------------------------- strangers' archives
+# ---------------------------------------------------------------- foreign archives
 
 
 NAMES = (

@@ -200,7 +200,7 @@ def kill_repeatedly(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     seconds = time.perf_counter() - began
     if code:
         raise SystemExit(f"the undisturbed study failed: {(whole / 'output.txt').read_text()}")
-    expected, parts = rows(whole), left_behind(whole)
+    expected, leftovers = rows(whole), left_behind(whole)
     draw, deaths, wrong, completed = random.Random(seed), Counter[str](), list[str](), 0
     work = fresh(folder / "work")
     while sum(deaths.values()) < kills:
@@ -218,8 +218,8 @@ def kill_repeatedly(folder: Path, kills: int, seed: int) -> dict[str, Any]:
         elif rows(work) != expected:
             pairs = [(a, b) for a, b in zip(rows(work), expected, strict=False) if a != b]
             wrong.append(f"rows differ: {len(rows(work))} of {len(expected)}, {pairs[:1]}")
-        elif left_behind(work) != parts:
-            wrong.append(f"left behind: {left_behind(work)}, {parts} without a death")
+        elif left_behind(work) != leftovers:
+            wrong.append(f"left behind: {left_behind(work)}, {leftovers} without a death")
         completed += 1
         work = fresh(folder / "work")
     return {"kills": sum(deaths.values()), "deaths": dict(deaths.most_common()), "completed": completed, "wrong": wrong}

@@ -243,7 +243,7 @@ def test_reconstructions_draw_nothing_and_have_no_standard_error(
 ) -> None:
     monkeypatch.setattr("genbench_fid.ladder.standard_error", lambda real, made: 1.0)
     errors = {m.component: m.se for m in FIDLadder(count=60, codes=100).measure(run("ae"))}
-    assert {part for part, se in errors.items() if se is None} == {"reconstructions"}
+    assert {component for component, se in errors.items() if se is None} == {"reconstructions"}
 
 
 def test_codes_that_cannot_be_had_leave_the_ladder_out(run: Callable[..., Evaluation]) -> None:

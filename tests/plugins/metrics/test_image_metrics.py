@@ -207,9 +207,9 @@ def test_neighbourhoods_are_of_the_evaluations_split(data_config: DataConfig) ->
     train, references = pictures(60, 0), pictures(30, 1)
     e = evaluation(train, train, train, data_config, references=references, split="validation")
     expected = measured(PrecisionRecall(), evaluation(train, references, train, data_config))
-    for part, measurement in measured(PrecisionRecall(), e).items():
+    for component, measurement in measured(PrecisionRecall(), e).items():
         assert (measurement.protocol.split, measurement.protocol.references, measurement.n) == ("validation", 30, 30)
-        assert measurement.value == expected[part].value
+        assert measurement.value == expected[component].value
 
 
 # ---------------------------------------------------------------- PSNR and SSIM

@@ -156,14 +156,14 @@ def test_a_number_depends_on_nothing_but_its_codes_and_the_seed(make: type[Laten
     metric, prior = small(make, 60), Normal(3)
     codes = drawn(prior, 60)
     alone = measured(metric, Codes(codes, prior, tmp_path / "alone"))
-    company = Codes(drawn(prior, 60, 2) * 3.0, prior, tmp_path / "together", seed=4)
-    measured(metric, company)
+    shared = Codes(drawn(prior, 60, 2) * 3.0, prior, tmp_path / "together", seed=4)
+    measured(metric, shared)
     after = Codes(codes, prior, tmp_path / "together")
-    after.memory = company.memory
+    after.memory = shared.memory
     assert measured(metric, after) == alone
     near = measured(metric, Codes(codes * (1.0 + 1e-6 * torch.randn(60, 3)), prior, tmp_path / "alone"))
-    for part, row in alone.items():
-        assert near[part].value == pytest.approx(row.value, rel=1e-5, abs=1e-6)
+    for component, row in alone.items():
+        assert near[component].value == pytest.approx(row.value, rel=1e-5, abs=1e-6)
 
 
 # ---------------------------------------------------------------- refusals

@@ -54,10 +54,10 @@ def measured(metric: PixelDistance, samples: Tensor) -> dict[str, Measurement]:
 @pytest.mark.parametrize("metric", BOTH, ids=lambda metric: metric.name)
 def test_images_of_the_same_law_score_the_floor(metric: PixelDistance) -> None:
     measurements = measured(metric, noise(80, 9))
-    for part in measurements.values():
-        assert part.floor is not None
-        assert part.floor_sd is not None
-        assert abs(part.value - part.floor) < 6 * part.floor_sd + 1e-3
+    for measurement in measurements.values():
+        assert measurement.floor is not None
+        assert measurement.floor_sd is not None
+        assert abs(measurement.value - measurement.floor) < 6 * measurement.floor_sd + 1e-3
 
 
 @pytest.mark.parametrize(("metric", "share"), [(BOTH[0], 64), (BOTH[1], 1)], ids=("pixel-w2", "pixel-sw"))
