@@ -30,12 +30,11 @@ from genbench.distances import (
 )
 from genbench.evaluation.snapshots import trained_model
 from genbench.experiment.build import create_dataset
-from genbench.experiment.run import run_of_record
 from genbench.features import FeatureLayer, extract, feature_layer
 from genbench.registry.loader import load
 from genbench.storage.run_dir import WEIGHTS, find_runs, read_runs
-from genbench.training import device as machine
 from genbench.training.checkpoint import restore_weights
+from genbench.utils.torch_state import threads as thread_count
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SIZES = (2000, 10_000) if DEVICE.type == "cuda" else (2000, 4000)
@@ -77,8 +76,8 @@ def codes_at_snapshots(store: Path, d: int) -> list[Tensor]:
     locations = ["--images", "240000", "--metrics", "reconstruction", "--data-root", str(SHARED), "--out", str(store)]
     done = CliRunner().invoke(main, [*command, *schedule, *locations])
     assert done.exit_code == 0, done.output
-    (folder,), registry = read_runs(find_runs([store]))[0], load()
-    run = run_of_record(folder.record()["run"])
+    (record,), registry = read_runs(find_runs([store]))[0], load()
+    run, folder = record.run, record.folder
     held_out = create_dataset(registry, run.dataset).load(DataConfig(SHARED, store / "cache")).validation
     model, codes = trained_model(registry, run, folder, torch.device("cpu")).eval(), []
     for path in [*sorted(folder.path.glob("**/*.safetensors"), key=lambda path: (path.name == WEIGHTS, path.name))]:
@@ -156,7 +155,7 @@ def test_inception(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
     note = "48 images of 64x64, layer 768 and the distance; neither side makes its extractor within the time."
     contenders = {"genbench": ours, "calculate_metrics": theirs}
     name = f"FID by Inception, {threads} threads" if DEVICE.type == "cpu" else "FID by Inception"
-    with machine.threads(threads):
+    with thread_count(threads):
         item = compare(name, contenders, unit="images", file="evaluation", goal=2.0, note=note)
     assert distances["ours"] == pytest.approx(distances["theirs"], rel=1e-3)
     assert item.met

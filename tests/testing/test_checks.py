@@ -115,7 +115,7 @@ def test_a_misspelt_name_gets_the_nearest_as_a_suggestion(genbench: Callable[...
 
 
 def test_every_kind_has_checks_that_say_what_they_assert_and_what_to_do() -> None:
-    assert set(CHECKED) == set(load().entries)
+    assert set(CHECKED) == set(load().registrations)
     for kind in CHECKED:
         assert all(describe(kind).values())
         assert len(set(check_names(kind))) == len(check_names(kind))

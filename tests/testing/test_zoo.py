@@ -91,11 +91,13 @@ def test_the_kit_names_the_fault(zoo: Registry, kind: Kind, name: str) -> None:
 
 def test_every_faulty_plugin_is_expected(zoo: Registry) -> None:
     files = {str(path) for path in ZOO.glob("*.py")}
-    registered = {(k, n) for k, entries in zoo.entries.items() for n, e in entries.items() if e.plugin.origin in files}
+    registered = {
+        (k, n) for k, entries in zoo.registrations.items() for n, e in entries.items() if e.plugin.origin in files
+    }
     assert registered == set(CAUGHT)
 
 
-BUNDLED = [(kind, name) for kind, entries in load().entries.items() for name in entries]
+BUNDLED = [(kind, name) for kind, entries in load().registrations.items() for name in entries]
 UNCHECKED = {"built_with_its_defaults"}
 """A result of this name says that nothing was checked: no bundled plug-in may hide behind it."""
 
