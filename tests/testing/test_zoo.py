@@ -1,9 +1,9 @@
 """The bug zoo: for each error found in public code a faulty plug-in, and the check that names its fault.
 
-Not here, with the reason: the log-density trick with a normal log p(z) in place of the prior's. The critic learns
+Not here, with the reason: the log-density trick with a normal log p(z) instead of the prior's. The critic learns
 NN(z) + log p(z) as a whole, so that every loss of it is a loss that some critic without the trick has too, and a right
 one, whose prior is the normal one; only a test of the critic itself sees it (tests/test_models.py). Directions that are
-not normalised are told from another weight on a line alone, where all directions of length one give one distance.
+not normalised differ from another weight on a line alone, where all directions of length one give one distance.
 """
 
 from __future__ import annotations
@@ -85,17 +85,19 @@ def zoo() -> Registry:
 
 @pytest.mark.parametrize(("kind", "name"), CAUGHT, ids=[name for _, name in CAUGHT])
 def test_the_kit_names_the_fault(zoo: Registry, kind: Kind, name: str) -> None:
-    failing = {result.check for result in check_plugin(zoo, kind, name) if result.verdict == "fails"}
+    failing = {result.check for result in check_plugin(zoo, kind, name) if result.status == "fails"}
     assert failing == CAUGHT[kind, name]
 
 
-def test_every_animal_is_expected(zoo: Registry) -> None:
+def test_every_faulty_plugin_is_expected(zoo: Registry) -> None:
     files = {str(path) for path in ZOO.glob("*.py")}
-    found = {(k, n) for k, entries in zoo.entries.items() for n, e in entries.items() if e.plugin.origin in files}
-    assert found == set(CAUGHT)
+    registered = {
+        (k, n) for k, entries in zoo.registrations.items() for n, e in entries.items() if e.plugin.origin in files
+    }
+    assert registered == set(CAUGHT)
 
 
-BUNDLED = [(kind, name) for kind, entries in load().entries.items() for name in entries]
+BUNDLED = [(kind, name) for kind, entries in load().registrations.items() for name in entries]
 UNCHECKED = {"built_with_its_defaults"}
 """A result of this name says that nothing was checked: no bundled plug-in may hide behind it."""
 
@@ -103,6 +105,6 @@ UNCHECKED = {"built_with_its_defaults"}
 @pytest.mark.parametrize(("kind", "name"), BUNDLED, ids=[f"{kind}-{name}" for kind, name in BUNDLED])
 def test_no_bundled_plugin_trips_a_check(zoo: Registry, kind: Kind, name: str) -> None:
     results = list(check_plugin(zoo, kind, name))
-    assert not [result for result in results if result.verdict == "fails"]
+    assert not [result for result in results if result.status == "fails"]
     assert not UNCHECKED & {result.check for result in results}
-    assert any(result.verdict == "holds" for result in results)
+    assert any(result.status == "holds" for result in results)
