@@ -59,7 +59,7 @@ def cached(data_config: DataConfig, name: str, key: str, make: Callable[[], Imag
             path.unlink()
     images = with_content(make())
     tensors = {field: getattr(images, field) for field in TENSORS if getattr(images, field) is not None}
-    facts = {"preprocessing": images.preprocessing, "skipped": str(images.skipped), "images": images.sha256}
+    facts = {"preprocessing": images.preprocessing, "skipped": str(images.skipped), "content": images.sha256}
     save_tensors(path, tensors, facts, images.sha256)  # the hash of the same tensors
     return images
 
@@ -74,7 +74,7 @@ def _read(path: Path) -> Images:
             **tensors,
             preprocessing=facts["preprocessing"],
             skipped=int(facts["skipped"]),
-            sha256=facts["images"],
+            sha256=facts["content"],
             class_names=(),
         )
     except (KeyError, ValueError, GenbenchError) as error:

@@ -100,7 +100,7 @@ class Ring(Plane):
 
     @property
     def full_support(self) -> bool:
-        """True."""
+        """The density is positive on all of R^d."""
         return True
 
     @property

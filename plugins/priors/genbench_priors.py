@@ -43,7 +43,7 @@ class Normal(Prior):
 
     @property
     def full_support(self) -> bool:
-        """True."""
+        """The density is positive on all of R^d."""
         return True
 
     @property
@@ -201,7 +201,7 @@ class Mixture(Prior):
 
     @property
     def full_support(self) -> bool:
-        """True."""
+        """The density is positive on all of R^d."""
         return True
 
     @property

@@ -100,7 +100,7 @@ class Broadcast(WAEGAN):
     def __init__(self, context: ModelContext) -> None:
         super().__init__(context, log_density=True)
 
-    def judge(self, z: Tensor) -> Tensor:
+    def critic_logits(self, z: Tensor) -> Tensor:
         return self.critic(z) + self.prior.log_prob(z)
 
 

@@ -36,11 +36,7 @@ class MyMetric(Metric):
         # A protocol says how the number was measured; numbers of different protocols never share a column.
         # `e.protocol` fills in the dataset, its preprocessing and the split.
         protocol = e.protocol(
-            method="absolute error, mean over pixels and images",
-            references=n,
-            generated=0,
-            values="float in [0, 1], not rounded",
-            draws="none",
+            method="mean absolute error", references=n, generated=0, values="float in [0, 1], not rounded", draws="none"
         )
         # `floor` is the value that a perfect model would get with this many images.
         yield Measurement(
