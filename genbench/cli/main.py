@@ -199,6 +199,7 @@ def run(
     multiple=True,
     callback=names,
     required=True,
+    metavar="M,...",
     shell_complete=complete_names("metric"),
     help="The metrics.",
 )

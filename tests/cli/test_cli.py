@@ -207,7 +207,7 @@ def test_two_commands_on_one_store_share_the_work(genbench: Genbench) -> None:
     "arguments",
     [
         ("run", "swae", "--run-timeout", "nan"),
-        ("run", "swae", "--executor", "ray", "--cpus-per-run", "inf"),
+        ("run", "swae", "--executor", "ray", "--executor-option", "cpus-per-run=inf"),
         ("reproduce", "swae-gaussians", "--budget", "nan"),
         ("power", "runs", "--difference", "nan"),
     ],
