@@ -1,8 +1,8 @@
-"""What the README shows works as printed: its plug-in, its commands, its options."""
+"""What the README and the documentation show works as printed: plug-ins, commands, options, examples, links."""
 
 from __future__ import annotations
 
-import importlib.util
+import doctest
 import os
 import re
 import shlex
@@ -12,101 +12,155 @@ import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
+import click
 import pytest
 from click.testing import Result
 
-from conftest import SHARED
+from conftest import DOTS, SHARED
 from genbench.cli.main import main
 from genbench.registry.loader import load
 
 ROOT = Path(__file__).resolve().parents[1]
-README = (ROOT / "README.md").read_text(encoding="utf-8")
-BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```", README, flags=re.MULTILINE | re.DOTALL)
-COMMANDS = [
-    part.strip()
-    for language, text in BLOCKS
-    if language == "sh"
-    for line in text.splitlines()
-    for part in line.split("&&")
-    if part.strip().startswith("genbench ")
-]
+DOCS = sorted((ROOT / "genbench" / "docs").glob("*.md"))
+PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *DOCS)}
+README = PAGES["README.md"]
 
 
-def test_the_readme_is_short_and_its_first_screen_has_the_two_commands() -> None:
-    assert len(README.splitlines()) < 200
+def blocks(page: str, language: str) -> list[str]:
+    """The code blocks of a page in a language."""
+    return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+
+
+def commands(page: str) -> list[str]:
+    """The `genbench` commands of a page's shell blocks, without comments; those behind `-m` of torchrun included."""
+    lines = "\n".join(blocks(page, "sh")).splitlines()
+    parts = [part for line in lines for part in line.split("  #")[0].split("&&")]
+    return [match[1].strip() for part in parts if (match := re.search(r"(?:^| -m )(genbench .*)", part.strip()))]
+
+
+def words(command: str) -> list[str]:
+    """The arguments of a command, DATA replaced by the folder of real data."""
+    return [str(SHARED) if word == "DATA" else word for word in shlex.split(command)[1:]]
+
+
+def parse(command: click.Command, arguments: list[str], parent: click.Context | None = None) -> None:
+    """Parse and check arguments as the command line does, without doing anything."""
+    if not isinstance(command, click.Group):
+        command.make_context(command.name, arguments, parent)
+        return
+    context = click.Context(command, parent, info_name=command.name)
+    _, member, rest = command.resolve_command(context, arguments)
+    assert member is not None
+    parse(member, rest, context)
+
+
+COMMANDS = [(name, command) for name, page in PAGES.items() for command in commands(page)]
+(SPIRAL,) = (text for text in blocks(README, "python") if "# spiral.py" in text)
+
+
+def test_the_readme_is_short_and_names_the_two_installations() -> None:
+    assert len(README.split()) <= 1000
     installs = [line for line in README.splitlines() if line.startswith("pip install")]
     assert installs == ["pip install . && genbench run swae wae-gan wae-mmd vae", "pip install '.[test]' && pytest"]
 
 
-@pytest.mark.parametrize("command", [c for c in COMMANDS if c.startswith("genbench run") and "--plugin" not in c])
-def test_every_study_of_the_readme_can_be_planned(command: str, genbench: Callable[..., Result]) -> None:
-    words = shlex.split(command, comments=True)[1:]
-    if "ray" in words and importlib.util.find_spec("ray") is None:
-        pytest.skip("ray is not installed")
-    if "DATA" in words:
-        if not SHARED.is_dir():
-            pytest.skip(f"no data at {SHARED}")
-        words[words.index("DATA")] = str(SHARED)
-    result = genbench(*words, "--dry-run")
+@pytest.mark.parametrize(("name", "command"), COMMANDS)
+def test_every_command_is_understood(name: str, command: str) -> None:
+    parse(main, words(command))
+
+
+@pytest.mark.parametrize(
+    "command", sorted({c for _, c in COMMANDS if c.startswith("genbench run") and "--plugin" not in c})
+)
+def test_every_study_can_be_planned(command: str, genbench: Callable[..., Result]) -> None:
+    if "DATA" in command and not SHARED.is_dir():
+        pytest.skip(f"no data at {SHARED}")
+    result = genbench(*words(command), "--dry-run")
     assert result.exit_code == 0, result.output
 
 
 def test_the_plugin_of_the_readme_runs_as_printed(genbench: Callable[..., Result]) -> None:
-    (text,) = (text for language, text in BLOCKS if language == "python" and "# spiral.py" in text)
-    Path("spiral.py").write_text(text)
-    (command,) = (c for c in COMMANDS if "spiral.py" in c)
-    dots = ("--plugin", str(Path(__file__).parent / "fixtures" / "dots.py"), "--dataset", "dots", "--network", "mlp")
+    Path("spiral.py").write_text(SPIRAL)
+    check, run = (command for command in commands(README) if "spiral.py" in command)
+    result = genbench(*words(check))
+    assert result.exit_code == 0, result.output
+    dots = ("--plugin", str(DOTS), "--dataset", "dots", "--network", "mlp")
     tiny = ("--images", "200", "--batch", "16", "--metrics", "reconstruction", "--set", "spiral.turns=3")
-    result = genbench(*shlex.split(command, comments=True)[1:], *dots, *tiny)
+    result = genbench(*words(run), *dots, *tiny)
     assert result.exit_code == 0, result.output
-    assert genbench("report", "--export", "reports/mine/").exit_code == 0
+    (report,) = (command for command in commands(README) if command.startswith("genbench report"))
+    assert genbench(*words(report)).exit_code == 0
+    assert (Path("reports") / "mine" / "report.html").is_file()
 
 
-def test_what_the_readme_makes_anew_runs_as_printed(genbench: Callable[..., Result]) -> None:
-    made, run = (c.split("  #")[0] for c in COMMANDS if "laplace" in c and "check" not in c)
-    assert genbench(*shlex.split(made)[1:]).exit_code == 0
-    result = genbench(*shlex.split(run)[1:], "--dry-run")
-    assert result.exit_code == 0, result.output
+def test_the_new_plugin_of_the_readme_works_as_printed(genbench: Callable[..., Result]) -> None:
+    new, check, run = (command for command in commands(README) if "laplace" in command)
+    for arguments in (words(new), words(check), [*words(run), "--dry-run"]):
+        result = genbench(*arguments)
+        assert result.exit_code == 0, result.output
 
 
-def test_the_plugin_of_the_readme_is_installed_and_tested_by_what_is_printed(
-    tmp_path: Path, genbench: Callable[..., Result]
-) -> None:
+def test_the_plugin_of_the_readme_is_installed_and_tested_by_what_is_printed(tmp_path: Path) -> None:
     """With the entry point as printed, in a process that finds the distribution on its path."""
-    (plugin,) = (text for language, text in BLOCKS if language == "python" and "# spiral.py" in text)
-    (points,) = (text for language, text in BLOCKS if language == "toml")
-    (test,) = (text for language, text in BLOCKS if language == "python" and "suite(" in text)
+    (points,) = blocks(README, "toml")
+    (test,) = (text for text in blocks(README, "python") if "suite(" in text)
     ((name, module),) = tomllib.loads(points)["project"]["entry-points"]["genbench"].items()
     info = tmp_path / "theirs-1.0.dist-info"
     info.mkdir()
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: theirs\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text(f"[genbench]\n{name} = {module}\n")
-    (tmp_path / f"{module}.py").write_text(plugin)
+    (tmp_path / f"{module}.py").write_text(SPIRAL)
     (tmp_path / "test_spiral.py").write_text(test)
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "test_spiral.py"]
     environment = {**os.environ, "PYTHONPATH": str(tmp_path)}
     done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     assert re.search(r"^\d+ passed", done.stdout, flags=re.MULTILINE)
-    assert genbench("list", "--disable-plugin", "glyphs").exit_code == 0
 
 
-def test_what_the_readme_makes_anew_keeps_the_contract(genbench: Callable[..., Result]) -> None:
-    made, check = (c.split("  #")[0] for c in COMMANDS if "laplace" in c and "run" not in c)
-    assert genbench(*shlex.split(made)[1:]).exit_code == 0
-    result = genbench(*shlex.split(check)[1:])
-    assert result.exit_code == 0, result.output
-
-
-def test_every_option_and_command_that_the_readme_names_exists() -> None:
+@pytest.mark.parametrize("name", PAGES)
+def test_every_option_and_command_that_a_page_names_exists(name: str) -> None:
     flags = {flag for command in main.commands.values() for option in command.params for flag in option.opts}
-    assert set(re.findall(r"`(--[a-z-]+)", README)) <= flags
-    assert set(re.findall(r"`genbench (\w+)", README)) <= set(main.commands)
+    assert set(re.findall(r"`(--[a-z-]+)", PAGES[name])) <= flags
+    assert set(re.findall(r"`genbench\s([a-z]+)", PAGES[name])) <= set(main.commands)
 
 
-def test_every_name_in_the_options_table_is_offered() -> None:
+@pytest.mark.parametrize("name", PAGES)
+def test_every_setting_that_a_page_names_exists(name: str) -> None:
     registry = load()
-    for flag, kind in (("--dataset", "dataset"), ("--network", "network"), ("--metrics", "metric")):
-        (row,) = (line for line in README.splitlines() if line.startswith(f"| `{flag}"))
-        names = set(re.findall(r"`([a-z0-9-]+)`", row.split("|")[2]))
-        assert names == set(registry.registrations[kind]), flag  # type: ignore[index]
+    for component, option in re.findall(r"--set ([a-z0-9-]+)\.([a-z-]+)=", PAGES[name].replace("spiral.turns", "")):
+        kinds = [kind for kind in registry.registrations if component in registry.registrations[kind]]
+        assert any(option in registry.option_names(kind, component) for kind in kinds), f"{component}.{option}"
+
+
+@pytest.mark.parametrize("name", [*PAGES, "reports/README.md", "reports/speed/README.md"])
+def test_every_relative_link_leads_to_a_file_and_its_heading(name: str) -> None:
+    text = (ROOT / name).read_text(encoding="utf-8")
+    for link in re.findall(r"\]\(([^)\s]+)\)", text):
+        if link.startswith(("http:", "https:")):
+            continue
+        path, _, heading = link.partition("#")
+        target = (ROOT / name).parent / path if path else ROOT / name
+        assert target.exists(), link
+        if heading:
+            titles = re.findall(r"^#+ (.*)$", target.read_text(encoding="utf-8"), flags=re.MULTILINE)
+            assert heading in {re.sub(r"[^\w\- ]", "", title).lower().replace(" ", "-") for title in titles}, link
+
+
+@pytest.mark.parametrize("path", DOCS, ids=lambda path: path.name)
+def test_the_examples_of_a_page_run(path: Path) -> None:
+    assert doctest.testfile(str(path), module_relative=False).failed == 0
+
+
+def test_every_dataset_network_and_metric_is_named() -> None:
+    registry = load()
+    for start, kind in (("Datasets:", "dataset"), ("Networks:", "network")):
+        (line,) = (line for line in README.split("\n\n") if line.startswith(start))
+        names = set(re.findall(r"`([a-z0-9-]+)`", line.split(").\n")[0]))
+        assert names == set(registry.names(kind)), kind  # type: ignore[arg-type]
+    rows = [line.split("|")[1] for line in PAGES["genbench/docs/metrics.md"].splitlines() if line.startswith("| `")]
+    assert set(re.findall(r"`([a-z0-9-]+)`", " ".join(rows))) == set(registry.names("metric"))
+
+
+def test_the_documentation_is_named_in_the_readme() -> None:
+    assert {f"genbench/docs/{path.name}" for path in DOCS} <= set(re.findall(r"\]\(([^)#\s]+)", README))

@@ -47,7 +47,7 @@ def run_study(
     executor_config: ExecutorConfig = SERIAL,
 ) -> int:
     """Plan, train, evaluate, print; the exit status: 0, 1 where a run failed, 130 where it was interrupted."""
-    from genbench.evaluation.snapshots import tell_absent
+    from genbench.evaluation.snapshots import check_stored_snapshots
     from genbench.execution.scheduler import run_all, run_status
     from genbench.experiment.plan import plan
     from genbench.training.distributed import init_distributed, launched, local_device
@@ -69,7 +69,7 @@ def run_study(
         runner.distributed = distributed
         status = run_status(planned, out)
         show_plan(console, planned, out, chosen, status, brief=not dry_run)
-        for line in tell_absent(out, planned.runs, planned.snapshots):
+        for line in check_stored_snapshots(out, planned.runs, planned.snapshots):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         if dry_run:
             return 0

@@ -52,43 +52,43 @@ UNREADABLE = (
     Image.DecompressionBombError,
     Image.DecompressionBombWarning,
 )
-"""What PIL and zipfile raise on damaged files; 19,500 files with bytes flipped at random raised no other."""
+"""Errors of PIL and zipfile on damaged files; 19,500 files with bytes flipped at random raised no other."""
 
 UNSAFE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
-"""Absolute paths and parent folders: no honest archive has them."""
+"""Absolute paths and parent folders, by which an archive could write outside its folder."""
 
 
 class Pictures(ABC):
-    """Image files by name. `marks[name]` changes when the file's bytes do and is known without reading them."""
+    """Image files by name. `versions[name]` changes when the file's bytes do and is known without reading them."""
 
-    def __init__(self, where: Path, marks: Mapping[str, str]) -> None:
-        self.where = where
-        self.marks = marks
+    def __init__(self, path: Path, versions: Mapping[str, str]) -> None:
+        self.path = path
+        self.versions = versions
 
     @abstractmethod
     def read(self, name: str) -> bytes:
         """The bytes of one file; may be called from several threads."""
 
     def close(self) -> None:
-        """Release what is held open."""
+        """Close open files."""
 
     def __enter__(self) -> Self:
-        """The pictures themselves."""
         return self
 
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, at: TracebackType | None) -> None:
-        """Close, whatever happened."""
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
+    ) -> None:
         self.close()
 
-    def key(self, splits: Mapping[Split, Sequence[str]], *facts: object) -> str:
-        """SHA-256 over the marks of the files of each split, in order, and over whatever else decides the result.
+    def key(self, splits: Mapping[Split, Sequence[str]], *options: object) -> str:
+        """SHA-256 over the versions of the files of each split, in order, and over the options that decide the result.
 
-        The decoders and their versions are among that: others may round otherwise.
+        The versions of the decoders are included: another release may round differently.
         """
-        digest = hashlib.sha256(repr((*facts, decoders())).encode())
+        digest = hashlib.sha256(repr((*options, decoders())).encode())
         for split, names in splits.items():
             digest.update(f"\n{split}\n".encode())
-            digest.update("\n".join(f"{name}\t{self.marks[name]}" for name in names).encode())
+            digest.update("\n".join(f"{name}\t{self.versions[name]}" for name in names).encode())
         return digest.hexdigest()
 
 
@@ -99,7 +99,7 @@ class ZipPictures(Pictures):
         try:
             self._archive = zipfile.ZipFile(path)
         except (zipfile.BadZipFile, OSError, ValueError, struct.error) as error:
-            raise DataError(f"{path} is no whole zip archive ({one_line(error)}): get it again") from None
+            raise DataError(f"{path} is no whole zip archive ({describe_error(error)}): get it again") from None
         entries = {entry.filename: entry for entry in self._archive.infolist() if not entry.is_dir()}
         super().__init__(path, {name: f"{entry.CRC:08x} {entry.file_size}" for name, entry in entries.items()})
         unsafe = next(filter(UNSAFE.search, entries), None)
@@ -124,21 +124,21 @@ class FolderPictures(Pictures):
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, dict(_marked_files(path)))
+        super().__init__(path, dict(_file_versions(path)))
 
     def read(self, name: str) -> bytes:
         """The bytes of one file."""
-        return (self.where / name).read_bytes()
+        return (self.path / name).read_bytes()
 
 
-def _marked_files(folder: Path) -> Iterator[tuple[str, str]]:
-    for at, _, files in os.walk(folder):
+def _file_versions(folder: Path) -> Iterator[tuple[str, str]]:
+    for subfolder, _, files in os.walk(folder):
         for file in files:
-            path = Path(at, file)
+            path = Path(subfolder, file)
             try:
                 stat = path.stat()
             except OSError as error:  # a dangling link
-                raise DataError(f"{path} cannot be read ({one_line(error)}): remove it") from None
+                raise DataError(f"{path} cannot be read ({describe_error(error)}): remove it") from None
             yield path.relative_to(folder).as_posix(), f"{stat.st_mtime_ns} {stat.st_size}"
 
 
@@ -148,7 +148,7 @@ def open_pictures(path: Path) -> Pictures:
 
 
 def decoders() -> str:
-    """The libraries that decide the bytes besides a picture's own: part of the keys of decoded datasets."""
+    """The versions of the decoding libraries, a part of the keys of decoded datasets."""
     packages = " ".join(f"{name} {version(name)}" for name in ("torch", "pillow"))
     return f"{packages} libjpeg-turbo {features.version('libjpeg_turbo')}"
 
@@ -174,7 +174,7 @@ def resized(images: Sequence[Tensor], size: int) -> Tensor:
 
 
 def stacked(images: Sequence[Tensor]) -> Tensor:
-    """Images that decoding has finished already, in one tensor."""
+    """Images of one shape in one tensor, `(c, h, w)` each -> `(n, c, h, w)`."""
     return torch.stack(list(images))
 
 
@@ -189,7 +189,7 @@ def decode_splits(
 ) -> Images:
     """Every named file through `decode`, bytes -> uint8, in the order of the names whatever the workers.
 
-    `finish` makes some decoded images at once -> `(n, *shape)` uint8, each the same whatever the others are.
+    `finish` turns several decoded images into `(n, *shape)` uint8; the result for an image does not depend on the rest.
 
     The first file that cannot be decoded is a `DataError` that names it; with `data_config.skip_corrupt` such files are
     left out and counted in `skipped`.
@@ -197,25 +197,25 @@ def decode_splits(
     total = sum(map(len, splits.values()))
     tensors: dict[Split, Tensor] = {}
     done = 0
-    with _warnings_settled():
+    with _pil_warnings():
         pool = ThreadPoolExecutor(max(1, data_config.workers))
         try:
             for split, names in splits.items():
                 images = torch.empty((len(names), *shape), dtype=torch.uint8)
-                good = torch.ones(len(names), dtype=torch.bool)
+                complete = torch.ones(len(names), dtype=torch.bool)
                 starts, chunk = range(0, len(names), CHUNK), _chunk(pictures, names, decode, finish, images)
-                for start, bad in zip(starts, pool.map(chunk, starts), strict=True):
-                    if bad and not data_config.skip_corrupt:
-                        raise _corrupt(pictures, names, *next(iter(bad.items())))
-                    good[list(bad)] = False
+                for start, errors in zip(starts, pool.map(chunk, starts), strict=True):
+                    if errors and not data_config.skip_corrupt:
+                        raise _corrupt(pictures, names, *next(iter(errors.items())))
+                    complete[list(errors)] = False
                     done += min(CHUNK, len(names) - start)
-                    data_config.report(ProgressEvent(f"decoding {pictures.where.name}", done, total))
-                tensors[split] = images if bool(good.all()) else images[good]
+                    data_config.report(ProgressEvent(f"decoding {pictures.path.name}", done, total))
+                tensors[split] = images if bool(complete.all()) else images[complete]
         finally:
             pool.shutdown(cancel_futures=True)  # an error or an interrupt must not wait for the rest
     skipped = total - sum(map(len, tensors.values()))
     if not len(tensors["train"]):
-        raise DataError(f"{pictures.where}: no training image is left, {skipped} cannot be decoded")
+        raise DataError(f"{pictures.path}: no training image is left, {skipped} cannot be decoded")
     return Images(
         tensors["train"], tensors["test"], tensors["validation"], preprocessing=preprocessing, skipped=skipped
     )
@@ -228,33 +228,33 @@ def _chunk(
     finish: Finish,
     images: Tensor,
 ) -> Callable[[int], dict[int, str]]:
-    """A task that fills `images` from an index on and returns what is wrong, by index."""
+    """A task that fills a chunk of `images` from an index on and returns the errors by index."""
 
     def run(start: int) -> dict[int, str]:
-        good: dict[int, Tensor] = {}
-        bad: dict[int, str] = {}
+        decoded: dict[int, Tensor] = {}
+        errors: dict[int, str] = {}
         for i in range(start, min(start + CHUNK, len(names))):
             try:
-                good[i] = decode(pictures.read(names[i]))
+                decoded[i] = decode(pictures.read(names[i]))
             except UNREADABLE as error:
-                bad[i] = one_line(error)
-        if good:
-            images[list(good)] = finish(list(good.values()))
-        return bad
+                errors[i] = describe_error(error)
+        if decoded:
+            images[list(decoded)] = finish(list(decoded.values()))
+        return errors
 
     return run
 
 
 def _corrupt(pictures: Pictures, names: Sequence[str], index: int, reason: str) -> DataError:
     return DataError(
-        f"{pictures.where}: the image '{names[index]}' cannot be decoded ({reason}): "
+        f"{pictures.path}: the image '{names[index]}' cannot be decoded ({reason}): "
         "replace it, or leave such images out with --skip-corrupt"
     )
 
 
 @contextmanager
-def _warnings_settled() -> Iterator[None]:
-    """While images are decoded, what PIL only warns of is an error or nothing.
+def _pil_warnings() -> Iterator[None]:
+    """Turn PIL's warning of a decompression bomb into an error, and ignore its other warnings.
 
     Entered before the workers start and left after them: the filters are shared by all threads.
     """
@@ -264,8 +264,8 @@ def _warnings_settled() -> Iterator[None]:
         yield
 
 
-def one_line(error: BaseException) -> str:
-    """What an exception says, on one line, for the inside of a message."""
+def describe_error(error: BaseException) -> str:
+    """The text of an exception in one line."""
     if isinstance(error, UnidentifiedImageError):
         return "no image format that PIL knows"  # its own text is the address of a buffer
     if isinstance(error, OSError) and error.strerror:
@@ -274,5 +274,5 @@ def one_line(error: BaseException) -> str:
 
 
 def missing(names: Iterable[str], pictures: Pictures) -> list[str]:
-    """Those of the names that the pictures do not hold, in order."""
-    return [name for name in names if name not in pictures.marks]
+    """The names without a picture, in order."""
+    return [name for name in names if name not in pictures.versions]

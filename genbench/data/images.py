@@ -1,4 +1,4 @@
-"""Images as tensors: rounding, pictures, and decoded datasets kept on disk."""
+"""Images as tensors: conversion to and from uint8, PNG grids, and a disk cache of decoded datasets."""
 
 from __future__ import annotations
 
@@ -34,14 +34,21 @@ def with_content(images: Images) -> Images:
 
 
 def without_test(images: Images) -> Images:
-    """The same images without the test split: what is measured on validation images must never see it."""
+    """The same images without the test split, for measurements on validation images."""
     return replace(images, test=images.test[:0], test_labels=None)
 
 
 def cached(data_config: DataConfig, name: str, key: str, make: Callable[[], Images]) -> Images:
-    """Images decoded once: read from the cache, or made and kept there under a name and a key of the originals.
+    """Decoded images from the cache, or made and stored there.
 
-    A cache file that is damaged is made anew; the file's checksum tells.
+    Args:
+        data_config: Holds the cache folder, and the callback that is told of a damaged file.
+        name: The dataset's name, a part of the file's name.
+        key: A hash of the original files and of all options that affect the result.
+        make: Decodes the images; called where the cache file is missing or damaged.
+
+    Returns:
+        The images with their content hash.
     """
     path = data_config.cache / "images" / f"{name}-{key[:16]}.safetensors"
     if path.exists():

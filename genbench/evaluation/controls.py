@@ -1,7 +1,4 @@
-"""Fitting controls, and the evaluation of a fitted control.
-
-Metrics see a control as they see a model; a part that it lacks is not applicable.
-"""
+"""Fitting of controls, and the evaluation of a fitted control."""
 
 from __future__ import annotations
 
@@ -35,26 +32,26 @@ from genbench.utils.rng import derive_seed
 # ---------------------------------------------------------------- fitting
 
 
-def fitted(registry: Registry, run: Run, folder: RunFolder, images: Images, device: torch.device) -> Control:
-    """A run's control, fitted to the training images; what that cost is recorded the first time."""
+def fit_control(registry: Registry, run: Run, folder: RunFolder, images: Images, device: torch.device) -> Control:
+    """A run's control, fitted to the training images; the first fit records its cost."""
     torch.manual_seed(derive_seed(run.seed, "weights"))
     control = create_control(registry, run)
-    began = time.perf_counter()
+    started = time.perf_counter()
     with torch.no_grad():
         control.fit(images, create_context(registry, run, images.shape))
     if folder.state != "trained":
-        seconds, threads = time.perf_counter() - began, torch.get_num_threads()
+        seconds, threads = time.perf_counter() - started, torch.get_num_threads()
         record = TrainingStats(seconds, 0, control.parameters, device.type, threads)
         folder.save_training(asdict(record))
         folder.save_fitted(run.key, images.sha256)
     return control
 
 
-# ---------------------------------------------------------------- measuring
+# ---------------------------------------------------------------- evaluation
 
 
 class ControlEvaluation(DataEvaluation):
-    """A fitted control as metrics see it; a piece that it lacks raises `NotApplicableError`."""
+    """The evaluation of a fitted control; `NotApplicableError` where the control has no such part."""
 
     def __init__(
         self,
@@ -69,7 +66,6 @@ class ControlEvaluation(DataEvaluation):
         memory: MutableMapping[str, Any],
         split: Split = "test",
     ) -> None:
-        """`memory` is shared by the runs of one dataset: the results of `cache_for_dataset`."""
         super().__init__(
             context,
             images,
@@ -84,7 +80,6 @@ class ControlEvaluation(DataEvaluation):
 
     @property
     def model(self) -> Model:
-        """Refused: there is none."""
         raise NotApplicableError("a control is no model")
 
     @property
@@ -94,11 +89,9 @@ class ControlEvaluation(DataEvaluation):
         return self._control
 
     def codes(self, n: int) -> Tensor:
-        """Codes of `held_out(n)`."""
         return self._coded("codes", self.held_out(0), n)
 
     def training_codes(self, n: int) -> Tensor:
-        """Codes of `training_images(n)`."""
         return self._coded("training codes", self.training_images(0), n)
 
     def _coded(self, name: str, images: Tensor, n: int) -> Tensor:
@@ -108,32 +101,32 @@ class ControlEvaluation(DataEvaluation):
         return self._blocks(name, images[: n + -n % BATCH or None], lambda x: encode(to_float(x)))[: n or None]
 
     def reconstructions(self, n: int) -> Tensor:
-        """Reconstructions of `held_out(n)`."""
-        asked = len(self.held_out(n))
-        images = self.held_out(0)[: asked + -asked % BATCH]
+        count = len(self.held_out(n))
+        images = self.held_out(0)[: count + -count % BATCH]
         rebuilt = self._blocks(
             "reconstructions", images, lambda x: finite(self._control.reconstruct(to_float(x)), "reconstructions")
         )
-        return rebuilt[:asked]
+        return rebuilt[:count]
 
     @torch.no_grad()
     def samples(self, n: int) -> Tensor:
-        """The control's samples; those it decodes come in whole blocks, as a model's do."""
         if len(self._pieces.get("samples", ())) < n:
+            # Decoded samples come in whole blocks, like a model's.
             whole = n + -n % BATCH if isinstance(self._control, LatentControl) else n
             if self._sampler is None:
-                made = self._control.sample(whole, self)
+                images = self._control.sample(whole, self)
             else:
-                made = self.decode(self.sampled_codes(whole))
+                images = self.decode(self.sampled_codes(whole))
             expected = (whole, *self.images.shape)
-            if made.shape != expected or made.dtype != torch.uint8:
-                raise MetricError(f"the control samples {tuple(made.shape)} {made.dtype}, not {expected} torch.uint8")
-            self._pieces["samples"] = made.to(self.device)
+            if images.shape != expected or images.dtype != torch.uint8:
+                raise MetricError(
+                    f"the control samples {tuple(images.shape)} {images.dtype}, not {expected} torch.uint8"
+                )
+            self._pieces["samples"] = images.to(self.device)
         return self._pieces["samples"][:n]
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
-        """Images for any codes."""
         decode = self._latent.decode
         blocks = (decode(block.to(self.device)) for block in z.split(BATCH))
         return torch.cat([to_uint8(finite(images, "samples")) for images in blocks])

@@ -1,4 +1,4 @@
-"""A trained run as metrics see it: its pieces are computed when first asked for, once, and shared by the metrics."""
+"""The evaluation of a trained run: codes, samples and reconstructions, computed on first use and shared by metrics."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ T = TypeVar("T")
 BATCH = 500
 """Images that go through a model at once; no number depends on it."""
 
-NOISE = 500
-"""Draws made at once. It is part of what the draws are, so that it must not depend on any option or device."""
+NOISE_BLOCK = 500
+"""Draws made at once. The values of the draws depend on it, so it is the same for every option and device."""
 
-FIXED = 0
+ORDER_SEED = 0
 """The seed of the order in which held-out and training images are used: the same for all runs, whatever their seed."""
 
 
@@ -34,7 +34,10 @@ def finite(images: Tensor, pieces: str) -> Tensor:
 
 
 class DataEvaluation(Evaluation):
-    """What every evaluation shares, of a trained model or not; every draw is made on the CPU, so that devices agree."""
+    """Base of the evaluations of models and controls; every draw is made on the CPU, so that devices agree.
+
+    `memory` is shared by the runs of one dataset: the results of `cache_for_dataset`.
+    """
 
     def __init__(
         self,
@@ -48,7 +51,6 @@ class DataEvaluation(Evaluation):
         memory: MutableMapping[str, Any],
         split: Split = "test",
     ) -> None:
-        """`memory` is shared by the runs of one dataset: the results of `cache_for_dataset`."""
         self.context, self.images, self.split = context, images, split
         self.seed, self.device, self.training, self.data_config = seed, device, training, data_config
         self._memory = memory
@@ -81,12 +83,13 @@ class DataEvaluation(Evaluation):
         if self._sampler is None:
             return self.prior_draws(n, "samples")
         noise = self.noise("sampler")
-        blocks = [self._sampler.sample(NOISE, noise) for _ in range(0, n, NOISE)]
+        blocks = [self._sampler.sample(NOISE_BLOCK, noise) for _ in range(0, n, NOISE_BLOCK)]
         return torch.cat(blocks)[:n].to(self.device)
 
     def generator(self, purpose: str) -> Generator:
-        apart = () if self.split == "test" else (self.split,)  # what a lucky draw won must not win on the test split
-        return generator("cpu", self.seed, "evaluation", *apart, purpose)
+        # Other draws than on the test split: luck that got a snapshot selected must not count again.
+        split = () if self.split == "test" else (self.split,)
+        return generator("cpu", self.seed, "evaluation", *split, purpose)
 
     def held_out(self, n: int) -> Tensor:
         name = "held-out" if self.split == "test" else self.split
@@ -98,7 +101,7 @@ class DataEvaluation(Evaluation):
     @torch.no_grad()
     def prior_draws(self, n: int, purpose: str) -> Tensor:
         prior, noise = self.prior, self.noise(f"prior/{purpose}")
-        blocks = [prior.sample(NOISE, noise) for _ in range(0, n, NOISE)]
+        blocks = [prior.sample(NOISE_BLOCK, noise) for _ in range(0, n, NOISE_BLOCK)]
         return torch.cat(blocks)[:n].to(self.device)
 
     def cache_for_dataset(self, key: str, compute: Callable[[], T]) -> T:
@@ -113,7 +116,7 @@ class DataEvaluation(Evaluation):
 
     @torch.no_grad()
     def _blocks(self, name: str, inputs: Tensor, function: Callable[[Tensor], Tensor], size: int = 0) -> Tensor:
-        """`function` over blocks of the inputs; kept, and the longest kept result serves shorter requests."""
+        """`function` over blocks of the inputs; cached by name, and the longest result serves shorter requests."""
         if name not in self._pieces or len(self._pieces[name]) < len(inputs):
             self._pieces[name] = torch.cat([function(block.to(self.device)) for block in inputs.split(size or BATCH)])
         return self._pieces[name][: len(inputs)]
@@ -124,13 +127,13 @@ def _first(images: Tensor, n: int, kind: str, order: str) -> Tensor:
     total = len(images)
     if n > total or not total:
         raise MetricError(f"{n or 'all'} {kind} were asked for; the dataset has {total}")
-    chosen = torch.randperm(total, generator=generator("cpu", FIXED, order))[: n or total]
+    chosen = torch.randperm(total, generator=generator("cpu", ORDER_SEED, order))[: n or total]
     return images[chosen.to(images.device)]
 
 
 def _whole(n: int, total: int) -> int:
-    """Whole blocks for n of `total` images: no number may depend on how many another metric asked for."""
-    return min(n + -n % NOISE, total) if n <= total else n
+    """n rounded up to whole blocks, so that no number depends on the count that another metric asked for."""
+    return min(n + -n % NOISE_BLOCK, total) if n <= total else n
 
 
 class RunEvaluation(DataEvaluation):
@@ -187,7 +190,7 @@ class RunEvaluation(DataEvaluation):
         return rebuilt[: n or None]
 
     def samples(self, n: int) -> Tensor:
-        return self._blocks("samples", self.sampled_codes(n + -n % NOISE), self._decoded)[:n]
+        return self._blocks("samples", self.sampled_codes(n + -n % NOISE_BLOCK), self._decoded)[:n]
 
     @torch.no_grad()
     def decode(self, z: Tensor) -> Tensor:
@@ -198,4 +201,4 @@ class RunEvaluation(DataEvaluation):
 
     def _codes(self, name: str, images: Tensor) -> Tensor:
         noise = self.noise(name)
-        return self._blocks(name, images, lambda x: self.model.sample_codes(to_float(x), noise), NOISE)
+        return self._blocks(name, images, lambda x: self.model.sample_codes(to_float(x), noise), NOISE_BLOCK)

@@ -1,9 +1,9 @@
-"""A metric's numbers as data, and the pictures beside them."""
+"""Runs metrics, checks their numbers and saves them with the pictures of a run."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from operator import index
 from typing import Any
@@ -22,15 +22,15 @@ from genbench.registry.loader import Registry
 from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, RunFolder
 from genbench.storage.schema import MetricRecord, StoredMeasurement
 
-PICTURED = 64
-"""Samples in a picture."""
+PICTURE_IMAGES = 64
+"""Images in a picture."""
 
-BESIDE = ("floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectable_effect")
-"""What may stand beside a value: finite, or None."""
+OPTIONAL_NUMBERS = ("floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectable_effect")
+"""Fields of a measurement that are a finite number or None."""
 
 
 def measure(registry: Registry, component: Component, evaluation: DataEvaluation) -> MetricRecord:
-    """One metric's entry for metrics.json: its numbers, why it failed, or why it does not apply."""
+    """One metric's entry for metrics.json: numbers, an error, or the reason why the metric does not apply."""
     entry = MetricRecord(component.name, component.values, evaluation.split)
     try:
         with torch.no_grad():
@@ -58,25 +58,27 @@ def _numbers(registry: Registry, component: Component, evaluation: DataEvaluatio
 
 
 def to_stored(number: Measurement) -> StoredMeasurement:
-    """A measurement as metrics.json holds it, numbers of NumPy and torch as Python's.
+    """A measurement as metrics.json stores it; numbers of NumPy and torch become Python's.
 
-    Raises `MetricError` where a field is not what the contract says: one such field in metrics.json would make every
-    other number of the run unreadable.
+    Raises `MetricError` for a field that breaks the contract: in metrics.json it would make every other number of the
+    run unreadable.
     """
-    of = f" of {number.component}" if number.component else ""
+    suffix = f" of {number.component}" if number.component else ""
     plain: dict[str, Any] = {name.name: getattr(number, name.name) for name in fields(number)}
-    plain |= {"value": _finite(number.value, f"value{of}")}
-    plain |= {name: None if plain[name] is None else _finite(plain[name], f"{name}{of}") for name in BESIDE}
+    plain |= {"value": _finite(number.value, f"value{suffix}")}
+    plain |= {
+        name: None if plain[name] is None else _finite(plain[name], f"{name}{suffix}") for name in OPTIONAL_NUMBERS
+    }
     if plain["p_value"] is not None and not 0 <= plain["p_value"] <= 1:
-        raise MetricError(f"the p_value{of} is {plain['p_value']:g}, and a p-value lies between 0 and 1")
+        raise MetricError(f"the p_value{suffix} is {plain['p_value']:g}, and a p-value lies between 0 and 1")
     try:
         plain["n"] = index(number.n)
     except TypeError:
         plain["n"] = -1
     if plain["n"] < 0:
-        raise MetricError(f"the n{of} is {number.n!r}, and n counts images or codes")
+        raise MetricError(f"the n{suffix} is {number.n!r}, and n counts images or codes")
     if number.higher_is_better not in (True, False, None):
-        raise MetricError(f"higher_is_better{of} is {number.higher_is_better!r}; possible: True, False, None")
+        raise MetricError(f"higher_is_better{suffix} is {number.higher_is_better!r}; possible: True, False, None")
     wrong = next((name for name in ("unit", "component", "role", "label") if not isinstance(plain[name], str)), None)
     if wrong is not None:
         raise MetricError(f"the {wrong} is {plain[wrong]!r}, and should be a string")
@@ -84,26 +86,26 @@ def to_stored(number: Measurement) -> StoredMeasurement:
     try:
         return msgspec.convert(plain, StoredMeasurement)
     except msgspec.ValidationError as error:
-        raise MetricError(f"a field{of} cannot be stored: {one_line(error)}") from None
+        raise MetricError(f"a field{suffix} cannot be stored: {one_line(error)}") from None
 
 
-def _finite(number: Any, what: str) -> float:
+def _finite(number: Any, name: str) -> float:
     try:
         value = float(number)
     except (TypeError, ValueError):
-        raise MetricError(f"the {what} is no number ({number!r})") from None
+        raise MetricError(f"the {name} is no number ({number!r})") from None
     if not math.isfinite(value):
-        raise MetricError(f"the {what} is not finite ({value})")
+        raise MetricError(f"the {name} is not finite ({value})")
     return value
 
 
 def _check_components(names: list[str]) -> None:
-    """Raises `MetricError` where a metric yields no number, or two of one name."""
+    """Raise `MetricError` for a metric without a number, or with two of the same name."""
     if not names:
         raise MetricError("it yields no number; a metric that has no meaning for a run raises NotApplicableError")
-    twice = next((name for name in names if names.count(name) > 1), None)
-    if twice is not None:
-        raise MetricError(f"it yields two numbers of the component {twice!r}: the components of a metric differ")
+    duplicate = next((name for name in names if names.count(name) > 1), None)
+    if duplicate is not None:
+        raise MetricError(f"it yields two numbers of the component {duplicate!r}: the components of a metric differ")
 
 
 def pairs(evaluation: DataEvaluation, n: int, columns: int = 8) -> Tensor:
@@ -114,11 +116,11 @@ def pairs(evaluation: DataEvaluation, n: int, columns: int = 8) -> Tensor:
     return torch.cat([row for pair in rows for row in pair])
 
 
-def picture(evaluation: DataEvaluation, folder: RunFolder) -> list[str]:
-    """Write the pictures that are missing; what went wrong, which must not cost the measurements."""
+def save_pictures(evaluation: DataEvaluation, folder: RunFolder) -> list[str]:
+    """Write the pictures that are missing; returns the errors, so that measurements go on after them."""
     drawn: dict[str, Callable[[], Tensor]] = {
-        SAMPLES: lambda: evaluation.samples(PICTURED),
-        RECONSTRUCTIONS: lambda: pairs(evaluation, PICTURED // 2),
+        SAMPLES: lambda: evaluation.samples(PICTURE_IMAGES),
+        RECONSTRUCTIONS: lambda: pairs(evaluation, PICTURE_IMAGES // 2),
     }
     problems = []
     for name, draw in drawn.items():
@@ -133,12 +135,19 @@ def picture(evaluation: DataEvaluation, folder: RunFolder) -> list[str]:
     return problems
 
 
-def save_measurement(folder: RunFolder, choice: Component, entry: MetricRecord) -> list[str]:
-    """Put a metric's entry into metrics.json, in place of another source's of the same options; why it failed."""
-    kept = {
+def replace_measurement(
+    measurements: Mapping[str, MetricRecord], component: Component, entry: MetricRecord
+) -> dict[str, MetricRecord]:
+    """The measurements with a new entry, without those of the same metric and options by another source."""
+    unchanged = {
         key: known
-        for key, known in folder.measurements().items()
-        if (known.metric, known.options) != (choice.name, choice.values)
+        for key, known in measurements.items()
+        if (known.metric, known.options) != (component.name, component.values)
     }
-    folder.save_measurements({**kept, choice.key: entry})
-    return [f"{choice.name}: {entry.error}"] if entry.error else []
+    return {**unchanged, component.key: entry}
+
+
+def save_measurement(folder: RunFolder, component: Component, entry: MetricRecord) -> list[str]:
+    """Save a metric's entry in metrics.json; returns its error, if there is one."""
+    folder.save_measurements(replace_measurement(folder.measurements(), component, entry))
+    return [f"{component.name}: {entry.error}"] if entry.error else []

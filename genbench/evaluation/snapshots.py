@@ -1,8 +1,8 @@
-"""Weights kept on the way of a training, their measurement on validation images, the selection of one of them."""
+"""Saving of intermediate weights, their evaluation on validation images, and the selection of one snapshot."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ import torch
 from genbench.api import Model, Split, TrainingStats
 from genbench.errors import MetricError, StoreError, UsageError
 from genbench.evaluation.evaluation import DataEvaluation
-from genbench.evaluation.measure import measure
+from genbench.evaluation.measure import measure, replace_measurement
 from genbench.evaluation.selection import select_snapshot
 from genbench.experiment.build import create_model
 from genbench.experiment.run import Component, Run
@@ -26,18 +26,40 @@ from genbench.training.checkpoint import restore_weights, save_weights, steps_do
 from genbench.training.loop import TrainState
 
 Evaluate = Callable[[TrainingStats, Split], DataEvaluation]
-"""The evaluation of the model as it is now, with what its training has cost so far, on a split."""
+"""The evaluation of the model with its present weights, given the cost of their training, on a split."""
 
 
-def keep(folder: RunFolder, run: Run, model: Model, moment: TrainState, step_flops: float | None) -> None:
-    """Write the weights of a moment and what they cost."""
-    facts = {"key": run.key, "step": str(moment.step), "images": str(moment.images), "seconds": repr(moment.seconds)}
-    facts["flops"] = "" if step_flops is None else repr(step_flops * moment.step)
-    save_weights(folder.snapshot_weights(moment.images), model, facts)
+# ---------------------------------------------------------------- weights of snapshots
 
 
-def absent(folder: RunFolder, run: Run, watch: SnapshotSchedule) -> int:
-    """How many of the moments a training has passed without keeping their weights: it was begun without --snapshots."""
+def save_snapshot(folder: RunFolder, run: Run, model: Model, state: TrainState, step_flops: float | None) -> None:
+    """Save the model's weights and the cost of the training so far."""
+    facts = {"key": run.key, "step": str(state.step), "images": str(state.images), "seconds": repr(state.seconds)}
+    facts["flops"] = "" if step_flops is None else repr(step_flops * state.step)
+    save_weights(folder.snapshot_weights(state.images), model, facts)
+
+
+def check_stored_snapshots(store: Path, runs: Sequence[Run], schedule: SnapshotSchedule) -> list[str]:
+    """A line where trained runs lack snapshots of the schedule; `UsageError` where one of them is to be selected.
+
+    Such runs are not trained again.
+    """
+    runs = [run for run in runs if run.role == "model"]
+    incomplete = sum(_count_missing(RunFolder(store / run.name), run, schedule) > 0 for run in runs)
+    if not incomplete:
+        return []
+    problem = f"{incomplete} of {len(runs)} runs were trained, or begun, without all of these snapshots"
+    if schedule.select is not None:
+        raise UsageError(
+            f"--select {schedule.select.name}: {problem}; train into another folder (--out) to choose among them"
+        )
+    return [f"{problem}: their curves hold what was kept; train into another folder (--out) to have all"]
+
+
+def _count_missing(folder: RunFolder, run: Run, schedule: SnapshotSchedule) -> int:
+    """Scheduled snapshots whose step the training has passed and whose weights were not saved."""
+    if not schedule.count:
+        return 0
     if folder.state == "trained":
         passed = run.images + run.batch
     elif (folder.path / CHECKPOINT).exists():
@@ -45,113 +67,100 @@ def absent(folder: RunFolder, run: Run, watch: SnapshotSchedule) -> int:
     else:
         return 0
     return sum(
-        mark <= passed and not folder.snapshot_weights(mark * run.batch).exists() for mark in watch.steps(run)[:-1]
+        step <= passed and not folder.snapshot_weights(step * run.batch).exists() for step in schedule.steps(run)[:-1]
     )
 
 
-def tell_absent(store: Path, runs: Sequence[Run], watch: SnapshotSchedule) -> list[str]:
-    """A line where runs have passed moments without keeping them; `UsageError` where one of those is to be selected.
-
-    They are never trained anew in silence: what is trained stays.
-    """
-    runs = [run for run in runs if run.role == "model"]
-    found = [absent(RunFolder(store / run.name), run, watch) for run in runs] if watch.count else []
-    lacking = sum(1 for count in found if count)
-    if not lacking:
-        return []
-    what = f"{lacking} of {len(runs)} runs were trained, or begun, without all of these snapshots"
-    if watch.select is not None:
-        raise UsageError(
-            f"--select {watch.select.name}: {what}; train into another folder (--out) to choose among them"
-        )
-    return [f"{what}: their curves hold what was kept; train into another folder (--out) to have all"]
-
-
-def kept_snapshots(run: Run, folder: RunFolder, watch: SnapshotSchedule) -> tuple[int, ...]:
-    """The counts of images after which there are weights, the end among them."""
-    *earlier, end = (mark * run.batch for mark in watch.steps(run))
+def saved_snapshots(run: Run, folder: RunFolder, schedule: SnapshotSchedule) -> tuple[int, ...]:
+    """The counts of images at which weights were saved, the end of the training among them."""
+    *earlier, end = (step * run.batch for step in schedule.steps(run))
     return (*(images for images in earlier if folder.snapshot_weights(images).exists()), end)
 
 
-def snapshots_measured(run: Run, folder: RunFolder, watch: SnapshotSchedule, metrics: tuple[Component, ...]) -> bool:
+# ---------------------------------------------------------------- evaluation
+
+
+def snapshots_measured(run: Run, folder: RunFolder, schedule: SnapshotSchedule, metrics: tuple[Component, ...]) -> bool:
     """Whether every snapshot of a trained run is measured, and the selected one by `metrics`."""
-    measured = folder.snapshots()
-    kept = kept_snapshots(run, folder, watch)
-    if any(lacking_metrics(_measured_at(measured, images), watch.metrics) for images in kept):
+    snapshots = folder.snapshots()
+    saved = saved_snapshots(run, folder, schedule)
+    if any(lacking_metrics(_measurements_at(snapshots, images), schedule.metrics) for images in saved):
         return False
-    if watch.select is None:
+    if schedule.select is None:
         return True
-    chosen = folder.selections().get(watch.select.key)
-    if chosen is None or chosen.candidates != watch.count:
+    selection = folder.selections().get(schedule.select.key)
+    if selection is None or selection.candidates != schedule.count:
         return False
-    return not lacking_metrics(chosen.measurements, metrics)
+    return not lacking_metrics(selection.measurements, metrics)
 
 
 @dataclass(frozen=True)
 class SnapshotEvaluator:
-    """Measures the moments of one trained run; the model's weights are those of the last moment afterwards."""
+    """Evaluates the snapshots of one trained run; afterwards the model has the weights that were loaded last."""
 
     run: Run
     folder: RunFolder
-    watch: SnapshotSchedule
+    schedule: SnapshotSchedule
     registry: Registry
     callback: Callback
     stop: Callable[[], bool]
 
-    def moments(self) -> tuple[int, ...]:
-        """The counts of images after which there are weights, the end among them."""
-        return kept_snapshots(self.run, self.folder, self.watch)
-
-    def follow(self, model: Model, evaluate: Evaluate, metrics: tuple[Component, ...]) -> list[str]:
-        """Measure every moment on the validation split, then the selected one by `metrics` on the test split."""
+    def evaluate(self, model: Model, evaluation: Evaluate, metrics: tuple[Component, ...]) -> list[str]:
+        """Measure every snapshot on the validation split, then the selected one by `metrics` on the test split."""
         problems = []
-        found = self.folder.snapshots()
-        for images in self.moments():
-            lacking = lacking_metrics(_measured_at(found, images), self.watch.metrics)
+        snapshots = self.folder.snapshots()
+        for images in self._saved():
+            measurements = _measurements_at(snapshots, images)
+            lacking = lacking_metrics(measurements, self.schedule.metrics)
             if not lacking:
                 continue
             cost = self._load(model, images)
-            measurements = _measured_at(found, images)
-            for choice, measured in self._measured(lacking, evaluate(self._record(cost), "validation")):
-                measurements = _replaced(measurements, choice, measured)
-                found[str(images)] = SnapshotRecord(**cost, measurements=measurements)
-                self.folder.save_snapshots(found)
-                if measured.error:
-                    problems.append(f"{choice.name} after {images:,} images: {measured.error}")
+            for component, entry in self._measure(lacking, evaluation(self._stats(cost), "validation")):
+                measurements = replace_measurement(measurements, component, entry)
+                snapshots[str(images)] = SnapshotRecord(**cost, measurements=measurements)
+                self.folder.save_snapshots(snapshots)
+                if entry.error:
+                    problems.append(f"{component.name} after {images:,} images: {entry.error}")
             if self.stop():
                 return problems
-        return problems + ([] if self.watch.select is None else self._select(model, evaluate, metrics))
+        if self.schedule.select is not None:
+            problems += self._select(self.schedule.select, model, evaluation, metrics)
+        return problems
 
-    def _select(self, model: Model, evaluate: Evaluate, metrics: tuple[Component, ...]) -> list[str]:
-        assert self.watch.select is not None
-        select, found = self.watch.select, self.folder.snapshots()
-        moments = self.moments()
-        if len(moments) < self.watch.count:
-            return [f"nothing is selected: {len(moments)} of {self.watch.count} snapshots were kept"]
+    def _select(
+        self, select: Component, model: Model, evaluation: Evaluate, metrics: tuple[Component, ...]
+    ) -> list[str]:
+        """Select a snapshot by the metric `select`, and measure it by `metrics` on the test split."""
+        snapshots, saved = self.folder.snapshots(), self._saved()
+        if len(saved) < self.schedule.count:
+            return [f"nothing is selected: {len(saved)} of {self.schedule.count} snapshots were kept"]
         try:
-            chosen = select_snapshot([found[str(images)] for images in moments], select.key, select.name)
+            selected = select_snapshot([snapshots[str(images)] for images in saved], select.key, select.name)
         except MetricError as error:
             return [str(error)]
-        kept = self.folder.selections()
-        measurements = _still_valid(kept.get(select.key), chosen)
+        selections = self.folder.selections()
+        measurements = _still_valid(selections.get(select.key), selected)
         lacking = lacking_metrics(measurements, metrics)
         if not lacking:
             return []
-        problems, cost = [], self._load(model, chosen.images)
-        for choice, measured in self._measured(lacking, evaluate(self._record(cost), "test")):
-            measurements = _replaced(measurements, choice, measured)
-            selection = msgspec.structs.replace(chosen, measurements=measurements)
-            self.folder.save_selections({**kept, select.key: selection})
-            if measured.error:
-                problems.append(f"{choice.name} of the selected moment: {measured.error}")
+        problems, cost = [], self._load(model, selected.images)
+        for component, entry in self._measure(lacking, evaluation(self._stats(cost), "test")):
+            measurements = replace_measurement(measurements, component, entry)
+            selection = msgspec.structs.replace(selected, measurements=measurements)
+            self.folder.save_selections({**selections, select.key: selection})
+            if entry.error:
+                problems.append(f"{component.name} of the selected snapshot: {entry.error}")
         return problems
 
+    def _saved(self) -> tuple[int, ...]:
+        return saved_snapshots(self.run, self.folder, self.schedule)
+
     def _load(self, model: Model, images: int) -> dict[str, Any]:
-        """Put the weights of a moment into the model; what they cost."""
-        if images == self.moments()[-1]:
+        """Load the weights of a snapshot into the model; returns their cost."""
+        if images == self._saved()[-1]:
             restore_weights(self.folder.path / WEIGHTS, model, self.run.key)
             training = self.folder.training()
-            step = self.watch.steps(self.run)[-1]
+            step = self.schedule.steps(self.run)[-1]
             return {"step": step, **{name: getattr(training, name) for name in ("images", "seconds", "flops")}}
         path = self.folder.snapshot_weights(images)
         facts = restore_weights(path, model, self.run.key)
@@ -161,35 +170,25 @@ class SnapshotEvaluator:
         except (KeyError, ValueError) as error:
             raise StoreError(f"{path} does not say what it cost ({error}): move the run's folder away") from None
 
-    def _record(self, cost: Mapping[str, Any]) -> TrainingStats:
+    def _stats(self, cost: Mapping[str, Any]) -> TrainingStats:
+        """The cost of the training up to a snapshot."""
         whole = training_stats(self.folder.training())
         return replace(whole, **{name: cost[name] for name in ("images", "seconds", "flops")})
 
-    def _measured(self, lacking: list[Component], evaluation: DataEvaluation) -> Any:
-        for choice in lacking:
+    def _measure(
+        self, lacking: list[Component], evaluation: DataEvaluation
+    ) -> Iterator[tuple[Component, MetricRecord]]:
+        for component in lacking:
             if self.stop():
                 return
             where = f"{evaluation.split}, {evaluation.training.images:,} images"
-            self.callback.on_metric_start(self.run, f"{choice.name} ({where})")
-            yield choice, measure(self.registry, choice, evaluation)
+            self.callback.on_metric_start(self.run, f"{component.name} ({where})")
+            yield component, measure(self.registry, component, evaluation)
 
 
 def training_stats(record: TrainingRecord) -> TrainingStats:
-    """The cost of a training as metrics see it."""
+    """The cost of a training in the form that metrics read."""
     return TrainingStats(**{name: getattr(record, name) for name in TrainingStats.__dataclass_fields__})
-
-
-def _measured_at(snapshots: Mapping[str, SnapshotRecord], images: int) -> dict[str, MetricRecord]:
-    snapshot = snapshots.get(str(images))
-    return {} if snapshot is None else snapshot.measurements
-
-
-def _still_valid(before: SelectionRecord | None, chosen: SelectionRecord) -> dict[str, MetricRecord]:
-    """The measurements of an earlier selection where it chose the same snapshot."""
-    if before is None:
-        return {}
-    same = all(getattr(before, name) == getattr(chosen, name) for name in ("images", "value", "candidates"))
-    return before.measurements if same else {}
 
 
 def lacking_metrics(measurements: Mapping[str, MetricRecord], metrics: tuple[Component, ...]) -> list[Component]:
@@ -197,16 +196,20 @@ def lacking_metrics(measurements: Mapping[str, MetricRecord], metrics: tuple[Com
     return [metric for metric in metrics if metric.key not in measurements or measurements[metric.key].error]
 
 
-def _replaced(
-    measurements: Mapping[str, MetricRecord], choice: Component, measured: MetricRecord
-) -> dict[str, MetricRecord]:
-    """The measurements with a new one, without those by another source of the same metric and options."""
-    others = {
-        key: other
-        for key, other in measurements.items()
-        if (other.metric, other.options) != (choice.name, choice.values)
-    }
-    return {**others, choice.key: measured}
+def _measurements_at(snapshots: Mapping[str, SnapshotRecord], images: int) -> dict[str, MetricRecord]:
+    snapshot = snapshots.get(str(images))
+    return {} if snapshot is None else snapshot.measurements
+
+
+def _still_valid(before: SelectionRecord | None, selected: SelectionRecord) -> dict[str, MetricRecord]:
+    """The measurements of an earlier selection where it selected the same snapshot."""
+    if before is None:
+        return {}
+    same = all(getattr(before, name) == getattr(selected, name) for name in ("images", "value", "candidates"))
+    return before.measurements if same else {}
+
+
+# ---------------------------------------------------------------- trained models
 
 
 def trained_model(registry: Registry, run: Run, folder: RunFolder, device: torch.device) -> Model:
@@ -214,10 +217,10 @@ def trained_model(registry: Registry, run: Run, folder: RunFolder, device: torch
     if folder.state != "trained":
         raise StoreError(f"{folder.path} is not trained ({folder.state}): finish it with the command that began it")
     shape = weights_shape(folder.weights())
-    return restored(create_model(registry, run, shape).to(device), run, folder)
+    return restore_model(create_model(registry, run, shape).to(device), run, folder)
 
 
-def restored(model: Model, run: Run, folder: RunFolder) -> Model:
-    """The model with the run's trained weights; `StoreError` where they are another run's, or damaged."""
+def restore_model(model: Model, run: Run, folder: RunFolder) -> Model:
+    """The model with the run's trained weights; `StoreError` where the file is damaged or belongs to another run."""
     restore_weights(folder.weights(), model, run.key)
     return model

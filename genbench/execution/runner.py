@@ -15,14 +15,14 @@ import torch
 from genbench.api import Control, DataConfig, Images, Model, Split, TrainingStats
 from genbench.data.images import without_test
 from genbench.errors import GenbenchError, StoreError
-from genbench.evaluation.controls import ControlEvaluation, fitted
+from genbench.evaluation.controls import ControlEvaluation, fit_control
 from genbench.evaluation.evaluation import DataEvaluation, RunEvaluation
-from genbench.evaluation.measure import measure, picture, save_measurement
+from genbench.evaluation.measure import measure, save_measurement, save_pictures
 from genbench.evaluation.snapshots import (
     SnapshotEvaluator,
-    keep,
     lacking_metrics,
-    restored,
+    restore_model,
+    save_snapshot,
     snapshots_measured,
     training_stats,
 )
@@ -34,7 +34,7 @@ from genbench.storage.lock import RunLockedError, lock_run
 from genbench.storage.run_dir import CHECKPOINT, WEIGHTS, RunFolder
 from genbench.training.callbacks import LOCKED, Callback, NullCallback
 from genbench.training.checkpoint import save_weights
-from genbench.training.device import explain, forget_peak_memory, on_device, release_memory
+from genbench.training.device import describe_failure, on_device, release_memory, reset_peak_memory
 from genbench.training.distributed import DistributedContext
 from genbench.training.flops import counted_flops
 from genbench.training.setup import TrainingJob
@@ -121,7 +121,7 @@ class Runner:
                 begun = folder.begin(run.record(), {**self.provenance, "content": content})
                 if begun.get("content") != content:
                     raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
-                folder.forget_failure()
+                folder.clear_failure()
                 trains = run.role == "model" and folder.state != "trained"
         finally:  # the other processes wait for this
             answers = (None, False, True)
@@ -140,8 +140,8 @@ class Runner:
             return None
         images, folder = self.load_images(run), self.folder(run)
         if run.role == "control":
-            return fitted(self.registry, run, folder, images, self.device)
-        return restored(self._job(run).build_model(), run, folder)
+            return fit_control(self.registry, run, folder, images, self.device)
+        return restore_model(self._job(run).build_model(), run, folder)
 
     def _job(self, run: Run) -> TrainingJob:
         images = self.load_images(run)
@@ -156,7 +156,7 @@ class Runner:
         job = self._job(run)
         model = job.build_model()
         step_flops = counted_flops(model, run.batch)
-        forget_peak_memory(self.device)
+        reset_peak_memory(self.device)
         device_config = job.select_device_config(model)
 
         # Train; log, and keep snapshots.
@@ -167,7 +167,7 @@ class Runner:
                 folder.log(state.logged())
                 self.callback.on_log(run, state)
                 if state.step in snapshot_steps:
-                    keep(folder, run, model, state, step_flops)
+                    save_snapshot(folder, run, model, state, step_flops)
         if state is None or state.step < state.steps:
             return None
 
@@ -190,7 +190,7 @@ class Runner:
 
         # The end of the training, unless a snapshot is selected instead.
         evaluation = self.evaluation(run, model, training_stats(folder.training()))
-        problems = picture(evaluation, folder)
+        problems = save_pictures(evaluation, folder)
         selects = run.role == "model" and self.snapshots.select is not None
         for component in [] if selects else lacking_metrics(folder.measurements(), self.metrics):
             if self.stop():
@@ -201,7 +201,7 @@ class Runner:
         # Snapshots.
         if isinstance(model, Model) and self.snapshots.count:
             evaluator = SnapshotEvaluator(run, folder, self.snapshots, self.registry, self.callback, self.stop)
-            problems += evaluator.follow(model, partial(self.evaluation, run, model), self.metrics)
+            problems += evaluator.evaluate(model, partial(self.evaluation, run, model), self.metrics)
             complete = not self.stop() or snapshots_measured(run, folder, self.snapshots, self.metrics)
             return _outcome(problems, complete=complete)
         return _outcome(problems, complete=True)
@@ -228,7 +228,7 @@ class Runner:
 
     def _failure(self, run: Run, error: Exception | SystemExit) -> RunOutcome:
         """Record the error that is being handled."""
-        kind, message = explain(error, run)
+        kind, message = describe_failure(error, run)
         if self.distributed.is_main_process and not isinstance(error, StoreError):
             self.folder(run).fail(kind, message, traceback.format_exc())
         if self.distributed.world > 1 and not isinstance(error, GenbenchError):

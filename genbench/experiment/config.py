@@ -98,9 +98,10 @@ def control_names(given: Sequence[str], models: Sequence[str], registry: Compone
     names = tuple(registry.names("control")) if ALL_CONTROLS in given else tuple(given)
     shared = sorted(set(names) & set(models))
     if shared:
+        distinct = ",".join(name for name in names if name not in shared)
+        remedy = f"name the controls without it, --controls {distinct}" if distinct else "leave --controls off"
         raise UsageError(
-            f"'{shared[0]}' names a model and a control of this study, and its rows could be taken for either: name the"
-            f" controls without it, --controls {','.join(name for name in names if name not in shared) or 'noise'}"
+            f"'{shared[0]}' names a model and a control of this study, and its rows could be taken for either: {remedy}"
         )
     return names
 
@@ -118,7 +119,7 @@ def option_texts(settings: Sequence[str], names: Mapping[Kind, Sequence[str]], r
         target, equals, value = setting.partition("=")
         owner, dot, option = target.strip().partition(".")
         if not (equals and dot and owner and option):
-            raise UsageError(f"--set {setting}: it takes the form NAME.OPTION=VALUE, for example swae.weight=10")
+            raise UsageError(f"--set {setting}: it takes the form NAME.OPTION=VALUE, NAME a component or a kind")
         for kind, name in _owners(owner, names, registry):
             options = texts.setdefault((kind, name), {})
             if option in options:

@@ -10,12 +10,19 @@ from pathlib import Path
 
 import torch
 
-from genbench.api import DataConfig, DatasetInfo, Noise, Prior
+from genbench.api import DataConfig, DatasetInfo, LatentControl, Noise, Prior
 from genbench.api.sampler import DEFAULT_SAMPLER
 from genbench.errors import GenbenchError, PluginError, StoreError, UnsupportedError, UsageError, one_line
-from genbench.experiment.build import count_parameters, create_dataset, create_metric, create_prior, create_sampler
+from genbench.experiment.build import (
+    count_parameters,
+    create_context,
+    create_control,
+    create_dataset,
+    create_metric,
+    create_prior,
+    create_sampler,
+)
 from genbench.experiment.config import ExperimentConfig, check_config, check_names, component_names, option_texts
-from genbench.experiment.controls import check_control, control_runs
 from genbench.experiment.run import COMPONENTS, Component, Run, split_sampler, with_sampler
 from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule, plan_snapshots
 from genbench.registry.listing import Kind
@@ -46,7 +53,7 @@ class Plan:
         return self.parameters.get(run.name, 0)
 
 
-def plan(config: ExperimentConfig, registry: Registry, data: DataConfig) -> Plan:
+def plan(config: ExperimentConfig, registry: Registry, data_config: DataConfig) -> Plan:
     """The checked plan of a configuration.
 
     Raises `UsageError` for unknown names and options, `DataError` for missing data, and `UnsupportedError` for
@@ -57,7 +64,7 @@ def plan(config: ExperimentConfig, registry: Registry, data: DataConfig) -> Plan
 
     # The runs of models, then those of controls.
     dataset = components["dataset", config.dataset]
-    info = create_dataset(registry, dataset).info(data)
+    info = create_dataset(registry, dataset).info(data_config)
     images = _images_shown(config, info)
     trained = tuple(
         Run(
@@ -85,11 +92,11 @@ def plan(config: ExperimentConfig, registry: Registry, data: DataConfig) -> Plan
         [components["metric", name] for name in config.metrics],
         [components["sampler", name] for name in config.samplers],
     )
-    parameters = _check_runs(registry, runs, metrics, info, data)
+    parameters = _check_runs(registry, runs, metrics, info, data_config)
     names = config.snapshot_metrics or config.metrics[: min(1, config.snapshots)]
     snapshot_metrics = [components["metric", name] for name in dict.fromkeys(names)]
     select = None if config.select is None else components["metric", config.select]
-    snapshots = plan_snapshots(config.snapshots, snapshot_metrics, select, trained, registry, info, data)
+    snapshots = plan_snapshots(config.snapshots, snapshot_metrics, select, trained, registry, info, data_config)
     return Plan(runs, metrics, info, parameters, snapshots, config.threads)
 
 
@@ -133,7 +140,7 @@ def _with_samplers(
 
 
 def plan_of_runs(
-    folders: Iterable[tuple[Path, Run]], metrics: tuple[Component, ...], registry: Registry, data: DataConfig
+    folders: Iterable[tuple[Path, Run]], metrics: tuple[Component, ...], registry: Registry, data_config: DataConfig
 ) -> list[tuple[Path, Plan]]:
     """Plans that evaluate trained runs, each given with its folder: a plan for each store and dataset."""
     groups: dict[tuple[Path, Component], list[Run]] = {}
@@ -143,8 +150,8 @@ def plan_of_runs(
         groups.setdefault((path.parent, run.dataset), []).append(run)
     plans = []
     for (store, dataset), members in groups.items():
-        info = create_dataset(registry, dataset).info(data)
-        parameters = _check_runs(registry, members, metrics, info, data)
+        info = create_dataset(registry, dataset).info(data_config)
+        parameters = _check_runs(registry, members, metrics, info, data_config)
         plans.append((store, Plan(tuple(members), metrics, info, parameters)))
     return plans
 
@@ -170,8 +177,8 @@ def changed_sources(new: Iterable[Run], stored: Iterable[Run]) -> Counter[str]:
 
 
 def _without_fingerprints(run: Run) -> Run:
-    parts = {field: replace(getattr(run, field), fingerprint="") for field in COMPONENTS}
-    return replace(run, **parts)
+    components = {field: replace(getattr(run, field), fingerprint="") for field in COMPONENTS}
+    return replace(run, **components)
 
 
 def _create_component(registry: Registry, kind: Kind, name: str, texts: Mapping[str, str]) -> Component:
@@ -188,11 +195,38 @@ def _images_shown(config: ExperimentConfig, info: DatasetInfo) -> int:
     return config.images if config.images is not None else (config.epochs or 0) * info.train
 
 
+# ---------------------------------------------------------------- controls
+
+
+def control_runs(registry: Registry, runs: Sequence[Run], controls: Sequence[Component]) -> tuple[Run, ...]:
+    """The runs of controls, at the first seed of a study: they are fitted in closed form and store no weights.
+
+    A control with codes has a run for each prior and latent dimension, any other control one run, at the first of both.
+    """
+    seed = runs[0].seed
+    priors = list(dict.fromkeys((run.prior, run.latent_dim) for run in runs))
+    planned: list[Run] = []
+    for control in controls:
+        run = replace(runs[0], model=control, seed=seed, images=0, batch=0, role="control", precision="float32")
+        latent = isinstance(create_control(registry, run), LatentControl)
+        planned += [replace(run, prior=prior, latent_dim=dim) for prior, dim in (priors if latent else priors[:1])]
+    return tuple(planned)
+
+
+def check_control(registry: Registry, run: Run, info: DatasetInfo) -> None:
+    """Raise `UnsupportedError` for a control that the data or the prior do not allow."""
+    try:
+        create_context(registry, run, info.shape)
+        create_control(registry, run).validate(info, create_prior(registry, run))
+    except GenbenchError as error:
+        raise UnsupportedError(f"the control '{run.model.name}': {error}") from None
+
+
 # ---------------------------------------------------------------- checks of combinations
 
 
 def _check_runs(
-    registry: Registry, runs: Iterable[Run], metrics: Iterable[Component], info: DatasetInfo, data: DataConfig
+    registry: Registry, runs: Iterable[Run], metrics: Iterable[Component], info: DatasetInfo, data_config: DataConfig
 ) -> dict[str, int]:
     """The parameter counts by run; raises one error that names all combinations that have no meaning.
 
@@ -225,7 +259,7 @@ def _check_runs(
                 checked_metrics.add(prior)
                 for component in metrics:
                     metric, sampler = split_sampler(component)
-                    create_metric(registry, metric).validate(info, create_prior(registry, run), data)
+                    create_metric(registry, metric).validate(info, create_prior(registry, run), data_config)
                     if sampler is not None:
                         create_sampler(registry, sampler, create_prior(registry, run))
         except GenbenchError as error:

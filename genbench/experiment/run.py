@@ -56,8 +56,8 @@ class Component:
 class Run:
     """One training: everything that affects the weights, and nothing else.
 
-    `images` counts the images shown, repeats included; the last batch may exceed it. A control is in the place of the
-    model, with `images` and `batch` 0. A `precision` of float32 is no part of the key or the record.
+    `images` counts the images shown, repeats included; the last batch may exceed it. A control stands in
+    for the model, with `images` and `batch` 0. A `precision` of float32 is no part of the key or the record.
     """
 
     dataset: Component
@@ -110,7 +110,7 @@ SAMPLED = "@"
 
 
 def with_sampler(metric: Component, sampler: Component) -> Component:
-    """A metric of samples by a sampler as one component, `fid@gmm`, with the options of both."""
+    """A metric of samples by a sampler as one component, `METRIC@SAMPLER`, with the options of both."""
     options = {**metric.values, **{f"{sampler.name}.{name}": value for name, value in sampler.options}}
     name = f"{metric.name}{SAMPLED}{sampler.name}"
     return Component(name, tuple(sorted(options.items())), f"{metric.fingerprint} {sampler.fingerprint}")

@@ -41,7 +41,7 @@ def plan_snapshots(
     runs: Sequence[Run],
     registry: Registry,
     info: DatasetInfo,
-    data: DataConfig,
+    data_config: DataConfig,
 ) -> SnapshotSchedule:
     """The checked schedule of some runs.
 
@@ -64,7 +64,7 @@ def plan_snapshots(
         raise UsageError(f"--snapshots {count}: a run has {steps} steps; ask for at most as many")
     if not info.validation:
         raise UnsupportedError(_no_validation(runs[0].dataset, info))
-    _check_metrics(metrics, runs, registry, info, data)
+    _check_metrics(metrics, runs, registry, info, data_config)
     return SnapshotSchedule(count, tuple(metrics), select)
 
 
@@ -75,19 +75,19 @@ def _no_validation(dataset: Component, info: DatasetInfo) -> str:
     amount = examples.get(type(dataset.values.get("validation")))
     if amount is None:
         return f"{reason}: take one that has, or leave --snapshots off"
-    setting = f"--set {dataset.name}.validation={amount}"
-    return f"{reason}: set training images aside with {setting} (another training set, so other runs)"
+    option = f"--set {dataset.name}.validation={amount}"
+    return f"{reason}: set training images aside with {option} (another training set, so other runs)"
 
 
 def _check_metrics(
-    metrics: Sequence[Component], runs: Sequence[Run], registry: Registry, info: DatasetInfo, data: DataConfig
+    metrics: Sequence[Component], runs: Sequence[Run], registry: Registry, info: DatasetInfo, data_config: DataConfig
 ) -> None:
     validation = replace(info, test=info.validation)  # a metric checks the count of held-out images
     problems: dict[str, None] = {}
     for run in {(run.prior, run.latent_dim): run for run in runs}.values():
         for metric in metrics:
             try:
-                create_metric(registry, metric).validate(validation, create_prior(registry, run), data)
+                create_metric(registry, metric).validate(validation, create_prior(registry, run), data_config)
             except GenbenchError as error:
                 problems[f"--snapshots, on the {info.validation:,} validation images: {error}"] = None
     if problems:

@@ -20,9 +20,9 @@ _registered: dict[str, ComponentSpec[Extractor]] = {}
 
 
 def register_extractors(specs: Mapping[str, ComponentSpec[Extractor]]) -> None:
-    """Make extractors available by name, in place of those of an earlier call: done wherever plug-ins are loaded.
+    """Make extractors available by name and drop those of an earlier call; called when plug-ins are loaded.
 
-    The table is of the process and not an argument, since a metric is made from its options alone.
+    The table is global because a metric is created from its options alone.
     """
     _registered.clear()
     _registered.update(specs)
@@ -47,7 +47,7 @@ class FeatureLayer:
 
     @property
     def resize(self) -> str:
-        """What the extractor does to an image that does not have its size, in protocols."""
+        """The resizing of images to the extractor's size, in protocols."""
         return self.extractor.resize
 
     @property
@@ -117,10 +117,10 @@ def extract(chosen: FeatureLayer, images: Tensor) -> Tensor:
         return torch.cat([network(block.expand(-1, 3, -1, -1)).float() for block in images.split(batch)])
 
 
-def finite(features: Tensor, what: str) -> Tensor:
+def finite(features: Tensor, name: str) -> Tensor:
     """The features, or a `MetricError` that says whose features are not finite."""
     if not features.isfinite().all():
-        raise MetricError(f"the features of {what} are not finite")
+        raise MetricError(f"the features of {name} are not finite")
     return features
 
 

@@ -14,7 +14,7 @@ from genbench.api import DataConfig, Images, Model, Noise
 from genbench.data.images import to_float, to_uint8
 from genbench.distances import random_projections, sliced_wasserstein_cost
 from genbench.errors import UsageError
-from genbench.evaluation.evaluation import FIXED, finite
+from genbench.evaluation.evaluation import ORDER_SEED, finite
 from genbench.evaluation.snapshots import trained_model
 from genbench.experiment.build import create_dataset
 from genbench.experiment.run import Component, Run
@@ -110,7 +110,7 @@ class FigureBuilder:
             self.known[group.run.dataset] = create_dataset(self.registry, group.run.dataset).load(self.data_config)
         images = self.known[group.run.dataset]
         total = len(images.test)
-        indices = torch.randperm(total, generator=generator("cpu", FIXED, "held-out"))[: min(n, total)]
+        indices = torch.randperm(total, generator=generator("cpu", ORDER_SEED, "held-out"))[: min(n, total)]
         absent = torch.full((len(indices),), -1)
         classes = absent if images.test_labels is None else images.test_labels[indices]
         return to_float(images.test[indices]).to(self.device), classes

@@ -108,7 +108,7 @@ def check_name(
     if kinds:
         raise UsageError(
             f"there is no {kind} '{name}': it is a {kinds[0]}; several of a kind are given with commas, as in"
-            " --prior normal,ring"
+            f" --{kind} NAME,NAME"
         )
     error = unknown(kind, name, registry.names(kind))
     names = ", ".join(broken)

@@ -35,7 +35,7 @@ from genbench.registry.listing import (
     check_name,
     conflict_key,
 )
-from genbench.registry.options import OptionSpec, bounds_words, default_words, specs
+from genbench.registry.options import OptionSpec, bounds_text, default_text, specs
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 SLOW_SECONDS = 10.0
@@ -317,5 +317,5 @@ def _list_component(registration: Registration) -> ListedComponent:
 def _list_option(spec: OptionSpec) -> ListedOption:
     meaning = spec.meaning
     return ListedOption(
-        spec.name, spec.kind, default_words(spec), meaning.description, meaning.reference, bounds_words(spec)
+        spec.name, spec.kind, default_text(spec), meaning.description, meaning.reference, bounds_text(spec)
     )

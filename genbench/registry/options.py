@@ -37,24 +37,24 @@ class OptionSpec:
         return f"{word}|none" if self.optional else word
 
 
-def specs(make: Callable[..., object]) -> dict[str, OptionSpec]:
-    """The options of a `make`, by name with hyphens; `PluginError` for an annotation the contract does not allow."""
-    target = make.__init__ if inspect.isclass(make) else make
+def specs(factory: Callable[..., object]) -> dict[str, OptionSpec]:
+    """The options of a factory, by name with hyphens; `PluginError` for an annotation the contract does not allow."""
+    target = factory.__init__ if inspect.isclass(factory) else factory
     try:
         hints = get_type_hints(target, include_extras=True)
     except (NameError, TypeError) as error:
-        raise PluginError(f"the annotations of {_where(make)} cannot be resolved: {error}") from None
+        raise PluginError(f"the annotations of {_where(factory)} cannot be resolved: {error}") from None
     options = {}
-    for parameter in inspect.signature(make).parameters.values():
+    for parameter in inspect.signature(factory).parameters.values():
         if parameter.kind is inspect.Parameter.VAR_KEYWORD:
-            raise PluginError(f"{_where(make)} takes **{parameter.name}: every option must be declared")
+            raise PluginError(f"{_where(factory)} takes **{parameter.name}: every option must be declared")
         if parameter.kind is inspect.Parameter.KEYWORD_ONLY:
-            spec = _spec(make, parameter, hints.get(parameter.name))
+            spec = _spec(factory, parameter, hints.get(parameter.name))
             options[spec.name] = spec
     return options
 
 
-def _spec(make: Callable[..., object], parameter: inspect.Parameter, hint: Any) -> OptionSpec:
+def _spec(factory: Callable[..., object], parameter: inspect.Parameter, hint: Any) -> OptionSpec:
     meaning = Option("")
     if get_origin(hint) is Annotated:
         hint, *notes = get_args(hint)
@@ -69,18 +69,18 @@ def _spec(make: Callable[..., object], parameter: inspect.Parameter, hint: Any) 
         choices, hint = get_args(hint), str
     if hint not in (int, float, bool, str) or not all(isinstance(choice, str) for choice in choices):
         raise PluginError(
-            f"option '{parameter.name}' of {_where(make)} needs an annotation int, float, bool, str or Literal of"
+            f"option '{parameter.name}' of {_where(factory)} needs an annotation int, float, bool, str or Literal of"
             " strings, alone or `| None`"
         )
     return OptionSpec(parameter.name.replace("_", "-"), hint, parameter.default, meaning, choices, optional)
 
 
-def _where(make: Callable[..., object]) -> str:
-    return f"{getattr(make, '__module__', '?')}.{getattr(make, '__qualname__', repr(make))}"
+def _where(factory: Callable[..., object]) -> str:
+    return f"{getattr(factory, '__module__', '?')}.{getattr(factory, '__qualname__', repr(factory))}"
 
 
 def parse(owner: str, spec: OptionSpec, text: str) -> Value:
-    """The typed value of an option's text; `UsageError` says what was given and what is possible."""
+    """The typed value of an option's text; `UsageError` for a text of another type or out of bounds."""
     if spec.optional and text.lower() == "none":
         return None
     value: Value
@@ -120,9 +120,9 @@ def _check_bounds(owner: str, spec: OptionSpec, value: Value) -> None:
         raise UsageError(f"{owner}.{spec.name}={value:g}: must be {bound}")
 
 
-def complete(owner: str, make: Callable[..., object], given: Mapping[str, str]) -> dict[str, Value]:
-    """Every option of `make` with its value, given or default, under its Python name; the record of a choice."""
-    known = specs(make)
+def complete(owner: str, factory: Callable[..., object], given: Mapping[str, str]) -> dict[str, Value]:
+    """Every option of `factory` with its value, given or default, by its Python name."""
+    known = specs(factory)
     for name in given:
         if name.replace("_", "-") not in known:
             raise unknown(f"option '{owner}.{name}'; {owner} has none called", name, known)
@@ -138,7 +138,7 @@ def complete(owner: str, make: Callable[..., object], given: Mapping[str, str]) 
     return values
 
 
-def default_words(spec: OptionSpec) -> str:
+def default_text(spec: OptionSpec) -> str:
     """The default as it would be typed."""
     if spec.default is REQUIRED:
         return "required"
@@ -147,7 +147,7 @@ def default_words(spec: OptionSpec) -> str:
     return f"{spec.default:g}" if isinstance(spec.default, float) else str(spec.default)
 
 
-def bounds_words(spec: OptionSpec) -> str:
+def bounds_text(spec: OptionSpec) -> str:
     """The bounds in words, empty where there are none."""
     bounds = (("at least", spec.meaning.low), ("above", spec.meaning.above), ("at most", spec.meaning.high))
     return ", ".join(f"{word} {value:g}" for word, value in bounds if value is not None)

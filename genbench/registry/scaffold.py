@@ -1,6 +1,6 @@
-"""What `genbench new` writes: a plug-in that works as it stands, as one file or as a distribution. No torch.
+"""Writes the working plug-in of `genbench new`, as one file or as a distribution. No torch.
 
-The templates are plug-ins themselves, linted and type-checked where they lie; three words in them are replaced.
+The templates are plug-ins themselves, linted and type-checked in place; their name, class and module are replaced.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 import keyword
 import re
+import tomllib
 from collections.abc import Iterable, Mapping
 from importlib.resources import files
 from pathlib import Path
@@ -16,15 +17,6 @@ from genbench.errors import UsageError
 from genbench.utils.io import write_text
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-TRY: Mapping[str, str] = {
-    "prior": "genbench run swae wae-mmd --prior {name}",
-    "model": "genbench run swae {name}",
-    "metric": "genbench run swae wae-mmd --metrics {name},reconstruction",
-    "dataset": "genbench run swae --dataset {name}",
-    "network": "genbench run swae --network {name}",
-    "recipe": "genbench reproduce {name}",
-}
-"""For each kind of template, the command that uses what was written."""
 
 
 def module_name(name: str) -> str:
@@ -32,14 +24,14 @@ def module_name(name: str) -> str:
     return name.replace("-", "_")
 
 
-def check_name(kind: str, name: str, offered: Iterable[str]) -> None:
-    """Refuse what cannot be a name, what is no module's name, and what is offered or importable already."""
+def check_name(kind: str, name: str, taken: Iterable[str]) -> None:
+    """Raise `UsageError` for a malformed name, one that cannot be a Python module's, and one that is taken."""
     if not NAME.fullmatch(name):
         raise UsageError(f"'{name}' is no name: lower case letters, digits and single hyphens, as in my-{kind}")
     module = module_name(name)
     if not module.isidentifier() or keyword.iskeyword(module):
         raise UsageError(f"'{name}' cannot name a Python module ({module}): take a name such as my-{name}")
-    if name in offered:
+    if name in taken:
         raise UsageError(f"there is a {kind} '{name}' already (`genbench list {kind}s`): take another name")
     if importlib.util.find_spec(module) is not None:
         raise UsageError(f"'{name}' would hide the installed Python module {module}: take a name such as my-{name}")
@@ -60,8 +52,12 @@ def template(file: str) -> str:
     return files("genbench.registry").joinpath("templates", file).read_text(encoding="utf-8")
 
 
+TRY: Mapping[str, str] = tomllib.loads(template("commands.toml"))
+"""The command that tries a new plug-in, for each kind that has a template."""
+
+
 def planned_files(kind: str, name: str, *, package: bool) -> dict[Path, str]:
-    """What will be written, by relative path."""
+    """The files to write, by relative path."""
     plugin = render(template(f"{kind}.py"), kind, name)
     if not package:
         return {Path(f"{name}.py"): plugin}
@@ -75,7 +71,7 @@ def planned_files(kind: str, name: str, *, package: bool) -> dict[Path, str]:
 
 
 def write_plugin(kind: str, name: str, to: Path, *, package: bool) -> list[Path]:
-    """Write a plug-in below `to`; nothing is overwritten, and nothing is written where one file is in the way."""
+    """Write a plug-in below `to`; nothing is written where one of the files exists."""
     planned = {to / path: text for path, text in planned_files(kind, name, package=package).items()}
     for path in [to / name, *planned] if package else planned:
         if path.exists() or path.is_symlink():
@@ -86,14 +82,14 @@ def write_plugin(kind: str, name: str, to: Path, *, package: bool) -> list[Path]
 
 
 def next_steps(kind: str, name: str, to: Path, *, package: bool) -> list[str]:
-    """Three commands that lead on from what was written, as they would be typed here."""
+    """Three commands to try the new plug-in, as typed in this folder."""
     run = TRY[kind].format(name=name)
     if package:
-        return [f"pip install -e {_shown(to / name)}", f"genbench check {name}", run]
-    file = _shown(to / f"{name}.py")
+        return [f"pip install -e {_shell_path(to / name)}", f"genbench check {name}", run]
+    file = _shell_path(to / f"{name}.py")
     return [f"genbench check --plugin {file}", f"{run} --plugin {file}", "genbench report"]
 
 
-def _shown(path: Path) -> str:
+def _shell_path(path: Path) -> str:
     text = str(path) if path.is_absolute() else f"./{path}"
     return f"'{text}'" if " " in text else text

@@ -1,4 +1,4 @@
-"""Bundles: trained runs in one tar of JSON, PNG and safetensors, so that a newcomer trains only what is missing.
+"""Bundles: trained runs in one tar of JSON, PNG and safetensors, for use on another machine.
 
 genbench-bundle.json   first: the schema, and size and SHA-256 of every other entry
 RUN/run.json, ...      the files of each run that `run_dir` names, and no other
@@ -46,7 +46,7 @@ from genbench.storage.run_dir import (
     read_run,
 )
 from genbench.storage.schema import SCHEMA, FittedRecord, Record, TrainingRecord, read_file
-from genbench.utils.io import PART, full_disk, hash_file, load_tensors, parse_json, write_atomically, write_json
+from genbench.utils.io import PART, disk_full_error, hash_file, load_tensors, parse_json, write_atomically, write_json
 
 BUNDLE_SCHEMA = 2
 MANIFEST = "genbench-bundle.json"
@@ -60,7 +60,7 @@ FILE = "|".join(
     ]
 )
 ENTRY = re.compile(rf"[a-z0-9]+(?:-[a-z0-9]+)*/({FILE})", re.ASCII)
-"""All that a bundle may hold: lower-case ASCII, so no two names differ by case or by Unicode's normal form alone."""
+"""The names of entries: lower-case ASCII, so no two names differ by case or by Unicode's normal form alone."""
 NAME_LENGTH = 200
 
 ENTRIES, FILE_BYTES, TOTAL_BYTES = 200_000, 4 << 30, 64 << 30
@@ -182,7 +182,7 @@ def import_bundle(bundle: Path, out: Path) -> Imported:
                 write_json(temporary / name / IMPORTED, {"schema": SCHEMA, **origin})
             _move(temporary, out, new)
         except OSError as error:
-            raise full_disk(out, error) or error from None
+            raise disk_full_error(out, error) or error from None
         finally:
             shutil.rmtree(temporary, ignore_errors=True)
     return Imported(tuple(new), tuple(same))
@@ -203,7 +203,7 @@ def _only_import(out: Path) -> Iterator[None]:
 
 @contextmanager
 def _naming(bundle: Path, name: str) -> Iterator[None]:
-    """Let errors about an unpacked run name the bundle: the temporary folder is gone when they are read."""
+    """Errors about an unpacked run name the bundle instead of the temporary folder, which will be gone."""
     try:
         yield
     except GenbenchError as error:
@@ -224,7 +224,7 @@ def unpack(file: BinaryIO, target: Path, bundle: str) -> list[str]:
     except DataError:
         raise
     except _UNREADABLE as error:
-        full = full_disk(target, error)
+        full = disk_full_error(target, error)
         raise full or DataError(f"{bundle} is no whole bundle ({one_line(error, 100)}): get it again") from None
     for name, entry in manifest.files.items():
         path = target / name

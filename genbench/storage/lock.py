@@ -10,7 +10,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from genbench.errors import StoreError
-from genbench.utils.io import full_disk
+from genbench.utils.io import disk_full_error
 
 LOCK = "lock"
 
@@ -38,7 +38,7 @@ def lock_run(path: Path) -> Iterator[None]:
         raise RunLockedError from None
     except (OSError, NotImplementedError) as error:
         cause = getattr(error, "strerror", None) or "its file system has no locks"
-        raise full_disk(path, error) or StoreError(
+        raise disk_full_error(path, error) or StoreError(
             f"{path} cannot be locked ({cause}); name a folder on a file system that has locks"
         ) from None
     try:

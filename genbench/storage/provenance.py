@@ -1,4 +1,4 @@
-"""Where and with what a run was made: versions, commit, machine, command."""
+"""Provenance of a run: versions, commit, machine, command."""
 
 from __future__ import annotations
 
@@ -59,7 +59,7 @@ def commit() -> str:
     if not (root / ".git").exists():
         return ""
     try:
-        found = subprocess.run(
+        result = subprocess.run(
             ["git", "-C", str(root), "describe", "--always", "--dirty", "--exclude=*", "--abbrev=12"],
             capture_output=True,
             text=True,
@@ -68,7 +68,7 @@ def commit() -> str:
         )
     except (OSError, subprocess.TimeoutExpired):
         return ""
-    return found.stdout.strip()
+    return result.stdout.strip()
 
 
 def _version(name: str) -> str:

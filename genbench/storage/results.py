@@ -25,7 +25,7 @@ class Row:
     """One number of one run, or one failed or unfinished run (then `metric` is "" and `value` None).
 
     `group` is the run without its seed: rows that share it differ by training seed alone. `label` is the group's
-    short name in tables, `head` the metric's column head ("FID (grey28)"), `protocol` the hash of how the number was
+    short name in tables, `head` the metric's column head, `protocol` the hash of how the number was
     measured, `metric_role` its `Measurement.role`, `higher_is_better` None for a fact that ranks nothing. `seconds` is
     the run's training time, `images` the count of images it trained on, `status` one of "done", "failed", "unfinished".
     """
@@ -98,7 +98,7 @@ def protocols(records: Iterable[RunRecord]) -> Protocols:
 
 def _rows_of(record: RunRecord, group: str, label: str, keys: Container[str] | None) -> Iterable[Row]:
     run = record.run
-    facts: dict[str, Any] = {
+    columns: dict[str, Any] = {
         "run": record.name,
         "group": group,
         "label": label,
@@ -107,39 +107,39 @@ def _rows_of(record: RunRecord, group: str, label: str, keys: Container[str] | N
     }
     measured = {key: entry for key, entry in record.measurements.items() if keys is None or key in keys}
     if record.training is None:
-        yield Row(**facts, status="failed" if record.state == "failed" else "unfinished", error=record.failure)
+        yield Row(**columns, status="failed" if record.state == "failed" else "unfinished", error=record.failure)
         return
-    facts |= {"seconds": record.training.seconds, "flops": record.training.flops}
+    columns |= {"seconds": record.training.seconds, "flops": record.training.flops}
     if record.failure:  # it failed after its training
-        yield Row(**facts, status="failed", error=record.failure)
-    yield from rows_of_measurements(facts, measured)
+        yield Row(**columns, status="failed", error=record.failure)
+    yield from rows_of_measurements(columns, measured)
     for selection in record.selections.values():
         # A line beside the end of the same training, never averaged with it.
-        how = f"selected by {selection.by}"
-        names = {"stage": "selected", "group": f"{group} {how}", "label": f"{label} {how}"}
-        yield from rows_of_measurements(facts | _cost(selection) | names, selection.measurements)
+        suffix = f"selected by {selection.by}"
+        names = {"stage": "selected", "group": f"{group} {suffix}", "label": f"{label} {suffix}"}
+        yield from rows_of_measurements(columns | _cost(selection) | names, selection.measurements)
     for snapshot in record.snapshots.values():
-        yield from rows_of_measurements(facts | _cost(snapshot) | {"stage": "snapshot"}, snapshot.measurements)
+        yield from rows_of_measurements(columns | _cost(snapshot) | {"stage": "snapshot"}, snapshot.measurements)
     if not measured and not record.selections and not record.failure:
-        yield Row(**facts, status="unfinished", error="trained, not measured")
+        yield Row(**columns, status="unfinished", error="trained, not measured")
     elif measured and all(entry.inapplicable for entry in measured.values()):
-        yield Row(**facts)  # nothing failed, and no other row names this run
+        yield Row(**columns)  # nothing failed, and no other row names this run
 
 
-def rows_of_measurements(facts: Mapping[str, Any], measured: Mapping[str, MetricRecord]) -> Iterable[Row]:
-    """A row for each number, and for each metric that failed; `facts` are the other columns.
+def rows_of_measurements(columns: Mapping[str, Any], measured: Mapping[str, MetricRecord]) -> Iterable[Row]:
+    """A row for each number, and for each metric that failed; `columns` are the columns of the run.
 
     Options may differ where the protocol does not, such as two paths of the same file: that is one number.
     """
     numbers: dict[tuple[str, str, str], Row] = {}
     for entry in measured.values():
-        facts = {**facts, "split": entry.split}
+        columns = {**columns, "split": entry.split}
         if entry.error:
-            yield Row(**facts, metric=entry.metric, status="failed", error=entry.error)
+            yield Row(**columns, metric=entry.metric, status="failed", error=entry.error)
         for number in entry.numbers:
             name = entry.metric + (f".{number.component}" if number.component else "")
             numbers[name, number.protocol, entry.split] = Row(
-                **facts,
+                **columns,
                 metric=name,
                 metric_role=number.role,
                 head=number.label or name,
@@ -178,8 +178,8 @@ def _labels(groups: Mapping[str, Run]) -> dict[str, str]:
         for key in members:
             differing = [name for name in fields[key] if name in distinctive]
             shown = [name for name in differing if name != "source"] or differing
-            words = ", ".join(_field_text(name, fields[key][name]) for name in shown)
-            labels[key] = model + (f" ({words})" if words else "")
+            text = ", ".join(_field_text(name, fields[key][name]) for name in shown)
+            labels[key] = model + (f" ({text})" if text else "")
     return labels
 
 

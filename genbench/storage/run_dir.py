@@ -5,7 +5,7 @@ log.jsonl             a line for each log point of the training
 checkpoint.safetensors  from which an interrupted training resumes; removed when it is done
 training.json         the cost of the training
 weights.safetensors   the trained model
-fitted.json           of a control, in the place of weights: it is fitted again wherever it is needed
+fitted.json           of a control, instead of weights: it is fitted again wherever it is needed
 metrics.json          measurements, by the key of the metric's component
 failure.json          the cause of the last failure; removed when an attempt succeeds
 imported.json         of a run from a bundle: which one, and whether its weights came along
@@ -45,7 +45,7 @@ from genbench.storage.schema import (
     TrainingRecord,
     read_file,
 )
-from genbench.utils.io import HALF_WRITTEN, PART, full_disk, write_json
+from genbench.utils.io import PART, TEMPORARY_FILES, disk_full_error, write_json
 
 RUN, LOG, CHECKPOINT, WEIGHTS = "run.json", "log.jsonl", "checkpoint.safetensors", "weights.safetensors"
 TRAINING, FITTED, METRICS, FAILURE = "training.json", "fitted.json", "metrics.json", "failure.json"
@@ -57,13 +57,13 @@ State = Literal["new", "interrupted", "trained", "failed"]
 
 
 def state_of(names: Iterable[str]) -> State:
-    """How far a training is, by the names of the folder's files; "failed" is an attempt that was not repeated."""
-    there = frozenset(names)
-    if not there.isdisjoint((WEIGHTS, FITTED, IMPORTED)):
+    """The state of a training by the names of the folder's files; "failed" where the last attempt failed."""
+    files = frozenset(names)
+    if not files.isdisjoint((WEIGHTS, FITTED, IMPORTED)):
         return "trained"
-    if FAILURE in there:
+    if FAILURE in files:
         return "failed"
-    return "interrupted" if CHECKPOINT in there else "new"
+    return "interrupted" if CHECKPOINT in files else "new"
 
 
 # ---------------------------------------------------------------- writing
@@ -86,7 +86,7 @@ class RunFolder:
 
     @property
     def state(self) -> State:
-        """How far the training is."""
+        """The state of the training."""
         return state_of(name for name in (WEIGHTS, FITTED, IMPORTED, FAILURE, CHECKPOINT) if self.has(name))
 
     def begin(self, run: Mapping[str, Any], provenance: Mapping[str, Any]) -> Provenance:
@@ -94,9 +94,9 @@ class RunFolder:
 
         For the process that holds the folder: the half-written files of a killed process are removed.
         """
-        for pattern in HALF_WRITTEN:
-            for left in self.path.glob(f"**/{pattern}"):
-                left.unlink()
+        for pattern in TEMPORARY_FILES:
+            for leftover in self.path.glob(f"**/{pattern}"):
+                leftover.unlink()
         if not self.has(RUN):
             write_json(self.path / RUN, {"schema": SCHEMA, "run": run, "provenance": provenance})
         written = read_file(self.path / RUN, RunFile)
@@ -161,7 +161,7 @@ class RunFolder:
         """Record the cause of a failed attempt."""
         write_json(self.path / FAILURE, {"schema": SCHEMA, "kind": kind, "message": message, "trace": trace})
 
-    def forget_failure(self) -> None:
+    def clear_failure(self) -> None:
         """Remove the record of a failure, for a new attempt."""
         (self.path / FAILURE).unlink(missing_ok=True)
 
@@ -171,7 +171,7 @@ class RunFolder:
             with (self.path / LOG).open("a", encoding="utf-8") as file:
                 file.write(json.dumps(line) + "\n")
         except OSError as error:
-            raise full_disk(self.path / LOG, error) or error from None
+            raise disk_full_error(self.path / LOG, error) or error from None
 
 
 # ---------------------------------------------------------------- reading
@@ -214,24 +214,25 @@ class RunRecord:
         return name in self.files
 
 
-def find_runs(places: Iterable[Path]) -> list[Path]:
-    """All run folders at or below the places, each once, sorted by name; `StoreError` where a place holds none."""
+def find_runs(folders: Iterable[Path]) -> list[Path]:
+    """All run folders at or below the folders, each once, sorted by name; `StoreError` for a folder without runs."""
+    remedy = "train something with `genbench run`, or name another folder"
     runs: dict[tuple[int, int], Path] = {}
-    for place in places:
-        if not place.exists():
-            raise StoreError(f"there is no folder {place}: train something with `genbench run`, or name another folder")
-        below = list(_below(place))
+    for folder in folders:
+        if not folder.exists():
+            raise StoreError(f"there is no folder {folder}: {remedy}")
+        below = list(_below(folder))
         if not below:
-            raise StoreError(f"{place} holds no runs: train something with `genbench run`, or name another folder")
+            raise StoreError(f"{folder} holds no runs: {remedy}")
         for path in below:
-            facts = path.stat()
-            runs[facts.st_dev, facts.st_ino] = path
+            stat = path.stat()
+            runs[stat.st_dev, stat.st_ino] = path
     return sorted(runs.values(), key=lambda path: path.name)
 
 
-def _below(place: Path) -> Iterator[Path]:
-    """The run folders at or below; a run holds no run, and a name that ends in PART is of a killed import."""
-    for root, folders, files in os.walk(place):
+def _below(top: Path) -> Iterator[Path]:
+    """The run folders at or below; a run holds no run, and a folder whose name ends in PART is a killed import's."""
+    for root, folders, files in os.walk(top):
         if RUN in files:
             folders.clear()
             yield Path(root)
@@ -241,7 +242,7 @@ def _below(place: Path) -> Iterator[Path]:
 def read_run(path: Path, protocols: Protocols | None = None) -> RunRecord:
     """Read all records of a run folder; `StoreError` for the first file that is missing, damaged or foreign.
 
-    `protocols` are those read before, which numbers of several runs share: 10,000 runs would not fit into memory else.
+    `protocols` are those read before. Numbers of several runs share them, so that 10,000 runs fit into memory.
     """
     names = _names(path)
     written = read_file(path / RUN, RunFile)
@@ -264,7 +265,7 @@ def read_run(path: Path, protocols: Protocols | None = None) -> RunRecord:
         cause = read_file(path / FAILURE, FailureRecord)
         failure = f"{cause.kind}: {cause.message}"
     known = {} if protocols is None else protocols
-    for measured in (measurements, *(it.measurements for it in (*snapshots.values(), *selections.values()))):
+    for measured in (measurements, *(entry.measurements for entry in (*snapshots.values(), *selections.values()))):
         _share_protocols(measured, known)
     return RunRecord(
         path,
@@ -301,7 +302,7 @@ def _share_protocols(measured: Mapping[str, MetricRecord], known: Protocols) -> 
 
 
 def read_runs(paths: Iterable[Path]) -> tuple[list[RunRecord], list[str]]:
-    """The records of the runs that can be read, and a line for each of the others: one must not hide the rest."""
+    """The records of the readable runs, and a line for each run that cannot be read."""
     records: list[RunRecord] = []
     problems: list[str] = []
     protocols: Protocols = {}

@@ -162,7 +162,7 @@ class MetricsFile(StoredFile, frozen=True):
 
 
 class SnapshotRecord(Record, frozen=True):
-    """A snapshot: what training had cost by then, and its measurements on the validation split."""
+    """A snapshot: the cost of the training so far, and its measurements on the validation split."""
 
     step: Count
     images: Count
@@ -228,7 +228,7 @@ def read_file(path: Path, kind: type[T]) -> T:
 
 
 def decode(data: bytes, kind: type[T], name: Path | str) -> T:
-    """The record in the bytes of such a file; `name` is what an error calls it."""
+    """The record in the bytes of such a file; `name` is the file's name in errors."""
     decoder = _DECODERS.get(kind)
     if decoder is None:
         decoder = _DECODERS[kind] = msgspec.json.Decoder(kind)
@@ -240,7 +240,7 @@ def decode(data: bytes, kind: type[T], name: Path | str) -> T:
 
 
 def _fault(data: bytes, error: Exception) -> str:
-    """Why a file was refused: it is no JSON, not genbench's, of another schema, or does not hold what it should."""
+    """The reason why a file is refused: no JSON, no genbench file, another schema, or another content."""
     if not isinstance(error, msgspec.ValidationError):
         return f"cannot be read as JSON: {one_line(error, 120)}"
     try:

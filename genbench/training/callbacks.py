@@ -1,4 +1,4 @@
-"""Callbacks: how a study's progress is told to whoever shows it."""
+"""Callbacks, by which a study reports its progress."""
 
 from __future__ import annotations
 
@@ -19,13 +19,13 @@ class Callback(Protocol):
         """The dataset is being decoded or generated."""
 
     def on_run_start(self, run: Run, state: str) -> None:
-        """A run begins; `state` is that of its folder before."""
+        """A run begins; `state` is the state of its folder."""
 
     def on_log(self, run: Run, state: TrainState) -> None:
         """A log point of a training."""
 
     def on_metric_start(self, run: Run, metric: str) -> None:
-        """A metric begins; not told of runs in other processes."""
+        """A metric begins; not called for runs in other processes."""
 
     def on_run_end(self, run: Run, status: str, problem: str) -> None:
         """A run is "done", "failed" with a problem, "locked" by another process, or "interrupted" and to be resumed."""
@@ -34,17 +34,12 @@ class Callback(Protocol):
 class NullCallback:
     """Does nothing; a base class for callbacks that need few of the methods."""
 
-    def on_data(self, progress: ProgressEvent) -> None:
-        """Do nothing."""
+    def on_data(self, progress: ProgressEvent) -> None: ...
 
-    def on_run_start(self, run: Run, state: str) -> None:
-        """Do nothing."""
+    def on_run_start(self, run: Run, state: str) -> None: ...
 
-    def on_log(self, run: Run, state: TrainState) -> None:
-        """Do nothing."""
+    def on_log(self, run: Run, state: TrainState) -> None: ...
 
-    def on_metric_start(self, run: Run, metric: str) -> None:
-        """Do nothing."""
+    def on_metric_start(self, run: Run, metric: str) -> None: ...
 
-    def on_run_end(self, run: Run, status: str, problem: str) -> None:
-        """Do nothing."""
+    def on_run_end(self, run: Run, status: str, problem: str) -> None: ...

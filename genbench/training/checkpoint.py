@@ -18,7 +18,7 @@ from genbench.utils.io import load_facts, load_tensors, save_tensors
 def save_checkpoint(
     path: Path, model: nn.Module, optimizers: Mapping[str, Optimizer], key: str, step: int, seconds: float
 ) -> None:
-    """Write everything that an exact resumption needs."""
+    """Write the state from which a training resumes exactly."""
     tensors = {f"model.{name}": value for name, value in model.state_dict().items()}
     numbers: dict[str, Any] = {}
     for optimizer_name, optimizer in optimizers.items():
@@ -96,7 +96,7 @@ def weights_shape(path: Path) -> tuple[int, int, int]:
 
 
 def _lay_out_as_parameters(state: Mapping[int, dict[str, Any]], optimizer: Optimizer) -> None:
-    """Give each moment its parameter's strides: a fused optimizer reads both memories side by side."""
+    """Give each optimizer state its parameter's strides, which fused optimizers need."""
     parameters = [parameter for group in optimizer.param_groups for parameter in group["params"]]
     for index, values in state.items():
         for name, value in values.items():

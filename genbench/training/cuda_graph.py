@@ -40,7 +40,7 @@ class CudaRecorder:
         self.stream = torch.cuda.Stream(device)
 
     def warm(self, operations: Operations) -> None:
-        """On the side stream, which waits for the current stream and is waited for."""
+        """Do the operations on the side stream; each stream waits for the other."""
         current = torch.cuda.current_stream(self.device)
         self.stream.wait_stream(current)
         with torch.cuda.stream(self.stream):
@@ -48,7 +48,7 @@ class CudaRecorder:
         current.wait_stream(self.stream)
 
     def record(self, operations: Operations, noises: Sequence[Generator]) -> Operations:
-        """One graph with a private memory pool; other threads may use the device meanwhile."""
+        """Record one graph with a private memory pool; other threads may use the device meanwhile."""
         graph = torch.cuda.CUDAGraph()
         for noise in noises:
             graph.register_generator_state(noise)  # its seed and offset are read at each replay
@@ -67,7 +67,6 @@ class CapturedStep:
     """
 
     def __init__(self, context: TrainContext, recorder: Recorder) -> None:
-        """Nothing is recorded before `WARM_UP` steps are done."""
         self.context, self.recorder = context, recorder
         self.indices = torch.zeros(context.batch, dtype=torch.int64, device=context.device)
         self.noises = [Generator(device=context.device) for _ in PURPOSES]
@@ -146,7 +145,7 @@ def default_step(context: TrainContext) -> Step:
     return CapturedStep(context, CudaRecorder(context.device)) if context.device.type == "cuda" else EagerStep(context)
 
 
-# ---------------------------------------------------------------- what is baked into a recording
+# ---------------------------------------------------------------- inputs of a recording
 
 _OF_TORCH = frozenset(vars(nn.Module())) - {"training"}
 

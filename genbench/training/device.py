@@ -70,7 +70,7 @@ def on_device(images: Images, device: torch.device) -> Images:
     return replace(images, **moved)
 
 
-def forget_peak_memory(device: torch.device) -> None:
+def reset_peak_memory(device: torch.device) -> None:
     """Reset `peak_memory`, so that it does not include earlier runs."""
     if device.type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
@@ -80,7 +80,7 @@ def forget_peak_memory(device: torch.device) -> None:
 
 
 def peak_memory(device: torch.device) -> int | None:
-    """Bytes since `forget_peak_memory`: the device's, or on a CPU the process's; None where the system has no count."""
+    """Bytes since `reset_peak_memory`: the device's, or on a CPU the process's; None where the system has no count."""
     if device.type == "cuda":
         return int(torch.cuda.max_memory_allocated(device))
     with suppress(OSError):
@@ -91,13 +91,13 @@ def peak_memory(device: torch.device) -> int | None:
 
 
 def release_memory() -> None:
-    """Free the memory that a failed run held."""
+    """Free the memory of a failed run."""
     gc.collect()
     if torch.cuda.is_available():
         torch.cuda.empty_cache()
 
 
-def explain(error: BaseException, run: Run) -> tuple[str, str]:
+def describe_failure(error: BaseException, run: Run) -> tuple[str, str]:
     """The kind of a failure, and one line about it."""
     text = one_line(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:

@@ -54,8 +54,8 @@ class DistributedContext:
 
     def rows(self, n: int, rank: int | None = None) -> slice:
         """The rows of a batch of n that a process has (this one by default); shares differ by one row at most."""
-        of = self.rank if rank is None else rank
-        return slice(n * of // self.world, n * (of + 1) // self.world)
+        rank = self.rank if rank is None else rank
+        return slice(n * rank // self.world, n * (rank + 1) // self.world)
 
     @contextmanager
     def training(self) -> Iterator[None]:
@@ -157,10 +157,12 @@ def init_distributed(device: torch.device) -> Iterator[DistributedContext]:
 
 
 class ShardedNetwork(Network):
-    """A network whose encoders and decoders are sharded over the processes while they train."""
+    """A network whose encoders and decoders are sharded over the processes while they train.
+
+    Modules keep their types and the names of their parameters.
+    """
 
     def __init__(self, network: Network, distributed: DistributedContext) -> None:
-        """Wrap a network; the modules that it makes keep their types and the names of their parameters."""
         self.network, self.distributed, self.shape = network, distributed, network.shape
 
     def encoder(self, outputs: int) -> nn.Module:

@@ -38,7 +38,7 @@ class TrainState:
     how: str = "eager"
 
     def logged(self) -> dict[str, Any]:
-        """The line of the log: the fields that change, and why a GPU has to do without a graph where it does."""
+        """The line of the log: the fields that change, and the reason where a GPU has no graph."""
         line = {name: value for name, value in asdict(self).items() if name not in ("steps", "how")}
         return {**line, "how": self.how} if self.how.startswith(EAGER_FALLBACK) else line
 
@@ -80,10 +80,10 @@ def train(
 
     A checkpoint, where there is one, is resumed to the weights of an uninterrupted training: all randomness is derived
     from (seed, purpose, step). `stop()` is asked after every step; where it is true the state is saved and the
-    iteration ends. The time that the caller takes at a log point is no training time. `make_step` makes what does a
-    step: by default a CUDA graph on a GPU, eager operations elsewhere.
+    iteration ends. The time that the caller takes at a log point is no training time. `make_step` creates the
+    `Step`: by default a CUDA graph on a GPU, eager operations elsewhere.
 
-    Every process of `distributed` must call this. The main process decides for all where to log and to stop and writes
+    Every process of `distributed` must call this. The main process decides when all of them log and stop, and writes
     checkpoints; steps of several processes are eager.
 
     Raises `DivergenceError` where a loss or a parameter is not finite (the checkpoint then holds an earlier state, in

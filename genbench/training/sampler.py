@@ -1,4 +1,4 @@
-"""The order in which training images are shown."""
+"""The order of training images."""
 
 from __future__ import annotations
 
@@ -9,13 +9,13 @@ from genbench.utils.rng import generator
 
 
 class BatchOrder:
-    """Which images each step shows: random permutations of the training set, concatenated and cut into equal batches.
+    """Batches of training images: random permutations of the training set, concatenated and cut into equal batches.
 
-    A batch may span two epochs, so every batch is full and every image is shown once in an epoch.
+    A batch may span two epochs, so every batch is full and every image is shown once in an epoch. There are `total`
+    images and `batch` <= `total` images a step; permutations are drawn on the CPU.
     """
 
     def __init__(self, total: int, batch: int, seed: int, device: torch.device) -> None:
-        """For `total` images and `batch` <= total images a step; permutations are drawn on the CPU."""
         self.total, self.batch, self.seed, self.device = total, batch, seed, device
         self._epochs: dict[int, Tensor] = {}
 

@@ -1,4 +1,4 @@
-"""Set-up of one training job, which the main process and all others of a distributed training share."""
+"""Set-up of one training job, the same in every process of a distributed training."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""One training step: everything done with one batch, behind a small protocol.
+"""One training step behind a small protocol.
 
 `EagerStep` is here; `genbench.training.cuda_graph` has the recorded one.
 """
@@ -25,7 +25,7 @@ PURPOSES = ("prior", "model")
 """Purposes of a step's two generators: the draws from the prior, and the model's noise."""
 
 EAGER_FALLBACK = "eager: "
-"""How `Step.how` begins where a GPU has to do without a graph; the reason follows."""
+"""Prefix of `Step.how` where a GPU has no graph; the reason follows."""
 
 
 @dataclass(frozen=True)
@@ -99,7 +99,7 @@ StepFactory = Callable[[TrainContext], Step]
 def do_batch(
     context: TrainContext, indices: Tensor, prior_noise: Generator, model_noise: Generator, sums: Sums
 ) -> None:
-    """Everything done with one batch: gather images, draw, take every loss's optimizer step, sum losses and logs.
+    """One batch: gather images, draw, take every loss's optimizer step, add losses and logs to the sums.
 
     This is the only batch-level code. It reads nothing that a recording could not hold: no step number, no clock. In
     distributed training every process passes the whole batch: `genbench.training.distributed` shards the networks.

@@ -27,12 +27,12 @@ FORMAT, FORMAT_VERSION = "format", "1"
 JSON_BYTES = 64 << 20
 """Above the size of every JSON file that genbench writes; a larger file is not read."""
 DEPTH = 64
-"""How deep JSON may be nested: far above what genbench writes, far below Python's recursion limit."""
+"""Limit of the nesting of JSON: far above the files of genbench, far below Python's recursion limit."""
 PART = ".part"
 """Suffix of a file that is being written."""
-HALF_WRITTEN = (f".*{PART}", ".tmp??????")
-"""Name patterns of files that a killed process left half written: of `write_atomically`, and of safetensors, which
-from 0.8 on writes a temporary file beside the requested one."""
+TEMPORARY_FILES = (f".*{PART}", ".tmp??????")
+"""Name patterns of the temporary files of `write_atomically` and of safetensors (0.8 and later), which a killed process
+leaves behind."""
 
 
 def _permissions() -> int:
@@ -46,7 +46,7 @@ PERMISSIONS = _permissions()
 
 
 def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
-    """Let `write` fill a temporary file beside `path`, then rename the file: it is whole or absent."""
+    """Let `write` fill a temporary file beside `path`, then rename it: the file is complete or absent."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}{PART}")
     try:
@@ -56,12 +56,12 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
-        raise full_disk(path, error) or error from None
+        raise disk_full_error(path, error) or error from None
     finally:
         temporary.unlink(missing_ok=True)
 
 
-def full_disk(path: Path, error: Exception) -> StoreError | None:
+def disk_full_error(path: Path, error: Exception) -> StoreError | None:
     """An error that names the file and the full disk; None where `error` is of another kind.
 
     safetensors has the system's error number in a text alone: "... (os error 28)", or "... Os { code: 28, ... }".
@@ -69,7 +69,7 @@ def full_disk(path: Path, error: Exception) -> StoreError | None:
     codes = [getattr(error, "errno", None), *map(int, re.findall(r"(?:Os \{ code: |os error )(\d+)", str(error)))]
     if not {errno.ENOSPC, errno.EDQUOT} & set(codes):
         return None
-    disk = next(at for at in (path.absolute(), *path.absolute().parents) if os.path.ismount(at))
+    disk = next(folder for folder in (path.absolute(), *path.absolute().parents) if os.path.ismount(folder))
     free = shutil.disk_usage(disk).free
     return StoreError(
         f"{path} cannot be written: the disk at {disk} is full ({free:,} bytes free); make room and repeat the"
@@ -114,7 +114,7 @@ def read_json(path: Path) -> Any:
     return parse_json(data, path)
 
 
-_HALF = re.compile(rb"\\u[dD][89a-fA-F]")
+_SURROGATE = re.compile(rb"\\u[dD][89a-fA-F]")
 """A surrogate, alone or in a pair: rare, so that the exact check is made only where this matches."""
 
 
@@ -128,7 +128,7 @@ def parse_json(data: bytes, name: Path | str) -> Any:
         value = _decode(data.decode("utf-8"))
         if data.count(b"{") + data.count(b"[") > DEPTH and _deeper(value, DEPTH):
             raise ValueError(f"nested more than {DEPTH} deep")
-        if _HALF.search(data):
+        if _SURROGATE.search(data):
             json.dumps(value, ensure_ascii=False).encode()
     except (ValueError, RecursionError) as error:
         raise DataError(f"{name} cannot be read as JSON: {one_line(error, 120)}") from None

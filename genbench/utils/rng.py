@@ -13,7 +13,7 @@ from torch import Generator
 
 def derive_seed(seed: int, *purpose: str | int) -> int:
     """A seed in [0, 2^63) for a purpose: ("prior", step), ("order", epoch), ... of a run's seed."""
-    text = "/".join(str(part) for part in (seed, *purpose))
+    text = "/".join(str(item) for item in (seed, *purpose))
     return int.from_bytes(hashlib.sha256(text.encode()).digest()[:8], "little") >> 1
 
 

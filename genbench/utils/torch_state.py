@@ -14,7 +14,7 @@ from genbench.errors import UsageError
 
 @dataclass(frozen=True)
 class TorchState:
-    """What torch keeps for a whole process and a plug-in may change; on a GPU also its random state and TF32."""
+    """Torch's process-wide state, which a plug-in may change; on a GPU also its random state and TF32."""
 
     device: torch.device
     random: Tensor

@@ -1,7 +1,7 @@
-"""Controls: what a perfect model, a copycat, a linear model, a constant, chance and an untrained network would score.
+"""Controls: the scores of a perfect model, a copying one, a linear one, a constant, noise and an untrained network.
 
-They give a column of numbers its scale. None of them is a model: `held-out` and `replay` hand out real images, so a
-number that prefers `replay` to every model does not tell a generator from a copying machine.
+They give a column of numbers its scale. None of them is a model: `held-out` and `replay` return real images, so a
+number that ranks `replay` above every model does not tell generation from memorization.
 """
 
 from __future__ import annotations
@@ -47,7 +47,7 @@ class HeldOut(Control):
 
 
 class Replay(Control):
-    """Training images, drawn without replacement: a model that has learnt its data by heart and nothing else.
+    """Training images, drawn without replacement: a model that memorizes its data.
 
     It has no reconstruction: the nearest training image would be one, at the price of all pairs of images.
     """
@@ -61,11 +61,11 @@ class Replay(Control):
 
 
 class MeanImage(Control):
-    """The mean of the training images, whatever is asked: what squared error costs without knowing the image."""
+    """The mean of the training images: the least squared error of a constant."""
 
-    def fit(self, images: Images, setting: ModelContext) -> None:
+    def fit(self, images: Images, context: ModelContext) -> None:
         """One number for each pixel."""
-        self.mean = moments(images.train)[0].view(1, *setting.shape).float()
+        self.mean = mean_and_covariance(images.train)[0].view(1, *context.shape).float()
         self.parameters = self.mean.numel()
 
     def sample(self, n: int, evaluation: Evaluation) -> Tensor:
@@ -99,7 +99,6 @@ class PCA(LatentControl):
     """
 
     def __init__(self, *, images: Annotated[int, Option("training images fitted to; 0: all", low=0)] = 0) -> None:
-        """See the annotations."""
         self.images = images
 
     def validate(self, info: DatasetInfo, prior: Prior) -> None:
@@ -114,14 +113,14 @@ class PCA(LatentControl):
         if not bool((prior.variance > 0).all()):
             raise UnsupportedError("the prior does not vary in every coordinate, and codes cannot be scaled to it")
 
-    def fit(self, images: Images, setting: ModelContext) -> None:
+    def fit(self, images: Images, context: ModelContext) -> None:
         """Mean, axes and variances, computed in float64; `UnsupportedError` where the images' rank is too low."""
-        chosen, d, device = images.train[: self.images or None], setting.latent_dim, images.train.device
-        self.shape = setting.shape
+        chosen, d, device = images.train[: self.images or None], context.latent_dim, images.train.device
+        self.shape = context.shape
         mean, variances, axes = principal_axes(chosen, d)
         self.mean, self.axes, self.deviations = mean.float(), axes.float(), variances.sqrt().float()
-        self.location = setting.prior.mean.to(device)
-        self.scale = setting.prior.variance.sqrt().to(device)
+        self.location = context.prior.mean.to(device)
+        self.scale = context.prior.variance.sqrt().to(device)
         self.parameters = sum(t.numel() for t in (mean, axes, variances))
 
     def encode(self, x: Tensor) -> Tensor:
@@ -139,14 +138,14 @@ class PCA(LatentControl):
 
 
 class Untrained(LatentControl):
-    """The study's network with the weights that an autoencoder of this seed begins with: what architecture gives."""
+    """The study's network with the initial weights of an autoencoder of this seed."""
 
-    def fit(self, images: Images, setting: ModelContext) -> None:
+    def fit(self, images: Images, context: ModelContext) -> None:
         """Draw the weights, encoder first, as `ae` does."""
         device = images.train.device
-        self.encoder: nn.Module = setting.network.encoder(setting.latent_dim).to(device).eval()
-        self.decoder: nn.Module = setting.network.decoder(setting.latent_dim).to(device).eval()
-        self.parameters = sum(p.numel() for half in (self.encoder, self.decoder) for p in half.parameters())
+        self.encoder: nn.Module = context.network.encoder(context.latent_dim).to(device).eval()
+        self.decoder: nn.Module = context.network.decoder(context.latent_dim).to(device).eval()
+        self.parameters = sum(p.numel() for network in (self.encoder, self.decoder) for p in network.parameters())
 
     def encode(self, x: Tensor) -> Tensor:
         """The encoder's output, `(n, c, h, w) -> (n, d)`."""
@@ -158,13 +157,13 @@ class Untrained(LatentControl):
         return torch.sigmoid(self.decoder(z))
 
 
-def enough(n: int, images: Tensor, what: str) -> None:
+def enough(n: int, images: Tensor, name: str) -> None:
     """`NotApplicableError` where n images are asked for and there are fewer."""
     if n > len(images):
-        raise NotApplicableError(f"{n} samples are asked for, and there are {len(images)} {what} images")
+        raise NotApplicableError(f"{n} samples are asked for, and there are {len(images)} {name} images")
 
 
-def moments(images: Tensor, *, gram: bool = False) -> tuple[Tensor, Tensor | None]:
+def mean_and_covariance(images: Tensor, *, gram: bool = False) -> tuple[Tensor, Tensor | None]:
     """Mean `(p,)` of flattened images in [0, 1] in float64, and on demand their p x p covariance (divisor n)."""
     total = sum((_flat(block).sum(0) for block in images.split(BLOCK)), torch.zeros((), dtype=torch.float64))
     mean = total / len(images)
@@ -183,7 +182,7 @@ def principal_axes(images: Tensor, d: int) -> tuple[Tensor, Tensor, Tensor]:
     Of the covariance, or where images are fewer than values of their n x n products, which have the same spectrum.
     """
     n, p, device = len(images), images[0].numel(), images.device
-    mean, matrix = moments(images, gram=n > p)
+    mean, matrix = mean_and_covariance(images, gram=n > p)
     if matrix is None:
         centred = _flat(images) - mean
         matrix = centred @ centred.T / n

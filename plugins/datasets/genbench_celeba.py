@@ -119,18 +119,18 @@ def _images_path(data_config: DataConfig) -> Path:
 def _splits(data_config: DataConfig, pictures: Pictures) -> tuple[dict[Split, list[str]], int]:
     """Entry names by split in the partition's order, and the count of those left out because they are absent."""
     splits = _partition(data_config)
-    prefix = f"{FOLDER}/" if any(name.startswith(f"{FOLDER}/") for name in pictures.marks) else ""
+    prefix = f"{FOLDER}/" if any(name.startswith(f"{FOLDER}/") for name in pictures.versions) else ""
     splits = {split: [prefix + name for name in names] for split, names in splits.items()}
     absent = missing((name for names in splits.values() for name in names), pictures)
     if absent and not data_config.skip_corrupt:
         raise DataError(
-            f"{pictures.where} lacks {len(absent)} of the images that {PARTITION} names, the first is '{absent[0]}': "
+            f"{pictures.path} lacks {len(absent)} of the images that {PARTITION} names, the first is '{absent[0]}': "
             "get the whole archive, or leave such images out with --skip-corrupt"
         )
-    gone = set(absent)
-    splits = {split: [name for name in names if name not in gone] for split, names in splits.items()}
+    excluded = set(absent)
+    splits = {split: [name for name in names if name not in excluded] for split, names in splits.items()}
     if not splits["train"]:
-        raise DataError(f"{pictures.where} holds none of the training images that {PARTITION} names: get it again")
+        raise DataError(f"{pictures.path} holds none of the training images that {PARTITION} names: get it again")
     return splits, len(absent)
 
 
@@ -154,8 +154,8 @@ def read_partition(data: bytes, path: Path) -> dict[Split, list[str]]:
     splits: dict[Split, list[str]] = {"train": [], "validation": [], "test": []}
     seen: set[str] = set()
     for number, line in enumerate(data.decode("utf-8", errors="replace").splitlines(), 1):
-        name, _, part = line.strip().partition(" ")
-        split = SPLITS.get(part.strip())
+        name, _, label = line.strip().partition(" ")
+        split = SPLITS.get(label.strip())
         if not name:
             continue
         if split is None or name in seen or not NAME.fullmatch(name):
@@ -165,8 +165,8 @@ def read_partition(data: bytes, path: Path) -> dict[Split, list[str]]:
         splits[split].append(name)
     counts = tuple(map(len, splits.values()))
     if sum(counts) == sum(PUBLISHED) and counts != PUBLISHED:
-        told = ", ".join(f"{count:,}" for count in counts)
-        raise DataError(f"{path} is damaged: it assigns {told} images to its splits: get the file again")
+        assigned = ", ".join(f"{count:,}" for count in counts)
+        raise DataError(f"{path} is damaged: it assigns {assigned} images to its splits: get the file again")
     return splits
 
 

@@ -32,7 +32,7 @@ from genbench.hookspecs import hookimpl
 
 EXTENSIONS = frozenset({".png", ".jpg", ".jpeg", ".webp", ".bmp", ".gif", ".tif", ".tiff", ".ppm", ".pgm", ".pbm"})
 FORMATS = ("PNG", "JPEG", "WEBP", "BMP", "GIF", "TIFF", "PPM")
-"""What PIL may take a file for; its other readers (PostScript calls a program) stay shut."""
+"""Formats that PIL may read; other readers (PostScript calls a program) are not used."""
 
 VERSION = 2
 """Part of the cache's key: raise it when this file comes to prepare images differently."""
@@ -96,10 +96,10 @@ class Folder(Dataset):
 
     def splits(self, pictures: Pictures) -> dict[Split, list[str]]:
         """Names by split, sorted within each."""
-        names = sorted(filter(_is_image, pictures.marks))
+        names = sorted(filter(_is_image, pictures.versions))
         if not names:
             kinds = ", ".join(sorted(extension[1:] for extension in EXTENSIONS))
-            raise DataError(f"folder: no image in {pictures.where}: looked for {kinds}, subfolders included")
+            raise DataError(f"folder: no image in {pictures.path}: looked for {kinds}, subfolders included")
         top = _common_folder(names)
         groups: dict[str, list[str]] = {}
         for name in names:
@@ -109,14 +109,14 @@ class Folder(Dataset):
             return self._by_folder(pictures, groups)
         splits = _held_out(names, top, {"test": self.test, "validation": self.validation})
         if not splits["train"] or (self.test and not splits["test"]):
-            raise DataError(f"folder: {len(names)} images in {pictures.where} are too few to hold out test={self.test}")
+            raise DataError(f"folder: {len(names)} images in {pictures.path} are too few to hold out test={self.test}")
         return splits
 
     def _by_folder(self, pictures: Pictures, groups: dict[str, list[str]]) -> dict[Split, list[str]]:
         stray = sorted(set(groups) - {"train", "test", "validation"})
         if stray:
             name = groups[stray[0]][0]
-            raise DataError(f"folder: {pictures.where} has train/ and test/, but '{name}' is in neither: move it")
+            raise DataError(f"folder: {pictures.path} has train/ and test/, but '{name}' is in neither: move it")
         if "validation" in groups:
             return {"train": groups["train"], "validation": groups["validation"], "test": groups["test"]}
         return {**_held_out(groups["train"], "", {"validation": self.validation}), "test": groups["test"]}
@@ -146,16 +146,16 @@ def _eight_bits(image: Image.Image) -> Image.Image:
 
 
 def _on_white(image: Image.Image) -> Image.Image:
-    """The image without transparency: what shows through is white."""
+    """The image without transparency, on a white background."""
     if image.mode not in ("RGBA", "LA", "PA") and "transparency" not in image.info:
         return image
     image = image.convert("RGBA")
     return Image.alpha_composite(Image.new("RGBA", image.size, "white"), image)
 
 
-def _is_image(name: str) -> bool:
-    path = PurePosixPath(name)
-    hidden = any(part.startswith(".") or part == "__MACOSX" for part in path.parts)
+def _is_image(path_text: str) -> bool:
+    path = PurePosixPath(path_text)
+    hidden = any(name.startswith(".") or name == "__MACOSX" for name in path.parts)
     return path.suffix.lower() in EXTENSIONS and not hidden
 
 
@@ -163,20 +163,21 @@ def _common_folder(names: list[str]) -> str:
     """The folder that everything lies in, as where an archive was made of one; "" or with a slash at its end."""
     common = PurePosixPath(names[0]).parent.parts
     for name in names:
-        parts = PurePosixPath(name).parent.parts
-        common = common[: next((i for i, (a, b) in enumerate(zip(common, parts, strict=False)) if a != b), len(parts))]
-    return "".join(f"{part}/" for part in common)
+        folders = PurePosixPath(name).parent.parts
+        pairs = enumerate(zip(common, folders, strict=False))
+        common = common[: next((i for i, (first, second) in pairs if first != second), len(folders))]
+    return "".join(f"{folder}/" for folder in common)
 
 
-def _held_out(names: list[str], top: str, parts: dict[Split, float]) -> dict[Split, list[str]]:
+def _held_out(names: list[str], top: str, shares: dict[Split, float]) -> dict[Split, list[str]]:
     """The names dealt to splits: sorted by a hash of the name, the first part to the first split, and so on.
 
-    The rest trains. No randomness, no order of listing and no place enters: the same files are always split alike.
+    The rest trains. The split depends neither on randomness nor on the order or the folder of the files.
     """
     shuffled = sorted(names, key=lambda name: hashlib.sha256(name.removeprefix(top).encode()).digest())
     splits: dict[Split, list[str]] = {"train": [], "validation": [], "test": []}
-    for split, part in parts.items():
-        count = max(1, round(part * len(names))) if part else 0
+    for split, share in shares.items():
+        count = max(1, round(share * len(names))) if share else 0
         splits[split] = sorted(shuffled[:count])
         shuffled = shuffled[count:]
     return {**splits, "train": sorted(shuffled)}

@@ -111,9 +111,9 @@ def _stream(split: Split) -> np.random.Philox:
     return np.random.Philox(key=(SEED << 8) + list(SPLITS).index(split))
 
 
-def _bell(words: NDArray[np.uint64]) -> Reals:
+def _bell(bits: NDArray[np.uint64]) -> Reals:
     """Bell-shaped numbers in [-1, 1], standard deviation 0.29: of each word the sum of its four 16-bit lanes."""
-    lanes: list[Reals] = [((words >> np.uint64(s)) & np.uint64(0xFFFF)).astype(np.float64) for s in (0, 16, 32, 48)]
+    lanes: list[Reals] = [((bits >> np.uint64(s)) & np.uint64(0xFFFF)).astype(np.float64) for s in (0, 16, 32, 48)]
     return (lanes[0] + lanes[1] + lanes[2] + lanes[3] - 2 * 0xFFFF) / (2 * 0xFFFF)
 
 
@@ -128,7 +128,7 @@ def _lots(split: Split, stream: np.random.Philox) -> tuple[Integers, Integers, d
 
 
 def factors(split: Split) -> dict[str, Tensor]:
-    """What each image of a split was drawn with, in the order of the images; drawn again in a few milliseconds.
+    """The factors of each image of a split, in the order of the images; computed again in a few milliseconds.
 
     `digit` (the label) and `variant` (the skeleton's number within the digit) are `(n,)` int64, the factors that
     `RANGES` explains `(n,)` float64.
@@ -210,8 +210,8 @@ def _drawn(split: Split, data_config: DataConfig) -> tuple[Tensor, Tensor]:
     strays = _bell(stream.random_raw(n * POINTS * 2)).reshape(n, POINTS, 2)
     images = np.empty((n, 1, SIDE, SIDE), dtype=np.uint8)
     for skeleton, rows in _chunks(digits, variants):
-        own = {name: values[rows] for name, values in factors.items()}
-        images[rows, 0] = _inked(*_segments(skeleton, strays[rows], own), own["half_width"].astype(np.float32))
+        chosen = {name: values[rows] for name, values in factors.items()}
+        images[rows, 0] = _inked(*_segments(skeleton, strays[rows], chosen), chosen["half_width"].astype(np.float32))
         data_config.report(ProgressEvent(f"drawing glyphs ({split})", done := done + len(rows), n))
     return torch.from_numpy(images), torch.from_numpy(digits)
 
@@ -221,7 +221,7 @@ def _chunks(digits: Integers, variants: Integers) -> Iterator[tuple[Skeleton, In
     for digit, skeletons in enumerate(VARIANTS):
         for variant, skeleton in enumerate(skeletons):
             rows = np.flatnonzero((digits == digit) & (variants == variant))
-            yield from ((skeleton, rows[at : at + CHUNK]) for at in range(0, len(rows), CHUNK))
+            yield from ((skeleton, rows[start : start + CHUNK]) for start in range(0, len(rows), CHUNK))
 
 
 class Glyphs(Dataset):

@@ -27,7 +27,7 @@ from torchvision import datasets
 from torchvision.datasets.utils import check_integrity, download_and_extract_archive, download_url
 
 from genbench.api import ComponentSpec, DataConfig, Dataset, DatasetInfo, Images, Option, ProgressEvent, Shape
-from genbench.data.decoding import one_line
+from genbench.data.decoding import describe_error
 from genbench.data.images import with_content
 from genbench.errors import DataError, UsageError
 from genbench.hookspecs import hookimpl
@@ -58,7 +58,7 @@ class Download:
                 get(address, str(self.folder), filename=self.archive, md5=self.md5)
                 return
             except (OSError, RuntimeError, HTTPException) as error:
-                reasons.append(f"{address}: {one_line(error)}")
+                reasons.append(f"{address}: {describe_error(error)}")
         raise DataError(f"{dataset} cannot be downloaded ({'; '.join(reasons)}): try again, or bring the files by hand")
 
 
@@ -84,7 +84,7 @@ class PublishedSet(Dataset):
 
     @abstractmethod
     def _check(self, root: Path) -> tuple[int, int]:
-        """Images to train on and to test on, from the files; `DataError` where one is not what it should be."""
+        """Images to train on and to test on, from the files; `DataError` for a damaged file."""
 
     @abstractmethod
     def _read(self, root: Path) -> tuple[Labelled, Labelled]:
@@ -109,14 +109,14 @@ class PublishedSet(Dataset):
             if not all(path.is_file() for path in download.makes):
                 data_config.report(ProgressEvent(f"downloading {self.name}", 0, 0))
                 download.fetch(self.name)
-        summary = self.info(replace(data_config, download=False))
+        info = self.info(replace(data_config, download=False))
         (images, labels), (test, test_labels) = self._read(data_config.data_root)
         for values in (labels, test_labels):
             if int(values.min()) < 0 or int(values.max()) >= CLASSES:
                 raise DataError(
                     f"{self.name}: a label in {data_config.data_root} is not one of 0..9: get the files again"
                 )
-        n = summary.train
+        n = info.train
         split = Images(images[:n], test, images[n:], labels[:n], test_labels, labels[n:], class_names=self.class_names)
         return with_content(split)
 
@@ -157,17 +157,21 @@ class MNIST(PublishedSet):
     def _pair(self, images: Path, labels: Path) -> Labelled:
         """Images and labels of two files; where there are as many as published, they have to be those published."""
         pixels, digits = images.read_bytes(), labels.read_bytes()
-        found = idx_values(pixels, images, 28, 28)
+        values = idx_values(pixels, images, 28, 28)
         for path, data in ((images, pixels), (labels, digits)):
-            if len(found) in self.published and sha256(data).hexdigest()[:16] != self.hashes[path.name]:
+            if len(values) in self.published and sha256(data).hexdigest()[:16] != self.hashes[path.name]:
                 raise DataError(f"{path} is not the published file (its SHA-256 differs): delete it and get it again")
-        return found.unsqueeze(1), idx_values(digits, labels).long()
+        return values.unsqueeze(1), idx_values(digits, labels).long()
 
     def _downloads(self, root: Path) -> list[Download]:
         folder = root / self.source.__name__ / "raw"
         return [
             Download(
-                (folder / name.removesuffix(".gz"),), folder, name, md5, tuple(at + name for at in self.source.mirrors)
+                (folder / name.removesuffix(".gz"),),
+                folder,
+                name,
+                md5,
+                tuple(mirror + name for mirror in self.source.mirrors),
             )
             for name, md5 in self.source.resources  # images and labels to train on, then to test on
         ]
@@ -202,8 +206,8 @@ def idx_head(head: bytes, length: int, path: Path, *size: int) -> int:
     kind, sides = bytes((0, 0, 8, 1 + len(size))), b"".join(side.to_bytes(4, "big") for side in size)
     count = int.from_bytes(head[4:8], "big")
     if head[:4] != kind or head[8:] != sides or not count:
-        what = "x".join(map(str, size)) or "single"
-        raise DataError(f"{path} is no idx file of {what} bytes: delete it and get it again")
+        shape = "x".join(map(str, size)) or "single"
+        raise DataError(f"{path} is no idx file of {shape} bytes: delete it and get it again")
     expected = len(head) + count * prod(size)
     if length != expected:
         raise DataError(f"{path} has {length} bytes instead of {expected}: delete it and get it again")
@@ -286,8 +290,8 @@ class SVHN(PublishedSet):
         return self.published
 
     def _read(self, root: Path) -> tuple[Labelled, Labelled]:
-        both = [datasets.SVHN(root, split=split) for split in ("train", "test")]  # makes the label 10 the digit 0
-        train, test = ((torch.from_numpy(each.data.copy()), torch.from_numpy(each.labels)) for each in both)
+        splits = [datasets.SVHN(root, split=split) for split in ("train", "test")]  # makes the label 10 the digit 0
+        train, test = ((torch.from_numpy(split.data.copy()), torch.from_numpy(split.labels)) for split in splits)
         return train, test
 
     def _downloads(self, root: Path) -> list[Download]:

@@ -101,8 +101,8 @@ def find_weights(given: str, data_config: DataConfig) -> Path:
             raise DataError(f"inception weights could not be downloaded: {error}") from None
         return usual
     raise DataError(
-        f"inception weights are missing: not in {usual.parent}; give a file with --set fid.weights=FILE (or of another"
-        " metric on features), allow --download, choose another extractor with --set fid.features=..., or leave such"
+        f"inception weights are missing: not in {usual.parent}; give a file with --set METRIC.weights=FILE, allow"
+        " --download, choose another extractor with --set METRIC.features=..., or leave such"
         " metrics out of --metrics"
     )
 
@@ -167,9 +167,9 @@ def resized(x: Tensor) -> Tensor:
 
 def _positions(size: int, device: torch.device) -> tuple[Tensor, Tensor, Tensor]:
     """For each pixel of the result the pixels before and after it, and its distance from the former in [0, 1)."""
-    at = torch.arange(SIZE, dtype=torch.float32, device=device) * torch.tensor(size / SIZE, dtype=torch.float32)
-    low = at.long()
-    return low, (low + 1).clamp_max(size - 1), at - low.float()
+    positions = torch.arange(SIZE, dtype=torch.float32, device=device) * torch.tensor(size / SIZE, dtype=torch.float32)
+    low = positions.long()
+    return low, (low + 1).clamp_max(size - 1), positions - low.float()
 
 
 @hookimpl

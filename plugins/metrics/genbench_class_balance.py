@@ -39,7 +39,7 @@ class Balance:
 
 
 def balance(counts: Tensor, labels: Tensor) -> Balance:
-    """Of counts `(c + 1,)` over a dataset's c classes and what is outside of them, against label shares `(c,)`."""
+    """The balance of counts `(c + 1,)`, over c classes and all else, against label shares `(c,)`."""
     seen = counts.double() / counts.sum()
     expected = torch.cat([labels.double(), labels.new_zeros(1, dtype=torch.float64)])
     missing = ((counts[:-1] == 0) & (labels > 0)).sum()
@@ -49,8 +49,7 @@ def balance(counts: Tensor, labels: Tensor) -> Balance:
 def perfect(real: Tensor, labels: Tensor, n: int) -> list[Balance]:
     """The balance of simulated perfect models: n classes drawn as `real` counts have them, `(c + 1,)`.
 
-    `real` are what the classifier says of held-out images, so that its own errors, which a perfect model's samples
-    would meet with alike, are in the floor.
+    `real` counts the classes predicted of held-out images, so that the floor contains the classifier's errors.
     """
     draws = generator("cpu", 0, "class-balance/floor")
     drawn = (torch.multinomial(real.double(), n, replacement=True, generator=draws) for _ in range(REPLICATES))
@@ -70,7 +69,6 @@ class ClassBalance(Metric):
         features: Annotated[str, Option("extractor that names the classes of its logits")] = "grey28",
         n: Annotated[int, Option("samples", low=1)] = 10_000,
     ) -> None:
-        """See the annotations."""
         self.features, self.n = features, n
 
     def classifier(self, data_config: DataConfig) -> FeatureLayer:
@@ -85,7 +83,7 @@ class ClassBalance(Metric):
         class_indices(info.class_names, self.classifier(data_config))
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
-        """Three numbers beside what a perfect model would score with n samples."""
+        """Three numbers; their floors are those of a perfect model with n samples."""
         extractor = self.classifier(e.data_config)
         try:
             indices = class_indices(e.images.class_names, extractor)

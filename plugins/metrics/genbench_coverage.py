@@ -1,4 +1,4 @@
-"""The metric `ring-coverage`: how evenly the codes lie around the origin, for priors that are symmetric under rotation.
+"""The metric `ring-coverage`: evenness of the codes around the origin, for priors that are symmetric under rotation.
 
 An adversary may match a ring on part of it only (arXiv:1804.01947, section 4); a distance tells how far the codes are
 off, not whether some directions are empty.
@@ -98,6 +98,6 @@ class RingCoverage(Metric):
 
 @hookimpl
 def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
-    """Offer the metric."""
+    """The component."""
     about = "How evenly codes lie around the origin, in their first plane"
     yield ComponentSpec(name="ring-coverage", description=about, factory=RingCoverage, reference="ours")

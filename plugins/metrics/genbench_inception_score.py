@@ -80,7 +80,6 @@ class InceptionScore(FeatureMetric):
         n: Annotated[int, Option("samples", low=2)] = 10_000,
         splits: Annotated[int, Option("parts of the samples, scored apart", reference="arXiv:1606.03498", low=2)] = 10,
     ) -> None:
-        """See the annotations."""
         super().__init__(features, layer, weights, n, "test")
         self.n, self.splits = n, splits
 
@@ -113,7 +112,7 @@ class InceptionScore(FeatureMetric):
             ) from None
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
-        """The score beside that of as many training images, which is what a perfect model would have."""
+        """The score beside that of as many training images, the score of a perfect model."""
         if self.n < self.splits:
             raise MetricError(f"inception-score: {self.n} samples in {self.splits} splits; each needs at least one")
         extractor = self.extractor(e.images.shape, e.data_config)

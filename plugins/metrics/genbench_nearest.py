@@ -1,6 +1,6 @@
 """Distance to the nearest training image, so that a model which replays its training set does not look like the winner.
 
-What pixel distance cannot prove. A small distance is no memorisation: blurred averages lie nearer to the training
+Limits of a pixel distance. A small distance is no memorisation: blurred averages lie nearer to the training
 images than new real images do, since the mean of a neighbourhood is near to all of it. A large one is no novelty: a
 copy that is shifted by a pixel or brightened is far away. The test for data copying of arXiv:2004.05675 compares the
 distances of samples and of held-out images to the training set by ranks; in pixels it would call every blurred model a
@@ -56,11 +56,11 @@ def nearest(images: Tensor, training: Tensor) -> Tensor:
     scores = x.new_full((len(x), 0), 0, dtype=torch.float32)
     chosen = x.new_full((len(x), 0), 0, dtype=torch.int64)
     step = max(1, BLOCK_ELEMENTS // max(rows.shape[1], len(x)))
-    for at in range(0, len(rows), step):
-        block = rows[at : at + step].float() - centre
+    for start in range(0, len(rows), step):
+        block = rows[start : start + step].float() - centre
         score = torch.addmm(block.square().sum(1)[None], queries, block.T, alpha=-2.0)
         best = score.topk(min(CANDIDATES, len(block)), dim=1, largest=False)
-        scores, chosen = torch.cat([scores, best.values], 1), torch.cat([chosen, best.indices + at], 1)
+        scores, chosen = torch.cat([scores, best.values], 1), torch.cat([chosen, best.indices + start], 1)
         kept = scores.topk(min(CANDIDATES, scores.shape[1]), dim=1, largest=False)
         scores, chosen = kept.values, chosen.gather(1, kept.indices)
     squares = torch.stack([_squares(x, rows, column) for column in chosen.unbind(1)])
@@ -86,7 +86,6 @@ class NearestTrain(Metric):
         n: Annotated[int, Option("samples, and at most as many held-out images", low=2)] = 1000,
         fraction: Annotated[float, Option("of the held-out images' median distance, below it: a copy", above=0)] = 0.1,
     ) -> None:
-        """See the annotations."""
         self.n, self.fraction = n, fraction
 
     def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:

@@ -33,7 +33,7 @@ CPU_BLOCK_ELEMENTS = 2**18
 the processor's cache and are fetched anew from the system each time (4,000 points: 0.54 s instead of 1.6 s)."""
 
 ROUNDING = 1e-12
-"""Squared distances below this share of the squared norms are what rounding leaves of zero."""
+"""Squared distances below this share of the squared norms count as zero: they are rounding errors."""
 
 
 @dataclass(frozen=True)
@@ -48,11 +48,11 @@ def distances(x: Tensor, y: Tensor) -> Iterator[tuple[slice, Tensor]]:
     """Euclidean distances between rows, `(n, f), (m, f)` float64, as blocks `(rows of x, (b, m))`; 0 for duplicates."""
     squares = y.square().sum(1)
     step = max(1, (CPU_BLOCK_ELEMENTS if x.device.type == "cpu" else BLOCK_ELEMENTS) // len(y))
-    for at in range(0, len(x), step):
-        rows = x[at : at + step]
-        sums = rows.square().sum(1)[:, None] + squares
-        apart = torch.addmm(sums, rows, y.T, alpha=-2.0)
-        yield slice(at, at + len(rows)), apart.masked_fill_(apart < ROUNDING * sums, 0.0).sqrt_()
+    for start in range(0, len(x), step):
+        rows = x[start : start + step]
+        norms = rows.square().sum(1)[:, None] + squares
+        apart = torch.addmm(norms, rows, y.T, alpha=-2.0)
+        yield slice(start, start + len(rows)), apart.masked_fill_(apart < ROUNDING * norms, 0.0).sqrt_()
 
 
 def radii(x: Tensor, k: int) -> Tensor:
@@ -60,33 +60,33 @@ def radii(x: Tensor, k: int) -> Tensor:
     return torch.cat([block.topk(k + 1, dim=1, largest=False).values[:, -1] for _, block in distances(x, x)])
 
 
-def precision_recall(real: Tensor, made: Tensor, k: int) -> dict[str, Statistic]:
+def precision_recall(real: Tensor, generated: Tensor, k: int) -> dict[str, Statistic]:
     """Precision and recall of features `(n, f)`, `(m, f)` (arXiv:1904.06991, equations 1 and 2); balls are closed."""
-    real, made = _centred(real, made)
-    real_radii, made_radii = radii(real, k), radii(made, k)
-    hit = torch.zeros(len(made), dtype=torch.bool, device=made.device)
-    recalled = torch.zeros(len(real), dtype=torch.bool, device=made.device)
-    for rows, block in distances(real, made):
+    real, generated = _centred(real, generated)
+    real_radii, generated_radii = radii(real, k), radii(generated, k)
+    hit = torch.zeros(len(generated), dtype=torch.bool, device=generated.device)
+    recalled = torch.zeros(len(real), dtype=torch.bool, device=generated.device)
+    for rows, block in distances(real, generated):
         hit |= (block <= real_radii[rows, None]).any(0)
-        recalled[rows] = (block <= made_radii).any(1)
+        recalled[rows] = (block <= generated_radii).any(1)
     return {"precision": _share(hit), "recall": Statistic(float(recalled.double().mean()))}
 
 
-def density_coverage(real: Tensor, made: Tensor, k: int) -> dict[str, Statistic]:
+def density_coverage(real: Tensor, generated: Tensor, k: int) -> dict[str, Statistic]:
     """Density and coverage of features `(n, f)`, `(m, f)` (arXiv:2002.09797, equations 4 and 5); balls are open.
 
     Open as in the authors' package prdc: of two identical sets without duplicates the density is then exactly 1.
     """
-    real, made = _centred(real, made)
+    real, generated = _centred(real, generated)
     real_radii = radii(real, k)
-    balls = torch.zeros(len(made), dtype=torch.float64, device=made.device)
-    covered = torch.zeros(len(real), dtype=torch.bool, device=made.device)
-    for rows, block in distances(real, made):
+    balls = torch.zeros(len(generated), dtype=torch.float64, device=generated.device)
+    covered = torch.zeros(len(real), dtype=torch.bool, device=generated.device)
+    for rows, block in distances(real, generated):
         inside = block < real_radii[rows, None]
         balls += inside.sum(0)
         covered[rows] = inside.any(1)
     density = balls / k
-    error = float(density.std()) / math.sqrt(len(made)) if len(made) > 1 else None
+    error = float(density.std()) / math.sqrt(len(generated)) if len(generated) > 1 else None
     return {"density": Statistic(float(density.mean()), error), "coverage": Statistic(float(covered.double().mean()))}
 
 
@@ -96,25 +96,25 @@ def _share(hit: Tensor) -> Statistic:
     return Statistic(share, math.sqrt(share * (1.0 - share) / len(hit)) or None)
 
 
-def _centred(real: Tensor, made: Tensor) -> tuple[Tensor, Tensor]:
+def _centred(real: Tensor, generated: Tensor) -> tuple[Tensor, Tensor]:
     """Both in float64 about the real mean: far from the origin |x|^2 + |y|^2 - 2 x.y cancels."""
-    real, made = real.double(), made.double()
+    real, generated = real.double(), generated.double()
     centre = real.mean(0)
-    return real - centre, made - centre
+    return real - centre, generated - centre
 
 
 class NeighbourMetric(FeatureMetric):
-    """What both metrics share: features, counts, and the same statistics of real training images as the floor."""
+    """Base of both metrics: features, counts, and the same statistics of real training images as the floor."""
 
     name: ClassVar[str]
     k: int
 
     @abstractmethod
-    def compare(self, real: Tensor, made: Tensor) -> dict[str, Statistic]:
+    def compare(self, real: Tensor, generated: Tensor) -> dict[str, Statistic]:
         """The statistics of features `(n, f)`, `(m, f)` by component."""
 
     def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
-        """Refuse fewer images than a point has neighbours, and what any extractor refuses."""
+        """Refuse fewer images than a point has neighbours, and the cases of `FeatureMetric`."""
         self._need(self.count or info.test, info.test, UsageError)
         super().validate(info, prior, data_config)
 
@@ -148,11 +148,11 @@ class NeighbourMetric(FeatureMetric):
                 se=statistic.se,
             )
 
-    def _need(self, made: int, real: int, error: type[UsageError] | type[MetricError]) -> None:
-        if min(made, real) <= self.k:
+    def _need(self, generated: int, real: int, error: type[UsageError] | type[MetricError]) -> None:
+        if min(generated, real) <= self.k:
             raise error(
-                f"{self.name}: {made} samples against {real} references; the {self.k} nearest neighbours of a point "
-                f"need {self.k + 1} of each: --set {self.name}.k=... or more images"
+                f"{self.name}: {generated} samples against {real} references; the {self.k} nearest neighbours of a "
+                f"point need {self.k + 1} of each: --set {self.name}.k=... or more images"
             )
 
 
@@ -171,13 +171,12 @@ class PrecisionRecall(NeighbourMetric):
         count: Annotated[int, COUNT] = 0,
         k: Annotated[int, Option("nearest neighbours that a ball reaches to", reference="arXiv:1904.06991", low=1)] = 3,
     ) -> None:
-        """See the annotations."""
         super().__init__(features, layer, weights, count, "test")
         self.k = k
 
-    def compare(self, real: Tensor, made: Tensor) -> dict[str, Statistic]:
+    def compare(self, real: Tensor, generated: Tensor) -> dict[str, Statistic]:
         """Precision and recall."""
-        return precision_recall(real, made, self.k)
+        return precision_recall(real, generated, self.k)
 
 
 class DensityCoverage(NeighbourMetric):
@@ -195,13 +194,12 @@ class DensityCoverage(NeighbourMetric):
         count: Annotated[int, COUNT] = 0,
         k: Annotated[int, Option("nearest neighbours that a ball reaches to", reference="arXiv:2002.09797", low=1)] = 5,
     ) -> None:
-        """See the annotations."""
         super().__init__(features, layer, weights, count, "test")
         self.k = k
 
-    def compare(self, real: Tensor, made: Tensor) -> dict[str, Statistic]:
+    def compare(self, real: Tensor, generated: Tensor) -> dict[str, Statistic]:
         """Density and coverage."""
-        return density_coverage(real, made, self.k)
+        return density_coverage(real, generated, self.k)
 
 
 @hookimpl

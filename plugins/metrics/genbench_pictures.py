@@ -25,7 +25,6 @@ class Reconstruction(Metric):
     uses_samples = False
 
     def __init__(self, *, n: Annotated[int, Option("test images; 0: all", low=0)] = 0) -> None:
-        """See the annotations."""
         self.n = n
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
@@ -66,7 +65,6 @@ class Sharpness(Metric):
     """
 
     def __init__(self, *, n: Annotated[int, Option("samples", reference="arXiv:1711.01558", low=1)] = 1000) -> None:
-        """See the annotations."""
         self.n = n
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:

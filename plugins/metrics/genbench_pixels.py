@@ -1,7 +1,8 @@
-"""The metrics `pixel-w2` and `pixel-sw`: how far samples are from held-out images, pixel by pixel (arXiv:1804.01947).
+"""The metrics `pixel-w2` and `pixel-sw`: distance of samples from held-out images in pixels (arXiv:1804.01947).
 
-The distance between samples of images is mostly its *floor*, what two samples of real images differ by; images that are
-alike, such as copies of the mean image, fall below it. The raw distance therefore ranks nothing; the `excess` does.
+The distance between samples of images is mostly its *floor*, the distance of two samples of real images; images
+that are alike, such as copies of the mean image, fall below it. The raw distance therefore ranks nothing; the `excess`
+does.
 """
 
 from __future__ import annotations
@@ -48,8 +49,8 @@ BLOCKS = Option("blocks of each sample: for the debiased distance and its standa
 class PixelDistance(Metric):
     """A 2-Wasserstein distance between images as points of [0, 1]^(c h w), and its square without the floor.
 
-    The floor is measured: held-out images against training images, which is what a model that samples the data's law
-    would get. Where the splits differ in law (people in CelebA) that is part of it.
+    The floor is measured: held-out images against training images, the value of a model that samples the data's law.
+    Where the splits differ in law (people in CelebA) the floor contains that difference.
     """
 
     n: int
@@ -176,7 +177,7 @@ def _cut(points: Tensor, size: int, count: int) -> list[Tensor]:
 
 @hookimpl
 def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
-    """Offer both."""
+    """The components."""
     about = "2-Wasserstein distance of samples to held-out images, in pixels"
     yield ComponentSpec(name="pixel-w2", description=f"Exact {about}", factory=PixelW2, reference="arXiv:1804.01947")
     yield ComponentSpec(name="pixel-sw", description=f"Sliced {about}", factory=PixelSW, reference="arXiv:1804.01947")

@@ -130,7 +130,6 @@ class PSNR(Similarity):
     label = "PSNR"
 
     def __init__(self, *, n: Annotated[int, Option("held-out images; 0: all", low=0)] = 0) -> None:
-        """See the annotations."""
         self.n = n
 
     def compare(self, x: Tensor, y: Tensor) -> Tensor:
@@ -147,7 +146,6 @@ class SSIM(Similarity):
     label = "SSIM"
 
     def __init__(self, *, n: Annotated[int, Option("held-out images; 0: all", low=0)] = 2000) -> None:
-        """See the annotations."""
         self.n = n
 
     def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:

@@ -1,4 +1,4 @@
-"""What training cost: throughput, seconds, parameters, memory."""
+"""The cost of training: throughput, seconds, parameters, memory."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from genbench.hookspecs import hookimpl
 
 
 class Speed(Metric):
-    """The training's own record; comparable only on one machine, which the protocol cannot name and a reader must."""
+    """The cost of the training, comparable only on one machine."""
 
     uses_samples = False
 
@@ -19,24 +19,24 @@ class Speed(Metric):
         record = e.training
         if not record.images:
             raise NotApplicableError("nothing was trained")
-        beside = f", up to {record.jobs} runs at once" if record.jobs > 1 else ""
+        concurrency = f", up to {record.jobs} runs at once" if record.jobs > 1 else ""
         protocol = e.protocol(
             method="wall time of training proper, evaluation and data left out",
             split="train",
             references=len(e.images.train),
             generated=0,
             draws="none",
-            detail=f"{record.device}, {record.threads} CPU threads{beside}",
+            detail=f"{record.device}, {record.threads} CPU threads{concurrency}",
         )
         memory = None if record.peak_memory is None else record.peak_memory / 2**20
-        facts: tuple[tuple[str, float | None, str, bool | None], ...] = (
+        numbers: tuple[tuple[str, float | None, str, bool | None], ...] = (
             ("images-per-second", record.images / max(record.seconds, 1e-9), "images/s", True),
             ("seconds", record.seconds, "s", False),
             ("step", 1000.0 * record.seconds * record.batch / record.images or None, "ms", False),
             ("parameters", float(record.parameters), "count", None),
             ("peak-memory", memory, "MiB", None),
         )
-        for component, value, unit, higher_is_better in facts:
+        for component, value, unit, higher_is_better in numbers:
             if value is None:
                 continue
             yield Measurement(

@@ -1,4 +1,4 @@
-"""The model `ae`: an autoencoder without a regulariser, the control of every comparison."""
+"""The model `ae`: autoencoder without a regulariser (Hinton and Salakhutdinov, doi:10.1126/science.1127647)."""
 
 from __future__ import annotations
 
@@ -13,7 +13,12 @@ from genbench.nn import Autoencoder, adam, squared_error
 
 
 class AE(Autoencoder):
-    """min E |x - psi(phi(x))|^2; the law of the codes is left open, so that samples show the worth of a prior."""
+    """min E |x - psi(phi(x))|^2, with images x, encoder phi and decoder psi.
+
+    The law of the codes is left open: the samples show how far the prior is from it.
+
+    Source: doi:10.1126/science.1127647; the optimizer is that of gmum/cwae-pytorch.
+    """
 
     def __init__(
         self,
@@ -21,24 +26,25 @@ class AE(Autoencoder):
         *,
         rate: Annotated[float, Option("Adam's learning rate", reference="gmum/cwae-pytorch", above=0)] = 1e-3,
     ) -> None:
-        """Build the autoencoder."""
         super().__init__(context)
-        self.rate = rate
+        self.optimizer = adam(rate)
 
     def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
         """One optimizer for all parameters."""
-        return {"autoencoder": OptimizerConfig(self.autoencoder_parameters(), adam(self.rate))}
+        return {"autoencoder": OptimizerConfig(self.autoencoder_parameters(), self.optimizer)}
 
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         """One loss: the mean over the batch of the summed squared errors."""
-        fit = squared_error(self.logits(self.encode(x)), x).mean()
-        yield Loss("autoencoder", fit, {"reconstruction": fit.detach()})
+        reconstruction = squared_error(self.logits(self.encode(x)), x).mean()
+        yield Loss("autoencoder", reconstruction, {"reconstruction": reconstruction.detach()})
 
 
 @hookimpl
 def genbench_models() -> Iterable[ComponentSpec[Model]]:
-    """The model."""
-    source = "doi:10.1126/science.1127647"
+    """The component."""
     yield ComponentSpec(
-        name="ae", description="Autoencoder without a regulariser: the control", factory=AE, reference=source
+        name="ae",
+        description="Autoencoder without a regulariser: the control",
+        factory=AE,
+        reference="doi:10.1126/science.1127647",
     )

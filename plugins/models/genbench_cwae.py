@@ -20,6 +20,62 @@ TINY = 1e-7
 """Added inside the logarithm, as in the authors' code: the distance is 0 where the laws are equal."""
 
 
+class CWAE(Autoencoder):
+    """min E |x - psi(phi(x))|^2 + weight log d_cw^2(phi(x), prior), with images x, encoder phi and decoder psi.
+
+    Where the prior is N(0, s^2 I) the distance d_cw is that of the codes from the law itself, without any sampling; for
+    other priors it is the two-sample distance from the batch of its draws, our generalisation. Gamma is Silverman's for
+    a fixed count of `points`, times the prior's mean variance: the authors take the size of each batch, which makes a
+    smaller last batch another objective.
+
+    Source: arXiv:1805.09235, equation 12, and gmum/cwae-pytorch.
+    """
+
+    def __init__(
+        self,
+        context: ModelContext,
+        *,
+        weight: Annotated[
+            float, Option("lambda, before the log distance", reference=f"{_CODE}, MNIST; CelebA: 5", low=0)
+        ] = 1.0,
+        log: Annotated[
+            bool, Option("the distance's logarithm", reference=f"{_CODE}: cwae; without it cwae_plus")
+        ] = True,
+        points: Annotated[int, Option("sample size behind gamma", reference=f"{_CODE}: its batch", low=2)] = 128,
+        rate: Annotated[float, Option("Adam's learning rate", reference=f"{_CODE}; CelebA: 5e-4", above=0)] = 1e-3,
+    ) -> None:
+        super().__init__(context)
+        self.weight = weight
+        self.log = log
+        self.points = points
+        self.optimizer = adam(rate)
+
+    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
+        """One optimizer for all parameters."""
+        return {"autoencoder": OptimizerConfig(self.autoencoder_parameters(), self.optimizer)}
+
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
+        """One loss: summed squares + weight * log distance."""
+        code = self.encode(x)
+        reconstruction = squared_error(self.logits(code), x).mean()
+        distance = self.distance(code, z)
+        # Rounding may leave a distance of 0 at -1e-8, where the logarithm has no value.
+        penalty = torch.log(distance.clamp(min=0.0) + TINY) if self.log else distance
+        terms = {"reconstruction": reconstruction.detach(), "cramer-wold": distance.detach()}
+        yield Loss("autoencoder", reconstruction + self.weight * penalty, terms)
+
+    @cached_property
+    def gamma(self) -> float:
+        """Silverman's smoothing on the prior's scale; read at the first step: under "meta" a prior has no numbers."""
+        prior = self.prior
+        return silverman(self.points) * prior.pairwise_scale / (2.0 * self.context.latent_dim)
+
+    def distance(self, code: Tensor, z: Tensor) -> Tensor:
+        """The distance of codes from the prior, `(n, d), (n, d) -> ()`."""
+        sigma = self.prior.normal_sigma
+        return between(code, z, self.gamma) if sigma is None else to_normal(code, self.gamma, sigma)
+
+
 def phi(s: Tensor, d: int) -> Tensor:
     r"""The Cramer-Wold kernel \phi_d(s) = E exp(-s t^2), t a coordinate of a uniform direction in R^d, elementwise.
 
@@ -64,61 +120,9 @@ def between(x: Tensor, y: Tensor, gamma: float) -> Tensor:
     return (pairs[0] + pairs[1] - 2.0 * pairs[2]) / math.sqrt(gamma)
 
 
-class CWAE(Autoencoder):
-    """min E |x - psi(phi(x))|^2 + weight log d_cw^2(phi(x), prior): equation 12 of arXiv:1805.09235.
-
-    Where the prior is N(0, s^2 I) the distance is that of the codes from the law itself, without any sampling, which is
-    the paper's; for other priors it is the two-sample distance from the batch of its draws, our generalisation. Gamma
-    is Silverman's for a fixed count of `points`, times the prior's mean variance: the authors take the size of each
-    batch, which makes a smaller last batch another objective.
-    """
-
-    def __init__(
-        self,
-        context: ModelContext,
-        *,
-        weight: Annotated[
-            float, Option("lambda, before the log distance", reference=f"{_CODE}, MNIST; CelebA: 5", low=0)
-        ] = 1.0,
-        log: Annotated[
-            bool, Option("the distance's logarithm", reference=f"{_CODE}: cwae; without it cwae_plus")
-        ] = True,
-        points: Annotated[int, Option("sample size behind gamma", reference=f"{_CODE}: its batch", low=2)] = 128,
-        rate: Annotated[float, Option("Adam's learning rate", reference=f"{_CODE}; CelebA: 5e-4", above=0)] = 1e-3,
-    ) -> None:
-        """Build the autoencoder."""
-        super().__init__(context)
-        self.weight, self.log, self.points, self.rate = weight, log, points, rate
-
-    @cached_property
-    def gamma(self) -> float:
-        """Silverman's smoothing on the prior's scale; read at the first step: under "meta" a prior has no numbers."""
-        prior = self.prior
-        return silverman(self.points) * prior.pairwise_scale / (2.0 * self.context.latent_dim)
-
-    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for all parameters."""
-        return {"autoencoder": OptimizerConfig(self.autoencoder_parameters(), adam(self.rate))}
-
-    def apart(self, code: Tensor, z: Tensor) -> Tensor:
-        """The distance of codes from the prior, `(n, d), (n, d) -> ()`."""
-        sigma = self.prior.normal_sigma
-        return between(code, z, self.gamma) if sigma is None else to_normal(code, self.gamma, sigma)
-
-    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
-        """One loss: summed squares + weight * log distance."""
-        code = self.encode(x)
-        fit = squared_error(self.logits(code), x).mean()
-        apart = self.apart(code, z)
-        # Rounding may leave a distance of 0 at -1e-8, where the logarithm has no value.
-        penalty = torch.log(apart.clamp(min=0.0) + TINY) if self.log else apart
-        terms = {"reconstruction": fit.detach(), "cramer-wold": apart.detach()}
-        yield Loss("autoencoder", fit + self.weight * penalty, terms)
-
-
 @hookimpl
 def genbench_models() -> Iterable[ComponentSpec[Model]]:
-    """The model."""
+    """The component."""
     yield ComponentSpec(
         name="cwae", description="Cramer-Wold autoencoder, closed form", factory=CWAE, reference="arXiv:1805.09235"
     )

@@ -19,10 +19,12 @@ _NOTEBOOKS = "notebooks of skolouri/swae"
 
 
 class SWAE(Autoencoder):
-    r"""min E c(x, psi(phi(x))) + weight SW_p^p(phi(x), z): algorithm 1, with fresh directions at every step.
+    r"""min E c(x, psi(phi(x))) + weight SW_p^p(phi(x), z), with images x, encoder phi, decoder psi and prior draws z.
 
-    The sliced distance is a mean over directions and sorted samples, the cost a mean over the batch, so that neither
-    depends on the batch size. The notebooks are
+    c is the cost of a reconstruction, a mean over the batch; SW_p^p the sliced Wasserstein cost, a mean over fresh
+    directions and sorted codes. Neither depends on the batch size.
+
+    Source: arXiv:1804.01947, algorithm 1. The authors' notebooks are
     `cost=bce-l1 weight=10 annealing=1.1 optimizer=rmsprop` with the network swae-mnist at a batch of 500.
     """
 
@@ -53,7 +55,6 @@ class SWAE(Autoencoder):
         ] = "adam",
         rate: Annotated[float, Option("learning rate", reference=f"{_CWAE}; {_NOTEBOOKS}", above=0)] = 1e-3,
     ) -> None:
-        """Build the autoencoder."""
         super().__init__(context)
         self.p = p
         self.projections = projections
@@ -64,30 +65,27 @@ class SWAE(Autoencoder):
         # A tensor, not a number: a step that was captured as a CUDA graph sees its new value.
         self.register_buffer("strength", torch.full((), float(weight)), persistent=False)
 
-    def on_epoch_start(self, epoch: int) -> None:
-        """Set the weight of this epoch: the notebooks' 10 becomes 61.2 in the last of 30 epochs."""
-        self.strength.fill_(self.weight * self.annealing ** max(0, epoch - 10))
-
     def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
         """One optimizer for all parameters."""
         return {"autoencoder": OptimizerConfig(self.autoencoder_parameters(), self.optimizer)}
 
+    def on_epoch_start(self, epoch: int) -> None:
+        """Set the weight of this epoch: the notebooks' 10 becomes 61.2 in the last of 30 epochs."""
+        self.strength.fill_(self.weight * self.annealing ** max(0, epoch - 10))
+
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         """One loss: cost + strength * sliced distance."""
         code = self.encode(x)
-        fit = self.cost(self.logits(code), x).mean()
+        reconstruction = self.cost(self.logits(code), x).mean()
         theta = random_projections(self.projections, code.shape[1], noise, code.dtype)
-        apart = sliced_wasserstein_cost(code, z, theta, self.p)
-        yield Loss(
-            "autoencoder",
-            fit + self.strength * apart,
-            {"reconstruction": fit.detach(), "sliced-w": apart.detach()},
-        )
+        distance = sliced_wasserstein_cost(code, z, theta, self.p)
+        terms = {"reconstruction": reconstruction.detach(), "sliced-w": distance.detach()}
+        yield Loss("autoencoder", reconstruction + self.strength * distance, terms)
 
 
 @hookimpl
 def genbench_models() -> Iterable[ComponentSpec[Model]]:
-    """The model."""
+    """The component."""
     yield ComponentSpec(
         name="swae", description="Sliced-Wasserstein autoencoder", factory=SWAE, reference="arXiv:1804.01947"
     )

@@ -21,12 +21,16 @@ LOG_VARIANCE_BOUND = 10.0
 
 
 class VAE(Autoencoder):
-    """min E[-log p(x | z)] + KL(q(z | x) | p(z)) in nats per image, one draw z = mean + sd * noise for each image.
+    """min E[-log p(x | z)] + KL(q(z | x) | p(z)) in nats per image, with images x and codes z.
+
+    q(z | x) is a Gaussian with diagonal covariance; each image has one draw z = mean + sd * noise.
 
     p(x | z) by `likelihood`: bernoulli; gaussian of the fixed standard deviation `sigma`; or learned-sigma, a gaussian
     whose one standard deviation for all pixels is a parameter (arXiv:2006.13202) that starts at `sigma`. Its mean is
     the sigmoid of the decoder's logits in each case. The KL has a closed form for a prior N(0, s^2 I); for other priors
     with a density on all of R^d it is the estimate log q(z | x) - log p(z) at the same draw; others are refused.
+
+    Source: arXiv:1312.6114, equation 7.
     """
 
     log_sigma: Tensor
@@ -45,7 +49,6 @@ class VAE(Autoencoder):
         ] = 0.3,
         rate: Annotated[float, Option("Adam's learning rate", reference="gmum/cwae-pytorch", above=0)] = 1e-3,
     ) -> None:
-        """Build encoder (mean and log variance) and decoder; `UnsupportedError` where the KL would be infinite."""
         _require_finite_kl(context.prior)
         super().__init__(context, outputs=2 * context.latent_dim)
         self.likelihood = likelihood
@@ -54,7 +57,21 @@ class VAE(Autoencoder):
             self.log_sigma = nn.Parameter(start)
         else:
             self.register_buffer("log_sigma", start, persistent=False)
-        self.rate = rate
+        self.optimizer = adam(rate)
+
+    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
+        """One optimizer for all parameters."""
+        return {"autoencoder": OptimizerConfig(tuple(self.parameters()), self.optimizer)}
+
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
+        """One loss: the negative evidence lower bound; the prior's draws z are not needed."""
+        mean, log_variance = self.posterior(x)
+        epsilon = _randn_like(mean, noise)
+        code = mean + (0.5 * log_variance).exp() * epsilon
+        reconstruction = self.negative_log_likelihood(self.logits(code), x).mean()
+        divergence = self.divergence(mean, log_variance, epsilon, code).mean()
+        terms = {"reconstruction": reconstruction.detach(), "kl": divergence.detach()}
+        yield Loss("autoencoder", reconstruction + divergence, terms)
 
     def posterior(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(z | x), `(n, c, h, w) -> (n, d), (n, d)`.
@@ -72,20 +89,7 @@ class VAE(Autoencoder):
     def sample_codes(self, x: Tensor, noise: Noise) -> Tensor:
         """A draw from q(z | x), `(n, c, h, w) -> (n, d)`."""
         mean, log_variance = self.posterior(x)
-        return mean + (0.5 * log_variance).exp() * _normal_like(mean, noise)
-
-    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for all parameters."""
-        return {"autoencoder": OptimizerConfig(tuple(self.parameters()), adam(self.rate))}
-
-    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
-        """One loss: the negative evidence lower bound; the prior's draws z are not needed."""
-        mean, log_variance = self.posterior(x)
-        epsilon = _normal_like(mean, noise)
-        code = mean + (0.5 * log_variance).exp() * epsilon
-        fit = self.negative_log_likelihood(self.logits(code), x).mean()
-        divergence = self.divergence(mean, log_variance, epsilon, code).mean()
-        yield Loss("autoencoder", fit + divergence, {"reconstruction": fit.detach(), "kl": divergence.detach()})
+        return mean + (0.5 * log_variance).exp() * _randn_like(mean, noise)
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x | z) in nats, summed over the pixels, `(n, c, h, w), (n, d) -> (n,)`."""
@@ -106,12 +110,13 @@ class VAE(Autoencoder):
         return log_q - self.prior.log_prob(code)
 
 
-def _normal_like(tensor: Tensor, noise: Noise) -> Tensor:
+def _randn_like(tensor: Tensor, noise: Noise) -> Tensor:
     """Standard normal draws of the tensor's shape, dtype and device; measurements draw on the CPU."""
     return noise.normal(*tensor.shape, dtype=tensor.dtype).to(tensor.device)
 
 
 def _require_finite_kl(prior: Prior) -> None:
+    """`UnsupportedError` for a prior against which the KL of a Gaussian encoder is infinite."""
     if prior.normal_sigma is not None or (prior.has_density and prior.full_support):
         return
     reason = "vanishes on part of R^d" if prior.has_density else "does not exist"
@@ -123,7 +128,7 @@ def _require_finite_kl(prior: Prior) -> None:
 
 @hookimpl
 def genbench_models() -> Iterable[ComponentSpec[Model]]:
-    """The model."""
+    """The component."""
     yield ComponentSpec(
         name="vae", description="Variational autoencoder, Gaussian encoder", factory=VAE, reference="arXiv:1312.6114"
     )

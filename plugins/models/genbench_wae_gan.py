@@ -27,14 +27,15 @@ _CODE = "tolstikhin/wae, for MNIST"
 
 
 class WAEGAN(Autoencoder):
-    """min E |x - psi(phi(x))|^2 - weight E log D(phi(x)) against max E log D(z) + E log(1 - D(phi(x))): algorithm 1.
+    """min E |x - psi(phi(x))|^2 - weight E log D(phi(x)) against max E log D(z) + E log(1 - D(phi(x))).
 
-    One step of the autoencoder, then one of the critic on the same codes, which it gets detached: the authors' code
-    computes them again with the encoder just updated. D is the sigmoid of the critic's logit; the encoder's loss is the
-    non-saturating one. Left out of their code are the encoder's pre-training and the noise of 0.01 on the input.
+    Images x, encoder phi, decoder psi, prior draws z; D is the sigmoid of the critic's logit, and the encoder's loss is
+    the non-saturating one. Each step of the autoencoder is followed by a step of the critic on the same codes,
+    detached; the authors' code computes them again with the updated encoder.
 
-    Their weight on this scale would be 10 / 0.05 = 200, where images give way to the game: after two epochs of MNIST
-    (network conv, latent 8) the squared error per pixel is .042, against .025 with 10 and .022 with 2.
+    Source: arXiv:1711.01558, algorithm 1, and tolstikhin/wae. Left out are the code's pre-training of the encoder and
+    its noise of 0.01 on the input. Its weight on this scale would be 10 / 0.05 = 200, at which images are poor: after
+    two epochs of MNIST (network conv, latent 8) the squared error per pixel is .042, against .025 with 10, .022 with 2.
     """
 
     def __init__(
@@ -59,7 +60,6 @@ class WAEGAN(Autoencoder):
             Option("rate / 2 from epoch 30, / 10 from 50, / 100 from 100", reference=_CODE),
         ] = "published",
     ) -> None:
-        """Build the autoencoder and its critic; `UnsupportedError` for log p(z) of a prior that has none."""
         if log_density:
             _require_density(context.prior)
         super().__init__(context)
@@ -77,23 +77,25 @@ class WAEGAN(Autoencoder):
             "critic": OptimizerConfig(tuple(self.critic.parameters()), second, self.schedule),
         }
 
-    def judge(self, z: Tensor) -> Tensor:
-        """The logit of "z was drawn from the prior", `(n, d) -> (n,)`."""
-        logit: Tensor = self.critic(z).to(z.dtype).squeeze(1)
-        return logit + self.prior.log_prob(z) if self.log_density else logit
-
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
-        """Two losses: the autoencoder fools the critic, the critic learns from the same batch."""
+        """Two losses: summed squares + weight * adversarial loss, then the critic's cross entropy on the same batch."""
         code = self.encode(x)
-        fit = squared_error(self.logits(code), x).mean()
-        fool = softplus(-self.judge(code)).mean()
-        yield Loss("autoencoder", fit + self.weight * fool, {"reconstruction": fit.detach(), "fool": fool.detach()})
+        reconstruction = squared_error(self.logits(code), x).mean()
+        adversarial = softplus(-self.critic_logits(code)).mean()
+        terms = {"reconstruction": reconstruction.detach(), "fool": adversarial.detach()}
+        yield Loss("autoencoder", reconstruction + self.weight * adversarial, terms)
 
-        caught = softplus(-self.judge(z)).mean() + softplus(self.judge(code.detach())).mean()
-        yield Loss("critic", caught, {"critic": caught.detach()})
+        critic_loss = softplus(-self.critic_logits(z)).mean() + softplus(self.critic_logits(code.detach())).mean()
+        yield Loss("critic", critic_loss, {"critic": critic_loss.detach()})
+
+    def critic_logits(self, z: Tensor) -> Tensor:
+        """The critic's logit of "z was drawn from the prior", `(n, d) -> (n,)`."""
+        logits: Tensor = self.critic(z).to(z.dtype).squeeze(1)
+        return logits + self.prior.log_prob(z) if self.log_density else logits
 
 
 def _require_density(prior: Prior) -> None:
+    """`UnsupportedError` for a prior without a density, or with one that vanishes somewhere."""
     if not prior.has_density:
         reason = "which has no density"
     elif not prior.full_support:
@@ -107,7 +109,7 @@ def _require_density(prior: Prior) -> None:
 
 @hookimpl
 def genbench_models() -> Iterable[ComponentSpec[Model]]:
-    """The model."""
+    """The component."""
     yield ComponentSpec(
         name="wae-gan", description="Wasserstein autoencoder, adversary", factory=WAEGAN, reference="arXiv:1711.01558"
     )

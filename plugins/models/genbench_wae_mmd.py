@@ -17,11 +17,13 @@ _CODE = "tolstikhin/wae, for MNIST"
 
 
 class WAEMMD(Autoencoder):
-    """min E |x - psi(phi(x))|^2 + weight MMD_k(phi(x), z): algorithm 2.
+    """min E |x - psi(phi(x))|^2 + weight MMD_k(phi(x), z), with images x, encoder phi, decoder psi and prior draws z.
 
-    The unbiased estimate, which may be negative, with a kernel summed over the seven scales of the authors' code.
-    Its bandwidth C is the prior's E|z - z'|^2, which is their 2 d sigma^2 where the prior is normal. Left out of their
-    code are the encoder's pre-training and the noise of 0.01 on the input.
+    MMD_k is the unbiased estimate, which may be negative, with a kernel k summed over seven scales. Its bandwidth C is
+    the prior's E|z - z'|^2, which is the authors' 2 d sigma^2 where the prior is normal.
+
+    Source: arXiv:1711.01558, algorithm 2, and tolstikhin/wae. Left out are the code's pre-training of the encoder and
+    its noise of 0.01 on the input.
     """
 
     def __init__(
@@ -41,17 +43,11 @@ class WAEMMD(Autoencoder):
             Option("rate / 2 from epoch 30, / 10 from 50, / 100 from 100", reference=_CODE),
         ] = "published",
     ) -> None:
-        """Build the autoencoder."""
         super().__init__(context)
         self.weight = weight
         self.kernel: Literal["imq", "rbf"] = kernel
         self.optimizer = adam(rate, (beta1, 0.999))
         self.schedule = {"published": wae_schedule, "constant": constant_schedule}[schedule]
-
-    @cached_property
-    def scale(self) -> float:
-        """C = E|z - z'|^2; read at the first step, since under torch.device("meta") a prior has no numbers."""
-        return self.prior.pairwise_scale
 
     def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
         """One optimizer for all parameters."""
@@ -60,14 +56,20 @@ class WAEMMD(Autoencoder):
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         """One loss: summed squares + weight * MMD."""
         code = self.encode(x)
-        fit = squared_error(self.logits(code), x).mean()
-        apart = mmd(code, z, kernel=self.kernel, scale=self.scale)
-        yield Loss("autoencoder", fit + self.weight * apart, {"reconstruction": fit.detach(), "mmd": apart.detach()})
+        reconstruction = squared_error(self.logits(code), x).mean()
+        distance = mmd(code, z, kernel=self.kernel, scale=self.scale)
+        terms = {"reconstruction": reconstruction.detach(), "mmd": distance.detach()}
+        yield Loss("autoencoder", reconstruction + self.weight * distance, terms)
+
+    @cached_property
+    def scale(self) -> float:
+        """C = E|z - z'|^2; read at the first step, since under torch.device("meta") a prior has no numbers."""
+        return self.prior.pairwise_scale
 
 
 @hookimpl
 def genbench_models() -> Iterable[ComponentSpec[Model]]:
-    """The model."""
+    """The component."""
     yield ComponentSpec(
         name="wae-mmd",
         description="Wasserstein autoencoder, kernel penalty",

@@ -21,8 +21,8 @@ GRID = 8
 class Conv(Network):
     """Space to depth, a 3x3 convolution, ReLU; twice for 64 pixels; then one dense layer. The decoder is the mirror.
 
-    Rearranging 4x4 pixels into channels first makes each 3x3 kernel see 12x12 pixels at a sixteenth of the places,
-    which is what a CPU does fast. Without batch norm, so that no image sees the others of its batch.
+    Rearranging 4x4 pixels into channels first makes each 3x3 kernel see 12x12 pixels at a sixteenth of the positions,
+    which is fast on a CPU. Without batch norm, so that no image sees the others of its batch.
     """
 
     def __init__(
@@ -76,7 +76,7 @@ def _he(layers: nn.Sequential) -> nn.Sequential:
 
 @hookimpl
 def genbench_networks() -> Iterable[ComponentSpec[Network]]:
-    """Offer the network."""
+    """The component."""
     yield ComponentSpec(
         name="conv",
         description="Small convolutions for 28, 32 or 64 pixels, fast on a CPU",

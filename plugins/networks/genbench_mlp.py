@@ -43,7 +43,7 @@ class MLP(Network):
 
 @hookimpl
 def genbench_networks() -> Iterable[ComponentSpec[Network]]:
-    """Offer the network."""
+    """The component."""
     yield ComponentSpec(
         name="mlp", description="3 x 200 ReLU units each way, for any image", factory=MLP, reference="gmum/cwae-pytorch"
     )

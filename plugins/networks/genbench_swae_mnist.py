@@ -51,7 +51,7 @@ def _pool() -> nn.Module:
 
 @hookimpl
 def genbench_networks() -> Iterable[ComponentSpec[Network]]:
-    """Offer the network."""
+    """The component."""
     yield ComponentSpec(
         name="swae-mnist",
         description="SWAE's convolutions for 28x28 grey",

@@ -56,7 +56,7 @@ class WAENetwork(Network):
 
 
 def _same(kernel: int, stride: int, size: int) -> nn.Module:
-    """The padding with which ceil(size / stride) pixels come out; what is odd goes right and below."""
+    """The padding for an output of ceil(size / stride) pixels; an odd pixel goes right and below."""
     total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
     before, after = total // 2, total - total // 2
     return nn.ZeroPad2d((before, after, before, after))
@@ -74,7 +74,7 @@ def wae_celeba(shape: Shape) -> Network:
 
 @hookimpl
 def genbench_networks() -> Iterable[ComponentSpec[Network]]:
-    """Offer both networks."""
+    """The components."""
     source = "arXiv:1711.01558, code of tolstikhin/wae"
     yield ComponentSpec(
         name="wae-mnist", description="WAE's convolutions for 28x28 images", factory=wae_mnist, reference=source

@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from genbench.distances import exact_transport, wasserstein_distance
-from genbench.training.device import forget_peak_memory, peak_memory
+from genbench.training.device import peak_memory, reset_peak_memory
 from genbench_fid.frechet import distance, standard_error
 
 CPU = torch.device("cpu")
@@ -24,7 +24,7 @@ CPU = torch.device("cpu")
 
 def report(what: str, work: Callable[[], float | None]) -> None:
     """Do the work and say what it took."""
-    forget_peak_memory(CPU)
+    reset_peak_memory(CPU)
     began = time.perf_counter()
     value = work()
     seconds, peak = time.perf_counter() - began, (peak_memory(CPU) or 0) / 2**30

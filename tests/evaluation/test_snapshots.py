@@ -13,7 +13,7 @@ from torch import Tensor
 from genbench.api import DataConfig, TrainingStats
 from genbench.errors import GenbenchError, MetricError, UsageError
 from genbench.evaluation.selection import select_snapshot
-from genbench.evaluation.snapshots import tell_absent
+from genbench.evaluation.snapshots import check_stored_snapshots
 from genbench.execution.executors.serial import SerialExecutor
 from genbench.execution.scheduler import Outcome, run_all
 from genbench.experiment.build import create_dataset, create_model
@@ -212,7 +212,7 @@ def test_a_metric_that_fails_at_a_snapshot_selects_nothing_and_is_told(study: St
 def test_a_run_trained_without_snapshots_is_not_trained_anew(study: Study) -> None:
     study.run("ae")
     planned = study.plan("ae", snapshots=4)
-    (line,) = tell_absent(study.store, planned.runs, planned.snapshots)
+    (line,) = check_stored_snapshots(study.store, planned.runs, planned.snapshots)
     assert "1 of 1 runs were trained" in line
     before = (find_runs([study.store])[0] / "weights.safetensors").stat().st_mtime_ns
     assert study.run("ae", snapshots=4).done
@@ -220,7 +220,7 @@ def test_a_run_trained_without_snapshots_is_not_trained_anew(study: Study) -> No
     assert list(read_runs(find_runs([study.store]))[0][0].snapshots) == ["160"]  # its end alone
     planned = study.plan("ae", snapshots=4, select="planted")
     with pytest.raises(UsageError, match="another folder"):
-        tell_absent(study.store, planned.runs, planned.snapshots)
+        check_stored_snapshots(study.store, planned.runs, planned.snapshots)
     (problem,) = study.run("ae", snapshots=4, select="planted").failed.values()
     assert "1 of 4 snapshots were kept" in problem
 
@@ -228,7 +228,7 @@ def test_a_run_trained_without_snapshots_is_not_trained_anew(study: Study) -> No
 def test_what_an_interrupted_run_passed_without_snapshots_is_told(study: Study) -> None:
     study.run("ae", stop=after(6))
     planned = study.plan("ae", snapshots=5)
-    assert len(tell_absent(study.store, planned.runs, planned.snapshots)) == 1
+    assert len(check_stored_snapshots(study.store, planned.runs, planned.snapshots)) == 1
     assert study.run("ae", snapshots=5).done
     assert list(read_runs(find_runs([study.store]))[0][0].snapshots) == ["96", "128", "160"]
 

@@ -13,7 +13,7 @@ import torch
 from PIL import Image
 
 from genbench.api import DataConfig
-from genbench.evaluation.measure import picture
+from genbench.evaluation.measure import save_pictures
 from genbench.execution.executors.serial import SerialExecutor
 from genbench.execution.scheduler import Outcome, run_all
 from genbench.experiment.config import ExperimentConfig
@@ -160,7 +160,7 @@ def test_a_decoder_that_raises_costs_its_picture_and_nothing_else(tmp_path: Path
     evaluation = SimpleNamespace(
         samples=raises, references=image, held_out=lambda n: image.to(torch.uint8), reconstructions=lambda n: image
     )
-    assert picture(cast(Any, evaluation), RunFolder(tmp_path)) == ["pictures: IndexError: no colour"]
+    assert save_pictures(cast(Any, evaluation), RunFolder(tmp_path)) == ["pictures: IndexError: no colour"]
     assert (tmp_path / "reconstructions.png").exists()
 
 

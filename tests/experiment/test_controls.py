@@ -20,7 +20,7 @@ from genbench.api import DataConfig, Images, Noise, TrainingStats
 from genbench.data.images import to_float
 from genbench.distances import frechet_distance, random_projections, sliced_wasserstein_cost
 from genbench.errors import GenbenchError, MetricError, NotApplicableError, UnsupportedError
-from genbench.evaluation.controls import ControlEvaluation, fitted
+from genbench.evaluation.controls import ControlEvaluation, fit_control
 from genbench.execution.executors.serial import SerialExecutor
 from genbench.execution.scheduler import Outcome, run_all
 from genbench.experiment.build import create_context, create_control, create_model
@@ -239,7 +239,7 @@ def test_untrained_has_the_weights_that_an_autoencoder_of_the_seed_begins_with(
 ) -> None:
     model, control = planned("ae", controls=("untrained",), seeds=(7,)).runs
     torch.manual_seed(99)  # whatever went before
-    refitted = fitted(registry, control, RunFolder(tmp_path), images, torch.device("cpu"))
+    refitted = fit_control(registry, control, RunFolder(tmp_path), images, torch.device("cpu"))
     torch.manual_seed(derive_seed(7, "weights"))
     begun = create_model(registry, model, images.shape).eval()
     z = torch.randn(5, 2, generator=torch.Generator().manual_seed(0))

@@ -1,4 +1,4 @@
-"""The dataset `my-dataset`: discs of random place and size. Change `load` to read your own images."""
+"""The dataset `my-dataset`: discs of random position and size. Change `load` to read your own images."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ TRAIN, TEST, VALIDATION = 4000, 1000, 1000
 
 
 class MyDataset(Dataset):
-    """Grey discs, 28 x 28. Files of your own lie under `data_config.data_root`; raise `DataError` where they do not."""
+    """Grey discs, 28 x 28. Your own files lie under `data_config.data_root`; raise `DataError` where they do not."""
 
     # Keyword-only parameters are the options: `--set my-dataset.largest=9`.
     def __init__(self, *, largest: Annotated[float, Option("largest radius in pixels", low=3, high=13)] = 8.0) -> None:
@@ -39,8 +39,8 @@ def discs(n: int, largest: float, generator: torch.Generator) -> Tensor:
     """n discs with soft edges, `(n, 1, 28, 28)` uint8."""
     radius = 2 + (largest - 2) * torch.rand(n, 1, 1, generator=generator)
     row, column = (radius + (SIZE - 1 - 2 * radius) * torch.rand(n, 1, 1, generator=generator) for _ in range(2))
-    at = torch.arange(SIZE, dtype=torch.float32)
-    distance = ((at.view(1, SIZE, 1) - row).square() + (at.view(1, 1, SIZE) - column).square()).sqrt()
+    pixels = torch.arange(SIZE, dtype=torch.float32)
+    distance = ((pixels.view(1, SIZE, 1) - row).square() + (pixels.view(1, 1, SIZE) - column).square()).sqrt()
     return ((radius - distance + 0.5).clamp(0, 1) * 255).round().to(torch.uint8).unsqueeze(1)
 
 

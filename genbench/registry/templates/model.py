@@ -37,8 +37,7 @@ class MyModel(Autoencoder):
         """One training step. x: images `(n, c, h, w)` in [0, 1]; z: `(n, d)` draws of the prior.
 
         Yield the loss of one optimizer; the method is resumed after that optimizer's step, and may yield the next loss.
-        Losses are means over the batch; draw further noise with `noise.normal(*shape)`; never wait for the device
-        (`.item()`).
+        Losses are means over the batch. Draw noise with `noise.normal(*shape)`; never call `.item()`, which waits.
         """
         code = self.encode(x)
         fit = squared_error(self.logits(code), x).mean()

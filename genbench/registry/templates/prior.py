@@ -1,4 +1,4 @@
-"""The prior `my-prior`: independent Laplace coordinates. Change `sample`, then what it declares."""
+"""The prior `my-prior`: independent Laplace coordinates. Change `sample`, then the properties."""
 
 from __future__ import annotations
 
@@ -34,8 +34,8 @@ class MyPrior(Prior):
         pair = -torch.log1p(-noise.uniform(2, n, self.latent_dim))  # exponential; `noise.normal` is there too
         return self.scale * (pair[0] - pair[1])
 
-    # Once `sample` is another law, delete what follows, down to the hook: it is all optional, and what is left out is
-    # estimated or refused where it is needed. `genbench check` compares what you do state with the draws.
+    # Once `sample` is another law, delete what follows, down to the hook: all of it is optional. A property left out is
+    # estimated, or the prior is refused where it is needed. `genbench check` compares the rest with the draws.
 
     def log_prob(self, z: Tensor) -> Tensor:
         """Log density in nats, `(n, d) -> (n,)`. Without it a VAE refuses this prior."""

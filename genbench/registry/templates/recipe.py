@@ -9,12 +9,12 @@ from genbench.hookspecs import hookimpl
 
 # TOML; unknown keys are refused. A longer one is a file beside this one: `Path(__file__).with_suffix(".toml")`.
 TEXT = """
-name = "my-recipe"                     # the offer's name
+name = "my-recipe"                     # the registered name
 about = "SWAE on drawn digits"
 citation = "authors, title, arXiv id"
 deviations = ["a specimen: the published number is invented"]   # how this differs from the paper
 
-[protocols.paper]                      # how the published number was measured; fields of genbench.api.Protocol,
+[protocols.paper]                      # how the published number was measured; fields of genbench.api.EvalProtocol,
 split = "test"                         # those that you leave out are not compared
 
 [[cells]]                              # a grid, as the options of `genbench run`; one table for each

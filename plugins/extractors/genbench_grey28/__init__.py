@@ -35,7 +35,7 @@ CLASSES = (
     *(f"fashion-mnist/{garment}" for garment in GARMENTS),
     *(f"glyphs/{digit}" for digit in range(10)),
 )
-"""What each of the 30 logits stands for."""
+"""The classes of the 30 logits."""
 
 
 def hidden_layers() -> nn.Sequential:

@@ -104,7 +104,7 @@ def batches(count: int, epochs: int, generator: Generator) -> Iterator[Tensor]:
     """Indices of whole batches, `(BATCH,)` each, in a fresh order in every epoch."""
     for _ in range(epochs):
         order = torch.randperm(count, generator=generator)
-        yield from (order[at : at + BATCH] for at in range(0, count - BATCH + 1, BATCH))
+        yield from (order[start : start + BATCH] for start in range(0, count - BATCH + 1, BATCH))
 
 
 def train(images: Tensor, labels: Tensor, epochs: int, seed: int) -> dict[str, Tensor]:
@@ -146,7 +146,7 @@ def main(data_root: Path, epochs: int, seed: int, out: Path) -> None:
     """Train the weights of grey28, write them and print their test accuracies."""
     torch.set_num_threads(THREADS)
     training, tests = read_sets(data_root)
-    images, labels = (torch.cat(parts) for parts in zip(*training.values(), strict=True))
+    images, labels = (torch.cat(tensors) for tensors in zip(*training.values(), strict=True))
     weights = train(images, labels, epochs, seed)
     save_tensors(out, weights, {"epochs": str(epochs), "seed": str(seed), "torch": torch.__version__})
     network = Grey28Network("logits", out)

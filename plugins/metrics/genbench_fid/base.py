@@ -1,4 +1,4 @@
-"""What the metrics on features share: the choice of an extractor, references, samples and protocol."""
+"""Base class of metrics on features: extractor, references, samples and protocol."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ class FeatureMetric(Metric):
     method: ClassVar[str]
 
     def __init__(self, features: str, layer: str, weights: str, count: int, split: References) -> None:
-        """The options as they are declared by the metrics."""
+        """Options that the metrics declare."""
         self.features, self.layer, self.weights, self.count, self.split = features, layer, weights, count, split
 
     def extractor(self, shape: Shape, data_config: DataConfig) -> FeatureLayer:
@@ -75,10 +75,10 @@ class FeatureMetric(Metric):
         key = f"training-features/{extractor}/{e.images.sha256}/{n}/{e.device}"
         return e.cache_for_dataset(key, lambda: self.kept(e, extractor, e.training_images(n), "the training images"))
 
-    def kept(self, e: Evaluation, extractor: FeatureLayer, images: Tensor, what: str) -> Tensor:
+    def kept(self, e: Evaluation, extractor: FeatureLayer, images: Tensor, name: str) -> Tensor:
         """Features of real images, from disk where they were extracted before."""
         images = images.to(e.device)
-        return kept(e.data_config, extractor, images, lambda: self.extracted(extractor, images, what))
+        return kept(e.data_config, extractor, images, lambda: self.extracted(extractor, images, name))
 
     def sample_features(self, e: Evaluation, extractor: FeatureLayer, n: int) -> Tensor:
         """Features of n samples, `(n, f)`, extracted once for all metrics of a run."""
@@ -86,9 +86,9 @@ class FeatureMetric(Metric):
             f"features/{extractor}/{n}", lambda: self.extracted(extractor, e.samples(n), "the samples")
         )
 
-    def extracted(self, extractor: FeatureLayer, images: Tensor, what: str) -> Tensor:
+    def extracted(self, extractor: FeatureLayer, images: Tensor, name: str) -> Tensor:
         """Finite features of images, `(n, c, h, w)` uint8 -> `(n, f)`."""
-        return finite(extract(extractor, images), f"{what} ({self.name})")
+        return finite(extract(extractor, images), f"{name} ({self.name})")
 
     def protocol(
         self, e: Evaluation, extractor: FeatureLayer, references: int, generated: int, detail: str
@@ -107,7 +107,7 @@ class FeatureMetric(Metric):
             detail=detail,
         )
 
-    def refuse_few(self, made: int, real: int, least: int = 2) -> None:
+    def refuse_few(self, generated: int, real: int, least: int = 2) -> None:
         """Raise where either set is too small."""
-        if min(made, real) < least:
-            raise MetricError(f"{self.name}: {made} samples against {real} references; it needs {least} of each")
+        if min(generated, real) < least:
+            raise MetricError(f"{self.name}: {generated} samples against {real} references; it needs {least} of each")

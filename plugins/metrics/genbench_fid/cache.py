@@ -20,7 +20,7 @@ SCHEMA = 2
 """Part of a file's identity: another way of extracting is another file."""
 
 MOST_BYTES = 2 * 2**30
-"""What the folder may hold, files that were not read for longest going first: 50,000 images at 2,048 features are
+"""Limit of the folder; the files read longest ago are removed first. 50,000 images at 2,048 features are
 0.4 GB, 10,000 at 128 are 5 MB."""
 
 
@@ -28,16 +28,16 @@ def kept(data_config: DataConfig, extractor: FeatureLayer, images: Tensor, make:
     """The features `(n, f)` of images, on their device, from `data_config.cache/features`, or made and kept there.
 
     Found by the hash of the images' bytes, the extractor, its layer and weights, and the kind of device, since devices
-    round differently. A damaged file is made anew, which `data_config.report` is told.
+    round differently. A damaged file is replaced and reported to `data_config.report`.
     """
     content = hash_tensors({"images": images})
-    facts = (SCHEMA, extractor.implementation, extractor.layer, extractor.weights_label, images.device.type, content)
-    identity = " ".join(map(str, facts))
+    fields = (SCHEMA, extractor.implementation, extractor.layer, extractor.weights_label, images.device.type, content)
+    identity = " ".join(map(str, fields))
     path = data_config.cache / "features" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.safetensors"
     if path.exists():
         try:
-            tensors, facts_read = load_tensors(path)
-            if facts_read == {"identity": identity} and len(tensors["features"]) == len(images):
+            tensors, facts = load_tensors(path)
+            if facts == {"identity": identity} and len(tensors["features"]) == len(images):
                 path.touch()
                 return tensors["features"].to(images.device)
         except (DataError, KeyError, OSError):

@@ -46,7 +46,6 @@ class FID(FeatureMetric):
         split: Annotated[References, SPLIT] = "test",
         floor: Annotated[bool, Option("measure as many training images against the references as well")] = True,
     ) -> None:
-        """See the annotations."""
         super().__init__(features, layer, weights, count, split)
         self.floor = floor
 
@@ -56,10 +55,10 @@ class FID(FeatureMetric):
         real = self.reference_features(e, extractor)
         n = self.count or len(real)
         self.refuse_few(n, len(real))
-        made = self.sample_features(e, extractor, n)
+        generated = self.sample_features(e, extractor, n)
         floor, floor_sd = self.real_floor(e, extractor, real, n) if self.floor else (None, None)
         yield Measurement(
-            value=distance(real, made),
+            value=distance(real, generated),
             unit=UNIT,
             higher_is_better=False,
             n=n,
@@ -67,7 +66,7 @@ class FID(FeatureMetric):
             role="sample quality",
             floor=floor,
             floor_sd=floor_sd,
-            se=standard_error(real, made),
+            se=standard_error(real, generated),
             label=f"FID ({extractor.label()})",
         )
 
@@ -106,19 +105,18 @@ class FIDInfinity(FeatureMetric):
         split: Annotated[References, SPLIT] = "test",
         partitions: Annotated[int, Option("random partitions of the samples into halves and quarters", low=2)] = 8,
     ) -> None:
-        """See the annotations."""
         super().__init__(features, layer, weights, count, split)
         self.partitions = partitions
 
     def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse samples that are too few for the law in 1/n to hold."""
         width = probe(self.extractor(info.shape, data_config), *info.shape)
-        _, made = self.expected(info)
+        _, generated = self.expected(info)
         least = DIVISORS[-1] * (width + 1)
-        if made < least:
+        if generated < least:
             raise UsageError(
-                f"fid-infinity: {made} samples; its smallest subsets, a quarter each, must have more images than the"
-                f" {width} features: --set fid-infinity.count={least} or more, or a layer of fewer features"
+                f"fid-infinity: {generated} samples; its smallest subsets, a quarter each, must have more images than"
+                f" the {width} features: --set fid-infinity.count={least} or more, or a layer of fewer features"
             )
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
@@ -169,13 +167,13 @@ def gaussian(features: Tensor) -> tuple[Tensor, Tensor]:
     return features.mean(0), torch.cov(features.T)
 
 
-def distance(real: Tensor, made: Tensor) -> float:
+def distance(real: Tensor, generated: Tensor) -> float:
     """The Frechet distance of features, `(n, f), (m, f)`."""
-    return frechet_distance_of_samples(real, made)
+    return frechet_distance_of_samples(real, generated)
 
 
-def influence(real: Tensor, made: Tensor) -> Tensor:
-    r"""What each sample adds to the distance to first order, `(n, f), (m, f) -> (m,)` float64, with mean zero.
+def influence(real: Tensor, generated: Tensor) -> Tensor:
+    r"""The first-order contribution of each sample to the distance, `(n, f), (m, f) -> (m,)` float64, with mean zero.
 
     The derivative of equation 6 of arXiv:1706.08500 in the law of the samples, at a point mass in x:
 
@@ -185,48 +183,51 @@ def influence(real: Tensor, made: Tensor) -> Tensor:
 
     since d tr M^{1/2} = tr(M^{-1/2} dM) / 2. The inverse is taken on the range of M.
     """
-    (mean_r, cov_r), (mean_g, cov_g) = gaussian(real), gaussian(made)
+    (mean_r, cov_r), (mean_g, cov_g) = gaussian(real), gaussian(generated)
     values, vectors = torch.linalg.eigh(cov_r)
     root = (vectors * values.clamp(min=0.0).sqrt()) @ vectors.T
     values, vectors = torch.linalg.eigh(root @ cov_g @ root)
     keep = values > values.max() * len(values) * torch.finfo(values.dtype).eps
-    away = made.double() - mean_g
+    away = generated.double() - mean_g
     whitened = (away @ root @ vectors[:, keep]) * values[keep].pow(-0.25)
     influences: Tensor = 2.0 * away @ (mean_g - mean_r) + away.square().sum(1) - whitened.square().sum(1)
     return influences.sub_(influences.mean())
 
 
-def standard_error(real: Tensor, made: Tensor) -> float | None:
-    """That of the distance over draws of the samples, `(n, f), (m, f)`; None where m <= f + 1."""
-    m, f = made.shape
+def standard_error(real: Tensor, generated: Tensor) -> float | None:
+    """Standard error of the distance over draws of the samples, `(n, f), (m, f)`; None where m <= f + 1."""
+    m, f = generated.shape
     if m <= f + 1:
         return None
-    return float(influence(real, made).std()) / math.sqrt(m)
+    return float(influence(real, generated).std()) / math.sqrt(m)
 
 
-def extrapolated(real: Tensor, made: Tensor, partitions: int) -> Extrapolated:
+def extrapolated(real: Tensor, generated: Tensor, partitions: int) -> Extrapolated:
     """The least-squares line through (1/size, mean FID of disjoint subsets of that size), at 1/size = 0.
 
     The subsets of every size use all samples, so that each point has the first-order error of FID itself, and the
     intercept, whose weights add up to 1, has it too. What depends on the partition comes on top, by its spread over
     the partitions; the value is the mean over them.
     """
-    first, (mean_r, cov_r) = standard_error(real, made), gaussian(real)
-    if first is None or len(made) // DIVISORS[-1] <= made.shape[1]:
+    first, (mean_r, cov_r) = standard_error(real, generated), gaussian(real)
+    if first is None or len(generated) // DIVISORS[-1] <= generated.shape[1]:
         raise MetricError(
-            f"fid-infinity: a quarter of {len(made)} samples has no more images than the {made.shape[1]} features"
+            f"fid-infinity: a quarter of {len(generated)} samples has no more images than the {generated.shape[1]}"
+            " features"
         )
-    sizes = torch.tensor([1.0 / (len(made) // divisor) for divisor in DIVISORS], dtype=torch.float64)
+    sizes = torch.tensor([1.0 / (len(generated) // divisor) for divisor in DIVISORS], dtype=torch.float64)
     weights = torch.linalg.pinv(torch.stack([torch.ones_like(sizes), sizes], 1))[0]
-    whole = frechet_distance(mean_r, cov_r, *gaussian(made))
+    whole = frechet_distance(mean_r, cov_r, *gaussian(generated))
     intercepts = []
     for partition in range(partitions):
-        order = torch.randperm(len(made), generator=generator("cpu", 0, "fid-infinity", partition)).to(made.device)
+        order = torch.randperm(len(generated), generator=generator("cpu", 0, "fid-infinity", partition)).to(
+            generated.device
+        )
         points = [whole]
         for divisor in DIVISORS[1:]:
-            size = len(made) // divisor
-            parts = [made[order[at * size : (at + 1) * size]] for at in range(divisor)]
-            points.append(statistics.fmean(frechet_distance(mean_r, cov_r, *gaussian(part)) for part in parts))
+            size = len(generated) // divisor
+            subsets = [generated[order[i * size : (i + 1) * size]] for i in range(divisor)]
+            points.append(statistics.fmean(frechet_distance(mean_r, cov_r, *gaussian(subset)) for subset in subsets))
         intercepts.append(float(weights @ torch.tensor(points, dtype=torch.float64)))
     spread = statistics.stdev(intercepts)
     return Extrapolated(statistics.fmean(intercepts), math.hypot(first, spread))

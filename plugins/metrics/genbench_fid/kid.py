@@ -25,8 +25,8 @@ class KID(FeatureMetric):
 
     The value is torch-fidelity's, a mean over random subsets. Its "standard deviation" is that of one subset's value
     and depends on the subsets' size, so it is no standard error; the one given here is the jackknife's over samples
-    of the estimate from all of them, and what the choice of subsets adds. It may be negative: its mean is 0 where both
-    laws are equal.
+    of the estimate from all of them, with the share of the choice of subsets. The value may be negative: its mean is 0
+    where both laws are equal.
     """
 
     name = "kid"
@@ -43,7 +43,6 @@ class KID(FeatureMetric):
         subsets: Annotated[int, Option("random subsets averaged over", reference="torch-fidelity", low=2)] = 100,
         subset_size: Annotated[int, Option("images in a subset", reference="torch-fidelity", low=2)] = 1000,
     ) -> None:
-        """See the annotations."""
         super().__init__(features, layer, weights, count, split)
         self.subsets, self.subset_size = subsets, subset_size
 
@@ -53,10 +52,10 @@ class KID(FeatureMetric):
         real = self.reference_features(e, extractor)
         n = self.count or len(real)
         self.refuse_few(n, len(real), 3)
-        made = self.sample_features(e, extractor, n)
+        generated = self.sample_features(e, extractor, n)
         size = min(self.subset_size, n, len(real))
         result = kid_features_to_metric(
-            made.cpu().double(),
+            generated.cpu().double(),
             real.cpu().double(),
             kid_subsets=self.subsets,
             kid_subset_size=size,
@@ -72,12 +71,12 @@ class KID(FeatureMetric):
             protocol=self.protocol(e, extractor, len(real), n, detail),
             role="sample quality",
             floor=0.0,
-            se=math.hypot(standard_error(real, made), result[KEY_METRIC_KID_STD] / math.sqrt(self.subsets)),
+            se=math.hypot(standard_error(real, generated), result[KEY_METRIC_KID_STD] / math.sqrt(self.subsets)),
             label=f"KID ({extractor.label()})",
         )
 
 
-def standard_error(real: Tensor, made: Tensor) -> float:
+def standard_error(real: Tensor, generated: Tensor) -> float:
     r"""Jackknife over the samples of the complete estimate, `(n, f), (m, f)`, m >= 3, the references fixed.
 
     .. math:: \frac{m-1}{m} \sum_i (U_{-i} - \bar U)^2, \qquad
@@ -86,8 +85,8 @@ def standard_error(real: Tensor, made: Tensor) -> float:
     U without sample i follows from the row sums alone. At equal laws, where the first-order part vanishes, it is too
     large by a factor of up to the root of two.
     """
-    m, n = len(made), len(real)
-    within, across = _row_sums(made, made) - _kernel_diagonal(made), _row_sums(made, real)
+    m, n = len(generated), len(real)
+    within, across = _row_sums(generated, generated) - _kernel_diagonal(generated), _row_sums(generated, real)
     left = (within.sum() - 2.0 * within) / ((m - 1) * (m - 2)) - 2.0 * (across.sum() - across) / ((m - 1) * n)
     return math.sqrt((m - 1) / m * float((left - left.mean()).square().sum()))
 

@@ -19,7 +19,7 @@ from genbench_samplers import MixtureSampler
 
 
 class FIDLadder(FeatureMetric):
-    """FID of what a model decodes from ever less knowledge of the images, each against the same references.
+    """FID of images decoded with ever less knowledge of the held-out images, each against the same references.
 
     `real`: training images, the floor. `reconstructions`: of the held-out images themselves. `mixture` and `gaussian`:
     samples decoded from a 10-component full-covariance mixture and from one Gaussian, both fitted to the codes of
@@ -41,12 +41,11 @@ class FIDLadder(FeatureMetric):
         codes: Annotated[int, Option("training images whose codes are fitted", low=100)] = 5_000,
         components: Annotated[int, Option("Gaussians in the mixture", reference="arXiv:1903.12436", low=1)] = 10,
     ) -> None:
-        """See the annotations."""
         super().__init__(features, layer, weights, count, "test")
         self.codes, self.components = codes, components
 
     def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
-        """Refuse more codes than there are training images, and what any extractor refuses."""
+        """Refuse more codes than there are training images, and the cases of `FeatureMetric`."""
         if self.codes > info.train:
             raise UsageError(
                 f"fid-ladder fits the codes of {self.codes} training images and the dataset has {info.train}: "
@@ -76,26 +75,26 @@ class FIDLadder(FeatureMetric):
             ("mixture", mixture.draw(n, e.noise("fid-ladder/mixture"))),
             ("gaussian", gaussian_draws(codes, n, e.generator("fid-ladder/gaussian"))),
         ):
-            made = self.extracted(extractor, e.decode(drawn.float()), f"the samples of a {component}")
+            generated = self.extracted(extractor, e.decode(drawn.float()), f"the samples of a {component}")
             number = f"{self.components} components, " if component == "mixture" else ""
             detail = f"samples of a {component} ({number}full covariance) fitted to {self.codes} training codes"
-            yield self.rung(e, extractor, real, made, component, detail)
-        made = self.sample_features(e, extractor, n)
-        yield self.rung(e, extractor, real, made, "prior", "samples of the prior")
+            yield self.rung(e, extractor, real, generated, component, detail)
+        generated = self.sample_features(e, extractor, n)
+        yield self.rung(e, extractor, real, generated, "prior", "samples of the prior")
 
     def rung(
-        self, e: Evaluation, extractor: FeatureLayer, real: Tensor, made: Tensor, component: str, detail: str
+        self, e: Evaluation, extractor: FeatureLayer, real: Tensor, generated: Tensor, component: str, detail: str
     ) -> Measurement:
         """The distance of one set of images from the references."""
         return Measurement(
-            value=distance(real, made),
+            value=distance(real, generated),
             unit=UNIT,
             higher_is_better=None if component == "real" else False,
-            n=len(made),
-            protocol=self.protocol(e, extractor, len(real), len(made), detail),
+            n=len(generated),
+            protocol=self.protocol(e, extractor, len(real), len(generated), detail),
             component=component,
             role="ladder",
-            se=standard_error(real, made),
+            se=standard_error(real, generated),
             label=f"FID {component} ({extractor.label()})",
         )
 

@@ -1,8 +1,8 @@
-"""Latent fit: how far the codes of held-out images are from the prior, beside what two samples of the prior differ by.
+"""Latent fit: the distance of the codes of held-out images from the prior, beside that of two samples of the prior.
 
-In many dimensions the 2-Wasserstein distance between samples is mostly its *floor*, what two samples of one law differ
-by, and codes drawn together fall below it: in R^64, 2,000 codes that are all zero are nearer to a sample of N(0, I)
-(7.99) than a second sample of N(0, I) is (8.79). The raw distance therefore ranks nothing; the `excess` does.
+In many dimensions the 2-Wasserstein distance between samples is mostly its *floor*, the distance of two samples
+of one law, and codes drawn together fall below it: in R^64, 2,000 codes that are all zero are nearer to a sample of
+N(0, I) (7.99) than a second sample of N(0, I) is (8.79). The raw distance therefore ranks nothing; the `excess` does.
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ REPLICATES = Option("pairs of prior samples behind the p-value; up to eight of t
 
 @dataclass(frozen=True, kw_only=True)
 class LatentW2(LatentFit):
-    """Exact 2-Wasserstein distance, and what is left of its square when both samples' own share is taken away."""
+    """Exact 2-Wasserstein distance, and its square without the sampling share of both samples."""
 
     n: Annotated[int, N] = 2000
     blocks: Annotated[int, BLOCKS] = 5
@@ -61,7 +61,7 @@ class LatentW2(LatentFit):
         return exact_transport(x, y, transport_start(x, y, device))
 
     def slope(self, prior: Prior) -> float:
-        """Of 2 t.(mean x - mean y), which is what a translation by t adds beside |t|^2: 8 s^2 / n."""
+        """The slope of 2 t.(mean x - mean y), the noise that a translation by t adds beside |t|^2: 8 s^2 / n."""
         return 8.0 * _direction_variance(prior) / (self.n // self.blocks * self.blocks)
 
 
@@ -91,7 +91,7 @@ class LatentSW(LatentFit):
         )
 
     def slope(self, prior: Prior) -> float:
-        """Of 2 t.(mean x - mean y) / d, which is what a translation by t adds beside |t|^2 / d: 8 s^2 / (n d)."""
+        """The slope of 2 t.(mean x - mean y) / d, the noise that a translation by t adds: 8 s^2 / (n d)."""
         used = self.n // self.blocks * self.blocks
         return 8.0 * _direction_variance(prior) / (used * prior.latent_dim)
 
@@ -130,7 +130,7 @@ class LatentMMD(LatentFit):
         return list(torch.tensor_split(sample, self.blocks))
 
     def statistic(self, table: Tensor, members: Tensor) -> Tensor:
-        """The estimate over all pairs of points, those within a block too: what `genbench.distances.mmd` computes."""
+        """The estimate over all pairs of points, those within a block too, as in `genbench.distances.mmd`."""
         sizes = torch.tensor([len(block) for block in self.cut(torch.empty(self.n, 1))], dtype=torch.float64)
         return unbiased(table, members, sizes.repeat(2))
 

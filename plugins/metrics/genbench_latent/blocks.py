@@ -24,7 +24,7 @@ SPLITS_SEED = 2203_11627
 class Distance:
     """A squared distance between blocks, `between(prepare(x), prepare(y))`, and within a block where it has one.
 
-    `prepare` is what of a block is used again for each of its partners, `(m, d) -> (...)`.
+    `prepare` computes the part that is used again for each partner of a block, `(m, d) -> (...)`.
     """
 
     prepare: Callable[[Tensor], Tensor]
@@ -67,8 +67,8 @@ def splits(count: int) -> Tensor:
     else:
         generator = Generator().manual_seed(SPLITS_SEED)
         keys = torch.rand(MOST_SPLITS, 2 * count - 1, generator=generator)
-        others = keys.argsort(1)[:, : count - 1] + 1
-        chosen = torch.cat([torch.zeros(MOST_SPLITS, 1, dtype=torch.long), others], 1)
+        partners = keys.argsort(1)[:, : count - 1] + 1
+        chosen = torch.cat([torch.zeros(MOST_SPLITS, 1, dtype=torch.long), partners], 1)
     return torch.zeros(len(chosen), 2 * count, dtype=torch.float64).scatter_(1, chosen, 1.0)
 
 
@@ -91,7 +91,7 @@ def excess(table: Tensor, members: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Variances:
-    """What the blocks say of the noise of `excess`, and of a distance between the whole samples.
+    """Variances of `excess` and of a distance between the whole samples, estimated from the blocks.
 
     Written as D_ij = mean + a_i + b_j + e_ij, blockwise. `first`: of the excess, from those main effects that do not
     cancel in it, 0 under a perfect fit (an unbiased estimate: it may be negative). `second`: of the excess, from the
@@ -104,7 +104,7 @@ class Variances:
 
     @property
     def total(self) -> float:
-        """The variance of the excess; half of what the residuals say where `first` is negative by much."""
+        """The variance of the excess; at least half of `second`, since `first` may be negative."""
         return max(self.first + self.second, self.second / 2.0)
 
 

@@ -1,4 +1,4 @@
-"""A latent fit: n codes of held-out images against n draws of the prior, beside what two samples of the prior give."""
+"""A latent fit: n codes of held-out images against n draws of the prior, compared with two samples of the prior."""
 
 from __future__ import annotations
 
@@ -207,7 +207,7 @@ def _whole(distance: Distance, x: Tensor, y: Tensor) -> float:
 def _raw_variance(mains: float, count: int, null: Null) -> float:
     """The variance of the squared distance between whole samples.
 
-    The null's own at this n, and what the main effects of the blocks have beyond the null's: that is a mean over
+    The null's variance at this n, plus the excess of the blocks' main effects over the null's: that is a mean over
     blocks, so it falls as 1/B. (The null's part need not: in the plane it falls as 1/B^2.)
     """
     perfect = float(null.raw.square().var())

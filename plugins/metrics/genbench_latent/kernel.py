@@ -37,12 +37,12 @@ def unbiased(table: Tensor, members: Tensor, sizes: Tensor) -> Tensor:
     `table` holds -2 times the mean kernel of each pair of blocks, `sizes` their counts of points.
     """
     pairs = sizes[:, None] * sizes[None, :] - torch.diag(sizes)
-    sums = -0.5 * table * pairs
+    pair_sums = -0.5 * table * pairs
     rest = 1.0 - members
     n, m = members @ sizes, rest @ sizes
-    first = ((members @ sums) * members).sum(1) / (n * (n - 1.0))
-    second = ((rest @ sums) * rest).sum(1) / (m * (m - 1.0))
-    return first + second - 2.0 * ((members @ sums) * rest).sum(1) / (n * m)
+    first = ((members @ pair_sums) * members).sum(1) / (n * (n - 1.0))
+    second = ((rest @ pair_sums) * rest).sum(1) / (m * (m - 1.0))
+    return first + second - 2.0 * ((members @ pair_sums) * rest).sum(1) / (n * m)
 
 
 def translation_slope(prior: Prior) -> float:
@@ -54,14 +54,14 @@ def translation_slope(prior: Prior) -> float:
     halves that share no draw, so that Var f is estimated without bias.
     """
     noise = Noise(Generator().manual_seed(SLOPE_SEED))
-    z, others = prior.sample(SLOPE_POINTS, noise).double(), prior.sample(SLOPE_POINTS, noise).double()
+    z, z_prime = prior.sample(SLOPE_POINTS, noise).double(), prior.sample(SLOPE_POINTS, noise).double()
     scale, d = prior.pairwise_scale, prior.latent_dim
-    plain = imq_kernel(squared_distances(z, others), scale)
+    plain = imq_kernel(squared_distances(z, z_prime), scale)
     mean = variance = 0.0
     for direction in random_projections(SLOPE_DIRECTIONS, d, noise, torch.float64):
         t = SMALL * (scale / (2.0 * d)) ** 0.5 * direction
-        ahead = imq_kernel(squared_distances(z - t, others), scale)
-        behind = imq_kernel(squared_distances(z + t, others), scale)
+        ahead = imq_kernel(squared_distances(z - t, z_prime), scale)
+        behind = imq_kernel(squared_distances(z + t, z_prime), scale)
         mean += float((2.0 * plain - ahead - behind).mean())
         first, second = ((ahead - behind) / 2.0).tensor_split(2, dim=1)
         f, g = first.mean(1), second.mean(1)

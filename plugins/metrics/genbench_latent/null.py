@@ -1,4 +1,4 @@
-"""What a latent fit's numbers are under a perfect fit: computed once for a prior, an n and a d, and kept on disk."""
+"""The null distribution of a latent fit: computed once for a prior, an n and a d, and cached on disk."""
 
 from __future__ import annotations
 
@@ -29,8 +29,8 @@ class Null:
 
     `statistics`: the debiased statistic for every pair and split, `(r s,)`; each is one draw of its law, and those of
     one pair depend on each other. `raw`: the distance between the samples of a pair, `(r,)`. `mains`: the main effects'
-    variance (`blocks.Variances`), `(r,)`. `slope`: what a translation adds to the statistic's variance, in units of
-    what it adds to its mean, `()`.
+    variance (`blocks.Variances`), `(r,)`. `slope`: the increase of the statistic's variance by a small
+    translation, divided by the increase of its mean, `()`.
     """
 
     statistics: Tensor
@@ -52,7 +52,7 @@ class Null:
 
     @property
     def critical(self) -> float:
-        """What the statistic must exceed to be significant at `LEVEL`."""
+        """The value above which the statistic is significant at `LEVEL`."""
         allowed = math.floor(LEVEL * (1 + len(self.statistics)) - 1)
         return float(self.statistics.sort(descending=True).values[max(allowed, 0)])
 
@@ -91,7 +91,7 @@ def cached_null(data_config: DataConfig, name: str, identity: str, make: Callabl
     return null
 
 
-# ---------------------------------------------------------------- which prior it is
+# ---------------------------------------------------------------- identity of a prior
 
 
 def describe(prior: Prior) -> str:
@@ -102,7 +102,7 @@ def describe(prior: Prior) -> str:
 
 
 def law(prior: Prior) -> str:
-    """Six hexadecimal digits of three draws, rounded to what is the same on every machine."""
+    """Six hexadecimal digits of three draws, rounded so that they agree on every machine."""
     rounded = (prior.sample(3, Noise(Generator().manual_seed(IDENTITY_SEED))) * 1000).round().int()
     return hashlib.sha256(str(rounded.tolist()).encode()).hexdigest()[:6]
 

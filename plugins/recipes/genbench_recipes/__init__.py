@@ -17,7 +17,7 @@ GRIDS = {
     "cwae-table1": ("SWAE, WAE-MMD and CWAE on four datasets", "gmum/cwae-pytorch"),
     "rae-table1": ("VAE, WAE-MMD and AE: FID from the prior and from a mixture", "arXiv:1903.12436"),
 }
-"""For each recipe without code what it is, and its source."""
+"""Description and source of each recipe without code."""
 
 
 def text(name: str) -> str:
@@ -51,7 +51,7 @@ def faces(
 
 @hookimpl
 def genbench_recipes() -> Iterable[ComponentSpec[Recipe]]:
-    """Offer the recipes."""
+    """The components."""
     for name, (about, source) in GRIDS.items():
         yield ComponentSpec(name=name, description=about, factory=_grid(name), reference=source)
     about = "SWAE: faces at three latent sizes and two priors, four models"

@@ -63,13 +63,13 @@ def findings(seed: int, budget: float, repeats: int, samples: int, dims: int) ->
         exact, scaled = zip(
             *(repeat(d, samples, generator("cpu", seed, "gaussians", d, i)) for i in range(n)), strict=True
         )
-        how = {"method": "W2 / (sqrt(d) SW2)", "law": LAW, "samples": str(samples), "repeats": str(n)}
+        protocol = {"method": "W2 / (sqrt(d) SW2)", "law": LAW, "samples": str(samples), "repeats": str(n)}
         for index, count in enumerate(COUNTS):
             case, ratios = f"d = {d}, L = {count}", [values[index] for values in scaled]
-            yield Finding(case, "W2", fmean(exact), n, "", seed, how)
-            yield Finding(case, "sqrt(d) SW2", fmean(ratios), n, "", seed, how)
-            yield Finding(case, "variance of sqrt(d) SW2", variance(ratios), n, "", seed, how)
-            yield Finding(case, "factor", fmean(exact) / fmean(ratios), n, "", seed, how)
+            yield Finding(case, "W2", fmean(exact), n, "", seed, protocol)
+            yield Finding(case, "sqrt(d) SW2", fmean(ratios), n, "", seed, protocol)
+            yield Finding(case, "variance of sqrt(d) SW2", variance(ratios), n, "", seed, protocol)
+            yield Finding(case, "factor", fmean(exact) / fmean(ratios), n, "", seed, protocol)
 
 
 def gaussians(

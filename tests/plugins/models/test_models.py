@@ -290,7 +290,7 @@ def test_wae_gan_objective() -> None:
     x, z = batch(model)
     images, code, decoded = numbers(model, x)
     fake, real = (
-        1.0 / (1.0 + np.exp(-model.judge(torch.as_tensor(points).float()).detach().double().numpy()))
+        1.0 / (1.0 + np.exp(-model.critic_logits(torch.as_tensor(points).float()).detach().double().numpy()))
         for points in (code, z)
     )
     values = objectives(model, x, z)
@@ -460,15 +460,15 @@ def check_mean_over_small_batches_is_the_large_batch(make: Make) -> None:
 def check_logits_stand_alone(make: Make) -> None:
     model = build(make, log_density=True)
     _, z = batch(model)
-    whole = model.judge(z)
+    whole = model.critic_logits(z)
     assert whole.shape == (len(z),)
-    assert torch.allclose(whole, torch.cat([model.judge(point[None]) for point in z]), atol=1e-5)
+    assert torch.allclose(whole, torch.cat([model.critic_logits(point[None]) for point in z]), atol=1e-5)
 
 
 def check_log_density_is_the_priors(make: Make) -> None:
     with_density, without = build(make, Mixture(2), log_density=True), build(make, Mixture(2))
     _, z = batch(without)
-    difference = with_density.judge(z) - without.judge(z)
+    difference = with_density.critic_logits(z) - without.critic_logits(z)
     assert torch.allclose(difference, Mixture(2).log_prob(z), atol=1e-4)
 
 
@@ -534,12 +534,12 @@ class Summed(WAEGAN):
 
 
 class Broadcast(WAEGAN):
-    def judge(self, z: Tensor) -> Tensor:
+    def critic_logits(self, z: Tensor) -> Tensor:
         return self.critic(z) + self.prior.log_prob(z)
 
 
 class AssumesNormal(WAEGAN):
-    def judge(self, z: Tensor) -> Tensor:
+    def critic_logits(self, z: Tensor) -> Tensor:
         logit = self.critic(z).squeeze(1)
         return logit - 0.5 * z.square().sum(1) if self.log_density else logit
 
