@@ -1,4 +1,4 @@
-"""Fixtures that the tests share: the catalogue of bundled plug-ins, a tiny dataset, the real data where it is."""
+"""Fixtures that the tests share: the registry of bundled plug-ins, a tiny dataset, the real data where it is."""
 
 from __future__ import annotations
 
@@ -36,12 +36,6 @@ def data_config(tmp_path: Path) -> DataConfig:
 
 
 @pytest.fixture
-def place(data_config: DataConfig) -> DataConfig:
-    """The same by the name that some tests still use."""
-    return data_config
-
-
-@pytest.fixture
 def grid() -> Callable[..., ExperimentConfig]:
     """A tiny grid on `dots`, any field of it replaced."""
 
@@ -62,9 +56,9 @@ def grid() -> Callable[..., ExperimentConfig]:
 
 
 @pytest.fixture
-def planned(registry: Registry, place: DataConfig, grid: Callable[..., ExperimentConfig]) -> Callable[..., Plan]:
+def planned(registry: Registry, data_config: DataConfig, grid: Callable[..., ExperimentConfig]) -> Callable[..., Plan]:
     """The plan of such a grid."""
-    return lambda *models, **fields: plan(grid(models or ("swae",), **fields), registry, place)
+    return lambda *models, **fields: plan(grid(models or ("swae",), **fields), registry, data_config)
 
 
 @pytest.fixture

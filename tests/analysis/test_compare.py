@@ -29,14 +29,17 @@ def group(model: str, values: list[float], **facts: object) -> list[Row]:
 def test_a_comparison_equals_scipys_paired_test() -> None:
     rng = np.random.default_rng(1)
     a, b = rng.normal(1.0, 1.0, 6), rng.normal(0.0, 1.0, 6)
-    label_a, label_b, (one,) = compare([*group("swae", list(a)), *group("vae", list(b))], "swae", "vae")
+    label_a, label_b, (comparison,) = compare([*group("swae", list(a)), *group("vae", list(b))], "swae", "vae")
     expected = scipy_stats.ttest_rel(a, b)
     interval = expected.confidence_interval()
-    assert (label_a, label_b, one.difference.n) == ("swae", "vae", 6)
-    assert one.p == pytest.approx(expected.pvalue)
-    assert (one.difference.low, one.difference.high) == (pytest.approx(interval.low), pytest.approx(interval.high))
+    assert (label_a, label_b, comparison.difference.n) == ("swae", "vae", 6)
+    assert comparison.p == pytest.approx(expected.pvalue)
+    assert (comparison.difference.low, comparison.difference.high) == (
+        pytest.approx(interval.low),
+        pytest.approx(interval.high),
+    )
     d = a - b
-    assert one.effect == pytest.approx(d.mean() / d.std(ddof=1) * hedges(6))
+    assert comparison.effect == pytest.approx(d.mean() / d.std(ddof=1) * hedges(6))
 
 
 def test_hedges_correction_makes_the_effect_unbiased() -> None:
@@ -50,16 +53,16 @@ def test_the_verdict_follows_the_direction(better: bool, winner: str) -> None:
         *group("a", [1.0, 1.1, 1.2], higher_is_better=better),
         *group("b", [5.0, 5.2, 5.1], higher_is_better=better),
     ]
-    (one,) = compare(rows, "a", "b")[2]
-    assert (one.conclusion, one.more_seeds) == (winner, 0)
+    (comparison,) = compare(rows, "a", "b")[2]
+    assert (comparison.conclusion, comparison.more_seeds) == (winner, 0)
 
 
 def test_more_seeds_are_those_of_the_observed_effect_or_none_where_it_is_noise() -> None:
     gaps = [1.0, -0.4, 1.4, 0.2]
-    (one,) = compare([*group("a", gaps), *group("b", [0.0] * 4)], "a", "b")[2]
+    (comparison,) = compare([*group("a", gaps), *group("b", [0.0] * 4)], "a", "b")[2]
     needed = seeds_needed(float(np.mean(gaps) / np.std(gaps, ddof=1)))
     assert needed is not None
-    assert (one.conclusion, one.more_seeds) == ("undecided", needed - 4)
+    assert (comparison.conclusion, comparison.more_seeds) == ("undecided", needed - 4)
     (noise,) = compare([*group("a", [1.0, -1.0, 0.1]), *group("b", [0.0] * 3)], "a", "b")[2]
     assert noise.more_seeds is None
 
@@ -72,9 +75,9 @@ def test_several_metrics_are_corrected_together() -> None:
             *group("a", list(rng.normal(0, 1, 5)), metric=metric),
             *group("b", list(rng.normal(1, 1, 5)), metric=metric),
         ]
-    found = compare(rows, "a", "b")[2]
-    assert all(one.p <= one.p_holm <= 3 * one.p + 1e-12 for one in found)
-    assert compare(rows, "a", "b", "kid")[2][0].p_holm == found[1].p
+    comparisons = compare(rows, "a", "b")[2]
+    assert all(comparison.p <= comparison.p_holm <= 3 * comparison.p + 1e-12 for comparison in comparisons)
+    assert compare(rows, "a", "b", "kid")[2][0].p_holm == comparisons[1].p
 
 
 @pytest.mark.parametrize(
@@ -88,7 +91,7 @@ def test_several_metrics_are_corrected_together() -> None:
         (group("a", [1.0, 2.0]), "aa", "one group"),
     ],
 )
-def test_what_cannot_be_compared_is_refused(rows: list[Row], names: list[str], message: str) -> None:
+def test_groups_that_cannot_be_compared_are_refused(rows: list[Row], names: list[str], message: str) -> None:
     with pytest.raises(UsageError, match=message):
         compare(rows, names[0], names[1])
 
@@ -96,8 +99,8 @@ def test_what_cannot_be_compared_is_refused(rows: list[Row], names: list[str], m
 def test_power_is_that_of_simulated_studies() -> None:
     x = np.random.default_rng(3).normal(0.9, 1.0, (20_000, 7))
     t = np.abs(x.mean(1)) / x.std(1, ddof=1) * math.sqrt(7)
-    found = (t > scipy_stats.t.ppf(0.975, 6)).mean()
-    assert power(0.9, 7) == pytest.approx(found, abs=0.015)
+    share = (t > scipy_stats.t.ppf(0.975, 6)).mean()
+    assert power(0.9, 7) == pytest.approx(share, abs=0.015)
     assert power(0.0, 7) == pytest.approx(0.05)
     assert power(500.0, 3) == 1.0
 
@@ -113,18 +116,18 @@ def test_a_pilots_interval_holds_the_true_deviation() -> None:
     held = 0
     for _ in range(600):
         x = rng.normal(size=4) * 5 + rng.normal(size=(3, 4))  # differences of two models: sd sqrt(2)
-        found = pilot([dict(enumerate(map(float, model))) for model in x])
-        assert found is not None
-        held += found.low <= math.sqrt(2) <= found.high
+        deviation = pilot([dict(enumerate(map(float, model))) for model in x])
+        assert deviation is not None
+        held += deviation.low <= math.sqrt(2) <= deviation.high
     assert 0.92 <= held / 600 <= 0.975
 
 
 def test_a_forecast_needs_two_models_with_two_seeds() -> None:
     rows = [*group("a", [1.0, 2.0, 4.0]), *group("b", [2.0, 2.5, 3.0])]
-    (found,) = forecast(rows, "fid", [3, 5], 1.0)
-    assert found.table[0].minimum_detectable_effect > found.table[1].minimum_detectable_effect
-    assert found.needed is not None
-    assert found.needed[0] is not None
+    (power_forecast,) = forecast(rows, "fid", [3, 5], 1.0)
+    assert power_forecast.table[0].minimum_detectable_effect > power_forecast.table[1].minimum_detectable_effect
+    assert power_forecast.needed is not None
+    assert power_forecast.needed[0] is not None
     with pytest.raises(UsageError, match="two models"):
         forecast(rows[:3], "fid", [3])
 
@@ -135,8 +138,8 @@ def test_the_commands_print_tables_and_json(genbench: Callable[..., Result]) -> 
     text = genbench("compare", "swae", "vae")
     assert text.exit_code == 0, text.output
     assert "d_z" in text.output
-    found = json.loads(genbench("compare", "swae", "vae", *pixel, "--format", "json").stdout)
-    assert [one["metric"] for one in found["comparisons"]] == ["reconstruction.pixel"]
+    record = json.loads(genbench("compare", "swae", "vae", *pixel, "--format", "json").stdout)
+    assert [entry["metric"] for entry in record["comparisons"]] == ["reconstruction.pixel"]
     text = genbench("power", "runs", *pixel, "--difference", "0.1")
     assert "95 % interval" in text.output
     assert json.loads(genbench("power", "runs", *pixel, "--format", "json").stdout)[0]["table"]

@@ -122,8 +122,8 @@ def test_one_seed_leads_and_is_not_called_best() -> None:
 
 def test_validation_and_test_values_never_share_a_curve_set() -> None:
     rows = [*curve("vae", {50: 9.0, 100: 8.0}), end("vae", 0, 1.0), end("swae", 0, 2.0)]
-    found = curves.curve_sets(rows, "fid")
-    assert [(curve_set.split, [c.label for c in curve_set.curves]) for curve_set in found] == [
+    sets = curves.curve_sets(rows, "fid")
+    assert [(curve_set.split, [c.label for c in curve_set.curves]) for curve_set in sets] == [
         ("validation", ["vae"]),
         ("test", ["vae", "swae"]),  # swae has no snapshots: all ends are shown beside its own
     ]
@@ -132,7 +132,7 @@ def test_validation_and_test_values_never_share_a_curve_set() -> None:
 
 
 def test_the_part_that_ranks_is_meant_by_a_metrics_name() -> None:
-    rows = [row("a", 0, 1, 1.0, metric=f"latent-w2.{part}") for part in ("raw", "excess")]
+    rows = [row("a", 0, 1, 1.0, metric=f"latent-w2.{component}") for component in ("raw", "excess")]
     assert curves.resolve(rows, "latent-w2") == "latent-w2.excess"
     assert curves.resolve(rows, "latent-w2.raw") == "latent-w2.raw"
     with pytest.raises(UsageError, match="no measured metric 'fid'"):
@@ -166,11 +166,11 @@ def test_a_table_says_what_equal_images_cost() -> None:
 
 
 def weights(validation: dict[str, float], test: dict[str, float]) -> list[Row]:
-    found = []
+    rows = []
     for name, value in validation.items():
         label = f"swae (weight={name})"
-        found += curve(label, {50: 1.0, 100: value}) + [end(label, s, test[name] + s / 100) for s in range(3)]
-    return found
+        rows += curve(label, {50: 1.0, 100: value}) + [end(label, s, test[name] + s / 100) for s in range(3)]
+    return rows
 
 
 def test_options_are_selected_on_validation_and_the_others_leave_the_table() -> None:
@@ -239,7 +239,7 @@ def test_from_run_to_curves_and_selected_options(genbench: Callable[..., Result]
     assert beyond.output.count("\n") == 1
 
 
-def test_selected_moments_fill_the_table_of_their_command(genbench: Callable[..., Result]) -> None:
+def test_selected_snapshots_fill_the_table_of_their_command(genbench: Callable[..., Result]) -> None:
     usual = ["--dataset", "dots", "--network", "mlp", "--latent-dim", "2", "--batch", "16", "--images", "96"]
     usual += ["--metrics", "reconstruction", "--plugin", str(DOTS), "--snapshots", "3", "--device", "cpu"]
     assert genbench("run", "ae", *usual).exit_code == 0

@@ -167,10 +167,10 @@ def test_json_holds_all_of_a_diff(trained: Path, genbench: Callable[..., Result]
     first, second = run_of(trained, seed=0).name, run_of(trained, seed=1).name
     result = genbench("diff", first, second, "--runs", str(trained), "--format", "json")
     assert result.exit_code == 0
-    found = json.loads(result.stdout)
-    assert (found["a"], found["b"]) == (first, second)
-    assert {"field": "run.seed", "a": "0", "b": "1"}.items() <= found["fields"][0].items()
-    assert {metric["conclusion"] for metric in found["metrics"]} == {COMPARABLE}
+    record = json.loads(result.stdout)
+    assert (record["a"], record["b"]) == (first, second)
+    assert {"field": "run.seed", "a": "0", "b": "1"}.items() <= record["fields"][0].items()
+    assert {metric["conclusion"] for metric in record["metrics"]} == {COMPARABLE}
 
 
 @pytest.mark.parametrize("width", ["80", "160"])

@@ -20,12 +20,12 @@ TREES = [ast.parse(path.read_text(encoding="utf-8")) for path in sorted(Path(api
 
 def documented_assignments() -> dict[str, str]:
     """Names assigned at the top of the module, with the string that stands under them."""
-    found = {}
+    documented = {}
     for node, below in ((node, below) for tree in TREES for node, below in zip(tree.body, tree.body[1:], strict=False)):
         target = node.targets[0] if isinstance(node, ast.Assign) else getattr(node, "target", None)
         if isinstance(target, ast.Name) and isinstance(below, ast.Expr) and isinstance(below.value, ast.Constant):
-            found[target.id] = str(below.value.value)
-    return found
+            documented[target.id] = str(below.value.value)
+    return documented
 
 
 @pytest.mark.parametrize("name", api.__all__)
@@ -55,14 +55,14 @@ def test_every_public_method_is_documented_and_typed_and_tensors_have_shapes(
     assert text, f"{cls.__name__}.{name}"
     assert "return" in method.__annotations__
     if method.__annotations__["return"] == "Tensor":
-        assert re.search(r"`[^`]*\((n|d)?,", text), f"{cls.__name__}.{name} returns a tensor of a shape not told"
+        assert re.search(r"`[^`]*\((n|d)?,", text), f"{cls.__name__}.{name} returns a tensor of an undocumented shape"
 
 
 ABSTRACT = [(cls, name) for cls, name, _ in METHODS if name in getattr(cls, "__abstractmethods__", ())]
 
 
 @pytest.mark.parametrize(("cls", "name"), ABSTRACT, ids=[f"{c.__name__}.{n}" for c, n in ABSTRACT])
-def test_what_an_abstract_method_raises_is_told_there_or_of_its_class(cls: type, name: str) -> None:
+def test_the_errors_of_an_abstract_method_are_documented_there_or_at_its_class(cls: type, name: str) -> None:
     text = f"{getattr(vars(cls)[name], 'fget', vars(cls)[name]).__doc__} {cls.__doc__}"
     assert re.search(r"\braises?\s+(`[A-Z]\w+`|nothing)|\bno method raises|^ *Raises:$", text, flags=re.I | re.M)
 
@@ -71,7 +71,7 @@ RECORDS = [cls for name in api.__all__ if dataclasses.is_dataclass(cls := getatt
 
 
 @pytest.mark.parametrize("cls", RECORDS, ids=lambda cls: cls.__name__)
-def test_every_field_of_a_record_is_told_of(cls: type) -> None:
+def test_every_field_of_a_record_is_documented(cls: type) -> None:
     """By its name, or in words where the name is one of those."""
     text = cls.__doc__ or ""
     ignore_progress = [
@@ -90,7 +90,7 @@ def test_every_field_of_a_record_is_told_of(cls: type) -> None:
     ],
     ids=lambda value: getattr(value, "__name__", ""),
 )
-def test_units_are_told(cls: type, unit: str) -> None:
+def test_units_are_documented(cls: type, unit: str) -> None:
     assert re.search(unit, cls.__doc__ or "", flags=re.DOTALL)
 
 

@@ -47,14 +47,14 @@ def main() -> None:
     real, rest = images[order[:10_000]], images[order[10_000:]]
     extractor = feature_layer("grey28", "", "", data_config)
     references = extract(extractor, real)
-    found = {
+    results = {
         "equal laws": compared(references, extract(extractor, rest)),
         "blurred": compared(references, extract(extractor, gaussian_blur(rest, [5, 5], [0.7, 0.7]))),
     }
-    found["normal laws of known distance"] = simulated()
-    write_json(arguments.out / "fid-infinity.json", found)
-    write_text(arguments.out / "fid-infinity.md", markdown(found))
-    print(markdown(found))
+    results["normal laws of known distance"] = simulated()
+    write_json(arguments.out / "fid-infinity.json", results)
+    write_text(arguments.out / "fid-infinity.md", markdown(results))
+    print(markdown(results))
 
 
 def compared(references: Tensor, pool: Tensor) -> dict[str, object]:
@@ -70,7 +70,7 @@ def compared(references: Tensor, pool: Tensor) -> dict[str, object]:
     for n in SIZES:
         plain = [distance(references, draw(n, seed)) for seed in range(DRAWS)]
         infinity = [extrapolated(references, draw(n, seed), PARTITIONS) for seed in range(DRAWS)]
-        values = [one.value for one in infinity]
+        values = [limit.value for limit in infinity]
         lines.append(
             {
                 "n": n,
@@ -78,8 +78,8 @@ def compared(references: Tensor, pool: Tensor) -> dict[str, object]:
                 "fid sd": statistics.stdev(plain),
                 "fid-infinity": statistics.fmean(values),
                 "fid-infinity sd": statistics.stdev(values),
-                "fid-infinity se": statistics.fmean(one.se for one in infinity),
-                "covers the limit": sum(abs(one.value - infinite) < 1.96 * one.se for one in infinity) / DRAWS,
+                "fid-infinity se": statistics.fmean(limit.se for limit in infinity),
+                "covers the limit": sum(abs(limit.value - infinite) < 1.96 * limit.se for limit in infinity) / DRAWS,
                 "fid error to 10,000": error(plain, target),
                 "fid-infinity error to 10,000": error(values, target),
                 "fid error to the limit": error(plain, infinite),
@@ -97,26 +97,26 @@ def simulated(width: int = 32, references: int = 2000, n: int = 1000) -> dict[st
         return torch.randn(*shape, generator=draws, dtype=torch.float64)
 
     root = normal(width, width) / width**0.5
-    found: dict[str, object] = {}
-    for name, other, shift in (("equal", root, 0.0), ("unequal", root + 0.1 * normal(width, width) / width**0.5, 0.3)):
+    results: dict[str, object] = {}
+    for name, factor, shift in (("equal", root, 0.0), ("unequal", root + 0.1 * normal(width, width) / width**0.5, 0.3)):
         real = normal(references, width) @ root
-        limit = frechet_distance(*gaussian(real), torch.full((width,), shift, dtype=torch.float64), other.T @ other)
+        limit = frechet_distance(*gaussian(real), torch.full((width,), shift, dtype=torch.float64), factor.T @ factor)
         plain, errors, limits = [], [], []
         for _ in range(REPEATS):
-            made = normal(n, width) @ other + shift
+            made = normal(n, width) @ factor + shift
             plain.append(distance(real, made))
             errors.append(standard_error(real, made) or 0.0)
             limits.append(extrapolated(real, made, PARTITIONS))
-        values = [one.value for one in limits]
-        found[name] = {
+        values = [estimate.value for estimate in limits]
+        results[name] = {
             "limit": limit,
             "fid": statistics.fmean(plain),
             "fid se / sd": rms(errors) / statistics.stdev(plain),
             "fid-infinity": statistics.fmean(values),
-            "fid-infinity se / sd": rms([one.se for one in limits]) / statistics.stdev(values),
-            "coverage": sum(abs(one.value - limit) < 1.96 * one.se for one in limits) / REPEATS,
+            "fid-infinity se / sd": rms([estimate.se for estimate in limits]) / statistics.stdev(values),
+            "coverage": sum(abs(estimate.value - limit) < 1.96 * estimate.se for estimate in limits) / REPEATS,
         }
-    return found
+    return results
 
 
 def rms(values: list[float]) -> float:
@@ -129,10 +129,10 @@ def error(values: list[float], target: float) -> float:
     return rms([value - target for value in values])
 
 
-def markdown(found: dict[str, dict[str, object]]) -> str:
+def markdown(results: dict[str, dict[str, object]]) -> str:
     """The tables."""
     lines = ["# FID-infinity on real images", "", "`python tests/benchmarks/fid_infinity.py --data-root DIR`", ""]
-    for name, result in found.items():
+    for name, result in results.items():
         if "by n" not in result:
             continue
         lines += [
@@ -141,12 +141,12 @@ def markdown(found: dict[str, dict[str, object]]) -> str:
             "| n | FID | FID-infinity (se) | error to the value of 10,000: both | error to the limit: both | covers |",
             "|--:|--:|--:|--:|--:|--:|",
         ]
-        for one in result["by n"]:  # type: ignore[attr-defined]
+        for row in result["by n"]:  # type: ignore[attr-defined]
             lines.append(
-                f"| {one['n']:,} | {one['fid']:.3f} \u00b1 {one['fid sd']:.3f} | {one['fid-infinity']:.3f} \u00b1"
-                f" {one['fid-infinity sd']:.3f} ({one['fid-infinity se']:.3f}) | {one['fid error to 10,000']:.3f},"
-                f" {one['fid-infinity error to 10,000']:.3f} | {one['fid error to the limit']:.3f},"
-                f" {one['fid-infinity error to the limit']:.3f} | {one['covers the limit']:.0%} |"
+                f"| {row['n']:,} | {row['fid']:.3f} \u00b1 {row['fid sd']:.3f} | {row['fid-infinity']:.3f} \u00b1"
+                f" {row['fid-infinity sd']:.3f} ({row['fid-infinity se']:.3f}) | {row['fid error to 10,000']:.3f},"
+                f" {row['fid-infinity error to 10,000']:.3f} | {row['fid error to the limit']:.3f},"
+                f" {row['fid-infinity error to the limit']:.3f} | {row['covers the limit']:.0%} |"
             )
         lines.append("")
     lines += [
@@ -161,9 +161,9 @@ def markdown(found: dict[str, dict[str, object]]) -> str:
         "| laws | limit | FID | its se / sd | FID-infinity | its se / sd | 95 % interval covers |",
         "|:--|--:|--:|--:|--:|--:|--:|",
     ]
-    for name, one in found["normal laws of known distance"].items():
-        numbers = (f"{one[key]:.3f}" for key in ("limit", "fid", "fid se / sd", "fid-infinity", "fid-infinity se / sd"))  # type: ignore[index]
-        lines.append(f"| {name} | {' | '.join(numbers)} | {one['coverage']:.1%} |")  # type: ignore[index]
+    for name, row in results["normal laws of known distance"].items():
+        numbers = (f"{row[key]:.3f}" for key in ("limit", "fid", "fid se / sd", "fid-infinity", "fid-infinity se / sd"))  # type: ignore[index]
+        lines.append(f"| {name} | {' | '.join(numbers)} | {row['coverage']:.1%} |")  # type: ignore[index]
     return "\n".join([*lines, ""])
 
 

@@ -15,7 +15,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-def told(what: str, work: Callable[[], T]) -> T:
+def timed(what: str, work: Callable[[], T]) -> T:
     """Do the work and say how long it took."""
     began = time.perf_counter()
     result = work()
@@ -25,8 +25,8 @@ def told(what: str, work: Callable[[], T]) -> T:
 
 def main() -> None:
     """One after another."""
-    told("import torch", lambda: __import__("torch"))
-    told("import torch_fidelity", lambda: __import__("torch_fidelity"))
+    timed("import torch", lambda: __import__("torch"))
+    timed("import torch_fidelity", lambda: __import__("torch_fidelity"))
     import torch
 
     import genbench_neighbours as neighbours
@@ -39,15 +39,15 @@ def main() -> None:
     noise = torch.randint(0, 256, (10_000, 1, 28, 28), generator=torch.Generator().manual_seed(0)).to(torch.uint8)
     load()
     grey28 = feature_layer("grey28", "128", "", DataConfig(Path(), Path()))
-    real = told("grey28 features of 10,000 images", lambda: extract(grey28, noise))
+    real = timed("grey28 features of 10,000 images", lambda: extract(grey28, noise))
     made = extract(grey28, noise.flip(3))
     for elements in (2**22, neighbours.CPU_BLOCK_ELEMENTS):
         neighbours.CPU_BLOCK_ELEMENTS = elements
         what = f"precision and recall, 10,000 against 10,000, {elements:,} distances at once"
-        told(what, lambda: neighbours.precision_recall(real, made, 3))
+        timed(what, lambda: neighbours.precision_recall(real, made, 3))
     for threads in (1, 2):
         torch.set_num_threads(threads)
-        told(f"null of the latent W2, d = 8, {threads} threads", lambda: LatentW2().null(Normal(8)))
+        timed(f"null of the latent W2, d = 8, {threads} threads", lambda: LatentW2().null(Normal(8)))
 
 
 if __name__ == "__main__":

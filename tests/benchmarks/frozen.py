@@ -42,13 +42,13 @@ def main() -> int:
     print(
         "equal to the last digit is asked for" if exact else "another processor or library: values are close, not equal"
     )
-    with tempfile.TemporaryDirectory() as place:
+    with tempfile.TemporaryDirectory() as scratch:
         for study, arguments in STUDIES.items():
-            folder = Path(place) / study
+            folder = Path(scratch) / study
             run(arguments, folder, kill=study == "killed")
-            export = [*GENBENCH, "report", str(folder), "--export", f"{place}/export-{study}"]
+            export = [*GENBENCH, "report", str(folder), "--export", f"{scratch}/export-{study}"]
             subprocess.run(export, stdout=subprocess.DEVNULL, check=True)
-            rows = json.loads((Path(place) / f"export-{study}" / "rows.json").read_text())
+            rows = json.loads((Path(scratch) / f"export-{study}" / "rows.json").read_text())
             rows = rows["rows"] if isinstance(rows, dict) else rows
             lines = differences(study, rows, exact=exact)
             wrong += len(lines)

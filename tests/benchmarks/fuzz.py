@@ -25,22 +25,24 @@ def main(inputs: int, seed: int, reader: tuple[str, ...]) -> None:
     """Write fuzz.json and fuzz.md; exit status 1 where a reader crashed."""
     warnings.simplefilter("ignore")
     folder = ROOT / "reports" / "reliability"
-    found = json.loads((folder / "fuzz.json").read_text()) if (folder / "fuzz.json").exists() else {}
+    counts_of = json.loads((folder / "fuzz.json").read_text()) if (folder / "fuzz.json").exists() else {}
     for name in reader or TARGETS:
         began = time.perf_counter()
         counts = fuzz(name, inputs, seed)
         seconds = round(time.perf_counter() - began)
-        found[name] = {"inputs": inputs, "seed": seed, "refused": counts.refused, "read": counts.read}
-        found[name] |= {"crashes": len(counts.crashes), "seconds": seconds}
-        print(name, found[name], flush=True)
+        counts_of[name] = {"inputs": inputs, "seed": seed, "refused": counts.refused, "read": counts.read}
+        counts_of[name] |= {"crashes": len(counts.crashes), "seconds": seconds}
+        print(name, counts_of[name], flush=True)
         for cause, data in counts.crashes[:10]:
             print("   ", cause, data[:200], flush=True)
-        write_json(folder / "fuzz.json", found)
+        write_json(folder / "fuzz.json", counts_of)
     head = ["reader", "damaged inputs", "refused by name", "read as sound", "crashes"]
     lines = [f"| {' | '.join(head)} |", "|:--|--:|--:|--:|--:|"]
-    for name, it in found.items():
-        lines.append(f"| {name} | {it['inputs']:,} | {it['refused']:,} | {it['read']:,} | {it['crashes']} |")
-    told = [
+    for name, entry in counts_of.items():
+        lines.append(
+            f"| {name} | {entry['inputs']:,} | {entry['refused']:,} | {entry['read']:,} | {entry['crashes']} |"
+        )
+    page = [
         "# Damaged files",
         "",
         "`python tests/benchmarks/fuzz.py --inputs 100000`: flipped bits, cuts, repeats, foreign tokens, values of",
@@ -50,8 +52,8 @@ def main(inputs: int, seed: int, reader: tuple[str, ...]) -> None:
         "",
         *lines,
     ]
-    write_text(folder / "fuzz.md", "\n".join(told) + "\n")
-    sys.exit(any(it["crashes"] for it in found.values()))
+    write_text(folder / "fuzz.md", "\n".join(page) + "\n")
+    sys.exit(any(entry["crashes"] for entry in counts_of.values()))
 
 
 if __name__ == "__main__":

@@ -133,13 +133,13 @@ class Runner:
 
         The study is a command's, on the glyphs and without metrics: claimed, logged, checkpointed.
         """
-        place = DataConfig(cache_folder(), cache_folder(), workers=os.cpu_count() or 1)
+        data_config = DataConfig(cache_folder(), cache_folder(), workers=os.cpu_count() or 1)
         images = 2 * case.steps * case.batch
         names = ("glyphs", ("normal",), (case.latent_dim,), case.network, tuple(range(case.seeds)), case.batch, ())
-        planned = plan(ExperimentConfig((case.model,), *names, images=images), self.registry, place)
+        planned = plan(ExperimentConfig((case.model,), *names, images=images), self.registry, data_config)
         with tempfile.TemporaryDirectory() as folder:
             store, facts = Path(folder), {"command": "a benchmark"}
-            study = Study(self.registry, store, place, self.device, facts, planned.metrics)
+            study = Study(self.registry, store, data_config, self.device, facts, planned.metrics)
             executor = ProcessExecutor(study, case.seeds)
             outcome = run_all(planned, executor, study)
             executor.shutdown()
@@ -177,28 +177,28 @@ def timed(run: Callable[[], float]) -> float:
     return count / (time.perf_counter() - began)
 
 
-def measure(bench: Runner, case: Case, usual: float, seeds: bool = False) -> list[str]:
+def measure(runner: Runner, case: Case, usual: float, seeds: bool = False) -> list[str]:
     """The cells of a case's row; `usual` is the usual loop's rate on the MLP, 0 where unknown.
 
     With `seeds` they are trained at once by worker processes.
     """
-    images = bench.images(case)
-    model, _ = bench.build(case, 0)
+    images = runner.images(case)
+    model, _ = runner.build(case, 0)
     each = step_flops(model, case.batch) / case.batch
     traffic = BYTES_PER_PARAMETER * sum(p.numel() for p in model.parameters()) / case.batch
     del model
-    repeats = 1 if bench.tiny else 2 if seeds else REPEATS
+    repeats = 1 if runner.tiny else 2 if seeds else REPEATS
     graph, eager, how = [], [], ""
     for _ in range(repeats):
-        rate, how = bench.rate_of_seeds(case) if seeds else bench.rate(case, images, captured=True)
+        rate, how = runner.rate_of_seeds(case) if seeds else runner.rate(case, images, captured=True)
         graph.append(rate)
         if not seeds:
-            eager.append(bench.rate(case, images, captured=False)[0])
+            eager.append(runner.rate(case, images, captured=False)[0])
     rate = statistics.median(graph)
     against = f"{rate / usual:.1f} x usual" if usual and (case.usual or "usual" in case.goal) else ""
     loop = f"{statistics.median(eager):,.0f}" if eager else ""
     beside = f"{rate / statistics.median(eager):.1f} x eager" if eager else ""
-    reached = each * rate / bench.rates[case.precision]
+    reached = each * rate / runner.rates[case.precision]
     spread = f"{rate:,.0f} ({min(graph):,.0f} to {max(graph):,.0f})"
     ratios = ", ".join(part for part in (against, beside) if part)
     cost = f"{each / 1e6:,.1f} | {traffic / 1e6:,.2f}"
@@ -217,7 +217,7 @@ def main() -> None:
         precision: product_rate(device, precision, 256 if asked.tiny else 8192)
         for precision in ("float32", "bfloat16")  # type: ignore[assignment]
     }
-    bench = Runner(load([]), device, rates, asked.tiny)
+    runner = Runner(load([]), device, rates, asked.tiny)
     usual = 0.0
     if asked.data_root is not None:
         for workers in (0,) if asked.tiny else (0, 2, 4, 8):
@@ -232,10 +232,10 @@ def main() -> None:
             small = replace(small, seeds=min(2, case.seeds))
         chosen = small if asked.tiny else case
         if chosen.seeds == 1:
-            rows.append(measure(bench, chosen, usual))
+            rows.append(measure(runner, chosen, usual))
         else:
             named = replace(chosen, name=f"{chosen.name}, --jobs {chosen.seeds}")
-            rows.append(measure(bench, named, usual, seeds=True))
+            rows.append(measure(runner, named, usual, seeds=True))
         print(f"measured {case.name}", flush=True)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
     measured = ", ".join(f"{precision} {rate / 1e12:.3g} TFLOP/s" for precision, rate in rates.items())

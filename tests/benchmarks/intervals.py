@@ -42,9 +42,9 @@ def coverage(x: Floats) -> float:
         factors = np.full(len(x), t_quantile(n - 1, 0.975))
     half = factors * x.std(1, ddof=1) / math.sqrt(n)
     for row, expected in zip(x[:20], half, strict=False):
-        found = estimate(list(map(float, row))).half_width
-        assert found is not None
-        assert math.isclose(found, expected, rel_tol=1e-6)
+        half_width = estimate(list(map(float, row))).half_width
+        assert half_width is not None
+        assert math.isclose(half_width, expected, rel_tol=1e-6)
     return float((np.abs(x.mean(1)) <= half).mean())
 
 
@@ -70,8 +70,8 @@ def set_errors(means: list[float], sds: list[float], draw: Draw, seeds: int, rng
     for _ in range(SET_STUDIES):
         x = np.array(means)[:, None] + rng.normal(size=seeds)
         x = x + np.array(sds)[:, None] * draw(rng, (len(means), seeds))
-        standings = set_of_best([dict(enumerate(map(float, row))) for row in x], lower=True)
-        errors += any(standings[i].status == "worse" for i in best)
+        comparisons = set_of_best([dict(enumerate(map(float, row))) for row in x], lower=True)
+        errors += any(comparisons[i].status == "worse" for i in best)
     return errors / SET_STUDIES
 
 
@@ -94,8 +94,8 @@ def simulate(law: str) -> tuple[list[dict[str, object]], list[dict[str, object]]
 def main() -> None:
     """Simulate, one process for each law, and write."""
     with ProcessPoolExecutor(len(LAWS)) as pool:
-        found = list(pool.map(simulate, LAWS))
-    covered, sets = ([one for law in found for one in law[part]] for part in (0, 1))
+        per_law = list(pool.map(simulate, LAWS))
+    covered, sets = ([value for law in per_law for value in law[index]] for index in (0, 1))
     lines = [
         "# Intervals and sets of bests, simulated",
         "",

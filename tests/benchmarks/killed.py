@@ -3,7 +3,7 @@
     python tests/benchmarks/killed.py [--kills 50] [--seed 0]
 
 Writes reports/reliability/killed.json and .md; takes some three minutes. The study and the deaths are those of
-tests/support/killing.py. It counts without a goal: what differs is told.
+tests/support/killing.py. It counts without a goal and lists the differences.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ OUT = ROOT / "reports" / "reliability"
 
 
 def main() -> None:
-    """Torment, write."""
+    """Kill, write."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--seed", type=int, default=0)
@@ -37,33 +37,33 @@ def main() -> None:
         done = subprocess.run([*program, *options], capture_output=True, text=True, check=False)
     if done.returncode:
         raise SystemExit(done.stderr)
-    told = json.loads(done.stdout)
+    counts = json.loads(done.stdout)
     facts = {"command": f"python tests/benchmarks/killed.py --kills {asked.kills} --seed {asked.seed}"}
     facts |= {"commit": commit(), "minutes": f"{(time.perf_counter() - began) / 60:.1f}"}
     OUT.mkdir(parents=True, exist_ok=True)
-    write_json(OUT / "killed.json", {**told, **facts})
-    write_text(OUT / "killed.md", words({**told, **facts}))
+    write_json(OUT / "killed.json", {**counts, **facts})
+    write_text(OUT / "killed.md", words({**counts, **facts}))
 
 
-def words(told: dict[str, Any]) -> str:
+def words(counts: dict[str, Any]) -> str:
     """The counts as a page."""
-    lines = [f"| {place} | {count} |" for place, count in told["deaths"].items()]
+    lines = [f"| {phase} | {count} |" for phase, count in counts["deaths"].items()]
     return "\n".join(
         [
             "# Killed studies",
             "",
-            f"`{told['command']}`, commit {told['commit']}, {told['minutes']} minutes.",
+            f"`{counts['command']}`, commit {counts['commit']}, {counts['minutes']} minutes.",
             "",
             "A study of two models, two seeds, snapshots and a control was killed by SIGKILL and begun again by the",
-            f"same command until it was whole; then the next one began with nothing. Deaths: {told['kills']}. Studies",
-            f"completed: {told['completed']}. Studies that differ from an undisturbed one, that failed, or that left a",
-            f"half-written file: {len(told['wrong'])}.",
+            f"same command until it was whole; then the next one began with nothing. Deaths: {counts['kills']}.",
+            f"Studies completed: {counts['completed']}. Studies that differ from an undisturbed one, that failed, or",
+            f"that left a half-written file: {len(counts['wrong'])}.",
             "",
             "| killed while | times |",
             "|:--|--:|",
             *lines,
             "",
-            *[f"* {wrong}" for wrong in told["wrong"]],
+            *[f"* {wrong}" for wrong in counts["wrong"]],
         ]
     )
 

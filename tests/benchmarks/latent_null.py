@@ -3,9 +3,8 @@
     python tests/benchmarks/latent_null.py [--cells 500,2000] [--metrics latent-sw] [--scale 1.0]
 
 Writes reports/trust/latent-null.json and .md after every cell (a metric, n and d), a minute or two each; a cell that
-the file has is not simulated again. Codes are drawn
-from the prior N(0, I) itself, or from N(t, I) with |t| such that the true statistic is what `minimum_detectable_effect` says.
-It measures without a goal.
+the file has is not simulated again. Codes are drawn from the prior N(0, I) itself, or from N(t, I) with |t| such that
+the true statistic equals `minimum_detectable_effect`. It measures without a goal.
 """
 
 from __future__ import annotations
@@ -79,14 +78,14 @@ def kernel_trial(metric: LatentMMD, x: Tensor, y: Tensor, t: Tensor) -> Trial:
     """As `within` and `across` have it, by one kernel matrix and sums over blocks: a tenth of the time at n = 500."""
     scale, count = Normal(x.shape[1]).pairwise_scale, metric.blocks
     sizes = torch.tensor([len(block) for block in metric.cut(x)], dtype=torch.float64)
-    one = torch.repeat_interleave(torch.eye(count, dtype=torch.float64), sizes.long(), dim=0)
+    membership = torch.repeat_interleave(torch.eye(count, dtype=torch.float64), sizes.long(), dim=0)
 
-    def mean_kernel(u: Tensor, v: Tensor, *, own: bool = False) -> Tensor:
+    def mean_kernel(u: Tensor, v: Tensor, *, without_diagonal: bool = False) -> Tensor:
         kernel = imq_kernel(squared_distances(u, v), scale)
-        sums = one.T @ (kernel.fill_diagonal_(0.0) if own else kernel) @ one
-        return -2.0 * sums / (sizes[:, None] * sizes[None, :] - (torch.diag(sizes) if own else 0.0))
+        sums = membership.T @ (kernel.fill_diagonal_(0.0) if without_diagonal else kernel) @ membership
+        return -2.0 * sums / (sizes[:, None] * sizes[None, :] - (torch.diag(sizes) if without_diagonal else 0.0))
 
-    xx, yy, xy = mean_kernel(x, x, own=True), mean_kernel(y, y, own=True), mean_kernel(x, y)
+    xx, yy, xy = mean_kernel(x, x, without_diagonal=True), mean_kernel(y, y, without_diagonal=True), mean_kernel(x, y)
     table = torch.cat([torch.cat([xx, xy], 1), torch.cat([xy.T, yy], 1)])
     return Trial(table, lambda length: with_cross(table, mean_kernel(x + length * t, y)))
 
@@ -120,13 +119,13 @@ def cell(make: type[LatentFit], n: int, d: int, scale: float) -> dict[str, Any]:
     lengths = {factor: length_for(metric, d, factor * minimum_detectable_effect) for factor in FACTORS}
     tables, shifted, pieces, raw = [], {factor: [] for factor in FACTORS}, [], []
     for repetition in range(repetitions):
-        found, x, y = trial(metric, d, repetition)
-        tables.append(found.table)
+        distances, x, y = trial(metric, d, repetition)
+        tables.append(distances.table)
         for factor, length in lengths.items() if repetition < SHIFTED_REPETITIONS[n] else ():
-            moved = found.moved(length)
+            moved = distances.moved(length)
             value = float(metric.statistic(moved, as_given(metric.blocks)))
             shifted[factor].append((value, variances(moved).total))
-        pieces.append(variances(found.table))
+        pieces.append(variances(distances.table))
         if metric.raw and len(raw) < RAW_REPETITIONS[n]:
             raw.append(raw_and_se(metric, d, x, y, pieces[-1].mains, shipped))
     plain = torch.cat([metric.statistic(table, as_given(metric.blocks)) for table in tables])
@@ -203,10 +202,11 @@ def markdown(cells: list[dict[str, Any]]) -> str:
         "# The latent tests under their null, and their power",
         "",
         "`python tests/benchmarks/latent_null.py`. Codes are drawn from the prior N(0, I) itself (first table), or",
-        "from N(t, I) (second), |t| such that the true excess is a multiple of what `minimum_detectable_effect` says. Errors are",
+        "from N(t, I) (second), |t| such that the true excess is a multiple of `minimum_detectable_effect`. Errors are",
         "one standard deviation. *Level*: rejections at 5 %, with the null that users get, of the samples as drawn and",
-        "over all splits of each pair into two; with fresh nulls: mean and spread between nulls. *se / sd*:",
-        "the standard error reported, root mean square, over the spread of repetitions. *Said*: what `minimum_detectable_effect` has.",
+        "over all splits of each pair into two; with fresh nulls: mean and spread between nulls. *se / sd*: the",
+        "standard error reported, root mean square, over the spread of repetitions. *Predicted*: by",
+        "`minimum_detectable_effect`.",
         "",
         "| metric | n | d | pairs | level, % | over splits, % | fresh nulls, % | excess / its error | raw mean / sd |"
         " se / sd | raw se / sd |",
@@ -221,15 +221,15 @@ def markdown(cells: list[dict[str, Any]]) -> str:
             f"| {100 * c['level with fresh nulls']:.1f}, {100 * c['level sd between nulls']:.1f} "
             f"| {c['excess mean'] / c['excess error']:+.1f} | {raw[0]} | {c['se / sd']:.2f} | {raw[1]} |"
         )
-    heads = " | ".join(f"power at {f:g} (said)" for f in FACTORS)
+    heads = " | ".join(f"power at {f:g} (predicted)" for f in FACTORS)
     more = " | ".join(f"mean / true, se / sd at {f:g}" for f in FACTORS[1:])
     lines += ["", f"| metric | n | d | detectable | pairs | {heads} | {more} |", "|" + "---|" * 10]
     for c in cells:
         powers = " | ".join(f"{c[f'power at {f:g}']:.2f} ({c[f'power predicted at {f:g}']:.2f})" for f in FACTORS)
         ratios = " | ".join(f"{c[f'mean / true at {f:g}']:.2f}, {c[f'se / sd at {f:g}']:.2f}" for f in FACTORS[1:])
         lines.append(
-            f"| {c['metric']} | {c['n']} | {c['d']} | {c['minimum_detectable_effect']:.3g} | {c['shifted repetitions']} "
-            f"| {powers} | {ratios} |"
+            f"| {c['metric']} | {c['n']} | {c['d']} | {c['minimum_detectable_effect']:.3g} "
+            f"| {c['shifted repetitions']} | {powers} | {ratios} |"
         )
     return "\n".join(lines) + "\n"
 

@@ -18,13 +18,13 @@ from genbench.cli.executors import ExecutorConfig
 NODES = 4
 LONGER = {**SLEEPING, "settings": ("sleeper.pause=1.0",)}
 """Runs against which the start of an actor, which imports torch, is short: 30 seconds."""
-BRIEF = {**SLEEPING, "settings": ("sleeper.pause=0.01",)}
+SHORT = {**SLEEPING, "settings": ("sleeper.pause=0.01",)}
 """The turn that does not count, which loads what is read from disk."""
 
 
 def contender(jobs: int) -> Callable[[], float]:
-    """The study with so many runs at once; the first turn is a brief one."""
-    turns = iter((BRIEF, LONGER))
+    """The study with so many runs at once; the first turn is short."""
+    turns = iter((SHORT, LONGER))
     return lambda: study(("sleeper",), ExecutorConfig("ray", jobs=jobs), **next(turns))()
 
 

@@ -50,8 +50,8 @@ class Shape:
     def arguments(self) -> list[str]:
         """The command line of the study."""
         lists = {"--prior": self.priors, "--latent-dim": map(str, self.latent_dims), "--metrics": METRICS}
-        told = [word for option, names in lists.items() for word in (option, ",".join(names))]
-        return [*self.models, *told, "--seeds", str(self.seeds), "--network", "mlp", "--epochs", "100"]
+        options = [word for option, names in lists.items() for word in (option, ",".join(names))]
+        return [*self.models, *options, "--seeds", str(self.seeds), "--network", "mlp", "--epochs", "100"]
 
 
 DEEP = Shape("20 groups x 500 seeds", MODELS, ("normal",), (2, 4, 8, 16, 32), 500)
@@ -155,7 +155,7 @@ def _measured(choice: Component, draws: random.Random, quality: float) -> Metric
     numbers = []
     for component, mean, unit, higher_is_better, n, floor, se, p_value, label in NUMBERS[choice.name]:
         how = {
-            "method": f"that of {choice.name}, told in as many words as a real one is told",
+            "method": f"that of {choice.name}, described in as many words as a real method",
             "dataset": PROVENANCE["content"],
             "preparation": "drawn from stroke skeletons, 28x28, seed 180401947",
             "split": "test",

@@ -30,12 +30,11 @@ from genbench.distances import (
 )
 from genbench.evaluation.snapshots import trained_model
 from genbench.experiment.build import create_dataset
-from genbench.experiment.run import run_of_record
 from genbench.features import FeatureLayer, extract, feature_layer
 from genbench.registry.loader import load
 from genbench.storage.run_dir import WEIGHTS, find_runs, read_runs
-from genbench.training import device as machine
 from genbench.training.checkpoint import restore_weights
+from genbench.utils.torch_state import threads as thread_count
 
 DEVICE = torch.device("cuda" if torch.cuda.is_available() else "cpu")
 SIZES = (2000, 10_000) if DEVICE.type == "cuda" else (2000, 4000)
@@ -70,23 +69,23 @@ def test_exact_transport(n: int, d: int, monkeypatch: pytest.MonkeyPatch) -> Non
     assert item.met
 
 
-def moments(store: Path, d: int) -> list[Tensor]:
-    """Codes of 2,000 Fashion-MNIST images, `(2000, d)`, at three moments of 240,000 images of a swae's training."""
+def codes_at_snapshots(store: Path, d: int) -> list[Tensor]:
+    """Codes of 2,000 Fashion-MNIST images, `(2000, d)`, at three snapshots of 240,000 images of a swae's training."""
     command = ["run", "swae", "--latent-dim", str(d), "--dataset", "fashion-mnist", "--network", "mlp"]
-    watch = ["--snapshots", "3", "--snapshot-metrics", "reconstruction", "--set", "fashion-mnist.validation=2000"]
-    place = ["--images", "240000", "--metrics", "reconstruction", "--data-root", str(SHARED), "--out", str(store)]
-    done = CliRunner().invoke(main, [*command, *watch, *place])
+    schedule = ["--snapshots", "3", "--snapshot-metrics", "reconstruction", "--set", "fashion-mnist.validation=2000"]
+    locations = ["--images", "240000", "--metrics", "reconstruction", "--data-root", str(SHARED), "--out", str(store)]
+    done = CliRunner().invoke(main, [*command, *schedule, *locations])
     assert done.exit_code == 0, done.output
-    (folder,), registry = read_runs(find_runs([store]))[0], load()
-    run = run_of_record(folder.record()["run"])
+    (record,), registry = read_runs(find_runs([store]))[0], load()
+    run, folder = record.run, record.folder
     held_out = create_dataset(registry, run.dataset).load(DataConfig(SHARED, store / "cache")).validation
-    model, found = trained_model(registry, run, folder, torch.device("cpu")).eval(), []
+    model, codes = trained_model(registry, run, folder, torch.device("cpu")).eval(), []
     for path in [*sorted(folder.path.glob("**/*.safetensors"), key=lambda path: (path.name == WEIGHTS, path.name))]:
         restore_weights(path, model, run.key)
         with torch.no_grad():
-            found.append(model.sample_codes(to_float(held_out), Noise(torch.Generator().manual_seed(0))).double())
-    assert len(found) == 3
-    return found
+            codes.append(model.sample_codes(to_float(held_out), Noise(torch.Generator().manual_seed(0))).double())
+    assert len(codes) == 3
+    return codes
 
 
 def potentials(x: Tensor, y: Tensor) -> Tensor:
@@ -98,7 +97,7 @@ def potentials(x: Tensor, y: Tensor) -> Tensor:
 @pytest.mark.skipif(not SHARED.exists(), reason=f"no Fashion-MNIST in {SHARED}")
 @pytest.mark.parametrize("d", [8, 64])
 def test_codes_of_a_training(d: int, tmp_path: Path) -> None:
-    _, before, x = moments(tmp_path, d)
+    _, before, x = codes_at_snapshots(tmp_path, d)
     y, values = normal(2000, d, 1), []
     earlier = potentials(before, y)
 
@@ -112,7 +111,7 @@ def test_codes_of_a_training(d: int, tmp_path: Path) -> None:
         return 1
 
     contenders = {
-        "from the moment before": lambda: solved(lambda: earlier),
+        "from the snapshot before": lambda: solved(lambda: earlier),
         "from a start": lambda: solved(annealed),
         "cold": lambda: solved(lambda: None),
     }
@@ -126,20 +125,20 @@ def test_codes_of_a_training(d: int, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore")  # torch-fidelity's own DataLoader
 @pytest.mark.parametrize("threads", [1, 2])
 def test_inception(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    one, two = pictures(24, 64, 0, 3), pictures(24, 64, 1, 3, noise=60.0)
+    first, second = pictures(24, 64, 0, 3), pictures(24, 64, 1, 3, noise=60.0)
     extractor = feature_layer("inception", "768", str(INCEPTION), DataConfig(Path(), Path()))
-    made, found = rival(extractor), {}
+    made, distances = rival(extractor), {}
     monkeypatch.setattr(torch_fidelity.metrics, "create_feature_extractor", lambda *_, **__: made)
 
     def ours() -> float:
-        features = [extract(extractor, x.to(DEVICE)) for x in (one, two)]
-        found["ours"] = frechet_distance_of_samples(*features)
+        features = [extract(extractor, x.to(DEVICE)) for x in (first, second)]
+        distances["ours"] = frechet_distance_of_samples(*features)
         return 48
 
     def theirs() -> float:
         result = torch_fidelity.calculate_metrics(
-            input1=Pictures(one),
-            input2=Pictures(two),
+            input1=Pictures(first),
+            input2=Pictures(second),
             fid=True,
             cuda=DEVICE.type == "cuda",
             batch_size=24,
@@ -150,15 +149,15 @@ def test_inception(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
             feature_extractor=extractor.implementation,
             feature_extractor_weights_path=extractor.weights,
         )
-        found["theirs"] = result["frechet_inception_distance"]
+        distances["theirs"] = result["frechet_inception_distance"]
         return 48
 
     note = "48 images of 64x64, layer 768 and the distance; neither side makes its extractor within the time."
     contenders = {"genbench": ours, "calculate_metrics": theirs}
     name = f"FID by Inception, {threads} threads" if DEVICE.type == "cpu" else "FID by Inception"
-    with machine.threads(threads):
+    with thread_count(threads):
         item = compare(name, contenders, unit="images", file="evaluation", goal=2.0, note=note)
-    assert found["ours"] == pytest.approx(found["theirs"], rel=1e-3)
+    assert distances["ours"] == pytest.approx(distances["theirs"], rel=1e-3)
     assert item.met
 
 

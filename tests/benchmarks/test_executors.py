@@ -36,15 +36,15 @@ def study(models: tuple[str, ...], config: ExecutorConfig, **fields: object) -> 
         "batch": 128,
         "metrics": ("reconstruction",),
     }
-    cache = Path(tempfile.mkdtemp(prefix="genbench-bench-"))
-    place = DataConfig(data_root=cache, cache=cache, workers=os.cpu_count() or 1)
+    cache = Path(tempfile.mkdtemp(prefix="genbench-executors-"))
+    data_config = DataConfig(data_root=cache, cache=cache, workers=os.cpu_count() or 1)
     registry = load(PLUGINS)
-    planned = plan(ExperimentConfig(models=models, **{**usual, **fields}), registry, place)  # type: ignore[arg-type]
+    planned = plan(ExperimentConfig(models=models, **{**usual, **fields}), registry, data_config)  # type: ignore[arg-type]
 
     def run() -> float:
         with tempfile.TemporaryDirectory() as folder:
             facts = {"command": "a benchmark"}
-            runner = Runner(registry, Path(folder), place, torch.device("cpu"), facts, planned.metrics)
+            runner = Runner(registry, Path(folder), data_config, torch.device("cpu"), facts, planned.metrics)
             with create_executor(config, runner, len(planned.runs)) as executor:
                 outcome = run_all(planned, executor, runner)
             assert len(outcome.done) == len(planned.runs)

@@ -27,7 +27,7 @@ GROWTH = 8.0
 """MiB that the peak may grow by from the first count to the last: caches that fill, not runs that stay."""
 STUDIES = {
     "conv": ("swae", "wae-mmd", "vae", "--network", "conv"),
-    "mlp, two players": ("swae", "wae-gan", "cwae", "--network", "mlp"),
+    "mlp, two optimizers": ("swae", "wae-gan", "cwae", "--network", "mlp"),
 }
 
 
@@ -43,16 +43,16 @@ def resident(process: int) -> float:
 def peaks(arguments: tuple[str, ...], at: Path) -> tuple[list[float], float]:
     """The highest resident memory until each count of runs was done, and until the command's end; MiB."""
     command = [sys.executable, "-m", "genbench", "run", *arguments, "--plugin", str(DOTS), "--out", str(at / "runs")]
-    highest, found = 0.0, list[float]()
+    highest, reached = 0.0, list[float]()
     at.mkdir()
     with (at / "log").open("w") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
         while process.poll() is None:
             highest = max(highest, resident(process.pid))
             done = sum(1 for _ in (at / "runs").glob("*/metrics.json"))
-            found += [highest for count in COUNTS[len(found) :] if done >= count]
+            reached += [highest for count in COUNTS[len(reached) :] if done >= count]
             time.sleep(0.005)
     assert process.returncode == 0, (at / "log").read_text()[-2000:]
-    return found, highest
+    return reached, highest
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell a process's memory")
@@ -64,11 +64,13 @@ def test_memory_is_flat_in_the_number_of_runs(study: str, tmp_path: Path) -> Non
     arguments = (*STUDIES[study], *grid, *size, *fits)
     measured = [peaks(arguments, tmp_path / str(repeat)) for repeat in range(REPEATS)]
     few = [peaks((*arguments, "--seeds", "1"), tmp_path / f"few {repeat}")[1] for repeat in range(REPEATS)]
-    growth = [found[-1] - found[0] for found, _ in measured]
+    growth = [peak_values[-1] - peak_values[0] for peak_values, _ in measured]
     entry = {
         "command": shlex.join(["genbench", "run", *arguments]),
         "runs": COUNTS,
-        "peaks": [statistics.median(column) for column in zip(*(found for found, _ in measured), strict=True)],
+        "peaks": [
+            statistics.median(column) for column in zip(*(peak_values for peak_values, _ in measured), strict=True)
+        ],
         "growth": {"median": statistics.median(growth), "low": min(growth), "high": max(growth)},
         "end": statistics.median(highest for _, highest in measured),
         "end_of_6_runs": statistics.median(few),
@@ -91,10 +93,10 @@ def table(entries: dict[str, Any]) -> str:
     ]
     lines.append("|:--|" + "--:|" * (len(COUNTS) + 4))
     for name, entry in entries.items():
-        told = " | ".join(f"{peak:.1f}" for peak in entry["peaks"])
+        columns = " | ".join(f"{peak:.1f}" for peak in entry["peaks"])
         grown = "{median:.1f} ({low:.1f} to {high:.1f})".format(**entry["growth"])
         lines.append(
-            f"| {name} | {told} | {grown} | at most {entry['goal']:g} |"
+            f"| {name} | {columns} | {grown} | at most {entry['goal']:g} |"
             f" {entry['end']:.1f} | {entry['end_of_6_runs']:.1f} |"
         )
     notes = [f"* {name}: {entry['repeats']} repeats of `{entry['command']}`" for name, entry in entries.items()]

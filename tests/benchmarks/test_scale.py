@@ -1,10 +1,10 @@
 """What commands cost over 10,000 finished runs: each at most 10 s and 1 GiB.
 
 `pytest tests/benchmarks/test_scale.py` makes the two stores of synthetic.py (a minute each) and measures each command
-in a process of its own, its files read once before: wall time, and the highest resident memory as the system tells it,
-mapped libraries included. A plan of one run is measured beside them: what torch and the plug-ins take before any run is
-looked at. `-k deep` or `-k wide` measures one store. Writes reports/speed/scale.json and .md, also where a goal is
-missed, which fails at the end. Linux.
+in a process of its own, its files read once before: wall time, and the highest resident memory by the system's
+count, mapped libraries included. A plan of one run is measured beside them: the cost of torch and the plug-ins before
+any run is read. `-k deep` or `-k wide` measures one store. Writes reports/speed/scale.json and .md, also where a goal
+is missed, which fails at the end. Linux.
 """
 
 from __future__ import annotations
@@ -84,9 +84,9 @@ def measured(command: list[str], cache: Path, last: Path | None = None) -> dict[
     whole = [sys.executable, "-S", "-c", MEASURED, str(last or ""), sys.executable, "-m", "genbench", *command]
     environment = {**os.environ, "GENBENCH_CACHE": str(cache), "OMP_NUM_THREADS": "1"}
     done = subprocess.run(whole, capture_output=True, text=True, check=True, env=environment)
-    found: dict[str, float] = json.loads(done.stdout)
-    assert found["code"] == 0, done.stderr[-2000:]
-    return found
+    usage: dict[str, float] = json.loads(done.stdout)
+    assert usage["code"] == 0, done.stderr[-2000:]
+    return usage
 
 
 @pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="this system does not tell a process's memory")
@@ -96,12 +96,12 @@ def test_a_command_over_ten_thousand_runs(what: str, store: tuple[Shape, Path]) 
     command = arguments(what, shape, runs)
     last = runs.parent / "export" / DATA if what == "export" else None
     cache = runs.parent / "cache"
-    found = [measured(command, cache, last) for _ in range(1 + REPEATS)][1:]
+    usages = [measured(command, cache, last) for _ in range(1 + REPEATS)][1:]
     bare = measured(arguments("fresh plan", ONE, runs), cache) if command[0] == "run" else None
     entry = {
         "command": shlex.join(["genbench", *command]).replace(str(runs.parent), "FOLDER"),
-        "seconds": spread([each["seconds"] for each in found]),
-        "mib": spread([each["mib"] for each in found]),
+        "seconds": spread([each["seconds"] for each in usages]),
+        "mib": spread([each["mib"] for each in usages]),
         "of_one_run": bare and {name: bare[name] for name in ("seconds", "mib")},
         "goal": {"seconds": SECONDS, "mib": MIB},
         "repeats": REPEATS,
@@ -128,12 +128,17 @@ def table(entries: Mapping[str, Any]) -> str:
     ]
     for name, entry in sorted(entries.items()):
         seconds, mib, goal, bare = entry["seconds"], entry["mib"], entry["goal"], entry["of_one_run"]
-        met = ["met" if its["median"] <= goal[what] else "missed" for what, its in (("seconds", seconds), ("mib", mib))]
+        met = [
+            "met" if values["median"] <= goal[what] else "missed"
+            for what, values in (("seconds", seconds), ("mib", mib))
+        ]
         lines.append(
             f"| {name} | {seconds['median']:.1f} ({seconds['low']:.1f} to {seconds['high']:.1f})"
             f" | at most {goal['seconds']:g}: {met[0]} | {mib['median']:,.0f} | at most {goal['mib']:,.0f}: {met[1]}"
             f" | {'' if bare is None else '{seconds:.1f}, {mib:,.0f}'.format(**bare)} |"
         )
     notes = [f"* {name}: {entry['repeats']} repeats of `{entry['command']}`" for name, entry in sorted(entries.items())]
-    told = "An export is measured until its last data file stands (rows and tables): its pictures and page come after."
-    return "\n".join([*lines, "", told, "", *notes, ""])
+    remark = (
+        "An export is measured until its last data file stands (rows and tables): its pictures and page come after."
+    )
+    return "\n".join([*lines, "", remark, "", *notes, ""])

@@ -64,8 +64,8 @@ def registry() -> Registry:
 def mnist(registry: Registry, tmp_path_factory: pytest.TempPathFactory) -> Tensor:
     if not (DATA / "MNIST").exists():
         pytest.skip(f"there is no MNIST in {DATA}: set GENBENCH_DATA")
-    place = DataConfig(DATA, tmp_path_factory.mktemp("cache"))
-    return registry.get("dataset", "mnist").spec.factory().load(place).train  # type: ignore[attr-defined, no-any-return]
+    data_config = DataConfig(DATA, tmp_path_factory.mktemp("cache"))
+    return registry.get("dataset", "mnist").spec.factory().load(data_config).train  # type: ignore[attr-defined, no-any-return]
 
 
 def ours(
@@ -151,17 +151,17 @@ class Span(NullCallback):
 
 def two_seeds(registry: Registry, shown: int, cache: Path) -> Callable[[], Timed]:
     """`genbench run --seeds 2 --jobs 2` into a new store: the images of both trainings, over the time of both."""
-    place = DataConfig(DATA, cache, workers=2)
+    data_config = DataConfig(DATA, cache, workers=2)
     grid = ExperimentConfig(
         ("swae",), "mnist", ("normal",), (8,), "mlp", (0, 1), 128, ("reconstruction",), images=shown
     )
-    planned = plan(grid, registry, place)
+    planned = plan(grid, registry, data_config)
 
     def run() -> Timed:
         span = Span()
         with tempfile.TemporaryDirectory() as folder:
             facts = {"command": "a benchmark"}
-            runner = Runner(registry, Path(folder), place, CPU, facts, planned.metrics, callback=span)
+            runner = Runner(registry, Path(folder), data_config, CPU, facts, planned.metrics, callback=span)
             with create_executor(ExecutorConfig(jobs=2), runner, 2) as executor:
                 outcome = run_all(planned, executor, runner)
             assert len(outcome.done) == len(planned.runs)

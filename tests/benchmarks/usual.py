@@ -92,7 +92,7 @@ class Elsewhere:
     """A loop in a process of its own, which trains on `images` images once for every line that it reads."""
 
     def __init__(self, python: Path, code: str, *arguments: object) -> None:
-        place = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "TQDM_DISABLE": "1"}
+        environment = {**os.environ, "PYTHONPATH": str(Path(__file__).parent), "TQDM_DISABLE": "1"}
         self.errors = tempfile.TemporaryFile("w+")  # noqa: SIM115 (as long as the process)
         self.process = subprocess.Popen(
             [str(part) for part in (python, "-c", textwrap.dedent(code), *arguments)],
@@ -100,7 +100,7 @@ class Elsewhere:
             stdout=subprocess.PIPE,
             stderr=self.errors,
             text=True,
-            env=place,
+            env=environment,
         )
 
     def __call__(self) -> float:

@@ -146,7 +146,7 @@ def test_show_tells_all_of_a_run(genbench: Genbench) -> None:
 def test_list_shows_every_option_with_default_and_meaning(genbench: Genbench, kind: str) -> None:
     result = genbench("list", kind)
     assert result.exit_code == 0
-    wanted = {
+    expected = {
         "models": ("swae", "projections", "50", "1804.01947"),
         "priors": ("ring", "0.01"),
         "metrics": ("latent-w2", "2000"),
@@ -154,7 +154,7 @@ def test_list_shows_every_option_with_default_and_meaning(genbench: Genbench, ki
         "networks": ("mlp", "200"),
         "plugins": ("loaded", "genbench"),
     }
-    assert all(word in result.output for word in wanted[kind])
+    assert all(word in result.output for word in expected[kind])
 
 
 def test_help_and_version_load_neither_torch_nor_plugins() -> None:
@@ -164,9 +164,9 @@ def test_help_and_version_load_neither_torch_nor_plugins() -> None:
         "heavy = {'torch', 'torchvision', 'scipy', 'ot', 'rich', 'pluggy', 'numpy'} & set(sys.modules)\n"
         "assert not heavy, heavy"
     )
-    found = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
-    assert found.returncode == 0, found.stderr
-    assert __version__ in found.stdout
+    result = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=False)
+    assert result.returncode == 0, result.stderr
+    assert __version__ in result.stdout
 
 
 def test_a_stopped_command_says_how_to_go_on(genbench: Genbench) -> None:
@@ -192,13 +192,13 @@ def test_two_commands_on_one_store_share_the_work(genbench: Genbench) -> None:
     command = [sys.executable, "-m", "genbench", "run", "ae", "swae", *DOTS, *TINY, "--seeds", "3"]
     command += ["--metrics", "reconstruction"]
     both = [subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) for _ in range(2)]
-    told = [process.communicate()[0] for process in both]
-    assert [process.returncode for process in both] == [0, 0], told
-    assert all("FAILED" not in text for text in told)
+    outputs = [process.communicate()[0] for process in both]
+    assert [process.returncode for process in both] == [0, 0], outputs
+    assert all("FAILED" not in text for text in outputs)
     logs = [path.read_text().splitlines() for path in Path("runs").glob("*/log.jsonl")]
     steps = [[json.loads(line)["step"] for line in lines] for lines in logs]
     assert len(steps) == 6
-    assert all(found == sorted(set(found)) for found in steps)  # no step was logged, so none was taken, twice
+    assert all(logged == sorted(set(logged)) for logged in steps)  # no step was logged, so none was taken, twice
     again = genbench("run", "ae", "swae", *DOTS, *TINY, "--seeds", "3", "--metrics", "reconstruction")
     assert "6 done" in again.output
 
@@ -212,7 +212,7 @@ def test_two_commands_on_one_store_share_the_work(genbench: Genbench) -> None:
         ("power", "runs", "--difference", "nan"),
     ],
 )
-def test_what_is_no_number_is_refused(genbench: Genbench, arguments: tuple[str, ...]) -> None:
+def test_options_that_are_not_finite_are_refused(genbench: Genbench, arguments: tuple[str, ...]) -> None:
     """No comparison with nan holds, so no bound refuses it."""
     result = genbench(*arguments)
     assert (result.exit_code, "finite" in result.output) == (2, True), result.output
@@ -242,7 +242,7 @@ def test_a_reader_that_leaves_costs_no_run(genbench: Genbench) -> None:
         assert process.stdout is not None
         process.stdout.readline()
         process.stdout.close()
-        told = process.stderr.read() if process.stderr else ""
-    assert (process.returncode, told) == (0, "")
+        stderr = process.stderr.read() if process.stderr else ""
+    assert (process.returncode, stderr) == (0, "")
     assert len(list(Path("runs").glob("*/weights.safetensors"))) == 2
     assert not list(Path("runs").glob("*/failure.json"))

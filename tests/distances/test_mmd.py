@@ -84,7 +84,7 @@ def test_mmd_has_mean_zero_under_equality(n: int, kernel: Kernel) -> None:
 
 
 @pytest.mark.parametrize("faulty", [with_diagonal, cross_without_diagonal])
-def test_the_mean_tells_a_diagonal_out_of_place(faulty: Estimator) -> None:
+def test_a_misplaced_diagonal_biases_the_mean(faulty: Estimator) -> None:
     assert not unbiased(faulty, 4)
     assert not unbiased(faulty, 16)
 

@@ -38,12 +38,12 @@ def test_rows_that_are_not_contiguous() -> None:
 
 
 def test_nan_is_last_and_infinity_before_it() -> None:
-    found = sorted_rows(torch.tensor([[math.nan, 1.0, math.inf, -math.inf]])).tolist()[0]
-    assert found[:3] == [-math.inf, 1.0, math.inf]
-    assert math.isnan(found[3])
+    row = sorted_rows(torch.tensor([[math.nan, 1.0, math.inf, -math.inf]])).tolist()[0]
+    assert row[:3] == [-math.inf, 1.0, math.inf]
+    assert math.isnan(row[3])
 
 
-def test_other_devices_have_torchs_own() -> None:
+def test_other_devices_sort_with_torch() -> None:
     assert sorted_rows(torch.empty(3, 4, device="meta")).shape == (3, 4)
 
 

@@ -86,7 +86,7 @@ def test_a_step_of_the_ladder_is_no_share_of_less_than_itself() -> None:
     assert "of 90" in verdict({"real": 10.0, "reconstructions": 90.0, "mixture": 95.0, "prior": 100.0})
 
 
-def test_a_list_in_the_place_of_an_object_is_damage_and_no_traceback() -> None:
+def test_a_list_instead_of_an_object_is_damage_and_no_traceback() -> None:
     assert decode(metrics_file([]), MetricsFile, "x.json").measurements["k"].numbers == ()
     for data in (metrics_file([], measurements=[{}]), metrics_file({"a": fields_of_sound()})):
         with pytest.raises(StoreError, match="does not hold"):

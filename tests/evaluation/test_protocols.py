@@ -1,4 +1,4 @@
-"""Of every bundled metric: an option that moves a number moves its protocol, and company moves neither."""
+"""Of every bundled metric: an option that changes a number changes its protocol, and other metrics change neither."""
 
 from __future__ import annotations
 
@@ -146,7 +146,7 @@ def another(name: str, spec: OptionSpec) -> Any:
     return now + 1 if spec.name in COUNTED else now - 20
 
 
-def moved(a: Measurement, b: Measurement) -> bool:
+def differs(a: Measurement, b: Measurement) -> bool:
     """Whether one of two measurements says another number than the other; what only one of them has is no number."""
     both = zip(
         (a.value, a.floor, a.p_value, a.minimum_detectable_effect),
@@ -157,17 +157,21 @@ def moved(a: Measurement, b: Measurement) -> bool:
 
 
 @pytest.mark.parametrize("name", METRICS)
-def test_an_option_that_moves_a_number_moves_its_protocol(name: str, run: Make, registry: Registry) -> None:
+def test_an_option_that_changes_a_number_changes_its_protocol(name: str, run: Make, registry: Registry) -> None:
     memory: dict[str, Any] = {}
     first = measured(registry, name, run(memory=memory))
     for spec in specs(registry.get("metric", name).spec.factory).values():
         if spec.name in UNTRIED:
             continue
         second = measured(registry, name, run(memory=memory), **{spec.name.replace("-", "_"): another(name, spec)})
-        parts = {part for part in first.keys() & second.keys() if moved(first[part], second[part])}
-        assert bool(parts) != (f"{name}.{spec.name}" in SILENT), f"{spec.name}: the other value shows nothing"
-        clash = [part for part in parts if first[part].protocol.key == second[part].protocol.key]
-        assert not clash, f"{spec.name} moves {clash} under one protocol"
+        components = {
+            component for component in first.keys() & second.keys() if differs(first[component], second[component])
+        }
+        assert bool(components) != (f"{name}.{spec.name}" in SILENT), f"{spec.name}: the other value shows nothing"
+        clash = [
+            component for component in components if first[component].protocol.key == second[component].protocol.key
+        ]
+        assert not clash, f"{spec.name} changes {clash} under one protocol"
     assert measured(registry, name, run(memory=memory)) == first, "other options left something in the caches"
 
 
@@ -175,17 +179,17 @@ def test_no_number_depends_on_the_company_or_the_order(run: Make, registry: Regi
     """Not on other metrics, models, seeds and splits that were measured before it with the same caches."""
     alone = {name: measured(registry, name, run()) for name in METRICS}
     memory: dict[str, Any] = {}
-    for other in (run("ae", seed=1, memory=memory), run(split="validation", memory=memory)):
+    for evaluation in (run("ae", seed=1, memory=memory), run(split="validation", memory=memory)):
         for name in METRICS:
-            measured(registry, name, other)
-    company = run(memory=memory)
+            measured(registry, name, evaluation)
+    shared = run(memory=memory)
     for name in reversed(METRICS):
-        assert measured(registry, name, company) == alone[name], name
+        assert measured(registry, name, shared) == alone[name], name
 
 
-def test_a_split_is_part_of_the_protocol_of_what_it_moves(run: Make, registry: Registry) -> None:
+def test_a_split_is_part_of_the_protocol_of_the_numbers_it_changes(run: Make, registry: Registry) -> None:
     for name in METRICS:
         test, validation = (measured(registry, name, run(split=split)) for split in ("test", "validation"))
-        for part, one in test.items():
-            if moved(one, validation[part]) and one.protocol.split != "none":
-                assert one.protocol.key != validation[part].protocol.key, (name, part)
+        for component, measurement in test.items():
+            if differs(measurement, validation[component]) and measurement.protocol.split != "none":
+                assert measurement.protocol.key != validation[component].protocol.key, (name, component)

@@ -26,7 +26,7 @@ from genbench.storage.schema import SnapshotRecord
 from genbench.utils.io import load_tensors
 from support.runners import runner_of
 
-PLUGINS = [Path(__file__).parents[1] / "fixtures" / name for name in ("dots.py", "watched.py", "faulty.py")]
+PLUGINS = [Path(__file__).parents[1] / "fixtures" / name for name in ("dots.py", "planted.py", "faulty.py")]
 
 
 class Study:
@@ -54,7 +54,7 @@ def study(tmp_path: Path, data_config: DataConfig, grid: Callable[..., Experimen
 
 
 @pytest.fixture
-def other(tmp_path: Path, data_config: DataConfig, grid: Callable[..., ExperimentConfig]) -> Study:
+def second_study(tmp_path: Path, data_config: DataConfig, grid: Callable[..., ExperimentConfig]) -> Study:
     return Study(tmp_path / "other", data_config, grid)
 
 
@@ -65,8 +65,8 @@ def weights(path: Path) -> dict[str, Tensor]:
     return load_tensors(path)[0]
 
 
-def equal(one: Path, two: Path) -> bool:
-    a, b = weights(one), weights(two)
+def equal(first: Path, second: Path) -> bool:
+    a, b = weights(first), weights(second)
     return a.keys() == b.keys() and all(torch.equal(a[name], b[name]) for name in a)
 
 
@@ -81,20 +81,20 @@ def after(steps: int) -> Callable[[], bool]:
 
 
 @pytest.mark.parametrize("model", ["wae-gan", "vae"])
-def test_snapshots_change_neither_the_run_nor_its_weights(model: str, study: Study, other: Study) -> None:
+def test_snapshots_change_neither_the_run_nor_its_weights(model: str, study: Study, second_study: Study) -> None:
     study.run(model, network="normed")
-    other.run(model, network="normed", snapshots=5)
-    (bare,), (watched,) = find_runs([study.store]), find_runs([other.store])
-    assert bare.name == watched.name
-    assert equal(bare / "weights.safetensors", watched / "weights.safetensors")
-    ends = [[row.value for row in s.rows("final") if row.metric] for s in (study, other)]
+    second_study.run(model, network="normed", snapshots=5)
+    (bare,), (followed,) = find_runs([study.store]), find_runs([second_study.store])
+    assert bare.name == followed.name
+    assert equal(bare / "weights.safetensors", followed / "weights.safetensors")
+    ends = [[row.value for row in s.rows("final") if row.metric] for s in (study, second_study)]
     assert ends[0] == ends[1]
 
 
-def test_a_snapshot_is_what_a_run_of_so_many_images_ends_with(study: Study, other: Study) -> None:
+def test_a_snapshot_is_what_a_run_of_so_many_images_ends_with(study: Study, second_study: Study) -> None:
     study.run("swae", snapshots=5)
-    other.run("swae", images=64)
-    (long,), (short,) = read_runs(find_runs([study.store]))[0], read_runs(find_runs([other.store]))[0]
+    second_study.run("swae", images=64)
+    (long,), (short,) = read_runs(find_runs([study.store]))[0], read_runs(find_runs([second_study.store]))[0]
     assert [path.name for path in sorted((long.path / "snapshots").iterdir())] == [
         f"{images:010}.safetensors" for images in (32, 64, 96, 128)
     ]
@@ -103,31 +103,38 @@ def test_a_snapshot_is_what_a_run_of_so_many_images_ends_with(study: Study, othe
 
 def test_rows_of_snapshots_say_what_they_cost_and_stand_in_no_table(study: Study) -> None:
     study.run("ae", snapshots=4, metrics=("reconstruction", "latent-sw"), settings=("latent-sw.n=20",))
-    found = [row for row in study.rows() if row.metric == "reconstruction.pixel"]
-    assert [row.images for row in found] == [32, 80, 128, 160]  # 10 steps, a quarter of them each
+    snapshot_rows = [row for row in study.rows() if row.metric == "reconstruction.pixel"]
+    assert [row.images for row in snapshot_rows] == [32, 80, 128, 160]  # 10 steps, a quarter of them each
     assert {row.split for row in study.rows()} == {"validation"}
-    per_image = {(row.flops or 0.0) / row.images for row in found}
+    per_image = {(row.flops or 0.0) / row.images for row in snapshot_rows}
     assert len(per_image) == 1
     (end,) = (row for row in study.rows("final") if row.metric == "reconstruction.pixel")
-    assert (end.split, end.images, end.flops, end.seconds) == ("test", 160, found[-1].flops, found[-1].seconds)
-    seconds = [row.seconds or 0.0 for row in found]
+    assert (end.split, end.images, end.flops, end.seconds) == (
+        "test",
+        160,
+        snapshot_rows[-1].flops,
+        snapshot_rows[-1].seconds,
+    )
+    seconds = [row.seconds or 0.0 for row in snapshot_rows]
     assert seconds == sorted(seconds)
     assert not [row for row in study.rows() if row.metric.startswith("latent")]  # the first metric alone
     assert {row.protocol for row in study.rows()} <= protocols(read_runs(find_runs([study.store]))[0]).keys()
 
 
 @pytest.mark.parametrize("stop", [3, 9, 14, 17])
-def test_an_interrupted_study_ends_with_the_same_snapshots_and_rows(stop: int, study: Study, other: Study) -> None:
-    wanted: dict[str, object] = {"snapshots": 5, "select": "planted", "metrics": ("reconstruction",)}
-    study.run("wae-gan", **wanted)
-    assert other.run("wae-gan", stop=after(stop), **wanted).interrupted
-    assert other.run("wae-gan", **wanted).done
-    (one,), (two,) = read_runs(find_runs([study.store]))[0], read_runs(find_runs([other.store]))[0]
+def test_an_interrupted_study_ends_with_the_same_snapshots_and_rows(
+    stop: int, study: Study, second_study: Study
+) -> None:
+    options: dict[str, object] = {"snapshots": 5, "select": "planted", "metrics": ("reconstruction",)}
+    study.run("wae-gan", **options)
+    assert second_study.run("wae-gan", stop=after(stop), **options).interrupted
+    assert second_study.run("wae-gan", **options).done
+    (first,), (second,) = read_runs(find_runs([study.store]))[0], read_runs(find_runs([second_study.store]))[0]
     for images in (32, 64, 96, 128):
-        assert equal(one.folder.snapshot_weights(images), two.folder.snapshot_weights(images))
-    everything = [[plain(row) for row in rows(read_runs(find_runs([s.store]))[0])] for s in (study, other)]
+        assert equal(first.folder.snapshot_weights(images), second.folder.snapshot_weights(images))
+    everything = [[plain(row) for row in rows(read_runs(find_runs([s.store]))[0])] for s in (study, second_study)]
     assert everything[0] == everything[1]
-    assert other.run("wae-gan", **wanted).skipped
+    assert second_study.run("wae-gan", **options).skipped
 
 
 def test_a_new_metric_is_measured_on_old_snapshots(study: Study) -> None:
@@ -149,16 +156,16 @@ def test_the_planted_best_is_selected_without_a_look_at_the_test_images(study: S
     assert {row.images for row in chosen} == {64}
     assert {row.split for row in chosen} == {"test"}
     assert [row.value for row in chosen if row.metric == "planted"] == [96, 96]  # the end, 0, would be the best on test
-    assert not [row for row in study.rows("final") if row.metric]  # the test value is told once
-    told = next(iter(read_runs(find_runs([study.store]))[0][0].selections.values()))
-    assert (told.by, told.images, told.value, told.candidates) == ("planted", 64, 0.0, 5)
+    assert not [row for row in study.rows("final") if row.metric]  # the test value is shown once
+    selection = next(iter(read_runs(find_runs([study.store]))[0][0].selections.values()))
+    assert (selection.by, selection.images, selection.value, selection.candidates) == ("planted", 64, 0.0, 5)
 
 
-def test_the_selected_numbers_are_those_of_the_selected_weights(study: Study, other: Study) -> None:
+def test_the_selected_numbers_are_those_of_the_selected_weights(study: Study, second_study: Study) -> None:
     study.run("swae", snapshots=5, select="planted")
-    other.run("swae", images=64)
+    second_study.run("swae", images=64)
     (chosen,) = (row.value for row in study.rows("selected") if row.metric == "reconstruction.pixel")
-    (end,) = (row.value for row in other.rows("final") if row.metric == "reconstruction.pixel")
+    (end,) = (row.value for row in second_study.rows("final") if row.metric == "reconstruction.pixel")
     assert chosen == end
 
 
@@ -199,7 +206,7 @@ def test_the_earliest_of_equals_is_selected_and_a_lacking_number_selects_nothing
         select_snapshot(snapshots, "k", "m")
 
 
-def test_a_metric_that_fails_at_a_snapshot_selects_nothing_and_is_told(study: Study) -> None:
+def test_a_metric_that_fails_at_a_snapshot_selects_nothing_and_is_reported(study: Study) -> None:
     (problem,) = study.run("ae", snapshots=2, select="not-a-number").failed.values()
     assert "not-a-number after 80 images" in problem
     assert "nothing is selected" in problem
@@ -225,7 +232,7 @@ def test_a_run_trained_without_snapshots_is_not_trained_anew(study: Study) -> No
     assert "1 of 4 snapshots were kept" in problem
 
 
-def test_what_an_interrupted_run_passed_without_snapshots_is_told(study: Study) -> None:
+def test_snapshots_that_an_interrupted_run_passed_are_reported_as_missing(study: Study) -> None:
     study.run("ae", stop=after(6))
     planned = study.plan("ae", snapshots=5)
     assert len(check_stored_snapshots(study.store, planned.runs, planned.snapshots)) == 1
@@ -246,12 +253,12 @@ def test_what_an_interrupted_run_passed_without_snapshots_is_told(study: Study) 
         ({"snapshots": 2, "dataset": "unsplit"}, "--set unsplit.validation=10"),
     ],
 )
-def test_what_cannot_be_is_refused_while_planning(fields: dict[str, object], words: str, study: Study) -> None:
+def test_impossible_snapshots_are_refused_while_planning(fields: dict[str, object], words: str, study: Study) -> None:
     with pytest.raises(GenbenchError, match=words):
         study.plan("ae", **fields)
 
 
-def test_training_images_set_aside_make_another_run_that_can_be_watched(study: Study) -> None:
+def test_training_images_set_aside_make_another_run_that_can_have_snapshots(study: Study) -> None:
     planned = study.plan("ae", snapshots=2, dataset="unsplit", settings=("unsplit.validation=10",))
     assert planned.runs[0].key != study.plan("ae", dataset="unsplit").runs[0].key
     assert study.plan("ae", snapshots=2).runs == study.plan("ae").runs
@@ -268,7 +275,7 @@ def test_a_damaged_snapshot_is_refused_by_name(study: Study) -> None:
 
 
 def test_the_draws_of_a_choice_are_not_those_of_its_result(study: Study) -> None:
-    """A moment that was chosen for lucky samples must not be told by the same samples."""
+    """A snapshot that was selected for lucky samples must not be measured by the same samples."""
     planned = study.plan("ae")
     run, runner = planned.runs[0], runner_of(planned, study.registry, study.store, study.data_config)
     runner.images = images = create_dataset(study.registry, run.dataset).load(study.data_config)

@@ -55,18 +55,18 @@ class Recorder(NullCallback):
 class Studies:
     """Commands on stores in one temporary folder."""
 
-    def __init__(self, folder: Path, place: DataConfig, grid: Callable[..., ExperimentConfig]) -> None:
-        self.folder, self.place, self.grid = folder, place, grid
+    def __init__(self, folder: Path, data_config: DataConfig, grid: Callable[..., ExperimentConfig]) -> None:
+        self.folder, self.data_config, self.grid = folder, data_config, grid
         self.registry, self.recorder = load(PLUGINS), Recorder()
 
     def plan(self, *models: str, **fields: object) -> Plan:
-        return plan(self.grid(models, **fields), self.registry, self.place)
+        return plan(self.grid(models, **fields), self.registry, self.data_config)
 
     def run(
         self, store: str, planned: Plan, config: ExecutorConfig, stop: Callable[[], bool] = lambda: False
     ) -> Outcome:
         fields = {"callback": self.recorder, "stop": stop}
-        runner = runner_of(planned, self.registry, self.folder / store, self.place, **fields)
+        runner = runner_of(planned, self.registry, self.folder / store, self.data_config, **fields)
         with create_executor(config, runner, len(planned.runs)) as executor:
             return run_all(planned, executor, runner)
 
@@ -81,8 +81,8 @@ class Studies:
 
 
 @pytest.fixture
-def studies(tmp_path: Path, place: DataConfig, grid: Callable[..., ExperimentConfig]) -> Studies:
-    return Studies(tmp_path, place, grid)
+def studies(tmp_path: Path, data_config: DataConfig, grid: Callable[..., ExperimentConfig]) -> Studies:
+    return Studies(tmp_path, data_config, grid)
 
 
 def equal(a: dict[str, dict[str, torch.Tensor]], b: dict[str, dict[str, torch.Tensor]]) -> bool:
@@ -193,7 +193,7 @@ def test_every_run_that_lacks_something_is_submitted_once_and_ends_as_its_future
     names = [run.name for run in planned.runs]
     executor = Scripted(lambda run: ends[names.index(run.name) - 1])
     fields = {"callback": studies.recorder, "stop": lambda: False}
-    runner = runner_of(planned, studies.registry, studies.folder / "store", studies.place, **fields)
+    runner = runner_of(planned, studies.registry, studies.folder / "store", studies.data_config, **fields)
     outcome = run_all(planned, executor, runner, done={names[0]})
     assert [run.name for run in executor.runs] == names[1:]
     assert outcome == Outcome(
@@ -203,10 +203,10 @@ def test_every_run_that_lacks_something_is_submitted_once_and_ends_as_its_future
     assert executor.interrupts == 0
 
 
-def test_after_a_stop_the_executor_is_told_once(studies: Studies) -> None:
+def test_after_a_stop_the_executor_is_notified_once(studies: Studies) -> None:
     planned = studies.plan("ae", seeds=(0, 1))
     executor = Scripted(lambda run: RunOutcome("interrupted"))
-    runner = runner_of(planned, studies.registry, studies.folder / "store", studies.place, stop=lambda: True)
+    runner = runner_of(planned, studies.registry, studies.folder / "store", studies.data_config, stop=lambda: True)
     assert run_all(planned, executor, runner) == Outcome(interrupted=True)
     assert executor.interrupts == 1
 
@@ -258,13 +258,13 @@ def test_options_that_do_not_fit_are_refused(
 def test_auto_is_one_run_for_each_core(studies: Studies, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("LOKY_MAX_CPU_COUNT", "1")
     planned = studies.plan("ae")
-    runner = runner_of(planned, studies.registry, studies.folder / "store", studies.place)
+    runner = runner_of(planned, studies.registry, studies.folder / "store", studies.data_config)
     with create_executor(ExecutorConfig(jobs="auto"), runner, 5) as executor:
         assert executor.in_process
 
 
 @pytest.mark.parametrize("address", ["127.0.0.1:{}", "ray://127.0.0.1:{}", "auto"])
-def test_a_cluster_that_does_not_answer_is_told_of_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_cluster_that_does_not_answer_is_reported_at_once(address: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Ray itself tries for minutes. An address that Ray refuses by itself is left to it."""
     ray = SimpleNamespace(util=SimpleNamespace(get_node_ip_address=lambda: "127.0.0.1"))
     with socket.socket() as listening:

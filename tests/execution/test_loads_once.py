@@ -25,9 +25,9 @@ def counted(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Counter[str]:
     counts: Counter[str] = Counter()
     load, decode, run = genbench_folder.Folder.load, genbench_folder.picture, Runner.run
 
-    def counting_load(self: genbench_folder.Folder, place: DataConfig) -> Images:
+    def counting_load(self: genbench_folder.Folder, data_config: DataConfig) -> Images:
         counts["loads"] += 1
-        return load(self, place)
+        return load(self, data_config)
 
     def counting_decode(data: bytes, **options: object) -> object:
         counts["decodes"] += 1

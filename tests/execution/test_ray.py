@@ -56,7 +56,7 @@ def test_twelve_runs_over_three_nodes_survive_the_death_of_one(studies: dict[str
     assert (studies["nodes"], studies["nodes after"]) == (3, 2)
     killed = studies["killed"]
     assert (len(killed["done"]), killed["failed"], killed["interrupted"]) == (12, {}, False)
-    assert sum(what == "start" for what, _ in killed["calls"]) == 12  # a run that is repeated is told of once
+    assert sum(what == "start" for what, _ in killed["calls"]) == 12  # a repeated run is announced once
     assert killed["most"] >= 2  # at once
 
 
@@ -82,7 +82,7 @@ def test_a_node_holds_what_its_scarcest_resource_allows() -> None:
     assert Slot(1.0, 1.0).count({"CPU": 8.0}) == 0
 
 
-def test_what_a_worker_returns_stays_in_the_run_folder(tmp_path: Path) -> None:
+def test_files_that_a_worker_returns_stay_in_the_run_folder(tmp_path: Path) -> None:
     (tmp_path / "run").mkdir()
     (tmp_path / "run" / "checkpoint.safetensors").write_bytes(b"old")
     receive(

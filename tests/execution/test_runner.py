@@ -33,22 +33,22 @@ DOTS = Path(__file__).parents[1] / "fixtures" / "dots.py"
 class Study:
     """A store in a temporary folder, and commands on it."""
 
-    def __init__(self, store: Path, place: DataConfig, grid: Callable[..., ExperimentConfig]) -> None:
-        self.store, self.place, self.grid = store, place, grid
+    def __init__(self, store: Path, data_config: DataConfig, grid: Callable[..., ExperimentConfig]) -> None:
+        self.store, self.data_config, self.grid = store, data_config, grid
         self.registry = load([DOTS, FAULTY])
 
     def plan(self, *models: str, **fields: object) -> Plan:
-        return plan(self.grid(models, **fields), self.registry, self.place)
+        return plan(self.grid(models, **fields), self.registry, self.data_config)
 
     def run(self, *models: str, stop: Callable[[], bool] = lambda: False, **fields: object) -> Outcome:
         planned = self.plan(*models, **fields)
-        runner = runner_of(planned, self.registry, self.store, self.place, stop=stop)
+        runner = runner_of(planned, self.registry, self.store, self.data_config, stop=stop)
         return run_all(planned, SerialExecutor(runner), runner)
 
 
 @pytest.fixture
-def study(tmp_path: Path, place: DataConfig, grid: Callable[..., ExperimentConfig]) -> Study:
-    return Study(tmp_path / "runs", place, grid)
+def study(tmp_path: Path, data_config: DataConfig, grid: Callable[..., ExperimentConfig]) -> Study:
+    return Study(tmp_path / "runs", data_config, grid)
 
 
 def test_a_run_folder_holds_all_of_the_run(study: Study) -> None:
@@ -63,7 +63,7 @@ def test_a_run_folder_holds_all_of_the_run(study: Study) -> None:
         assert log[-1]["images"] == 160
 
 
-def test_what_is_done_is_skipped_and_a_new_metric_needs_no_training(study: Study) -> None:
+def test_finished_runs_are_skipped_and_a_new_metric_needs_no_training(study: Study) -> None:
     study.run("swae")
     before = (find_runs([study.store])[0] / "weights.safetensors").stat().st_mtime_ns
     again = study.run("swae")
@@ -76,7 +76,7 @@ def test_what_is_done_is_skipped_and_a_new_metric_needs_no_training(study: Study
 
 
 def test_numbers_do_not_depend_on_which_metrics_are_measured_together(study: Study, tmp_path: Path) -> None:
-    apart, together = study, Study(tmp_path / "together", study.place, study.grid)
+    apart, together = study, Study(tmp_path / "together", study.data_config, study.grid)
     settings = ("latent-w2.n=23", "latent-sw.n=60")
     for name in ("latent-w2", "latent-sw", "reconstruction"):
         chosen = tuple(s for s in settings if s.startswith(name))
@@ -88,18 +88,20 @@ def test_numbers_do_not_depend_on_which_metrics_are_measured_together(study: Stu
 
 def test_an_interrupted_study_goes_on_to_the_same_weights(study: Study, tmp_path: Path) -> None:
     study.run("wae-gan", seeds=(0, 1))
-    other = Study(tmp_path / "other", study.place, study.grid)
+    second_study = Study(tmp_path / "other", study.data_config, study.grid)
     asked = iter(range(10**6))
-    outcome = other.run("wae-gan", seeds=(0, 1), stop=lambda: next(asked) >= 7)
+    outcome = second_study.run("wae-gan", seeds=(0, 1), stop=lambda: next(asked) >= 7)
     assert outcome.interrupted
-    assert read_runs(find_runs([other.store]))[0][0].state == "interrupted"
-    assert not other.run("wae-gan", seeds=(0, 1)).interrupted
-    for one, two in zip(read_runs(find_runs([study.store]))[0], read_runs(find_runs([other.store]))[0], strict=True):
-        found, _ = load_tensors(two.path / "weights.safetensors")
-        expected, _ = load_tensors(one.path / "weights.safetensors")
-        assert found.keys() == expected.keys()
-        assert all(torch.equal(found[name], expected[name]) for name in expected)
-        without_cost = [[r for r in rows([folder]) if not r.metric.startswith("speed")] for folder in (one, two)]
+    assert read_runs(find_runs([second_study.store]))[0][0].state == "interrupted"
+    assert not second_study.run("wae-gan", seeds=(0, 1)).interrupted
+    for whole, resumed in zip(
+        read_runs(find_runs([study.store]))[0], read_runs(find_runs([second_study.store]))[0], strict=True
+    ):
+        weights, _ = load_tensors(resumed.path / "weights.safetensors")
+        expected, _ = load_tensors(whole.path / "weights.safetensors")
+        assert weights.keys() == expected.keys()
+        assert all(torch.equal(weights[name], expected[name]) for name in expected)
+        without_cost = [[r for r in rows([folder]) if not r.metric.startswith("speed")] for folder in (whole, resumed)]
         assert [row.value for row in without_cost[0]] == [row.value for row in without_cost[1]]
 
 
@@ -127,10 +129,10 @@ def test_a_metric_that_fails_costs_no_other_number(study: Study) -> None:
     (problem,) = outcome.failed.values()
     assert "broken-metric" in problem
     assert "not-a-number" in problem
-    found = {row.metric: row for row in rows(read_runs(find_runs([study.store]))[0])}
-    assert found["reconstruction.pixel"].value is not None
-    assert found["broken-metric"].status == "failed"
-    assert "not finite" in found["not-a-number"].error
+    values = {row.metric: row for row in rows(read_runs(find_runs([study.store]))[0])}
+    assert values["reconstruction.pixel"].value is not None
+    assert values["broken-metric"].status == "failed"
+    assert "not finite" in values["not-a-number"].error
 
 
 def test_a_metric_that_yields_what_cannot_be_kept_costs_no_other_number(study: Study) -> None:
@@ -164,7 +166,7 @@ def test_a_decoder_that_raises_costs_its_picture_and_nothing_else(tmp_path: Path
     assert (tmp_path / "reconstructions.png").exists()
 
 
-def test_what_a_killed_process_had_half_written_is_removed(study: Study) -> None:
+def test_half_written_files_of_a_killed_process_are_removed(study: Study) -> None:
     study.run("ae")
     (folder,) = read_runs(find_runs([study.store]))[0]
     left = [folder.path / ".weights.safetensors.0a1b2c3d.part", folder.path / "snapshots" / ".1.safetensors.x.part"]
@@ -184,21 +186,21 @@ def test_peak_memory_does_not_tell_of_earlier_runs(study: Study) -> None:
         pytest.skip("this system does not tell a process's peak memory")
     del hoard
     study.run("ae", metrics=("speed",))
-    found = {row.metric: row.value for row in rows(read_runs(find_runs([study.store]))[0])}
-    assert found["speed.peak-memory"] < earlier / 2**20 - 256
+    values = {row.metric: row.value for row in rows(read_runs(find_runs([study.store]))[0])}
+    assert values["speed.peak-memory"] < earlier / 2**20 - 256
 
 
-def test_what_a_plugin_does_to_global_state_does_not_reach_other_runs(study: Study, tmp_path: Path) -> None:
+def test_global_state_set_by_a_plugin_does_not_reach_other_runs(study: Study, tmp_path: Path) -> None:
     study.run("ae")
-    other = Study(tmp_path / "other", study.place, study.grid)
-    other.run("vandal", "ae")
+    second_study = Study(tmp_path / "other", study.data_config, study.grid)
+    second_study.run("vandal", "ae")
     assert torch.get_default_dtype() == torch.float32
     (alone,) = (
         row.value for row in rows(read_runs(find_runs([study.store]))[0]) if row.metric == "reconstruction.pixel"
     )
     beside = [
         row
-        for row in rows(read_runs(find_runs([other.store]))[0])
+        for row in rows(read_runs(find_runs([second_study.store]))[0])
         if row.model == "ae" and row.metric == "reconstruction.pixel"
     ]
     assert beside[0].value == alone

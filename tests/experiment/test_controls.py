@@ -162,8 +162,8 @@ def test_pca_codes_of_training_images_have_the_moments_of_the_prior(
     e = evaluate("pca", prior=prior, settings=(setting,))
     codes, law = e.training_codes(0).double(), e.context.prior
     torch.testing.assert_close(codes.mean(0), law.mean.double(), atol=1e-3, rtol=0)
-    wanted = torch.diag(law.variance.double())
-    torch.testing.assert_close(codes.T.cov(correction=0), wanted, atol=1e-3, rtol=1e-3)
+    expected = torch.diag(law.variance.double())
+    torch.testing.assert_close(codes.T.cov(correction=0), expected, atol=1e-3, rtol=1e-3)
 
 
 def test_pca_codes_of_a_gaussian_follow_the_prior_and_untrained_ones_do_not(evaluate: Evaluate) -> None:
@@ -210,7 +210,7 @@ def test_nothing_depends_on_what_was_asked_before_and_all_is_the_same_again(eval
     assert torch.equal(small_first.samples(9), evaluate(name).samples(9))
 
 
-def test_what_a_control_lacks_does_not_apply(evaluate: Evaluate) -> None:
+def test_a_control_without_codes_or_model_raises_not_applicable(evaluate: Evaluate) -> None:
     for name in ("held-out", "replay", "mean-image", "noise"):
         for ask in ("codes", "training_codes"):
             with pytest.raises(NotApplicableError, match="no codes"):
@@ -287,7 +287,7 @@ def test_a_control_is_the_same_whatever_budget_the_models_have(planned: Callable
         ({"controls": ("noise",), "settings": ("pca.images=2",)}, "the control 'pca' is no part of this study"),
     ],
 )
-def test_what_cannot_be_is_refused_while_planning(
+def test_impossible_controls_are_refused_while_planning(
     planned: Callable[..., Plan], fields: dict[str, object], message: str
 ) -> None:
     with pytest.raises(GenbenchError, match=message.replace("?", r"\?")) as caught:
@@ -387,16 +387,16 @@ def test_held_out_images_have_an_fid_of_zero(genbench: Genbench) -> None:
 
 
 def test_a_control_that_fails_is_recorded_and_the_others_go_on(
-    tmp_path: Path, place: DataConfig, grid: Callable[..., object]
+    tmp_path: Path, data_config: DataConfig, grid: Callable[..., object]
 ) -> None:
     from genbench.experiment.plan import plan
 
     (tmp_path / "mine.py").write_text(FAULTY_CONTROL.format(name="broken"))
     registry = load([DOTS, tmp_path / "mine.py"])
-    made = plan(grid(("ae",), controls=("broken", "mean-image")), registry, place)  # type: ignore[arg-type]
+    made = plan(grid(("ae",), controls=("broken", "mean-image")), registry, data_config)  # type: ignore[arg-type]
 
     def run() -> Outcome:
-        runner = runner_of(made, registry, tmp_path / "runs", place)
+        runner = runner_of(made, registry, tmp_path / "runs", data_config)
         return run_all(made, SerialExecutor(runner), runner)
 
     outcome = run()

@@ -43,7 +43,7 @@ from genbench.registry.loader import Registry, load
         (["swae"], {"metrics": ("latent-w2",)}, "2,?000"),
     ],
 )
-def test_what_cannot_be_is_refused_in_one_line_before_training(
+def test_impossible_grids_are_refused_in_one_line_before_training(
     planned: Callable[..., Plan], models: list[str], fields: dict[str, object], message: str
 ) -> None:
     with pytest.raises(GenbenchError, match=message) as caught:
@@ -134,20 +134,23 @@ def genbench_priors(): yield ComponentSpec(name="mine", description="a test", fa
     ],
 )
 def test_a_prior_that_breaks_the_contract_is_refused_before_training(
-    grid: Callable[..., ExperimentConfig], place: DataConfig, tmp_path: Path, body: str, message: str
+    grid: Callable[..., ExperimentConfig], data_config: DataConfig, tmp_path: Path, body: str, message: str
 ) -> None:
     path = tmp_path / "mine.py"
     path.write_text(PRIOR.format(body=body))
     with pytest.raises(GenbenchError, match=message):
-        plan(grid(("swae",), priors=("mine",)), load([DOTS, path]), place)
+        plan(grid(("swae",), priors=("mine",)), load([DOTS, path]), data_config)
 
 
 @pytest.mark.parametrize("fields", [{"models": ()}, {"priors": ()}, {"latent_dims": ()}, {"latent_dims": (2, 2)}])
 def test_an_empty_or_repeated_axis_is_refused(
-    grid: Callable[..., ExperimentConfig], registry: Registry, place: DataConfig, fields: dict[str, tuple[int, ...]]
+    grid: Callable[..., ExperimentConfig],
+    registry: Registry,
+    data_config: DataConfig,
+    fields: dict[str, tuple[int, ...]],
 ) -> None:
     with pytest.raises(UsageError):
-        plan(replace(grid(), **fields), registry, place)  # type: ignore[arg-type]
+        plan(replace(grid(), **fields), registry, data_config)  # type: ignore[arg-type]
 
 
 def test_a_model_that_memory_cannot_hold_is_refused(planned: Callable[..., Plan]) -> None:
@@ -220,7 +223,7 @@ def test_the_plan_names_the_changed_source(genbench: Callable[..., Result], tmp_
     assert genbench(*measure, "--allow-changed-source").exit_code == 0
 
 
-def test_what_concerns_priors_alone_is_asked_once_for_all_models(
+def test_applicability_that_depends_on_the_prior_alone_is_asked_once_for_all_models(
     planned: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Draws and metrics know no model: a grid of many models asks them no more often than one of a single model."""

@@ -55,24 +55,26 @@ def pictures(n: int, size: int, seed: int, channels: int = 1, noise: float = 40.
     return (255 * smooth + rough).clamp(0, 255).to(torch.uint8)
 
 
-def fidelity(one: Tensor, two: Tensor, extractor: FeatureLayer, **wanted: object) -> dict[str, float]:
+def fidelity(first: Tensor, second: Tensor, extractor: FeatureLayer, **options: object) -> dict[str, float]:
     weights = {"feature_extractor_weights_path": extractor.weights} if extractor.weights else {}
     result: dict[str, float] = torch_fidelity.calculate_metrics(
-        input1=Pictures(one),
-        input2=Pictures(two),
+        input1=Pictures(first),
+        input2=Pictures(second),
         cuda=False,
         verbose=False,
         cache=False,
         save_cpu_ram=True,
         feature_extractor=extractor.implementation,
         **weights,
-        **wanted,
+        **options,
     )
     return result
 
 
-def ours(one: Tensor, two: Tensor, extractor: FeatureLayer) -> float:
-    gaussians = [(f.double().mean(0), torch.cov(f.double().T)) for f in (extract(extractor, x) for x in (one, two))]
+def ours(first: Tensor, second: Tensor, extractor: FeatureLayer) -> float:
+    gaussians = [
+        (f.double().mean(0), torch.cov(f.double().T)) for f in (extract(extractor, x) for x in (first, second))
+    ]
     return frechet_distance(*gaussians[0], *gaussians[1])
 
 
@@ -105,29 +107,29 @@ def torch_fidelity_knows_grey28(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 @pytest.mark.filterwarnings("ignore")  # torch-fidelity's own DataLoader
-def test_fid_with_grey28_equals_torch_fidelitys_own() -> None:
-    one, two = pictures(400, 28, 0), pictures(300, 28, 1, noise=60.0)
+def test_fid_with_grey28_equals_that_of_torch_fidelity() -> None:
+    first, second = pictures(400, 28, 0), pictures(300, 28, 1, noise=60.0)
     extractor = feature_layer("grey28", "", "", NOWHERE)
-    expected = fidelity(one, two, extractor, fid=True)["frechet_inception_distance"]
-    assert ours(one, two, extractor) == pytest.approx(expected, rel=1e-3)
+    expected = fidelity(first, second, extractor, fid=True)["frechet_inception_distance"]
+    assert ours(first, second, extractor) == pytest.approx(expected, rel=1e-3)
 
 
 @needs_inception
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("channels", [1, 3])
-def test_fid_with_inception_equals_torch_fidelitys_own(channels: int) -> None:
-    one, two = pictures(16, 32, 0, channels), pictures(16, 32, 1, channels, noise=60.0)
+def test_fid_with_inception_equals_that_of_torch_fidelity(channels: int) -> None:
+    first, second = pictures(16, 32, 0, channels), pictures(16, 32, 1, channels, noise=60.0)
     extractor = feature_layer("inception", "192", str(INCEPTION), NOWHERE)
-    expected = fidelity(one, two, extractor, fid=True, feature_layer_fid="192")["frechet_inception_distance"]
-    assert ours(one, two, extractor) == pytest.approx(expected, rel=1e-3)
+    expected = fidelity(first, second, extractor, fid=True, feature_layer_fid="192")["frechet_inception_distance"]
+    assert ours(first, second, extractor) == pytest.approx(expected, rel=1e-3)
 
 
 def test_folding_batch_norm_changes_inception_by_rounding_alone() -> None:
     images, made = pictures(2, 40, 0, 3), untrained_inception()
     for layer, expected in zip(made.get_provided_features_list(), made(images), strict=True):
-        found = FoldedInception(made, layer)(images)
-        assert (found - expected).norm() < 1e-5 * expected.norm(), layer
-        assert (expected[0] - expected[1]).norm() > 1e-3 * expected.norm(), layer  # it tells images apart
+        features = FoldedInception(made, layer)(images)
+        assert (features - expected).norm() < 1e-5 * expected.norm(), layer
+        assert (expected[0] - expected[1]).norm() > 1e-3 * expected.norm(), layer  # images stay distinguishable
 
 
 def untrained_inception() -> FeatureExtractorInceptionV3:
@@ -221,7 +223,7 @@ def test_weights_fit_inception_only(data_config: DataConfig) -> None:
 def test_cudnn_is_on_and_tf32_off_while_features_are_extracted(
     registry: Registry, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """`torch.backends.cudnn.flags` would switch cuDNN off unless it is told otherwise."""
+    """`torch.backends.cudnn.flags` would switch cuDNN off unless it is set otherwise."""
     seen: list[tuple[bool, bool]] = []
 
     class Flags(torch.nn.Module):
@@ -294,7 +296,7 @@ def evaluation(real: Tensor, made: Tensor, data_config: DataConfig) -> Evaluatio
 
 
 @pytest.mark.filterwarnings("ignore")
-def test_kid_with_grey28_equals_torch_fidelitys_own(data_config: DataConfig) -> None:
+def test_kid_with_grey28_equals_that_of_torch_fidelity(data_config: DataConfig) -> None:
     real, made = pictures(300, 28, 0), pictures(300, 28, 1, noise=60.0)
     extractor = feature_layer("grey28", "", "", data_config)
     expected = fidelity(made, real, extractor, kid=True, kid_subsets=20, kid_subset_size=100)

@@ -100,8 +100,8 @@ def test_intervals_of_whole_columns_are_those_of_each_pair() -> None:
     values = [{s: float(draws.normal()) for s in range(9) if draws.random() < 0.6} for _ in range(30)]
     table = by_seed_table(values)
     low, high = paired_t_intervals(table[:, 0], table[:, 1:], 0.999)
-    for k, other in enumerate(values[1:]):
-        gap = paired_difference(values[0], other, 0.999)
+    for k, column in enumerate(values[1:]):
+        gap = paired_difference(values[0], column, 0.999)
         if gap is None or gap.low is None or gap.high is None:
             assert np.isnan(low[k])
         else:
@@ -125,7 +125,7 @@ def test_rank_figure_puts_the_best_first_with_its_mean() -> None:
     assert [line.get_xdata()[0] for line in right.lines] == [1, 2, 3]
 
 
-def test_what_was_not_measured_alike_is_not_drawn_in_one_panel() -> None:
+def test_numbers_of_different_protocols_are_not_drawn_in_one_panel() -> None:
     rows = [row("swae", s, 1.0 + s, group=f"d{d}", label=f"swae (d={d})", latent_dim=d) for d in (2, 8) for s in (0, 1)]
     (axes,) = latent_size(rows).figure.axes
     assert axes.get_legend_handles_labels()[1] == ["swae"]
@@ -136,7 +136,7 @@ def test_what_was_not_measured_alike_is_not_drawn_in_one_panel() -> None:
         latent_size(study("swae"))
 
 
-def test_figures_compare_models_alone_and_their_selected_moments_as_groups_of_their_own() -> None:
+def test_figures_compare_models_alone_and_their_selected_snapshots_as_separate_groups() -> None:
     """Alike in ranks, latent size and ladder: controls are grey, copies of training images are nowhere."""
     both = study("swae", "copycat")
     chosen = [
@@ -153,13 +153,13 @@ def test_figures_compare_models_alone_and_their_selected_moments_as_groups_of_th
     assert labels == ["swae selected by fid", "swae", "noise, control: 12", "far, control: 900"]
     assert len(right.lines) == 2
     assert max(line.get_xdata()[0] for line in left.lines) < 100  # a control far away does not dwarf the models
-    wide = [dataclasses.replace(it, latent_dim=8, seed=it.seed + 10) for it in rows]
+    wide = [dataclasses.replace(row, latent_dim=8, seed=row.seed + 10) for row in rows]
     (axes,) = latent_size([*rows, *wide], "fid").figure.axes
     assert axes.get_legend_handles_labels()[1] == ["swae", "swae selected by fid"]
     assert [text.get_text() for text in axes.texts] == ["noise"]
     rungs = [
-        dataclasses.replace(it, metric="fid-ladder.prior", metric_role="ladder", protocol="l")
-        for it in (*both, *chosen, *noise)
+        dataclasses.replace(row, metric="fid-ladder.prior", metric_role="ladder", protocol="l")
+        for row in (*both, *chosen, *noise)
     ]
     (axes,) = FROM_ROWS["ladder"]([*rungs, *copies]).figure.axes
     assert sorted(axes.get_legend_handles_labels()[1]) == ["swae", "swae selected by fid"]
@@ -189,10 +189,10 @@ def test_curves_show_the_means_of_snapshots() -> None:
 
 
 def test_a_report_draws_what_its_rows_allow() -> None:
-    found, told = row_figures(study("swae", "vae"))
-    assert [drawing.name for drawing in found] == ["ranks"]
-    assert [text.split(":")[0] for text in told] == ["curves", "latent-size", "ladder"]
-    assert all("\n" not in text for text in told)
+    drawings, notes = row_figures(study("swae", "vae"))
+    assert [drawing.name for drawing in drawings] == ["ranks"]
+    assert [text.split(":")[0] for text in notes] == ["curves", "latent-size", "ladder"]
+    assert all("\n" not in text for text in notes)
     rungs = [
         row("swae", 0, v, metric=f"fid-ladder.{r}", metric_role="ladder", head=f"FID {r}")
         for r, v in (("real", 1.0), ("prior", 9.0))
@@ -227,11 +227,11 @@ def test_images_are_joined_row_by_row() -> None:
 
 
 def test_strips_of_unequal_images_share_a_figure() -> None:
-    its = [
+    image_rows = [
         ImageRow("a", np.zeros((3, 8, 8, 1), np.uint8), "one"),
         ImageRow("b", np.zeros((2, 12, 9, 3), np.uint8), "two"),
     ]
-    figure = strips("samples", "", its).figure
+    figure = strips("samples", "", image_rows).figure
     assert {text.get_text() for text in figure.texts} == {"a", "b", "one", "two"}
     assert all(0 <= edge <= 1 for axes in figure.axes for edge in axes.get_position().extents)
 
@@ -251,7 +251,7 @@ def test_worst_projection_finds_the_shift_and_beats_every_direction() -> None:
     assert abs(float(theta @ shift)) == pytest.approx(5.0, abs=0.02)
     y = torch.randn(400, 6, generator=draws)
     tried = random_projections(200, 6, Noise(torch.Generator().manual_seed(9)))
-    best = max(float(sliced_wasserstein_cost(x, y, one[None])) for one in tried)
+    best = max(float(sliced_wasserstein_cost(x, y, direction[None])) for direction in tried)
     assert worst_projection(x, y, Noise(draws))[1] ** 2 >= best
 
 
@@ -279,11 +279,11 @@ def test_every_kind_is_drawn_or_says_what_it_needs(genbench: Callable[..., Resul
     assert "ladder: no metric of these runs has the role ladder" in text
     assert "report made by</dt><dd>genbench" in text
     assert re.search(r"data of dots</dt><dd>SHA-256 [0-9a-f]{12}", text)
-    one = str(next(Path("runs").glob("*-swae-*-2d-*")))
-    assert genbench("report", one, "--export", "all", "--figures", "all", *DOTS).exit_code == 0
+    run = str(next(Path("runs").glob("*-swae-*-2d-*")))
+    assert genbench("report", run, "--export", "all", "--figures", "all", *DOTS).exit_code == 0
     drawn = {path.name for path in Path("all/figures").iterdir()}
     assert {f"{kind}.png" for kind in ("reconstructions", "interpolations", "grid", "codes")} <= drawn
-    result = genbench("report", one, "--export", "none", "--figures", "all")  # no such dataset without the plug-in
+    result = genbench("report", run, "--export", "none", "--figures", "all")  # no such dataset without the plug-in
     assert result.exit_code == 0
     assert "there is no dataset" in Path("none/report.html").read_text()
     assert "--export" in genbench("report", "--figures", "all").output
@@ -311,13 +311,13 @@ def test_of_many_pictures_some_are_thumbnails_and_the_report_stays_under_ten_meg
     draws = np.random.default_rng(0)
     rows = [row(f"model-{k:03d}", 0, float(k)) for k in range(150)]
     facts = {}
-    for k, it in enumerate(rows):
+    for k, entry in enumerate(rows):
         folder = tmp_path / str(k)
         folder.mkdir()
         for name in ("samples", "reconstructions"):  # noise, which no format presses: 200 kB each, 60 MB in all
             noise = draws.integers(0, 256, (260, 260, 3), dtype=np.uint8)
             Image.fromarray(noise).save(folder / f"{name}.png", compress_level=0)
-        facts[it.run] = exporting.RunFacts(it.run, folder)
+        facts[entry.run] = exporting.RunFacts(entry.run, folder)
     exporting.export(tmp_path / "out", rows, runs=facts)
     data = (tmp_path / "out/report.html").read_bytes()
     assert len(data) < 10_000_000
@@ -378,21 +378,21 @@ def test_the_page_in_a_browser(tmp_path: Path) -> None:
 
 def test_an_experiment_is_drawn_over_the_numbers_of_its_cases() -> None:
     """A panel for each metric, a line for each second number, a band where there are seeds."""
-    found = [
+    numbers = [
         Finding(f"d = {d}, L = {count}", metric, d + count + seed, 5, seed=seed)
         for d in (2, 4, 8)
         for count in (1, 50)
         for metric in ("W2", "factor", "variance")
         for seed in (0, 1)
     ]
-    drawing = findings(found)
+    drawing = findings(numbers)
     assert drawing is not None
-    first, *others = drawing.figure.axes
-    assert [axes.get_ylabel() for axes in (first, *others)][:3] == ["W2", "factor", "variance"]
-    assert not others[-1].axison  # four places, three metrics
-    one, fifty = first.get_lines()
-    assert (one.get_label(), fifty.get_label()) == ("L = 1", "L = 50")
-    assert list(fifty.get_ydata()) == [d + 50.5 for d in (2, 4, 8)]
+    first, *further = drawing.figure.axes
+    assert [axes.get_ylabel() for axes in (first, *further)][:3] == ["W2", "factor", "variance"]
+    assert not further[-1].axison  # four places, three metrics
+    first_line, last_line = first.get_lines()
+    assert (first_line.get_label(), last_line.get_label()) == ("L = 1", "L = 50")
+    assert list(last_line.get_ydata()) == [d + 50.5 for d in (2, 4, 8)]
     assert len(first.collections) == 2
     assert first.get_xlabel() == "d"
 

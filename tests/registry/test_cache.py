@@ -54,7 +54,7 @@ def test_the_list_and_completion_load_no_torch(tmp_path: Path, genbench: Callabl
     listed = subprocess.run([sys.executable, "-c", code, "list"], capture_output=True, text=True, check=True)
     assert "swae" in listed.stdout
     assert listed.stdout.splitlines()[-1] == "False"
-    for words, wanted in (
+    for words, completed in (
         ("genbench run --set swae.w", "swae.weight="),
         ("genbench run sw", "swae"),
         ("genbench run --prior normal,ri", "normal,ring"),
@@ -70,7 +70,7 @@ def test_the_list_and_completion_load_no_torch(tmp_path: Path, genbench: Callabl
         count = str(len(words.split()) - 1)
         asked = {"_GENBENCH_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": count}
         done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **asked})
-        assert f"plain,{wanted}" in done.stdout.splitlines(), (words, done.stdout, done.stderr)
+        assert f"plain,{completed}" in done.stdout.splitlines(), (words, done.stdout, done.stderr)
         assert done.stdout.splitlines()[-1] == "False"
 
 
@@ -158,7 +158,7 @@ def test_a_run_caches_the_names_and_knows_those_of_a_plugin_file(genbench: Calla
     assert "there is no dataset 'dots'" in genbench("run", "ae", "--dataset", "dots", *TINY).output
 
 
-def test_what_a_plugin_file_on_the_line_offers_is_completed(genbench: Callable[..., Result]) -> None:
+def test_the_components_of_a_plugin_file_on_the_line_are_completed(genbench: Callable[..., Result]) -> None:
     assert genbench("new", "prior", "moon").exit_code == 0
     assert completed("run", "swae", "--prior", "moo") == []
     assert completed("run", "swae", "--plugin", "moon.py", "--prior", "moo") == ["moon"]
@@ -168,7 +168,7 @@ def test_what_a_plugin_file_on_the_line_offers_is_completed(genbench: Callable[.
     assert completed("run", "swae", "--plugin", "moon.py", "--prior", "rin") == ["ring"]
 
 
-def test_plugins_that_are_left_out_offer_nothing(genbench: Callable[..., Result]) -> None:
+def test_plugins_that_are_left_out_are_not_completed(genbench: Callable[..., Result]) -> None:
     assert "vae" not in completed("run", "--disable-plugin", "vae", "va")
     assert completed("run", "va") == ["vae"]
 

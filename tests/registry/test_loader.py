@@ -260,7 +260,7 @@ def test_every_default_of_a_model_has_a_source() -> None:
             assert option.meaning.reference, f"{name}.{option.name}"
 
 
-def offered(
+def with_options(
     *,
     weight: Annotated[float, Option("w", low=0)] = 1.0,
     steps: int = 3,
@@ -284,7 +284,7 @@ def offered(
 )
 def test_options_are_typed(given: dict[str, str], expected: object) -> None:
     (name,) = given
-    value = complete("it", offered, given)[name]
+    value = complete("mine", with_options, given)[name]
     assert value == expected
     assert type(value) is type(expected)
 
@@ -292,17 +292,17 @@ def test_options_are_typed(given: dict[str, str], expected: object) -> None:
 @pytest.mark.parametrize(
     "given", ["weight=-1", "steps=2.5", "fast=maybe", "form=c", "limit=x", "weight=inf", "steps=none"]
 )
-def test_what_is_not_of_the_type_is_refused(given: str) -> None:
+def test_values_of_another_type_are_refused(given: str) -> None:
     name, _, text = given.partition("=")
-    with pytest.raises(UsageError, match=rf"it\.{name}"):
-        complete("it", offered, {name: text})
+    with pytest.raises(UsageError, match=rf"mine\.{name}"):
+        complete("mine", with_options, {name: text})
 
 
 def test_a_required_option_is_asked_for() -> None:
     def needs(*, path: Annotated[str, Option("where")]) -> None: ...
 
     with pytest.raises(UsageError, match=r"--set it\.path="):
-        complete("it", needs, {})
+        complete("mine", needs, {})
 
 
 def test_a_plugin_that_makes_the_wrong_thing_is_named(
@@ -314,7 +314,7 @@ def test_a_plugin_that_makes_the_wrong_thing_is_named(
     assert "the prior 'wrong' made a NoneType" in result.output
 
 
-def test_errors_are_the_projects_own() -> None:
+def test_errors_derive_from_the_error_of_the_project() -> None:
     assert issubclass(PluginError, GenbenchError)
 
 

@@ -48,7 +48,7 @@ def test_every_template_keeps_the_contract_and_imports_public_modules(
     verdicts = {(check["kind"], check["check"]): check["status"] for check in json.loads(result.stdout)}
     assert {check for of, check in verdicts if of == kind} == set(describe(kind))
     assert "fails" not in verdicts.values()
-    assert not set(deeper(Path("my-own.py").read_text())) - {"genbench.data.images"}  # its place is being decided
+    assert not set(deeper(Path("my-own.py").read_text())) - {"genbench.data.images"}
 
 
 @pytest.mark.parametrize("kind", TRY)
@@ -95,7 +95,7 @@ def test_an_existing_file_is_never_overwritten(genbench: Callable[..., Result]) 
     assert not list(Path("mine").iterdir())
 
 
-def test_what_is_written_elsewhere_is_called_by_its_path(genbench: Callable[..., Result]) -> None:
+def test_files_written_elsewhere_are_named_by_their_path(genbench: Callable[..., Result]) -> None:
     result = genbench("new", "prior", "mine", "--to", "deep/down")
     assert "--plugin ./deep/down/mine.py" in result.output
     assert Path("deep/down/mine.py").is_file()

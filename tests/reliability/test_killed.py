@@ -1,14 +1,23 @@
-"""kill -9 at random moments: the same command again ends with the rows of an undisturbed study."""
+"""kill -9 at random times: the same command again ends with the rows of an undisturbed study."""
 
 from __future__ import annotations
 
 import json
 import os
+import re
 import subprocess
 import sys
 from pathlib import Path
 
+import genbench
+from support.killing import PHASES
+
 KILLING = Path(__file__).parents[1] / "support" / "killing.py"
+
+
+def test_the_phases_are_functions_of_the_package() -> None:
+    sources = [path.read_text() for path in Path(genbench.__file__).parent.rglob("*.py")]
+    assert [name for name, _ in PHASES if not any(re.search(rf"def {name}\b", source) for source in sources)] == []
 
 
 def test_a_killed_study_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
@@ -22,7 +31,7 @@ def test_a_killed_study_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    told = json.loads(done.stdout)
-    assert told["kills"] == 5
-    assert told["completed"] >= 1
-    assert told["wrong"] == []
+    counts = json.loads(done.stdout)
+    assert counts["kills"] == 5
+    assert counts["completed"] >= 1
+    assert counts["wrong"] == []

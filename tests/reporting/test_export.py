@@ -69,7 +69,7 @@ def study(*names: str) -> list[Row]:
 
 def facts_of(rows: list[Row], root: Path) -> dict[str, RunFacts]:
     """Runs with pictures in folders whose names do not matter."""
-    found = {}
+    facts = {}
     for number, name in enumerate(dict.fromkeys(r.run for r in rows)):
         folder = root / str(number)
         folder.mkdir(parents=True)
@@ -80,8 +80,8 @@ def facts_of(rows: list[Row], root: Path) -> dict[str, RunFacts]:
             "run": {"seed": number, "note": name},
             "provenance": {"commit": "c0ffee", "device": "cpu"},
         }
-        found[name] = RunFacts(name, folder, record)
-    return found
+        facts[name] = RunFacts(name, folder, record)
+    return facts
 
 
 class Page(HTMLParser):
@@ -119,14 +119,14 @@ def test_json_brings_back_the_rows(rows: list[Row]) -> None:
 
 @given(st.lists(st.builds(row, st.sampled_from(EVIL), st.integers(0, 9), finite), min_size=1, max_size=5))
 def test_csv_brings_back_the_values(rows: list[Row]) -> None:
-    found = list(csv.DictReader(io.StringIO(tidy_csv(rows))))
-    assert [(line["run"], float(line["value"]), line["floor"]) for line in found] == [
+    records = list(csv.DictReader(io.StringIO(tidy_csv(rows))))
+    assert [(line["run"], float(line["value"]), line["floor"]) for line in records] == [
         (r.run, r.value, "") for r in rows
     ]
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf"), None])
-def test_what_is_no_number_is_empty_in_csv_and_null_in_json(value: float | None) -> None:
+def test_values_that_are_not_numbers_are_empty_in_csv_and_null_in_json(value: float | None) -> None:
     (line,) = csv.DictReader(io.StringIO(tidy_csv([row(value=value)])))
     assert line["value"] == ""
     assert json.loads(tidy_json([row(value=value)]))[0]["value"] is None
@@ -313,7 +313,7 @@ def test_controls_stand_apart_in_every_format(tmp_path: Path) -> None:
         assert written.index("controls: scale only") > written.rindex("vae")
 
 
-def test_what_a_killed_export_had_half_written_is_removed(tmp_path: Path) -> None:
+def test_half_written_files_of_a_killed_export_are_removed(tmp_path: Path) -> None:
     left = [tmp_path / ".rows.csv.1a2b.part", tmp_path / "figures" / ".samples.png.1a2b.part"]
     runs = tmp_path / "run" / ".checkpoint.safetensors.1a2b.part"  # another command's, at work
     for path in (*left, runs):

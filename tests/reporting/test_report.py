@@ -124,7 +124,7 @@ def test_repeats_of_a_seed_are_not_further_seeds() -> None:
     assert (cell.estimate.mean, cell.estimate.n) == (2.0, 1)
 
 
-def test_equal_labels_of_different_groups_are_told_apart() -> None:
+def test_equal_labels_of_different_groups_stay_distinguishable() -> None:
     labels = {line.label for line in only([row(group="one"), row(group="two", value=2.0)]).rows}
     assert labels == {"swae [one]", "swae [two]"}
 
@@ -175,20 +175,20 @@ def test_failed_and_unfinished_groups_come_last_with_the_cause() -> None:
     assert "half, seed 0, unfinished" in text
 
 
-def test_a_metric_that_failed_is_told_and_the_run_counts_as_done() -> None:
+def test_a_metric_that_failed_is_reported_and_the_run_counts_as_done() -> None:
     rows = [row("a"), row("a", value=None, metric="kid", status="failed", error="too few images")]
     assert only(rows).rows[0].state == ""
     assert "kid not measured: too few images" in shown(rows)
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), None])
-def test_what_is_no_number_is_no_cell(value: float | None) -> None:
+def test_values_that_are_not_numbers_are_no_cells(value: float | None) -> None:
     table = only([row("a", value=value), row("b")])
     assert {line.label: line.cells[0] is None for line in table.rows} == {"a": True, "b": False}
     assert len(table.problems) == 1
 
 
-def test_unequal_budgets_are_told() -> None:
+def test_unequal_budgets_are_reported() -> None:
     assert "differ in images trained on (1,000, 2,000)" in shown([row("a"), row("b", images=2000)])
 
 
@@ -233,12 +233,12 @@ def test_snapshots_and_validation_numbers_never_enter() -> None:
     assert only(three("a", 5.0, stage="selected")).rows[0].cells[0] == only(rows).rows[0].cells[0]
 
 
-def test_what_is_known_of_one_run_stands_under_its_value() -> None:
+def test_the_statistics_of_a_single_run_stand_under_its_value() -> None:
     text = shown(
         [row("a", se=0.25, p_value=0.0001, floor=1.47, floor_sd=0.012, minimum_detectable_effect=0.05, n=10_000)]
     )
-    for told in ("se 0.25", "p < 0.001", "floor 1.470 ± 0.012", "MDE 0.05", "n = 10,000"):
-        assert told in text
+    for phrase in ("se 0.25", "p < 0.001", "floor 1.470 ± 0.012", "MDE 0.05", "n = 10,000"):
+        assert phrase in text
     seeds = [row("a", seed, p_value=p) for seed, p in enumerate((0.004, 0.5, 0.9))]
     cell = only(seeds).rows[0].cells[0]
     assert cell is not None

@@ -46,8 +46,8 @@ def reproduce(genbench: Callable[..., Result]) -> Callable[..., Result]:
 
 
 def lines(folder: str) -> list[dict[str, object]]:
-    found: list[dict[str, object]] = json.loads(Path(folder, "reproduce.json").read_text())["numbers"]
-    return found
+    numbers: list[dict[str, object]] = json.loads(Path(folder, "reproduce.json").read_text())["numbers"]
+    return numbers
 
 
 def test_runs_are_ordinary_ones_and_the_table_is_exported(reproduce: Callable[..., Result]) -> None:
@@ -76,7 +76,7 @@ def test_a_fraction_of_the_budget_is_another_training(reproduce: Callable[..., R
 
 
 @pytest.mark.parametrize(
-    ("setting", "word", "told"),
+    ("setting", "word", "reason"),
     [
         ("swae.weight=3", "other training", "swae.weight: recipe 100.0, ours 3.0"),
         ("swae.weight=100", "inconclusive", ""),  # what the recipe has
@@ -86,18 +86,18 @@ def test_a_fraction_of_the_budget_is_another_training(reproduce: Callable[..., R
     ],
 )
 def test_only_a_change_that_touches_the_number_is_held_against_it(
-    reproduce: Callable[..., Result], setting: str, word: str, told: str
+    reproduce: Callable[..., Result], setting: str, word: str, reason: str
 ) -> None:
     result = reproduce("r", "--set", setting, "--seeds", "1", "--export", "out")
     assert result.exit_code == 0, result.output
     (line,) = lines("out")
-    found = line["result"]
-    assert found["conclusion"] == word  # type: ignore[index]
-    assert "".join([*found["fields"], *found["training"]]) == told  # type: ignore[index]
+    comparison = line["result"]
+    assert comparison["conclusion"] == word  # type: ignore[index]
+    assert "".join([*comparison["fields"], *comparison["training"]]) == reason  # type: ignore[index]
 
 
 def test_numbers_of_another_protocol_are_not_mixed_in(reproduce: Callable[..., Result]) -> None:
-    """The same runs, measured in two ways: each command tells of its own, however it is put."""
+    """The same runs, measured in two ways: each command reports its own numbers."""
     assert reproduce("r", "--export", "first").exit_code == 0
     assert reproduce("r", "--set", "reconstruction.n=16", "--export", "second").exit_code == 0
     assert reproduce("r", "--export", "again").exit_code == 0
@@ -188,7 +188,7 @@ def test_only_final_rows_of_the_named_model_count() -> None:
     assert line.result is None
 
 
-def test_a_seed_of_another_protocol_is_left_out_and_told() -> None:
+def test_a_seed_of_another_protocol_is_left_out_and_reported() -> None:
     rows = [row(0, 1.0), row(1, 1.02), row(2, 9.0, protocol="other")]
     (line,) = compare(parse(RECIPE_TEXT, "r.toml"), {"one": rows}, {"abc": {"layer": "2048"}}, 1.0)
     assert line.seeds == (0, 1)
@@ -199,7 +199,7 @@ def test_a_seed_of_another_protocol_is_left_out_and_told() -> None:
 @pytest.mark.parametrize(
     ("weights", "word"), [("standard 6726", "equivalent"), ("custom 1234", "other protocol"), (None, "other protocol")]
 )
-def test_the_place_of_a_file_counts_nothing_where_its_content_is_the_published_one(weights: str, word: str) -> None:
+def test_the_path_of_a_file_does_not_matter_where_its_content_is_the_published_one(weights: str, word: str) -> None:
     stated = 'layer = "2048"\nweights = "standard 6726"' if weights else 'layer = "2048"'
     recipe = parse(RECIPE_TEXT.replace('layer = "2048"', stated), "r.toml")
     moved = OptionChange("metric", "reconstruction", "weights", "none", "/elsewhere/file.pth", file=True)
@@ -242,7 +242,7 @@ def test_several_processes_of_torchrun_reproduce_nothing(
     assert not Path("runs").exists()
 
 
-def test_a_place_that_cannot_be_written_costs_no_training(reproduce: Callable[..., Result]) -> None:
+def test_a_folder_that_cannot_be_written_costs_no_training(reproduce: Callable[..., Result]) -> None:
     Path("file").write_text("notes")
     result = reproduce("r", "--export", "file/below")
     assert (result.exit_code, "--export file/below: cannot be written" in result.output) == (2, True)

@@ -53,10 +53,10 @@ def test_the_two_one_sided_p_value_is_that_of_students_tables() -> None:
     assert assess_equivalence(values, 0.0, 1.0).p == pytest.approx(0.0697, abs=2e-4)
 
 
-def test_another_protocol_is_told_and_nothing_is_tested() -> None:
+def test_another_protocol_is_reported_and_nothing_is_tested() -> None:
     fields = differing({"layer": "2048", "generated": "10000"}, {"layer": "768", "generated": 10000})
     assert fields == ["layer: published 2048, ours 768"]
-    found = assess_equivalence([10.0, 10.1], 10.0, 1.0, fields)
-    assert (found.conclusion, found.p, found.fields) == ("other protocol", None, tuple(fields))
+    result = assess_equivalence([10.0, 10.1], 10.0, 1.0, fields)
+    assert (result.conclusion, result.p, result.fields) == ("other protocol", None, tuple(fields))
     assert differing({"layer": "2048"}, {"layer": "768"}, ("layer",)) == []
     assert differing({"layer": "2048"}, {}) == ["layer: published 2048, ours not stated"]

@@ -37,9 +37,9 @@ def by_seed(values: np.ndarray) -> dict[int, float]:
 @pytest.mark.parametrize("n", [2, 3, 5, 9])
 def test_interval_equals_scipys(n: int) -> None:
     x = np.random.default_rng(n).normal(3.0, 2.0, n)
-    found = estimate(list(x))
+    interval = estimate(list(x))
     low, high = scipy_stats.t.interval(0.95, n - 1, loc=x.mean(), scale=scipy_stats.sem(x))
-    assert (found.low, found.high) == (pytest.approx(low), pytest.approx(high))
+    assert (interval.low, interval.high) == (pytest.approx(low), pytest.approx(high))
 
 
 @pytest.mark.parametrize("n", [3, 5, 10])
@@ -47,10 +47,10 @@ def test_interval_covers_the_truth_in_95_percent_of_studies(n: int) -> None:
     draws = np.random.default_rng(RNG_SEED).normal(20.0, 1.5, (STUDIES, n))
     covered = 0
     for study in draws:
-        found = estimate(list(study))
-        assert found.low is not None
-        assert found.high is not None
-        covered += found.low <= 20.0 <= found.high
+        interval = estimate(list(study))
+        assert interval.low is not None
+        assert interval.high is not None
+        covered += interval.low <= 20.0 <= interval.high
     assert 0.93 <= covered / STUDIES <= 0.97
 
 
@@ -74,10 +74,10 @@ def test_a_variance_is_split_into_training_and_draw() -> None:
     rng = np.random.default_rng(2)
     training, draw = 2.0, 1.0
     x = training * rng.normal(size=(400, 5)) + draw * rng.normal(size=(400, 5))
-    found = spread([(list(row), [draw] * 5) for row in x])
-    assert found is not None
-    assert (found.training, found.draw) == (pytest.approx(training, rel=0.06), pytest.approx(draw))
-    assert found.total**2 == pytest.approx(found.training**2 + found.draw**2)
+    variance = spread([(list(row), [draw] * 5) for row in x])
+    assert variance is not None
+    assert (variance.training, variance.draw) == (pytest.approx(training, rel=0.06), pytest.approx(draw))
+    assert variance.total**2 == pytest.approx(variance.training**2 + variance.draw**2)
     loud = spread([([1.0, 1.1], [3.0, 3.0])])
     assert loud is not None
     assert (loud.training, loud.negative) == (0.0, True)
@@ -101,7 +101,7 @@ def test_no_value_is_refused() -> None:
 
 
 @given(values, st.floats(-1e3, 1e3))
-def test_interval_moves_with_the_values(x: list[float], shift: float) -> None:
+def test_interval_shifts_with_the_values(x: list[float], shift: float) -> None:
     here, there = estimate(x), estimate([value + shift for value in x])
     assert here.half_width is not None
     assert there.mean == pytest.approx(here.mean + shift, rel=1e-9, abs=1e-6)
@@ -109,9 +109,9 @@ def test_interval_moves_with_the_values(x: list[float], shift: float) -> None:
 
 
 def test_paired_difference_uses_shared_seeds_only() -> None:
-    found = paired_difference({0: 5.0, 1: 7.0, 2: 100.0}, {0: 4.0, 1: 5.0, 9: -50.0})
-    assert found is not None
-    assert (found.mean, found.n) == (1.5, 2)
+    difference = paired_difference({0: 5.0, 1: 7.0, 2: 100.0}, {0: 4.0, 1: 5.0, 9: -50.0})
+    assert difference is not None
+    assert (difference.mean, difference.n) == (1.5, 2)
     assert paired_difference({0: 1.0}, {1: 1.0}) is None
 
 
@@ -137,23 +137,23 @@ def test_two_models_equal_a_paired_two_sided_t_test() -> None:
     for _ in range(50):
         a, b = rng.normal(0, 1, 5), rng.normal(0.8, 1, 5)
         p = scipy_stats.ttest_rel(a, b).pvalue
-        standings = set_of_best([by_seed(a), by_seed(b)], lower=True)
-        assert any(standing.status == "worse" for standing in standings) == (p <= 0.05)
-        assert min(standing.p or 0.0 for standing in standings) == pytest.approx(min(1.0, p))
+        comparisons = set_of_best([by_seed(a), by_seed(b)], lower=True)
+        assert any(comparison.status == "worse" for comparison in comparisons) == (p <= 0.05)
+        assert min(comparison.p or 0.0 for comparison in comparisons) == pytest.approx(min(1.0, p))
 
 
 def test_hand_computed_set_of_three() -> None:
     # Model 2 is worse than 0 by 10, 11, 12: t = 11 sqrt(3), one-sided p = 0.00137 at 2 degrees of freedom. Two tests
     # against it make 0.00273, three hypotheses 0.0082. Model 1 differs from 0 by -1, 0, 1: p = 1/2.
     models = [{0: 1.0, 1: 2.0, 2: 3.0}, {0: 2.0, 1: 2.0, 2: 2.0}, {0: 11.0, 1: 13.0, 2: 15.0}]
-    found = set_of_best(models, lower=True)
-    assert [standing.status for standing in found] == ["best", "best", "worse"]
+    comparisons = set_of_best(models, lower=True)
+    assert [comparison.status for comparison in comparisons] == ["best", "best", "worse"]
     one_sided = float(scipy_stats.t.sf(11 * math.sqrt(3), 2))
-    assert found[2].p == pytest.approx(6 * one_sided)
+    assert comparisons[2].p == pytest.approx(6 * one_sided)
 
 
 @pytest.mark.parametrize(("models", "seeds"), [(2, 3), (5, 3), (5, 5), (8, 5)])
-def test_equal_models_are_told_apart_in_at_most_5_percent(models: int, seeds: int) -> None:
+def test_equal_models_are_separated_in_at_most_5_percent(models: int, seeds: int) -> None:
     rng = np.random.default_rng(RNG_SEED)
     spread = np.linspace(0.3, 3.0, models)[:, None]  # no common variance
     errors = 0
@@ -166,21 +166,21 @@ def test_equal_models_are_told_apart_in_at_most_5_percent(models: int, seeds: in
 def test_true_best_stays_in_the_set_when_others_are_worse() -> None:
     rng = np.random.default_rng(RNG_SEED)
     means = np.array([0.0, 0.0, 1.0, 4.0])[:, None]
-    lost = found = 0
+    lost = detected = 0
     for _ in range(STUDIES):
         study = means + rng.normal(size=(4, 5))
         verdicts = [s.status for s in set_of_best([by_seed(row) for row in study], lower=True)]
         lost += "worse" in verdicts[:2]
-        found += verdicts[3] == "worse"
+        detected += verdicts[3] == "worse"
     assert lost / STUDIES <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / STUDIES)
-    assert found / STUDIES >= 0.5  # it has power, or the bound above would be empty
+    assert detected / STUDIES >= 0.5  # it has power, or the bound above would be empty
 
 
 @given(st.lists(st.lists(st.floats(-1e3, 1e3), min_size=3, max_size=3), min_size=1, max_size=5), st.booleans())
-def test_best_mean_and_its_copy_are_never_told_apart(study: list[list[float]], lower: bool) -> None:
+def test_best_mean_and_its_copy_are_never_separated(study: list[list[float]], lower: bool) -> None:
     best = (min if lower else max)(study, key=math.fsum)
     models = [dict(enumerate(row)) for row in [*study, best, [value * (1 + 1e-12) for value in best]]]
-    verdicts = [standing.status for standing in set_of_best(models, lower=lower)]
+    verdicts = [comparison.status for comparison in set_of_best(models, lower=lower)]
     assert verdicts[-2:] == ["best", "best"]
 
 
@@ -198,7 +198,7 @@ def test_fewer_than_two_shared_seeds_are_undecided() -> None:
     assert [s.status for s in mixed] == ["best", "worse", "undecided"]
 
 
-def test_constant_differences_are_told_apart() -> None:
+def test_constant_differences_are_separated() -> None:
     verdicts = [s.status for s in set_of_best([{0: 1.0, 1: 2.0}, {0: 2.0, 1: 3.0}], lower=True)]
     assert verdicts == ["best", "worse"]
 
@@ -234,9 +234,9 @@ def test_single_values() -> None:
 
 @pytest.mark.parametrize("module", [intervals, stats, numerals])
 def test_examples_in_the_docstrings_hold(module: ModuleType) -> None:
-    found = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
-    assert found.attempted > 0
-    assert found.failed == 0
+    result = doctest.testmod(module, optionflags=doctest.ELLIPSIS)
+    assert result.attempted > 0
+    assert result.failed == 0
 
 
 def test_reporting_loads_neither_torch_nor_all_of_scipy() -> None:

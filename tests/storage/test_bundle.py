@@ -1,4 +1,4 @@
-"""Bundles: runs travel whole or not at all, a stranger's archive cannot leave its folder, and nothing in it runs."""
+"""Bundles: runs travel whole or not at all, a foreign archive cannot leave its folder, and nothing in it runs."""
 
 from __future__ import annotations
 
@@ -157,7 +157,7 @@ def test_a_failed_import_leaves_nothing(
     assert not left.exists()
 
 
-# ---------------------------------------------------------------- strangers' archives
+# ---------------------------------------------------------------- foreign archives
 
 
 NAMES = (
@@ -266,17 +266,17 @@ def altered(files: Mapping[str, bytes], ending: str, change: Callable[[dict[str,
 @pytest.mark.parametrize(
     ("ending", "change", "message"),
     [
-        ("run.json", lambda it: it["run"].update(seed=7), "its record describes"),
+        ("run.json", lambda record: record["run"].update(seed=7), "its record describes"),
         (
             "run.json",
-            lambda it: it["run"]["model"]["options"].update(weight="__import__('os')"),
+            lambda record: record["run"]["model"]["options"].update(weight="__import__('os')"),
             "its record describes",
         ),
-        ("run.json", lambda it: it["run"]["model"]["options"].update(weight=[1]), "does not hold what"),
-        ("run.json", lambda it: it["run"]["dataset"].update(name="../../x"), "its record describes"),
-        ("run.json", lambda it: it.update(schema=2), "has schema 2"),
-        ("metrics.json", lambda it: it.update(measurements=[]), "does not hold what"),
-        ("training.json", lambda it: it.update(seconds="1"), "does not hold what"),
+        ("run.json", lambda record: record["run"]["model"]["options"].update(weight=[1]), "does not hold what"),
+        ("run.json", lambda record: record["run"]["dataset"].update(name="../../x"), "its record describes"),
+        ("run.json", lambda record: record.update(schema=2), "has schema 2"),
+        ("metrics.json", lambda record: record.update(measurements=[]), "does not hold what"),
+        ("training.json", lambda record: record.update(seconds="1"), "does not hold what"),
     ],
 )
 def test_a_run_that_does_not_hold_is_refused_whole(
@@ -292,11 +292,11 @@ def test_a_run_that_does_not_hold_is_refused_whole(
 
 def test_weights_of_another_run_a_pickle_and_a_foreign_picture_are_refused(made: Path, tmp_path: Path) -> None:
     files = contents(made / "all.tar")
-    mine, other = (next(n for n in files if n.startswith(m) and n.endswith("/weights.safetensors")) for m in
+    mine, foreign = (next(n for n in files if n.startswith(m) and n.endswith("/weights.safetensors")) for m in
                    ("dots-ae", "dots-swae"))  # fmt: skip
     picture = mine.replace("weights.safetensors", "samples.png")
     for name, data, message in (
-        (mine, files[other], "belongs to another run"),
+        (mine, files[foreign], "belongs to another run"),
         (mine, b"\x80\x04cos\nsystem\n", "no whole safetensors"),
         (picture, b"<svg onload='alert(1)'/>", "is no PNG"),
     ):
@@ -317,7 +317,7 @@ def test_a_picture_that_would_fill_the_memory_is_refused(made: Path) -> None:
         check_picture(bytes(data), "samples.png")
 
 
-def test_an_unfinished_run_is_left_out_and_told(made: Path, genbench: Genbench) -> None:
+def test_an_unfinished_run_is_left_out_and_reported(made: Path, genbench: Genbench) -> None:
     shutil.copytree(made / "runs", "mine")
     folder = next(Path("mine").glob("dots-ae*"))
     (folder / "weights.safetensors").unlink()
@@ -330,16 +330,16 @@ def test_an_unfinished_run_is_left_out_and_told(made: Path, genbench: Genbench) 
 
 
 def test_a_run_without_weights_keeps_no_figure_and_no_bundle_from_the_others(genbench: Genbench, made: Path) -> None:
-    """It is named and left out of what decodes; packing tells of --no-weights. Such runs alone are refused."""
+    """It is named and left out of what decodes; packing mentions --no-weights. Such runs alone are refused."""
     assert genbench("bundle", "import", str(made / "light.tar")).exit_code == 0
     alone = genbench("plot", "samples", *DOTS, "--out", "s.png")
     assert (alone.exit_code, "without its weights" in alone.output) == (2, True)
     swae = next((made / "runs").glob("dots-swae*"))
     shutil.copytree(swae, Path("runs") / swae.name, dirs_exist_ok=True)
-    found = genbench("plot", "samples", *DOTS, "--out", "s.png")
-    assert (found.exit_code, Path("s.png").exists()) == (0, True), found.output
-    assert found.output.count("left out") == 1
-    assert "dots-ae" in found.output
+    result = genbench("plot", "samples", *DOTS, "--out", "s.png")
+    assert (result.exit_code, Path("s.png").exists()) == (0, True), result.output
+    assert result.output.count("left out") == 1
+    assert "dots-ae" in result.output
     packed = genbench("bundle", "export", "runs", "--out", "b.tar")
     assert (packed.exit_code, "--no-weights" in packed.output) == (2, True)
     assert genbench("bundle", "export", "runs", "--no-weights", "--out", "b.tar").exit_code == 0

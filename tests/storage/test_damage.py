@@ -198,22 +198,22 @@ def test_tensors_of_another_format_are_refused_by_it(
 # ---------------------------------------------------------------- damage
 
 
-def test_a_damaged_image_cache_is_told_and_made_anew(tmp_path: Path) -> None:
-    told: list[str] = []
-    place = DataConfig(tmp_path, tmp_path / "cache", report=lambda progress: told.append(progress.what))
+def test_a_damaged_image_cache_is_reported_and_made_anew(tmp_path: Path) -> None:
+    lines: list[str] = []
+    data_config = DataConfig(tmp_path, tmp_path / "cache", report=lambda progress: lines.append(progress.what))
     assert ProgressEvent("x", 0, 0).total == 0
     draw = torch.Generator().manual_seed(0)
     images = Images(*(torch.randint(0, 256, (n, 1, 4, 4), dtype=torch.uint8, generator=draw) for n in (5, 3, 0)))
-    content = cached(place, "x", "k" * 20, lambda: images).sha256
+    content = cached(data_config, "x", "k" * 20, lambda: images).sha256
     path = next((tmp_path / "cache").rglob("*.safetensors"))
     whole = path.read_bytes()
-    assert cached(place, "x", "k" * 20, lambda: 1 / 0).sha256 == content  # type: ignore[arg-type, return-value]
+    assert cached(data_config, "x", "k" * 20, lambda: 1 / 0).sha256 == content  # type: ignore[arg-type, return-value]
     for data in (whole[:-1], whole[:10], b"", b"<html>", whole[:-3] + bytes([whole[-3] ^ 4]) + whole[-2:]):
         path.write_bytes(data)
-        told.clear()
-        assert cached(place, "x", "k" * 20, lambda: images).sha256 == content
-        assert len(told) == 1
-        assert str(path) in told[0]
+        lines.clear()
+        assert cached(data_config, "x", "k" * 20, lambda: images).sha256 == content
+        assert len(lines) == 1
+        assert str(path) in lines[0]
         assert load_tensors(path)[1]["content"] == content
 
 

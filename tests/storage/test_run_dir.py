@@ -65,9 +65,9 @@ def test_a_damaged_record_is_named_and_hides_nothing_else(
     assert "left out" in result.output
     assert "swae" in result.stdout
     for command in (("show", str(damaged)), ("sample", str(damaged), "--out", "x.png", *DOTS)):
-        found = genbench(*command)
-        if found.exit_code:
-            assert (found.exit_code, len(found.output.splitlines())) == (2, 1)
+        outcome = genbench(*command)
+        if outcome.exit_code:
+            assert (outcome.exit_code, len(outcome.output.splitlines())) == (2, 1)
 
 
 def test_a_number_that_is_none_is_refused(store: Path) -> None:
@@ -111,7 +111,7 @@ save_tensors(Path(sys.argv[1]), {"weight": torch.zeros(100_000)})
 
 
 @pytest.mark.skipif(not hasattr(signal, "SIGXFSZ"), reason="this system has no limit on the size of files")
-def test_what_a_process_killed_while_it_wrote_weights_has_left_is_removed(tmp_path: Path) -> None:
+def test_files_of_a_process_killed_while_it_wrote_weights_are_removed(tmp_path: Path) -> None:
     folder = RunFolder(tmp_path / "run")
     (folder.path / "snapshots").mkdir(parents=True)
     for target in (folder.path / "weights.safetensors", folder.path / "snapshots" / "0000000160.safetensors"):
@@ -183,7 +183,7 @@ def test_pieces_that_fail_leave_the_file_that_was_there(tmp_path: Path) -> None:
     assert (path.read_text(), list(tmp_path.iterdir())) == ("ab\n", [path])
 
 
-def test_what_was_just_measured_is_shown(store: Path, genbench: Genbench) -> None:
+def test_new_measurements_are_shown(store: Path, genbench: Genbench) -> None:
     """The runs were read before they were measured."""
     result = genbench("evaluate", str(store), "--metrics", "sharpness", *DOTS)
     assert (result.exit_code, "sharpness" in result.stdout, "swae" in result.stdout.split("sharpness")[-1]) == (

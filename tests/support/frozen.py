@@ -44,9 +44,9 @@ def command(
     models: Sequence[str], metrics: str, *arguments: str, network: str = "mlp", images: int = 12800, dim: int = 4
 ) -> list[str]:
     """The arguments of a `genbench run` of the grid, counts of the named metrics made small."""
-    names = set(metrics.split(",")) | {"latent-sw" for part in arguments if part == "latent-sw"}
+    names = set(metrics.split(",")) | {"latent-sw" for argument in arguments if argument == "latent-sw"}
     counts = [f"{name}={count}" for name, count in _COUNTS.items() if name.split(".")[0] in names]
-    settings = [part for setting in counts for part in ("--set", setting)]
+    settings = [argument for setting in counts for argument in ("--set", setting)]
     budget = ["--images", str(images), "--network", network, "--latent-dim", str(dim)]
     return ["run", *models, "--metrics", metrics, *budget, *settings, *arguments]
 

@@ -1,4 +1,4 @@
-"""Kills a study at random moments, again and again, and says whether it always ends with an undisturbed one's rows.
+"""Kills a study at random times, again and again, and says whether it always ends with an undisturbed one's rows.
 
     python tests/support/killing.py --kills 50 --folder FOLDER [--seed 0]
 
@@ -41,7 +41,7 @@ from genbench.training import loop
 PHASES = (
     ("save_checkpoint", "checkpointing"),
     ("save_weights", "saving weights"),
-    ("keep", "keeping a moment"),
+    ("keep", "keeping a snapshot"),
     ("train", "training"),
     ("measure", "measuring"),
     ("picture", "picturing"),
@@ -74,7 +74,7 @@ def phase(frame: FrameType | None) -> str:
         if "genbench" in frame.f_code.co_filename:
             names.add(frame.f_code.co_name)
         frame = frame.f_back
-    return next((told for name, told in PHASES if name in names), "starting")
+    return next((phase_name for name, phase_name in PHASES if name in names), "starting")
 
 
 def study(folder: Path, images: Path) -> list[list[str]]:
@@ -118,28 +118,28 @@ def attempt(commands: Sequence[Sequence[str]], folder: Path, death: Death) -> tu
         finally:
             os._exit(code)
     _, status = os.waitpid(child, 0)
-    told = shared[:100].rstrip(b"\0").decode()
+    phase_name = shared[:100].rstrip(b"\0").decode()
     code = os.WTERMSIG(status) if os.WIFSIGNALED(status) else os.WEXITSTATUS(status)
-    return code, told, int.from_bytes(shared[120:128], "little")
+    return code, phase_name, int.from_bytes(shared[120:128], "little")
 
 
 def live(commands: Sequence[Sequence[str]], folder: Path, death: Death, shared: mmap.mmap) -> int:
     """Do the commands, and die when it is time."""
-    count, main_thread, place = 0, threading.main_thread().ident, str(folder)
+    count, main_thread, prefix = 0, threading.main_thread().ident, str(folder)
 
     def die(frame: FrameType | None) -> None:
         shared[:100] = phase(frame).encode().ljust(100, b"\0")
         os.kill(os.getpid(), signal.SIGKILL)
 
-    def watch(event: str, arguments: tuple[Any, ...]) -> None:
+    def audit(event: str, arguments: tuple[Any, ...]) -> None:
         nonlocal count
-        if event in EVENTS and str(arguments[0]).startswith(place):
+        if event in EVENTS and str(arguments[0]).startswith(prefix):
             count += 1
             shared[120:128] = count.to_bytes(8, "little")
             if count == death.operation:
                 die(sys._getframe())
 
-    sys.addaudithook(watch)
+    sys.addaudithook(audit)
     if death.seconds is not None:
 
         def wait() -> None:
@@ -167,8 +167,8 @@ def rows(folder: Path) -> list[dict[str, str]]:
 
 def left_behind(folder: Path) -> list[str]:
     """Files that a whole study would not leave: parts, checkpoints, failures."""
-    found = [path for path in folder.rglob("*") if path.name.startswith(".") or path.name.startswith("checkpoint")]
-    return sorted(str(path.relative_to(folder)) for path in [*found, *folder.rglob("failure.json")])
+    leftovers = [path for path in folder.rglob("*") if path.name.startswith(".") or path.name.startswith("checkpoint")]
+    return sorted(str(path.relative_to(folder)) for path in [*leftovers, *folder.rglob("failure.json")])
 
 
 def draw_images(folder: Path) -> Path:
@@ -191,7 +191,7 @@ def fresh(folder: Path) -> Path:
     return folder
 
 
-def torment(folder: Path, kills: int, seed: int) -> dict[str, Any]:
+def kill_repeatedly(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     """Kill `kills` attempts; what happened."""
     images = draw_images(fresh(folder) / "images")
     whole = fresh(folder / "whole")
@@ -200,15 +200,15 @@ def torment(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     seconds = time.perf_counter() - began
     if code:
         raise SystemExit(f"the undisturbed study failed: {(whole / 'output.txt').read_text()}")
-    expected, parts = rows(whole), left_behind(whole)
+    expected, leftovers = rows(whole), left_behind(whole)
     draw, deaths, wrong, completed = random.Random(seed), Counter[str](), list[str](), 0
     work = fresh(folder / "work")
     while sum(deaths.values()) < kills:
         by_time = draw.random() < 0.5
         death = Death(seconds=draw.uniform(0, seconds)) if by_time else Death(operation=draw.randint(1, operations))
-        code, told, _ = attempt(study(work, images), work, death)
+        code, phase_name, _ = attempt(study(work, images), work, death)
         if code == signal.SIGKILL:
-            deaths[told] += 1
+            deaths[phase_name] += 1
             if sum(deaths.values()) < kills:
                 continue
             code, _, _ = attempt(study(work, images), work, Death())
@@ -218,15 +218,15 @@ def torment(folder: Path, kills: int, seed: int) -> dict[str, Any]:
         elif rows(work) != expected:
             pairs = [(a, b) for a, b in zip(rows(work), expected, strict=False) if a != b]
             wrong.append(f"rows differ: {len(rows(work))} of {len(expected)}, {pairs[:1]}")
-        elif left_behind(work) != parts:
-            wrong.append(f"left behind: {left_behind(work)}, {parts} without a death")
+        elif left_behind(work) != leftovers:
+            wrong.append(f"left behind: {left_behind(work)}, {leftovers} without a death")
         completed += 1
         work = fresh(folder / "work")
     return {"kills": sum(deaths.values()), "deaths": dict(deaths.most_common()), "completed": completed, "wrong": wrong}
 
 
 def main() -> None:
-    """Read the command line, torment, print."""
+    """Read the command line, kill, print."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--kills", type=int, default=50)
     parser.add_argument("--folder", type=Path, required=True)
@@ -236,7 +236,7 @@ def main() -> None:
     load()  # imported once, so that few deaths fall on imports
     quick = {"log_seconds": 0.0, "save_seconds": 0.0}  # a checkpoint after every step
     loop.TrainConfig.__init__.__kwdefaults__ = quick
-    print(json.dumps(torment(asked.folder.resolve(), asked.kills, asked.seed), indent=1))
+    print(json.dumps(kill_repeatedly(asked.folder.resolve(), asked.kills, asked.seed), indent=1))
 
 
 if __name__ == "__main__":

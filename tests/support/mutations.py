@@ -38,26 +38,28 @@ TOKENS = (
 
 def damaged(data: bytes, draw: random.Random) -> bytes:
     """The bytes with one to four faults: flipped bits, cuts, repeats, foreign tokens, pieces moved or overwritten."""
-    found = bytearray(data)
+    changed = bytearray(data)
     for _ in range(draw.choice((1, 1, 2, 4))):
-        at, size = draw.randrange(len(found) + 1), draw.choice((1, 2, 4, 16, 200))
+        at, size = draw.randrange(len(changed) + 1), draw.choice((1, 2, 4, 16, 200))
         match draw.randrange(7):
-            case 0 if at < len(found):
-                found[at] ^= 1 << draw.randrange(8)
+            case 0 if at < len(changed):
+                changed[at] ^= 1 << draw.randrange(8)
             case 1:
-                del found[at:]
+                del changed[at:]
             case 2:
-                del found[at : at + size]
+                del changed[at : at + size]
             case 3:
-                found[at:at] = found[at : at + size]
+                changed[at:at] = changed[at : at + size]
             case 4:
-                found[at:at] = draw.choice(TOKENS)
+                changed[at:at] = draw.choice(TOKENS)
             case 5:
-                found[at : at + 4] = struct.pack(draw.choice("<>") + "I", draw.choice((0, 1, 2**16, 2**31, 2**32 - 1)))
+                changed[at : at + 4] = struct.pack(
+                    draw.choice("<>") + "I", draw.choice((0, 1, 2**16, 2**31, 2**32 - 1))
+                )
             case _:
-                other = draw.randrange(len(found) + 1)
-                found[at:at] = found[other : other + size]
-    return bytes(found)
+                source = draw.randrange(len(changed) + 1)
+                changed[at:at] = changed[source : source + size]
+    return bytes(changed)
 
 
 def odd_json(data: bytes, draw: random.Random) -> bytes:

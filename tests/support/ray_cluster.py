@@ -65,9 +65,11 @@ class Recorder(NullCallback):
         self.action = None
 
 
-def study(folder: Path, planned: Plan, config: ExecutorConfig, recorder: Recorder, place: DataConfig) -> dict[str, Any]:
+def study(
+    folder: Path, planned: Plan, config: ExecutorConfig, recorder: Recorder, data_config: DataConfig
+) -> dict[str, Any]:
     """Do the runs of a plan; how they ended, the calls, the numbers."""
-    runner = runner_of(planned, load(PLUGINS), folder, place, callback=recorder)
+    runner = runner_of(planned, load(PLUGINS), folder, data_config, callback=recorder)
     with create_executor(config, runner, len(planned.runs)) as executor:
         outcome = run_all(planned, executor, runner)
     trained = [record for record in read_runs(find_runs([folder]))[0] if record.state == "trained"]
@@ -79,7 +81,7 @@ def study(folder: Path, planned: Plan, config: ExecutorConfig, recorder: Recorde
 def main(folder: Path) -> dict[str, Any]:
     """Twelve runs over three nodes, one of which is killed after the first run; then two whose files come back."""
     torch.set_num_threads(1)
-    place = DataConfig(data_root=folder / "data", cache=folder / "cache")
+    data_config = DataConfig(data_root=folder / "data", cache=folder / "cache")
     facts: dict[str, Any] = {"priors": ("normal",), "latent_dims": (2,), "network": "mlp", "batch": 16}
     grid = ExperimentConfig(
         models=("sleeper", "ae"),
@@ -90,20 +92,20 @@ def main(folder: Path) -> dict[str, Any]:
         settings=("sleeper.pause=0.2",),
         **facts,
     )
-    planned = plan(grid, load(PLUGINS), place)
+    planned = plan(grid, load(PLUGINS), data_config)
     few = Plan(planned.runs[:2], planned.metrics, planned.dataset_info, planned.parameters)
-    studies: dict[str, Any] = {"serial": study(folder / "serial", planned, SERIAL, Recorder(), place)}
+    studies: dict[str, Any] = {"serial": study(folder / "serial", planned, SERIAL, Recorder(), data_config)}
     cluster = Cluster(initialize_head=True, head_node_args={"num_cpus": 1, "include_dashboard": False})
     nodes = [cluster.add_node(num_cpus=1) for _ in range(2)]
     ray.init(address=cluster.address, logging_level="ERROR", log_to_driver=False)
     try:
         studies["nodes"] = sum(node["Alive"] for node in ray.nodes())
         recorder = Recorder(lambda: cluster.remove_node(nodes[1], allow_graceful=False))
-        studies["killed"] = study(folder / "ray", planned, ExecutorConfig("ray"), recorder, place)
+        studies["killed"] = study(folder / "ray", planned, ExecutorConfig("ray"), recorder, data_config)
         studies["nodes after"] = len(cluster.list_all_nodes())
         executors_ray.write_text = lambda path, text: None  # type: ignore[assignment]  # as where no folder is shared
         config = ExecutorConfig("ray", jobs=1)
-        studies["returned"] = study(folder / "returned", few, config, Recorder(), place)
+        studies["returned"] = study(folder / "returned", few, config, Recorder(), data_config)
     finally:
         ray.shutdown()
         cluster.shutdown()

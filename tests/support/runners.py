@@ -13,9 +13,17 @@ from genbench.experiment.plan import Plan
 from genbench.registry.loader import Registry
 
 
-def runner_of(planned: Plan, registry: Registry, store: Path, place: DataConfig, **fields: Any) -> Runner:
+def runner_of(planned: Plan, registry: Registry, store: Path, data_config: DataConfig, **fields: Any) -> Runner:
     """A runner with a command's fields, any of them replaced."""
     facts = {"command": "a test"}
     return Runner(
-        registry, store, place, torch.device("cpu"), facts, planned.metrics, planned.snapshots, planned.threads, **fields
+        registry,
+        store,
+        data_config,
+        torch.device("cpu"),
+        facts,
+        planned.metrics,
+        planned.snapshots,
+        planned.threads,
+        **fields,
     )

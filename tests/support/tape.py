@@ -59,13 +59,13 @@ class Tape(TorchDispatchMode):
         if func is torch.ops.aten._local_scalar_dense.default:
             raise RuntimeError("operation not permitted when stream is capturing")
         for tensor in tensors((args, kwargs)):
-            if place(tensor) not in self.known:
-                self.known.add(place(tensor))
+            if storage_key(tensor) not in self.known:
+                self.known.add(storage_key(tensor))
                 whole = torch.empty(0, dtype=torch.uint8).set_(tensor.untyped_storage())  # type: ignore[call-overload]
                 self.before.append((whole, whole.clone()))
         made = func(*args, **kwargs)
         self.lines.append((func, args, kwargs, list(tensors(made))))
-        self.known |= {place(tensor) for tensor in tensors(made)}
+        self.known |= {storage_key(tensor) for tensor in tensors(made)}
         return made
 
     def undo(self) -> None:
@@ -76,11 +76,11 @@ class Tape(TorchDispatchMode):
     def replay(self) -> None:
         for func, args, kwargs, kept in self.lines:
             for old, new in zip(kept, tensors(func(*args, **kwargs)), strict=True):
-                if place(old) != place(new):
+                if storage_key(old) != storage_key(new):
                     old.copy_(new)
 
 
-def place(tensor: Tensor) -> int:
+def storage_key(tensor: Tensor) -> int:
     return tensor.untyped_storage().data_ptr()
 
 

@@ -60,10 +60,13 @@ def verdicts_of(kind: type[Prior]) -> dict[str, str]:
 
 
 def test_a_law_with_a_heavy_tail_that_is_right_fails_nothing() -> None:
-    found = verdicts_of(Cauchy)
-    assert "fails" not in found.values()
-    assert {name for name, verdict in found.items() if verdict == "skipped"} == {"first_two_moments", "pairwise_scale"}
-    assert found["log_prob_integrates_to_one"] == "holds"
+    verdicts = verdicts_of(Cauchy)
+    assert "fails" not in verdicts.values()
+    assert {name for name, verdict in verdicts.items() if verdict == "skipped"} == {
+        "first_two_moments",
+        "pairwise_scale",
+    }
+    assert verdicts["log_prob_integrates_to_one"] == "holds"
 
 
 def test_a_light_density_for_heavy_draws_fails() -> None:
@@ -79,7 +82,7 @@ def test_the_table_says_what_to_do_and_the_exit_status_is_one(genbench: Callable
     assert "checking" not in done.output + done.stderr  # the line on what is being checked is for a terminal
 
 
-def test_a_terminal_is_told_what_is_being_checked(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_a_terminal_shows_the_component_being_checked(monkeypatch: pytest.MonkeyPatch) -> None:
     class Terminal(io.StringIO):
         def isatty(self) -> bool:
             return True
@@ -101,7 +104,7 @@ def test_json_holds_every_result_and_the_exit_status_is_zero(genbench: Callable[
     assert set(rows[0]) == {"kind", "name", "check", "status", "detail", "advice"}
 
 
-def test_a_misspelt_name_is_told_the_nearest(genbench: Callable[..., Ran]) -> None:
+def test_a_misspelt_name_gets_the_nearest_as_a_suggestion(genbench: Callable[..., Ran]) -> None:
     done = genbench("check", "dsik")
     assert done.exit_code == 2
     assert "there is no plug-in 'dsik'" in done.output
@@ -138,7 +141,7 @@ def test_a_skipped_check_skips_its_case() -> None:
 
 
 @pytest.mark.parametrize(
-    ("source", "found"),
+    ("source", "modules"),
     [
         ("from genbench.api import Prior\nfrom genbench.data.images import with_content", []),
         ("from genbench.training.loop import train", ["genbench.training.loop"]),
@@ -148,11 +151,11 @@ def test_a_skipped_check_skips_its_case() -> None:
         ("from genbench_mlp import MLP\nfrom .genbench import store", []),
     ],
 )
-def test_what_lies_below_the_public_surface_is_told(source: str, found: list[str], tmp_path: Path) -> None:
-    assert deeper(source) == found
+def test_imports_below_the_public_surface_are_reported(source: str, modules: list[str], tmp_path: Path) -> None:
+    assert deeper(source) == modules
     path = tmp_path / "mine.py"
     path.write_text(source)
-    assert check_imports(path, "mine").status == ("reported" if found else "holds")
+    assert check_imports(path, "mine").status == ("reported" if modules else "holds")
 
 
 def test_the_public_surface_is_the_one_that_the_contract_names() -> None:

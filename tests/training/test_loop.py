@@ -23,9 +23,9 @@ MODELS = ("ae", "swae", "vae", "wae-gan", "wae-mmd")
 
 
 def trained(
-    registry: Registry, run: Run, place: DataConfig, folder: Path, stop: Callable[[], bool] = lambda: False
+    registry: Registry, run: Run, data_config: DataConfig, folder: Path, stop: Callable[[], bool] = lambda: False
 ) -> tuple[nn.Module, list[TrainState]]:
-    images = create_dataset(registry, run.dataset).load(place)
+    images = create_dataset(registry, run.dataset).load(data_config)
     torch.manual_seed(run.seed)
     model = create_model(registry, run, images.shape)
     torch.manual_seed(1)
@@ -55,17 +55,17 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     size: int,
     registry: Registry,
     planned: Callable[..., Plan],
-    place: DataConfig,
+    data_config: DataConfig,
     tmp_path: Path,
 ) -> None:
     run = planned(model, network=network, settings=(f"dots.size={size}",), images=480).runs[0]
-    whole, states = trained(registry, run, place, tmp_path)
+    whole, states = trained(registry, run, data_config, tmp_path)
     assert states[-1].step == 30
     (tmp_path / "parts").mkdir()
     for steps in (7, 5, 11):  # three interruptions, one of them within the first epoch
-        _, interrupted = trained(registry, run, place, tmp_path / "parts", after(steps))
+        _, interrupted = trained(registry, run, data_config, tmp_path / "parts", after(steps))
         assert interrupted[-1].step < 30
-    resumed, states = trained(registry, run, place, tmp_path / "parts")
+    resumed, states = trained(registry, run, data_config, tmp_path / "parts")
     assert states[0].step == 24
     for (name, expected), actual in zip(whole.state_dict().items(), resumed.state_dict().values(), strict=True):
         assert torch.equal(expected, actual), name
@@ -115,10 +115,10 @@ class Bomb(nn.Module):
 
 
 def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_checkpoint(
-    registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
+    registry: Registry, planned: Callable[..., Plan], data_config: DataConfig, tmp_path: Path
 ) -> None:
     run = planned().runs[0]
-    images = create_dataset(registry, run.dataset).load(place).train
+    images = create_dataset(registry, run.dataset).load(data_config).train
     prior = create_prior(registry, run)
     config = TrainConfig(1600, 16, 0, tmp_path / "checkpoint.safetensors", "k", log_seconds=0.0, save_seconds=0.0)
     with pytest.raises(DivergenceError, match="not finite"):
@@ -128,10 +128,10 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_checkpoint(
 
 
 def test_the_time_that_the_caller_takes_is_no_training_time(
-    registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
+    registry: Registry, planned: Callable[..., Plan], data_config: DataConfig, tmp_path: Path
 ) -> None:
     run = planned().runs[0]
-    images = create_dataset(registry, run.dataset).load(place).train
+    images = create_dataset(registry, run.dataset).load(data_config).train
     config = TrainConfig(160, 16, 0, tmp_path / "c", "k", log_seconds=0.0)
     states = []
     for state in train(Bomb.harmless(), create_prior(registry, run), images, config):  # type: ignore[arg-type]
@@ -143,10 +143,10 @@ def test_the_time_that_the_caller_takes_is_no_training_time(
 
 
 def test_a_log_point_follows_every_snapshot_step(
-    registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
+    registry: Registry, planned: Callable[..., Plan], data_config: DataConfig, tmp_path: Path
 ) -> None:
     run = planned().runs[0]
-    images = create_dataset(registry, run.dataset).load(place).train
+    images = create_dataset(registry, run.dataset).load(data_config).train
     config = TrainConfig(160, 16, 0, tmp_path / "c", "k", snapshot_steps=(3, 7), log_seconds=1e9)
     states = list(train(Bomb.harmless(), create_prior(registry, run), images, config))  # type: ignore[arg-type]
     assert [state.step for state in states] == [3, 7, 10]
@@ -161,29 +161,29 @@ class Poisoned(Bomb):
 
 
 def test_parameters_that_are_not_finite_stop_the_training_though_the_loss_is(
-    registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
+    registry: Registry, planned: Callable[..., Plan], data_config: DataConfig, tmp_path: Path
 ) -> None:
     run = planned().runs[0]
-    images = create_dataset(registry, run.dataset).load(place).train
+    images = create_dataset(registry, run.dataset).load(data_config).train
     config = TrainConfig(1600, 16, 0, tmp_path / "c", "k", log_seconds=0.0, save_seconds=0.0)
     with pytest.raises(DivergenceError, match="parameters are not finite"):
         list(train(Poisoned(), create_prior(registry, run), images, config))  # type: ignore[arg-type]
 
 
 def test_a_stop_at_the_last_step_is_no_interruption(
-    registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
+    registry: Registry, planned: Callable[..., Plan], data_config: DataConfig, tmp_path: Path
 ) -> None:
     run = planned().runs[0]  # ten steps
-    _, states = trained(registry, run, place, tmp_path, after(10))
+    _, states = trained(registry, run, data_config, tmp_path, after(10))
     assert states[-1].step == states[-1].steps
     assert not (tmp_path / "checkpoint.safetensors").exists()
 
 
 def test_schedules_multiply_the_rate_from_their_epoch_on(
-    registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
+    registry: Registry, planned: Callable[..., Plan], data_config: DataConfig, tmp_path: Path
 ) -> None:
     run = planned().runs[0]
-    images = create_dataset(registry, run.dataset).load(place).train
+    images = create_dataset(registry, run.dataset).load(data_config).train
     model = Bomb.harmless()
     config = TrainConfig(300, 50, 0, tmp_path / "c", "k")
     list(train(model, create_prior(registry, run), images, config))  # type: ignore[arg-type]
@@ -193,10 +193,10 @@ def test_schedules_multiply_the_rate_from_their_epoch_on(
 
 @pytest.mark.parametrize("damage", ["truncated", "flipped", "foreign", "of another run"])
 def test_a_damaged_or_foreign_checkpoint_is_refused(
-    damage: str, registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
+    damage: str, registry: Registry, planned: Callable[..., Plan], data_config: DataConfig, tmp_path: Path
 ) -> None:
     run = planned().runs[0]
-    trained(registry, run, place, tmp_path, after(3))
+    trained(registry, run, data_config, tmp_path, after(3))
     path = tmp_path / "checkpoint.safetensors"
     content = bytearray(path.read_bytes())
     if damage == "truncated":
@@ -209,4 +209,4 @@ def test_a_damaged_or_foreign_checkpoint_is_refused(
         run = planned("swae", seeds=(1,)).runs[0]
     path.write_bytes(content)
     with pytest.raises(StoreError, match=r"checkpoint\.safetensors"):
-        trained(registry, run, place, tmp_path)
+        trained(registry, run, data_config, tmp_path)

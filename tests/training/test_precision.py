@@ -1,4 +1,4 @@
-"""Precision is part of a run: another key, told in the record, the same weights at every repetition."""
+"""Precision is part of a run: another key, stated in the record, the same weights at every repetition."""
 
 from __future__ import annotations
 
@@ -40,14 +40,14 @@ def test_precision_is_part_of_the_key_and_of_the_record(planned: Callable[..., P
         run_of_record({**usual.record(), "precision": "int4"})
 
 
-def test_what_a_device_cannot_do_is_refused_while_planning(genbench: Callable[..., Result]) -> None:
+def test_precisions_that_a_device_lacks_are_refused_while_planning(genbench: Callable[..., Result]) -> None:
     with pytest.raises(UsageError, match="only a CUDA device"):
         check_precision("tf32", CPU)
     refused = genbench("run", "swae", "--precision", "tf32", "--device", "cpu", "--dry-run")
     assert refused.exit_code == 2
 
 
-def test_the_command_line_offers_every_precision_that_there_is() -> None:
+def test_the_command_line_accepts_every_precision() -> None:
     """It is written there again, since the help is shown without torch."""
     (option,) = (parameter for parameter in run_command.params if parameter.name == "precision")
     assert isinstance(option.type, click.Choice)
@@ -55,7 +55,7 @@ def test_the_command_line_offers_every_precision_that_there_is() -> None:
 
 
 class Style(nn.Module):
-    """Tells in which dtype its products were."""
+    """Records the dtype of its products."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -96,10 +96,10 @@ def test_a_model_without_networks_has_no_bfloat16() -> None:
 @pytest.mark.parametrize("model", ["swae", "wae-gan"])
 @pytest.mark.parametrize("layout", ["contiguous", "channels-last"])
 def test_a_training_in_either_memory_format_resumes_exactly(
-    model: str, layout: str, registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
+    model: str, layout: str, registry: Registry, planned: Callable[..., Plan], data_config: DataConfig, tmp_path: Path
 ) -> None:
     run = planned(model, network="conv", settings=("dots.size=12",), precision="bfloat16").runs[0]
-    images = create_dataset(registry, run.dataset).load(place).train
+    images = create_dataset(registry, run.dataset).load(data_config).train
 
     def go(name: str, stop_at: int = 10**6) -> nn.Module:
         torch.manual_seed(0)

@@ -36,8 +36,8 @@ class Kept:
         return self.step
 
 
-def built(registry: Registry, run: Run, place: DataConfig) -> tuple[Model, Tensor]:
-    images = create_dataset(registry, run.dataset).load(place)
+def built(registry: Registry, run: Run, data_config: DataConfig) -> tuple[Model, Tensor]:
+    images = create_dataset(registry, run.dataset).load(data_config)
     torch.manual_seed(run.seed)
     return create_model(registry, run, images.shape), images.train
 
@@ -45,12 +45,12 @@ def built(registry: Registry, run: Run, place: DataConfig) -> tuple[Model, Tenso
 def trained(
     registry: Registry,
     run: Run,
-    place: DataConfig,
+    data_config: DataConfig,
     path: Path,
     make_step: StepFactory = EagerStep,
     stop_at: int = 10**6,
 ) -> tuple[Model, list[TrainState]]:
-    model, images = built(registry, run, place)
+    model, images = built(registry, run, data_config)
     torch.manual_seed(1)
     config = TrainConfig(run.images, run.batch, run.seed, path, run.key, (5, 11, 12), log_seconds=1e9)
     prior, asked = create_prior(registry, run), iter(range(1, 10**7))
@@ -81,14 +81,14 @@ def test_replayed_steps_equal_eager_ones(
     prior: str,
     registry: Registry,
     planned: Callable[..., Plan],
-    place: DataConfig,
+    data_config: DataConfig,
     tmp_path: Path,
 ) -> None:
     settings = ("dots.size=12", *(setting.replace("log_density", "log-density") for setting in settings))
     run = planned(model, network=network, settings=settings, priors=(prior,), images=480).runs[0]
-    eager, expected = trained(registry, run, place, tmp_path / "eager")
+    eager, expected = trained(registry, run, data_config, tmp_path / "eager")
     kept = Kept()
-    replayed, actual = trained(registry, run, place, tmp_path / "replayed", kept)
+    replayed, actual = trained(registry, run, data_config, tmp_path / "replayed", kept)
     assert kept.step is not None
     assert kept.step.how == actual[-1].how == "graph"
     assert (kept.recorder.warmed, kept.recorder.recorded) == (WARM_UP, 1)
@@ -97,12 +97,12 @@ def test_replayed_steps_equal_eager_ones(
 
 
 def test_a_run_goes_on_from_steps_of_either_kind(
-    registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
+    registry: Registry, planned: Callable[..., Plan], data_config: DataConfig, tmp_path: Path
 ) -> None:
     run = planned("wae-gan", images=480).runs[0]
-    whole, _ = trained(registry, run, place, tmp_path / "whole")
+    whole, _ = trained(registry, run, data_config, tmp_path / "whole")
     for make_step, stop_at in ((Kept(), 9), (EagerStep, 4), (Kept(), 10**6)):
-        resumed, states = trained(registry, run, place, tmp_path / "parts", make_step, stop_at)  # type: ignore[arg-type]
+        resumed, states = trained(registry, run, data_config, tmp_path / "parts", make_step, stop_at)  # type: ignore[arg-type]
     assert states[-1].step == 30
     assert_equal(whole, resumed)
 
@@ -169,7 +169,7 @@ def counting(line: Line) -> Tensor:
 
 
 @pytest.mark.parametrize(("loss", "reason"), [(wait, "capturing"), (counting, "count changes within a step")])
-def test_a_step_that_cannot_be_recorded_is_done_eagerly_and_told(
+def test_a_step_that_cannot_be_captured_runs_eagerly_and_says_so(
     loss: Callable[[Line], Tensor],
     reason: str,
     registry: Registry,
@@ -195,7 +195,7 @@ def test_a_step_that_cannot_be_recorded_is_done_eagerly_and_told(
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("model", MODELS)
 def test_a_cuda_graph_equals_eager_steps(
-    kind: str, model: str, registry: Registry, planned: Callable[..., Plan], place: DataConfig, tmp_path: Path
+    kind: str, model: str, registry: Registry, planned: Callable[..., Plan], data_config: DataConfig, tmp_path: Path
 ) -> None:
     run, device, ends = planned(model, images=480).runs[0], torch.device(kind), []
     config = TrainConfig(run.images, run.batch, run.seed, tmp_path / "c", "k")
@@ -204,7 +204,7 @@ def test_a_cuda_graph_equals_eager_steps(
         "graph": lambda context: CapturedStep(context, CudaRecorder(device)),
     }
     for how, make_step in factories.items():
-        made, images = built(registry, run, place)
+        made, images = built(registry, run, data_config)
         prior = create_prior(registry, run)
         *_, last = train(made.to(device), prior, images.to(device), config, make_step=make_step)
         assert last.how == how

@@ -28,7 +28,7 @@ def test_isolation_restores_random_state_dtype_and_threads() -> None:
         assert torch.get_num_threads() == 2
 
 
-def test_what_happens_inside_does_not_depend_on_what_happened_before() -> None:
+def test_draws_inside_do_not_depend_on_draws_before() -> None:
     torch.manual_seed(0)
     with isolated(CPU):
         first = torch.rand(3)

@@ -29,7 +29,7 @@ class DiskWithUniformRadius(Disk):
 
 
 class DiskDeclaredByItsDraws(Disk):
-    """As above, with moments that agree: only the density tells."""
+    """As above, with moments that agree: only the density shows it."""
 
     mean_square = 1.0 / 3.0
 

@@ -63,12 +63,12 @@ def test_splits_are_disjoint_complete_and_stable(data_config: DataConfig) -> Non
     dataset = Folder(path=str(folder), size=8, test=0.2, validation=0.1)
     assert dataset.info(data_config) == DatasetInfo((3, 8, 8), train=35, test=10, validation=5)
     images = dataset.load(data_config)
-    parts = [numbers(images.train), numbers(images.validation), numbers(images.test)]
-    assert [len(part) for part in parts] == [35, 5, 10]
-    assert sorted(parts[0] + parts[1] + parts[2]) == list(range(50))
-    assert all(part == sorted(part) for part in parts)
-    assert parts[2] != list(range(10))
-    assert parts[2] != list(range(40, 50))
+    splits = [numbers(images.train), numbers(images.validation), numbers(images.test)]
+    assert [len(split) for split in splits] == [35, 5, 10]
+    assert sorted(splits[0] + splits[1] + splits[2]) == list(range(50))
+    assert all(split == sorted(split) for split in splits)
+    assert splits[2] != list(range(10))
+    assert splits[2] != list(range(40, 50))
     assert images.sha256 == dataset.load(data_config).sha256
     elsewhere = write(data_config.data_root / "elsewhere", dict(reversed(numbered(50).items())))
     assert Folder(path=str(elsewhere), size=8, test=0.2, validation=0.1).load(data_config).sha256 == images.sha256

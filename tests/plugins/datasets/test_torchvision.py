@@ -112,7 +112,7 @@ def test_a_label_beyond_nine_is_refused(mnist: DataConfig) -> None:
 def test_a_file_of_the_published_size_has_to_be_the_published_one(
     mnist: DataConfig, monkeypatch: pytest.MonkeyPatch, published: tuple[int, int]
 ) -> None:
-    """A flipped bit is a legal pixel: the published hash alone tells."""
+    """A flipped bit is a legal pixel: the published hash alone shows it."""
     raw = mnist.data_root / "MNIST" / "raw"
     known = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in raw.iterdir()}
     monkeypatch.setattr(sets.MNIST, "published", published)

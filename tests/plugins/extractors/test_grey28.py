@@ -34,7 +34,7 @@ def extractor() -> Grey28Network:
     return Grey28Network("128")
 
 
-def fids(extractor: Grey28Network, real: Tensor, others: list[Tensor]) -> list[float]:
+def fids(extractor: Grey28Network, real: Tensor, samples: list[Tensor]) -> list[float]:
     """FID of each of the others with the real images, by torch-fidelity's own functions."""
 
     def statistics(images: Tensor) -> dict[str, object]:
@@ -42,7 +42,7 @@ def fids(extractor: Grey28Network, real: Tensor, others: list[Tensor]) -> list[f
         return fid_features_to_statistics(features.double())
 
     first = statistics(real)
-    return [fid_statistics_to_metric(first, statistics(other), verbose=False)[KEY_METRIC_FID] for other in others]
+    return [fid_statistics_to_metric(first, statistics(images), verbose=False)[KEY_METRIC_FID] for images in samples]
 
 
 # ---------------------------------------------------------------- what ships
@@ -174,17 +174,17 @@ def test_fid_rises_with_noise_and_with_blur(
     damage: Callable[[Tensor, float], Tensor],
     degrees: tuple[float, ...],
 ) -> None:
-    real, other, _ = held_out(source, glyphs)
-    damaged = [to_uint8(damage(to_float(other), degree)) for degree in degrees]
-    values = fids(extractor, real, [other, *damaged])
+    real, reference, _ = held_out(source, glyphs)
+    damaged = [to_uint8(damage(to_float(reference), degree)) for degree in degrees]
+    values = fids(extractor, real, [reference, *damaged])
     assert values == sorted(values)
     assert values[-1] > 20 * values[0]
 
 
 @SOURCES
 def test_fid_rises_as_classes_are_dropped(extractor: Grey28Network, glyphs: Images, source: str) -> None:
-    real, other, labels = held_out(source, glyphs)
-    values = fids(extractor, real, [other[labels < classes] for classes in (10, 9, 7, 5, 3, 1)])
+    real, reference, labels = held_out(source, glyphs)
+    values = fids(extractor, real, [reference[labels < classes] for classes in (10, 9, 7, 5, 3, 1)])
     assert values == sorted(values)
     assert values[1] > 2 * values[0]
 
@@ -214,7 +214,7 @@ def test_every_epoch_shows_each_image_once_in_another_order() -> None:
     assert not torch.equal(first, second)
 
 
-def test_half_of_the_images_move_a_little_and_half_stay(glyphs: Images) -> None:
+def test_half_of_the_images_shift_a_little_and_half_stay(glyphs: Images) -> None:
     images = glyphs.test[:256]
     once, again = (moved(images, Generator().manual_seed(0)) for _ in range(2))
     assert torch.equal(once, again)

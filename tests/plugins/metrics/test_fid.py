@@ -55,7 +55,7 @@ def drawn(n: int, seed: int, root: Tensor, shift: float = 0.0) -> Tensor:
 
 def test_the_influence_is_the_derivative_of_the_distance_in_the_weight_of_a_sample() -> None:
     real, made = drawn(200, 0, law(0)), drawn(60, 1, law(1), 0.5)
-    found = influence(real, made)
+    influences = influence(real, made)
     mean, cov = made.mean(0), (made - made.mean(0)).T @ (made - made.mean(0)) / len(made)
     step = 1e-5
     for i in (0, 7, 59):
@@ -64,8 +64,8 @@ def test_the_influence_is_the_derivative_of_the_distance_in_the_weight_of_a_samp
             *gaussian(real), mean + step * away, (1 - step) * (cov + step * torch.outer(away, away))
         )
         slope = (moved - frechet_distance(*gaussian(real), mean, cov)) / step
-        assert slope == pytest.approx(float(found[i]), rel=0.03, abs=0.3)  # cov divides by n - 1 in one of them
-    assert float(found.mean()) == pytest.approx(0.0, abs=1e-9)
+        assert slope == pytest.approx(float(influences[i]), rel=0.03, abs=0.3)  # cov divides by n - 1 in one of them
+    assert float(influences.mean()) == pytest.approx(0.0, abs=1e-9)
 
 
 def test_the_standard_error_is_the_spread_over_redrawn_samples() -> None:
@@ -111,16 +111,16 @@ def test_the_jackknife_of_kid_equals_the_one_by_leaving_out() -> None:
 def test_the_extrapolated_distance_is_unbiased_where_the_plain_one_is_not_and_its_interval_covers() -> None:
     real, root = drawn(300, 0, law(0)), law(0) + 0.1 * law(1)
     truth = frechet_distance(*gaussian(real), torch.zeros(WIDTH, dtype=torch.float64), root.T @ root)
-    plain, found = [], []
+    plain, limits = [], []
     for seed in range(10, 60):
         made = drawn(120, seed, root)
         plain.append(distance(real, made))
-        found.append(extrapolated(real, made, 4))
-    values = [one.value for one in found]
+        limits.append(extrapolated(real, made, 4))
+    values = [limit.value for limit in limits]
     error = statistics.stdev(values) / math.sqrt(len(values))
     assert statistics.fmean(values) == pytest.approx(truth, abs=4 * error)
     assert statistics.fmean(plain) - truth > 8 * error
-    covered = sum(abs(one.value - truth) < 1.96 * one.se for one in found)
+    covered = sum(abs(limit.value - truth) < 1.96 * limit.se for limit in limits)
     assert covered >= 43  # of 50: 95 % but for 4 standard deviations
 
 
@@ -223,27 +223,27 @@ def test_no_number_depends_on_the_batch_of_the_evaluation_or_on_what_was_measure
     expected = [m.value for m in metric().measure(run())]
     monkeypatch.setattr(genbench.evaluation.evaluation, "BATCH", 37)
     monkeypatch.setattr(genbench.features.extractor, "BATCH", 11)
-    other = run()
-    other.samples(900), other.codes(7), list(FID(count=300).measure(other))
-    assert [m.value for m in metric().measure(other)] == pytest.approx(expected, rel=1e-5, abs=1e-7)
+    evaluation = run()
+    evaluation.samples(900), evaluation.codes(7), list(FID(count=300).measure(evaluation))
+    assert [m.value for m in metric().measure(evaluation)] == pytest.approx(expected, rel=1e-5, abs=1e-7)
 
 
 def test_the_ladder_has_a_rung_for_each_cause_and_its_last_one_is_fid(run: Callable[..., Evaluation]) -> None:
     evaluation = run("ae")
-    found = {m.component: m for m in FIDLadder(count=60, codes=100).measure(evaluation)}
-    assert list(found) == ["real", "reconstructions", "mixture", "gaussian", "prior"]
+    rungs = {m.component: m for m in FIDLadder(count=60, codes=100).measure(evaluation)}
+    assert list(rungs) == ["real", "reconstructions", "mixture", "gaussian", "prior"]
     (plain,) = FID(count=60).measure(evaluation)
-    assert found["prior"].value == plain.value
-    assert found["real"].value == plain.floor
-    assert len({m.protocol.key for m in found.values()}) == 5
+    assert rungs["prior"].value == plain.value
+    assert rungs["real"].value == plain.floor
+    assert len({m.protocol.key for m in rungs.values()}) == 5
 
 
 def test_reconstructions_draw_nothing_and_have_no_standard_error(
     run: Callable[..., Evaluation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("genbench_fid.ladder.standard_error", lambda real, made: 1.0)
-    found = {m.component: m.se for m in FIDLadder(count=60, codes=100).measure(run("ae"))}
-    assert {part for part, se in found.items() if se is None} == {"reconstructions"}
+    errors = {m.component: m.se for m in FIDLadder(count=60, codes=100).measure(run("ae"))}
+    assert {component for component, se in errors.items() if se is None} == {"reconstructions"}
 
 
 def test_codes_that_cannot_be_had_leave_the_ladder_out(run: Callable[..., Evaluation]) -> None:
@@ -324,8 +324,8 @@ def test_a_second_command_extracts_no_feature_of_a_real_image(
 def test_features_on_disk_are_those_of_the_very_images(run: Callable[..., Evaluation], extracted: list[int]) -> None:
     (plain,) = FID(count=70, floor=False).measure(run())
     images = run().images
-    (other,) = FID(count=70, floor=False).measure(run(images=replace(images, test=255 - images.test)))
-    assert other.value != plain.value
+    (measurement,) = FID(count=70, floor=False).measure(run(images=replace(images, test=255 - images.test)))
+    assert measurement.value != plain.value
 
 
 def test_damaged_features_are_extracted_anew_with_a_line(
@@ -336,12 +336,12 @@ def test_damaged_features_are_extracted_anew_with_a_line(
     whole = path.read_bytes()
     path.write_bytes(whole[:-4] + b"\0\1\2\3")
     extracted.clear()
-    evaluation, told = run(), []
-    evaluation.data_config = replace(data_config, report=lambda progress: told.append(progress.what))
+    evaluation, lines = run(), []
+    evaluation.data_config = replace(data_config, report=lambda progress: lines.append(progress.what))
     (again,) = FID(count=70, floor=False).measure(evaluation)
     assert again.value == plain.value
     assert extracted[0] == len(evaluation.images.test)
-    assert told == [f"features anew, since {path} is damaged"]
+    assert lines == [f"features anew, since {path} is damaged"]
     assert len(load_tensors(path)[0]["features"]) == len(evaluation.images.test)  # it is whole again
 
 

@@ -90,17 +90,17 @@ def test_the_inception_score_is_1_where_all_images_look_alike_and_c_for_c_sure_a
 def test_the_inception_scores_error_is_that_of_the_mean_of_its_splits() -> None:
     logits = 3 * draws(2000, 10)
     many = [score(3 * draws(2000, 10, seed=seed), 10) for seed in range(40)]
-    spread = float(torch.tensor([one.mean for one in many]).std())
-    typical = sum(one.standard_error(10) for one in many) / 40
+    spread = float(torch.tensor([result.mean for result in many]).std())
+    typical = sum(result.standard_error(10) for result in many) / 40
     assert 0.7 < typical / spread < 1.4
     assert score(logits, 10).spread > 2 * score(logits, 10).standard_error(10)
 
 
 def test_the_inception_score_of_training_images_is_at_its_floor(data_config: DataConfig) -> None:
     train = pictures(60, 0)
-    (found,) = InceptionScore(n=60, splits=2).measure(evaluation(train, train, train, data_config))
-    assert found.floor == found.value
-    assert (found.label, found.protocol.layer) == ("Inception score (grey28)", "logits")
+    (measurement,) = InceptionScore(n=60, splits=2).measure(evaluation(train, train, train, data_config))
+    assert measurement.floor == measurement.value
+    assert (measurement.label, measurement.protocol.layer) == ("Inception score (grey28)", "logits")
 
 
 def test_the_inception_score_refuses_while_planning(data_config: DataConfig) -> None:
@@ -137,8 +137,8 @@ def naive_prdc(real: Tensor, made: Tensor, k: int) -> dict[str, float]:
 
 
 def both(real: Tensor, made: Tensor, k: int) -> dict[str, float]:
-    found = precision_recall(real, made, k) | density_coverage(real, made, k)
-    return {name: one.value for name, one in found.items()}
+    values = precision_recall(real, made, k) | density_coverage(real, made, k)
+    return {name: measurement.value for name, measurement in values.items()}
 
 
 @pytest.mark.parametrize(("shift", "scale"), [(0.0, 1.0), (1.0, 0.4), (0.2, 2.0)])
@@ -151,9 +151,9 @@ def test_neighbourhoods_are_those_of_prdcs_formulas(shift: float, scale: float) 
 def test_precision_and_recall_are_torch_fidelitys_and_not_exchanged() -> None:
     real, made = draws(300, 8), 0.4 * draws(200, 8, seed=1)
     precision, recall = calculate_precision_recall_full(made, real, neighborhood=3)
-    found = both(real, made, 3)
-    assert (found["precision"], found["recall"]) == pytest.approx((precision, recall))
-    assert found["precision"] > found["recall"] + 0.3  # narrow samples lie among the real ones and miss most of them
+    values = both(real, made, 3)
+    assert (values["precision"], values["recall"]) == pytest.approx((precision, recall))
+    assert values["precision"] > values["recall"] + 0.3  # narrow samples lie among the real ones and miss most of them
 
 
 def test_identical_sets_have_all_four_at_1_and_distant_ones_at_0() -> None:
@@ -195,18 +195,21 @@ def test_replayed_training_images_are_at_the_floor_of_neighbourhoods(
     metric: type[PrecisionRecall], data_config: DataConfig
 ) -> None:
     train, test = pictures(60, 0), pictures(50, 1)
-    found = measured(metric(), evaluation(train, test, train, data_config))
-    assert all(one.value == one.floor and one.n == 50 and one.higher_is_better for one in found.values())
-    assert set(found) == ({"precision", "recall"} if metric is PrecisionRecall else {"density", "coverage"})
+    values = measured(metric(), evaluation(train, test, train, data_config))
+    assert all(
+        measurement.value == measurement.floor and measurement.n == 50 and measurement.higher_is_better
+        for measurement in values.values()
+    )
+    assert set(values) == ({"precision", "recall"} if metric is PrecisionRecall else {"density", "coverage"})
 
 
 def test_neighbourhoods_are_of_the_evaluations_split(data_config: DataConfig) -> None:
-    train, other = pictures(60, 0), pictures(30, 1)
-    e = evaluation(train, train, train, data_config, references=other, split="validation")
-    expected = measured(PrecisionRecall(), evaluation(train, other, train, data_config))
-    for part, one in measured(PrecisionRecall(), e).items():
-        assert (one.protocol.split, one.protocol.references, one.n) == ("validation", 30, 30)
-        assert one.value == expected[part].value
+    train, references = pictures(60, 0), pictures(30, 1)
+    e = evaluation(train, train, train, data_config, references=references, split="validation")
+    expected = measured(PrecisionRecall(), evaluation(train, references, train, data_config))
+    for component, measurement in measured(PrecisionRecall(), e).items():
+        assert (measurement.protocol.split, measurement.protocol.references, measurement.n) == ("validation", 30, 30)
+        assert measurement.value == expected[component].value
 
 
 # ---------------------------------------------------------------- PSNR and SSIM
@@ -221,8 +224,8 @@ def test_psnr_of_a_known_error() -> None:
 def test_psnr_is_of_each_image_and_not_of_the_batch(data_config: DataConfig) -> None:
     test = torch.full((2, 1, 12, 12), 100, dtype=torch.uint8)
     made = test / 255 + torch.tensor([0.1, 0.001]).view(2, 1, 1, 1)
-    (found,) = PSNR().measure(evaluation(test, test, made, data_config))
-    assert found.value == pytest.approx(40.0, rel=1e-4)  # of the batch it would be 23
+    (measurement,) = PSNR().measure(evaluation(test, test, made, data_config))
+    assert measurement.value == pytest.approx(40.0, rel=1e-4)  # of the batch it would be 23
 
 
 def test_ssim_is_1_for_equal_images_and_the_formula_for_constant_ones() -> None:
@@ -292,8 +295,8 @@ def test_datasets_name_their_classes_as_grey28_does(data_config: DataConfig) -> 
 def test_the_labels_themselves_are_balanced_and_disjoint_classes_are_not() -> None:
     labels = torch.tensor([0.25, 0.75, 0.0])
     assert balance(torch.tensor([25, 75, 0, 0]), labels).total == 0.0
-    one = balance(torch.tensor([0, 0, 30, 70]), labels)
-    assert (one.total, one.missing, one.outside) == pytest.approx((1.0, 2.0, 0.7))
+    counts = balance(torch.tensor([0, 0, 30, 70]), labels)
+    assert (counts.total, counts.missing, counts.outside) == pytest.approx((1.0, 2.0, 0.7))
 
 
 def test_a_class_that_no_held_out_image_has_is_not_missing() -> None:
@@ -305,7 +308,7 @@ def test_a_class_that_no_held_out_image_has_is_not_missing() -> None:
 def test_the_floor_is_the_expected_total_variation_of_that_many_draws() -> None:
     """Of two equal classes it is E|B/n - 1/2| of a binomial B, about sqrt(1 / (2 pi n))."""
     null = perfect(torch.tensor([500, 500, 0]), torch.tensor([0.5, 0.5]), 1000)
-    mean = sum(one.total for one in null) / len(null)
+    mean = sum(draw.total for draw in null) / len(null)
     assert mean == pytest.approx(math.sqrt(1 / (2 * math.pi * 1000)), rel=0.15)
 
 
@@ -357,19 +360,21 @@ def test_replays_are_copies_and_new_or_blurred_images_are_not(data_config: DataC
     fine = (train.float() + 2 * draws(*train.shape)).clamp(0, 255).round().to(torch.uint8)  # as a JPEG would
     blurred = to_uint8(torch.nn.functional.avg_pool2d(train / 255, 13, stride=1, padding=6))
     fates = {"replay": train, "fine": fine, "new": pictures(100, 2), "blurred": blurred}
-    found = {name: measured(NearestTrain(n=100), evaluation(train, test, x, data_config)) for name, x in fates.items()}
-    shares = {name: one["copies"].value for name, one in found.items()}
+    results = {
+        name: measured(NearestTrain(n=100), evaluation(train, test, x, data_config)) for name, x in fates.items()
+    }
+    shares = {name: result["copies"].value for name, result in results.items()}
     assert shares == {"replay": 1.0, "fine": 1.0, "new": 0.0, "blurred": 0.0}
-    assert found["replay"][""].value == 0.0
-    new = found["new"][""]
+    assert results["replay"][""].value == 0.0
+    new = results["new"][""]
     assert new.floor is not None
     assert new.floor_sd is not None
     assert new.se is not None
     assert abs(new.value - new.floor) < 4 * math.hypot(new.floor_sd, new.se)
-    assert found["new"]["copies"].floor == 0.0
+    assert results["new"]["copies"].floor == 0.0
 
 
-def test_copies_cannot_be_told_where_held_out_images_are_training_images(data_config: DataConfig) -> None:
+def test_copies_cannot_be_counted_where_held_out_images_are_training_images(data_config: DataConfig) -> None:
     train = pictures(20, 0)
     with pytest.raises(MetricError, match="nearest-train: half of the held-out images are training images"):
         list(NearestTrain(n=20).measure(evaluation(train, train, train, data_config)))
@@ -377,7 +382,7 @@ def test_copies_cannot_be_told_where_held_out_images_are_training_images(data_co
         NearestTrain().validate(DatasetInfo((1, 28, 28), train=10, test=1), NO_PRIOR, data_config)
 
 
-def test_what_a_run_cannot_have_passes(data_config: DataConfig) -> None:
+def test_metrics_let_not_applicable_errors_pass(data_config: DataConfig) -> None:
     x = pictures(40, 0)
 
     def none(n: int) -> Tensor:

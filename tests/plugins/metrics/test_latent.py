@@ -75,10 +75,10 @@ def test_constant_codes_have_the_right_value(make: type[LatentFit], tmp_path: Pa
 
 @pytest.mark.parametrize("make", METRICS)
 def test_a_prior_in_one_dimension(make: type[LatentFit], tmp_path: Path) -> None:
-    found = debiased(measured(small(make, 200), Codes(drawn(Normal(1), 200) + 1.0, Normal(1), tmp_path)))
-    assert cast(float, found.p_value) < 0.01
+    measurement = debiased(measured(small(make, 200), Codes(drawn(Normal(1), 200) + 1.0, Normal(1), tmp_path)))
+    assert cast(float, measurement.p_value) < 0.01
     if make is not LatentMMD:
-        assert found.value == pytest.approx(1.0, abs=0.5)
+        assert measurement.value == pytest.approx(1.0, abs=0.5)
 
 
 @pytest.mark.parametrize("make", [LatentW2, LatentSW])
@@ -139,10 +139,10 @@ def test_the_protocol_says_how(make: type[LatentFit], tmp_path: Path) -> None:
         assert "blocks=5" in row.protocol.detail
         assert row.unit
         assert row.label
-    others = [measured(small(make, 20), Codes(drawn(prior, 40), prior, tmp_path))]
-    others += [measured(small(make), Codes(drawn(p, 40), p, tmp_path)) for p in (Normal(3, sigma=2.0), Normal(2))]
-    others += [measured(small(make), Codes(drawn(prior, 40), prior, tmp_path, split="validation"))]
-    assert all(rows[""].protocol.key != other[""].protocol.key for other in others)
+    variants = [measured(small(make, 20), Codes(drawn(prior, 40), prior, tmp_path))]
+    variants += [measured(small(make), Codes(drawn(p, 40), p, tmp_path)) for p in (Normal(3, sigma=2.0), Normal(2))]
+    variants += [measured(small(make), Codes(drawn(prior, 40), prior, tmp_path, split="validation"))]
+    assert all(rows[""].protocol.key != variant[""].protocol.key for variant in variants)
     seed = measured(small(make), Codes(drawn(prior, 40), prior, tmp_path, seed=3))
     assert seed[""].protocol == rows[""].protocol
 
@@ -156,14 +156,14 @@ def test_a_number_depends_on_nothing_but_its_codes_and_the_seed(make: type[Laten
     metric, prior = small(make, 60), Normal(3)
     codes = drawn(prior, 60)
     alone = measured(metric, Codes(codes, prior, tmp_path / "alone"))
-    company = Codes(drawn(prior, 60, 2) * 3.0, prior, tmp_path / "together", seed=4)
-    measured(metric, company)
+    shared = Codes(drawn(prior, 60, 2) * 3.0, prior, tmp_path / "together", seed=4)
+    measured(metric, shared)
     after = Codes(codes, prior, tmp_path / "together")
-    after.memory = company.memory
+    after.memory = shared.memory
     assert measured(metric, after) == alone
     near = measured(metric, Codes(codes * (1.0 + 1e-6 * torch.randn(60, 3)), prior, tmp_path / "alone"))
-    for part, row in alone.items():
-        assert near[part].value == pytest.approx(row.value, rel=1e-5, abs=1e-6)
+    for component, row in alone.items():
+        assert near[component].value == pytest.approx(row.value, rel=1e-5, abs=1e-6)
 
 
 # ---------------------------------------------------------------- refusals
@@ -207,7 +207,7 @@ class Codeless(Codes):
 
 
 @pytest.mark.parametrize("make", METRICS)
-def test_what_has_no_codes_is_no_failure(make: type[LatentFit], tmp_path: Path) -> None:
+def test_a_run_without_codes_is_no_failure(make: type[LatentFit], tmp_path: Path) -> None:
     with pytest.raises(NotApplicableError, match=r"^it has no codes"):
         measured(small(make), Codeless(torch.zeros(0, 3), Normal(3), tmp_path))
 
@@ -258,7 +258,7 @@ def test_a_prior_that_is_one_point_is_compared_by_the_other_two(tmp_path: Path) 
         assert cast(float, apart.p_value) < 0.05
 
 
-def test_the_offers() -> None:
+def test_the_registered_components() -> None:
     specs = list(genbench_metrics())
     assert [spec.name for spec in specs] == ["latent-w2", "latent-sw", "latent-mmd"]
     assert [cast(LatentFit, spec.factory()).name for spec in specs] == [spec.name for spec in specs]

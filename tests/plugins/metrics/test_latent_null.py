@@ -41,13 +41,13 @@ def null(metric: LatentFit, d: int) -> Null:
 @cache
 def tables(metric: LatentFit, d: int, shift: float = 0.0) -> list[Tensor]:
     """Tables of pairs of samples of N(0, I), the first moved by `shift` along an axis."""
-    found = []
+    distances = []
     for seed in range(RUNS):
         draws = Generator().manual_seed(10_000 + seed)
         x, y = (Normal(d).sample(metric.n, Noise(draws)).double() for _ in range(2))
         x[:, 0] += shift
-        found.append(within(metric.distance(Normal(d)), [*metric.cut(x), *metric.cut(y)]))
-    return found
+        distances.append(within(metric.distance(Normal(d)), [*metric.cut(x), *metric.cut(y)]))
+    return distances
 
 
 # ---------------------------------------------------------------- centring and splits
@@ -128,9 +128,9 @@ def test_the_raw_distance_is_far_from_zero_under_a_perfect_fit() -> None:
 @pytest.mark.parametrize("shift", [0.0, 0.5, 2.0])
 @pytest.mark.parametrize("metric", SMALL, ids=name)
 def test_the_standard_error_is_the_spread_over_draws(metric: LatentFit, shift: float) -> None:
-    found = tables(metric, 8, shift)
-    plain = torch.cat([metric.statistic(table, as_given(metric.blocks)) for table in found])
-    se = math.sqrt(sum(variances(table).total for table in found) / RUNS)
+    distances = tables(metric, 8, shift)
+    plain = torch.cat([metric.statistic(table, as_given(metric.blocks)) for table in distances])
+    se = math.sqrt(sum(variances(table).total for table in distances) / RUNS)
     assert se == pytest.approx(float(plain.std()), rel=0.25)  # 6 % of it the noise of the spread itself
 
 
@@ -148,23 +148,23 @@ def test_the_standard_error_of_the_raw_distance(shift: float, tmp_path: Path) ->
 
 @pytest.mark.parametrize("metric", SMALL[:2], ids=name)
 @pytest.mark.parametrize("d", [2, 8])
-def test_what_is_detectable_is_found_four_times_in_five(metric: LatentFit, d: int) -> None:
-    found = null(metric, d)
-    true = found.minimum_detectable_effect()
-    assert found.power(true) == pytest.approx(0.8, abs=1e-6)
+def test_the_minimum_detectable_effect_is_detected_four_times_in_five(metric: LatentFit, d: int) -> None:
+    distribution = null(metric, d)
+    true = distribution.minimum_detectable_effect()
+    assert distribution.power(true) == pytest.approx(0.8, abs=1e-6)
     theta = metric.distance(Normal(d)).prepare(torch.eye(d)[:1].double())  # of a point, the projections themselves
     shift = math.sqrt(true / float(theta.square().mean() if isinstance(metric, LatentSW) else 1.0))
     values = [float(metric.statistic(table, as_given(metric.blocks))) for table in tables(metric, d, shift)]
-    assert sum(found.p_value(value) <= LEVEL for value in values) / RUNS == pytest.approx(
+    assert sum(distribution.p_value(value) <= LEVEL for value in values) / RUNS == pytest.approx(
         0.8, abs=0.13
     )  # 3.5 binomial errors
 
 
-def test_what_is_detectable_falls_with_n() -> None:
-    found = [
+def test_the_minimum_detectable_effect_falls_with_n() -> None:
+    effects = [
         LatentSW(n=n, replicates=5, projections=20).null(Normal(3)).minimum_detectable_effect() for n in (50, 200, 800)
     ]
-    assert found[0] > 2.0 * found[1] > 4.0 * found[2]
+    assert effects[0] > 2.0 * effects[1] > 4.0 * effects[2]
 
 
 def test_the_p_value_counts_the_value_itself() -> None:
@@ -183,11 +183,11 @@ def test_the_null_is_computed_once_for_a_prior_and_does_not_depend_on_the_run(
     metric, prior = make(n=40, blocks=5, replicates=2), Normal(3)
     first, second = Codes(drawn(prior, 40), prior, tmp_path), Codes(drawn(prior, 40, 2), prior, tmp_path, seed=5)
     second.memory = first.memory
-    one, two = measured(metric, first), measured(metric, second)
+    first_rows, second_rows = measured(metric, first), measured(metric, second)
     assert sorted(key.split()[0] for key in first.made) == ["draws", "null"]
     assert [key.split()[:2] for key in second.made] == [["draws", "5"]]
-    assert (one[""].floor, one[""].floor_sd) == (two[""].floor, two[""].floor_sd)
-    assert one[""].value != two[""].value
+    assert (first_rows[""].floor, first_rows[""].floor_sd) == (second_rows[""].floor, second_rows[""].floor_sd)
+    assert first_rows[""].value != second_rows[""].value
     other_model = Codes(drawn(prior, 40, 3), prior, tmp_path)
     other_model.memory = first.memory
     measured(metric, other_model)
@@ -217,13 +217,13 @@ def test_the_null_is_read_from_disk_and_a_damaged_file_is_made_anew(
         load_tensors(path)
 
 
-def test_the_null_of_another_prior_is_not_used_though_it_stands_in_its_place(tmp_path: Path) -> None:
+def test_the_null_of_another_prior_is_not_used_though_it_has_the_file_name(tmp_path: Path) -> None:
     data_config = DataConfig(data_root=Path(), cache=tmp_path)
     first, second = (null(metric, 2) for metric in SMALL[:2])
     cached_null(data_config, "x", "one", lambda: first)
     cached_null(data_config, "x", "two", lambda: second)
-    one, two = sorted((tmp_path / "null").iterdir(), key=lambda path: path.stat().st_mtime_ns)
-    two.write_bytes(one.read_bytes())
+    first_file, second_file = sorted((tmp_path / "null").iterdir(), key=lambda path: path.stat().st_mtime_ns)
+    second_file.write_bytes(first_file.read_bytes())
     again = cached_null(data_config, "x", "two", lambda: second)
     assert torch.equal(again.statistics, second.statistics)
 
@@ -241,7 +241,7 @@ class Doubled(Prior):
         return draws
 
 
-def test_priors_are_told_apart_by_their_law() -> None:
+def test_priors_are_distinguished_by_their_law() -> None:
     priors = [Normal(2), Normal(3), Normal(2, sigma=1.5), Uniform(2), Doubled(1.0), Doubled(2.0)]
     assert len({identity(prior) for prior in priors}) == len(priors)
     assert identity(Normal(2)) == identity(Normal(2))

@@ -53,25 +53,25 @@ def measured(metric: PixelDistance, samples: Tensor) -> dict[str, Measurement]:
 
 @pytest.mark.parametrize("metric", BOTH, ids=lambda metric: metric.name)
 def test_images_of_the_same_law_score_the_floor(metric: PixelDistance) -> None:
-    found = measured(metric, noise(80, 9))
-    for part in found.values():
-        assert part.floor is not None
-        assert part.floor_sd is not None
-        assert abs(part.value - part.floor) < 6 * part.floor_sd + 1e-3
+    measurements = measured(metric, noise(80, 9))
+    for measurement in measurements.values():
+        assert measurement.floor is not None
+        assert measurement.floor_sd is not None
+        assert abs(measurement.value - measurement.floor) < 6 * measurement.floor_sd + 1e-3
 
 
 @pytest.mark.parametrize(("metric", "share"), [(BOTH[0], 64), (BOTH[1], 1)], ids=("pixel-w2", "pixel-sw"))
 def test_a_shift_adds_its_square(metric: PixelDistance, share: int) -> None:
     """Of all 64 pixels by 51/255: |t|^2 = 64 / 25 to W2^2, a 64th of it to SW2^2."""
-    found = measured(metric, noise(80, 9) + 51)["excess"]
-    assert found.value == pytest.approx(share / 25, rel=0.1)
+    excess = measured(metric, noise(80, 9) + 51)["excess"]
+    assert excess.value == pytest.approx(share / 25, rel=0.1)
 
 
 def test_copies_of_one_image_beat_the_raw_floor_and_lose_by_the_excess() -> None:
-    found = measured(
+    measurements = measured(
         BOTH[0], Given(noise(1, 0)).images.train.float().mean(0, keepdim=True).byte().expand(80, -1, -1, -1)
     )
-    raw, centred = found[""], found["excess"]
+    raw, centred = measurements[""], measurements["excess"]
     assert raw.floor is not None
     assert raw.value < raw.floor
     assert raw.higher_is_better is None

@@ -28,10 +28,10 @@ def by_definition(x: Tensor, y: Tensor | None, sigma: float = 1.0) -> float:
         gap = t[:, None, None] - points[None]
         return torch.exp(-(gap**2) / (2 * variance)).mean(1) / math.sqrt(2 * math.pi * variance)
 
-    other = (
+    reference = (
         density(torch.zeros(1, 512, dtype=torch.float64), sigma**2 + GAMMA) if y is None else density(y @ theta, GAMMA)
     )
-    squares = (density(x @ theta, GAMMA) - other).square()
+    squares = (density(x @ theta, GAMMA) - reference).square()
     return 2 * math.sqrt(math.pi) * float(torch.trapezoid(squares, t, dim=0).mean())
 
 

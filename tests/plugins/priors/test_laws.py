@@ -1,4 +1,4 @@
-"""Each prior's own law, its refusals, and each published error in a prior, told from ours."""
+"""Each prior's own law, its refusals, and each published error in a prior, distinguished from ours."""
 
 from __future__ import annotations
 
@@ -63,10 +63,10 @@ def has_radius_law(name: str, draws: Tensor) -> bool:
 def test_radii_follow_their_law(prior: Prior) -> None:
     name = type(prior).__name__.lower()
     draws = prior.sample(5000, seeded())
-    assert [other for other in ("circle", "disk", "bowl") if has_radius_law(other, draws)] == [name]
+    assert [law for law in ("circle", "disk", "bowl") if has_radius_law(law, draws)] == [name]
 
 
-def test_a_disk_without_the_square_root_is_told() -> None:
+def test_a_disk_without_the_square_root_is_detected() -> None:
     u, turns = torch.rand(2, 5000, generator=seeded().generator)
     planted = u[:, None] * torch.stack([(math.tau * turns).cos(), (math.tau * turns).sin()], 1)
     assert not has_radius_law("disk", planted)
@@ -124,20 +124,20 @@ def test_mixture_without_modes_is_refused() -> None:
 # ---------------------------------------------------------------- published errors, planted
 
 
-def test_a_variance_of_two_for_one_is_told() -> None:
+def test_a_variance_of_two_instead_of_1_is_detected() -> None:
     planted = math.sqrt(2.0) * torch.randn(5000, 8, generator=seeded().generator)
     assert has_declared_moments(Normal(8), Normal(8).sample(5000, seeded()))
     assert not has_declared_moments(Normal(8), planted)
 
 
-def test_a_unit_cube_for_the_symmetric_one_is_told() -> None:
+def test_a_unit_cube_instead_of_the_symmetric_cube_is_detected() -> None:
     planted = torch.rand(5000, 2, generator=seeded().generator)
     assert has_declared_moments(Uniform(2), Uniform(2).sample(5000, seeded()))
     assert not has_declared_moments(Uniform(2), planted)
     assert Uniform(2).bounds == (-1.0, 1.0)
 
 
-# ---------------------------------------------------------------- refusals and offers
+# ---------------------------------------------------------------- refusals and registration
 
 
 @pytest.mark.parametrize("make", [Ring, Circle, Disk, Bowl])
@@ -160,7 +160,7 @@ def test_uniform_draws_never_leave_their_support(low: float, high: float) -> Non
     assert torch.isfinite(prior.log_prob(prior.sample(200_000, seeded()))).all()
 
 
-def test_the_offers_are_all_eight() -> None:
+def test_all_eight_priors_are_registered() -> None:
     specs = [*genbench_priors(), *plane_priors()]
     names = "normal uniform sphere mixture ring circle disk bowl"
     assert " ".join(spec.name for spec in specs) == names

@@ -52,7 +52,7 @@ class Reshuffled(Overlap):
 
 
 class BatchedDistance(Metric):
-    """The mean exact distance over batches of 128: mostly the sampling floor, which is not told."""
+    """The mean exact distance over batches of 128: mostly the sampling floor, which is not stated."""
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         codes, draws = e.codes(0), e.prior_draws(len(e.codes(0)), "batched")

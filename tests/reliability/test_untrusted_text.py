@@ -85,8 +85,8 @@ def text(request: pytest.FixtureRequest, trained: Path, tmp_path: Path) -> str:
 
     shutil.copytree(trained, tmp_path / "runs")
     poisoned(tmp_path / "runs", request.param)
-    found: str = request.param
-    return found
+    text: str = request.param
+    return text
 
 
 class Tags(HTMLParser):
@@ -109,9 +109,9 @@ def test_exports_hold_the_text_as_text(text: str, genbench: Genbench) -> None:
     result = genbench("report", "--export", "out")
     assert result.exit_code == 0, result.output
     page = Path("out/report.html").read_text()
-    found = Tags(page)
-    assert found.tags.count("script") == 1  # the report's own
-    assert all(link and link.startswith((*INSIDE, "pictures/")) for link in found.links)
+    tags = Tags(page)
+    assert tags.tags.count("script") == 1  # the report's own
+    assert all(link and link.startswith((*INSIDE, "pictures/")) for link in tags.links)
     latex = Path("out/table.tex").read_text()
     body = "\n".join(line for line in latex.splitlines() if not line.startswith("%"))
     assert r"\input" not in body
@@ -145,7 +145,7 @@ def test_every_command_prints_the_text_as_text(text: str, genbench: Genbench, mo
     names = sorted(path.name for path in Path("runs").iterdir())
     words: dict[str, str] = {"RUN": names[0], "OTHER": names[-1], "METRIC": f"reconstruction{text}.per-pixel"}
     shown = text.replace("\x1b", " ")
-    told = []
+    printing = []
     for command in COMMANDS:
         result = genbench(*(words.get(word, word) for word in command))
         assert result.exit_code in (0, 1, 2), result.output
@@ -153,11 +153,11 @@ def test_every_command_prints_the_text_as_text(text: str, genbench: Genbench, mo
         assert "\x1b[2J" not in result.output, command
         assert result.exit_code != 2 or len(result.output.splitlines()) <= 2 + len(names), command
         if shown in result.output:
-            told.append(command[0])
-    assert {"report", "show", "explain"} <= set(told)
+            printing.append(command[0])
+    assert {"report", "show", "explain"} <= set(printing)
 
 
-def test_what_a_plugin_says_is_text(tmp_path: Path, genbench: Genbench) -> None:
+def test_messages_of_a_plugin_are_text(tmp_path: Path, genbench: Genbench) -> None:
     plugin = tmp_path / "loud.py"
     source = (TESTS / "fixtures" / "faulty.py").read_text()
     source = source.replace("a plug-in's\\nown fault", "[/] [red]x[/]")
@@ -175,12 +175,12 @@ def test_code_that_lies_about_is_never_loaded(tmp_path: Path) -> None:
     """In the working directory, the data root, the folder of the runs and below it, under names that are looked for."""
     evil = "from pathlib import Path\nPath(__file__).with_suffix('.loaded').touch()\n"
     runs = tmp_path / "runs"
-    for place in (tmp_path, tmp_path / "data", runs, runs / "plugins"):
+    for directory in (tmp_path, tmp_path / "data", runs, runs / "plugins"):
         for name in ("genbench_evil", "conftest", "sitecustomize", "genbench_swae", "click", "rich", "plugins/evil"):
-            file = place / f"{name}.py"
+            file = directory / f"{name}.py"
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(evil)
-        info = place / "evil-1.0.dist-info"
+        info = directory / "evil-1.0.dist-info"
         info.mkdir()
         (info / "METADATA").write_text("Metadata-Version: 2.1\nName: evil\nVersion: 1.0\n")
         (info / "entry_points.txt").write_text("[genbench]\nevil = genbench_evil\n")

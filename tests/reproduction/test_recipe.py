@@ -1,4 +1,4 @@
-"""Recipes as text: every bundled one is what the kit wants, and what is wrong is told by file and key."""
+"""Recipes as text: every bundled one passes the kit, and errors name the file and the key."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from support.studies import RECIPE_TEXT
 
 
 def test_a_good_text_is_read() -> None:
-    found = parse(RECIPE_TEXT, "r.toml")
-    assert found.cells[0].models == ("swae", "ae")
-    assert found.published[0].protocol == {"layer": "2048"}
+    recipe = parse(RECIPE_TEXT, "r.toml")
+    assert recipe.cells[0].models == ("swae", "ae")
+    assert recipe.published[0].protocol == {"layer": "2048"}
 
 
 @pytest.mark.parametrize(
-    ("old", "new", "told"),
+    ("old", "new", "message"),
     [
         ('name = "r"', 'nom = "r"', "r.toml: there is no key 'nom': did you mean 'name'?"),
         ('name = "r"', "name = 3", "r.toml: key 'name': 3 is not a text"),
@@ -50,11 +50,11 @@ def test_a_good_text_is_read() -> None:
         ('name = "r"', "name = ", "r.toml: no TOML"),
     ],
 )
-def test_what_is_wrong_is_told_by_file_and_key(old: str, new: str, told: str) -> None:
+def test_errors_name_the_file_and_the_key(old: str, new: str, message: str) -> None:
     assert old in RECIPE_TEXT
     with pytest.raises(UsageError) as error:
         parse(RECIPE_TEXT.replace(old, new, 1), "r.toml")
-    assert told in str(error.value)
+    assert message in str(error.value)
     assert "r.toml" in str(error.value)
 
 
@@ -89,8 +89,8 @@ def test_the_closed_form_is_that_of_two_gaussians() -> None:
 
 
 def test_the_spread_of_the_sliced_distance_falls_with_directions() -> None:
-    found = {f.case: f.value for f in findings(0, 1.0, 30, 50, 5) if f.metric.startswith("variance")}
-    assert found["d = 32, L = 1000"] < 0.2 * found["d = 32, L = 1"]
+    variances = {f.case: f.value for f in findings(0, 1.0, 30, 50, 5) if f.metric.startswith("variance")}
+    assert variances["d = 32, L = 1000"] < 0.2 * variances["d = 32, L = 1"]
 
 
 def test_coverage_sees_an_empty_arc() -> None:
