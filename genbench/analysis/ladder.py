@@ -37,7 +37,7 @@ def _sentence(table: Table, line: TableRow) -> str:
 
 
 def verdict(rungs: dict[str, float]) -> str:
-    """Which step from the floor to the prior costs most, in words.
+    """The step from the floor to the prior that costs most, in words.
 
     The steps: floor to reconstructions (the decoder), reconstructions to the better of the fitted densities (codes
     between those of images decode badly), fitted density to the prior (the codes do not follow it).

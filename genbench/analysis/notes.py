@@ -228,7 +228,7 @@ def _costs(table: Table) -> list[str]:
 
 
 def legend(table: Table, protocols: Protocols) -> ProtocolLegend:
-    """How each column was measured; fields that all protocols share are named once."""
+    """The protocol of each column; fields that all protocols share are listed once."""
     fields = {key: _fields(protocols.get(key, {})) for key in dict.fromkeys(c.protocol for c in table.columns)}
     known = [stated for stated in fields.values() if stated]
     several = len(known) > 1

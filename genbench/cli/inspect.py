@@ -194,8 +194,12 @@ def show(run_: str, out: Path) -> None:
 
 @click.command()
 @click.argument("run_", metavar="RUN")
-@click.option("--count", type=click.IntRange(1, 100_000), default=64, show_default=True, help="How many samples.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the prior draws.")
+@click.option(
+    "--count", type=click.IntRange(1, 100_000), default=64, show_default=True, metavar="N", help="How many samples."
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="K", help="Seed of the prior draws."
+)
 @click.option(
     "--out",
     "target",

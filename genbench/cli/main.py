@@ -12,7 +12,7 @@ from genbench import __version__
 from genbench.cli import bundle, inspect
 from genbench.cli import plugins as authoring
 from genbench.cli.completion import complete_names
-from genbench.cli.engines import executor_options, read_executor_config
+from genbench.cli.executors import executor_options, read_executor_config
 from genbench.cli.options import (
     CommandGroup,
     changed_source_option,
@@ -199,6 +199,7 @@ def run(
     multiple=True,
     callback=names,
     required=True,
+    metavar="M,...",
     shell_complete=complete_names("metric"),
     help="The metrics.",
 )

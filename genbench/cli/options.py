@@ -24,7 +24,6 @@ class Finite(click.FloatRange):
     """A number within bounds; click itself takes "nan" and "inf", which every comparison with a bound lets pass."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
-        """The number."""
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
             self.fail(f"{number:g} is not a finite number", param, ctx)
@@ -77,7 +76,6 @@ class CommandGroup(click.Group):
                     formatter.write_dl(rows, col_spacing=2 + max(map(len, names)) - max(len(n) for n, _ in rows))
 
     def invoke(self, ctx: click.Context) -> Any:
-        """Run a command."""
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):  # a terminal that lacks a sign gets a question mark, not a traceback
                 stream.reconfigure(errors="replace")

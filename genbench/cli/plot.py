@@ -47,8 +47,12 @@ FROM_MODELS = ("samples", "reconstructions", "interpolations", "grid", "codes")
     type=click.Choice(["images", "seconds", "flops"]),
     help="Unit of compute of curves; repeatable. [images, seconds]",
 )
-@click.option("--count", type=click.IntRange(2, 32), default=12, show_default=True, help="Images in a row.")
-@click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the prior draws.")
+@click.option(
+    "--count", type=click.IntRange(2, 32), default=12, show_default=True, metavar="N", help="Images in a row."
+)
+@click.option(
+    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="K", help="Seed of the prior draws."
+)
 @device_option
 @data_options
 @plugin_option

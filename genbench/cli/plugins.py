@@ -38,10 +38,14 @@ COLORS = {"holds": "green", "fails": "red", "skipped": "dim", "reported": "yello
             *("controls", "recipes", "plugins"),
         ]
     ),
+    metavar="[KIND]",
 )
 @plugin_option
 def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
-    """List the components of all plug-ins with their options, defaults, meanings and sources."""
+    """List the components of all plug-ins with their options, defaults, meanings and sources.
+
+    KIND is models, priors, networks, datasets, metrics, extractors, samplers, controls, recipes or plugins.
+    """
     from rich.console import Console
 
     listing, console = load_listing(plugins), Console()

@@ -116,7 +116,7 @@ class Bars:
         self._count()
 
     def on_log(self, run: Run, state: TrainState) -> None:
-        """Speed and loss terms."""
+        """Show speed and loss terms."""
         work = self._active[run.name]
         assert work.bar is not None
         if reason := work.reason(state):
@@ -182,7 +182,6 @@ class Lines:
         self._name, self._last = progress.what, now
 
     def on_run_start(self, run: Run, state: str) -> None:
-        """A line."""
         now = time.perf_counter()
         self._active[run.name] = ActiveRun(run, now, now)
         self._several = self._several or len(self._active) > 1

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 import click
 
 from genbench.cli.completion import complete_names
-from genbench.cli.engines import ExecutorConfig, executor_options, read_executor_config
+from genbench.cli.executors import ExecutorConfig, executor_options, read_executor_config
 from genbench.cli.options import (
     Finite,
     data_options,

@@ -16,7 +16,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from genbench.cli.engines import SERIAL, ExecutorConfig, create_executor
+from genbench.cli.executors import SERIAL, ExecutorConfig, create_executor
 from genbench.errors import UsageError
 from genbench.reporting.console import BrokenPipeConsole
 from genbench.reporting.summary import readable_runs, show_table

@@ -43,7 +43,7 @@ from genbench.utils.torch_state import isolated
 
 @dataclass(frozen=True)
 class RunOutcome:
-    """How one run ended; `problem` is one line, empty unless it failed or is locked by another process."""
+    """The end of one run; `problem` is one line, empty unless it failed or is locked by another process."""
 
     status: Literal["done", "failed", "interrupted", "locked"]
     problem: str = ""

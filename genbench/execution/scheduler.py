@@ -56,7 +56,7 @@ class WorkerError(Exception):
 
 @dataclass
 class Outcome:
-    """How the runs of a plan ended, by name."""
+    """The names of a plan's runs by how they ended."""
 
     skipped: list[str] = field(default_factory=list)
     done: list[str] = field(default_factory=list)
@@ -65,7 +65,7 @@ class Outcome:
     interrupted: bool = False
 
     def add(self, run: Run, ended: RunOutcome) -> None:
-        """Note how a run ended."""
+        """Add a run that has ended."""
         match ended.status:
             case "done":
                 self.done.append(run.name)

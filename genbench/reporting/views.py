@@ -27,6 +27,9 @@ from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, read_run
 TRAINING_FIELDS = ("device", "threads", "precision", "memory_format", "step")
 """The fields of a training's record that `show` prints."""
 
+FIELD_WIDTH = 32
+"""Characters of a field's name that a narrow terminal does not break."""
+
 
 def printable(text: str) -> str:
     """Text of a run's files without control characters, escaped for rich: runs may come from anyone."""
@@ -199,6 +202,8 @@ def show_diff(path_a: Path, path_b: Path, form: str) -> None:
         table = Table(group, "A", "B", "meaning", box=None, pad_edge=False, header_style="bold")
         for column in table.columns:
             column.overflow = "fold"
+        names = [difference.field for difference in diff.fields if difference.group == group]
+        table.columns[0].no_wrap = max(map(len, names)) <= FIELD_WIDTH
         for difference in diff.fields:
             if difference.group == group:
                 values = (difference.field, difference.a, difference.b, difference.meaning)

@@ -32,7 +32,7 @@ class BestSetResult:
 def set_of_best(
     models: Sequence[Mapping[int, float]], *, lower: bool, level: float = LEVEL
 ) -> tuple[BestSetResult, ...]:
-    """Which models may be the best; with probability `level` every model that truly is a best is among them.
+    """The models that may be the best; with probability `level` every model that truly is a best is among them.
 
     The best of the sample is chosen by the data, so testing the others against it is not a test at the stated level.
     As in Hsu's multiple comparisons with the best (Annals of Statistics 12, 1984), each model is tested instead for

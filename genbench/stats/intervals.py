@@ -109,7 +109,7 @@ def bootstrap_factors(studies: Floats, level: float = LEVEL) -> Floats:
 
 @lru_cache(maxsize=8)
 def _resamples(n: int) -> Floats:
-    """How often each of n values is drawn in each resample, `(resamples, n)`; a function of n alone."""
+    """Counts of each of n values in each resample, `(resamples, n)`; a function of n alone."""
     picks = np.random.default_rng(n).integers(0, n, (RESAMPLES, n))
     times: Floats = np.zeros((RESAMPLES, n))
     np.add.at(times, (np.arange(RESAMPLES)[:, None], picks), 1.0)

@@ -41,7 +41,7 @@ def check_names(kind: str) -> tuple[str, ...]:
 
 
 def describe(kind: str) -> dict[str, str]:
-    """What each check of a kind asserts, by name."""
+    """The assertion of each check of a kind, by name."""
     return {check.name: check.asserts for check in _KINDS[kind][1]}
 
 

@@ -194,11 +194,11 @@ class ControlledNetwork(Network):
     offset: Offset = field(default_factory=Offset)
 
     def encoder(self, outputs: int) -> nn.Module:
-        """See `Encoder`."""
+        """An `Encoder`, shifted by `offset`."""
         return Encoder(outputs, self.latent_dim, self.offset)
 
     def decoder(self, latent_dim: int) -> nn.Module:
-        """See `Decoder`."""
+        """A `Decoder` of grey images."""
         return Decoder(latent_dim, self.shape)
 
 

@@ -71,7 +71,7 @@ def round_trip_of_shapes(subject: Networks) -> str:
 
 
 def parameters_are_registered(subject: Networks) -> str:
-    """What backward reaches is what `parameters()` counts: each has a gradient, and encoder and decoder share none."""
+    """Backward reaches exactly what `parameters()` lists; encoder and decoder share no parameter."""
     for pair in subject.built[:1]:
         x = torch.rand(4, *pair.shape, generator=torch.Generator().manual_seed(0))
         pair.decoder.train()(pair.encoder.train()(x)).square().sum().backward()

@@ -95,7 +95,7 @@ class Synthetic(DataEvaluation):
 
     @property
     def model(self) -> Model:
-        """There is none."""
+        """Raises `NotApplicableError`: nothing was trained."""
         raise NotApplicableError("the kit's evaluation has no model")
 
     def _spoilt(self, values: Tensor) -> Tensor:

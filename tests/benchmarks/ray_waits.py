@@ -13,7 +13,7 @@ from ratio import compare
 from ray.cluster_utils import Cluster
 from test_executors import SLEEPING, study
 
-from genbench.cli.engines import ExecutorConfig
+from genbench.cli.executors import ExecutorConfig
 
 NODES = 4
 LONGER = {**SLEEPING, "settings": ("sleeper.pause=1.0",)}

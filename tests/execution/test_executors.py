@@ -14,7 +14,7 @@ import torch
 from click.testing import Result
 
 from genbench.api import DataConfig
-from genbench.cli.engines import SERIAL, ExecutorConfig, create_executor
+from genbench.cli.executors import SERIAL, ExecutorConfig, create_executor
 from genbench.errors import UsageError
 from genbench.execution.executors.process import how_it_ended, visible_gpus
 from genbench.execution.executors.ray import check_address
@@ -237,7 +237,7 @@ def test_how_a_worker_ended_is_one_line() -> None:
     [
         (("--executor", "serial", "--jobs", "2"), "does one run at a time"),
         (("--executor", "serial", "--run-timeout", "9"), "cannot end a run that is stuck"),
-        (("--executor", "ray", "--jobs", "auto"), "say how many"),
+        (("--executor", "ray", "--jobs", "auto"), "give a number"),
         (("--jobs", "some"), "Invalid value for '--jobs'"),
         (("--executor-option", "gpus-per-run=0.5"), "needs --executor ray or --executor slurm"),
         (("--executor", "process", "--executor-option", "address=auto"), "--executor process takes none"),

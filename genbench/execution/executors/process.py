@@ -164,7 +164,7 @@ def environment(variables: Mapping[str, str]) -> Iterator[None]:
 
 
 def how_it_ended(status: int, printed: str) -> str:
-    """How a process ended, in one line."""
+    """The end of a process, in one line."""
     if status < 0:
         name = signal.Signals(-status).name
         often = " (as the system does where memory runs out)" if name == "SIGKILL" else ""

@@ -63,7 +63,7 @@ class Slot:
     gpus: float
 
     def count(self, node: Mapping[str, float]) -> int:
-        """How many runs a node of these resources holds at once."""
+        """Runs that a node of these resources holds at once."""
         counts = [int(node.get("CPU", 0.0) / self.cpus + 1e-9)]
         if self.gpus:
             counts.append(int(node.get("GPU", 0.0) / self.gpus + 1e-9))

@@ -25,7 +25,7 @@ class SerialExecutor:
         return future
 
     def interrupt(self) -> None:
-        """Nothing: no run is at work when this can be called."""
+        """Do nothing: `submit` returns after the run."""
 
     def shutdown(self) -> None:
-        """Nothing to end."""
+        """Do nothing: there are no workers."""

@@ -58,7 +58,6 @@ class _Jobs(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     name = "jobs"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        """The number, or auto."""
         return "auto" if value == "auto" else int(click.IntRange(1).convert(value, param, ctx))
 
 
