@@ -14,7 +14,7 @@ from genbench.stats.intervals import Estimate, paired_difference, t_upper
 from genbench.stats.power import ALPHA, Pilot, minimum_detectable_effect, pilot, power, seeds_needed
 from genbench.storage.results import Row
 
-ComparisonVerdict = Literal["A is better", "B is better", "undecided"]
+ComparisonConclusion = Literal["A is better", "B is better", "undecided"]
 
 
 @dataclass(frozen=True)
@@ -22,10 +22,10 @@ class Comparison:
     """A minus B in one metric over the seeds that both have.
 
     `p` is the two-sided paired t-test's, `p_holm` the same after Holm's correction over the metrics compared at once,
-    which the verdict uses. `effect` is the mean difference over the standard deviation of differences (Cohen's d_z)
+    which the conclusion uses. `effect` is the mean difference over the standard deviation of differences (Cohen's d_z)
     times Hedges' correction; None below three seeds or where all differences are equal. `more_seeds` is how many more
-    seeds give a power of 80 % at 5 % if the observed difference and deviation are the true ones: 0 where the verdict
-    stands, None where the difference is smaller than its standard error, too uncertain to plan by.
+    seeds give a power of 80 % at 5 % if the observed difference and deviation are the true ones: 0 where the
+    conclusion is sure, None where the difference is smaller than its standard error, too uncertain to plan by.
     """
 
     metric: str
@@ -39,7 +39,7 @@ class Comparison:
     p: float
     p_holm: float
     effect: float | None
-    verdict: ComparisonVerdict
+    conclusion: ComparisonConclusion
     more_seeds: int | None
 
 
@@ -59,12 +59,12 @@ def compare(rows: Sequence[Row], a: str, b: str, metric: str | None = None) -> t
     chosen = _shared(gathered, first[1], second[1], (a, b), metric)
     raw = [_compare(values, first[1], second[1]) for values in chosen]
     adjusted = holm([comparison.p for comparison in raw])
-    judged = tuple(_judged(comparison, p) for comparison, p in zip(raw, adjusted, strict=True))
-    return names[first[1]], names[second[1]], judged
+    concluded = tuple(_concluded(comparison, p) for comparison, p in zip(raw, adjusted, strict=True))
+    return names[first[1]], names[second[1]], concluded
 
 
 def _resolve(rows: Sequence[Row], name: str) -> tuple[str, str]:
-    """Dataset and group that a name stands for: a label first, then a run, then a model."""
+    """The dataset and group of a name: a label first, then a run, then a model."""
     groups: dict[tuple[str, str], str] = {}
     for dataset, gathered in gather(rows).items():
         groups |= {(dataset, group): label for group, label in labels(gathered.groups).items()}
@@ -85,10 +85,10 @@ def _shared(gathered: GatheredRows, a: str, b: str, names: tuple[str, str], metr
     known = {key[0] for key in directed}
     if metric is not None and metric not in known:
         raise unknown("metric with a better direction", metric, known)
-    asked = {key: values for key, values in directed.items() if metric in (None, key[0])}
-    both = [values for values in asked.values() if a in values.values and b in values.values]
+    requested = {key: values for key, values in directed.items() if metric in (None, key[0])}
+    both = [values for values in requested.values() if a in values.values and b in values.values]
     if not both:
-        _refuse_protocols(asked, (a, b), names, metric)
+        _refuse_protocols(requested, (a, b), names, metric)
     chosen = [values for values in both if len(values.values[a].keys() & values.values[b].keys()) > 1]
     if not chosen:
         seeds = [", ".join(map(str, sorted(both[0].values[group]))) for group in (a, b)]
@@ -101,17 +101,17 @@ def _shared(gathered: GatheredRows, a: str, b: str, names: tuple[str, str], metr
 
 
 def _refuse_protocols(
-    asked: Mapping[tuple[str, str], ColumnValues], groups: Iterable[str], names: Sequence[str], metric: str | None
+    requested: Mapping[tuple[str, str], ColumnValues], groups: Iterable[str], names: Sequence[str], metric: str | None
 ) -> None:
     texts = []
     for group, name in zip(groups, names, strict=True):
-        keys = sorted(f"{key[0]} {key[1]}" for key, values in asked.items() if group in values.values)
+        keys = sorted(f"{key[0]} {key[1]}" for key, values in requested.items() if group in values.values)
         texts.append(f"'{name}' has {', '.join(keys) or 'none'}")
     raise UsageError(f"no number of {metric or 'any metric'} under one protocol in both: {'; '.join(texts)}")
 
 
 def _compare(values: ColumnValues, a: str, b: str) -> Comparison:
-    """One comparison, not yet judged."""
+    """One comparison, still without a conclusion."""
     x, y = values.by_seed(a), values.by_seed(b)
     shared = sorted(x.keys() & y.keys())
     gaps = [x[seed] - y[seed] for seed in shared]
@@ -136,7 +136,7 @@ def _compare(values: ColumnValues, a: str, b: str) -> Comparison:
         p=p,
         p_holm=p,
         effect=hedges(n) * mean / sd if sd > 0 and n > 2 else None,
-        verdict="undecided",
+        conclusion="undecided",
         more_seeds=None,
     )
 
@@ -147,11 +147,11 @@ def hedges(n: int) -> float:
     return math.exp(math.lgamma(f / 2) - math.lgamma((f - 1) / 2)) / math.sqrt(f / 2)
 
 
-def _judged(comparison: Comparison, p_holm: float) -> Comparison:
+def _concluded(comparison: Comparison, p_holm: float) -> Comparison:
     n = comparison.difference.n
     if p_holm <= ALPHA:
         a_wins = (comparison.difference.mean < 0) == (not comparison.higher_is_better)
-        return replace(comparison, p_holm=p_holm, verdict="A is better" if a_wins else "B is better", more_seeds=0)
+        return replace(comparison, p_holm=p_holm, conclusion="A is better" if a_wins else "B is better", more_seeds=0)
     uncertain = comparison.sd == 0 or abs(comparison.difference.mean) < comparison.sd / math.sqrt(n)
     needed = None if uncertain else seeds_needed(comparison.difference.mean / comparison.sd)
     return replace(comparison, p_holm=p_holm, more_seeds=None if needed is None else max(1, needed - n))
@@ -196,28 +196,30 @@ def forecast(
     forecasts = []
     for dataset, gathered in gather(rows).items():
         for (name, protocol), values in gathered.columns.items():
-            seen = pilot([values.by_seed(group) for group in values.values]) if name == metric else None
-            if seen is not None and seen.sd > 0:
-                forecasts.append(_forecast(dataset, metric, protocol, seen, seeds, difference))
+            pilot_study = pilot([values.by_seed(group) for group in values.values]) if name == metric else None
+            if pilot_study is not None and pilot_study.sd > 0:
+                forecasts.append(_forecast(dataset, metric, protocol, pilot_study, seeds, difference))
     if not forecasts:
         raise UsageError(f"the pilot has no two models that share two seeds with {metric}: train 2 models, --seeds 3")
     return tuple(forecasts)
 
 
 def _forecast(
-    dataset: str, metric: str, protocol: str, seen: Pilot, seeds: Sequence[int], difference: float | None
+    dataset: str, metric: str, protocol: str, pilot_study: Pilot, seeds: Sequence[int], difference: float | None
 ) -> Forecast:
     table = tuple(
         SeedPower(
-            k, seen.sd * minimum_detectable_effect(k), None if difference is None else power(difference / seen.sd, k)
+            k,
+            pilot_study.sd * minimum_detectable_effect(k),
+            None if difference is None else power(difference / pilot_study.sd, k),
         )
         for k in seeds
     )
     needed = None
     if difference is not None:
         needed = (
-            seeds_needed(difference / seen.sd),
-            seeds_needed(difference / seen.low),
-            seeds_needed(difference / seen.high),
+            seeds_needed(difference / pilot_study.sd),
+            seeds_needed(difference / pilot_study.low),
+            seeds_needed(difference / pilot_study.high),
         )
-    return Forecast(dataset, metric, protocol, seen, table, difference, needed)
+    return Forecast(dataset, metric, protocol, pilot_study, table, difference, needed)

@@ -12,7 +12,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from genbench.analysis.table import Mark, column_marks
+from genbench.analysis.table import Mark, assemble, column_marks
 from genbench.errors import UsageError, unknown
 from genbench.stats.intervals import Estimate, estimate
 from genbench.storage.results import Row
@@ -98,7 +98,7 @@ def compute(row: Row, by: By) -> float | None:
 
 
 def resolve(rows: Iterable[Row], name: str) -> str:
-    """The full name of the metric that `name` means: itself, or the part of it that ranks ("latent-w2.excess")."""
+    """The full name of the metric called `name`, or its component that ranks ("latent-w2.excess")."""
     directions = {row.metric: row.higher_is_better for row in rows if row.metric and row.value is not None}
     if name in directions:
         return name
@@ -106,6 +106,16 @@ def resolve(rows: Iterable[Row], name: str) -> str:
     if not parts:
         raise unknown("measured metric", name, directions)
     return next((part for part in parts if part.endswith(".excess")), parts[0])
+
+
+def requested_metric(rows: Sequence[Row], metric: str | None) -> str:
+    """The full name of a metric; where none is named, of the metric that ranks the table of these rows."""
+    if metric is not None:
+        return resolve(rows, metric)
+    ranking = [table.columns[0].metric for table in assemble(rows) if table.columns]
+    if not ranking:
+        raise UsageError("nothing was measured of these runs: genbench evaluate RUNS --metrics METRIC")
+    return ranking[0]
 
 
 def curve_sets(rows: Sequence[Row], metric: str) -> tuple[CurveSet, ...]:
@@ -183,17 +193,17 @@ def budgets(curves: Sequence[Curve], by: By) -> tuple[float, ...]:
         counts = [{cost for cost, _ in points} for points in trajectories]
         common = sorted(cost for cost in set.intersection(*counts) if low <= cost <= high)
         if common:
-            kept = min(len(common), DEFAULT_BUDGETS)
-            return tuple(common[-1 - i] for i in _evenly(len(common), kept))
+            count = min(len(common), DEFAULT_BUDGETS)
+            return tuple(common[-1 - i] for i in _evenly(len(common), count))
     if low == high:
         return (high,)
     inner = (low * (high / low) ** (i / (DEFAULT_BUDGETS - 1)) for i in range(1, DEFAULT_BUDGETS - 1))
     return (low, *inner, high)
 
 
-def _evenly(count: int, kept: int) -> list[int]:
-    """Evenly spaced of the places 0..count-1 from the end, the last one among them, in falling order."""
-    return sorted({round(i * (count - 1) / max(1, kept - 1)) for i in range(kept)}, reverse=True)
+def _evenly(total: int, count: int) -> list[int]:
+    """`count` evenly spaced indices of 0..total-1, both ends among them, in falling order."""
+    return sorted({round(i * (total - 1) / max(1, count - 1)) for i in range(count)}, reverse=True)
 
 
 def compare_at(curve_set: CurveSet, by: By, budget: float) -> tuple[BudgetResult, ...]:
@@ -213,7 +223,7 @@ def compare_at(curve_set: CurveSet, by: By, budget: float) -> tuple[BudgetResult
 
 
 def at_budgets(
-    rows: Sequence[Row], metric: str, by: By, asked: Sequence[float] = ()
+    rows: Sequence[Row], metric: str, by: By, requested: Sequence[float] = ()
 ) -> list[tuple[CurveSet, tuple[float, ...]]]:
     """The curves of a metric, each set with the budgets at which its groups are compared.
 
@@ -224,8 +234,8 @@ def at_budgets(
     ]
     if not ranking:
         raise UsageError(f"--metric {metric}: it has no better direction, so it makes no curve to compare")
-    chosen = [(curve_set, tuple(asked) or budgets(curve_set.curves, by)) for curve_set in ranking]
-    for budget in asked:
+    chosen = [(curve_set, tuple(requested) or budgets(curve_set.curves, by)) for curve_set in ranking]
+    for budget in requested:
         if not any(compare_at(curve_set, by, budget) for curve_set in ranking):
             trajectories = [
                 points for cs in ranking for curve in cs.curves for points in curve.trajectories(by).values()

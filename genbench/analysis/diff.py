@@ -14,7 +14,7 @@ from typing import Any, Final, Literal
 from genbench.storage.run_dir import RunRecord
 
 FieldGroup = Literal["run", "protocol", "provenance"]
-"""Where a field stands: the run's configuration, the protocol of a metric, or how and where the run was made."""
+"""The record of a field: the run's configuration, the protocol of a metric, or the run's provenance."""
 
 ABSENT: Final = "-"
 """Shown for a field that a record does not have."""

@@ -1,4 +1,8 @@
-"""Why a model loses, by the FID ladder: its decoder, holes between its codes, or latent mismatch. No torch."""
+"""The largest loss on the FID ladder: the decoder, holes between the codes, or latent mismatch. No torch.
+
+The ladder belongs to a role, not to a metric: any metric whose measurements have the role "ladder" and these components
+is shown as one.
+"""
 
 from __future__ import annotations
 
@@ -6,10 +10,13 @@ from genbench.analysis.formatting import format_value
 from genbench.analysis.table import Table, TableRow
 
 ROLE = "ladder"
-"""The role of its measurements, whose components are the rungs: see `genbench.api.Measurement`."""
+"""The role of its measurements: see `genbench.api.Measurement`."""
+
 RUNGS = ("real", "reconstructions", "mixture", "gaussian", "prior")
+"""The components of such a metric, a part of the role's contract."""
+
 SHARE = 0.5
-"""Of the way from the floor to the prior: what one step must cover to be named as the cause."""
+"""The share of the way from the floor to the prior above which a step is "mostly" the cause."""
 
 
 def ladder(table: Table) -> list[str]:
@@ -51,9 +58,9 @@ def verdict(rungs: dict[str, float]) -> str:
     if whole <= 0.0 or steps[cause] <= 0.0:
         return "nothing is lost"
     share = steps[cause] / whole
-    word = "mostly" if share > SHARE else "most of all"
+    degree = "mostly" if share > SHARE else "most of all"
     lost = format_value(steps[cause], digits=3).plain
     if steps[cause] > whole:  # "312 of 291" would be no share
         regained = format_value(steps[cause] - whole, digits=3).plain
-        return f"{word} {cause} ({lost}, of which other steps win back {regained})"
-    return f"{word} {cause} ({lost} of {format_value(whole, digits=3).plain})"
+        return f"{degree} {cause} ({lost}, of which other steps win back {regained})"
+    return f"{degree} {cause} ({lost} of {format_value(whole, digits=3).plain})"

@@ -96,7 +96,7 @@ def head(column: Column) -> str:
 
 
 def floor(value: float, sd: float | None = None) -> str:
-    """A floor as it stands under a head or a value, with its standard deviation over draws where it is known."""
+    """A floor as it is printed under a head or a value, with its standard deviation over draws where it is known."""
     if sd is None or not sd > 0:
         return f"floor {format_value(value, digits=3).plain}"
     return f"floor {format_estimate(Estimate(value, 2, value - sd, value + sd)).plain}"
@@ -139,7 +139,7 @@ def spreads(table: Table) -> list[str]:
     texts = []
     for column in table.columns:
         if column.spread is None or column.section == "detail" or column.spread.total == column.spread.draw == 0:
-            continue  # equal values of all seeds: nothing is there to split
+            continue  # all seeds have equal values: there is no spread to split
         total, draw = (format_value(sd, digits=2).plain for sd in (column.spread.total, column.spread.draw))
         text = f"{column.head}: sd over training seeds {total}, of which sampling draw at most {draw}"
         if column.spread.negative:
@@ -165,7 +165,7 @@ def notes(table: Table, best: str = "*") -> list[str]:
     if counts == [1]:
         texts.append(ONE_SEED)
     elif counts[:1] == [1]:
-        texts.append("where no ± stands there is one seed: no interval")
+        texts.append("a value without ± is of one seed: no interval")
     texts += [f"{best} {BEST}"] * ("best" in marks) + [LEAD] * ("lead" in marks) + [UNDECIDED] * ("undecided" in marks)
     if any(column.floor is not None for column in table.columns) or any(cell.floor is not None for cell in cells):
         spread = any(column.floor_sd for column in table.columns)

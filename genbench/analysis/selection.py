@@ -1,4 +1,4 @@
-"""The choice of rows: the stage of each run that is shown, and of competing options the best on validation images."""
+"""Selection of rows: the stage of each run that is shown, and of competing options the best on validation images."""
 
 from __future__ import annotations
 

@@ -66,10 +66,10 @@ class RunGroup:
 
 @dataclass
 class ColumnValues:
-    """What one (metric, protocol) pair collects: values by group and seed (a list: repeats), floors by group.
+    """The values of one (metric, protocol) pair by group and seed (a list: repeats), and floors by group.
 
     `errors` are standard errors over draws and `p_values` those of a perfect fit (of repeats the largest), by group and
-    seed; `minimum_detectable_effect` is the largest of the smallest values that a run's n can find.
+    seed; `minimum_detectable_effect` is the largest of the smallest values that a run's n can detect.
     """
 
     example: Row
@@ -164,9 +164,11 @@ def _no_cause(row: Row) -> str:
 
 @dataclass(frozen=True)
 class Column:
-    """One metric under one protocol. `floor` is set where it is the same for all groups, `shared` where the metric was
-    measured under other protocols too, `spread` is
-    pooled over the models, `minimum_detectable_effect` the smallest true value that every run's n finds.
+    """One metric under one protocol.
+
+    `floor` is set where it is the same for all groups, `shared` where the metric was measured under other protocols
+    too. `spread` is pooled over the models, and `minimum_detectable_effect` the smallest true value that every run's n
+    detects.
     """
 
     metric: str
@@ -275,7 +277,7 @@ def _table(dataset: str, gathered: GatheredRows, sort: str | None) -> Table:
 
 
 def _roles(gathered: GatheredRows) -> dict[str, RowRole]:
-    """What each group is; a control is one even where it copies."""
+    """The role of each group; a control stays one where it copies."""
     copies = {
         group
         for measured in gathered.columns.values()
@@ -290,11 +292,11 @@ def _roles(gathered: GatheredRows) -> dict[str, RowRole]:
 
 
 def labels(groups: Mapping[str, RunGroup]) -> dict[str, str]:
-    """A label for each group; groups whose labels are equal are told apart by their own names."""
-    seen: dict[str, int] = {}
+    """A label for each group; groups of equal labels get their names as well."""
+    counts: dict[str, int] = {}
     for group in groups.values():
-        seen[group.label] = seen.get(group.label, 0) + 1
-    return {name: g.label if seen[g.label] == 1 else f"{g.label} [{name}]" for name, g in groups.items()}
+        counts[group.label] = counts.get(group.label, 0) + 1
+    return {name: g.label if counts[g.label] == 1 else f"{g.label} [{name}]" for name, g in groups.items()}
 
 
 def _columns(
@@ -329,13 +331,13 @@ def _columns(
                 spread=spread([_spread_of(measured, name) for name in measured.values if roles[name] == "model"]),
             )
         )
-    first_seen = {metric: place for place, metric in enumerate(dict.fromkeys(metric for metric, _ in collected))}
+    first_seen = {metric: position for position, metric in enumerate(dict.fromkeys(metric for metric, _ in collected))}
 
-    def place(column: Column) -> tuple[bool, int, int, int]:
+    def sort_key(column: Column) -> tuple[bool, int, int, int]:
         groups = len(collected[column.metric, column.protocol].values)
         return column.metric != ranking, order[column.section], first_seen[column.metric], -groups
 
-    return tuple(sorted(columns, key=place))
+    return tuple(sorted(columns, key=sort_key))
 
 
 def _ranking(collected: Mapping[ColumnKey, ColumnValues], sort: str | None) -> str:
@@ -403,12 +405,12 @@ def column_marks(by_seed: Mapping[str, Mapping[int, float]], *, lower: bool) -> 
     if len(by_seed) < 2:
         return {}
     results = set_of_best(list(by_seed.values()), lower=lower)
-    if all(result.verdict == "undecided" for result in results):
+    if all(result.status == "undecided" for result in results):
         best = _best(by_seed, lower=lower)
-        level = [name for name, values in by_seed.items() if list(values.values()) == list(by_seed[best].values())]
-        return {} if len(level) == len(by_seed) else dict.fromkeys(level, "lead")
+        tied = [name for name, values in by_seed.items() if list(values.values()) == list(by_seed[best].values())]
+        return {} if len(tied) == len(by_seed) else dict.fromkeys(tied, "lead")
     marks: dict[str, Mark] = {"best": "best", "worse": "", "undecided": "undecided"}
-    return {name: marks[result.verdict] for name, result in zip(by_seed, results, strict=True)}
+    return {name: marks[result.status] for name, result in zip(by_seed, results, strict=True)}
 
 
 def _best(by_seed: Mapping[str, Mapping[int, float]], *, lower: bool) -> str:
@@ -422,14 +424,15 @@ def _mean(values: Sequence[float]) -> float:
 
 
 def _ranked(lines: Iterable[TableRow], columns: Sequence[Column]) -> tuple[TableRow, ...]:
-    """Models best first; then those without the ranking number, by label; then those of which no seed is done. Copies
-    and controls stand below all models.
+    """Models best first; then those without the ranking number, by label; then those of which no seed is done.
+
+    Copies and controls are below all models.
     """
     sign = -1.0 if columns and columns[0].higher_is_better else 1.0
 
-    def place(row: TableRow) -> tuple[int, bool, str, bool, float, str]:
+    def sort_key(row: TableRow) -> tuple[int, bool, str, bool, float, str]:
         cell = row.cells[0] if row.cells else None
         value = sign * cell.estimate.mean if cell else 0.0
         return ROW_ROLES.index(row.role), not row.done, row.state, cell is None, value, row.label
 
-    return tuple(sorted(lines, key=place))
+    return tuple(sorted(lines, key=sort_key))

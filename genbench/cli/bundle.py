@@ -22,9 +22,9 @@ def bundle() -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     required=True,
     metavar="FILE.tar",
-    help="The bundle.",
+    help="The bundle to write.",
 )
-@click.option("--no-weights", is_flag=True, help="Only numbers and pictures; no further metric can be measured.")
+@click.option("--no-weights", is_flag=True, help="Pack numbers and pictures alone; no further metric can be measured.")
 def bundle_export(runs: tuple[Path, ...], target: Path, no_weights: bool) -> None:
     """Pack trained RUNS, run folders or folders of them, into one file for someone else's table."""
     from genbench.errors import StoreError, UsageError

@@ -63,9 +63,9 @@ def _settings(listing: Listing, incomplete: str) -> Iterable[CompletionItem]:
     name, equals, value = rest.partition("=")
     for option in (option for component in components if component.name == owner for option in component.options):
         if equals and option.name == name:
-            choices = [choice for choice in option.kind.split("|") if "|" in option.kind or choice == "none"]
-            choices = ["true", "false"] if option.kind == "bool" else choices
-            yield from (CompletionItem(f"{owner}.{name}={c}") for c in choices if c.startswith(value))
+            values = [word for word in option.kind.split("|") if "|" in option.kind or word == "none"]
+            values = ["true", "false"] if option.kind == "bool" else values
+            yield from (CompletionItem(f"{owner}.{name}={each}") for each in values if each.startswith(value))
         elif not equals and option.name.startswith(name):
             yield CompletionItem(f"{owner}.{option.name}=", help=f"{option.description} [{option.default}]")
 
@@ -86,9 +86,9 @@ def complete_metrics_of_runs(ctx: click.Context, param: click.Parameter, incompl
     from genbench.storage.results import rows
     from genbench.storage.run_dir import find_runs, read_runs
 
-    places = ctx.params.get("runs") or ctx.args or ["runs"]  # before an option without its value, they stand in args
+    paths = ctx.params.get("runs") or ctx.args or ["runs"]  # click keeps them in args while an option lacks its value
     try:
-        records, _ = read_runs(find_runs([Path(place) for place in places]))
+        records, _ = read_runs(find_runs([Path(path) for path in paths]))
     except GenbenchError:
         return []
     names = {row.metric for row in rows(records) if row.metric}

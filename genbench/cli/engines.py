@@ -1,4 +1,4 @@
-"""The options that say where runs are done, and the executor that they name. No torch until it is made."""
+"""The options of executors, and the executor that they select. No torch until it is created."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 EXECUTORS = ("serial", "process", "ray", "slurm")
 META = "genbench.executor."
-"""Before the names under which a command's context keeps these options."""
+"""The prefix of these options in a command's context."""
 
 
 EXECUTOR_OPTIONS: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
@@ -40,7 +40,7 @@ EXECUTOR_OPTIONS: Mapping[str, Mapping[str, Callable[[str], Any]]] = {
 
 @dataclass(frozen=True)
 class ExecutorConfig:
-    """The options as given; None where they were not."""
+    """The options as given; None where an option was not given."""
 
     executor: str | None = None
     jobs: int | Literal["auto"] | None = None
@@ -71,7 +71,11 @@ def executor_options(command: Any) -> Any:
     option = partial(click.option, expose_value=False, callback=_keep, is_eager=True)
     keys = "; ".join(f"{name}: {', '.join(readers)}" for name, readers in EXECUTOR_OPTIONS.items())
     command = option(
-        "--executor-option", "options", multiple=True, metavar="KEY=VALUE", help=f"Repeatable. Of {keys}."
+        "--executor-option",
+        "options",
+        multiple=True,
+        metavar="KEY=VALUE",
+        help=f"An option of the executor; repeatable. {keys}.",
     )(command)
     command = option(
         "--run-timeout",
@@ -85,7 +89,7 @@ def executor_options(command: Any) -> Any:
         "jobs",
         type=_Jobs(),
         metavar="N|auto",
-        help="Runs at once; GPUs are dealt out in turn. auto: one for each core or GPU. [1; ray, slurm: what fits]",
+        help="Runs at once; GPUs are assigned in turn. auto: one for each core or GPU. [1; ray, slurm: as many as fit]",
     )(command)
     return option(
         "--executor",
@@ -101,11 +105,15 @@ def read_executor_config() -> ExecutorConfig:
     meta = click.get_current_context().meta
     executor, jobs, timeout = (meta.get(f"{META}{name}") for name in ("executor", "jobs", "timeout"))
     if executor == "serial" and jobs not in (None, 1):
-        raise UsageError(f"--executor serial does one run at a time: leave it off, or --jobs {jobs}")
+        raise UsageError(
+            f"--executor serial does one run at a time: leave off one of --executor serial and --jobs {jobs}"
+        )
     if executor == "serial" and timeout is not None:
-        raise UsageError("--executor serial cannot end a run that is stuck: leave it off, or --run-timeout")
+        raise UsageError(
+            "--executor serial cannot end a run that is stuck: leave off one of --executor serial and --run-timeout"
+        )
     if executor in ("ray", "slurm") and jobs == "auto":
-        raise UsageError(f"--jobs auto counts the cores of this machine: with --executor {executor} say how many")
+        raise UsageError(f"--jobs auto counts the cores of this machine: with --executor {executor} give a number")
     return ExecutorConfig(executor, jobs, timeout, read_options(executor, meta.get(f"{META}options", ())))
 
 

@@ -26,7 +26,12 @@ if TYPE_CHECKING:
     from genbench.analysis.curves import By
 
 runs_option = click.option(
-    "--runs", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the runs."
+    "--runs",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder of the runs.",
 )
 form_option = click.option(
     "--format",
@@ -34,7 +39,7 @@ form_option = click.option(
     type=click.Choice(["table", "json"]),
     default="table",
     show_default=True,
-    help="How to print.",
+    help="Format of the output.",
 )
 
 
@@ -44,7 +49,7 @@ form_option = click.option(
     "--export",
     type=click.Path(path_type=Path, file_okay=False),
     metavar="DIR",
-    help="Write csv, json, md, tex and html there.",
+    help="Write csv, json, md, tex and html to this folder.",
 )
 @click.option(
     "--format",
@@ -60,14 +65,14 @@ form_option = click.option(
 @click.option(
     "--select-options-by",
     metavar="METRIC",
-    help="Of options that compete, show those best by this metric on validation images.",
+    help="Of models trained with several options, show the best by this metric on validation images.",
 )
 @click.option(
     "--figures",
     type=click.Choice(["numbers", "all"]),
     default="numbers",
     show_default=True,
-    help="Of --export; all: also those that need the models and their data.",
+    help="Figures of --export; all: also those that need the models and their data.",
 )
 @device_option
 @data_options
@@ -137,23 +142,29 @@ def compare(a: str, b: str, metric: str | None, runs: Path, form: str) -> None:
     """Compare two groups A and B of the table, paired by training seed.
 
     A and B are labels of the table, models that one group has, or names of runs. Prints the mean difference with its
-    interval, a p-value, an effect size, a verdict, and how many more seeds would settle what is undecided.
+    interval, a p-value, an effect size, a conclusion, and how many more seeds an undecided comparison needs.
     """
     from genbench.reporting.views import show_comparison
 
     show_comparison((runs,), a, b, metric, form)
 
 
-@click.command(short_help="Differences that numbers of seeds can detect, by a PILOT.")
+@click.command(short_help="Estimate the differences that numbers of seeds can detect.")
 @click.argument("pilot", nargs=-1, required=True, type=click.Path(path_type=Path))
 @click.option("--metric", default="fid", show_default=True, metavar="M", help="The metric, as report names it.")
-@click.option("--difference", type=Finite(0, min_open=True), metavar="X", help="A difference to be found.")
+@click.option("--difference", type=Finite(0, min_open=True), metavar="X", help="A difference to be detected.")
 @click.option(
-    "--seeds", multiple=True, callback=counts, default=("3,5,10",), show_default=True, metavar="K,...", help="Seeds."
+    "--seeds",
+    multiple=True,
+    callback=counts,
+    default=("3,5,10",),
+    show_default=True,
+    metavar="K,...",
+    help="Numbers of seeds.",
 )
 @form_option
 def power(pilot: tuple[Path, ...], metric: str, difference: float | None, seeds: tuple[int, ...], form: str) -> None:
-    """Differences that numbers of seeds can detect, by the runs of a PILOT: before anything else is trained."""
+    """Estimate the differences that numbers of seeds can detect, from the runs of a PILOT study."""
     from genbench.reporting.views import show_power
 
     show_power(pilot, metric, difference, seeds, form)

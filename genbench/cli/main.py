@@ -98,7 +98,7 @@ def main() -> None:
 )
 @click.option("--epochs", type=click.IntRange(1), metavar="E", help=f"Passes over the training set. [{DEFAULT_EPOCHS}]")
 @click.option("--images", type=click.IntRange(1), metavar="N", help="Training images shown, instead of --epochs.")
-@click.option("--batch", type=click.IntRange(2), default=128, show_default=True, metavar="B", help="Images in a step.")
+@click.option("--batch", type=click.IntRange(2), default=128, show_default=True, metavar="B", help="Images per step.")
 @click.option(
     "--metrics",
     multiple=True,
@@ -160,10 +160,10 @@ def run(
     skipped, interrupted ones are resumed: re-run the same command.
     """
     if epochs is not None and images is not None:
-        raise UsageError(f"--epochs {epochs} and --images {images}: say how long to train with one of them")
+        raise UsageError(f"--epochs {epochs} and --images {images}: give one of them")
     from genbench.experiment.config import ExperimentConfig, check_config
 
-    grid = ExperimentConfig(
+    config = ExperimentConfig(
         models=tuple(name for model in models for name in model.split(",") if name),
         dataset=dataset,
         priors=priors,
@@ -185,11 +185,11 @@ def run(
     )
     executor = read_executor_config()
     if installed := installed_names(plugins):
-        check_config(grid, installed)
+        check_config(config, installed)
     from genbench.cli.run import run_study
 
     registry, data_config = load_registry(plugins), make_data_config(data_root, download, skip_corrupt)
-    sys.exit(run_study(grid, registry, data_config, device, out, dry_run=dry_run, executor_config=executor))
+    sys.exit(run_study(config, registry, data_config, device, out, dry_run=dry_run, executor_config=executor))
 
 
 @main.command(short_help="Evaluate trained RUNS by further metrics.")
@@ -231,7 +231,9 @@ def evaluate(
 
     registry = load_registry(plugins, allow_changed_source)
     data_config = make_data_config(data_root, download, skip_corrupt)
-    sys.exit(measure_runs(runs or (Path("runs"),), registry, data_config, device, metrics, settings, executor, samplers))
+    sys.exit(
+        measure_runs(runs or (Path("runs"),), registry, data_config, device, metrics, settings, executor, samplers)
+    )
 
 
 for command in (reproduce, *inspect.COMMANDS, plot, *bundle.COMMANDS, *authoring.COMMANDS):

@@ -54,14 +54,14 @@ SECTIONS = {
     "Share runs": ("bundle",),
     "Plug-ins": ("list", "new", "check", "completion"),
 }
-"""The commands as `genbench --help` groups them; each stands once."""
+"""The commands as `genbench --help` groups them; each once."""
 
 
 class CommandGroup(click.Group):
     """Commands in the order in which they are used; our errors are one line and exit status 2."""
 
     def list_commands(self, ctx: click.Context) -> list[str]:
-        """As the help shows them; one without a section comes last."""
+        """In the order of the help; a command without a section is last."""
         placed = [name for section in SECTIONS.values() for name in section]
         return [name for name in placed if name in self.commands] + [n for n in self.commands if n not in placed]
 
@@ -86,9 +86,9 @@ class CommandGroup(click.Group):
         except GenbenchError as error:
             click.echo(f"genbench: {one_line(error, limit=4000)}", err=True)
             ctx.exit(2)
-        except BrokenPipeError:  # the reader, `head` say, has seen enough; click leaves quietly
+        except BrokenPipeError:  # the reader, such as `head`, has closed the pipe; click exits quietly
             raise
-        except OSError as error:  # a full disk, a folder that may not be written
+        except OSError as error:  # a full disk, a folder without write permission
             where = f" ({error.filename})" if error.filename else ""
             click.echo(f"genbench: {error.strerror or error}{where}; nothing that was written is lost", err=True)
             ctx.exit(2)
@@ -116,7 +116,7 @@ def plugin_option(command: Any) -> Any:
             multiple=True,
             type=click.Path(path_type=Path),
             metavar="FILE",
-            help="Load a plug-in file.",
+            help="Load a plug-in file; repeatable.",
         ),
     ):
         command = option(command)
@@ -129,10 +129,15 @@ set_option = click.option(
     multiple=True,
     metavar="NAME.OPTION=VALUE",
     shell_complete=complete_settings,
-    help="Set an option, e.g. swae.weight=10.",
+    help="Set an option of a component, e.g. swae.weight=10; repeatable.",
 )
 out_option = click.option(
-    "--out", type=click.Path(path_type=Path), default=Path("runs"), show_default=True, help="Folder of the runs."
+    "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder of the runs.",
 )
 controls_option = click.option(
     "--controls",
@@ -157,8 +162,9 @@ sampler_option = click.option(
 changed_source_option = click.option(
     "--allow-changed-source", is_flag=True, help="Accept plug-ins whose source has changed since the training."
 )
-device_option = click.option("--device", default="auto", show_default=True, help="auto, cpu, cuda or cuda:i.")
-
+device_option = click.option(
+    "--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda or cuda:i."
+)
 
 threads_option = click.option(
     "--threads",
@@ -202,7 +208,7 @@ def data_options(command: Any) -> Any:
             "--data-root",
             type=click.Path(path_type=Path),
             metavar="DIR",
-            help="Where datasets lie. [~/.cache/genbench/data]",
+            help="Folder of the datasets. [~/.cache/genbench/data]",
         ),
     ):
         command = option(command)
@@ -226,7 +232,7 @@ def load_registry(files: tuple[Path, ...], allow_changed_source: bool = False) -
 def installed_names(files: tuple[Path, ...]) -> ComponentNames | None:
     """The names of the installed components, by which a typing error is refused before torch is imported.
 
-    None where only loading tells: with plug-in files, or where nothing is cached.
+    None where plug-ins have to be loaded: with plug-in files, or where nothing is cached.
     """
     return None if files else cached_listing(_disabled())
 

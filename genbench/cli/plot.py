@@ -42,7 +42,10 @@ FROM_MODELS = ("samples", "reconstructions", "interpolations", "grid", "codes")
 )
 @click.option("--metric", metavar="METRIC", shell_complete=complete_metrics_of_runs, help="The metric shown.")
 @click.option(
-    "--by", multiple=True, type=click.Choice(["images", "seconds", "flops"]), help="Of curves. [images and seconds]"
+    "--by",
+    multiple=True,
+    type=click.Choice(["images", "seconds", "flops"]),
+    help="Unit of compute of curves; repeatable. [images, seconds]",
 )
 @click.option("--count", type=click.IntRange(2, 32), default=12, show_default=True, help="Images in a row.")
 @click.option("--seed", type=click.IntRange(0), default=0, show_default=True, help="Seed of the prior draws.")
@@ -139,16 +142,16 @@ def _with_weights(records: Sequence[RunRecord]) -> list[RunRecord]:
     """The runs without those that were imported without weights; `StoreError` where none is left."""
     from genbench.errors import StoreError
 
-    kept, problems = [], []
+    usable, problems = [], []
     for record in records:
         try:
             if record.run.role == "model" and record.state == "trained":
                 record.folder.weights()
-            kept.append(record)
+            usable.append(record)
         except StoreError as error:
             problems.append(str(error))
-    if not kept:
+    if not usable:
         raise StoreError(problems[0])
     for problem in problems:
         click.echo(f"genbench: left out: {problem}", err=True)
-    return kept
+    return usable

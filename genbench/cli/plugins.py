@@ -28,7 +28,7 @@ COLORS = {"holds": "green", "fails": "red", "skipped": "dim", "reported": "yello
 # ---------------------------------------------------------------- list
 
 
-@click.command(name="list", short_help="List everything that the plug-ins offer.")
+@click.command(name="list", short_help="List the components of all plug-ins.")
 @click.argument(
     "kind",
     required=False,
@@ -41,7 +41,7 @@ COLORS = {"holds": "green", "fails": "red", "skipped": "dim", "reported": "yello
 )
 @plugin_option
 def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
-    """List everything that the plug-ins offer, with options, defaults, meanings and sources."""
+    """List the components of all plug-ins with their options, defaults, meanings and sources."""
     from rich.console import Console
 
     listing, console = load_listing(plugins), Console()
@@ -61,7 +61,11 @@ def show_component(console: Console, component: ListedComponent) -> None:
     from rich.table import Table
 
     source = f" [dim]({escape(component.reference)})[/]" if component.reference else ""
-    console.print(f"  [cyan]{escape(component.name)}[/]  {escape(component.description)}{source}", highlight=False)
+    head = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+    head.add_column(no_wrap=True)
+    head.add_column(overflow="fold")
+    head.add_row(f"  [cyan]{escape(component.name)}[/]", f"{escape(component.description)}{source}")
+    console.print(head)
     options = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
     options.add_column(no_wrap=True)
     options.add_column(no_wrap=True, style="green")
@@ -93,7 +97,7 @@ def show_plugins(console: Console, listing: Listing) -> None:
 # ---------------------------------------------------------------- new and completion
 
 
-@click.command(short_help="Write a plug-in of a KIND that works as it stands.")
+@click.command(short_help="Write a working plug-in of a KIND to start from.")
 @click.argument("kind", type=click.Choice(list(TRY)))
 @click.argument("name")
 @click.option("--package", is_flag=True, help="Write a whole distribution, with a test, instead of one file.")
@@ -102,10 +106,10 @@ def show_plugins(console: Console, listing: Listing) -> None:
     type=click.Path(path_type=Path, file_okay=False),
     default=Path(),
     metavar="DIR",
-    help="Where to write it. [here]",
+    help="Folder to write it to. [here]",
 )
 def new(kind: Kind, name: str, package: bool, to: Path) -> None:
-    """Write a plug-in of a KIND called NAME that works as it stands; the contract is in its comments."""
+    """Write a working plug-in of a KIND called NAME to start from; the contract is in its comments."""
     check_name(kind, name, load_listing(()).names(kind))
     for path in write_plugin(kind, name, to, package=package):
         click.echo(f"wrote {path}")
@@ -114,7 +118,7 @@ def new(kind: Kind, name: str, package: bool, to: Path) -> None:
         click.echo(f"  {command}")
 
 
-@click.command(short_help="Print the script that completes on TAB in SHELL.")
+@click.command(short_help="Print the completion script for SHELL.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
     """Print the script by which SHELL completes genbench's commands, names and options on TAB."""
@@ -134,7 +138,7 @@ def completion(shell: str) -> None:
     type=click.Choice(["table", "json"]),
     default="table",
     show_default=True,
-    help="How to print.",
+    help="Format of the output.",
 )
 @plugin_option
 def check(names_: tuple[str, ...], form: Literal["table", "json"], plugins: tuple[Path, ...]) -> None:
@@ -151,7 +155,7 @@ def check(names_: tuple[str, ...], form: Literal["table", "json"], plugins: tupl
                 last = (result.kind, result.name)
                 console.print(f"[bold]{result.kind} {escape(result.name)}[/]", highlight=False)
             show_result(console, result)
-    counts = {status: sum(result.verdict == status for result in results) for status in COLORS}
+    counts = {status: sum(result.status == status for result in results) for status in COLORS}
     if form == "json":
         click.echo(json.dumps([asdict(result) for result in results], indent=1))
     else:
@@ -162,8 +166,7 @@ def check(names_: tuple[str, ...], form: Literal["table", "json"], plugins: tupl
 def run_checks(registry: Registry, names: tuple[str, ...], files: tuple[Path, ...]) -> Iterator[Result]:
     """The results of all checks; on a terminal, stderr has a line for the component that is being checked."""
     from genbench.testing import check_plugin
-    from genbench.testing.checks import selected
-    from genbench.testing.public_imports import warnings_of
+    from genbench.testing.checks import selected, warnings_of
 
     yield from warnings_of(registry, files)
     chosen = selected(registry, names, None, files)
@@ -179,7 +182,7 @@ def show_result(console: Console, result: Result) -> None:
     """Print one check: its status, details, and advice where it fails."""
     from rich.markup import escape
 
-    status = f"[{COLORS[result.verdict]}]{result.verdict:8}[/]"
+    status = f"[{COLORS[result.status]}]{result.status:8}[/]"
     console.print(f"  {status} {result.check}  [dim]{escape(result.detail)}[/]", highlight=False, soft_wrap=True)
     if result.advice:
         console.print(f"           to do: {escape(result.advice)}", highlight=False, soft_wrap=True)

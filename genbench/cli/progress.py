@@ -1,4 +1,4 @@
-"""How a study is shown while it goes: live bars in a terminal, few plain lines elsewhere."""
+"""Progress of a study: live bars in a terminal, few plain lines elsewhere."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from genbench.training.loop import TrainState
 from genbench.training.step import EAGER_FALLBACK
 
 LINE_SECONDS = 10.0
-"""How often a training prints a line where there is no terminal."""
+"""The interval of a training's lines where there is no terminal."""
 
 
 def title(run: Run) -> str:
@@ -39,8 +39,8 @@ def clock(seconds: float) -> str:
 
 
 @dataclass
-class Work:
-    """A run at work: its bar where there are bars, when it began and last printed a line, its images so far."""
+class ActiveRun:
+    """An active run: its bar where there are bars, the times of its start and last line, its images so far."""
 
     run: Run
     began: float
@@ -50,7 +50,7 @@ class Work:
     without_graph: bool = False
 
     def reason(self, state: TrainState) -> str:
-        """Why a GPU takes its steps one operation at a time, at the first log point that says so; else ""."""
+        """Why the steps are not a CUDA graph, once for each run; else ""."""
         if self.without_graph or not state.how.startswith(EAGER_FALLBACK):
             return ""
         self.without_graph = True
@@ -64,7 +64,9 @@ class Bars:
     def __init__(self, console: Console, plan: Plan, total: int) -> None:
         """For a terminal, and `total` runs of the plan that lack something; use as a context."""
         self._console, self._total = console, total
-        self._each = max(run.images for run in plan.runs)  # a control shows none, and still is a part of the study
+        self._each = max(
+            run.images for run in plan.runs
+        )  # a control trains on none, and counts as one run all the same
         self._bars = Progress(
             SpinnerColumn(),
             TextColumn("{task.description}"),
@@ -77,17 +79,15 @@ class Bars:
         )
         self._study: TaskID | None = None
         self._data: TaskID | None = None
-        self._works: dict[str, Work] = {}
-        self._begun = 0
-        self._over = 0
+        self._active: dict[str, ActiveRun] = {}
+        self._started = 0
+        self._ended = 0
 
     def __enter__(self) -> Bars:
-        """Show the bars."""
         self._bars.start()
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Take them away."""
         self._bars.stop()
 
     def on_data(self, progress: ProgressEvent) -> None:
@@ -110,14 +110,14 @@ class Bars:
                 self._bars.remove_task(self._data)
             self._study = self._bars.add_task("study", total=self._total * self._each, facts="")
         bar = self._bars.add_task(escape(title(run)), total=run.images, facts="")
-        self._works[run.name] = Work(run, time.perf_counter(), 0.0, bar)
-        self._begun += 1
-        self._bars.update(self._study, description=f"run {self._begun} of {self._total}")
+        self._active[run.name] = ActiveRun(run, time.perf_counter(), 0.0, bar)
+        self._started += 1
+        self._bars.update(self._study, description=f"run {self._started} of {self._total}")
         self._count()
 
     def on_log(self, run: Run, state: TrainState) -> None:
         """Speed and loss terms."""
-        work = self._works[run.name]
+        work = self._active[run.name]
         assert work.bar is not None
         if reason := work.reason(state):
             self._console.print(f"[yellow]![/] {escape(reason)}", highlight=False)
@@ -128,16 +128,16 @@ class Bars:
 
     def on_metric_start(self, run: Run, metric: str) -> None:
         """The metric that is measured now."""
-        work = self._works[run.name]
+        work = self._active[run.name]
         assert work.bar is not None
         self._bars.update(work.bar, facts=f"measuring {escape(metric)}")
 
     def on_run_end(self, run: Run, status: str, problem: str) -> None:
         """A line that stays, unless the run was interrupted."""
-        work = self._works.pop(run.name)
+        work = self._active.pop(run.name)
         assert work.bar is not None
         self._bars.remove_task(work.bar)
-        self._over += 1
+        self._ended += 1
         self._count()
         if status == "interrupted":
             return
@@ -148,8 +148,8 @@ class Bars:
 
     def _count(self) -> None:
         assert self._study is not None
-        at_work = sum(work.images for work in self._works.values())
-        self._bars.update(self._study, completed=self._over * self._each + at_work)
+        images = sum(work.images for work in self._active.values())
+        self._bars.update(self._study, completed=self._ended * self._each + images)
 
 
 class Lines:
@@ -160,16 +160,15 @@ class Lines:
         self._console, self._total = console, total
         self._last = time.perf_counter()
         self._name = ""
-        self._works: dict[str, Work] = {}
-        self._begun = 0
+        self._active: dict[str, ActiveRun] = {}
+        self._started = 0
         self._several = False
 
     def __enter__(self) -> Lines:
-        """Nothing to show yet."""
         return self
 
     def __exit__(self, *_: object) -> None:
-        """Nothing to take away."""
+        """No bars to remove."""
 
     def on_data(self, progress: ProgressEvent) -> None:
         """The beginning, and a line now and then."""
@@ -185,16 +184,16 @@ class Lines:
     def on_run_start(self, run: Run, state: str) -> None:
         """A line."""
         now = time.perf_counter()
-        self._works[run.name] = Work(run, now, now)
-        self._several = self._several or len(self._works) > 1
-        self._begun += 1
+        self._active[run.name] = ActiveRun(run, now, now)
+        self._several = self._several or len(self._active) > 1
+        self._started += 1
         verb = {"interrupted": "resuming", "trained": "measuring"}.get(state, "training")
         work = f"{verb}, {run.images:,} images" if run.role == "model" else "measuring"
-        self._print(f"[{self._begun}/{self._total}] {title(run)}: {work}")
+        self._print(f"[{self._started}/{self._total}] {title(run)}: {work}")
 
     def on_log(self, run: Run, state: TrainState) -> None:
         """A line now and then."""
-        now, work = time.perf_counter(), self._works[run.name]
+        now, work = time.perf_counter(), self._active[run.name]
         if reason := work.reason(state):
             self._print(f"    {reason}")
         if now - work.printed < LINE_SECONDS:
@@ -203,24 +202,24 @@ class Lines:
         left = clock((state.steps - state.step) * (state.images / state.step) / max(state.rate, 1e-9))
         share = 100 * state.step // state.steps
         self._print(
-            f"    {share:3d} %  {state.rate:,.0f} images/s  {loss_words(state.terms)}  {left} left{self._whose(run)}"
+            f"    {share:3d} %  {state.rate:,.0f} images/s  {loss_words(state.terms)}  {left} left{self._suffix(run)}"
         )
 
     def on_metric_start(self, run: Run, metric: str) -> None:
-        """Nothing: the run's last line follows soon."""
+        """No line: the run's last one follows soon."""
 
     def on_run_end(self, run: Run, status: str, problem: str) -> None:
-        """A line, unless the run was interrupted: the last line of all tells of that."""
-        work = self._works.pop(run.name)
+        """A line, unless the run was interrupted, which the command's last line reports."""
+        work = self._active.pop(run.name)
         if status == "interrupted":
             return
         end = {"done": "done", "locked": problem}.get(status, f"FAILED: {problem}")
-        self._print(f"    {end} ({clock(time.perf_counter() - work.began)}){self._whose(run)}")
+        self._print(f"    {end} ({clock(time.perf_counter() - work.began)}){self._suffix(run)}")
 
     def _print(self, text: str) -> None:
         self._console.print(text, markup=False, highlight=False, soft_wrap=True)
 
-    def _whose(self, run: Run) -> str:
+    def _suffix(self, run: Run) -> str:
         """The run's name, where lines of several mix."""
         return f"  [{title(run)}]" if self._several else ""
 

@@ -84,7 +84,7 @@ def reproduce(
     plugins: tuple[Path, ...],
     dry_run: bool,
 ) -> None:
-    """Run a paper's RECIPE and put published numbers and ours side by side.
+    """Run a paper's RECIPE and compare its published numbers with ours.
 
     All its cells are planned before anything trains; the runs are ordinary ones in --out, skipped where they are done.
     """

@@ -1,4 +1,4 @@
-"""What the commands do, once their arguments are read. Only this layer and `report` print."""
+"""The bodies of `genbench run` and `genbench evaluate`, and what every command that trains needs."""
 
 from __future__ import annotations
 
@@ -37,16 +37,16 @@ INTERRUPTED = 130
 
 
 def run_study(
-    grid: ExperimentConfig,
+    config: ExperimentConfig,
     registry: Registry,
-    place: DataConfig,
+    data_config: DataConfig,
     device: str,
     out: Path,
     *,
     dry_run: bool,
     executor_config: ExecutorConfig = SERIAL,
 ) -> int:
-    """Plan, train, measure, show; the exit status: 0, 1 where a run failed, 130 where it was interrupted."""
+    """Plan, train, evaluate, print; the exit status: 0, 1 where a run failed, 130 where it was interrupted."""
     from genbench.evaluation.snapshots import check_stored_snapshots
     from genbench.execution.scheduler import run_all, run_status
     from genbench.experiment.plan import plan
@@ -60,12 +60,12 @@ def run_study(
             " --executor-option and --run-timeout off"
         )
     chosen = local_device(pick_device(device))
-    check_precision(grid.precision, chosen)
-    planned = plan(grid, registry, place)
+    check_precision(config.precision, chosen)
+    planned = plan(config, registry, data_config)
     with stoppable() as stop, init_distributed(chosen) as distributed:
-        # Say what there is to do; of several processes the main one speaks.
+        # Plan; of several processes the main one prints.
         console = BrokenPipeConsole(quiet=not distributed.is_main_process)
-        runner = make_runner(registry, planned, out, place, chosen, stop)
+        runner = make_runner(registry, planned, out, data_config, chosen, stop)
         runner.distributed = distributed
         status = run_status(planned, out)
         show_plan(console, planned, out, chosen, status, brief=not dry_run)
@@ -75,7 +75,7 @@ def run_study(
             return 0
         make_room(out)
 
-        # Do it.
+        # Train and evaluate.
         done = frozenset(run.name for run in planned.runs if distributed.broadcast(run.name in status.done))
         with working(console, runner, planned, done, executor_config) as executor:
             outcome = run_all(planned, executor, runner, done)
@@ -83,21 +83,21 @@ def run_study(
             return 0
     metrics = [metric.name for metric in planned.metrics]
     records = status.records or _read_anew([runner.folder(run).path for run in planned.runs])
-    show_table(console, records, metrics, sort=next(iter(metrics), None), select=grid.select)
+    show_table(console, records, metrics, sort=next(iter(metrics), None), select=config.select)
     return closing(console, outcome, out)
 
 
 def measure_runs(
-    places: Sequence[Path],
+    paths: Sequence[Path],
     registry: Registry,
-    place: DataConfig,
+    data_config: DataConfig,
     device: str,
     metrics: Sequence[str],
     settings: Sequence[str],
     executor_config: ExecutorConfig = SERIAL,
     samplers: Sequence[str] = ("prior",),
 ) -> int:
-    """Measure trained runs; the exit status as in `run_study`."""
+    """Evaluate trained runs; the exit status as in `run_study`."""
     from genbench.execution.scheduler import run_all, run_status
     from genbench.experiment.plan import create_metric_components, plan_of_runs
     from genbench.training.distributed import launched
@@ -106,28 +106,28 @@ def measure_runs(
     if launched():
         raise UsageError("torchrun trains one model in several processes, with genbench run; evaluate in one process")
     console, chosen = BrokenPipeConsole(), pick_device(device)
-    choices = create_metric_components(registry, metrics, settings, samplers)
-    records = readable_runs(places)
+    components = create_metric_components(registry, metrics, settings, samplers)
+    records = readable_runs(paths)
     untrained = [record.name for record in records if record.state != "trained"]
     trained = [(record.path, record.run) for record in records if record.state == "trained"]
     if untrained:
-        console.print(f"left out, not trained: {', '.join(untrained)}", markup=False)
-    plans: list[tuple[Path, Plan]] = plan_of_runs(trained, choices, registry, place)
+        console.print(f"left out, not trained: {', '.join(untrained)}", markup=False, soft_wrap=True)
+    plans: list[tuple[Path, Plan]] = plan_of_runs(trained, components, registry, data_config)
     total = 0
     with stoppable() as stop:
         for store, planned in plans:
-            runner = make_runner(registry, planned, store, place, chosen, stop)
+            runner = make_runner(registry, planned, store, data_config, chosen, stop)
             done = run_status(planned, store).done
             with working(console, runner, planned, done, executor_config) as executor:
                 outcome = run_all(planned, executor, runner, done)
             total = total or (INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
-    measured = [choice.name for choice in choices]
+    measured = [component.name for component in components]
     show_table(console, _read_anew([path for path, _ in trained]), measured, sort=None)
     return total
 
 
 def _read_anew(paths: Sequence[Path]) -> list[RunRecord]:
-    """The records as they are by now; runs that were never begun have none."""
+    """The records, read again; runs that were never begun have none."""
     records, problems = read_runs(path for path in paths if (path / RUN).exists())
     for problem in problems:
         click.echo(f"genbench: left out: {problem}", err=True)
@@ -148,17 +148,19 @@ def working(
 
 
 def make_room(out: Path, flag: str = "--out") -> None:
-    """Make a folder that will be written to now, so that a place that cannot be written costs no work."""
+    """Make a folder before anything trains: one that cannot be written to is refused at once."""
     try:
         out.mkdir(parents=True, exist_ok=True)
         with tempfile.TemporaryFile(dir=out):
             pass
     except OSError as error:
-        raise UsageError(f"{flag} {out}: cannot be written ({error.strerror}); name another folder") from None
+        raise UsageError(
+            f"{flag} {out}: the folder cannot be written to ({error.strerror}); name another one"
+        ) from None
 
 
 def closing(console: Console, outcome: Outcome, out: Path) -> int:
-    """The last lines: what failed, where everything is, what to do next."""
+    """Print the last lines: failed runs, the folder, the next command; the exit status."""
     for name, problem in outcome.failed.items():
         console.print(f"[red]failed[/] {escape(name)}: {escape(problem)}", soft_wrap=True, highlight=False)
     for name in outcome.locked:
@@ -214,7 +216,7 @@ def show_plan(
         cells.setdefault((run.model.name, run.prior.name, run.latent_dim), []).append(run)
     for (model, prior, dim), members in cells.items():
         state = Counter(states[run.name] for run in members)
-        words = ", ".join(f"{count} {what}" for what, count in state.items())
+        words = ", ".join(f"{count} {name}" for name, count in state.items())
         size, control = f"{planned.size(members[0]):,}", members[0].role == "control"
         cell = ("control " + model, prior, str(dim), "-", "-") if control else (model, prior, str(dim), size)
         table.add_row(*cell, *([] if control else [str(len(members))]), words)
@@ -230,15 +232,15 @@ def stored_runs(store: Path, new: Collection[Run]) -> list[Run]:
 
 
 def show_options(console: Console, planned: Plan) -> None:
-    """Every option of everything in the plan."""
+    """Print every option of every component of the plan."""
     first = planned.runs[0]
     chosen: dict[str, Component] = {first.dataset.name: first.dataset, first.network.name: first.network}
     for run in planned.runs:
         chosen |= {run.model.name: run.model, run.prior.name: run.prior}
     chosen |= {metric.name: metric for metric in planned.metrics}
     console.print()
-    for name, choice in chosen.items():
-        words = ", ".join(f"{option.replace('_', '-')}={value}" for option, value in choice.options) or "no options"
+    for name, component in chosen.items():
+        words = ", ".join(f"{option.replace('_', '-')}={value}" for option, value in component.options) or "no options"
         console.print(f"[bold]{escape(name)}[/]  {escape(words)}", highlight=False)
 
 
@@ -246,7 +248,12 @@ def show_options(console: Console, planned: Plan) -> None:
 
 
 def make_runner(
-    registry: Registry, planned: Plan, out: Path, place: DataConfig, device: torch.device, stop: Callable[[], bool]
+    registry: Registry,
+    planned: Plan,
+    out: Path,
+    data_config: DataConfig,
+    device: torch.device,
+    stop: Callable[[], bool],
 ) -> Runner:
     """The runner of one command, for the runs of a plan."""
     from genbench.execution.runner import Runner
@@ -254,24 +261,26 @@ def make_runner(
     from genbench.training.distributed import processes
 
     facts = {**provenance(device, arguments()), "processes": processes()}
-    return Runner(registry, out, place, device, facts, planned.metrics, planned.snapshots, planned.threads, stop=stop)
+    return Runner(
+        registry, out, data_config, device, facts, planned.metrics, planned.snapshots, planned.threads, stop=stop
+    )
 
 
 @contextmanager
 def stoppable() -> Iterator[Callable[[], bool]]:
-    """Whether the user wants to stop: the first Ctrl-C or SIGTERM asks for it, a second Ctrl-C insists."""
-    asked = False
+    """A function that is true after Ctrl-C or SIGTERM; a second Ctrl-C raises `KeyboardInterrupt`."""
+    stopping = False
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        nonlocal asked
-        if asked:
+    def request(number: int, frame: FrameType | None) -> None:
+        nonlocal stopping
+        if stopping:
             raise KeyboardInterrupt
-        asked = True
+        stopping = True
         click.echo("stopping after this step; press Ctrl-C again to stop at once", err=True)
 
-    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM)}
+    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield lambda: asked
+        yield lambda: stopping
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

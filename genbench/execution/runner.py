@@ -53,13 +53,13 @@ INTERRUPTED = RunOutcome("interrupted")
 
 
 def never() -> bool:
-    """Nobody asks to stop."""
+    """The default of `Runner.stop`: nobody asks to stop."""
     return False
 
 
 @dataclass
 class Runner:
-    """Does one run after another in this process; the fields are what the runs of one command share.
+    """Trains and evaluates one run after another in this process; the fields are what the runs of one command share.
 
     Of several `distributed` processes every one has a Runner and is given the same runs in the same order: all of them
     train, the main process alone locks, writes, evaluates and calls back.
@@ -67,7 +67,7 @@ class Runner:
 
     registry: Registry
     store: Path
-    place: DataConfig
+    data_config: DataConfig
     device: torch.device
     provenance: Mapping[str, Any]
     metrics: tuple[Component, ...]
@@ -78,7 +78,7 @@ class Runner:
     stop: Callable[[], bool] = never
     distributed: DistributedContext = field(default_factory=DistributedContext)
     jobs: int = 1
-    """How many runs go on at once on this machine, this one among them."""
+    """Runs at once on this machine, this one among them."""
     locks: bool = True
     """False where the command that sent the runs holds their locks."""
     images: Images | None = None
@@ -91,7 +91,7 @@ class Runner:
         return RunFolder(self.store / run.name)
 
     def run(self, run: Run) -> RunOutcome:
-        """Do what the run lacks; a failure is recorded in its folder and returned."""
+        """Train and evaluate the run, as far as it is not done; a failure is recorded and returned."""
         with ExitStack() as lock:
             try:
                 trains = self._begin(run, lock)
@@ -109,7 +109,7 @@ class Runner:
         return outcome
 
     def _begin(self, run: Run, lock: ExitStack) -> bool | None:
-        """Lock and begin the folder; whether the run is to be trained, in every process; None: the user has stopped."""
+        """Lock and begin the folder. In every process: whether the run needs training, or None after a stop."""
         trains: bool | None = None
         try:
             if self.distributed.is_main_process and not self.stop():
@@ -124,14 +124,14 @@ class Runner:
                 folder.clear_failure()
                 trains = run.role == "model" and folder.state != "trained"
         finally:  # the other processes wait for this
-            words = (None, False, True)
-            trains = words[self.distributed.broadcast(words.index(trains))]
+            answers = (None, False, True)
+            trains = answers[self.distributed.broadcast(answers.index(trains))]
         return trains
 
     def load_images(self, run: Run) -> Images:
         """The dataset of a run on the device, loaded once."""
         if self.images is None:
-            self.images = on_device(load_images(self.registry, run, self.place, self.callback), self.device)
+            self.images = on_device(load_images(self.registry, run, self.data_config, self.callback), self.device)
         return self.images
 
     def _restore(self, run: Run) -> Model | Control | None:
@@ -188,15 +188,15 @@ class Runner:
             return INTERRUPTED
         folder = self.folder(run)
 
-        # The end of the training, unless a selected snapshot takes its place.
+        # The end of the training, unless a snapshot is selected instead.
         evaluation = self.evaluation(run, model, training_stats(folder.training()))
         problems = save_pictures(evaluation, folder)
         selects = run.role == "model" and self.snapshots.select is not None
-        for choice in [] if selects else lacking_metrics(folder.measurements(), self.metrics):
+        for component in [] if selects else lacking_metrics(folder.measurements(), self.metrics):
             if self.stop():
                 return _outcome(problems, complete=False)
-            self.callback.on_metric_start(run, choice.name)
-            problems += save_measurement(folder, choice, measure(self.registry, choice, evaluation))
+            self.callback.on_metric_start(run, component.name)
+            problems += save_measurement(folder, component, measure(self.registry, component, evaluation))
 
         # Snapshots.
         if isinstance(model, Model) and self.snapshots.count:
@@ -221,7 +221,7 @@ class Runner:
             seed=run.seed,
             device=self.device,
             training=record,
-            data_config=self.place,
+            data_config=self.data_config,
             memory=memory,
             split=split,
         )
@@ -243,6 +243,6 @@ def _outcome(problems: list[str], *, complete: bool) -> RunOutcome:
     return RunOutcome("done") if complete else INTERRUPTED
 
 
-def load_images(registry: Registry, run: Run, place: DataConfig, callback: Callback) -> Images:
+def load_images(registry: Registry, run: Run, data_config: DataConfig, callback: Callback) -> Images:
     """The dataset of a run, on the CPU."""
-    return create_dataset(registry, run.dataset).load(replace(place, report=callback.on_data))
+    return create_dataset(registry, run.dataset).load(replace(data_config, report=callback.on_data))

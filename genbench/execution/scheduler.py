@@ -1,8 +1,8 @@
-"""All runs of a plan by an executor: what is missing is submitted, what fails is recorded, and the others go on.
+"""Does all runs of a plan by an executor: submits what is missing and records failures, while the other runs go on.
 
-An executor has the shape of `concurrent.futures` and moves work about; it owns no state. What is done, begun or failed
-stands in the run folders, and each run is locked there before anything is written. Progress needs no messages either:
-runs in other processes are followed by their `log.jsonl`.
+An executor has the interface of `concurrent.futures` and holds no state of the study. Run folders record which runs
+are done, begun or failed, and each run is locked there before anything is written. Progress needs no messages: runs in
+other processes are followed by their `log.jsonl`.
 """
 
 from __future__ import annotations
@@ -27,11 +27,11 @@ from genbench.training.callbacks import LOCKED, Callback, NullCallback
 from genbench.training.loop import TrainState
 
 POLL_SECONDS = 0.25
-"""How often runs in other processes are looked at, and a Ctrl-C is heard."""
+"""The interval at which runs in other processes, and Ctrl-C, are looked for."""
 
 
 class Executor(Protocol):
-    """Does runs, here or elsewhere."""
+    """Trains and evaluates runs, in this process or elsewhere."""
 
     in_process: bool
     """Whether `submit` does the run itself; its Runner then calls back."""
@@ -40,10 +40,10 @@ class Executor(Protocol):
         """Take a run; its future raises `WorkerError` where its worker died."""
 
     def interrupt(self) -> None:
-        """Have every run at work save its state and end as interrupted; those that wait are not begun."""
+        """Have every running run save its state and end as interrupted; those that wait are not begun."""
 
     def shutdown(self) -> None:
-        """End every worker, whatever it is at."""
+        """End every worker at once."""
 
 
 class WorkerError(Exception):
@@ -78,7 +78,7 @@ class Outcome:
 
 
 def run_all(plan: Plan, executor: Executor, runner: Runner, done: Collection[str] | None = None) -> Outcome:
-    """Have the executor do what the runs of a plan lack, until the runner's `stop()`.
+    """Train and evaluate the runs of a plan that are not done, until the runner's `stop()`.
 
     Args:
         plan: The runs and what is measured of each.
@@ -146,7 +146,7 @@ class RunFollower:
         self._read = self._log.stat().st_size if self._log.exists() else 0
 
     def poll(self, future: Future[RunOutcome]) -> None:
-        """Tell what has happened since the last call."""
+        """Call back for the start of the run and for its new log points."""
         if not self._started and future.running():
             self._start()
         if self._started:
@@ -154,7 +154,7 @@ class RunFollower:
                 self._callback.on_log(self.run, state)
 
     def end(self, outcome: RunOutcome) -> None:
-        """Tell how the run ended; one that was never begun is not told of."""
+        """Call back for the end of the run, unless it was interrupted before its start."""
         if not self._started and outcome.status != "interrupted":
             self._start()
         if self._started:
@@ -197,8 +197,8 @@ class RunStatus:
 def run_status(plan: Plan, store: Path) -> RunStatus:
     """Read the runs of a plan, each once; `StoreError` where the records of one are damaged.
 
-    Records are kept where all is done, since a table follows at once; held while runs train, they would take memory
-    for hours and show what was true at the beginning.
+    The records are returned where every run is done, since a table follows at once. Otherwise they are dropped: they
+    would take memory for hours, and be outdated after the training.
     """
     protocols: Protocols = {}
     states: dict[str, State | Literal["done"]] = {}
@@ -217,7 +217,7 @@ def run_status(plan: Plan, store: Path) -> RunStatus:
 
 def is_complete(run: Run, plan: Plan, record: RunRecord) -> bool:
     """Whether nothing is left to do for a run."""
-    watch = plan.snapshots if run.role == "model" else NO_SNAPSHOTS  # a control has no snapshots
-    if record.state != "trained" or (watch.select is None and lacking_metrics(record.measurements, plan.metrics)):
+    schedule = plan.snapshots if run.role == "model" else NO_SNAPSHOTS  # a control has no snapshots
+    if record.state != "trained" or (schedule.select is None and lacking_metrics(record.measurements, plan.metrics)):
         return False
-    return not watch.count or snapshots_measured(run, record.folder, watch, plan.metrics)
+    return not schedule.count or snapshots_measured(run, record.folder, schedule, plan.metrics)

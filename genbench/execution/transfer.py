@@ -58,13 +58,13 @@ def map_images(facts: Mapping[str, Any], paths: Mapping[str, str]) -> Images:
     return images_of(facts, tensors)
 
 
-def read_folder(path: Path, leave: Sequence[str]) -> dict[str, bytes]:
-    """The files in and below a run's folder by relative name, but for temporary ones and those to leave."""
+def read_folder(path: Path, exclude: Sequence[str]) -> dict[str, bytes]:
+    """The files in and below a run's folder by relative name, without temporary ones and those to exclude."""
     if not path.is_dir():
         return {}
     files = sorted(file for file in path.rglob("*") if file.is_file() and not file.is_symlink())
     named = {str(file.relative_to(path)): file for file in files if not file.name.startswith(".")}
-    return {name: file.read_bytes() for name, file in named.items() if name not in leave}
+    return {name: file.read_bytes() for name, file in named.items() if name not in exclude}
 
 
 def checked_name(name: str) -> Path:

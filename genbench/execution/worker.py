@@ -1,6 +1,6 @@
 """A Runner in another process: described as plain JSON data, and made from that.
 
-The plug-in files named on the command line are the one thing that is code, and what the user asked to run.
+The only code in it are the plug-in files that the user names on the command line.
 """
 
 from __future__ import annotations
@@ -24,10 +24,10 @@ from genbench.training.device import on_device
 
 @dataclass(frozen=True)
 class WorkerSpec:
-    """What a worker must know beside the images and its runs, as JSON data; provenance is found out in the worker."""
+    """Everything that a worker needs beside the images and its runs, as JSON data; it collects provenance itself."""
 
     store: str
-    place: Mapping[str, Any]
+    data_config: Mapping[str, Any]
     device: str
     metrics: list[dict[str, Any]]
     snapshots: Mapping[str, Any]
@@ -36,21 +36,21 @@ class WorkerSpec:
     allow_changed_source: bool
     command: str
     threads: int
-    """Of the process."""
+    """CPU threads of the process."""
     training_threads: int | None = None
-    """Of a training, where the user says so."""
+    """CPU threads of a training, where the user states them."""
     jobs: int = 1
 
 
 def worker_spec(runner: Runner) -> WorkerSpec:
     """Describes a runner of this process."""
-    place, snapshots = runner.place, runner.snapshots
+    data_config, snapshots = runner.data_config, runner.snapshots
     return WorkerSpec(
         store=str(runner.store.resolve()),
-        place={
-            "data_root": str(place.data_root.resolve()),
-            "cache": str(place.cache.resolve()),
-            **{name: getattr(place, name) for name in ("download", "skip_corrupt", "workers")},
+        data_config={
+            "data_root": str(data_config.data_root.resolve()),
+            "cache": str(data_config.cache.resolve()),
+            **{name: getattr(data_config, name) for name in ("download", "skip_corrupt", "workers")},
         },
         device=str(runner.device),
         metrics=[component_record(metric) for metric in runner.metrics],
@@ -85,7 +85,13 @@ def make_runner(
     return Runner(
         registry,
         store or Path(spec.store),
-        DataConfig(**{**spec.place, "data_root": Path(spec.place["data_root"]), "cache": Path(spec.place["cache"])}),
+        DataConfig(
+            **{
+                **spec.data_config,
+                "data_root": Path(spec.data_config["data_root"]),
+                "cache": Path(spec.data_config["cache"]),
+            }
+        ),
         device,
         {**provenance(device, []), "command": spec.command},
         tuple(component_of(metric) for metric in spec.metrics),

@@ -6,12 +6,12 @@ import re
 from collections.abc import Callable, Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
-from genbench.analysis.curves import By, CurveSet, curve_points, curve_sets, resolve
+from genbench.analysis.curves import By, CurveSet, curve_points, curve_sets, requested_metric, resolve
 from genbench.analysis.ladder import ROLE, RUNGS
 from genbench.analysis.table import Table, assemble
 from genbench.errors import UsageError, one_line
 from genbench.plotting.images import CLASSES
-from genbench.plotting.ranks import BARS, contestants, direction, near, ranks, requested_metric, scale
+from genbench.plotting.ranks import BARS, contestants, direction, near, ranks, row_styles, scale
 from genbench.plotting.style import (
     COLUMN,
     DASHES,
@@ -50,10 +50,10 @@ def curves(rows: Sequence[Row], metric: str | None = None, by: Sequence[By] = ("
         raise UsageError(
             "curves: these runs have no snapshots; repeat their genbench run with --snapshots 5, or plot another kind"
         )
-    kept = next((row.metric for row in snapshots if row.metric), "")
-    name = resolve(snapshots, metric) if metric is not None else kept
+    first = next((row.metric for row in snapshots if row.metric), "")
+    name = resolve(snapshots, metric) if metric is not None else first
     validation = [curve_set for curve_set in curve_sets(snapshots, name) if curve_set.split == "validation"]
-    styles = _styles(snapshots)
+    styles = row_styles(snapshots)
     with styled():
         figure = blank(COLUMN if len(by) == 1 else PAGE, 2.3 * len(validation) + 0.5)
         panels = figure.subplots(len(validation), len(by), squeeze=False, sharey="row")
@@ -122,7 +122,9 @@ def latent_size(rows: Sequence[Row], metric: str | None = None) -> Drawing:
     if not shown:
         sizes = sorted({row.latent_dim for row in rows if row.role == "model"})
         if len(sizes) > 1:
-            raise UsageError(f"latent-size: {name} was measured in another way at each latent size; try --metric fid")
+            raise UsageError(
+                f"latent-size: {name} has another protocol at each latent size; name another one with --metric"
+            )
         raise UsageError(
             f"latent-size: all runs have latent size {sizes[0] if sizes else '?'}: add --latent-dim 2,8,32"
         )
@@ -183,8 +185,8 @@ def _errors(axes: Axes, entries: Mapping[Any, Estimate], style: Style, label: st
 
 
 def fid_ladder(rows: Sequence[Row]) -> Drawing:
-    """FID from real images to samples of the prior, rung by rung, a panel for each dataset; controls and copies have no
-    line.
+    """FID from real images to samples of the prior, rung by rung, a panel for each dataset; controls and copies are
+    left out.
     """
     tables = {table.dataset: _rungs(table) for table in assemble(rows)}
     shown = {dataset: ladders for dataset, ladders in tables.items() if ladders}
@@ -193,7 +195,7 @@ def fid_ladder(rows: Sequence[Row]) -> Drawing:
             "ladder: no metric of these runs has the role ladder: genbench evaluate RUNS --metrics M"
             " (see `genbench list metrics`)"
         )
-    styles = _styles(rows)
+    styles = row_styles(rows)
     models = [row for row in rows if row.metric_role == ROLE]
     with styled():
         figure = blank(COLUMN, 2.4 * len(shown) + 0.6)
@@ -226,10 +228,6 @@ def _rungs(table: Table) -> dict[tuple[str, str], dict[str, Estimate]]:
     return {group: {rung: entries[rung] for rung in RUNGS if rung in entries} for group, entries in ladders.items()}
 
 
-def _styles(rows: Sequence[Row]) -> dict[str, Style]:
-    return group_styles([(row.group, row.model) for row in rows if row.role == "model"])
-
-
 FROM_ROWS: Mapping[str, Callable[[Sequence[Row]], Drawing]] = {
     "ranks": ranks,
     "curves": curves,
@@ -240,7 +238,7 @@ FROM_ROWS: Mapping[str, Callable[[Sequence[Row]], Drawing]] = {
 
 
 def row_figures(rows: Sequence[Row]) -> tuple[list[Drawing], list[str]]:
-    """Every figure that the rows allow, and a line for each that they do not, with the reason."""
+    """Every possible figure, and a line with the reason for each other one."""
     drawings, problems = [], []
     for kind, draw in FROM_ROWS.items():
         try:

@@ -24,12 +24,12 @@ MARGIN, HEAD, GAP = 1.15, 0.26, 0.05
 """Inches beside rows of images for their labels, above a block for its title, and between things."""
 
 STORED_COLUMNS, STORED_PADDING = 8, 2
-"""How a run's samples.png is laid out."""
+"""The layout of a run's samples.png: columns, and pixels between images."""
 
 
 @dataclass(frozen=True)
 class ImageRow:
-    """A row of images under the group's label; `block` tells which rows share their columns' draws."""
+    """A row of images under the group's label; rows of one `block` share their columns' draws."""
 
     label: str
     images: Pixels
@@ -38,8 +38,8 @@ class ImageRow:
 
 @dataclass(frozen=True)
 class Codes:
-    """Codes `(n, d)` of test images with classes `(n,)` (-1: none), prior draws `(m, d)`, and the direction `(d,)` that
-    tells the two apart best, with the W2 along it.
+    """Codes `(n, d)` of test images with classes `(n,)` (-1: none), prior draws `(m, d)`, and the direction `(d,)` of
+    the largest distance between both, which is `distance` (W2).
     """
 
     label: str
@@ -51,12 +51,12 @@ class Codes:
 
 
 def prior_key(prior: Mapping[str, Any]) -> str:
-    """What decides a prior's draws beside seed and latent size: name, options and source, of a run's record."""
+    """A key of a prior's draws for a seed and latent size: name, options and source, of a run's record."""
     return json.dumps([prior["name"], prior["options"], prior["fingerprint"]], sort_keys=True)
 
 
 def prior_titles(priors: Iterable[Mapping[str, Any]]) -> dict[str, str]:
-    """How figures name priors, by `prior_key`: by the name, with options and source where several have that name."""
+    """The title of each prior by `prior_key`: the name, with options and source where several share the name."""
     by_key = {prior_key(prior): prior for prior in priors}
     titles = {}
     for key, prior in by_key.items():
@@ -112,7 +112,7 @@ def plane(caption: str, rows: Sequence[tuple[str, Pixels, tuple[float, float]]])
 
 
 def codes(caption: str, rows: Sequence[Codes]) -> Drawing:
-    """Codes over draws of the prior, and the marginals of both along the direction that tells them apart best."""
+    """Codes over draws of the prior, and the marginals of both along the direction of their largest distance."""
     with styled():
         figure = blank(PAGE, 3.1 * len(rows))
         panels = figure.subplots(len(rows), 2, squeeze=False)

@@ -1,4 +1,4 @@
-"""Figures that need trained models: they are loaded, decoded and encoded here, and drawn by `images`."""
+"""Figures of trained models, which are loaded, decoded and encoded here; `plotting.images` draws."""
 
 from __future__ import annotations
 
@@ -75,7 +75,7 @@ def loaded(label: str, record: RunRecord, registry: Registry, device: torch.devi
 
 
 def trained(records: Sequence[RunRecord], registry: Registry, device: torch.device) -> list[TrainedGroup]:
-    """The groups of some runs as `lowest` has them; `UsageError` where they are too many for one figure."""
+    """The groups of `lowest` with their models; `UsageError` where they are too many for one figure."""
     groups = lowest(records)
     if len(groups) > GROUPS:
         raise UsageError(f"{len(groups)} groups are too many for one figure (at most {GROUPS}): name fewer run folders")
@@ -110,17 +110,17 @@ class FigureBuilder:
             self.known[group.run.dataset] = create_dataset(self.registry, group.run.dataset).load(self.data_config)
         images = self.known[group.run.dataset]
         total = len(images.test)
-        chosen = torch.randperm(total, generator=generator("cpu", ORDER_SEED, "held-out"))[: min(n, total)]
-        absent = torch.full((len(chosen),), -1)
-        classes = absent if images.test_labels is None else images.test_labels[chosen]
-        return to_float(images.test[chosen]).to(self.device), classes
+        indices = torch.randperm(total, generator=generator("cpu", ORDER_SEED, "held-out"))[: min(n, total)]
+        absent = torch.full((len(indices),), -1)
+        classes = absent if images.test_labels is None else images.test_labels[indices]
+        return to_float(images.test[indices]).to(self.device), classes
 
     def draws(self, group: TrainedGroup, n: int) -> Tensor:
         """Draws of the group's prior, `(n, d)`: the same for all groups of a prior and a dimension."""
         return group.model.prior.sample(n, Noise(generator("cpu", self.seed, "sample"))).to(self.device)
 
     def samples(self) -> Drawing:
-        """A row of samples for each group; a column of a block, one prior with its options, is one draw of it."""
+        """A row of samples for each group. In a block (one prior with its options) a column is one draw."""
         titles = prior_titles(group.prior for group in self.groups)
         entries = [
             ImageRow(

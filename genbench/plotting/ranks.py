@@ -1,4 +1,4 @@
-"""Groups in their order by a metric, and the ranks each may have; what all figures of rows share. No torch."""
+"""Groups ranked by a metric with the ranks that each may have; functions that all figures of rows share. No torch."""
 
 from __future__ import annotations
 
@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from genbench.analysis.curves import resolve
+from genbench.analysis.curves import requested_metric
 from genbench.analysis.table import GatheredRows, assemble, gather
 from genbench.errors import UsageError
-from genbench.plotting.style import COLUMN, HAIR, SOFT, Drawing, blank, group_styles, short, styled
+from genbench.plotting.style import COLUMN, HAIR, SOFT, Drawing, Style, blank, group_styles, short, styled
 from genbench.stats.intervals import (
     LEVEL,
     Estimate,
@@ -33,16 +33,6 @@ LINES = 40
 BARS = "mean and 95 % interval over training seeds"
 
 
-def requested_metric(rows: Sequence[Row], metric: str | None) -> str:
-    """The full name of the metric asked for; of none, the one that ranks the table of these rows."""
-    if metric is not None:
-        return resolve(rows, metric)
-    ranking = [table.columns[0].metric for table in assemble(rows) if table.columns]
-    if not ranking:
-        raise UsageError("nothing was measured of these runs: genbench evaluate RUNS --metrics fid")
-    return ranking[0]
-
-
 def direction(head: str, higher_is_better: bool | None) -> str:
     """A head with an arrow towards the better values."""
     arrows: dict[bool | None, str] = {False: " \N{DOWNWARDS ARROW}", True: " \N{UPWARDS ARROW}"}
@@ -50,7 +40,7 @@ def direction(head: str, higher_is_better: bool | None) -> str:
 
 
 def contestants(rows: Sequence[Row]) -> list[Row]:
-    """The rows that figures compare: models on test images, their ends and their selected moments, each a group.
+    """The rows that figures compare: models on test images, at the end and at the selected snapshot, each a group.
 
     Controls and copies of training images are left out, as the table ranks neither.
     """
@@ -72,8 +62,13 @@ def scale(rows: Sequence[Row], metric: str) -> dict[tuple[str, str], list[tuple[
     return scores
 
 
+def row_styles(rows: Sequence[Row]) -> dict[str, Style]:
+    """The styles of the groups of some rows: a model has one color in every figure of these rows."""
+    return group_styles([(row.group, row.model) for row in rows if row.role == "model"])
+
+
 def near(value: float, values: Sequence[float]) -> bool:
-    """Whether a control is near enough to the models' values not to dwarf them: within their range on either side."""
+    """Whether a control is at most one range of the models' values beyond them: farther, it would dwarf them."""
     span = max(values) - min(values)
     return min(values) - span <= value <= max(values) + span
 
@@ -84,7 +79,6 @@ class RankedGroup:
 
     group: str
     label: str
-    model: str
     estimate: Estimate
     best: int
     worst: int
@@ -119,7 +113,7 @@ def rank_intervals(values: Mapping[str, Mapping[int, float]], *, lower: bool) ->
 def ranks(rows: Sequence[Row], metric: str | None = None) -> Drawing:
     """The groups in their order by a metric: means with intervals, and the ranks that each may have.
 
-    Of more than `LINES` groups the best are shown, and the caption says so; controls stand below in grey, with their
+    Of more than `LINES` groups the best are shown, and the caption says so; controls are below in grey, with their
     value, and a mark where it does not dwarf the models'.
     """
     name = requested_metric(rows, metric)
@@ -132,7 +126,7 @@ def ranks(rows: Sequence[Row], metric: str | None = None) -> Drawing:
     shown = {key: ranked for key, ranked in shown.items() if len(ranked) > 1}
     if not shown:
         raise UsageError(f"ranks: fewer than two models were measured by {name} in one way; name more runs")
-    grey = scale(rows, name)
+    grey, styles = scale(rows, name), row_styles(rows)
     heights = [0.25 * (min(len(ranked), LINES) + len(grey.get(key, ()))) + 0.8 for key, ranked in shown.items()]
     with styled():
         figure = blank(COLUMN + 0.6, sum(heights))
@@ -141,7 +135,7 @@ def ranks(rows: Sequence[Row], metric: str | None = None) -> Drawing:
         )
         for (left, right), ((dataset, protocol), ranked) in zip(panels, shown.items(), strict=True):
             first = next(row for row in rows if (row.metric, row.protocol) == (name, protocol))
-            _forest(left, right, ranked, grey.get((dataset, protocol), ()))
+            _forest(left, right, ranked, grey.get((dataset, protocol), ()), styles)
             left.set_xlabel(direction(first.head, first.higher_is_better))
             left.set_title(f"{dataset}, protocol {protocol}", loc="left")
     most = max(len(ranked) for ranked in shown.values())
@@ -160,7 +154,6 @@ def _ranked(gathered: GatheredRows, metric: str, protocol: str) -> list[RankedGr
         RankedGroup(
             name,
             gathered.groups[name].label,
-            gathered.groups[name].first.model,
             estimate(list(by_seed.values())),
             *possible[name],
         )
@@ -169,9 +162,14 @@ def _ranked(gathered: GatheredRows, metric: str, protocol: str) -> list[RankedGr
     return sorted(ranked, key=lambda entry: entry.estimate.mean if lower else -entry.estimate.mean)
 
 
-def _forest(left: Axes, right: Axes, groups: Sequence[RankedGroup], grey: Sequence[tuple[str, float]]) -> None:
+def _forest(
+    left: Axes,
+    right: Axes,
+    groups: Sequence[RankedGroup],
+    grey: Sequence[tuple[str, float]],
+    styles: Mapping[str, Style],
+) -> None:
     ranked = groups[:LINES]
-    styles = group_styles([(entry.group, entry.model) for entry in ranked])
     for y, entry in enumerate(ranked):
         style = styles[entry.group]
         reach = entry.estimate.half_width or 0.0

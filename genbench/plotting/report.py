@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from genbench.registry.loader import Registry
 
 SAMPLE_ROWS = 24
-"""Groups in the report's figure of samples; all samples stand beside the table."""
+"""Groups in the report's figure of samples; all samples are beside the table."""
 
 MODEL_KINDS = ("reconstructions", "interpolations", "grid", "codes")
 """The figures that need models; samples come from the stored pictures."""

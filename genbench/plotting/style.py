@@ -1,14 +1,14 @@
-"""How figures look, and how they become files: colours, markers, text sizes; the same bytes at every call.
+"""Figures: colors, markers, text sizes, and their files, which have the same bytes at every call.
 
 Matplotlib is imported when something is drawn, never before, and without pyplot: no figure lives beyond its caller.
 """
 
 from __future__ import annotations
 
-import hashlib
 import io
 import warnings
-from collections.abc import Iterator, Mapping, Sequence
+from collections import Counter
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -32,18 +32,11 @@ RESOLUTION = 220
 
 FORMATS = (".pdf", ".svg", ".png")
 
-FIXED: Mapping[str, str] = {
-    "swae": "#0072B2",
-    "vae": "#E69F00",
-    "wae-mmd": "#009E73",
-    "wae-gan": "#D55E00",
-    "ae": "#CC79A7",
-    "cwae": "#56B4E9",
-}
-"""The colours of Okabe and Ito (2008), which all kinds of colour vision tell apart, for the models that come first."""
-
-FURTHER = ("#332288", "#882255", "#117733", "#999933", "#AA4499", "#44AA99", "#661100", "#6699CC")
-"""P. Tol's muted scheme: the colours of all other models, by a hash of the name."""
+PALETTE = (
+    *("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9"),
+    *("#332288", "#882255", "#117733", "#999933", "#AA4499", "#44AA99", "#661100", "#6699CC"),
+)
+"""Models' colors: Okabe and Ito's (2008), which all kinds of color vision distinguish, then P. Tol's muted scheme."""
 
 MARKERS = "osD^vPX*<>hp"
 DASHES = ("-", "--", "-.", ":", (0, (6, 1.5, 1, 1.5, 1, 1.5)), (0, (1, 3)))
@@ -52,7 +45,7 @@ FACE, SOFT, HAIR = "white", "#555555", "#dddddd"
 
 @dataclass(frozen=True)
 class Style:
-    """How a group is drawn: the model's colour, and a marker and a dash of its own."""
+    """A group's line: the color of its model, a marker and a dash."""
 
     color: str
     marker: str
@@ -68,36 +61,31 @@ class Drawing:
     figure: Figure
 
 
-def color(model: str) -> str:
-    """A model's colour, the same in every figure of every study.
-
-    >>> color("swae")
-    '#0072B2'
-    """
-    return FIXED.get(model) or FURTHER[hashlib.sha256(model.encode()).digest()[0] % len(FURTHER)]
-
-
 def group_styles(groups: Sequence[tuple[str, str]]) -> dict[str, Style]:
-    """The style of each (group, model): groups of one model share its colour and differ in marker and dash."""
+    """The style of each (group, model).
+
+    Models take colors in the order in which they first appear. Groups of one model share its color, and differ in
+    marker and dash.
+    """
+    models = list(dict.fromkeys(model for _, model in groups))
     styles: dict[str, Style] = {}
-    counts: dict[str, int] = {}
-    models = sorted(
-        {model for _, model in groups},
-        key=lambda model: (list(FIXED).index(model), "") if model in FIXED else (len(FIXED), model),
-    )
+    counts: Counter[str] = Counter()
     for group, model in groups:
-        if group not in styles:
-            k = counts.setdefault(model, 0)
-            counts[model] += 1
-            styles[group] = Style(
-                color(model), MARKERS[(models.index(model) + 5 * k) % len(MARKERS)], DASHES[k % len(DASHES)]
-            )
+        if group in styles:
+            continue
+        index, repeat = models.index(model), counts[model]
+        counts[model] += 1
+        styles[group] = Style(
+            PALETTE[index % len(PALETTE)],
+            MARKERS[(index + 5 * repeat) % len(MARKERS)],
+            DASHES[repeat % len(DASHES)],
+        )
     return styles
 
 
 @contextmanager
 def styled() -> Iterator[None]:
-    """Matplotlib's settings while something is drawn or written; what they were comes back."""
+    """Matplotlib's settings while a figure is drawn or written; they are restored afterwards."""
     import matplotlib as mpl
 
     with mpl.rc_context():

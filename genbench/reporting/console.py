@@ -204,7 +204,7 @@ def _head_lines(column: Column) -> list[str]:
 def _grid(
     writer: ConsoleWriter, table: Table, columns: Sequence[int], rows: Sequence[TableRow], *, headed: bool
 ) -> RichTable:
-    """Some lines of a table; a grid without a head has the widths of the one above it."""
+    """Some rows of a table; a grid without a head has the widths of the one above it."""
     plain = bool(writer.replacements)
     style = box.ASCII_DOUBLE_HEAD if plain else box.SIMPLE_HEAD
     grid = RichTable(
@@ -237,7 +237,7 @@ def _below(row: TableRow, i: int) -> list[str]:
 
 
 def _cell_text(row: TableRow, i: int) -> str:
-    """A cell with room for its mark, so that the digits stand in row."""
+    """A cell with room for its mark, so that digits are aligned."""
     cell = row.cells[i]
     if cell is None:
         return (row.state if i == 0 else "") or NOTHING
@@ -255,10 +255,10 @@ def _cell(writer: ConsoleWriter, row: TableRow, i: int) -> Text:
 # ---------------------------------------------------------------- curves
 
 
-def render_curves(console: Console, rows: Sequence[Row], metric: str, by: By, asked: Sequence[float]) -> None:
+def render_curves(console: Console, rows: Sequence[Row], metric: str, by: By, requested: Sequence[float]) -> None:
     """Print the groups at equal budgets of compute, a table for each dataset, protocol and split."""
     writer = ConsoleWriter(console)
-    for curve_set, budgets in at_budgets(rows, metric, by, asked):
+    for curve_set, budgets in at_budgets(rows, metric, by, requested):
         seeds = sorted({len(curve.snapshots) for curve in curve_set.curves})
         counted = f"{seeds[0]} seed{'s' * (seeds[0] != 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
         head = f"{curve_set.head or curve_set.metric} {notes.ARROWS[curve_set.higher_is_better]}"

@@ -63,7 +63,7 @@ def export(
 
     `runs` are the runs by their name in the rows, `protocols` the fields of each protocol by its hash, `command` the
     command line, `sort` the metric that ranks. `draw` makes the figures, written as PNG and PDF, and a line for each
-    that could not be drawn, once the data files stand: figures of thousands of groups take far longer. Every file is
+    that could not be drawn, after the data files: figures of thousands of groups take far longer. Every file is
     whole or absent; the folder may exist.
     """
     runs, protocols = runs or {}, protocols or {}
@@ -88,8 +88,8 @@ def export(
 
 def _sweep(folder: Path) -> None:
     """Remove the temporary files of a killed export, in the folders that an export writes to and no deeper."""
-    for place in (folder, folder / "pictures", folder / "figures"):
-        for left in place.glob(f".*{PART}"):
+    for subfolder in (folder, folder / "pictures", folder / "figures"):
+        for left in subfolder.glob(f".*{PART}"):
             if left.is_file():
                 left.unlink(missing_ok=True)
 
@@ -118,7 +118,7 @@ def _copy_pictures(folder: Path, tables: Iterable[Table], runs: Mapping[str, Run
 
 def _pictures(folder: Path) -> list[Path]:
     """The PNG files of a run, samples and reconstructions first."""
-    order = {name: place for place, name in enumerate(FIRST_PICTURES)}
+    order = {name: position for position, name in enumerate(FIRST_PICTURES)}
     paths = (path for path in folder.glob("*.png") if path.is_file() and _starts_as_png(path))
     return sorted(paths, key=lambda path: (order.get(path.stem, len(order)), path.stem))
 
@@ -155,7 +155,7 @@ def _figures(folder: Path, drawings: Sequence[Drawing]) -> tuple[list[Picture], 
 
 def _thumbnails(pictures: Sequence[tuple[str, str, Path]]) -> dict[str, list[Picture]]:
     """The pictures by run; the first ones as thumbnails, the others by their file alone."""
-    order = {caption: place for place, caption in enumerate(FIRST_PICTURES)}
+    order = {caption: position for position, caption in enumerate(FIRST_PICTURES)}
     by_run: dict[str, list[Picture]] = {}
     for number, (run, caption, path) in enumerate(
         sorted(pictures, key=lambda picture: order.get(picture[1], len(order)))

@@ -70,7 +70,7 @@ class CellView:
 
 @dataclass(frozen=True)
 class RowView:
-    """A row of a table; `pictures` stand in its last cells, `title` above the first row of copies and of controls."""
+    """A row of a table; `pictures` are in its last cells, `title` above the first row of copies and of controls."""
 
     label: str
     progress: str
@@ -92,7 +92,7 @@ class GridView:
 
 @dataclass(frozen=True)
 class TableView:
-    """A dataset's results: its grids, and what stands below them."""
+    """A dataset's results: its grids, and the texts below them."""
 
     title: str
     grids: Sequence[GridView]
@@ -206,7 +206,7 @@ def _cell(row: TableRow, i: int, span: tuple[float, float]) -> CellView:
 
 
 def _range(table: Table) -> tuple[float, float]:
-    """What the models' intervals in the ranking column span; equal bounds where nothing is to be drawn."""
+    """The range of the models' intervals in the ranking column; equal bounds where nothing is drawn."""
     spans = [_span(row) for row in table.rows if row.role == "model" and row.cells and row.cells[0]]
     if len(spans) < 2:
         return 0.0, 0.0

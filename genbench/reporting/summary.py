@@ -60,7 +60,7 @@ def report_runs(
     has the figures that need the models.
     """
     if figure_context is not None and target is None:
-        raise UsageError("--figures all is of an export: name its folder with --export DIR")
+        raise UsageError("--figures all needs --export DIR, the folder to draw into")
     records = readable_runs(paths)
     if not records:
         raise StoreError("no run folder could be read")

@@ -14,7 +14,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from genbench.analysis.compare import Comparison, Forecast, compare, forecast
-from genbench.analysis.curves import By
+from genbench.analysis.curves import By, requested_metric
 from genbench.analysis.diff import COMPARABLE, diff_runs
 from genbench.analysis.formatting import format_estimate, format_value
 from genbench.analysis.notes import p_value
@@ -89,10 +89,10 @@ def _words(value: Any) -> str:
 
 
 def show_curves(paths: Sequence[Path], metric: str | None, by: By, budgets: Sequence[float]) -> None:
-    """Print the groups below the paths at equal budgets; of no metric, the first one measured at snapshots."""
+    """Print the groups below the paths at equal budgets, by default in the first metric of snapshots."""
     tidy = rows(readable_runs(paths))
-    name = metric or next((row.metric for row in tidy if row.stage == "snapshot" and row.metric), "fid")
-    render_curves(Console(), tidy, name, by, budgets)
+    at_snapshots = next((row.metric for row in tidy if row.stage == "snapshot" and row.metric), None)
+    render_curves(Console(), tidy, requested_metric(tidy, metric or at_snapshots), by, budgets)
 
 
 # ---------------------------------------------------------------- two groups, and the power of seeds
@@ -111,15 +111,15 @@ def show_comparison(paths: Sequence[Path], a: str, b: str, metric: str | None, f
     table = Table("metric", box=None, pad_edge=False, header_style="bold")
     for head in ("A", "B", "A - B", "seeds", "p", *(["p (Holm)"] if several else []), "d_z"):
         table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("verdict")
+    table.add_column("conclusion")
     for comparison in comparisons:
         difference = comparison.difference
         values = [format_value(comparison.a).plain, format_value(comparison.b).plain, format_estimate(difference).plain]
         p_values = [comparison.p, comparison.p_holm] if several else [comparison.p]
         tests = [p_value(p).removeprefix("p ").removeprefix("= ") for p in p_values]
         effect = "" if comparison.effect is None else f"{comparison.effect:.2f}"
-        verdict = escape(verdict_words(comparison, label_a, label_b))
-        table.add_row(escape(comparison.head), *values, str(difference.n), *tests, effect, verdict)
+        conclusion = escape(conclusion_words(comparison, label_a, label_b))
+        table.add_row(escape(comparison.head), *values, str(difference.n), *tests, effect, conclusion)
     console.print(table)
     bootstrap = any(comparison.difference.kind == "bootstrap" for comparison in comparisons)
     interval = "studentised bootstrap" if bootstrap else "Student's t"
@@ -132,18 +132,18 @@ def show_comparison(paths: Sequence[Path], a: str, b: str, metric: str | None, f
     )
 
 
-def verdict_words(comparison: Comparison, a: str, b: str) -> str:
+def conclusion_words(comparison: Comparison, a: str, b: str) -> str:
     """A comparison in words."""
-    if comparison.verdict != "undecided":
-        return f"{a if comparison.verdict == 'A is better' else b} is better"
+    if comparison.conclusion != "undecided":
+        return f"{a if comparison.conclusion == 'A is better' else b} is better"
     more = comparison.more_seeds
     if more is None:
-        return "undecided; the difference is too uncertain to say how many seeds would settle it"
-    return f"undecided; about {more:,} more seed{'s' * (more > 1)} would settle it"
+        return "undecided; the difference is too uncertain to estimate the number of seeds needed"
+    return f"undecided; about {more:,} more seed{'s' * (more > 1)} needed"
 
 
 def show_power(paths: Sequence[Path], metric: str, difference: float | None, seeds: Sequence[int], form: str) -> None:
-    """Print the differences that numbers of seeds can detect, by a pilot's runs."""
+    """Print the differences that numbers of seeds can detect, estimated from a pilot's runs."""
     forecasts = forecast(rows(readable_runs(paths)), metric, seeds, difference)
     if form == "json":
         click.echo(json.dumps([asdict(each) for each in forecasts], indent=2))
@@ -164,7 +164,7 @@ def _print_forecast(console: Console, forecast: Forecast) -> None:
     )
     sd, low, high = (format_value(x, digits=3).plain for x in (pilot.sd, pilot.low, pilot.high))
     console.print(f"sd of paired differences {sd}, 95 % interval {low} to {high} ({pilot.df} df)", highlight=False)
-    table = Table("seeds", "smallest difference found", box=None, pad_edge=False, header_style="bold")
+    table = Table("seeds", "smallest detectable difference", box=None, pad_edge=False, header_style="bold")
     if forecast.difference is not None:
         table.add_column(f"power for {forecast.difference:g}", justify="right")
     for at in forecast.table:
@@ -178,7 +178,7 @@ def _print_forecast(console: Console, forecast: Forecast) -> None:
             " sd)",
             highlight=False,
         )
-    console.print(" two-sided paired t-test at 5 %, found with a power of 80 %", style="dim", highlight=False)
+    console.print(" two-sided paired t-test at 5 %, with a power of 80 %", style="dim", highlight=False)
 
 
 # ---------------------------------------------------------------- two runs, field by field

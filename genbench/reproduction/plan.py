@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class RecipeOverrides:
-    """The command line's choice of a recipe's cells and models (none: all), budget, seeds and options."""
+    """The cells and models of a recipe (none: all), budget, seeds and options that the command line selects."""
 
     cells: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
@@ -39,9 +39,10 @@ def read_recipe(name: str, registry: Registry, settings: Sequence[str] = ()) -> 
         raise PluginError(f"the recipe '{name}' made a {type(recipe).__name__}, not a genbench.api.Recipe")
     parsed = parse(recipe.text, recipe.where)
     if parsed.name != name:
-        raise PluginError(f"{recipe.where}: key 'name': '{parsed.name}', and the plug-in offers it as '{name}'")
+        raise PluginError(f"{recipe.where}: key 'name': '{parsed.name}', but the plug-in registers it as '{name}'")
     if (parsed.study == "experiment") != (recipe.experiment is not None):
-        raise PluginError(f"{recipe.where}: key 'study': '{parsed.study}', and the offer says otherwise")
+        has = "no" if recipe.experiment is None else "an"
+        raise PluginError(f"{recipe.where}: key 'study': '{parsed.study}', but the plug-in has {has} experiment")
     return recipe, parsed
 
 
@@ -101,11 +102,11 @@ def _with_models(cell: RecipeCell, models: Sequence[str]) -> RecipeCell:
 def cell_config(cell: RecipeCell, overrides: RecipeOverrides) -> ExperimentConfig:
     """The configuration of a cell, with the seeds and options of the command line."""
     overridden = {setting.partition("=")[0].strip() for setting in overrides.settings}
-    kept = tuple(setting for setting in cell.settings if setting.partition("=")[0].strip() not in overridden)
+    remaining = tuple(setting for setting in cell.settings if setting.partition("=")[0].strip() not in overridden)
     shared = {field.name for field in fields(RecipeCell)} & {field.name for field in fields(ExperimentConfig)}
     same = {name: getattr(cell, name) for name in shared - {"seeds", "settings"}}
     seeds = tuple(range(overrides.seeds or cell.seeds))
-    return ExperimentConfig(**same, seeds=seeds, settings=kept + tuple(overrides.settings))
+    return ExperimentConfig(**same, seeds=seeds, settings=remaining + tuple(overrides.settings))
 
 
 def plan_cell(cell: RecipeCell, overrides: RecipeOverrides, registry: Registry, data_config: DataConfig) -> Plan:

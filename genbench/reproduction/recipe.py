@@ -1,14 +1,14 @@
 """Recipes: a paper's experiment read from TOML, every key and type checked. Pure; no torch.
 
-name = "cwae-table1"                     the offer's name
+name = "cwae-table1"                     the component's name
 about, citation = "..."                  one line; the paper or code, with its identifier
-study = "grid"                           or "experiment": the offer brings the code
+study = "grid"                           or "experiment": the plug-in has the code
 deviations = ["..."]                     how this differs from the paper, shown under the table
 
 Where the training itself differs from that of the published numbers, `training = ["..."]` of a cell, or of a published
-number, says so: the verdicts then read "equivalent, with deviations" and point at it.
+number, states that: its verdict is then "equivalent, with deviations" and refers to it.
 
-[protocols.paper]                        how published numbers were measured: fields of `genbench.api.Protocol`,
+[protocols.paper]                        how published numbers were measured: fields of `genbench.api.EvalProtocol`,
                                          of an experiment those that its findings state
 layer = "2048"
 
@@ -39,7 +39,7 @@ PROTOCOL_FIELDS = (
 
 @dataclass(frozen=True)
 class RecipeCell:
-    """One grid of a recipe. Of `epochs` and `images` one is set; `weighting` tells lambda with its reduction."""
+    """One grid of a recipe. Of `epochs` and `images` one is set; `weighting` states lambda with its reduction."""
 
     name: str
     dataset: str
@@ -63,9 +63,9 @@ class RecipeCell:
 class Published:
     """A number of a paper, and half the width of the interval about it within which ours counts as equivalent.
 
-    `cell`, `model`, `prior` and `latent_dim` say of which runs, the case of an experiment's finding `case`. The margin
+    `cell`, `model`, `prior` and `latent_dim` select the runs; `case` is the case of an experiment's finding. The margin
     is in the metric's unit. `tolerated` are fields of the protocol that may differ, each with the reason; `training`
-    tells how our training differs from theirs.
+    states how our training differs from theirs.
     """
 
     metric: str

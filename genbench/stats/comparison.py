@@ -17,15 +17,15 @@ from genbench.stats.intervals import LEVEL, Floats, t_upper
 RESOLUTION = 1e-6
 """Mean differences below this fraction of the values are rounding in float32 measurements, not evidence."""
 
-BestSetVerdict = Literal["best", "worse", "undecided"]
-"""The state of a model: it may be the best, it is not a best, or no test was possible."""
+BestSetStatus = Literal["best", "worse", "undecided"]
+"""A model may be the best, is not a best, or could not be tested."""
 
 
 @dataclass(frozen=True)
 class BestSetResult:
     """The test of a model in one column; `p` is the adjusted p-value of "this model is a best", None where untested."""
 
-    verdict: BestSetVerdict
+    status: BestSetStatus
     p: float | None = None
 
 
@@ -53,8 +53,8 @@ def set_of_best(
         return tuple(BestSetResult("undecided") for _ in models)
     evidence = [_evidence_against(i, values, present) for i in range(len(models))]
     adjusted = holm([p for p in evidence if p is not None])
-    places = iter(adjusted)
-    p_values = [None if p is None else next(places) for p in evidence]
+    remaining = iter(adjusted)
+    p_values = [None if p is None else next(remaining) for p in evidence]
     if adjusted and max(adjusted) <= 1 - level:  # only where seeds differ between pairs: each beaten by another
         return tuple(BestSetResult("undecided", p) for p in p_values)
     return tuple(_result(p, 1 - level) for p in p_values)
@@ -116,9 +116,9 @@ def _evidence_against(i: int, values: Floats, present: Floats) -> float | None:
 
 
 def _paired_t(gaps: Floats, n: Floats | int, scale: float, present: Floats | None = None) -> Floats:
-    """t t_values of the columns of `gaps`, `(seeds, pairs)`, of which `n` count, by `present` where not all do.
+    """t values of the columns of `gaps`, `(seeds, pairs)`, of which `n` count, by `present` where not all do.
 
-    0 where the mean is rounding; of a column in which fewer than 2 count it means nothing.
+    0 where the mean is rounding; meaningless for a column in which fewer than 2 count.
     """
     mean = gaps.sum(0) / n
     residual = gaps - mean

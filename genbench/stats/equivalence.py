@@ -1,7 +1,7 @@
-"""Whether ours is the published number: equivalence within a margin by two one-sided t-tests. Pure; no torch.
+"""Equivalence of our number and a published one within a margin, by two one-sided t-tests. Pure; no torch.
 
-A published number stands here as it is printed, without an error of its own: what its authors' seeds would have varied
-by is not known where they ran one. The margin, stated in the recipe, is what room is given for that.
+A published number is taken as it is printed, without an error: the spread over its authors' seeds is unknown where they
+ran one. The margin, which the recipe states, allows for that.
 """
 
 from __future__ import annotations
@@ -21,10 +21,10 @@ Conclusion = Literal["equivalent", "different", "inconclusive", "other protocol"
 
 @dataclass(frozen=True)
 class EquivalenceResult:
-    """What is known of ours against the published number.
+    """The comparison of our number with the published one.
 
-    `p` is the p-value of the claim made: of the larger of the two one-sided tests. `fields` are what differs in the
-    protocol, each told as "layer: published 2048, ours 768"; `training` is what the user changed of how it was trained.
+    `p` is the p-value of the conclusion: the larger of the two one-sided tests'. `fields` are the differences of the
+    protocols, each as "layer: published 2048, ours 768"; `training` are the user's changes to the training.
     """
 
     conclusion: Conclusion
@@ -46,18 +46,18 @@ def assess_equivalence(
 
     "equivalent" rejects both "mean <= published - margin" and "mean >= published + margin", each at 5 %; "different"
     rejects at 5 % that the mean is within the margin, on the side where it is seen; else "inconclusive", as one seed
-    always is. The three exclude each other. Where protocols, or what was trained, differ nothing is tested.
+    always is. The three exclude each other. Where the protocols or the trainings differ, nothing is tested.
 
     >>> assess_equivalence([10.0, 10.1, 9.9], 10.0, 1.0).conclusion, assess_equivalence([10.0], 10.0, 1.0).conclusion
     ('equivalent', 'inconclusive')
     """
-    mine = estimate(values)
-    difference = mine.mean - published
+    ours = estimate(values)
+    difference = ours.mean - published
     if fields or training:
         conclusion: Conclusion = "other protocol" if fields else "other training"
-        return EquivalenceResult(conclusion, mine, difference, fields=tuple(fields), training=tuple(training))
+        return EquivalenceResult(conclusion, ours, difference, fields=tuple(fields), training=tuple(training))
     if len(values) < 2:
-        return EquivalenceResult("inconclusive", mine, difference)
+        return EquivalenceResult("inconclusive", ours, difference)
     inside = max(upper_p(values, published - margin), upper_p([-value for value in values], -published - margin))
     beyond = (
         upper_p(values, published + margin)
@@ -65,8 +65,8 @@ def assess_equivalence(
         else upper_p([-value for value in values], -published + margin)
     )
     if inside <= ALPHA:
-        return EquivalenceResult("equivalent", mine, difference, inside)
-    return EquivalenceResult("different" if beyond <= ALPHA else "inconclusive", mine, difference, min(inside, beyond))
+        return EquivalenceResult("equivalent", ours, difference, inside)
+    return EquivalenceResult("different" if beyond <= ALPHA else "inconclusive", ours, difference, min(inside, beyond))
 
 
 def upper_p(values: Sequence[float], bound: float) -> float:

@@ -54,7 +54,7 @@ def estimate(values: Sequence[float], level: float = LEVEL) -> Estimate:
     Student's interval, mean +- t_{n-1, (1 + level) / 2} s / sqrt(n), is exact for values that are normal over seeds;
     a few seeds say too little for anything else. Where nearly all values are tied the bootstrap has no law to draw
     from, and where the level leaves it fewer than `TAIL` resamples it has no tail: the interval is Student's again;
-    `kind` says which one it is.
+    `kind` names the method.
 
     >>> estimate([1.0, 2.0, 3.0])
     Estimate(mean=2.0, n=3, low=-0.484..., high=4.484..., kind='t')
@@ -101,8 +101,8 @@ def bootstrap_factors(studies: Floats, level: float = LEVEL) -> Floats:
     degenerate = variances <= 1e-9
     t = np.abs(means) * math.sqrt(n) / np.sqrt(np.where(degenerate, np.inf, variances))
     t[degenerate] = np.inf  # counted as far out: leaving them out would narrow the interval
-    place = math.ceil(level * (RESAMPLES + 1)) - 1
-    factors: Floats = np.partition(t, place, axis=1)[:, place]
+    rank = math.ceil(level * (RESAMPLES + 1)) - 1
+    factors: Floats = np.partition(t, rank, axis=1)[:, rank]
     factors[degenerate.mean(1) > DEGENERATE] = np.nan
     return factors
 
@@ -133,7 +133,7 @@ def by_seed_table(groups: Sequence[Mapping[int, float]]) -> Floats:
 
 
 def paired_t_intervals(values: Floats, rivals: Floats, level: float) -> tuple[Floats, Floats]:
-    """Student's intervals of the mean of `own - other` over seeds, `(seeds,)` against each column of `(seeds, others)`.
+    """Student's intervals of the mean of `values - rival` over seeds, `(seeds,)` and each column of `(seeds, rivals)`.
 
     NaN is an absent value. Low and high, `(rivals,)` each; NaN where fewer than two seeds are shared.
     """
@@ -145,9 +145,9 @@ def paired_t_intervals(values: Floats, rivals: Floats, level: float) -> tuple[Fl
     squares = (((gaps - mean) * there) ** 2).sum(0)
     half = np.full(len(n), np.nan)
     for count in np.unique(n[n > 1]):
-        chosen = n == count
+        columns = n == count
         scale = t_quantile(int(count) - 1, (1 + level) / 2) / math.sqrt(count * (count - 1))
-        half[chosen] = scale * np.sqrt(squares[chosen])
+        half[columns] = scale * np.sqrt(squares[columns])
     return mean - half, mean + half
 
 

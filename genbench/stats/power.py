@@ -1,4 +1,4 @@
-"""What a number of training seeds can show: power of the paired t-test, and the seeds that a difference needs. Pure."""
+"""Power of the paired t-test for a number of training seeds, and the seeds that a difference needs. Pure."""
 
 from __future__ import annotations
 
@@ -83,8 +83,8 @@ def pilot(models: Sequence[Mapping[int, float]]) -> Pilot | None:
     two-way layout, with (models - 1)(seeds - 1) degrees of freedom; its interval is chi-square's, exact for normal
     residuals of one variance.
 
-    >>> found = pilot([{0: 1.0, 1: 2.0, 2: 3.0}, {0: 2.0, 1: 2.0, 2: 2.0}])
-    >>> found.sd, found.df
+    >>> study = pilot([{0: 1.0, 1: 2.0, 2: 3.0}, {0: 2.0, 1: 2.0, 2: 2.0}])
+    >>> study.sd, study.df
     (1.0, 2)
     """
     from scipy.special import chdtri

@@ -4,14 +4,13 @@
     from genbench.testing import suite            in a third party's tests/test_conformance.py:
     test_conformance = suite("spiral")            one case for each check: prior-spiral-first_two_moments
 
-Everything is seeded: a verdict is the same at every call. Statistical checks raise a false alarm with a probability
+Everything is seeded: a result is the same at every call. Statistical checks raise a false alarm with a probability
 below 1e-6 for a plug-in.
 """
 
 from __future__ import annotations
 
-from genbench.testing.checks import CHECKED, check, check_plugin, describe
-from genbench.testing.pytest_suite import suite
+from genbench.testing.checks import CHECKED, check, check_plugin, describe, suite
 from genbench.testing.results import CheckStatus, Result
 
 __all__ = ["CHECKED", "CheckStatus", "Result", "check", "check_plugin", "describe", "suite"]

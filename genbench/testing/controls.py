@@ -1,4 +1,4 @@
-"""The checks of controls: the contract of `genbench.api.Control`, on the kit's pictures."""
+"""The checks of controls, on the kit's pictures, and of samplers, fitted to normal codes."""
 
 from __future__ import annotations
 
@@ -10,13 +10,26 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
-from genbench.api import Control, DataConfig, DatasetInfo, Images, LatentControl, ModelContext, TrainingStats
+from genbench.api import (
+    Control,
+    DataConfig,
+    DatasetInfo,
+    Images,
+    LatentControl,
+    ModelContext,
+    Noise,
+    Prior,
+    Sampler,
+    TrainingStats,
+)
 from genbench.data.images import to_float
 from genbench.errors import NotApplicableError
 from genbench.evaluation.controls import ControlEvaluation
-from genbench.testing.fixtures import Gauss, Small, seeded_noise
+from genbench.testing.fixtures import Gauss, Small, seeded, seeded_noise
 from genbench.testing.results import ConformanceCheck, Skipped, expect, global_state
 from genbench.testing.synthetic import SHAPE, noise, pictures, real_images
+
+# ---------------------------------------------------------------- controls
 
 LATENT = 8
 TRAIN, TEST = 300, 120
@@ -32,28 +45,28 @@ class Controls:
     def fitted(self, seed: int = 0, test: int = 2) -> tuple[Control, ControlEvaluation]:
         """A control fitted as a run fits it, and its evaluation; `test` seeds the held-out pictures."""
         images = real_images(TRAIN, TEST, 20, test_seed=test)
-        setting = ModelContext(SHAPE, LATENT, Gauss(LATENT), Small(SHAPE))
+        context = ModelContext(SHAPE, LATENT, Gauss(LATENT), Small(SHAPE))
         control = self.make()
         torch.manual_seed(seed)  # the caller's part of the contract; the kit puts the global state back
         with torch.no_grad():
-            control.fit(images, setting)
-        return control, evaluation(control, setting, images)
+            control.fit(images, context)
+        return control, evaluation(control, context, images)
 
 
-def build(make: Callable[[], Control]) -> Controls:
-    """The subject; the refusal itself where the control refuses the kit's pictures."""
+def build_control(make: Callable[[], Control]) -> Controls:
+    """The subject; raises the control's error where it refuses the kit's pictures."""
     subject = Controls(make)
     make().validate(DatasetInfo(SHAPE, TRAIN, TEST), Gauss(LATENT))
     subject.fitted()
     return subject
 
 
-def evaluation(control: Control, setting: ModelContext, images: Images) -> ControlEvaluation:
-    """What a run of the seed 0 hands to metrics."""
+def evaluation(control: Control, context: ModelContext, images: Images) -> ControlEvaluation:
+    """The evaluation that metrics get of a run of the seed 0."""
     data_config = DataConfig(Path(tempfile.gettempdir()), Path(tempfile.gettempdir()))
     cost = TrainingStats(0.0, 0, control.parameters, "cpu", 1)
     return ControlEvaluation(
-        control, setting, images, seed=0, device=torch.device("cpu"), training=cost, data_config=data_config, memory={}
+        control, context, images, seed=0, device=torch.device("cpu"), training=cost, data_config=data_config, memory={}
     )
 
 
@@ -66,10 +79,12 @@ def samples_are_uint8(subject: Controls) -> str:
         expect(global_state() == before, "sampling changes the global random state")
         torch.manual_seed(99)
         again = control.sample(FEW, e)
-    found = f"sample({FEW}, e) is {tuple(first.shape)} {first.dtype}"
-    expect(first.shape == (FEW, *SHAPE) and first.dtype == torch.uint8, f"{found}, expected {(FEW, *SHAPE)} uint8")
+    observation = f"sample({FEW}, e) is {tuple(first.shape)} {first.dtype}"
+    expect(
+        first.shape == (FEW, *SHAPE) and first.dtype == torch.uint8, f"{observation}, expected {(FEW, *SHAPE)} uint8"
+    )
     expect(torch.equal(first, again), "a second call gives other samples")
-    return found
+    return observation
 
 
 def fewer_samples_are_the_first(subject: Controls) -> str:
@@ -94,7 +109,7 @@ def reconstructs_in_the_unit_interval(subject: Controls) -> str:
     """Reconstructions are (n, c, h, w) in [0, 1], float32, of each image alone; or `NotApplicableError`."""
     control, _ = subject.fitted()
     x = to_float(pictures(FEW, 5))
-    kept = x.clone()
+    copy = x.clone()
     with torch.no_grad():
         try:
             made, alone = control.reconstruct(x), control.reconstruct(x[:2])
@@ -103,7 +118,7 @@ def reconstructs_in_the_unit_interval(subject: Controls) -> str:
     low, high = float(made.min()), float(made.max())
     expect(made.shape == x.shape and made.dtype == torch.float32, f"reconstruct is {tuple(made.shape)} {made.dtype}")
     expect(low >= 0.0 and high <= 1.0, f"reconstructions lie in [{low:.3g}, {high:.3g}], not in [0, 1]")
-    expect(torch.equal(x, kept), "reconstruct changes the images that it is given")
+    expect(torch.equal(x, copy), "reconstruct changes the images that it is given")
     apart = float((made[:2] - alone).abs().max())
     expect(apart < 1e-4, f"a reconstruction depends on the rest of its batch ({apart:.2g})")
     return f"in [{low:.2f}, {high:.2f}]"
@@ -129,9 +144,9 @@ def codes_have_their_shape(subject: Controls) -> str:
 
 def fitted_again_is_the_same(subject: Controls) -> str:
     """A second fit from the same images and seed gives equal samples, reconstructions and count of parameters."""
-    (first, e), (second, other) = subject.fitted(), subject.fitted()
+    (first, e), (second, e_second) = subject.fitted(), subject.fitted()
     expect(first.parameters == second.parameters, f"{first.parameters} parameters, then {second.parameters}")
-    for what, a, b in zip(("samples", "reconstructions"), _shown(first, e), _shown(second, other), strict=True):
+    for what, a, b in zip(("samples", "reconstructions"), _shown(first, e), _shown(second, e_second), strict=True):
         expect(torch.equal(a, b), f"a second fit gives other {what}: nothing is stored, so a rerun would differ")
     return f"{first.parameters:,} parameters"
 
@@ -139,9 +154,9 @@ def fitted_again_is_the_same(subject: Controls) -> str:
 def fitting_ignores_held_out_images(subject: Controls) -> str:
     """`fit` looks at training images alone: with other held-out images what was fitted is the same."""
     (first, e), (second, _) = subject.fitted(test=2), subject.fitted(test=9)
-    theirs = evaluation(second, e.context, e.images)  # what samples are made *from* may be the held-out images
+    e_second = evaluation(second, e.context, e.images)  # what samples are made *from* may be the held-out images
     expect(first.parameters == second.parameters, f"{first.parameters} parameters, then {second.parameters}")
-    for what, a, b in zip(("samples", "reconstructions"), _shown(first, e), _shown(second, theirs), strict=True):
+    for what, a, b in zip(("samples", "reconstructions"), _shown(first, e), _shown(second, e_second), strict=True):
         expect(torch.equal(a, b), f"other held-out images at `fit` give other {what}")
     return "the same with other held-out images"
 
@@ -160,7 +175,7 @@ def _shown(control: Control, e: ControlEvaluation) -> tuple[Tensor, Tensor]:
     return control.sample(SOME, e), made
 
 
-CHECKS: tuple[ConformanceCheck[Controls], ...] = (
+CONTROL_CHECKS: tuple[ConformanceCheck[Controls], ...] = (
     ConformanceCheck(
         samples_are_uint8, "round with x.mul(255).round().to(torch.uint8); draw from evaluation.generator(purpose)"
     ),
@@ -175,4 +190,74 @@ CHECKS: tuple[ConformanceCheck[Controls], ...] = (
     ConformanceCheck(
         fitting_ignores_held_out_images, "use images.train in `fit`, never images.test or images.validation"
     ),
+)
+
+
+# ---------------------------------------------------------------- samplers
+
+SAMPLER_LATENT = 4
+CODES, DRAWS = 500, 2000
+SHIFT = 3.0
+
+
+@dataclass(frozen=True)
+class Samplers:
+    """One sampler, with its default options."""
+
+    make: Callable[[Prior], Sampler]
+
+    def fitted(self) -> Sampler:
+        """A sampler fitted to N(3, 1) where it is fitted at all."""
+        sampler = self.make(Gauss(SAMPLER_LATENT))
+        if sampler.training_codes:
+            sampler.fit(codes())
+        return sampler
+
+
+def codes() -> Tensor:
+    """Normal codes away from the origin, `(n, d)` float64."""
+    return torch.randn(CODES, SAMPLER_LATENT, generator=seeded(1), dtype=torch.float64) + SHIFT
+
+
+def build_sampler(make: Callable[[Prior], Sampler]) -> Samplers:
+    """The subject of the checks."""
+    subject = Samplers(make)
+    subject.fitted()
+    return subject
+
+
+def draws_have_their_shape(subject: Samplers) -> str:
+    """`sample(n, noise)` is (n, d) finite float32 and uses no global randomness."""
+    sampler, before = subject.fitted(), global_state()
+    drawn = sampler.sample(7, Noise(seeded(2)))
+    expect(global_state() == before, "sampling changes the global random state")
+    text = f"sample(7, noise) is {tuple(drawn.shape)} {drawn.dtype}"
+    expect(
+        drawn.shape == (7, SAMPLER_LATENT) and drawn.dtype == torch.float32,
+        f"{text}, expected (7, {SAMPLER_LATENT}) float32",
+    )
+    expect(bool(drawn.isfinite().all()), "some draws are not finite")
+    return text
+
+
+def draws_are_determined(subject: Samplers) -> str:
+    """A second fit to equal codes and equal noise give equal draws."""
+    first, second = (subject.fitted().sample(50, Noise(seeded(3))) for _ in range(2))
+    expect(torch.equal(first, second), "a second fit gives other draws")
+    return "equal draws"
+
+
+def draws_follow_the_codes(subject: Samplers) -> str:
+    """The mean of draws is that of the codes fitted, or the prior's where nothing is fitted."""
+    sampler = subject.fitted()
+    expected = codes().mean(0) if sampler.training_codes else Gauss(SAMPLER_LATENT).mean.double()
+    gap = float((sampler.sample(DRAWS, Noise(seeded(4))).double().mean(0) - expected).abs().max())
+    expect(gap < 0.3, f"the mean of {DRAWS} draws is {gap:.2g} from the mean of what was fitted")
+    return f"within {gap:.2g}"
+
+
+SAMPLER_CHECKS: tuple[ConformanceCheck[Samplers], ...] = (
+    ConformanceCheck(draws_have_their_shape, "draw from the noise alone, and return float32"),
+    ConformanceCheck(draws_are_determined, "seed the fit: genbench.data.seeds.generator"),
+    ConformanceCheck(draws_follow_the_codes, "fit to the codes that `fit` is given"),
 )

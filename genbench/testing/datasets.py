@@ -22,7 +22,7 @@ SPLITS = ("train", "test", "validation")
 
 @dataclass
 class Loaded:
-    """A dataset, and its images in an empty data root once they were asked for."""
+    """A dataset, and its images in an empty data root, loaded when they are first needed."""
 
     dataset: Dataset
     _images: Images | None = None
@@ -53,15 +53,15 @@ def load(dataset: Dataset) -> Images:
 
 
 def uint8_nchw(subject: Loaded) -> str:
-    """Every split is (n, c, h, w) uint8, as many as `inspect` says, and uses more of 0..255 than 0 and 1."""
+    """Every split is (n, c, h, w) uint8, as many as `info` says, and uses more of 0..255 than 0 and 1."""
     images = subject.images
     with tempfile.TemporaryDirectory() as folder:
         summary = subject.dataset.info(_empty(Path(folder)))
     for split in SPLITS:
         tensor, count = getattr(images, split), getattr(summary, split)
-        found = f"{split} is {tuple(tensor.shape)} {tensor.dtype}"
-        expect(tensor.dtype == torch.uint8 and tensor.dim() == 4, f"{found}: expected (n, c, h, w) uint8")
-        expect(tensor.shape == (count, *summary.shape), f"{found}, `inspect` says {(count, *summary.shape)}")
+        observation = f"{split} is {tuple(tensor.shape)} {tensor.dtype}"
+        expect(tensor.dtype == torch.uint8 and tensor.dim() == 4, f"{observation}: expected (n, c, h, w) uint8")
+        expect(tensor.shape == (count, *summary.shape), f"{observation}, `info` says {(count, *summary.shape)}")
         labels = getattr(images, f"{split}_labels")
         fits = labels is None or (labels.shape == (count,) and labels.dtype == torch.int64)
         expect(fits, f"{split}_labels are not ({count},) int64")
@@ -70,11 +70,11 @@ def uint8_nchw(subject: Loaded) -> str:
 
 
 def splits_are_disjoint(subject: Loaded) -> str:
-    """No image stands in two splits."""
+    """No image is in two splits."""
     hashes = {split: set(_hashes(getattr(subject.images, split))) for split in SPLITS}
     for a, b in (("train", "test"), ("train", "validation"), ("validation", "test")):
         both = len(hashes[a] & hashes[b])
-        expect(not both, f"{both} images stand in {a} and in {b}")
+        expect(not both, f"{both} images are in {a} and in {b}")
     return "no image in two splits"
 
 
@@ -92,7 +92,7 @@ def second_load_is_equal(subject: Loaded) -> str:
 
 
 def absent_files_are_named(subject: Loaded) -> str:
-    """Without its files, `inspect` raises `DataError` in one line that names the path, or the option for it."""
+    """Without its files, `info` raises `DataError` in one line that names the path, or the option for it."""
     with tempfile.TemporaryDirectory() as folder:
         try:
             subject.dataset.info(_empty(Path(folder)))
@@ -119,9 +119,9 @@ def _hashes(images: Tensor) -> list[bytes]:
 
 CHECKS: tuple[ConformanceCheck[Loaded], ...] = (
     ConformanceCheck(
-        absent_files_are_named, "raise DataError(f'... no {path} ...: what to do') in `inspect`, before any decoding"
+        absent_files_are_named, "raise DataError(f'... no {path} ...: what to do') in `info`, before any decoding"
     ),
-    ConformanceCheck(uint8_nchw, "return uint8 (n, c, h, w) in 0..255 for each split, counted as `inspect` does"),
+    ConformanceCheck(uint8_nchw, "return uint8 (n, c, h, w) in 0..255 for each split, counted as `info` does"),
     ConformanceCheck(
         splits_are_disjoint, "split by index after removing duplicates; never split what was shuffled without a seed"
     ),

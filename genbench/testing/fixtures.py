@@ -1,10 +1,10 @@
-"""The base of the kit's models: two priors and a small network."""
+"""What the kit's models are built from: two priors, a small network, and one whose codes the kit controls."""
 
 from __future__ import annotations
 
 import math
 from collections.abc import Callable, Iterator, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Generator, Tensor, nn
@@ -56,11 +56,11 @@ class Cube(Prior):
 
 
 class EncoderHalf(nn.Sequential):
-    """An encoder of the kit's: wherever a model keeps it, its parameters are known by this class."""
+    """An encoder of the kit's: its parameters are recognised by this class, wherever a model keeps it."""
 
 
 class DecoderHalf(nn.Sequential):
-    """A decoder of the kit's, known as well."""
+    """A decoder of the kit's, recognised in the same way."""
 
 
 @dataclass(frozen=True)
@@ -136,3 +136,75 @@ def steps(
 def losses(model: Model, x: Tensor, z: Tensor, seed: int = 5) -> dict[str, Tensor]:
     """Each optimizer's loss with no step in between, detached."""
     return {loss.optimizer: loss.value.detach() for loss in model.training_step(x, z, seeded_noise(seed))}
+
+
+# ---------------------------------------------------------------- a network with controlled codes
+
+SPAN = 40.0
+"""Codes in [-20, 20] for pixels in [0, 1]."""
+
+
+@dataclass
+class Offset:
+    """A number added to every code; shared by all encoders of a `ControlledNetwork`."""
+
+    value: float = 0.0
+
+
+class Encoder(nn.Module):
+    """Reads the first `outputs` pixels; the gain, a parameter that starts at 1, lets gradients arrive."""
+
+    def __init__(self, outputs: int, latent_dim: int, offset: Offset) -> None:
+        """`latent_dim` leading outputs are shifted by the offset; what follows (log variances) is not."""
+        super().__init__()
+        self.outputs, self.latent_dim, self.offset = outputs, latent_dim, offset
+        self.gain = nn.Parameter(torch.ones(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """`(n, c, h, w) -> (n, outputs)`."""
+        raw = SPAN * (x.flatten(1)[:, : self.outputs] - 0.5)
+        shift = torch.zeros(self.outputs, device=x.device)
+        shift[: self.latent_dim] = self.offset.value
+        code: Tensor = self.gain * (raw + shift)
+        return code
+
+
+class Decoder(nn.Module):
+    """Grey code_images, whatever the code: a reconstruction cost that the code's offset cannot change."""
+
+    def __init__(self, latent_dim: int, shape: Shape) -> None:
+        super().__init__()
+        self.linear = nn.Linear(latent_dim, math.prod(shape))
+        nn.init.zeros_(self.linear.weight)
+        nn.init.zeros_(self.linear.bias)
+        self.shape = shape
+
+    def forward(self, z: Tensor) -> Tensor:
+        """`(n, d) -> (n, c, h, w)` logits."""
+        logits: Tensor = self.linear(z)
+        return logits.view(-1, *self.shape)
+
+
+@dataclass
+class ControlledNetwork(Network):
+    """The network; `offset.value` shifts the codes of every encoder it made."""
+
+    shape: Shape
+    latent_dim: int
+    offset: Offset = field(default_factory=Offset)
+
+    def encoder(self, outputs: int) -> nn.Module:
+        """See `Encoder`."""
+        return Encoder(outputs, self.latent_dim, self.offset)
+
+    def decoder(self, latent_dim: int) -> nn.Module:
+        """See `Decoder`."""
+        return Decoder(latent_dim, self.shape)
+
+
+def code_images(codes: Tensor, shape: Shape) -> Tensor:
+    """Images in [0, 1] that hold the codes, `(n, d) -> (n, c, h, w)`; every other pixel is 1/2, which reads as 0."""
+    x: Tensor = torch.full((len(codes), math.prod(shape)), 0.5)
+    x[:, : codes.shape[1]] = (codes / SPAN + 0.5).clamp(0.0, 1.0)
+    image: Tensor = x.unflatten(1, shape)
+    return image

@@ -19,7 +19,7 @@ from genbench.testing.synthetic import CLASSES, LATENT, SHAPE, TEST, TRAIN, VALI
 GOOD = Scene()
 BAD = Scene(samples="noise", shift=3.0, error=1.0)
 SHARE = 0.05
-"""Of the gap between noise and real images: what order or chance may move a value by."""
+"""The share of the gap between noise and real images by which order or chance may change a value."""
 
 SIZES = ((TRAIN, TEST), (1200, 1000), (3000, 2500))
 """Training and test images, the smallest first."""
@@ -53,7 +53,7 @@ class Measured:
         return Synthetic(replace(scene, train=self.train, test=scene.test or self.test))
 
     def ranked(self) -> dict[str, tuple[Measurement, Measurement]]:
-        """Real and noise, of the components that rank and that the scenes tell apart."""
+        """Real and noise, of the components that rank and whose values differ between the scenes."""
         good, bad = self.on(GOOD), self.on(BAD)
         return {
             component: (good[component], bad[component])
@@ -66,10 +66,10 @@ class Measured:
 
 def build(make: Callable[..., Metric]) -> Measured:
     """The subject, on the smallest of three sizes that the metric accepts; larger counts among its options shrink."""
-    asked = specs(getattr(make, "spec").factory)  # noqa: B009
+    options = specs(getattr(make, "spec").factory)  # noqa: B009
     refusal: Exception | None = None
     for train, test in SIZES:
-        counts = {n.replace("-", "_"): s.default for n, s in asked.items() if s.type is int}
+        counts = {n.replace("-", "_"): s.default for n, s in options.items() if s.type is int}
         small = {n: test for n, default in counts.items() if isinstance(default, int) and default > test}
         subject = Measured(make, small, train, test)
         try:
@@ -115,7 +115,7 @@ def direction_holds(subject: Measured) -> str:
     pairs = subject.ranked()
     if not pairs:
         raise Reported(
-            "no component that ranks tells the kit's pictures and codes from noise: its direction is not checked"
+            "no component that ranks differs between the kit's pictures and noise: its direction is not checked"
         )
     for component, (good, bad) in pairs.items():
         right = good.value > bad.value if good.higher_is_better else good.value < bad.value
@@ -172,7 +172,7 @@ def perfect_sits_at_the_floor(subject: Measured) -> str:
     """
     lower = {component: pair for component, pair in subject.ranked().items() if pair[0].higher_is_better is False}
     if not lower:
-        raise Skipped("no component where lower is better tells the kit's pictures and codes from noise")
+        raise Skipped("no component where lower is better differs between the kit's pictures and noise")
     perfect = subject.on(Scene(samples="references", error=0.0))
     for component, (good, bad) in lower.items():
         floor = good.floor or 0.0
@@ -187,14 +187,14 @@ def contrast_is_seen(subject: Measured) -> str:
     """Samples at a third of their brightness are not taken for equally good (rescaling by each image's own range)."""
     good, noisy = subject.on(GOOD), subject.on(Scene(samples="noise"))
     dim = subject.on(Scene(samples="dim"))
-    seen = [
+    dependent = [
         component
         for component, each in good.items()
         if each.value != noisy[component].value and each.higher_is_better is not None
     ]
-    if not seen:
+    if not dependent:
         raise Skipped("no component that ranks depends on the samples")
-    for component in seen:
+    for component in dependent:
         change, gap = (
             abs(dim[component].value - good[component].value),
             abs(noisy[component].value - good[component].value),

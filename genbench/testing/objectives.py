@@ -1,4 +1,4 @@
-"""The checks of a model's loss: its sign, its scale and the effect of its options."""
+"""The checks of a model's loss: its sign, its scale, the effect of its options, and its sliced distances."""
 
 from __future__ import annotations
 
@@ -10,15 +10,16 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from genbench.api import Model
+from genbench.api import Model, ModelContext
 from genbench.errors import GenbenchError, UnsupportedError
 from genbench.registry.options import OptionSpec, specs
-from genbench.testing.controlled_network import ControlledNetwork, images
 from genbench.testing.fixtures import (
     BATCH,
     LATENT,
     SHAPE,
+    ControlledNetwork,
     Gauss,
+    code_images,
     fresh,
     losses,
     model_context,
@@ -27,7 +28,7 @@ from genbench.testing.fixtures import (
     steps,
 )
 from genbench.testing.models import Models, draws
-from genbench.testing.results import ConformanceCheck, Reported, Skipped, expect
+from genbench.testing.results import ConformanceCheck, Failed, Reported, Skipped, expect
 
 AWAY = 3.0
 """Standard deviations by which codes are shifted."""
@@ -44,7 +45,7 @@ def _controlled(subject: Models) -> tuple[Model, ControlledNetwork]:
 def batches(n: int, count: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
     """Images whose codes follow N(0, I), and independent draws of it."""
     for k in range(first, first + count):
-        yield images(draws(n, 2 * k), SHAPE), draws(n, 2 * k + 1)
+        yield code_images(draws(n, 2 * k), SHAPE), draws(n, 2 * k + 1)
 
 
 def matching_codes_cost_less(subject: Models) -> str:
@@ -53,7 +54,7 @@ def matching_codes_cost_less(subject: Models) -> str:
     names = list(model.configure_optimizers())
     encoding = next(name for name in names if _reaches_encoder(model, name))
     network.offset.value = AWAY
-    if len(names) > 1:  # an adversary first learns to tell shifted codes, which stand still meanwhile
+    if len(names) > 1:  # an adversary first learns to detect shifted codes, while the encoder is fixed
         steps(model, batches(64, 150, 1000), learn=lambda name: name != encoding)
     sides = (AWAY,) if len(names) > 1 else (AWAY, -AWAY)
     means = []
@@ -80,7 +81,7 @@ def penalty_ignores_batch_size(subject: Models) -> str:
     """The loss does not depend on the batch's size: no bias in its mean, or none when the batch is repeated.
 
     A mean and a U-statistic have the same expectation for every size. A distance between the two empirical laws (sorted
-    samples) has a sampling share, but is unchanged where every row stands twice. A penalty that does neither (diagonal
+    samples) has a sampling share, but is unchanged where every row occurs twice. A penalty that does neither (diagonal
     left in, division by n(n-1), shards of a batch) is another objective at another batch size.
     """
     model, network = _controlled(subject)
@@ -102,7 +103,7 @@ def penalty_ignores_batch_size(subject: Models) -> str:
 
 
 def every_option_counts(subject: Models) -> str:
-    """Each option changes the losses, the learning or the size of the model, alone or beside another choice."""
+    """Each option changes the losses, the learning or the size of the model, alone or beside another option's value."""
     options = specs(subject.factory.spec.factory)
     defaults = {name.replace("-", "_"): spec.default for name, spec in options.items()}
     contexts: list[dict[str, object]] = [{}]
@@ -217,7 +218,7 @@ def _score(gap: Tensor, spread: Tensor, floor: float) -> float:
 def _other_values(spec: OptionSpec) -> list[object]:
     """Other values of an option than its default."""
     if spec.choices:
-        return [choice for choice in spec.choices if choice != spec.default]
+        return [value for value in spec.choices if value != spec.default]
     if spec.type is bool:
         return [not spec.default]
     if spec.type not in (int, float) or spec.default is None:
@@ -228,7 +229,7 @@ def _other_values(spec: OptionSpec) -> list[object]:
 
 
 def _behaviour(subject: Models, options: dict[str, object]) -> tuple[float, ...]:
-    """Numbers that tell two models apart: losses of a few steps at epochs early and late, and sizes."""
+    """Numbers in which two models differ: losses of a few steps at epochs early and late, and sizes."""
     model = subject.new(**options)
     numbers = [float(sum(p.numel() for p in model.parameters()))]
     for config in model.configure_optimizers().values():
@@ -238,6 +239,62 @@ def _behaviour(subject: Models, options: dict[str, object]) -> tuple[float, ...]
         for each in steps(model, ((squares(BATCH, s), draws(BATCH, s)) for s in range(3))):
             numbers += each.values()
     return tuple(numbers)
+
+
+# ---------------------------------------------------------------- models with an option `projections`
+
+
+def default_count(subject: Models) -> int:
+    """The default of the option, or `Skipped`."""
+    spec = specs(subject.factory.spec.factory).get("projections")
+    if spec is None or not isinstance(spec.default, int):
+        raise Skipped("there is no option `projections`")
+    return spec.default
+
+
+def projections_are_averaged(subject: Models) -> str:
+    """Where there is an option `projections`, twice as many leave the size of the loss alone, within 30 %."""
+    sizes, few = [], default_count(subject)
+    for count in (few, 2 * few):
+        network = ControlledNetwork(SHAPE, LATENT)
+        model = fresh(subject.factory, model_context(network=network), projections=count)
+        network.offset.value = AWAY
+        totals = [
+            sum(float(loss) for loss in losses(model, x, z, k).values()) for k, (x, z) in enumerate(batches(64, 20))
+        ]
+        sizes.append(sum(totals) / len(totals))
+    text = f"loss {sizes[0]:.4g} with {few} directions, {sizes[1]:.4g} with {2 * few}"
+    expect(abs(sizes[1] - sizes[0]) <= 0.3 * abs(sizes[0]), text)
+    return text
+
+
+def directions_have_unit_length(subject: Models) -> str:
+    """On a line, where a unit direction is 1 or -1, drawing other directions does not rescale the penalty.
+
+    The penalty of codes shifted by t and by 2 t, each less that of codes in place, under two generators: directions
+    that are not normalised multiply both differences by one factor, the mean of |theta|^p. Nonlinear slices, which do
+    depend on the draw there, change the two by different factors; that is reported and is no fault.
+    """
+    default_count(subject)
+    network = ControlledNetwork(SHAPE, 1)
+    model = fresh(subject.factory, ModelContext(SHAPE, 1, Gauss(1), network))
+    x, z = code_images(draws(64, 3)[:, :1], SHAPE), draws(64, 4)[:, :1]
+    gaps = []
+    for seed in (1, 2):
+        totals = []
+        for offset in (0.0, AWAY, 2.0 * AWAY):
+            network.offset.value = offset
+            totals.append(sum(float(loss) for loss in losses(model, x, z, seed).values()))
+        gaps.append((totals[1] - totals[0], totals[2] - totals[0]))
+    (near_first, far_first), (near_second, far_second) = gaps
+    if not near_first or not far_first:
+        raise Skipped("the loss does not depend on the codes")
+    near, far = near_second / near_first, far_second / far_first
+    if abs(near - 1.0) <= 1e-3 and abs(far - 1.0) <= 1e-3:
+        return "the same under another generator"
+    if abs(near - far) <= 1e-3 * abs(near):
+        raise Failed(f"other directions multiply the penalty by {near:.4g}, on a line where all have length one")
+    raise Reported(f"other projections multiply the penalty by {near:.4g} or {far:.4g}: it is no linear slice")
 
 
 CHECKS: tuple[ConformanceCheck[Models], ...] = (
@@ -253,4 +310,8 @@ CHECKS: tuple[ConformanceCheck[Models], ...] = (
         nothing_broadcasts_by_accident, "squeeze the critic's (n, 1) to (n,) before adding log p(z), which is (n,)"
     ),
     ConformanceCheck(step_waits_on_nothing, "no .item(), float(tensor) or `if tensor` in `training_step`"),
+    ConformanceCheck(projections_are_averaged, "take the mean over directions"),
+    ConformanceCheck(
+        directions_have_unit_length, "use genbench.distances.random_projections, or divide each direction by its norm"
+    ),
 )

@@ -21,33 +21,33 @@ class Read:
     """A recipe, its component's name, and its parsed text."""
 
     name: str
-    offered: Recipe
+    recipe: Recipe
     parsed: ParsedRecipe
 
 
 def build(make: Callable[[], Recipe]) -> Read:
     """The subject of the checks; a text that cannot be read fails here, with the key that is wrong."""
-    offered = make()
+    recipe = make()
     try:
-        parsed = parse(offered.text, offered.where)
+        parsed = parse(recipe.text, recipe.where)
     except UsageError as error:  # of the author; the kit takes a UsageError for an option that has no default
         raise PluginError(str(error)) from None
-    return Read(getattr(make, "spec").name, offered, parsed)  # noqa: B009
+    return Read(getattr(make, "spec").name, recipe, parsed)  # noqa: B009
 
 
 def named_as_offered(subject: Read) -> str:
     """The text's name is the component's, and its study is the one that the component has."""
     expect(subject.parsed.name == subject.name, f"the text says '{subject.parsed.name}'")
-    brings = subject.offered.experiment is not None
+    brings = subject.recipe.experiment is not None
     expect((subject.parsed.study == "experiment") == brings, f"study = '{subject.parsed.study}'")
     return subject.parsed.study
 
 
 def parts_are_offered(subject: Read) -> str:
-    """Every model, prior, network, dataset and metric of every cell is offered, with the options that are set."""
+    """Every model, prior, network, dataset and metric of every cell is recipe, with the options that are set."""
     if not subject.parsed.cells:
         raise Skipped("an experiment has no cells")
-    registry = load([Path(subject.offered.where)] if Path(subject.offered.where).is_file() else [])
+    registry = load([Path(subject.recipe.where)] if Path(subject.recipe.where).is_file() else [])
     for cell in subject.parsed.cells:
         _check_options(cell, registry)
     return f"{len(subject.parsed.cells)} cells"
@@ -85,10 +85,10 @@ def numbers_are_cited(subject: Read) -> str:
 
 def experiment_yields_findings(subject: Read) -> str:
     """An experiment at its least budget yields findings first of all, and the same ones under the same seed."""
-    if subject.offered.experiment is None:
+    if subject.recipe.experiment is None:
         raise Skipped("a grid has no experiment")
-    first, again = (list(islice(subject.offered.experiment(0, 1e-9), 3)) for _ in range(2))
-    expect(bool(first) and all(isinstance(found, Finding) for found in first), f"{first!r}")
+    first, again = (list(islice(subject.recipe.experiment(0, 1e-9), 3)) for _ in range(2))
+    expect(bool(first) and all(isinstance(finding, Finding) for finding in first), f"{first!r}")
     expect(first == again, "two calls with one seed differ")
     return f"{first[0].metric} of {first[0].case}"
 

@@ -1,4 +1,4 @@
-"""A check and its result."""
+"""A conformance check, its result, and the run of several checks."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ class Result:
         kind: The kind of component, "prior".
         name: The component's name.
         check: The check's name.
-        verdict: "holds", "fails", "skipped" or "reported".
+        status: "holds", "fails", "skipped" or "reported".
         detail: The observation.
         advice: The remedy of a failure.
     """
@@ -46,7 +46,7 @@ class Result:
     kind: str
     name: str
     check: str
-    verdict: CheckStatus
+    status: CheckStatus
     detail: str = ""
     advice: str = ""
 
@@ -86,26 +86,26 @@ class BoundFactory:
         return self.spec.factory(*arguments, **{**self.defaults, **changes})
 
 
-def verdicts(kind: str, name: str, checks: Iterable[ConformanceCheck[S]], subject: S) -> Iterator[Result]:
+def check_subject(kind: str, name: str, checks: Iterable[ConformanceCheck[S]], subject: S) -> Iterator[Result]:
     """Each check's result, one after another. Any exception that a plug-in raises is a failure of the check."""
     for check in checks:
-        verdict: CheckStatus = "holds"
+        status: CheckStatus = "holds"
         state = random.getstate(), np.random.get_state(), torch.get_rng_state()
         try:
             detail = check.run(subject)
         except Skipped as reason:
-            verdict, detail = "skipped", str(reason)
+            status, detail = "skipped", str(reason)
         except Reported as observation:
-            verdict, detail = "reported", str(observation)
+            status, detail = "reported", str(observation)
         except Failed as fault:
-            verdict, detail = "fails", str(fault)
+            status, detail = "fails", str(fault)
         except Exception as error:
-            verdict, detail = "fails", f"raised {type(error).__name__}: {one_line(error)}"
+            status, detail = "fails", f"raised {type(error).__name__}: {one_line(error)}"
         finally:
             random.setstate(state[0])
             np.random.set_state(state[1])
             torch.set_rng_state(state[2])
-        yield Result(kind, name, check.name, verdict, detail, check.advice if verdict == "fails" else "")
+        yield Result(kind, name, check.name, status, detail, check.advice if status == "fails" else "")
 
 
 def expect(condition: bool, fault: str) -> None:

@@ -1,4 +1,4 @@
-"""A synthetic evaluation for the checks of metrics: its samples, codes and reconstructions are what the kit says."""
+"""A synthetic evaluation for the checks of metrics: the kit sets its samples, codes and reconstructions."""
 
 from __future__ import annotations
 
@@ -20,14 +20,17 @@ SHAPE: Shape = (1, 28, 28)
 LATENT = 8
 TRAIN, TEST, VALIDATION = 800, 500, 100
 CLASSES = tuple(f"mnist/{digit}" for digit in range(10))
-"""Of the pictures, which no digit resembles: for metrics that ask for classes that a classifier knows."""
+"""The classes of the pictures, which resemble no digit: for metrics that need the classes of a classifier."""
 
 
 @dataclass(frozen=True)
 class Scene:
-    """What a metric is shown. `samples`: real, noise or dim pictures, or the references themselves; `shift` of the
-    codes in standard deviations; `error` of the reconstructions; `order` of a permutation; `nan` puts NaN into codes
-    and reconstructions; `strided` images lie otherwise in memory; `test` and `train` images there are (0: 500)."""
+    """The inputs of a metric.
+
+    `samples` are "real", "noise" or "dim" pictures, or the "references"; `shift` is the codes' in standard deviations,
+    `error` the reconstructions', `order` the seed of a permutation (0: none). `nan` puts NaN into codes and
+    reconstructions, `strided` images are not contiguous; `test` (0: 500) and `train` count images.
+    """
 
     samples: str = "real"
     shift: float = 0.0

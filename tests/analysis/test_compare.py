@@ -54,7 +54,7 @@ def test_the_verdict_follows_the_direction(better: bool, winner: str) -> None:
         *group("b", [5.0, 5.2, 5.1], higher_is_better=better),
     ]
     (comparison,) = compare(rows, "a", "b")[2]
-    assert (comparison.verdict, comparison.more_seeds) == (winner, 0)
+    assert (comparison.conclusion, comparison.more_seeds) == (winner, 0)
 
 
 def test_more_seeds_are_those_of_the_observed_effect_or_none_where_it_is_noise() -> None:
@@ -62,7 +62,7 @@ def test_more_seeds_are_those_of_the_observed_effect_or_none_where_it_is_noise()
     (comparison,) = compare([*group("a", gaps), *group("b", [0.0] * 4)], "a", "b")[2]
     needed = seeds_needed(float(np.mean(gaps) / np.std(gaps, ddof=1)))
     assert needed is not None
-    assert (comparison.verdict, comparison.more_seeds) == ("undecided", needed - 4)
+    assert (comparison.conclusion, comparison.more_seeds) == ("undecided", needed - 4)
     (noise,) = compare([*group("a", [1.0, -1.0, 0.1]), *group("b", [0.0] * 3)], "a", "b")[2]
     assert noise.more_seeds is None
 

@@ -71,7 +71,7 @@ def set_errors(means: list[float], sds: list[float], draw: Draw, seeds: int, rng
         x = np.array(means)[:, None] + rng.normal(size=seeds)
         x = x + np.array(sds)[:, None] * draw(rng, (len(means), seeds))
         comparisons = set_of_best([dict(enumerate(map(float, row))) for row in x], lower=True)
-        errors += any(comparisons[i].verdict == "worse" for i in best)
+        errors += any(comparisons[i].status == "worse" for i in best)
     return errors / SET_STUDIES
 
 

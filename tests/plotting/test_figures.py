@@ -27,7 +27,7 @@ from genbench.plotting.images import ImageRow, joined, leading, stored, strips
 from genbench.plotting.latent import worst_projection
 from genbench.plotting.ranks import rank_intervals, ranks
 from genbench.plotting.report import sample_strips
-from genbench.plotting.style import FIXED, FURTHER, color, encoded, group_styles
+from genbench.plotting.style import PALETTE, encoded, group_styles
 from genbench.reporting import export as exporting
 from genbench.stats.intervals import by_seed_table, paired_difference, paired_t_intervals
 from genbench.storage.results import Row
@@ -54,12 +54,17 @@ def study(*models: str) -> list[Row]:
 # ---------------------------------------------------------------- styles
 
 
-def test_a_model_has_one_colour_everywhere_and_its_groups_differ_otherwise() -> None:
+def test_models_take_colours_in_their_order_and_groups_of_one_model_differ_otherwise() -> None:
     styles = group_styles([("a", "swae"), ("b", "swae"), ("c", "mine")])
-    assert styles["a"].color == styles["b"].color == FIXED["swae"]
+    assert styles["a"].color == styles["b"].color == PALETTE[0]
+    assert styles["c"].color == PALETTE[1]
     assert (styles["a"].marker, styles["a"].dash) != (styles["b"].marker, styles["b"].dash)
-    assert styles["c"].color == group_styles([("x", "mine")])["x"].color == color("mine")
-    assert color("mine") in FURTHER
+
+
+def test_more_models_than_colours_still_differ() -> None:
+    count = len(PALETTE) + 3
+    styles = group_styles([(f"group {k}", f"model {k}") for k in range(count)])
+    assert len({(style.color, style.marker) for style in styles.values()}) == count
 
 
 def luminance(code: str) -> float:
@@ -69,7 +74,7 @@ def luminance(code: str) -> float:
 
 
 def test_every_colour_stands_out_on_white() -> None:
-    assert all((1.05) / (luminance(code) + 0.05) > 1.9 for code in (*FIXED.values(), *FURTHER))
+    assert all((1.05) / (luminance(code) + 0.05) > 1.9 for code in PALETTE)
 
 
 # ---------------------------------------------------------------- ranks

@@ -14,7 +14,7 @@ from click.testing import Result
 from genbench.registry.loader import load
 from genbench.registry.scaffold import TRY, next_steps, template
 from genbench.testing import describe
-from genbench.testing.public_imports import deeper
+from genbench.testing.checks import deeper
 
 DOTS = ("--plugin", str(Path(__file__).parents[1] / "fixtures" / "dots.py"))
 TINY = ("--images", "64", "--batch", "16", "--latent-dim", "2")
@@ -45,7 +45,7 @@ def test_every_template_keeps_the_contract_and_imports_public_modules(
     check, *_ = next_steps(kind, "my-own", Path(), package=False)
     result = genbench(*shlex.split(check)[1:], "--format", "json")
     assert result.exit_code == 0, result.output
-    verdicts = {(check["kind"], check["check"]): check["verdict"] for check in json.loads(result.stdout)}
+    verdicts = {(check["kind"], check["check"]): check["status"] for check in json.loads(result.stdout)}
     assert {check for of, check in verdicts if of == kind} == set(describe(kind))
     assert "fails" not in verdicts.values()
     assert not set(deeper(Path("my-own.py").read_text())) - {"genbench.data.images"}

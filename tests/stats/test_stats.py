@@ -138,7 +138,7 @@ def test_two_models_equal_a_paired_two_sided_t_test() -> None:
         a, b = rng.normal(0, 1, 5), rng.normal(0.8, 1, 5)
         p = scipy_stats.ttest_rel(a, b).pvalue
         comparisons = set_of_best([by_seed(a), by_seed(b)], lower=True)
-        assert any(comparison.verdict == "worse" for comparison in comparisons) == (p <= 0.05)
+        assert any(comparison.status == "worse" for comparison in comparisons) == (p <= 0.05)
         assert min(comparison.p or 0.0 for comparison in comparisons) == pytest.approx(min(1.0, p))
 
 
@@ -147,7 +147,7 @@ def test_hand_computed_set_of_three() -> None:
     # against it make 0.00273, three hypotheses 0.0082. Model 1 differs from 0 by -1, 0, 1: p = 1/2.
     models = [{0: 1.0, 1: 2.0, 2: 3.0}, {0: 2.0, 1: 2.0, 2: 2.0}, {0: 11.0, 1: 13.0, 2: 15.0}]
     comparisons = set_of_best(models, lower=True)
-    assert [comparison.verdict for comparison in comparisons] == ["best", "best", "worse"]
+    assert [comparison.status for comparison in comparisons] == ["best", "best", "worse"]
     one_sided = float(scipy_stats.t.sf(11 * math.sqrt(3), 2))
     assert comparisons[2].p == pytest.approx(6 * one_sided)
 
@@ -159,7 +159,7 @@ def test_equal_models_are_separated_in_at_most_5_percent(models: int, seeds: int
     errors = 0
     for _ in range(STUDIES):
         study = rng.normal(size=seeds) + spread * rng.normal(size=(models, seeds))
-        errors += any(s.verdict == "worse" for s in set_of_best([by_seed(row) for row in study], lower=True))
+        errors += any(s.status == "worse" for s in set_of_best([by_seed(row) for row in study], lower=True))
     assert errors / STUDIES <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / STUDIES)
 
 
@@ -169,7 +169,7 @@ def test_true_best_stays_in_the_set_when_others_are_worse() -> None:
     lost = detected = 0
     for _ in range(STUDIES):
         study = means + rng.normal(size=(4, 5))
-        verdicts = [s.verdict for s in set_of_best([by_seed(row) for row in study], lower=True)]
+        verdicts = [s.status for s in set_of_best([by_seed(row) for row in study], lower=True)]
         lost += "worse" in verdicts[:2]
         detected += verdicts[3] == "worse"
     assert lost / STUDIES <= 0.05 + 2 * math.sqrt(0.05 * 0.95 / STUDIES)
@@ -180,7 +180,7 @@ def test_true_best_stays_in_the_set_when_others_are_worse() -> None:
 def test_best_mean_and_its_copy_are_never_separated(study: list[list[float]], lower: bool) -> None:
     best = (min if lower else max)(study, key=math.fsum)
     models = [dict(enumerate(row)) for row in [*study, best, [value * (1 + 1e-12) for value in best]]]
-    verdicts = [comparison.verdict for comparison in set_of_best(models, lower=lower)]
+    verdicts = [comparison.status for comparison in set_of_best(models, lower=lower)]
     assert verdicts[-2:] == ["best", "best"]
 
 
@@ -192,14 +192,14 @@ def test_higher_is_lower_with_the_sign_turned(study: list[list[float]]) -> None:
 
 
 def test_fewer_than_two_shared_seeds_are_undecided() -> None:
-    assert [s.verdict for s in set_of_best([{0: 1.0}, {0: 9.0}], lower=True)] == ["undecided"] * 2
-    assert [s.verdict for s in set_of_best([{0: 1.0, 1: 1.1}, {2: 9.0, 3: 9.1}], lower=True)] == ["undecided"] * 2
+    assert [s.status for s in set_of_best([{0: 1.0}, {0: 9.0}], lower=True)] == ["undecided"] * 2
+    assert [s.status for s in set_of_best([{0: 1.0, 1: 1.1}, {2: 9.0, 3: 9.1}], lower=True)] == ["undecided"] * 2
     mixed = set_of_best([{0: 1.0, 1: 1.1, 2: 0.9}, {0: 9.0, 1: 9.1, 2: 8.9}, {2: 0.1}], lower=True)
-    assert [s.verdict for s in mixed] == ["best", "worse", "undecided"]
+    assert [s.status for s in mixed] == ["best", "worse", "undecided"]
 
 
 def test_constant_differences_are_separated() -> None:
-    verdicts = [s.verdict for s in set_of_best([{0: 1.0, 1: 2.0}, {0: 2.0, 1: 3.0}], lower=True)]
+    verdicts = [s.status for s in set_of_best([{0: 1.0, 1: 2.0}, {0: 2.0, 1: 3.0}], lower=True)]
     assert verdicts == ["best", "worse"]
 
 

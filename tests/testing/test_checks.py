@@ -23,11 +23,10 @@ from genbench.errors import UsageError
 from genbench.registry.loader import load
 from genbench.registry.options import complete
 from genbench.testing import check, describe, suite
-from genbench.testing.checks import CHECKED, check_names
+from genbench.testing.checks import CHECKED, PUBLIC, check_imports, check_names, deeper
 from genbench.testing.metrics import smaller_batches
 from genbench.testing.priors import CHECKS, build
-from genbench.testing.public_imports import PUBLIC, check_imports, deeper
-from genbench.testing.results import BoundFactory, ConformanceCheck, Failed, Reported, Skipped, verdicts
+from genbench.testing.results import BoundFactory, ConformanceCheck, Failed, Reported, Skipped, check_subject
 
 ZOO = Path(__file__).parents[1] / "zoo"
 PRIORS = ("--plugin", str(ZOO / "priors.py"))
@@ -57,7 +56,7 @@ class TooHeavy(Cauchy):
 def verdicts_of(kind: type[Prior]) -> dict[str, str]:
     spec = ComponentSpec(name="mine", description="", factory=kind)
     subject = build(BoundFactory(spec, complete("mine", kind, {})))
-    return {result.check: result.verdict for result in verdicts("prior", "mine", CHECKS, subject)}
+    return {result.check: result.status for result in check_subject("prior", "mine", CHECKS, subject)}
 
 
 def test_a_law_with_a_heavy_tail_that_is_right_fails_nothing() -> None:
@@ -101,8 +100,8 @@ def test_json_holds_every_result_and_the_exit_status_is_zero(genbench: Callable[
     assert done.exit_code == 0
     rows = json.loads(done.stdout)
     assert [row["check"] for row in rows] == list(check_names("prior"))
-    assert {row["verdict"] for row in rows} == {"holds"}
-    assert set(rows[0]) == {"kind", "name", "check", "verdict", "detail", "advice"}
+    assert {row["status"] for row in rows} == {"holds"}
+    assert set(rows[0]) == {"kind", "name", "check", "status", "detail", "advice"}
 
 
 def test_a_misspelt_name_gets_the_nearest_as_a_suggestion(genbench: Callable[..., Ran]) -> None:
@@ -156,7 +155,7 @@ def test_imports_below_the_public_surface_are_reported(source: str, modules: lis
     assert deeper(source) == modules
     path = tmp_path / "mine.py"
     path.write_text(source)
-    assert check_imports(path, "mine").verdict == ("reported" if modules else "holds")
+    assert check_imports(path, "mine").status == ("reported" if modules else "holds")
 
 
 def test_the_public_surface_is_the_one_that_the_contract_names() -> None:
@@ -194,8 +193,8 @@ def test_a_verdict_for_each_way_to_end_and_global_state_is_put_back() -> None:
 
     before = torch.get_rng_state()
     outcomes: Iterable[Exception | None] = (None, Failed("a"), Skipped("b"), Reported("c"), ZeroDivisionError("d"))
-    results = list(verdicts("prior", "x", [ends(error) for error in outcomes], None))
-    assert [result.verdict for result in results] == ["holds", "fails", "skipped", "reported", "fails"]
+    results = list(check_subject("prior", "x", [ends(error) for error in outcomes], None))
+    assert [result.status for result in results] == ["holds", "fails", "skipped", "reported", "fails"]
     assert [result.advice for result in results] == ["", "do this", "", "", "do this"]
     assert results[-1].detail == "raised ZeroDivisionError: d"
     assert torch.equal(torch.get_rng_state(), before)

@@ -85,7 +85,7 @@ def zoo() -> Registry:
 
 @pytest.mark.parametrize(("kind", "name"), CAUGHT, ids=[name for _, name in CAUGHT])
 def test_the_kit_names_the_fault(zoo: Registry, kind: Kind, name: str) -> None:
-    failing = {result.check for result in check_plugin(zoo, kind, name) if result.verdict == "fails"}
+    failing = {result.check for result in check_plugin(zoo, kind, name) if result.status == "fails"}
     assert failing == CAUGHT[kind, name]
 
 
@@ -105,6 +105,6 @@ UNCHECKED = {"built_with_its_defaults"}
 @pytest.mark.parametrize(("kind", "name"), BUNDLED, ids=[f"{kind}-{name}" for kind, name in BUNDLED])
 def test_no_bundled_plugin_trips_a_check(zoo: Registry, kind: Kind, name: str) -> None:
     results = list(check_plugin(zoo, kind, name))
-    assert not [result for result in results if result.verdict == "fails"]
+    assert not [result for result in results if result.status == "fails"]
     assert not UNCHECKED & {result.check for result in results}
-    assert any(result.verdict == "holds" for result in results)
+    assert any(result.status == "holds" for result in results)

@@ -35,25 +35,25 @@ from genbench.experiment.run import Run
 GRACE_SECONDS = 60.0
 """How long a run may take to save its state once the command is gone; then its process ends itself."""
 OUTPUT_BYTES = 4000
-"""Of what a worker printed, how much is kept where it dies."""
+"""The last bytes of a worker's output that are kept when it dies."""
 STOP = "stop"
-"""The file that says that the user has stopped."""
+"""The file whose presence means that the user has stopped."""
 
 
 class ProcessExecutor:
-    """`jobs` worker processes, each of which does one run after another; GPUs are dealt out in turn."""
+    """`jobs` worker processes, each of which does one run after another; GPUs are assigned in turn."""
 
     in_process = False
 
     def __init__(self, runner: Runner, jobs: int, timeout: float | None = None) -> None:
         """For runs of the runner's command; one that takes longer than `timeout` seconds is killed."""
         spec = worker_spec(runner)
-        workers = max(1, runner.place.workers // jobs)
+        workers = max(1, runner.data_config.workers // jobs)
         self._spec = replace(
             spec,
             device="cuda" if runner.device.type == "cuda" else spec.device,
             threads=max(1, spec.threads // jobs),
-            place={**spec.place, "workers": workers},
+            data_config={**spec.data_config, "workers": workers},
             jobs=jobs,
         )
         self._runner, self._jobs, self._timeout = runner, jobs, timeout
@@ -83,7 +83,7 @@ class ProcessExecutor:
     def _start(self, run: Run) -> ProcessPool:
         """Load the dataset once, into files that the workers map, and start the pool."""
         self._scratch = Path(self._resources.enter_context(tempfile.TemporaryDirectory(prefix="genbench-")))
-        images = load_images(self._runner.registry, run, self._runner.place, self._runner.callback)
+        images = load_images(self._runner.registry, run, self._runner.data_config, self._runner.callback)
         files = {}
         for name, tensor in image_tensors(images).items():
             file = self._resources.enter_context(nameless_file())
@@ -103,7 +103,7 @@ class ProcessExecutor:
         return self._pool
 
     def _worker_error(self, name: str, error: BaseException) -> WorkerError:
-        """What became of the worker of a run."""
+        """The cause of a worker's death, with the end of its output."""
         printed = ""
         with suppress(OSError), (self._scratch / f"{name}.txt").open("rb") as file:
             file.seek(max(0, file.seek(0, os.SEEK_END) - OUTPUT_BYTES))
@@ -117,7 +117,7 @@ class ProcessExecutor:
 
 
 def _translated(answer: Future[str], explain: Any) -> Future[RunOutcome]:
-    """The future of an outcome, of the future of its JSON."""
+    """The future of an outcome, from the future of its JSON."""
     future = _Mirror(answer)
 
     def done(_: Future[str]) -> None:
@@ -133,7 +133,7 @@ def _translated(answer: Future[str], explain: Any) -> Future[RunOutcome]:
 
 
 class _Mirror(Future[RunOutcome]):
-    """A future that runs when another one does."""
+    """A future that is running while its source is."""
 
     def __init__(self, source: Future[str]) -> None:
         super().__init__()
@@ -186,7 +186,7 @@ def visible_gpus(device: torch.device) -> list[str]:
 
 
 class Descriptor:
-    """The number of an open file, which follows it into a worker."""
+    """An open file's descriptor, which pickling duplicates into a worker."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.number = file.fileno()
@@ -202,7 +202,7 @@ class _Worker:
     """This worker process: its runner, or why there is none."""
 
     runner: Runner | None = None
-    error = Exception("it was not started")
+    error = Exception("the worker was not started")
     scratch = Path()
     stopping = threading.Event()
     terminated = False
@@ -212,10 +212,10 @@ class _Worker:
 def start_worker(settings: str, scratch: str, files: Mapping[str, Descriptor]) -> None:
     """Prepare a worker process; an error is raised by its first run."""
     _Worker.scratch = Path(scratch)
-    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the terminal's is passed on by the file
+    signal.signal(signal.SIGINT, signal.SIG_IGN)  # the command passes Ctrl-C on by the file
     signal.signal(signal.SIGTERM, _terminate)
-    threading.Thread(target=_watch, daemon=True).start()
-    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # its last words count
+    threading.Thread(target=_stop_with_the_command, daemon=True).start()
+    sys.stdout.reconfigure(line_buffering=True)  # type: ignore[union-attr]  # output is complete when the worker dies
     try:
         values = json.loads(settings)
         spec = WorkerSpec(**values["spec"])
@@ -236,7 +236,7 @@ def do_run(record: str) -> str:
         os.dup2(printed.fileno(), 1)
         os.dup2(printed.fileno(), 2)
     if _Worker.runner is None:
-        raise RuntimeError(f"it cannot begin: {one_line(_Worker.error)}")
+        raise RuntimeError(f"the worker cannot start: {one_line(_Worker.error)}")
     outcome = _Worker.runner.run(run)
     sys.stdout.flush()
     if _Worker.terminated:
@@ -270,7 +270,7 @@ def _wait_for_the_end() -> None:
         time.sleep(0.1)
 
 
-def _watch() -> None:
+def _stop_with_the_command() -> None:
     """Stop when the user does; when the command is gone, save the state and end."""
     command = parent_process()
     while command is not None and command.is_alive():

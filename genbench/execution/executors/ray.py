@@ -47,7 +47,7 @@ Not left to Ray's own `max_task_retries`: with ray 2.60 and a node killed, all t
 while the actor still waited for a place to be restarted.
 """
 POLL_SECONDS = 0.5
-"""How often a thread looks whether its run is over, or has to stop."""
+"""The interval at which a thread looks for the end of its run, or for Ctrl-C."""
 PATIENCE_SECONDS = 60.0
 """How long an actor may take to save its run's state when the command stops."""
 ANSWER_SECONDS = 5.0
@@ -57,7 +57,7 @@ NOT_SENT = (LOCK,)
 
 @dataclass(frozen=True)
 class Slot:
-    """What a run takes of the cluster."""
+    """The resources of one run on the cluster."""
 
     cpus: float
     gpus: float
@@ -91,12 +91,12 @@ class RayExecutor:
         self._slot = Slot(float(options.get("cpus-per-run", 1.0)), gpus)
         self._resources = ExitStack()
         self._threads: ThreadPoolExecutor | None = None
-        self._shipped: tuple[Any, ...] = ()
-        self._mine = threading.local()
+        self._actor_arguments: tuple[Any, ...] = ()
+        self._local = threading.local()
         self._mutex = threading.Lock()
         self._actors: list[Any] = []
         self._waiting = 0
-        self._stopped = float("inf")
+        self._interrupted_at = float("inf")
 
     def submit(self, run: Run) -> Future[RunOutcome]:
         """Queue the run for the next idle thread."""
@@ -108,13 +108,13 @@ class RayExecutor:
     def interrupt(self) -> None:
         """Tell the actors to stop after their step."""
         with self._mutex:
-            self._stopped = time.monotonic()
+            self._interrupted_at = time.monotonic()
             for actor in self._actors:
                 actor.stop.remote()
 
     def shutdown(self) -> None:
         """End all actors."""
-        self._stopped = float("-inf")  # patience is over
+        self._interrupted_at = float("-inf")  # do not wait for states to be saved
         with self._mutex:
             for actor in self._actors:
                 with suppress(self._ray.exceptions.RayError):
@@ -132,7 +132,7 @@ class RayExecutor:
         if not count:
             raise UsageError(
                 f"no node of the Ray cluster has {self._slot.cpus:g} cores and {self._slot.gpus:g} GPUs for a run:"
-                " lower cpus-per-run or gpus-per-run, or say --jobs N to have an autoscaler add nodes"
+                " lower cpus-per-run or gpus-per-run, or add --jobs N to have an autoscaler add nodes"
             )
         store = self._runner.store
         store.mkdir(parents=True, exist_ok=True)
@@ -141,15 +141,14 @@ class RayExecutor:
         self._resources.callback(token.unlink, missing_ok=True)
         cores = max(1, int(self._slot.cpus))
         spec = worker_spec(self._runner)
-        device = (
-            "cuda" if self._runner.device.type == "cuda" else spec.device
-        )  # Ray shows an actor the GPU it was given
-        spec = replace(spec, device=device, threads=cores, place={**spec.place, "workers": cores})
-        images = load_images(self._runner.registry, run, self._runner.place, self._runner.callback)
+        # Ray shows an actor its GPU alone.
+        device = "cuda" if self._runner.device.type == "cuda" else spec.device
+        spec = replace(spec, device=device, threads=cores, data_config={**spec.data_config, "workers": cores})
+        images = load_images(self._runner.registry, run, self._runner.data_config, self._runner.callback)
         facts, arrays = image_facts(images), {name: tensor.numpy() for name, tensor in image_tensors(images).items()}
         stored = ray.put(arrays)  # once for each node; actors there map it
         plugins = [(Path(file).name, Path(file).read_text(encoding="utf-8")) for file in spec.plugins]
-        self._shipped = (json.dumps(asdict(spec)), json.dumps(facts), [stored], plugins, (token.name, secret))
+        self._actor_arguments = (json.dumps(asdict(spec)), json.dumps(facts), [stored], plugins, (token.name, secret))
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="ray")
         return self._threads
 
@@ -159,11 +158,11 @@ class RayExecutor:
         """Lock a run and have it done by an actor, by another one where that dies."""
         with self._mutex:
             self._waiting -= 1
-        loss = ""
+        death = ""
         try:
             with lock_run(self._runner.store / run.name):
                 for _ in range(RETRIES + 1):
-                    if self._stopped < float("inf"):
+                    if self._interrupted_at < float("inf"):
                         return INTERRUPTED
                     try:
                         return self._attempt(run)
@@ -171,15 +170,14 @@ class RayExecutor:
                         raise WorkerError("worker failed", one_line(error.cause or error)) from None
                     except self._ray.exceptions.RayError as error:
                         self._dismiss()
-                        loss = str(error)
-                    if (
-                        "creation task" in loss
-                    ):  # a plug-in that cannot be loaded there, say: no other would fare better
-                        *_, cause = [line for line in loss.splitlines() if line.strip()]
-                        raise WorkerError("worker failed", f"it cannot begin: {cause.strip()[:300]}")
-                if self._stopped < float("inf"):
+                        death = str(error)
+                    # An actor that cannot be created, for example for want of a plug-in's import, fails on any node.
+                    if "creation task" in death:
+                        *_, cause = [line for line in death.splitlines() if line.strip()]
+                        raise WorkerError("worker failed", f"the worker cannot start: {cause.strip()[:300]}")
+                if self._interrupted_at < float("inf"):
                     return INTERRUPTED
-                message = f"{RETRIES + 1} times, at last: {' '.join(loss.split())[:300]}"
+                message = f"{RETRIES + 1} times, at last: {' '.join(death.split())[:300]}"
                 raise WorkerError("worker lost", message)
         except RunLockedError:
             return RunOutcome("locked", LOCKED)
@@ -192,7 +190,7 @@ class RayExecutor:
         actor, folder = self._actor(), self._runner.store / run.name
         begun = actor.shares.remote()
         while not self._ready(begun):
-            if self._stopped < float("inf"):
+            if self._interrupted_at < float("inf"):
                 self._dismiss()
                 return INTERRUPTED
         shares = self._ray.get(begun)
@@ -206,7 +204,7 @@ class RayExecutor:
                 self._dismiss()
                 message = f"no end within {self._timeout:g} s (--run-timeout); the worker was killed"
                 raise WorkerError("timeout", message)
-            if time.monotonic() > self._stopped + PATIENCE_SECONDS:
+            if time.monotonic() > self._interrupted_at + PATIENCE_SECONDS:
                 self._dismiss()
                 return INTERRUPTED
         outcome, returned = self._ray.get(result)
@@ -231,17 +229,17 @@ class RayExecutor:
 
     def _actor(self) -> Any:
         """This thread's actor."""
-        actor = getattr(self._mine, "actor", None)
+        actor = getattr(self._local, "actor", None)
         if actor is None:
             options = {"num_cpus": self._slot.cpus, "num_gpus": self._slot.gpus, "max_concurrency": 4}
             made = self._ray.remote(RayActor).options(**options, scheduling_strategy="SPREAD")
-            actor = self._mine.actor = made.remote(*self._shipped)
+            actor = self._local.actor = made.remote(*self._actor_arguments)
             with self._mutex:
                 self._actors.append(actor)
         return actor
 
     def _dismiss(self) -> None:
-        actor, self._mine.actor = getattr(self._mine, "actor", None), None
+        actor, self._local.actor = getattr(self._local, "actor", None), None
         if actor is not None:
             with self._mutex:
                 self._actors.remove(actor)
@@ -266,7 +264,7 @@ def connected(ray: ModuleType, address: str) -> Iterator[None]:
     except (ConnectionError, ValueError, RuntimeError) as error:
         raise UsageError(
             f"address={address}: no Ray cluster answers ({one_line(error, 160)}); start one with `ray start --head`,"
-            " or say address=local"
+            " or use address=local"
         ) from None
     for number, handler in handlers.items():  # ray takes SIGTERM for itself; here it means: save and stop
         signal.signal(number, handler)
@@ -282,8 +280,8 @@ def check_address(ray: ModuleType, address: str) -> None:
     Other addresses pass: Ray says at once what is wrong with them. It replaces a loopback host by the machine's own
     address, so either may answer.
     """
-    place = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
-    host, _, port = place.removeprefix("ray://").rpartition(":")
+    target = os.environ.get("RAY_ADDRESS", address) if address == "auto" else address
+    host, _, port = target.removeprefix("ray://").rpartition(":")
     if not host or not port.isdigit() or "/" in host:
         return
     loopback = host == "localhost" or host.startswith("127.")
@@ -291,7 +289,7 @@ def check_address(ray: ModuleType, address: str) -> None:
         with suppress(OSError, OverflowError), socket.create_connection((name, int(port)), ANSWER_SECONDS):
             return
     raise UsageError(
-        f"address={address}: nothing answers at {host}:{port}; start a cluster there with `ray start --head`, or say"
+        f"address={address}: nothing answers at {host}:{port}; start a cluster there with `ray start --head`, or use"
         " address=local"
     )
 
@@ -323,8 +321,8 @@ class RayActor:
             file.write_text(text, encoding="utf-8")
             files.append(str(file))
         worker = replace(WorkerSpec(**json.loads(spec)), plugins=files)
-        seen = Path(worker.store) / token[0]
-        self._shares = seen.is_file() and seen.read_text(encoding="utf-8") == token[1]
+        token_file = Path(worker.store) / token[0]
+        self._shares = token_file.is_file() and token_file.read_text(encoding="utf-8") == token[1]
         self._store = Path(worker.store) if self._shares else folder / "runs"
         self._stopping = threading.Event()
         self._threads = worker.threads
@@ -359,7 +357,7 @@ class RayActor:
 
 
 def fetched(reference: Any) -> Mapping[str, np.ndarray[Any, Any]]:
-    """What a reference refers to: mapped where it lies on this machine, brought here once where it does not."""
+    """The arrays behind a reference: mapped from this node's memory, into which Ray copies them once."""
     import ray
 
     arrays: Mapping[str, np.ndarray[Any, Any]] = ray.get(reference)

@@ -27,7 +27,7 @@ DEFAULT_MINUTES = 24 * 60
 """The time limit of a job where --run-timeout is not given."""
 POLL_SECONDS = 0.5
 STOP = "stop"
-"""The file that says that the user has stopped."""
+"""The file whose presence means that the user has stopped."""
 
 
 class SlurmExecutor:
@@ -58,7 +58,7 @@ class SlurmExecutor:
             **{f"slurm_{name}": value for name, value in options.items()},
         }
         spec = worker_spec(runner)
-        self._spec = replace(spec, threads=cpus, place={**spec.place, "workers": cpus})
+        self._spec = replace(spec, threads=cpus, data_config={**spec.data_config, "workers": cpus})
         self._runner, self._submitit = runner, submitit
         self._folder = runner.store.resolve() / f".slurm-{uuid4().hex[:8]}"
         self._queued: list[tuple[Run, Future[RunOutcome]]] = []
@@ -69,7 +69,7 @@ class SlurmExecutor:
     def submit(self, run: Run) -> Future[RunOutcome]:
         """Queue the run for the next array."""
         if self._collector is None:  # the dataset is decoded once, before any node asks for it
-            load_images(self._runner.registry, run, self._runner.place, self._runner.callback)
+            load_images(self._runner.registry, run, self._runner.data_config, self._runner.callback)
             self._folder.mkdir(parents=True, exist_ok=True)
             self._collector = threading.Thread(target=self._collect, daemon=True)
             self._collector.start()
@@ -140,13 +140,13 @@ def do_run(spec: str, record: str, folder: str) -> str:
     """A job: does a run, and returns its outcome as JSON."""
     stopping = threading.Event()
 
-    def watch() -> None:
+    def poll() -> None:
         while not stopping.wait(1.0):
             if (Path(folder) / STOP).exists():
                 stopping.set()
 
     for number in (signal.SIGTERM, signal.SIGUSR2):  # sent before a job is preempted, or its time is over
         signal.signal(number, lambda *_: stopping.set())
-    threading.Thread(target=watch, daemon=True).start()
+    threading.Thread(target=poll, daemon=True).start()
     runner = make_runner(WorkerSpec(**json.loads(spec)), None, stopping.is_set)
     return json.dumps(asdict(runner.run(received_run(json.loads(record)))))
