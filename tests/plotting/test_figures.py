@@ -130,7 +130,7 @@ def test_numbers_of_different_protocols_are_not_drawn_in_one_panel() -> None:
     (axes,) = latent_size(rows).figure.axes
     assert axes.get_legend_handles_labels()[1] == ["swae"]
     apart = [row("swae", 0, 1.0, group=f"d{d}", latent_dim=d, protocol=f"p{d}") for d in (2, 8)]
-    with pytest.raises(UsageError, match="another way at each latent size"):
+    with pytest.raises(UsageError, match="another protocol at each latent size"):
         latent_size(apart)
     with pytest.raises(UsageError, match="add --latent-dim"):
         latent_size(study("swae"))
