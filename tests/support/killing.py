@@ -41,10 +41,10 @@ from genbench.training import loop
 PHASES = (
     ("save_checkpoint", "checkpointing"),
     ("save_weights", "saving weights"),
-    ("keep", "keeping a snapshot"),
+    ("save_snapshot", "saving a snapshot"),
     ("train", "training"),
     ("measure", "measuring"),
-    ("picture", "picturing"),
+    ("save_pictures", "saving pictures"),
     ("load", "decoding"),
     ("fitted", "fitting a control"),
     ("plan", "planning"),
