@@ -301,7 +301,7 @@ def test_values_of_another_type_are_refused(given: str) -> None:
 def test_a_required_option_is_asked_for() -> None:
     def needs(*, path: Annotated[str, Option("where")]) -> None: ...
 
-    with pytest.raises(UsageError, match=r"--set it\.path="):
+    with pytest.raises(UsageError, match=r"--set mine\.path="):
         complete("mine", needs, {})
 
 
