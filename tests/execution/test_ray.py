@@ -44,7 +44,7 @@ def studies(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
         [*namespace(), sys.executable, str(SCRIPT), str(tmp_path_factory.mktemp("ray"))],
         capture_output=True,
         text=True,
-        timeout=240,
+        timeout=480,
         check=False,
         env={**os.environ, **quiet},
     )

@@ -72,7 +72,7 @@ CAUGHT: dict[tuple[Kind, str], set[str]] = {
     ("metric", "first-pair"): {"order_does_not_matter"},
     ("metric", "batch-scaled"): {"batches_do_not_matter"},
     ("metric", "rescaled"): {"contrast_is_seen"},
-    ("metric", "wrong-direction"): {"better_holds"},
+    ("metric", "wrong-direction"): {"direction_holds"},
     ("metric", "global-metric"): {"repeatable", "batches_do_not_matter"},
     ("metric", "silent"): {"refuses_what_it_cannot_measure"},
 }
@@ -97,7 +97,11 @@ def test_every_faulty_plugin_is_expected(zoo: Registry) -> None:
     assert registered == set(CAUGHT)
 
 
-BUNDLED = [(kind, name) for kind, entries in load().registrations.items() for name in entries]
+NEEDS_WEIGHTS = ("extractor", "inception")
+"""Its weights are a file that the tests do not have: it is checked where they are given."""
+BUNDLED = [
+    (kind, name) for kind, entries in load().registrations.items() for name in entries if (kind, name) != NEEDS_WEIGHTS
+]
 UNCHECKED = {"built_with_its_defaults"}
 """A result of this name says that nothing was checked: no bundled plug-in may hide behind it."""
 
