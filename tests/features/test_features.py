@@ -183,7 +183,7 @@ def test_missing_weights_are_refused_before_training_with_what_to_do(
     planned: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
-    with pytest.raises(GenbenchError, match=r"weights are missing.*--set fid\.weights=FILE"):
+    with pytest.raises(GenbenchError, match=r"weights are missing.*--set METRIC\.weights=FILE"):
         planned("swae", metrics=("fid",))  # 12x12: not a size for grey28
     with pytest.raises(GenbenchError, match=r"there is no file nowhere\.pth"):
         planned("swae", metrics=("fid",), settings=("fid.weights=nowhere.pth",))

@@ -132,7 +132,7 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("compare", "ae", "swae"),
     ("power", "runs", "--metric", "METRIC"),
     ("curves", "runs"),
-    ("explain", "RUN", "OTHER"),
+    ("diff", "RUN", "OTHER"),
     ("bundle", "export", "runs", "--out", "x.tar"),
     ("evaluate", "--metrics", "sharpness", *DOTS),
     ("run", "ae", "swae", *DOTS, *TINY, "--metrics", "reconstruction", "--seeds", "2"),
@@ -154,7 +154,7 @@ def test_every_command_prints_the_text_as_text(text: str, genbench: Genbench, mo
         assert result.exit_code != 2 or len(result.output.splitlines()) <= 2 + len(names), command
         if shown in result.output:
             printing.append(command[0])
-    assert {"report", "show", "explain"} <= set(printing)
+    assert {"report", "show", "diff"} <= set(printing)
 
 
 def test_messages_of_a_plugin_are_text(tmp_path: Path, genbench: Genbench) -> None:
