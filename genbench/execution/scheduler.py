@@ -105,7 +105,7 @@ def run_all(plan: Plan, executor: Executor, runner: Runner, done: Collection[str
             interrupted = True
         finished, _ = wait(followed, POLL_SECONDS, FIRST_COMPLETED)
         for future, follower in list(followed.items()):
-            follower.poll(future)
+            follower.poll(future, starts=not interrupted)  # a run that waited ends at once, without having begun
             if future in finished:
                 del followed[future]
                 ended = _ended(future, follower.folder, follower.run, runner.provenance)
@@ -145,9 +145,9 @@ class RunFollower:
         self._log = folder.path / LOG
         self._read = self._log.stat().st_size if self._log.exists() else 0
 
-    def poll(self, future: Future[RunOutcome]) -> None:
+    def poll(self, future: Future[RunOutcome], *, starts: bool = True) -> None:
         """Call back for the start of the run and for its new log points."""
-        if not self._started and future.running():
+        if starts and not self._started and future.running():
             self._start()
         if self._started:
             for state in self._states():
