@@ -163,7 +163,7 @@ def test_constant_codes_are_fitted_by_a_point() -> None:
 
 def test_codes_that_no_mixture_fits_are_refused_in_one_line() -> None:
     codes = 1e28 * drawn(200, 0, law(0))[:, :1].expand(-1, 2)  # singular, and far above the ridge
-    with pytest.raises(MetricError, match="no mixture fits the codes"):
+    with pytest.raises(MetricError, match="gmm: no mixture fits the codes"):
         mixture_draws(codes, 10, 5, Generator().manual_seed(0))
 
 
