@@ -57,6 +57,8 @@ class DatasetInfo:
         validation: Count of validation images.
         classes: Count of classes; 0 where there are no labels.
         class_names: The meaning of each label, with the dataset's name before a slash ("mnist/7"); empty where unknown.
+        originals: A hash of the bytes of the files that are read, "" where the options alone decide the images. It
+            takes the place of the options that say where files lie (`Option.file`) in the identity of a run.
     """
 
     shape: Shape
@@ -65,6 +67,7 @@ class DatasetInfo:
     validation: int = 0
     classes: int = 0
     class_names: tuple[str, ...] = ()
+    originals: str = ""
 
 
 @dataclass(frozen=True)
@@ -82,6 +85,7 @@ class Images:
         skipped: Count of corrupt images that were left out.
         sha256: Hash of all bytes: see `genbench.data.images.with_content`.
         class_names: The meaning of each label, as in `DatasetInfo`.
+        originals: The hash of the files that were read, as in `DatasetInfo`.
     """
 
     train: Tensor
@@ -94,6 +98,7 @@ class Images:
     skipped: int = 0
     sha256: str = ""
     class_names: tuple[str, ...] = ()
+    originals: str = ""
 
     @property
     def shape(self) -> Shape:

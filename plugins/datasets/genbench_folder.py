@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterable
+from dataclasses import replace
 from functools import partial
 from io import BytesIO
 from pathlib import Path, PurePosixPath
@@ -25,7 +26,7 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from genbench.api import ComponentSpec, DataConfig, Dataset, DatasetInfo, Images, Option, Shape
-from genbench.data.decoding import Pictures, Split, decode_splits, open_pictures, resized
+from genbench.data.decoding import Pictures, Split, cache_key, decode_splits, open_pictures, resized
 from genbench.data.images import cached
 from genbench.errors import DataError, UsageError
 from genbench.hookspecs import hookimpl
@@ -46,7 +47,9 @@ class Folder(Dataset):
     def __init__(
         self,
         *,
-        path: Annotated[str, Option("folder or zip archive of images; relative to --data-root or to here")] = "",
+        path: Annotated[
+            str, Option("folder or zip archive of images; relative to --data-root or to here", file=True)
+        ] = "",
         size: Annotated[int, Option("side of the image, in pixels", low=1)] = 64,
         channels: Annotated[Channels, Option("colour or grey")] = "rgb",
         test: Annotated[float, Option("part held out where there is no test/", low=0.0, high=0.9)] = 0.1,
@@ -66,23 +69,27 @@ class Folder(Dataset):
         return (3 if self.channels == "rgb" else 1, self.size, self.size)
 
     def info(self, data_config: DataConfig) -> DatasetInfo:
-        """Counts, from the names alone."""
+        """Counts by the names; the files are read once, to identify them."""
         with open_pictures(self._where(data_config)) as pictures:
-            counts = {split: len(names) for split, names in self.splits(pictures).items()}
-        return DatasetInfo(self.shape, class_names=(), **counts)
+            splits = self.splits(pictures)
+            originals = pictures.hash(splits, data_config)
+        counts = {split: len(names) for split, names in splits.items()}
+        return DatasetInfo(self.shape, class_names=(), originals=originals, **counts)
 
     def load(self, data_config: DataConfig) -> Images:
         """The images in the order of their names, `(n, c, size, size)`; decoded once, then kept."""
         preprocessing = f"{self.channels}, centre square, bilinear antialiased to {self.size}, transparency on white"
         with open_pictures(self._where(data_config)) as pictures:
             splits = self.splits(pictures)
+            originals = pictures.hash(splits, data_config)
             decode = partial(picture, size=self.size, channels=self.channels)
-            return cached(
+            images = cached(
                 data_config,
                 "folder",
-                pictures.key(splits, VERSION, preprocessing, data_config.skip_corrupt),
+                cache_key(originals, VERSION, preprocessing, data_config.skip_corrupt),
                 lambda: decode_splits(pictures, splits, decode, self.shape, data_config, preprocessing),
             )
+        return replace(images, originals=originals)
 
     def _where(self, data_config: DataConfig) -> Path:
         """The folder or archive: as given where that exists, else under the data root."""
@@ -96,7 +103,7 @@ class Folder(Dataset):
 
     def splits(self, pictures: Pictures) -> dict[Split, list[str]]:
         """Names by split, sorted within each."""
-        names = sorted(filter(_is_image, pictures.versions))
+        names = sorted(filter(_is_image, pictures.names))
         if not names:
             kinds = ", ".join(sorted(extension[1:] for extension in EXTENSIONS))
             raise DataError(f"folder: no image in {pictures.path}: looked for {kinds}, subfolders included")
