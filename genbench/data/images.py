@@ -76,6 +76,7 @@ def _read(path: Path) -> Images:
             skipped=int(facts["skipped"]),
             sha256=facts["content"],
             class_names=(),
+            originals="",
         )
     except (KeyError, ValueError, GenbenchError) as error:
         raise DataError(f"{path} does not hold images ({one_line(error)})") from None

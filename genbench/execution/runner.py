@@ -26,7 +26,7 @@ from genbench.evaluation.snapshots import (
     snapshots_measured,
     training_stats,
 )
-from genbench.experiment.build import create_context, create_dataset
+from genbench.experiment.build import create_context, load_dataset
 from genbench.experiment.run import Component, Run
 from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule
 from genbench.registry.loader import Registry
@@ -245,4 +245,4 @@ def _outcome(problems: list[str], *, complete: bool) -> RunOutcome:
 
 def load_images(registry: Registry, run: Run, data_config: DataConfig, callback: Callback) -> Images:
     """The dataset of a run, on the CPU."""
-    return create_dataset(registry, run.dataset).load(replace(data_config, report=callback.on_data))
+    return load_dataset(registry, run.dataset, replace(data_config, report=callback.on_data))

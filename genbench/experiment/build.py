@@ -9,8 +9,21 @@ from typing import Any, TypeVar
 import torch
 from torch.overrides import TorchFunctionMode
 
-from genbench.api import Control, Dataset, Metric, Model, ModelContext, Network, Prior, Sampler, Shape
-from genbench.errors import GenbenchError, PluginError, StoreError, one_line
+from genbench.api import (
+    Control,
+    DataConfig,
+    Dataset,
+    DatasetInfo,
+    Images,
+    Metric,
+    Model,
+    ModelContext,
+    Network,
+    Prior,
+    Sampler,
+    Shape,
+)
+from genbench.errors import DataError, GenbenchError, PluginError, StoreError, one_line
 from genbench.experiment.run import Component, Run
 from genbench.registry.listing import Kind
 from genbench.registry.loader import Registry
@@ -54,6 +67,32 @@ def create_context(registry: Registry, run: Run, shape: Shape) -> ModelContext:
 def create_dataset(registry: Registry, component: Component) -> Dataset:
     """The dataset of a component."""
     return _create(registry, "dataset", component, Dataset)
+
+
+def dataset_info(registry: Registry, component: Component, data_config: DataConfig) -> DatasetInfo:
+    """The dataset's info; `DataError` where the files are not those that identify the component."""
+    info = create_dataset(registry, component).info(data_config)
+    _check_originals(component, info.originals)
+    return info
+
+
+def load_dataset(registry: Registry, component: Component, data_config: DataConfig) -> Images:
+    """The dataset's images on the CPU; `DataError` where the files are not those that identify the component."""
+    images = create_dataset(registry, component).load(data_config)
+    _check_originals(component, images.originals)
+    return images
+
+
+def _check_originals(component: Component, originals: str) -> None:
+    if not component.originals or originals == component.originals:
+        return
+    if not originals:
+        raise PluginError(f"the dataset '{component.name}' states its originals in info() and none in load()")
+    paths = ", ".join(f"{name}={component.values[name]}" for name in component.paths)
+    raise DataError(
+        f"the files of the dataset '{component.name}'{f' ({paths})' * bool(paths)} are not those of the run: restore"
+        " them, or train anew with genbench run"
+    )
 
 
 def create_metric(registry: Registry, component: Component) -> Metric:

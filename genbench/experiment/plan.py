@@ -17,17 +17,18 @@ from genbench.experiment.build import (
     count_parameters,
     create_context,
     create_control,
-    create_dataset,
     create_metric,
     create_prior,
     create_sampler,
+    dataset_info,
 )
 from genbench.experiment.config import ExperimentConfig, check_config, check_names, component_names, option_texts
-from genbench.experiment.run import COMPONENTS, Component, Run, split_sampler, with_sampler
+from genbench.experiment.run import Component, Run, any_source, changes, split_sampler, with_sampler
 from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule, plan_snapshots
 from genbench.registry.listing import Kind
 from genbench.registry.loader import Registry
-from genbench.registry.options import complete
+from genbench.registry.options import complete, specs
+from genbench.utils.io import hash_file
 from genbench.utils.rng import generator
 
 BYTES_PER_PARAMETER = 16
@@ -64,7 +65,8 @@ def plan(config: ExperimentConfig, registry: Registry, data_config: DataConfig) 
 
     # The runs of models, then those of controls.
     dataset = components["dataset", config.dataset]
-    info = create_dataset(registry, dataset).info(data_config)
+    info = dataset_info(registry, dataset, data_config)
+    dataset = _with_originals(registry, "dataset", dataset, info.originals)
     images = _images_shown(config, info)
     trained = tuple(
         Run(
@@ -150,41 +152,44 @@ def plan_of_runs(
         groups.setdefault((path.parent, run.dataset), []).append(run)
     plans = []
     for (store, dataset), members in groups.items():
-        info = create_dataset(registry, dataset).info(data_config)
+        info = dataset_info(registry, dataset, data_config)
         parameters = _check_runs(registry, members, metrics, info, data_config)
         plans.append((store, Plan(tuple(members), metrics, info, parameters)))
     return plans
 
 
 def changed_sources(new: Iterable[Run], stored: Iterable[Run]) -> Counter[str]:
-    """The components whose source has changed since stored runs were trained, with the count of new runs of each.
+    """The changes of code and data since stored runs were trained, in words, with the count of those runs.
 
-    `new` are runs without a folder. One counts where a stored run equals it in everything but fingerprints.
+    `new` are runs without a folder. A stored run counts where a new one equals it in everything else.
     """
-    earlier: dict[Run, list[Run]] = {}
-    for run in stored:
-        earlier.setdefault(_without_fingerprints(run), []).append(run)
-    changed: Counter[str] = Counter()
-    for run in new:
-        names = {
-            f"{run.role if field == 'model' else field} '{getattr(run, field).name}'"
-            for candidate in earlier.get(_without_fingerprints(run), ())
-            for field in COMPONENTS
-            if getattr(candidate, field).fingerprint != getattr(run, field).fingerprint
-        }
-        changed.update(names)
-    return changed
-
-
-def _without_fingerprints(run: Run) -> Run:
-    components = {field: replace(getattr(run, field), fingerprint="") for field in COMPONENTS}
-    return replace(run, **components)
+    planned = {any_source(run): run for run in new}
+    pairs = ((before, planned.get(any_source(before))) for before in stored)
+    return Counter(changes(before, run) for before, run in pairs if run is not None)
 
 
 def _create_component(registry: Registry, kind: Kind, name: str, texts: Mapping[str, str]) -> Component:
     registration = registry.get(kind, name)
     options = complete(name, registration.spec.factory, texts)
-    return Component(name, tuple(sorted(options.items())), registration.plugin.fingerprint)
+    component = Component(name, tuple(sorted(options.items())), registration.plugin.fingerprint)
+    if kind == "dataset":  # it says itself which files it reads: see `plan`
+        return component
+    files = [Path(str(options[path])).expanduser() for path in _path_options(registry, kind, name)]
+    hashes = [hash_file(file) for file in files if file.is_file()]
+    return _with_originals(registry, kind, component, " ".join(hashes)) if len(hashes) == len(files) else component
+
+
+def _path_options(registry: Registry, kind: Kind, name: str) -> tuple[str, ...]:
+    """The options of a component whose values are paths, by their Python names."""
+    known = specs(registry.get(kind, name).spec.factory)
+    return tuple(option.replace("-", "_") for option, spec in known.items() if spec.meaning.file)
+
+
+def _with_originals(registry: Registry, kind: Kind, component: Component, originals: str) -> Component:
+    """The component as it is identified by the files that it reads; unchanged where it reads none."""
+    if not originals:
+        return component
+    return replace(component, originals=originals, paths=_path_options(registry, kind, component.name))
 
 
 def _images_shown(config: ExperimentConfig, info: DatasetInfo) -> int:

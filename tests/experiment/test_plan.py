@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from PIL import Image
 
 from conftest import DOTS
 from genbench.api import DataConfig
@@ -170,12 +171,33 @@ def test_a_new_run_is_explained_by_a_changed_source(planned: Callable[..., Plan]
     runs = planned("swae", "ae", seeds=(0, 1), controls=("pca",)).runs
     swae, ae, control = runs[0], runs[1], runs[-1]
     assert changed_sources(runs, []) == {}
-    assert changed_sources(runs, [with_source(swae, model="old")]) == {"model 'swae'": 1}
+    assert changed_sources(runs, [with_source(swae, model="old")]) == {"an earlier source of the model 'swae'": 1}
     stored = [with_source(run, model="old") for run in runs[:4:2]]
-    assert changed_sources(runs, stored) == {"model 'swae'": 2}
+    assert changed_sources(runs, stored) == {"an earlier source of the model 'swae'": 2}
     both = with_source(ae, model="old", network="older")
-    assert changed_sources(runs, [*stored, both]) == {"model 'swae'": 2, "model 'ae'": 1, "network 'mlp'": 1}
-    assert changed_sources(runs, [with_source(control, model="old")]) == {"control 'pca'": 1}
+    assert changed_sources(runs, [*stored, both]) == {
+        "an earlier source of the model 'swae'": 2,
+        "an earlier source of the model 'ae' and an earlier source of the network 'mlp'": 1,
+    }
+    assert changed_sources(runs, [with_source(control, model="old")]) == {"an earlier source of the control 'pca'": 1}
+
+
+def test_a_new_run_is_explained_by_changed_files(
+    grid: Callable[..., ExperimentConfig], registry: Registry, data_config: DataConfig
+) -> None:
+    folder = data_config.data_root / "grow"
+    folder.mkdir()
+
+    def planned(count: int, path: str = "grow") -> Run:
+        for i in range(count):
+            Image.new("L", (12, 12), i).save(folder / f"{i}.png")
+        options = (f"folder.path={path}", "folder.size=12")
+        (run,) = plan(grid(dataset="folder", batch=4, settings=options), registry, data_config).runs
+        return run
+
+    before, after = planned(20), planned(30)
+    assert planned(30, str(folder)).name == after.name != before.name
+    assert changed_sources([after], [before]) == {"earlier files of the dataset 'folder' (path=grow)": 1}
 
 
 def test_a_stored_run_of_other_options_explains_nothing(planned: Callable[..., Plan]) -> None:
