@@ -160,6 +160,9 @@ sampler_option = click.option(
 changed_source_option = click.option(
     "--allow-changed-source", is_flag=True, help="Accept plug-ins whose source has changed since the training."
 )
+all_sources_option = click.option(
+    "--all-sources", is_flag=True, help="Show also runs of earlier sources of plug-ins and of earlier data."
+)
 device_option = click.option(
     "--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda or cuda:i."
 )

@@ -9,6 +9,7 @@ import click
 
 from genbench.cli.completion import complete_metrics_of_runs
 from genbench.cli.options import (
+    all_sources_option,
     changed_source_option,
     data_options,
     device_option,
@@ -53,6 +54,7 @@ FROM_MODELS = ("samples", "reconstructions", "interpolations", "grid", "codes")
 @click.option(
     "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="K", help="Seed of the prior draws."
 )
+@all_sources_option
 @device_option
 @data_options
 @plugin_option
@@ -65,6 +67,7 @@ def plot(
     by: tuple[By, ...],
     count: int,
     seed: int,
+    all_sources: bool,
     device: str,
     data_root: Path | None,
     download: bool,
@@ -87,10 +90,10 @@ def plot(
     """
     from genbench.errors import StoreError
     from genbench.plotting.style import checked_target, save
-    from genbench.reporting.summary import readable_runs
+    from genbench.reporting.summary import compared_runs
 
     target = checked_target(target or Path(f"{kind}.pdf"))
-    records = readable_runs(runs or (Path("runs"),))
+    records = compared_runs(runs or (Path("runs"),), all_sources)
     if not records:
         raise StoreError("no run folder could be read")
     if kind in FROM_ROWS:

@@ -21,6 +21,7 @@ from genbench.errors import UsageError
 from genbench.reporting.console import BrokenPipeConsole
 from genbench.reporting.summary import readable_runs, show_table
 from genbench.storage.run_dir import RUN, RunRecord, read_runs
+from genbench.storage.study import without_copies
 
 if TYPE_CHECKING:
     import torch
@@ -121,8 +122,8 @@ def measure_runs(
             with working(console, runner, planned, done, executor_config) as executor:
                 outcome = run_all(planned, executor, runner, done)
             total = total or (INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
-    measured = [component.name for component in components]
-    show_table(console, _read_anew([path for path, _ in trained]), measured, sort=None)
+    measured, _ = without_copies(_read_anew([path for path, _ in trained]))
+    show_table(console, measured, [component.name for component in components], sort=None)
     return total
 
 
@@ -199,11 +200,10 @@ def show_plan(
         soft_wrap=True,
     )
     new = [run for run in runs if states[run.name] == "new"]
-    if changed := changed_sources(new, stored_runs(store, new)):
-        sources = ", ".join(f"the {name} ({count} run{'s' * (count != 1)})" for name, count in changed.items())
+    for words, n in changed_sources(new, stored_runs(store, new)).items():
         console.print(
-            f"new because its source has changed since the training: {sources}; restore it to keep the trained runs, or"
-            " evaluate them as they are: genbench evaluate --allow-changed-source",
+            f"{n} trained run{'s' * (n > 1)} of {words} stay{'s' * (n == 1)} apart, and this study trains anew"
+            " (genbench report shows the newest; --all-sources: all of them)",
             markup=False,
             highlight=False,
             soft_wrap=True,
@@ -228,7 +228,7 @@ def stored_runs(store: Path, new: Collection[Run]) -> list[Run]:
     """The runs of a store that differ from new ones in the key alone."""
     labels = {run.label for run in new}
     paths = [file.parent for file in store.glob(f"*/{RUN}") if file.parent.name.rpartition("-")[0] in labels]
-    return [record.run for record in read_runs(paths)[0]]
+    return [record.run for record in read_runs(paths)[0] if record.state == "trained"]
 
 
 def show_options(console: Console, planned: Plan) -> None:

@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -23,6 +24,7 @@ def provenance(device: torch.device, arguments: list[str]) -> dict[str, object]:
     import torch
 
     return {
+        "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "command": command_line(arguments),
         "genbench": __version__,
         "commit": commit(),

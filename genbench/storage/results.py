@@ -6,12 +6,15 @@ import hashlib
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, fields
+from datetime import datetime
 from typing import Any, Literal
 
 from genbench.experiment.run import Run
 from genbench.storage.run_dir import Protocols, RunRecord
 from genbench.storage.schema import MetricRecord, SnapshotRecord
 
+Variant = tuple[str, str]
+"""A name, and the hash that tells its variants apart."""
 NUMBER = (
     *("value", "floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectable_effect"),
     *("unit", "higher_is_better", "n", "protocol"),
@@ -71,17 +74,23 @@ class Row:
 COLUMNS = tuple(field.name for field in fields(Row))
 
 
-def rows(records: Sequence[RunRecord], keys: Container[str] | None = None) -> list[Row]:
+def rows(
+    records: Sequence[RunRecord], keys: Container[str] | None = None, folders: Sequence[str] | None = None
+) -> list[Row]:
     """One row for each run, metric and protocol; one for a run that failed or is unfinished.
 
     With `keys` (`genbench.experiment.run.Component.key`) the final measurements are only those of these components.
+    With `folders`, one for each record, the runs of each folder are groups apart, and labels end in "in FOLDER".
     """
     groups = [group_key(record.run) for record in records]
-    labels = _labels({group: record.run for group, record in zip(groups, records, strict=True)})
+    labels = [*map(_labels(groups, records).__getitem__, groups)]
+    if folders is not None:
+        groups = [f"{group} {folder}" for group, folder in zip(groups, folders, strict=True)]
+        labels = [f"{label} in {folder}" for label, folder in zip(labels, folders, strict=True)]
     return [
         row
-        for record, group in zip(records, groups, strict=True)
-        for row in _rows_of(record, group, labels[group], keys)
+        for record, group, label in zip(records, groups, labels, strict=True)
+        for row in _rows_of(record, group, label, keys)
     ]
 
 
@@ -156,31 +165,75 @@ def _cost(snapshot: SnapshotRecord) -> dict[str, Any]:
 
 
 def group_key(run: Run) -> str:
-    """A hash of a run without its seed."""
+    """A hash of a run without its seed, and without the paths of files that are known by their bytes."""
     fields = run.record()
     del fields["seed"]
+    for kind in KINDS:
+        for path in fields[kind].pop("paths", ()):
+            del fields[kind]["options"][path]
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def group_labels(runs: Iterable[Run]) -> dict[str, str]:
-    """A short name for each group: the model, and the fields that differ among groups of the same model and dataset."""
-    return _labels({group_key(run): run for run in runs})
+def _labels(keys: Sequence[str], records: Sequence[RunRecord]) -> dict[str, str]:
+    """A short name for each group: the model, and the fields that differ among groups of the same model and dataset.
 
-
-def _labels(groups: Mapping[str, Run]) -> dict[str, str]:
-    fields = {key: _fields(run) for key, run in groups.items()}
+    Groups that differ in code or data alone are told apart by when their first run was begun.
+    """
+    groups: dict[str, Run] = {key: record.run for key, record in zip(keys, records, strict=True)}
     families: dict[tuple[str, str, str], list[str]] = {}
     for key, run in groups.items():
         families.setdefault((run.dataset.name, run.role, run.model.name), []).append(key)
-    labels = {}
-    for (_, _, model), members in families.items():
-        distinctive = _distinctive([fields[key] for key in members])
+    texts: dict[str, list[str]] = {}
+    for members in families.values():
+        fields = {key: _fields(groups[key]) for key in members}
+        datasets = [groups[key].dataset for key in members]
+        if len({dataset.originals for dataset in datasets}) == 1:  # one dataset, whatever the spelling of its path
+            paths = {f"{dataset.name}.{path}" for dataset in datasets for path in dataset.paths}
+            fields = {key: {k: value for k, value in known.items() if k not in paths} for key, known in fields.items()}
+        distinctive = _distinctive([*fields.values()])
         for key in members:
-            differing = [name for name in fields[key] if name in distinctive]
-            shown = [name for name in differing if name != "source"] or differing
-            text = ", ".join(_field_text(name, fields[key][name]) for name in shown)
-            labels[key] = model + (f" ({text})" if text else "")
-    return labels
+            texts[key] = [_field_text(name, value) for name, value in fields[key].items() if name in distinctive]
+        alike: dict[tuple[str, ...], list[str]] = {}
+        for key in members:
+            alike.setdefault(tuple(texts[key]), []).append(key)
+        for same in alike.values():
+            for key, source in _source_texts({key: groups[key] for key in same}, records).items():
+                texts[key] += source
+    return {key: groups[key].model.name + (f" ({', '.join(text)})" if text else "") for key, text in texts.items()}
+
+
+def _source_texts(groups: Mapping[str, Run], records: Sequence[RunRecord]) -> dict[str, list[str]]:
+    """For each group the code and data in which it differs from the others, as "moons of 24 Nov 16:02"."""
+    texts: dict[str, list[str]] = {key: [] for key in groups}
+    for kind in (*KINDS, "data") if len(groups) > 1 else ():
+        variants = {key: _variant(run, kind) for key, run in groups.items()}
+        if len({*variants.values()}) == 1:
+            continue
+        begun: dict[Variant, str] = {}
+        for record in records:
+            variant = _variant(record.run, kind)
+            begun[variant] = min(begun.get(variant) or record.started, record.started or begun.get(variant, ""))
+        moments = _moments({variant: begun[variant] for variant in variants.values()})
+        for key, variant in variants.items():
+            texts[key].append(f"{variant[0]} {moments[variant]}")
+    return texts
+
+
+def _variant(run: Run, kind: str) -> Variant:
+    """The name and the fingerprint of a component, or of the dataset's files."""
+    if kind == "data":
+        return "data", run.dataset.originals
+    component = getattr(run, kind)
+    return component.name, component.fingerprint
+
+
+def _moments(times: Mapping[Variant, str]) -> dict[Variant, str]:
+    """Each variant's time in the fewest words that tell them apart, else the start of its hash."""
+    for form in ("of %d %b %H:%M", "of %d %b %H:%M:%S") if all(times.values()) else ():
+        texts = {variant: f"{datetime.fromisoformat(time).astimezone():{form}}" for variant, time in times.items()}
+        if len({*texts.values()}) == len(texts):
+            return texts
+    return {variant: variant[1][:6] or "unrecorded" for variant in times}
 
 
 def _distinctive(family: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -198,7 +251,6 @@ def _fields(run: Run) -> dict[str, Any]:
     components = (run.dataset, run.model, run.prior, run.network)
     for component in components:
         fields |= {f"{component.name}.{name}": value for name, value in component.options}
-    fields["source"] = " ".join(component.fingerprint[:6] for component in components)
     return fields
 
 
