@@ -14,13 +14,14 @@ from genbench.cli.options import (
     counts,
     data_options,
     device_option,
+    load_listing,
     load_registry,
     make_data_config,
     out_option,
     plugin_option,
     run_folder,
 )
-from genbench.errors import UsageError
+from genbench.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from genbench.analysis.curves import By
@@ -252,4 +253,27 @@ def sample(
     click.echo(f"{count} samples of {record.name}: {target}")
 
 
-COMMANDS: tuple[click.Command, ...] = (report, curves, compare, power, diff, show, sample)
+@click.command(short_help="Print the BibTeX of everything that RUNS used.")
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@plugin_option
+def cite(runs: tuple[Path, ...], plugins: tuple[Path, ...]) -> None:
+    """Print the BibTeX of everything that RUNS used; without RUNS, that of genbench.
+
+    The entries are those of the plug-ins. A reference without one becomes an entry from its text, which says so.
+    """
+    from genbench.reporting.bibliography import bibliography, genbench_entry, used_parts
+    from genbench.reporting.summary import readable_runs
+
+    if not runs:
+        click.echo(genbench_entry())
+        return
+    listing, records = load_listing(plugins), readable_runs(runs)
+    if not records:
+        raise StoreError("no run folder could be read")
+    cited = bibliography(records, listing, used_parts(records, listing))
+    click.echo(cited.text(), nl=False)
+    for reason in cited.missing:
+        click.echo(f"genbench: {reason}", err=True)
+
+
+COMMANDS: tuple[click.Command, ...] = (report, curves, compare, power, diff, show, sample, cite)
