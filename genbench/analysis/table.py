@@ -220,6 +220,8 @@ class TableRow:
     flops: float | None = None
     stage: str = "final"
     role: RowRole = "model"
+    prior: str = ""
+    latent_dim: int = 0
 
     @property
     def state(self) -> str:
@@ -231,12 +233,13 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    """The results on one dataset; rows are ranked by the first column."""
+    """The results on one dataset; rows are ranked by the metric `ranked_by`, that of the first column as assembled."""
 
     dataset: str
     columns: tuple[Column, ...]
     rows: tuple[TableRow, ...]
     problems: tuple[RunProblem, ...]
+    ranked_by: str = ""
 
 
 def assemble(rows: Sequence[Row], sort: str | None = None) -> tuple[Table, ...]:
@@ -270,10 +273,13 @@ def _table(dataset: str, gathered: GatheredRows, sort: str | None) -> Table:
             flops=group.first.flops,
             stage=group.first.stage,
             role=roles[name],
+            prior=group.first.prior,
+            latent_dim=group.first.latent_dim,
         )
         for name, group in gathered.groups.items()
     ]
-    return Table(dataset, columns, _ranked(lines, columns), tuple(gathered.problems))
+    ranked_by = columns[0].metric if columns else ""
+    return Table(dataset, columns, _ranked(lines, columns), tuple(gathered.problems), ranked_by)
 
 
 def _roles(gathered: GatheredRows) -> dict[str, RowRole]:

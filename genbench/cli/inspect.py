@@ -17,6 +17,7 @@ from genbench.cli.options import (
     load_listing,
     load_registry,
     make_data_config,
+    names,
     out_option,
     plugin_option,
     run_folder,
@@ -64,6 +65,14 @@ form_option = click.option(
     "--sort", metavar="METRIC", shell_complete=complete_metrics_of_runs, help="Rank by this metric. [the first one]"
 )
 @click.option(
+    "--columns",
+    multiple=True,
+    callback=names,
+    metavar="NAME,...",
+    shell_complete=complete_metrics_of_runs,
+    help="Columns in this order: labels, metrics, or first parts of metrics. [all; tex: the main ones]",
+)
+@click.option(
     "--select-options-by",
     metavar="METRIC",
     help="Of models trained with several options, show the best by this metric on validation images.",
@@ -84,6 +93,7 @@ def report(
     export: Path | None,
     form: str,
     sort: str | None,
+    columns: tuple[str, ...],
     select_options_by: str | None,
     figures: str,
     device: str,
@@ -102,7 +112,7 @@ def report(
 
         data_config = make_data_config(data_root, download, skip_corrupt)
         figure_context = FigureContext(load_registry(plugins, allow_changed_source), data_config, pick_device(device))
-    report_runs(runs or (Path("runs"),), export, form, sort, select_options_by, figure_context)
+    report_runs(runs or (Path("runs"),), export, form, sort, select_options_by, figure_context, columns)
 
 
 @click.command(short_help="Compare RUNS at equal compute.")
