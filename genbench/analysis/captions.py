@@ -75,9 +75,7 @@ def _reading(table: Table) -> Iterable[str]:
     cells = [cell for row in table.rows for cell in row.cells if cell]
     kinds = [name for kind, name in notes.INTERVALS.items() if kind in {cell.estimate.kind for cell in cells}]
     if any(cell.estimate.half_width is not None for cell in cells):
-        yield (
-            f"Mean over the seeds {{pm}} half the width of its 95% {' or '.join(kinds)}."
-        )
+        yield (f"Mean over the seeds {{pm}} half the width of its 95% {' or '.join(kinds)}.")
     elif cells:
         yield "One training seed: the differences may be noise."
     marks = {cell.mark for cell in cells}

@@ -9,6 +9,9 @@ from genbench.analysis.table import Column, Table, assemble
 from genbench.errors import unknown
 from genbench.storage.results import Row
 
+SPEED = "speed"
+"""The role of metrics that say as much of the machine as of the model."""
+
 
 def choose_tables(rows: Sequence[Row], sort: str | None = None, columns: Sequence[str] = ()) -> tuple[Table, ...]:
     """The tables of `assemble` with some columns alone, in their order; all of them where none is named.
@@ -38,8 +41,8 @@ def of_columns(rows: Sequence[Row], columns: Sequence[str]) -> list[Row]:
 
 
 def headlines(table: Table) -> Table:
-    """The main number of each metric: the columns of a table in print where none are named."""
-    chosen = [column for column in table.columns if column.section == "headline"]
+    """The main number of each metric, speed left out: the columns of a table in print where none are named."""
+    chosen = [column for column in table.columns if column.section == "headline" and column.role != SPEED]
     return _restricted(table, chosen or table.columns)
 
 

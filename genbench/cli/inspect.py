@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -43,6 +44,14 @@ form_option = click.option(
     show_default=True,
     help="Format of the output.",
 )
+columns_option = click.option(
+    "--columns",
+    multiple=True,
+    callback=names,
+    metavar="NAME,...",
+    shell_complete=complete_metrics_of_runs,
+    help="Columns in this order: labels, metrics, or first parts of metrics. [all; in print the main ones]",
+)
 
 
 @click.command(short_help="Show and export the comparison of RUNS.")
@@ -64,14 +73,7 @@ form_option = click.option(
 @click.option(
     "--sort", metavar="METRIC", shell_complete=complete_metrics_of_runs, help="Rank by this metric. [the first one]"
 )
-@click.option(
-    "--columns",
-    multiple=True,
-    callback=names,
-    metavar="NAME,...",
-    shell_complete=complete_metrics_of_runs,
-    help="Columns in this order: labels, metrics, or first parts of metrics. [all; tex: the main ones]",
-)
+@columns_option
 @click.option(
     "--select-options-by",
     metavar="METRIC",
@@ -286,4 +288,40 @@ def cite(runs: tuple[Path, ...], plugins: tuple[Path, ...]) -> None:
         click.echo(f"genbench: {reason}", err=True)
 
 
-COMMANDS: tuple[click.Command, ...] = (report, curves, compare, power, diff, show, sample, cite)
+@click.command(short_help="Write a paper of RUNS in LaTeX.")
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    "target",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    metavar="DIR",
+    help="The folder to write to.",
+)
+@click.option("--sort", metavar="METRIC", shell_complete=complete_metrics_of_runs, help="Rank by this metric.")
+@columns_option
+@plugin_option
+def paper(
+    runs: tuple[Path, ...], target: Path, sort: str | None, columns: tuple[str, ...], plugins: tuple[Path, ...]
+) -> None:
+    """Write a paper of RUNS in LaTeX: methods, tables, figures, options, protocols, checklist, bibliography. [runs]
+
+    main.tex is written once and then yours; the files that it inputs are written anew at every call.
+    """
+    from genbench.reporting.paper import write_paper
+    from genbench.reporting.summary import readable_runs
+    from genbench.storage.results import protocols, rows
+
+    listing, records = load_listing(plugins), readable_runs(runs or (Path("runs"),))
+    if not records:
+        raise StoreError("no run folder could be read")
+    files, problems = write_paper(
+        target, records, rows(records), protocols(records), listing, sort=sort, columns=columns
+    )
+    for problem in problems:
+        click.echo(f"  {problem}")
+    click.echo(f"Written to {target}/: {', '.join(str(path.relative_to(target)) for path in files)}")
+    click.echo(f"cd {shlex.quote(str(target))} && pdflatex main && bibtex main && pdflatex main && pdflatex main")
+
+
+COMMANDS: tuple[click.Command, ...] = (report, curves, compare, power, diff, show, sample, cite, paper)

@@ -38,7 +38,7 @@ from genbench.registry.listing import (
 from genbench.registry.options import OptionSpec, bounds_text, default_text, specs
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
-BIBTEX = re.compile(r"@[A-Za-z]+\s*\{\s*[^\s,{}]+\s*,.*\}", re.DOTALL)
+BIBTEX = re.compile(r"@[A-Za-z]+\s*\{\s*[A-Za-z0-9:_.+/-]+\s*,.*\}", re.DOTALL)
 """One BibTeX entry with its key."""
 SLOW_SECONDS = 10.0
 """An import that takes longer is reported: every command that loads plug-ins waits for it."""
@@ -227,14 +227,16 @@ def _call_hook(manager: pluggy.PluginManager, kind: Kind, module: object) -> Ite
 
 def _call_bibtex(manager: pluggy.PluginManager, module: object) -> dict[str, str]:
     """The BibTeX entries that a module provides; `PluginError` for a value that is no entry."""
-    entries: dict[str, str] = {}
+    entries: dict[object, object] = {}
     for implementation in manager.hook.genbench_bibtex.get_hookimpls():
         if implementation.plugin is module:
-            entries |= implementation.function()
+            entries |= dict(implementation.function())  # type: ignore[call-overload]  # a plug-in's: checked below
+    bibtex: dict[str, str] = {}
     for reference, text in entries.items():
         if not (isinstance(reference, str) and reference and isinstance(text, str) and BIBTEX.fullmatch(text.strip())):
             raise PluginError(f"genbench_bibtex: the value of {reference!r} is not one entry as '@article{{key, ...}}'")
-    return entries
+        bibtex[reference] = text.strip()
+    return bibtex
 
 
 class _UncachedLoader(SourceFileLoader):

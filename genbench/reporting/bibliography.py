@@ -20,7 +20,7 @@ TITLE = "{genbench}: autoencoder-type generative models, trained side by side an
 ABSENT = "absent"
 ARXIV = re.compile(r"arXiv:(\d{4}\.\d{4,5}|[a-z-]+/\d{7})", re.IGNORECASE)
 DOI = re.compile(r"doi:(10\.\d{4,}/[^\s,;]+)", re.IGNORECASE)
-ENTRY_KEY = re.compile(r"@[A-Za-z]+\s*\{\s*([^\s,{}]+)\s*,")
+ENTRY_KEY = re.compile(r"@[A-Za-z]+\s*\{\s*([A-Za-z0-9:_.+/-]+)\s*,")
 
 # TeX's special characters within a field of an entry; braces are removed, so that an entry cannot end early.
 SPECIAL = {"\\": "/", "{": "(", "}": ")", "%": r"\%", "&": r"\&", "#": r"\#", "_": r"\_", "$": r"\$", "~": "-"}
@@ -54,7 +54,7 @@ class Bibliography:
         key = entry_key(text)
         self.entries.setdefault(key, text.strip())
         uses = self.uses.setdefault(key, [])
-        if use and use not in uses:
+        if use and use not in uses:  # "": already cited for something
             uses.append(use)
         return key
 

@@ -66,8 +66,8 @@ def render(
 ) -> None:
     """Print a ranked table for each dataset with its notes, legend and failures.
 
-    `sort` names the metric that ranks, `columns` those shown, in their order; `protocols` holds the fields of each protocol by its hash, for the legend. In
-    brief, only the headline columns and the failures.
+    `sort` names the metric that ranks, `columns` those shown, in their order; `protocols` holds the fields of each
+    protocol by its hash, for the legend. In brief, only the headline columns and the failures.
     """
     if not rows:
         console.print("no runs to report")

@@ -64,9 +64,9 @@ def export(
     """Write the study into `folder` and return the files, report.html last.
 
     `runs` are the runs by their name in the rows, `protocols` the fields of each protocol by its hash, `command` the
-    command line, `sort` the metric that ranks, `columns` those of the tables in their order. `draw` makes the figures, written as PNG and PDF, and a line for each
-    that could not be drawn, after the data files: figures of thousands of groups take far longer. Every file is
-    whole or absent; the folder may exist.
+    command line, `sort` the metric that ranks, `columns` those of the tables in their order. `draw` makes the figures,
+    written as PNG and PDF, and a line for each that could not be drawn, after the data files: figures of thousands of
+    groups take far longer. Every file is whole or absent; the folder may exist.
     """
     runs, protocols = runs or {}, protocols or {}
     _sweep(folder)

@@ -39,13 +39,13 @@ LATEX = {
     "*": "{*}",
     "±": r"$\pm$",
     "·": r"$\cdot$",
-    "×": r"$\times$",
+    "\N{MULTIPLICATION SIGN}": r"$\times$",
     "↓": r"$\downarrow$",
     "↑": r"$\uparrow$",
     "²": r"$^{2}$",
-    "–": "--",
+    "\N{EN DASH}": "--",
     "…": "...",
-    "’": "'",
+    "\N{RIGHT SINGLE QUOTATION MARK}": "'",
 }
 LETTERS = frozenset("ßæøåœłÆØÅŒŁ")
 ACCENTS = frozenset("\u0300\u0301\u0302\u0303\u0304\u0306\u0307\u0308\u030a\u030b\u030c\u0327")
@@ -57,6 +57,10 @@ COLUMN_WIDTH, TEXT_WIDTH = 229.0, 469.0
 LABEL_WIDTH = 150.0
 CHARACTER, SMALL_CHARACTER, SIGN, GAP = 4.7, 4.0, 6.0, 5.0
 r"""Points of a character at \small and at \scriptsize, of ±, and between two columns."""
+
+PUNCTUATION = ("", *" /-_.,:;=@")
+PART = 12
+"""Characters of a long word between two places where it may break."""
 
 SMALLEST, LARGEST = 1e-2, 1e5
 """A column whose largest number is below or from these is given in a power of ten that stands in its head."""
@@ -82,16 +86,23 @@ def latex(tables: Sequence[Table], protocols: Protocols | None = None, *, chosen
 
 def escape_latex(text: str) -> str:
     """Text that LaTeX prints as it is, on one line; a character that its usual fonts lack as `U+4E2D`."""
-    return "".join(LATEX.get(c) or _letter(c) for c in one_line_text(text))
+    return _escaped(one_line_text(text))
+
+
+def _escaped(text: str) -> str:
+    return "".join(LATEX.get(c) or _letter(c) for c in text)
 
 
 def breakable(text: str) -> str:
     r"""Text in typewriter type that may break after punctuation and within long words: commands, paths, hashes."""
-    pieces, length = [], 0
-    for c in one_line_text(text):
-        pieces.append(LATEX.get(c) or _letter(c))
-        length = 0 if c in " /-_.,:;=@" else length + 1
-        if c != " " and (length == 0 or length % 12 == 0):
+    pieces = []
+    tokens = re.findall(r"[^ /\-_.,:;=@]+|.", one_line_text(text))
+    for before, token in zip(["", *tokens], tokens, strict=False):
+        parts = [token[k : k + PART] for k in range(0, len(token), PART)] if len(token) > 2 * PART else [token]
+        pieces += [_escaped(parts[0]), *(rf"\allowbreak{{}}{_escaped(part)}" for part in parts[1:])]
+        if token == "-":
+            pieces.append("{}")  # no ligature with the next one
+        if token in PUNCTUATION and before not in PUNCTUATION:
             pieces.append(r"\allowbreak{}")
     return rf"\texttt{{{''.join(pieces)}}}"
 
@@ -99,8 +110,8 @@ def breakable(text: str) -> str:
 def _letter(c: str) -> str:
     if c.isascii() or c in LETTERS:
         return c
-    base, *marks = unicodedata.normalize("NFD", c)
-    if len(marks) == 1 and marks[0] in ACCENTS and base.isascii() and base.isalpha():
+    parts = unicodedata.normalize("NFD", c)
+    if len(parts) == 2 and parts[1] in ACCENTS and parts[0].isascii() and parts[0].isalpha():
         return c
     return f"U+{ord(c):04X}"
 
@@ -127,7 +138,8 @@ def environment(table: Table) -> list[str]:
         r"\small",
         r"\setlength{\tabcolsep}{" + f"{GAP / 2:g}pt" + "}",
         rf"\caption{{{_caption(table)}}}",
-        rf"\label{{tab:{_slug(table.dataset)}}}",
+        rf"\label{{{label_of(table)}}}",
+        r"\smallskip",
     ]
     for number, block in enumerate(blocks):
         lines += [r"\par\medskip"] * (number > 0) + _tabular(table, block, label_width)
@@ -178,7 +190,10 @@ def _tabular(table: Table, columns: Sequence[PrintedColumn], label_width: float)
     places = {row.group: place for place, row in enumerate(_rows(table))}
     for title, rows in notes.blocks(table.rows):
         if title:
-            body += [r"\midrule", rf"\multicolumn{{{2 * len(columns) + 1}}}{{@{{}}l}}{{\emph{{{escape_latex(title)}}}}} \\"]
+            body += [
+                r"\midrule",
+                rf"\multicolumn{{{2 * len(columns) + 1}}}{{@{{}}l}}{{\emph{{{escape_latex(title)}}}}} \\",
+            ]
         for row in rows:
             text = escape_latex(_label(row))
             text = rf"{{\raggedright {text}\par}}" if label != "l" else text
@@ -285,9 +300,9 @@ def _caption(table: Table) -> str:
     return escape_latex(caption(table).text())
 
 
-def _slug(name: str) -> str:
-    """A label that any package accepts: letters, digits and hyphens."""
-    return re.sub(r"[^a-z0-9]+", "-", name.lower()).strip("-") or "results"
+def label_of(table: Table) -> str:
+    """The label of a table, of characters that any package accepts: letters, digits and hyphens."""
+    return "tab:" + (re.sub(r"[^a-z0-9]+", "-", table.dataset.lower()).strip("-") or "results")
 
 
 def _comments(table: Table, hidden: Sequence[Column], protocols: Protocols) -> list[str]:
