@@ -5,16 +5,15 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from pathlib import PurePath
 from typing import Any, Literal
 
-from genbench.experiment.run import Run
-from genbench.storage.run_dir import Protocols, RunRecord
-from genbench.storage.schema import MetricRecord, SnapshotRecord
+from genbench.experiment.run import Component, Run
+from genbench.storage.run_dir import DEFAULTS, Protocols, RunRecord
+from genbench.storage.schema import MetricRecord, Scalar, SnapshotRecord
 
-Variant = tuple[str, str]
-"""A name, and the hash that tells its variants apart."""
 NUMBER = (
     *("value", "floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectable_effect"),
     *("unit", "higher_is_better", "n", "protocol"),
@@ -27,10 +26,13 @@ KINDS: tuple[Literal["dataset", "model", "prior", "network"], ...] = ("dataset",
 class Row:
     """One number of one run, or one failed or unfinished run (then `metric` is "" and `value` None).
 
-    `group` is the run without its seed: rows that share it differ by training seed alone. `label` is the group's
+    `group` is the run without its seed: rows that share it differ by training seed alone. `dataset` is the dataset's
+    name with its options that are not at their defaults. `label` is the group's
     short name in tables, `head` the metric's column head, `protocol` the hash of how the number was
     measured, `metric_role` its `Measurement.role`, `higher_is_better` None for a fact that ranks nothing. `seconds` is
     the run's training time, `images` the count of images it trained on, `status` one of "done", "failed", "unfinished".
+    `options` has every option of the run as NAME.OPTION, `defaults` the default of each that has another value
+    (None where the run does not record them).
     """
 
     run: str
@@ -65,13 +67,17 @@ class Row:
     flops: float | None = None
     status: str = "done"
     error: str = ""
+    batch: int = 0
+    precision: str = "float32"
+    options: Mapping[str, Scalar] = field(default_factory=dict, hash=False)
+    defaults: Mapping[str, Scalar] | None = field(default=None, hash=False)
 
     def as_dict(self) -> dict[str, object]:
         """The row as plain data, columns in their fixed order."""
         return asdict(self)
 
 
-COLUMNS = tuple(field.name for field in fields(Row))
+COLUMNS = tuple(each.name for each in fields(Row))
 
 
 def rows(
@@ -80,18 +86,30 @@ def rows(
     """One row for each run, metric and protocol; one for a run that failed or is unfinished.
 
     With `keys` (`genbench.experiment.run.Component.key`) the final measurements are only those of these components.
-    With `folders`, one for each record, the runs of each folder are groups apart, and labels end in "in FOLDER".
+    With `folders`, one for each record, the runs of each folder are groups apart, whose labels end in "in FOLDER".
     """
     groups = [group_key(record.run) for record in records]
-    labels = [*map(_labels(groups, records).__getitem__, groups)]
+    first = dict(zip(reversed(groups), reversed(records), strict=True))
+    defaults = {group: _recorded_defaults(record) for group, record in first.items()}
+    runs = {group: first[group].run for group in dict.fromkeys(groups)}
+    datasets, labels = group_labels(runs, defaults, _begun(records))
+    shared = {
+        group: {
+            "group": group,
+            "label": labels[group],
+            "dataset": datasets[group],
+            "options": {name: value for _, name, value in _options(run)},
+            "defaults": defaults[group],
+        }
+        for group, run in runs.items()
+    }
+    columns = [shared[group] for group in groups]
     if folders is not None:
-        groups = [f"{group} {folder}" for group, folder in zip(groups, folders, strict=True)]
-        labels = [f"{label} in {folder}" for label, folder in zip(labels, folders, strict=True)]
-    return [
-        row
-        for record, group, label in zip(records, groups, labels, strict=True)
-        for row in _rows_of(record, group, label, keys)
-    ]
+        columns = [
+            {**known, "group": f"{known['group']} {folder}", "label": f"{known['label']} in {folder}"}
+            for known, folder in zip(columns, folders, strict=True)
+        ]
+    return [row for record, known in zip(records, columns, strict=True) for row in _rows_of(record, known, keys)]
 
 
 def protocols(records: Iterable[RunRecord]) -> Protocols:
@@ -105,14 +123,14 @@ def protocols(records: Iterable[RunRecord]) -> Protocols:
     return known
 
 
-def _rows_of(record: RunRecord, group: str, label: str, keys: Container[str] | None) -> Iterable[Row]:
-    run = record.run
+def _rows_of(record: RunRecord, shared: Mapping[str, Any], keys: Container[str] | None) -> Iterable[Row]:
+    """The rows of a run; `shared` are the columns that its group has in common."""
+    run, group, label = record.run, shared["group"], shared["label"]
     columns: dict[str, Any] = {
         "run": record.name,
-        "group": group,
-        "label": label,
         **{kind: getattr(run, kind).name for kind in KINDS},
-        **{field: getattr(run, field) for field in ("latent_dim", "seed", "images", "role")},
+        **{name: getattr(run, name) for name in ("latent_dim", "seed", "images", "batch", "precision", "role")},
+        **shared,
     }
     measured = {key: entry for key, entry in record.measurements.items() if keys is None or key in keys}
     if record.training is None:
@@ -146,13 +164,13 @@ def rows_of_measurements(columns: Mapping[str, Any], measured: Mapping[str, Metr
         if entry.error:
             yield Row(**columns, metric=entry.metric, status="failed", error=entry.error)
         for number in entry.numbers:
-            name = entry.metric + (f".{number.component}" if number.component else "")
-            numbers[name, number.protocol, entry.split] = Row(
+            metric = entry.metric + (f".{number.component}" if number.component else "")
+            numbers[metric, number.protocol, entry.split] = Row(
                 **columns,
-                metric=name,
+                metric=metric,
                 metric_role=number.role,
-                head=number.label or name,
-                **{field: getattr(number, field) for field in NUMBER},
+                head=number.label or metric,
+                **{name: getattr(number, name) for name in NUMBER},
             )
     yield from numbers.values()
 
@@ -162,6 +180,14 @@ def _cost(snapshot: SnapshotRecord) -> dict[str, Any]:
 
 
 # ---------------------------------------------------------------- groups and their names
+
+
+Defaults = Mapping[str, Mapping[str, Scalar] | None]
+"""By group the default of each option that has another value; None where it is not recorded."""
+
+
+Variant = tuple[str, str]
+"""The name of a component with the fingerprint of its source, or "data" with the hash of a dataset's files."""
 
 
 def group_key(run: Run) -> str:
@@ -174,66 +200,79 @@ def group_key(run: Run) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def _labels(keys: Sequence[str], records: Sequence[RunRecord]) -> dict[str, str]:
-    """A short name for each group: the model, and the fields that differ among groups of the same model and dataset.
+def group_labels(
+    groups: Mapping[str, Run], defaults: Defaults, begun: Mapping[Variant, str]
+) -> tuple[dict[str, str], dict[str, str]]:
+    """For each group a short name of its dataset, and its label: the model, and the fields that tell it apart.
 
-    Groups that differ in code or data alone are told apart by when their first run was begun.
+    Those are the fields that differ among the groups of the same model and dataset; an option is named where it has
+    another value than its default. What differs in source code or files alone is told apart by its time in `begun`.
     """
-    groups: dict[str, Run] = {key: record.run for key, record in zip(keys, records, strict=True)}
-    families: dict[tuple[str, str, str], list[str]] = {}
-    for key, run in groups.items():
-        families.setdefault((run.dataset.name, run.role, run.model.name), []).append(key)
-    texts: dict[str, list[str]] = {}
-    for members in families.values():
-        fields = {key: _fields(groups[key]) for key in members}
-        datasets = [groups[key].dataset for key in members]
-        if len({dataset.originals for dataset in datasets}) == 1:  # one dataset, whatever the spelling of its path
-            paths = {f"{dataset.name}.{path}" for dataset in datasets for path in dataset.paths}
-            fields = {key: {k: value for k, value in known.items() if k not in paths} for key, known in fields.items()}
-        distinctive = _distinctive([*fields.values()])
-        for key in members:
-            texts[key] = [_field_text(name, value) for name, value in fields[key].items() if name in distinctive]
-        alike: dict[tuple[str, ...], list[str]] = {}
-        for key in members:
-            alike.setdefault(tuple(texts[key]), []).append(key)
-        for same in alike.values():
-            for key, source in _source_texts({key: groups[key] for key in same}, records).items():
-                texts[key] += source
-    return {key: groups[key].model.name + (f" ({', '.join(text)})" if text else "") for key, text in texts.items()}
+    datasets = _dataset_labels(groups, defaults, begun)
+    return datasets, _labels(groups, datasets, defaults, begun)
 
 
-def _source_texts(groups: Mapping[str, Run], records: Sequence[RunRecord]) -> dict[str, list[str]]:
-    """For each group the code and data in which it differs from the others, as "moons of 24 Nov 16:02"."""
-    texts: dict[str, list[str]] = {key: [] for key in groups}
-    for kind in (*KINDS, "data") if len(groups) > 1 else ():
-        variants = {key: _variant(run, kind) for key, run in groups.items()}
-        if len({*variants.values()}) == 1:
-            continue
-        begun: dict[Variant, str] = {}
-        for record in records:
-            variant = _variant(record.run, kind)
-            begun[variant] = min(begun.get(variant) or record.started, record.started or begun.get(variant, ""))
-        moments = _moments({variant: begun[variant] for variant in variants.values()})
-        for key, variant in variants.items():
-            texts[key].append(f"{variant[0]} {moments[variant]}")
-    return texts
+def _begun(records: Iterable[RunRecord]) -> dict[Variant, str]:
+    """The time at which the first run of each source, and of each state of a dataset's files, was begun."""
+    begun: dict[Variant, str] = {}
+    for record in records:
+        for variant in (*_sources(record.run), ("data", record.run.dataset.originals)):
+            begun[variant] = min(filter(None, (begun.get(variant), record.started)), default="")
+    return begun
 
 
-def _variant(run: Run, kind: str) -> Variant:
-    """The name and the fingerprint of a component, or of the dataset's files."""
-    if kind == "data":
-        return "data", run.dataset.originals
-    component = getattr(run, kind)
-    return component.name, component.fingerprint
+def _sources(run: Run) -> tuple[Variant, ...]:
+    return tuple((getattr(run, kind).name, getattr(run, kind).fingerprint) for kind in KINDS)
 
 
-def _moments(times: Mapping[Variant, str]) -> dict[Variant, str]:
-    """Each variant's time in the fewest words that tell them apart, else the start of its hash."""
-    for form in ("of %d %b %H:%M", "of %d %b %H:%M:%S") if all(times.values()) else ():
+def _moments(variants: Iterable[Variant], begun: Mapping[Variant, str]) -> dict[Variant, str]:
+    """Variants of one thing by the time of their first run, in the fewest words, else by the start of the hash."""
+    times = {variant: begun.get(variant, "") for variant in variants}
+    for form in ("%d %b %H:%M", "%d %b %H:%M:%S") if all(times.values()) else ():
         texts = {variant: f"{datetime.fromisoformat(time).astimezone():{form}}" for variant, time in times.items()}
         if len({*texts.values()}) == len(texts):
-            return texts
-    return {variant: variant[1][:6] or "unrecorded" for variant in times}
+            return {variant: f"{variant[0]} of {text}" for variant, text in texts.items()}
+    return {variant: f"{variant[0]} {variant[1][:6] or 'unrecorded'}" for variant in times}
+
+
+def _recorded_defaults(record: RunRecord) -> dict[str, Scalar] | None:
+    recorded = record.provenance.get(DEFAULTS)
+    return recorded if isinstance(recorded, dict) else None
+
+
+def _labels(
+    groups: Mapping[str, Run], datasets: Mapping[str, str], defaults: Defaults, begun: Mapping[Variant, str]
+) -> dict[str, str]:
+    """The label of each group; `datasets` are the labels of their datasets."""
+    fields = {key: _fields(run) for key, run in groups.items()}
+    families: dict[tuple[str, str, str], list[str]] = {}
+    for key, run in groups.items():
+        families.setdefault((datasets[key], run.role, run.model.name), []).append(key)
+    labels = {}
+    for (_, _, model), members in families.items():
+        distinctive = _distinctive([fields[key] for key in members])
+        texts: dict[tuple[str, ...], list[str]] = {}
+        for key in members:
+            known = defaults.get(key)
+            options = {name for _, name, _ in _options(groups[key])}
+            shown = [
+                _field_text(name, fields[key][name])
+                for name in fields[key]
+                if name in distinctive and (name not in options or known is None or name in known)
+            ]
+            texts.setdefault(tuple(shown), []).append(key)
+        for text, equal in texts.items():
+            sources = {key: _sources(groups[key]) for key in equal}
+            differing = [{*variants} for variants in zip(*sources.values(), strict=True)]
+            moments = [_moments(variants, begun) if len(variants) > 1 else {} for variants in differing]
+            for key in equal:
+                named = [named[source] for source, named in zip(sources[key], moments, strict=True) if named]
+                labels[key] = _label(model, [*text, *named])
+    return labels
+
+
+def _label(model: str, fields: Sequence[str]) -> str:
+    return model + (f" ({', '.join(fields)})" if fields else "")
 
 
 def _distinctive(family: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -244,19 +283,93 @@ def _distinctive(family: Sequence[Mapping[str, Any]]) -> set[str]:
     }
 
 
+def _options(run: Run) -> list[tuple[str, str, Scalar]]:
+    """Every option of a run: the kind of its component, NAME.OPTION, and the value."""
+    return [
+        (kind, f"{getattr(run, kind).name}.{name.replace('_', '-')}", value)
+        for kind in KINDS
+        for name, value in getattr(run, kind).options
+    ]
+
+
 def _fields(run: Run) -> dict[str, Any]:
-    """The fields that may differ between two groups, by the name that a label shows."""
+    """The fields that may differ between two groups of a dataset, by name."""
     fields: dict[str, Any] = {"prior": run.prior.name, "latent_dim": run.latent_dim}
     fields |= {"network": run.network.name, "images": run.images, "batch": run.batch, "precision": run.precision}
-    components = (run.dataset, run.model, run.prior, run.network)
-    for component in components:
-        fields |= {f"{component.name}.{name}": value for name, value in component.options}
-    return fields
+    return fields | {name: value for kind, name, value in _options(run) if kind != "dataset"}
 
 
 def _field_text(name: str, value: Any) -> str:
-    if name in ("prior", "network"):
+    if name in ("prior", "network", "precision"):
         return str(value)
     if name == "latent_dim":
         return f"d={value}"
-    return f"{name.split('.', 1)[-1].replace('_', '-')}={value}"
+    return f"{name.split('.', 1)[-1]}={option_text(value)}"
+
+
+def option_text(value: Scalar) -> str:
+    """The value of an option as one would type it.
+
+    >>> option_text(10.0), option_text(True), option_text(None)
+    ('10', 'true', 'none')
+    """
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# ---------------------------------------------------------------- datasets and their names
+
+
+def _dataset_labels(groups: Mapping[str, Run], defaults: Defaults, begun: Mapping[Variant, str]) -> dict[str, str]:
+    """The dataset of each group with its options that are not at their defaults: `folder: faces, size 64`.
+
+    Where the defaults are not recorded, the options that differ among the runs of that dataset. Paths are named by
+    as many of their last parts as tell them apart; of several paths of the same files the first one is named, and
+    of several states of a folder the time of the first run.
+    """
+    families: dict[str, list[str]] = {}
+    spellings: dict[tuple[str, str], Component] = {}
+    for key, run in groups.items():
+        families.setdefault(run.dataset.name, []).append(key)
+        spellings.setdefault((run.dataset.name, run.dataset.originals), run.dataset)
+    labels: dict[str, str] = {}
+    for name, members in families.items():
+        options: dict[str, dict[str, Scalar]] = {}
+        for key in members:
+            dataset = groups[key].dataset
+            first = spellings[name, dataset.originals].values
+            options[key] = {**dataset.values, **{path: first[path] for path in dataset.paths}}
+        differing = _distinctive(list(options.values()))
+        for key in members:
+            known = defaults.get(key)
+            shown = [
+                option
+                for option in options[key]
+                if (option in differing if known is None else f"{name}.{option.replace('_', '-')}" in known)
+            ]
+            paths = [option for option in shown if _is_path(options[key][option])]
+            texts = [_short_path(options[key][option], [o.get(option) for o in options.values()]) for option in paths]
+            texts += [f"{o.replace('_', '-')} {option_text(options[key][o])}" for o in shown if o not in paths]
+            labels[key] = name + (f": {', '.join(texts)}" if texts else "")
+        for label in {labels[key] for key in members}:
+            states = {key: ("data", groups[key].dataset.originals) for key in members if labels[key] == label}
+            if len({*states.values()}) > 1:
+                moments = _moments({*states.values()}, begun)
+                for key, state in states.items():
+                    labels[key] += f"{', ' if ': ' in label else ': '}{moments[state]}"
+    return labels
+
+
+def _is_path(value: Scalar) -> bool:
+    return isinstance(value, str) and ("/" in value or "\\" in value)
+
+
+def _short_path(path: Scalar, paths: Iterable[Scalar]) -> str:
+    """The last parts of a path that no other path ends in."""
+    parts = PurePath(str(path)).parts
+    rivals = [PurePath(rival).parts for rival in {str(each) for each in paths} if rival != str(path)]
+    for count in range(1, len(parts)):
+        if all(rival[-count:] != parts[-count:] for rival in rivals):
+            return "/".join(parts[-count:])
+    return str(path)

@@ -21,7 +21,7 @@ from genbench.errors import GenbenchError
 from genbench.experiment.run import Component, Run, run_of_record
 from genbench.reporting.csv_json import tidy_csv, tidy_json
 from genbench.storage.bundle import unpack, write_tar
-from genbench.storage.results import group_key, rows_of_measurements
+from genbench.storage.results import group_labels, rows_of_measurements
 from genbench.storage.schema import SCHEMA, MetricsFile, RunFile, decode
 from genbench_celeba import read_partition
 from genbench_torchvision import idx_values
@@ -186,7 +186,7 @@ def read_run_json(data: bytes) -> None:
     run = run_of_record(msgspec.to_builtins(record.run))
     assert len(run.key) == 10
     assert run.name
-    group_key(run)
+    group_labels({"a": run, "b": sample_run()}, {}, {})
     json.dumps(msgspec.to_builtins(record), allow_nan=False, ensure_ascii=False).encode()
 
 
