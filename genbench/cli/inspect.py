@@ -328,10 +328,10 @@ def paper(
     main.tex is written once and then yours; the files that it inputs are written anew at every call.
     """
     from genbench.reporting.paper import write_paper
-    from genbench.reporting.summary import readable_runs
+    from genbench.reporting.summary import compared_runs
     from genbench.storage.results import protocols, rows
 
-    listing, records = load_listing(plugins), readable_runs(runs or (Path("runs"),))
+    listing, records = load_listing(plugins), compared_runs(runs or (Path("runs"),))
     if not records:
         raise StoreError("no run folder could be read")
     files, problems = write_paper(

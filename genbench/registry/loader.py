@@ -161,7 +161,9 @@ def load(
         _load_plugin(manager, registry, file.stem, str(file), file)
         if registry.plugins[-1].state == "broken":  # named by the user, so not skipped
             raise PluginError(f"--plugin {file}: {registry.plugins[-1].cause}")
-    register_extractors({name: entry.spec for name, entry in registry.registrations["extractor"].items()})
+    extractors = registry.registrations["extractor"]
+    fingerprints = {name: entry.plugin.fingerprint for name, entry in extractors.items()}
+    register_extractors({name: entry.spec for name, entry in extractors.items()}, fingerprints)
     return registry
 
 
