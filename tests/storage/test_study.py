@@ -166,18 +166,23 @@ def test_rows_that_differ_by_source_are_named_by_their_time(
     assert sorted(row.label for row in rows(read(tmp_path))) == expected
 
 
-def test_changed_files_of_a_dataset_are_older_data(tmp_path: Path) -> None:
-    store_run(tmp_path, of_files(fake_run(), "abc", "grow"), OLD, fid=3.0)
-    store_run(tmp_path, of_files(fake_run(), "abd", "grow"), NEW, fid=2.0)
-    store_run(tmp_path, of_files(fake_run(), "abe", "other"), OLD, fid=1.0)
+def test_changed_files_of_a_dataset_are_older_data(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store_run(tmp_path, of_files(fake_run(), "abc", "data/grow"), OLD, fid=3.0)
+    store_run(tmp_path, of_files(fake_run(), "abd", "data/grow"), NEW, fid=2.0)
+    store_run(tmp_path, of_files(fake_run(), "abe", "data/other"), OLD, fid=1.0)
     records, (line,) = newest(read(tmp_path))
-    assert sorted((row.label, row.value) for row in rows(records)) == [
-        ("swae (path=grow)", 2.0),
-        ("swae (path=other)", 1.0),
+    assert sorted((row.dataset, row.value) for row in rows(records)) == [
+        ("folder: grow", 2.0),
+        ("folder: other", 1.0),
     ]
-    assert line == "not shown: 1 run of earlier files of the dataset 'folder' (path=grow); --all-sources shows it"
-    labels = {row.label.partition(" of ")[0] for row in rows(read(tmp_path))}
-    assert labels == {"swae (path=grow, data", "swae (path=other)"}
+    assert line == "not shown: 1 run of earlier files of the dataset 'folder' (path=data/grow); --all-sources shows it"
+    monkeypatch.setenv("TZ", "UTC")
+    time.tzset()
+    assert sorted(row.dataset for row in rows(read(tmp_path))) == [
+        "folder: grow, data of 24 Nov 16:02",
+        "folder: grow, data of 25 Nov 09:10",
+        "folder: other",
+    ]
 
 
 def test_runs_without_a_time_stay_and_attempts_displace_nothing(tmp_path: Path) -> None:
