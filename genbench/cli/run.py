@@ -21,7 +21,7 @@ from genbench.errors import UsageError
 from genbench.reporting.console import BrokenPipeConsole
 from genbench.reporting.summary import readable_runs, show_table
 from genbench.storage.run_dir import RUN, RunRecord, read_runs
-from genbench.storage.study import without_copies
+from genbench.storage.study import mixed_images, without_copies
 
 if TYPE_CHECKING:
     import torch
@@ -86,6 +86,8 @@ def run_study(
     metrics = [metric.name for metric in planned.metrics]
     records = status.records or _read_anew([runner.folder(run).path for run in planned.runs])
     show_table(console, records, metrics, sort=next(iter(metrics), None), select=config.select)
+    for line in mixed_images(records):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     return closing(console, outcome, out)
 
 

@@ -20,7 +20,7 @@ from genbench.reporting.csv_json import curves_csv
 from genbench.storage.provenance import command_line
 from genbench.storage.results import Row, protocols, rows
 from genbench.storage.run_dir import RunRecord, find_runs, read_runs
-from genbench.storage.study import newest, without_copies
+from genbench.storage.study import mixed_images, newest, without_copies
 from genbench.utils.io import write_text
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def compared_runs(paths: Sequence[Path], all_sources: bool = False) -> list[RunR
     if not all_sources:
         records, older = newest(records)
         lines += older
-    for line in lines:
+    for line in (*lines, *mixed_images(records)):
         click.echo(f"genbench: {line}", err=True)
     return records
 

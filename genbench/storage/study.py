@@ -112,3 +112,24 @@ def newest(records: Iterable[RunRecord]) -> tuple[list[RunRecord], list[str]]:
         for words, n in older.items()
     ]
     return kept, lines
+
+
+def mixed_images(records: Iterable[RunRecord]) -> list[str]:
+    """A line for each dataset of which trained runs have seen different images.
+
+    The files are the same, or the dataset does not say which files it reads: another release of a decoder rounds
+    otherwise, and what a plug-in reads may have changed.
+    """
+    contents: dict[str, Counter[str]] = {}
+    names: dict[str, str] = {}
+    for record in records:
+        content = record.provenance.get("content")
+        if record.training is not None and isinstance(content, str):
+            contents.setdefault(record.run.dataset.key, Counter())[content] += 1
+            names[record.run.dataset.key] = record.run.dataset.name
+    return [
+        f"{counts.total() - max(counts.values())} of {counts.total()} runs on '{names[key]}' were trained on other"
+        " images: its files or the libraries that decode them have changed; numbers of both never share a column"
+        for key, counts in contents.items()
+        if len(counts) > 1
+    ]

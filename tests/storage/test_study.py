@@ -16,8 +16,10 @@ from genbench.errors import StoreError
 from genbench.experiment.run import Component, Run
 from genbench.storage.results import group_key, rows
 from genbench.storage.run_dir import RunRecord, find_runs, read_runs
-from genbench.storage.study import newest, without_copies
+from genbench.storage.study import mixed_images, newest, without_copies
 from support.studies import fake_run, store_run
+
+OLD, NEW = "2026-11-24T16:02:00.000+00:00", "2026-11-25T09:10:00.000+00:00"
 
 
 def read(*folders: Path) -> list[RunRecord]:
@@ -96,6 +98,15 @@ def test_copies_with_different_numbers_are_refused(tmp_path: Path) -> None:
         without_copies(read(tmp_path / "runs"))
 
 
+def test_diff_says_that_a_copy_has_different_numbers(genbench: Callable[..., Result]) -> None:
+    first, copy, altered = (
+        str(store_run(Path(name), fake_run(), OLD, fid=fid, kid=1.0))
+        for name, fid in (("runs", 3.0), ("copy", 3.0), ("altered", 3.5))
+    )
+    assert genbench("diff", first, copy).output.startswith("no difference")
+    assert genbench("diff", first, altered).output.startswith("the same run with different numbers: fid\n")
+
+
 COMMANDS = ("report", "curves --metric fid", "power --metric fid", "plot ranks --metric fid --out x.svg")
 
 
@@ -129,8 +140,6 @@ def test_the_advice_of_the_refusal_compares_the_folders(genbench: Callable[..., 
 
 
 # ---------------------------------------------------------------- older code and data
-
-OLD, NEW = "2026-11-24T16:02:00.000+00:00", "2026-11-25T09:10:00.000+00:00"
 
 
 def variant(run: Run, source: str) -> Run:
@@ -205,3 +214,11 @@ def test_commands_show_all_sources_on_request(genbench: Callable[..., Result], t
     assert "moons of" not in newest_alone.output
     assert everything.output.count("moons of") >= 2
     assert "not shown" not in everything.output
+
+
+def test_runs_of_one_dataset_on_different_images_are_told(tmp_path: Path) -> None:
+    for seed, content in enumerate(("old", "new", "new")):
+        store_run(tmp_path, fake_run(seed=seed), content=content, fid=3.0)
+    store_run(tmp_path, of_files(fake_run(), "abc", "x"), content="another dataset's", fid=3.0)
+    (line,) = mixed_images(read(tmp_path))
+    assert line.startswith("1 of 3 runs on 'folder' were trained on other images")

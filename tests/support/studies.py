@@ -91,10 +91,10 @@ def fake_run(model: str = "swae", seed: int = 0, prior: str = "normal", **datase
     return Run(**parts, latent_dim=2, seed=seed, images=160, batch=16)
 
 
-def store_run(folder: Path, run: Run, started: str = "", **values: float) -> Path:
+def store_run(folder: Path, run: Run, started: str = "", content: str = "images", **values: float) -> Path:
     """Write the folder of a trained run with one number for each metric, and without its weights."""
     at = RunFolder(folder / run.name)
-    at.begin(run.record(), {"started": started} if started else {})
+    at.begin(run.record(), {"content": content, **({"started": started} if started else {})})
     cost = {"seconds": 1.0, "images": 160, "parameters": 9, "device": "cpu", "threads": 1}
     at.save_training({**cost, "peak_memory": None, "flops": None})
     (at.path / "weights.safetensors").touch()
