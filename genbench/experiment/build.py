@@ -143,8 +143,8 @@ def _create(registry: Registry, kind: Kind, component: Component, base: type[T],
     if plugin.fingerprint != component.fingerprint and kind in TRAINED and not registry.allow_changed_source:
         raise StoreError(
             f"the run was trained with another source of the {kind} '{component.name}'"
-            f" ({component.fingerprint or 'none'}) than {plugin.name} has now ({plugin.fingerprint}): restore it, or"
-            " add --allow-changed-source"
+            f" ({component.fingerprint or 'none'}) than {plugin.name} has now ({plugin.fingerprint}): train anew"
+            " with genbench run, restore it, or add --allow-changed-source"
         )
     try:
         created = registration.spec.factory(*arguments, **component.values)

@@ -236,12 +236,13 @@ def test_the_plan_names_the_changed_source(genbench: Callable[..., Result], tmp_
     changed = genbench(*command, "--seeds", "3", "--dry-run")
     assert changed.exit_code == 0, changed.output
     (line,) = (line for line in changed.output.splitlines() if "source" in line)
-    assert "the prior 'scaled' (2 runs)" in line
-    assert "--allow-changed-source" in line
+    assert line.startswith("2 trained runs of an earlier source of the prior 'scaled' stay apart")
+    assert "--all-sources" in line
     measure = ("evaluate", "runs", *plugins, "--metrics", "sharpness", "--set", "sharpness.n=50")
     refused = genbench(*measure)
     assert refused.exit_code == 2
     assert "with another source of the prior 'scaled'" in refused.output
+    assert "train anew with genbench run, restore it, or add --allow-changed-source" in refused.output
     assert genbench(*measure, "--allow-changed-source").exit_code == 0
 
 
