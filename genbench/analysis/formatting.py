@@ -65,10 +65,11 @@ def format_value(value: float, digits: int = 4) -> FormattedEstimate:
     ('511,443', '0.01235', '18.32')
     """
     value = value if abs(value) > TINY else 0.0  # no "-0" either
-    exponent = _exponent(abs(value))
+    if value.is_integer() and abs(value) < LARGE:
+        return FormattedEstimate(f"{value:,.0f}")
+    value = float(f"{value:.{max(digits, _magnitude(value) + 1 if abs(value) < LARGE else 0) - 1}e}")
+    exponent = _exponent(abs(value))  # of the rounded value: 9.99e-4 is 0.0010, and not 10.0e-4
     scaled = value / 10.0**exponent
-    if scaled.is_integer() and not exponent:
-        return FormattedEstimate(f"{scaled:,.0f}")
     return FormattedEstimate(_fixed(scaled, max(0, digits - 1 - _magnitude(scaled))), "", exponent)
 
 

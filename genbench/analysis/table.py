@@ -13,7 +13,18 @@ from typing import Literal
 
 from genbench.errors import unknown
 from genbench.stats.comparison import set_of_best
-from genbench.stats.intervals import Estimate, Spread, combined_p, estimate, paired_difference, spread
+from genbench.stats.intervals import (
+    RESOLUTION,
+    Errors,
+    Estimate,
+    Spread,
+    combined_p,
+    estimate,
+    paired_difference,
+    share_error,
+    share_scale,
+    spread,
+)
 from genbench.storage.results import Row
 
 DEFAULT_SORT = "sample quality"
@@ -22,8 +33,8 @@ DEFAULT_SORT = "sample quality"
 Section = Literal["headline", "detail", "fact"]
 """Prominence of a column: ranking metrics, their other parts, and metrics without a better direction."""
 
-Mark = Literal["", "best", "lead", "undecided"]
-"""A cell's mark: in the set of bests; the best value where no test was possible; no test with any other group."""
+Mark = Literal["", "best", "undecided"]
+"""A cell's mark: in the set of bests; no test with any other group although other groups could be tested."""
 
 
 RowRole = Literal["model", "copy", "control"]
@@ -82,6 +93,7 @@ class ColumnValues:
     p_values: dict[str, dict[int, float]] = field(default_factory=dict)
     minimum_detectable_effect: float | None = None
     _by_seed: dict[str, dict[int, float]] = field(default_factory=dict, repr=False, compare=False)
+    _shares: tuple[int, float | None] | None = field(default=None, repr=False, compare=False)
 
     def by_seed(self, group: str) -> dict[int, float]:
         """A group's value for each seed; repeats of a seed are averaged, never counted twice. Asked once all is in."""
@@ -91,6 +103,15 @@ class ColumnValues:
                 for seed, repeats in self.values[group].items()
             }
         return self._by_seed[group]
+
+    def known_errors(self, group: str) -> Errors:
+        """The standard errors of a group's values where the whole column is of shares of n draws; else empty."""
+        if self._shares is None:
+            singles = [value for by_seed in self.values.values() for repeats in by_seed.values() for value in repeats]
+            n = next(iter(self.counts)) if len(self.counts) == 1 else 0
+            self._shares = (n, share_scale(singles, n)) if n else (0, None)
+        n, whole = self._shares
+        return {seed: share_error(value, n, whole) for seed, value in self.by_seed(group).items()} if whole else {}
 
     def errors_of(self, group: str) -> list[float]:
         """The standard errors over draws, one for each seed; empty where any is unknown."""
@@ -190,7 +211,7 @@ class Column:
 class TableCell:
     """A group's number in a column; `behind` is its paired difference from the best mean of the column.
 
-    `p` is that of "every seed's run is perfect"; `se` the standard error over draws where there is one seed alone;
+    `p` is that of "every seed's run is perfect"; `se` the standard error over draws where there is no interval;
     `spread` splits the group's spread over seeds into training and draws.
     """
 
@@ -378,37 +399,47 @@ def _spread_of(measured: ColumnValues, name: str) -> tuple[list[float], list[flo
 def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole]) -> dict[str, TableCell]:
     """The groups' cells in one column; only models are marked, and only they are compared."""
     by_seed = {name: measured.by_seed(name) for name in measured.values}
-    estimates = {name: estimate(list(values.values())) for name, values in by_seed.items()}
+    known = {name: measured.known_errors(name) for name in by_seed}
+    estimates = {
+        name: estimate(list(values.values()), errors=list(known[name].values()))
+        for name, values in by_seed.items()
+    }
     models = {name: values for name, values in by_seed.items() if roles[name] == "model"}
     marks: Mapping[str, Mark] = {}
     best = None
     if column.higher_is_better is not None and len(models) > 1:
         lower = not column.higher_is_better
-        best, marks = _best(models, lower=lower), column_marks(models, lower=lower)
+        best, marks = _best(models, lower=lower), column_marks(models, lower=lower, errors=known)
+    rounding = RESOLUTION * max(abs(value.mean) for value in estimates.values())
     cells = {}
     for name, values in by_seed.items():
         floors, errors, p_values = measured.floors.get(name), measured.errors_of(name), measured.p_values.get(name, {})
+        pair = (known[name], known[best]) if best is not None else ({}, {})
         cells[name] = TableCell(
             estimates[name],
             marks.get(name, ""),
             floor=_mean(floors) if floors and column.floor is None else None,
-            behind=None if best is None or name == best else paired_difference(values, by_seed[best]),
+            behind=None if best is None or name == best else paired_difference(values, by_seed[best], errors=pair),
             p=combined_p(list(p_values.values())) if p_values.keys() == values.keys() else None,
-            se=errors[0] if len(values) == 1 and errors else None,
+            se=errors[0] if estimates[name].low is None and errors and errors[0] > rounding else None,
             spread=spread([_spread_of(measured, name)]),
         )
     return cells
 
 
-def column_marks(by_seed: Mapping[str, Mapping[int, float]], *, lower: bool) -> dict[str, Mark]:
-    """The marks of groups by their values over seeds: the set of bests, or the best values where there is no test."""
+def column_marks(
+    by_seed: Mapping[str, Mapping[int, float]], *, lower: bool, errors: Mapping[str, Errors] | None = None
+) -> dict[str, Mark]:
+    """The marks of groups by their values over seeds and known errors: the set of bests; none where nothing is tested.
+
+    Where all groups tested are equal in every seed there is nothing to mark either.
+    """
     if len(by_seed) < 2:
         return {}
-    results = set_of_best(list(by_seed.values()), lower=lower)
+    known = [errors.get(name, {}) for name in by_seed] if errors and all(errors.get(name) for name in by_seed) else []
+    results = set_of_best(list(by_seed.values()), lower=lower, errors=known)
     if all(result.status == "undecided" for result in results):
-        best = _best(by_seed, lower=lower)
-        tied = [name for name, values in by_seed.items() if list(values.values()) == list(by_seed[best].values())]
-        return {} if len(tied) == len(by_seed) else dict.fromkeys(tied, "lead")
+        return {}
     marks: dict[str, Mark] = {"best": "best", "worse": "", "undecided": "undecided"}
     return {name: marks[result.status] for name, result in zip(by_seed, results, strict=True)}
 

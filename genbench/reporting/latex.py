@@ -95,6 +95,6 @@ def _latex_cell(row: TableRow, i: int) -> str:
         return "--"
     body = format_estimate(cell.estimate).latex
     text = rf"$\mathbf{{{body}}}$" if cell.mark == "best" else f"${body}$"
-    text += {"lead": r"$^{*}$", "undecided": r"$^{?}$"}.get(cell.mark, "")
+    text += r"$^{?}$" if cell.mark == "undecided" else ""
     below = notes.below_cell(cell)
     return text + (f" ({escape_latex(', '.join(below))})" if below else "")

@@ -57,7 +57,7 @@ def _head(column: Column) -> str:
 
 def _cell(cell: TableCell) -> str:
     text = escape_markdown(format_estimate(cell.estimate).plain)
-    text = {"best": f"**{text}**", "lead": f"{text}\\*", "undecided": f"{text} ?", "": text}[cell.mark]
+    text = {"best": f"**{text}**", "undecided": f"{text} ?", "": text}[cell.mark]
     return "<br>".join([text, *map(escape_markdown, notes.below_cell(cell))])
 
 
