@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from genbench.analysis.table import Mark, assemble, column_marks
 from genbench.errors import UsageError, unknown
-from genbench.stats.intervals import Estimate, estimate, share_error, share_scale
+from genbench.stats.intervals import Estimate, estimate, share_errors, share_scale
 from genbench.storage.results import Row
 
 By = Literal["images", "seconds", "flops"]
@@ -63,9 +63,9 @@ class CurveSet:
     curves: tuple[Curve, ...]
     share: tuple[int, float] | None = None
 
-    def errors(self, values: Iterable[float]) -> list[float]:
-        """The known standard errors of values; empty where they are unknown."""
-        return [share_error(value, *self.share) for value in values] if self.share else []
+    def errors(self, values: Collection[float]) -> list[float]:
+        """The known standard errors of a group's values; empty where they are unknown."""
+        return share_errors(values, *self.share) if self.share else []
 
     @property
     def lower(self) -> bool:
@@ -157,7 +157,7 @@ def _share(curves: Iterable[Curve]) -> tuple[int, float] | None:
     rows = [row for curve in curves for by_images in curve.snapshots.values() for row in by_images.values()]
     counts = {row.n for row in rows}
     n = counts.pop() if len(counts) == 1 else None
-    whole = share_scale([row.value for row in rows if row.value is not None], n) if n else None
+    whole = share_scale([row.value for row in rows if row.value is not None], n, rows[0].unit) if n else None
     return (n, whole) if n and whole else None
 
 

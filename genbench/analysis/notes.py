@@ -37,7 +37,7 @@ ROLES: dict[RowRole, str] = {
 
 INTERVALS = {
     "t": "t-interval",
-    "bootstrap": f"studentised bootstrap interval (from {BOOTSTRAP_FROM} seeds on)",
+    "bootstrap": "studentised bootstrap interval",
     "sampling": "normal interval of the known sampling error (shares whose seeds vary less than that)",
 }
 
@@ -221,7 +221,8 @@ def seed_counts(groups: Sequence[tuple[str, int]]) -> str:
 
 def _kinds(cells: Sequence[TableCell]) -> str:
     kinds = {cell.estimate.kind for cell in cells}
-    return " or ".join(name for kind, name in INTERVALS.items() if kind in kinds)
+    from_on = f" (from {BOOTSTRAP_FROM} seeds on)" if {"t", "bootstrap"} <= kinds else ""
+    return " or ".join(f"{name}{from_on * (kind == 'bootstrap')}" for kind, name in INTERVALS.items() if kind in kinds)
 
 
 def _unequal(table: Table) -> list[str]:

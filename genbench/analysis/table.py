@@ -21,7 +21,7 @@ from genbench.stats.intervals import (
     combined_p,
     estimate,
     paired_difference,
-    share_error,
+    share_errors,
     share_scale,
     spread,
 )
@@ -109,9 +109,10 @@ class ColumnValues:
         if self._shares is None:
             singles = [value for by_seed in self.values.values() for repeats in by_seed.values() for value in repeats]
             n = next(iter(self.counts)) if len(self.counts) == 1 else 0
-            self._shares = (n, share_scale(singles, n)) if n else (0, None)
+            self._shares = (n, share_scale(singles, n, self.example.unit)) if n else (0, None)
         n, whole = self._shares
-        return {seed: share_error(value, n, whole) for seed, value in self.by_seed(group).items()} if whole else {}
+        by_seed = self.by_seed(group)
+        return dict(zip(by_seed, share_errors(by_seed.values(), n, whole), strict=True)) if whole else {}
 
     def errors_of(self, group: str) -> list[float]:
         """The standard errors over draws, one for each seed; empty where any is unknown."""
@@ -401,8 +402,7 @@ def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole])
     by_seed = {name: measured.by_seed(name) for name in measured.values}
     known = {name: measured.known_errors(name) for name in by_seed}
     estimates = {
-        name: estimate(list(values.values()), errors=list(known[name].values()))
-        for name, values in by_seed.items()
+        name: estimate(list(values.values()), errors=list(known[name].values())) for name, values in by_seed.items()
     }
     models = {name: values for name, values in by_seed.items() if roles[name] == "model"}
     marks: Mapping[str, Mark] = {}

@@ -93,7 +93,9 @@ def compare(
 
         counts = {row.n for row in rows}
         n = counts.pop() if len(counts) == 1 else None
-        number = compare_number(published, values, fields, options, training, cell.training, n)
+        number = compare_number(
+            published, values, fields, options, training, cell.training, n, rows[0].unit if rows else ""
+        )
         metrics = () if rows else tuple(dict.fromkeys(row.metric for row in measured[published.cell] if row.metric))
         if left_out:
             seeds = ", ".join(str(row.seed) for row in left_out)
@@ -111,8 +113,9 @@ def compare_number(
     training: Sequence[str] = (),
     deviations: Sequence[str] = (),
     n: int | None = None,
+    unit: str = "",
 ) -> ReproducedNumber:
-    """Compare one published number: `values` are (seed, value) of `n` images each, `fields` our protocol.
+    """Compare one published number: `values` are (seed, value) of `n` images and in a unit, `fields` our protocol.
 
     `options` are its changed options.
 
@@ -125,7 +128,7 @@ def compare_number(
         change.text for change in unstated if not any(field.endswith(f", ours {change.ours}") for field in differ)
     ]
     ours = tuple(value for _, value in values)
-    result = assess_equivalence(ours, published.value, published.margin, differ, training, n) if ours else None
+    result = assess_equivalence(ours, published.value, published.margin, differ, training, n, unit) if ours else None
     tolerated = [
         f"{name}: {reason}"
         for name, reason in published.tolerated.items()

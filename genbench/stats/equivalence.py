@@ -10,7 +10,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from genbench.stats.intervals import Estimate, estimate, share_error, share_scale, upper_p
+from genbench.stats.intervals import Estimate, estimate, share_errors, share_scale, upper_p
 
 ALPHA = 0.05
 """Level of each one-sided test, and so of "equivalent" as a whole (Schuirmann 1987, doi:10.1007/BF01068419)."""
@@ -41,10 +41,11 @@ def assess_equivalence(
     fields: Sequence[str] = (),
     training: Sequence[str] = (),
     n: int | None = None,
+    unit: str = "",
 ) -> EquivalenceResult:
     """Compare `values` over seeds, at least one, against a published number; `margin` is above 0.
 
-    `n` is the count of images behind a value: of shares it gives the error (`intervals.share_error`).
+    `n` is the count of images behind a value, `unit` its unit: of shares they give the error (`intervals.share_errors`).
 
     "equivalent" rejects both "mean <= published - margin" and "mean >= published + margin", each at 5 %; "different"
     rejects at 5 % that the mean is within the margin, on the side where it is seen; else "inconclusive", as one seed
@@ -53,8 +54,8 @@ def assess_equivalence(
     >>> assess_equivalence([10.0, 10.1, 9.9], 10.0, 1.0).conclusion, assess_equivalence([10.0], 10.0, 1.0).conclusion
     ('equivalent', 'inconclusive')
     """
-    whole = share_scale(values, n) if n else None
-    errors = [share_error(value, n, whole) for value in values] if n and whole else []
+    whole = share_scale(values, n, unit) if n else None
+    errors = share_errors(values, n, whole) if n and whole else []
     ours = estimate(values, errors=errors)
     difference = ours.mean - published
     if fields or training:

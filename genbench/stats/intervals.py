@@ -1,7 +1,7 @@
 """Means over training seeds with 95 % intervals, and the share of the sampling draw in their spread. Pure.
 
 Values that agree over seeds say nothing about their spread: 1 of 40 samples in both seeds is not 1 of 40 for certain.
-Where a value is a share of n draws its standard error is known (`share_error`), and no interval is narrower and no
+Where a value is a share of n draws its standard error is known (`share_errors`), and no interval is narrower and no
 p-value smaller than this error allows. Where nothing is known, values or differences that are all equal have neither.
 """
 
@@ -125,36 +125,39 @@ def upper_p(values: Sequence[float], errors: Sequence[float] = (), scale: float 
     return max(p_values, default=None)
 
 
-def share_scale(values: Collection[float], n: int) -> float | None:
-    """The value of a whole, 1 or 100, where the values are shares or percentages of n independent draws; else None.
+def share_scale(values: Collection[float], n: int, unit: str = "") -> float | None:
+    """The value of a whole, 1 or for a unit of per cent 100, where the values are shares of n draws; None otherwise.
 
     They are where all are whole multiples of 1 / n of it and some lies between 0 and the whole without being an
     integer: integers may be counts of anything.
 
-    >>> share_scale([0.0, 0.025], 40), share_scale([0.0, 2.5], 40), share_scale([0.31, 0.0], 40)
+    >>> share_scale([0.0, 0.025], 40), share_scale([0.0, 2.5], 40, "%"), share_scale([0.31, 0.0], 40)
     (1.0, 100.0, None)
     """
-    for whole in (100.0, 1.0):  # where both fit, percentages: the larger error
-        counts = [value * n / whole for value in values]
-        if any(0.0 < value < whole and not value.is_integer() for value in values) and all(
-            -RESOLUTION <= count <= n * (1 + RESOLUTION) and abs(count - round(count)) <= RESOLUTION * max(1.0, count)
-            for count in counts
-        ):
-            return whole
+    whole = 100.0 if "%" in unit or "per cent" in unit or "percent" in unit else 1.0
+    counts = [value * n / whole for value in values]
+    between = any(0.0 < value < whole and not value.is_integer() for value in values)
+    if between and all(
+        -RESOLUTION <= count <= n * (1 + RESOLUTION) and abs(count - round(count)) <= RESOLUTION * max(1.0, count)
+        for count in counts
+    ):
+        return whole
     return None
 
 
-def share_error(value: float, n: int, whole: float = 1.0) -> float:
-    """The standard error of a share of n independent draws, in the unit of the value.
+def share_errors(values: Collection[float], n: int, whole: float = 1.0) -> list[float]:
+    """The standard error of each of a model's shares of n independent draws, in the unit of the values.
 
-    sqrt(p (1 - p) / n) with p = (k + 1) / (n + 2) in place of k / n, which is not 0 at k = 0 and k = n (Agresti and
-    Caffo, The American Statistician 54, 2000).
+    sqrt(p (1 - p) / n) with p = (k + 2) / (m + 4), k the hits among the m draws of all its seeds, in place of k / m:
+    not 0 where there is no hit (Agresti and Coull, The American Statistician 52, 1998).
 
-    >>> round(share_error(0.0, 40), 4), round(share_error(0.025, 40), 4)
-    (0.0241, 0.0337)
+    >>> [round(error, 4) for error in share_errors([0.0, 0.0], 40)], round(share_errors([0.3], 4000)[0], 4)
+    ([0.0241, 0.0241], 0.0072)
     """
-    share = (value / whole * n + 1) / (n + 2)
-    return whole * math.sqrt(share * (1 - share) / n)
+    if not values:
+        return []
+    share = (math.fsum(values) / whole * n + 2) / (len(values) * n + 4)
+    return [whole * math.sqrt(share * (1 - share) / n)] * len(values)
 
 
 def resampled(level: float) -> bool:

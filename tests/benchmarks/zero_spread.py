@@ -2,7 +2,7 @@
 
     python tests/benchmarks/zero_spread.py
 
-Writes reports/trust/zero-spread.{json,md}; three minutes on one core. Studies of models whose true shares are equal, or
+Writes reports/trust/zero-spread.{json,md}; three minutes on one free core. Studies of models whose true shares are equal, or
 of which two are tied best, by the functions that make the tables; "before" is Student's paired t-test alone, which takes
 equal differences for certain. It measures without a goal.
 """
@@ -23,7 +23,7 @@ from genbench.stats.intervals import (
     paired_difference,
     paired_errors,
     paired_gaps,
-    share_error,
+    share_errors,
     share_scale,
     t_quantile,
     t_upper,
@@ -32,7 +32,7 @@ from genbench.stats.intervals import (
 from genbench.utils.io import write_text
 
 N = 40
-STUDIES = 200
+STUDIES = 2_000
 SEED = 20_250
 OUT = Path(__file__).resolve().parents[2] / "reports" / "trust"
 
@@ -42,7 +42,7 @@ Values = Sequence[dict[int, float]]
 def known_errors(models: Values) -> list[dict[int, float]]:
     """The errors of the values as the table knows them: where the column looks like shares of n."""
     whole = share_scale([value for model in models for value in model.values()], N)
-    return [{seed: share_error(v, N, whole) for seed, v in model.items()} if whole else {} for model in models]
+    return [dict(zip(m, share_errors(m.values(), N, whole), strict=True)) if whole else {} for m in models]
 
 
 def two_sided(a: dict[int, float], b: dict[int, float], errors: tuple[dict[int, float], dict[int, float]]) -> float:
