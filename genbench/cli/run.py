@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import tempfile
 from collections import Counter
@@ -83,7 +84,8 @@ def run_study(
             return 0
     metrics = [metric.name for metric in planned.metrics]
     records = status.records or _read_anew([runner.folder(run).path for run in planned.runs])
-    show_table(console, records, metrics, sort=next(iter(metrics), None), select=config.select)
+    if any(record.measurements or record.selections for record in records):  # else nothing but failures, listed below
+        show_table(console, records, metrics, sort=next(iter(metrics), None), select=config.select)
     return closing(console, outcome, out)
 
 
@@ -163,6 +165,9 @@ def closing(console: Console, outcome: Outcome, out: Path) -> int:
     """Print the last lines: failed runs, the folder, the next command; the exit status."""
     for name, problem in outcome.failed.items():
         console.print(f"[red]failed[/] {escape(name)}: {escape(problem)}", soft_wrap=True, highlight=False)
+    if outcome.failed:
+        first = shlex.quote(str(out / next(iter(outcome.failed))))
+        console.print(f"with its trace: genbench show {first}", markup=False, soft_wrap=True, highlight=False)
     for name in outcome.locked:
         console.print(f"skipped: {escape(name)} is running in another process", soft_wrap=True, highlight=False)
     if outcome.interrupted:

@@ -10,10 +10,11 @@ import torch
 from torch.overrides import TorchFunctionMode
 
 from genbench.api import Control, Dataset, Metric, Model, ModelContext, Network, Prior, Sampler, Shape
-from genbench.errors import GenbenchError, PluginError, StoreError, one_line
+from genbench.errors import GenbenchError, PluginError, StoreError
 from genbench.experiment.run import Component, Run
 from genbench.registry.listing import Kind
 from genbench.registry.loader import Registry
+from genbench.utils.plugin_code import describe_error
 
 T = TypeVar("T")
 
@@ -96,8 +97,7 @@ def _create(registry: Registry, kind: Kind, component: Component, base: type[T],
     except GenbenchError:
         raise
     except (Exception, SystemExit) as error:
-        cause = f"{type(error).__name__}: {one_line(error)}"
-        raise PluginError(f"the {kind} '{component.name}' cannot be made: {cause}") from error
+        raise PluginError(f"the {kind} '{component.name}' cannot be made: {describe_error(error)}") from error
     if not isinstance(created, base):
         raise PluginError(
             f"the {kind} '{component.name}' made a {type(created).__name__}, not a genbench.api.{base.__name__}"

@@ -157,9 +157,13 @@ class RunFolder:
     def _write(self, name: str, **content: Mapping[str, Any]) -> None:
         write_json(self.path / name, {"schema": SCHEMA, **msgspec.to_builtins(content)})
 
-    def fail(self, kind: str, message: str, trace: str) -> None:
+    def fail(self, failure: FailureRecord) -> None:
         """Record the cause of a failed attempt."""
-        write_json(self.path / FAILURE, {"schema": SCHEMA, "kind": kind, "message": message, "trace": trace})
+        write_json(self.path / FAILURE, msgspec.to_builtins(failure))
+
+    def failure(self) -> FailureRecord | None:
+        """The cause of the last attempt's failure; None where it did not fail."""
+        return read_file(self.path / FAILURE, FailureRecord) if self.has(FAILURE) else None
 
     def clear_failure(self) -> None:
         """Remove the record of a failure, for a new attempt."""
@@ -262,8 +266,7 @@ def read_run(path: Path, protocols: Protocols | None = None) -> RunRecord:
     selections = read_file(path / SELECTED, SelectionsFile).selections if SELECTED in names else {}
     failure = ""
     if FAILURE in names:
-        cause = read_file(path / FAILURE, FailureRecord)
-        failure = f"{cause.kind}: {cause.message}"
+        failure = read_file(path / FAILURE, FailureRecord).line
     known = {} if protocols is None else protocols
     for measured in (measurements, *(entry.measurements for entry in (*snapshots.values(), *selections.values()))):
         _share_protocols(measured, known)
