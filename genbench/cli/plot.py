@@ -138,19 +138,21 @@ def draw_models(
 
     chosen = pick_device(device)
     with torch.no_grad():
-        groups = trained(_with_weights(records), registry, chosen)
+        groups = trained(_drawable(records, registry), registry, chosen)
         return FigureBuilder(groups, registry, data_config, chosen, seed, count).kinds()[kind]()
 
 
-def _with_weights(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """The runs without those that were imported without weights; `StoreError` where none is left."""
+def _drawable(records: Sequence[RunRecord], registry: Registry) -> list[RunRecord]:
+    """The runs that have their weights and plug-ins; `StoreError` where none is left."""
     from genbench.errors import StoreError
+    from genbench.storage.provenance import check_components
 
     usable, problems = [], []
     for record in records:
         try:
             if record.run.role == "model" and record.state == "trained":
                 record.folder.weights()
+                check_components(record.run, record.path, registry)
             usable.append(record)
         except StoreError as error:
             problems.append(str(error))

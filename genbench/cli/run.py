@@ -18,9 +18,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from genbench.cli.executors import SERIAL, ExecutorConfig, create_executor
-from genbench.errors import UsageError
+from genbench.errors import StoreError, UsageError
 from genbench.reporting.console import BrokenPipeConsole
 from genbench.reporting.summary import readable_runs, show_table
+from genbench.storage.provenance import check_components
 from genbench.storage.run_dir import RUN, RunRecord, read_runs
 
 if TYPE_CHECKING:
@@ -111,9 +112,21 @@ def measure_runs(
     components = create_metric_components(registry, metrics, settings, samplers)
     records = readable_runs(paths)
     untrained = [record.name for record in records if record.state != "trained"]
-    trained = [(record.path, record.run) for record in records if record.state == "trained"]
     if untrained:
         console.print(f"left out, not trained: {', '.join(untrained)}", markup=False, soft_wrap=True)
+    trained, problems = [], []
+    for record in records:
+        if record.state != "trained":
+            continue
+        try:
+            check_components(record.run, record.path, registry)
+            trained.append((record.path, record.run))
+        except StoreError as error:
+            problems.append(str(error))
+    if problems and not trained:
+        raise StoreError(problems[0])
+    for problem in problems:
+        click.echo(f"genbench: left out: {problem}", err=True)
     plans: list[tuple[Path, Plan]] = plan_of_runs(trained, components, registry, data_config)
     total = 0
     with stoppable() as stop:
