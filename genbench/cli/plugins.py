@@ -32,19 +32,14 @@ COLORS = {"holds": "green", "fails": "red", "skipped": "dim", "reported": "yello
 @click.argument(
     "kind",
     required=False,
-    type=click.Choice(
-        [
-            *("models", "priors", "networks", "datasets", "metrics", "extractors", "samplers"),
-            *("controls", "recipes", "plugins"),
-        ]
-    ),
+    type=click.Choice([*(f"{kind}s" for kind in KINDS), "plugins"]),
     metavar="[KIND]",
 )
 @plugin_option
 def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
     """List the components of all plug-ins with their options, defaults, meanings and sources.
 
-    KIND is models, priors, networks, datasets, metrics, extractors, samplers, controls, recipes or plugins.
+    KIND is one of them in the plural (`genbench list priors`), or plugins.
     """
     from rich.console import Console
 

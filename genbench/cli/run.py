@@ -155,10 +155,17 @@ def working(
 ) -> Iterator[Executor]:
     """The executor for the runs that are not done, while their progress is shown."""
     from genbench.cli.progress import show_progress
+    from genbench.execution.trackers import TrackingCallback
 
     total = len(planned.runs) - len(done)
+
+    def warn(text: str) -> None:
+        console.print(f"! {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
     with show_progress(console, planned, total) as shown, create_executor(config, runner, total) as executor:
         runner.callback = shown
+        if planned.trackers:
+            runner.callback = TrackingCallback(shown, runner.store, runner.registry, planned.trackers, warn)
         yield executor
 
 

@@ -9,7 +9,7 @@ from typing import Any, TypeVar
 import torch
 from torch.overrides import TorchFunctionMode
 
-from genbench.api import Control, Dataset, Metric, Model, ModelContext, Network, Prior, Sampler, Shape
+from genbench.api import Control, Dataset, Metric, Model, ModelContext, Network, Prior, Sampler, Shape, Tracker
 from genbench.errors import GenbenchError, PluginError, StoreError
 from genbench.experiment.run import Component, Run
 from genbench.registry.listing import Kind
@@ -65,6 +65,11 @@ def create_metric(registry: Registry, component: Component) -> Metric:
 def create_sampler(registry: Registry, component: Component, prior: Prior) -> Sampler:
     """The sampler of a component, not yet fitted."""
     return _create(registry, "sampler", component, Sampler, prior)
+
+
+def create_tracker(registry: Registry, component: Component) -> Tracker:
+    """The tracker of a component, for one run."""
+    return _create(registry, "tracker", component, Tracker)
 
 
 class _WithoutInitializers(TorchFunctionMode):

@@ -21,6 +21,7 @@ from genbench.experiment.build import (
     create_metric,
     create_prior,
     create_sampler,
+    create_tracker,
 )
 from genbench.experiment.config import ExperimentConfig, check_config, check_names, component_names, option_texts
 from genbench.experiment.run import COMPONENTS, Component, Run, split_sampler, with_sampler
@@ -52,6 +53,7 @@ class Plan:
     parameters: Mapping[str, int]
     snapshots: SnapshotSchedule = NO_SNAPSHOTS
     threads: int | None = None
+    trackers: tuple[Component, ...] = ()
 
     def size(self, run: Run) -> int:
         """Count of a run's parameters, all optimizers together; 0 for a control, which is counted when it is fitted."""
@@ -102,7 +104,10 @@ def plan(config: ExperimentConfig, registry: Registry, data_config: DataConfig) 
     snapshot_metrics = [components["metric", name] for name in dict.fromkeys(names)]
     select = None if config.select is None else components["metric", config.select]
     snapshots = plan_snapshots(config.snapshots, snapshot_metrics, select, trained, registry, info, data_config)
-    return Plan(runs, metrics, info, parameters, snapshots, config.threads)
+    trackers = tuple(components["tracker", name] for name in config.trackers)
+    for tracker in trackers:
+        create_tracker(registry, tracker)  # refuses what it lacks before anything trains
+    return Plan(runs, metrics, info, parameters, snapshots, config.threads, trackers)
 
 
 def create_components(config: ExperimentConfig, registry: Registry) -> dict[tuple[Kind, str], Component]:
