@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from genbench.registry.loader import Registry
     from genbench.storage.run_dir import RunRecord
 
-FROM_ROWS = ("ranks", "curves", "latent-size", "ladder")
+FROM_ROWS = ("ranks", "curves", "latent-size", "ladder", "losses")
 FROM_MODELS = ("samples", "reconstructions", "interpolations", "grid", "codes")
 
 
@@ -84,6 +84,7 @@ def plot(
     curves           a metric against images and seconds (needs --snapshots)
     latent-size      a metric against the latent dimension
     ladder           the FID ladder (needs the metric fid-ladder)
+    losses           loss terms against training images, a panel each
     """
     from genbench.errors import StoreError
     from genbench.plotting.style import checked_target, save
@@ -107,7 +108,7 @@ def plot(
 
 def draw_rows(kind: str, records: Sequence[RunRecord], metric: str | None, by: tuple[By, ...]) -> Drawing:
     """A figure of the numbers of the runs."""
-    from genbench.plotting.curves import curves, fid_ladder, latent_size
+    from genbench.plotting.curves import curves, fid_ladder, latent_size, losses
     from genbench.plotting.ranks import ranks
     from genbench.storage.results import rows
 
@@ -116,6 +117,7 @@ def draw_rows(kind: str, records: Sequence[RunRecord], metric: str | None, by: t
         "curves": lambda: curves(tidy, metric, by),
         "latent-size": lambda: latent_size(tidy, metric),
         "ladder": lambda: fid_ladder(tidy),
+        "losses": lambda: losses(records),
         "ranks": lambda: ranks(tidy, metric),
     }
     return draw[kind]()

@@ -92,7 +92,8 @@ def measured_values(folder: Path) -> list[tuple[int, Any, dict[str, float]]]:
     stages: list[tuple[int, str, Mapping[str, MetricRecord]]] = [
         (snapshot.images, "validation", snapshot.measurements) for snapshot in record.snapshots.values()
     ]
-    stages.append((record.run.images, "test", record.measurements))
+    shown = record.run.images if record.training is None else record.training.images
+    stages.append((shown, "test", record.measurements))
     values = [(images, split, _numbers(measurements)) for images, split, measurements in stages]
     return [entry for entry in values if entry[2]]
 

@@ -180,6 +180,43 @@ class RunFolder:
 
 # ---------------------------------------------------------------- reading
 
+
+class LogPoint(msgspec.Struct, frozen=True):
+    """A line of log.jsonl, as `genbench.training.loop.TrainState` writes it; fields that it lacks are passed over.
+
+    `images` counts the images shown, `seconds` the time of training, `rate` is images per second, and `terms` are means
+    since the last log point: the loss of each optimizer by its name, and the model's loss terms.
+    """
+
+    step: int
+    images: int
+    seconds: float
+    rate: float
+    terms: dict[str, float]
+
+
+def read_log(path: Path) -> list[LogPoint]:
+    """The log points of a run folder in the order of their steps; of a step that was trained twice the later one.
+
+    A resumed training goes on from its last checkpoint. A line that cannot be read (the last one of a killed process)
+    is left out.
+    """
+    points: list[LogPoint] = []
+    try:
+        lines = (path / LOG).read_bytes().splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        try:
+            point = msgspec.json.decode(line, type=LogPoint)
+        except msgspec.MsgspecError:
+            continue
+        while points and points[-1].step >= point.step:
+            points.pop()
+        points.append(point)
+    return points
+
+
 Protocols = dict[str, dict[str, Scalar]]
 """The fields of protocols by their hash."""
 

@@ -28,6 +28,7 @@ _KINDS: Mapping[str, Checks] = {
     "sampler": (controls.build_sampler, controls.SAMPLER_CHECKS),
     "control": (controls.build_control, controls.CONTROL_CHECKS),
     "recipe": (recipes.build, recipes.CHECKS),
+    "tracker": (recipes.build_tracker, recipes.TRACKER_CHECKS),
 }
 """Per kind: a function from a factory whose options are bound to the subject, and the checks of that subject."""
 
