@@ -1,4 +1,4 @@
-"""The hooks: one for each kind of component, without arguments, yielding `ComponentSpec`s.
+"""The hooks: one for each kind of component, without arguments, yielding `ComponentSpec`s; and `genbench_bibtex`.
 
 A plug-in is a module with functions of these names, marked with `genbench.hookspecs.hookimpl`, and an entry point in
 the group `genbench` (or the option `--plugin FILE`). Each yields
@@ -8,7 +8,7 @@ the hook's docstring states, and the options by keyword, while planning and agai
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pluggy
 
@@ -80,3 +80,12 @@ def genbench_recipes() -> Iterable[ComponentSpec[Recipe]]:  # type: ignore[empty
 @hookspec
 def genbench_trackers() -> Iterable[ComponentSpec[Tracker]]:  # type: ignore[empty-body]
     """Trackers: `factory(*, options...)` is a `Tracker`, made once for each run."""
+
+
+@hookspec
+def genbench_bibtex() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """BibTeX entries by the text that stands in a `reference`, as `{"arXiv:1312.6114": "@inproceedings{...}"}`.
+
+    Optional: `genbench cite` and `genbench paper` print the entry of every reference in which such a text stands. A
+    text of several plug-ins is that of the one loaded first. A library is named by its distribution.
+    """

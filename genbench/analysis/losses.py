@@ -9,7 +9,7 @@ import numpy as np
 
 from genbench.errors import UsageError
 from genbench.stats.intervals import Estimate, estimate
-from genbench.storage.results import group_key, group_labels
+from genbench.storage.results import group_key, rows
 from genbench.storage.run_dir import LogPoint, RunRecord, read_log
 
 POINTS = 100
@@ -34,7 +34,7 @@ def loss_curves(records: Sequence[RunRecord]) -> list[LossCurve]:
 
     Raises `UsageError` where no run has a log point.
     """
-    labels = group_labels(record.run for record in records)
+    named = {row.group: row for row in rows(records)}
     logs: dict[str, list[tuple[RunRecord, list[LogPoint]]]] = {}
     for record in records:
         if record.run.role == "model" and (points := read_log(record.path)):
@@ -43,12 +43,13 @@ def loss_curves(records: Sequence[RunRecord]) -> list[LossCurve]:
         raise UsageError("losses: none of these runs has a log (log.jsonl), which a training writes")
     curves = []
     for group, members in logs.items():
-        run = members[0][0].run
+        run, row = members[0][0].run, named.get(group)  # none where nothing is measured yet
+        dataset, label = (run.dataset.name, run.model.name) if row is None else (row.dataset, row.label)
         terms = dict.fromkeys(term for _, points in members for point in points for term in point.terms)
         for term in terms:
             series = [[(p.images, p.terms[term]) for p in points if term in p.terms] for _, points in members]
             curve = _mean([entries for entries in series if entries])
-            curves.append(LossCurve(run.dataset.name, term, group, labels[group], run.model.name, len(members), curve))
+            curves.append(LossCurve(dataset, term, group, label, run.model.name, len(members), curve))
     order = list(dict.fromkeys((curve.dataset, curve.term) for curve in curves))
     return sorted(curves, key=lambda curve: order.index((curve.dataset, curve.term)))
 

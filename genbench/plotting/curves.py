@@ -119,9 +119,11 @@ def losses(records: Sequence[RunRecord]) -> Drawing:
 
     Raises `UsageError` where no run has a log.
     """
-    found = loss_curves(records)
-    styles = group_styles([(curve.group, curve.model) for curve in found])
-    panels = list(dict.fromkeys((curve.dataset, curve.term) for curve in found))
+    from matplotlib.ticker import MaxNLocator
+
+    entries = loss_curves(records)
+    styles = group_styles([(curve.group, curve.model) for curve in entries])
+    panels = list(dict.fromkeys((curve.dataset, curve.term) for curve in entries))
     several = len({dataset for dataset, _ in panels}) > 1
     columns = min(2, len(panels))
     lines = -(-len(panels) // columns)
@@ -129,7 +131,7 @@ def losses(records: Sequence[RunRecord]) -> Drawing:
         figure = blank(COLUMN if columns == 1 else PAGE, 1.9 * lines + 0.4)
         grid = figure.subplots(lines, columns, squeeze=False, sharex=True).flatten()
         for axes, (dataset, term) in zip(grid, panels, strict=False):
-            members = [curve for curve in found if (curve.dataset, curve.term) == (dataset, term)]
+            members = [curve for curve in entries if (curve.dataset, curve.term) == (dataset, term)]
             for curve in members:
                 style = replace(styles[curve.group], marker="" if len(curve.points) > 1 else "o")
                 band(axes, curve.points, style, curve.label)
@@ -139,21 +141,22 @@ def losses(records: Sequence[RunRecord]) -> Drawing:
                 axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
             axes.set_title(f"{dataset}: {printable(term)}" if several else printable(term), loc="left")
             axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
+            axes.xaxis.set_major_locator(MaxNLocator(4))
         for axes in grid[max(0, len(panels) - columns) : len(panels)]:  # the lowest of each column
             axes.tick_params(labelbottom=True)
             axes.set_xlabel(UNITS["images"])
         for axes in grid[len(panels) :]:
             axes.set_axis_off()
-        _legend(figure, found, styles)
-    seeds = f"{BARS} (bands)" if any(curve.seeds > 1 for curve in found) else "one seed"
+        _legend(figure, entries, styles)
+    seeds = f"{BARS} (bands)" if any(curve.seeds > 1 for curve in entries) else "one seed"
     return Drawing("losses", f"Losses and loss terms against training images: {seeds}", figure)
 
 
-def _legend(figure: Figure, found: Sequence[LossCurve], styles: Mapping[str, Style]) -> None:
+def _legend(figure: Figure, entries: Sequence[LossCurve], styles: Mapping[str, Style]) -> None:
     """One legend of all groups: no panel need have a line of each."""
     from matplotlib.lines import Line2D
 
-    labels = {curve.group: curve.label for curve in found}
+    labels = {curve.group: curve.label for curve in entries}
     axes = figure.add_axes((0.0, 0.0, 0.0, 0.0), visible=False)
     for group, label in labels.items():
         axes.add_line(Line2D([], [], color=styles[group].color, ls=styles[group].dash, label=short(label)))
