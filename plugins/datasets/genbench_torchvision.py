@@ -27,8 +27,8 @@ from torchvision import datasets
 from torchvision.datasets.utils import check_integrity, download_and_extract_archive, download_url
 
 from genbench.api import ComponentSpec, DataConfig, Dataset, DatasetInfo, Images, Option, ProgressEvent, Shape
-from genbench.data.decoding import describe_error
 from genbench.data.images import with_content
+from genbench.data.listing import describe_error
 from genbench.errors import DataError, UsageError
 from genbench.hookspecs import hookimpl
 
