@@ -7,6 +7,7 @@ file managers and of network storage, and whatever is no regular file are passed
 from __future__ import annotations
 
 import os
+import posixpath
 import re
 import shlex
 import stat
@@ -61,7 +62,7 @@ PassedOver = dict[str, list[str]]
 
 
 @dataclass
-class Listing:
+class FolderListing:
     """The files of a folder: the status of each by its relative name, those that cannot be opened with the reason."""
 
     files: dict[str, os.stat_result] = field(default_factory=dict)
@@ -69,9 +70,9 @@ class Listing:
     passed_over: PassedOver = field(default_factory=dict)
 
 
-def list_folder(folder: Path) -> Listing:
+def list_folder(folder: Path) -> FolderListing:
     """All files below a folder, in the order of their names; `DataError` for a folder that cannot be listed."""
-    listing = Listing()
+    listing = FolderListing()
     for name, entry in sorted(_entries(folder, listing.passed_over)):
         try:
             status = entry.stat()
@@ -87,7 +88,7 @@ def list_folder(folder: Path) -> Listing:
     return listing
 
 
-def _refuse(listing: Listing, name: str, reason: str) -> None:
+def _refuse(listing: FolderListing, name: str, reason: str) -> None:
     """A picture that cannot be opened is the caller's to refuse; of any other file it is said."""
     if ending_of(name) in ENDINGS:
         listing.unreadable[name] = reason
@@ -227,8 +228,8 @@ def entry_name(entry: zipfile.ZipInfo) -> str:
             name = data.decode("utf-8")
         except UnicodeDecodeError:
             name = os.fsdecode(data) if entry.create_system == 3 else name
-    parts = _DRIVE.sub("", name.replace("\\", "/")).split("/")
-    return "/".join(part for part in parts if part not in ("", ".", ".."))
+    path = posixpath.normpath("/" + _DRIVE.sub("", name.replace("\\", "/")))  # below the root, ".." ends at the root
+    return path.strip("/")
 
 
 def is_split(archive: zipfile.ZipFile, path: Path) -> bool:

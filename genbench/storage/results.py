@@ -26,7 +26,7 @@ class Row:
 
     `group` is the run without its seed: rows that share it differ by training seed alone. `label` is the group's
     short name in tables, `head` the metric's column head, `protocol` the hash of how the number was
-    measured, `metric_role` its `Measurement.role`, `higher_is_better` None for a fact that ranks nothing. `seconds` is
+    measured, `metric_role` its `Measurement.role`, `data` what a reader must know of the images, `higher_is_better` None for a fact that ranks nothing. `seconds` is
     the run's training time, `images` the count of images it trained on, `status` one of "done", "failed", "unfinished".
     """
 
@@ -58,6 +58,7 @@ class Row:
     higher_is_better: bool | None = None
     n: int | None = None
     protocol: str = ""
+    data: str = ""
     seconds: float | None = None
     flops: float | None = None
     status: str = "done"
@@ -106,6 +107,7 @@ def _rows_of(record: RunRecord, group: str, label: str, keys: Container[str] | N
         **{field: getattr(run, field) for field in ("latent_dim", "seed", "images", "role")},
     }
     measured = {key: entry for key, entry in record.measurements.items() if keys is None or key in keys}
+    columns["data"] = _remarks(record)
     if record.training is None:
         yield Row(**columns, status="failed" if record.state == "failed" else "unfinished", error=record.failure)
         return
@@ -146,6 +148,12 @@ def rows_of_measurements(columns: Mapping[str, Any], measured: Mapping[str, Metr
                 **{field: getattr(number, field) for field in NUMBER},
             )
     yield from numbers.values()
+
+
+def _remarks(record: RunRecord) -> str:
+    """What a reader must know of the images: how many were left out, which test images are training images too."""
+    data = record.provenance.get("data")
+    return str(data.get("remarks", "")) if isinstance(data, dict) else ""
 
 
 def _cost(snapshot: SnapshotRecord) -> dict[str, Any]:

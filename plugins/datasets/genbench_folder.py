@@ -49,6 +49,7 @@ SPLIT_NAMES: dict[str, Split] = {
     **dict.fromkeys(("test", "testing"), "test"),
 }
 """The splits by the usual names of their folders."""
+HELD_OUT = "no folders called train and test: split by a hash of the file names"
 SPLIT_FOLDER = re.compile(rf"({'|'.join(SPLIT_NAMES)})([ _-]?(set|images?|imgs?|data|[0-9]{{2,4}}))?")
 WORD = re.compile(r"[A-Z]?[a-z]+|[A-Z]+")
 
@@ -140,7 +141,7 @@ class Folder(Dataset):
         if not names:
             raise _no_image(pictures.path, passed_over)
         groups, source = _by_folder(pictures.path, names)
-        notes = tuple(filter(None, (source, describe_passed_over(passed_over))))
+        notes = tuple(filter(None, (source or HELD_OUT, describe_passed_over(passed_over))))
         if groups:
             aside: dict[Split, float] = {} if "validation" in groups else {"validation": self.validation}
             return {**_held_out(groups["train"], "", aside), **{s: n for s, n in groups.items() if s != "train"}}, notes
