@@ -28,10 +28,10 @@ class Row:
     `group` is the run without its seed: rows that share it differ by training seed alone. `dataset` is the dataset's
     name with its options that are not at their defaults. `label` is the group's
     short name in tables, `head` the metric's column head, `protocol` the hash of how the number was
-    measured, `metric_role` its `Measurement.role`, `data` what a reader must know of the images, `higher_is_better` None for a fact that ranks nothing. `seconds` is
+    measured, `metric_role` its `Measurement.role`, `higher_is_better` None for a fact that ranks nothing. `seconds` is
     the run's training time, `images` the count of images it trained on, `status` one of "done", "failed", "unfinished".
     `options` has every option of the run as NAME.OPTION, `defaults` the default of each that has another value
-    (None where the run does not record them).
+    (None where the run does not record them). `data` is what a reader must know of the images, "" where nothing.
     """
 
     run: str
