@@ -15,6 +15,7 @@ from pathlib import Path
 from genbench.analysis.columns import choose_tables
 from genbench.analysis.notes import Protocols
 from genbench.analysis.table import Table
+from genbench.errors import printable
 from genbench.plotting.style import Drawing, encoded, save
 from genbench.reporting.csv_json import table_csv, tidy_csv, tidy_csv_lines, tidy_json, tidy_json_lines
 from genbench.reporting.html import Page, Picture, render
@@ -81,7 +82,15 @@ def export(
     records = {name: facts.record for name, facts in runs.items()}
     shown, figures = _figures(folder / "figures", drawings)
     page = Page(
-        folder.resolve().name, tables, protocols, _thumbnails(pictures), records, rows, command, shown, problems
+        printable(folder.resolve().name),
+        tables,
+        protocols,
+        _thumbnails(pictures),
+        records,
+        rows,
+        command,
+        shown,
+        problems,
     )
     write_text(folder / "report.html", render(page))
     files = [folder / name for name in DATA] + [path for _, _, path in pictures] + figures
