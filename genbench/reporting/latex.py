@@ -42,7 +42,7 @@ LATEX = {
     "\N{MULTIPLICATION SIGN}": r"$\times$",
     "↓": r"$\downarrow$",
     "↑": r"$\uparrow$",
-    "²": r"$^{2}$",
+    "²": r"\textsuperscript{2}",
     "\N{EN DASH}": "--",
     "…": "...",
     "\N{RIGHT SINGLE QUOTATION MARK}": "'",
@@ -85,8 +85,17 @@ def latex(tables: Sequence[Table], protocols: Protocols | None = None, *, chosen
 
 
 def escape_latex(text: str) -> str:
-    """Text that LaTeX prints as it is, on one line; a character that its usual fonts lack as `U+4E2D`."""
-    return _escaped(one_line_text(text))
+    """Text that LaTeX prints as it is, on one line; a character that its usual fonts lack as `U+4E2D`.
+
+    A word too long for a column may break.
+    """
+    return " ".join(_broken(word) for word in one_line_text(text).split(" "))
+
+
+def _broken(word: str) -> str:
+    """A word as LaTeX prints it; a long one may break anywhere in steps."""
+    parts = [word[k : k + PART] for k in range(0, len(word), PART)] if len(word) > 2 * PART else [word]
+    return r"\allowbreak{}".join(map(_escaped, parts))
 
 
 def _escaped(text: str) -> str:
@@ -98,11 +107,10 @@ def breakable(text: str) -> str:
     pieces = []
     tokens = re.findall(r"[^ /\-_.,:;=@]+|.", one_line_text(text))
     for before, token in zip(["", *tokens], tokens, strict=False):
-        parts = [token[k : k + PART] for k in range(0, len(token), PART)] if len(token) > 2 * PART else [token]
-        pieces += [_escaped(parts[0]), *(rf"\allowbreak{{}}{_escaped(part)}" for part in parts[1:])]
+        pieces.append(_broken(token))
         if token == "-":
             pieces.append("{}")  # no ligature with the next one
-        if token in PUNCTUATION and before not in PUNCTUATION:
+        if token != " " and token in PUNCTUATION and before not in PUNCTUATION:
             pieces.append(r"\allowbreak{}")
     return rf"\texttt{{{''.join(pieces)}}}"
 
