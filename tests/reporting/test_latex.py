@@ -79,7 +79,7 @@ def test_a_table_has_an_environment_with_caption_and_label() -> None:
         "1,000 training images",
         "network conv",
         "latent size 8",
-        "normal prior",
+        "prior normal",
     ):
         assert words in caption
     for words in (
