@@ -128,7 +128,7 @@ def _letter(c: str) -> str:
 
 
 def environment(table: Table) -> list[str]:
-    """The lines of a table environment; columns that do not fit side by side stand in tabulars below each other."""
+    """The lines of a table environment; columns that do not fit side by side stand in further environments."""
     label_width = min(LABEL_WIDTH, _longest(table))
     printed = [_printed(table, i) for i in range(len(table.columns))]
     total = label_width + sum(column.width + GAP for column in printed)
@@ -139,19 +139,22 @@ def environment(table: Table) -> list[str]:
         if blocks[-1] and sum(each.width + GAP for each in (*blocks[-1], column)) > room:
             blocks.append([])
         blocks[-1].append(column)
-    name = "table*" if wide else "table"
-    lines = [
-        rf"\begin{{{name}}}[tb]",
-        r"\centering",
-        r"\small",
-        r"\setlength{\tabcolsep}{" + f"{GAP / 2:g}pt" + "}",
-        rf"\caption{{{_caption(table)}}}",
-        rf"\label{{{label_of(table)}}}",
-        r"\smallskip",
-    ]
-    for number, block in enumerate(blocks):
-        lines += [r"\par\medskip"] * (number > 0) + _tabular(table, block, label_width)
-    return [*lines, rf"\end{{{name}}}"]
+    name, label = "table*" if wide else "table", label_of(table)
+    lines: list[str] = []
+    for number, block in enumerate(blocks, start=1):
+        more = rf"Further columns of Table~\ref{{{label}}}."
+        lines += [
+            rf"\begin{{{name}}}[tbp]",
+            r"\centering",
+            r"\small",
+            r"\setlength{\tabcolsep}{" + f"{GAP / 2:g}pt" + "}",
+            rf"\caption{{{_caption(table) if number == 1 else more}}}",
+            rf"\label{{{label if number == 1 else f'{label}-{number}'}}}",
+            r"\smallskip",
+            *_tabular(table, block, label_width),
+            rf"\end{{{name}}}",
+        ]
+    return lines
 
 
 @dataclass(frozen=True)
@@ -181,11 +184,13 @@ def _printed(table: Table, i: int) -> PrintedColumn:
     first, second = _two_lines(column.head + _way(table, column))
     scale = f"(in $10^{{{exponent}}}$)" if exponent else ""
     arrow = notes.ARROWS.get(column.higher_is_better, "")
+    above = scale if len(first) < len(second) else ""  # beside the shorter of the two lines
+    below = scale if not above else ""
     head = (
-        escape_latex(first) + (f" {escape_latex(arrow)}" if arrow else ""),
-        " ".join(part for part in (escape_latex(second), scale) if part),
+        " ".join(part for part in (escape_latex(first), above, escape_latex(arrow)) if part),
+        " ".join(part for part in (escape_latex(second), below) if part),
     )
-    head_width = max(width(first) + (10 if arrow else 0), width(second) + (45 if scale else 0))
+    head_width = max(width(first) + (10 if arrow else 0) + (45 if above else 0), width(second) + (45 if below else 0))
     widths = [_number_width(number) for number in numbers if number] + [width(floor)]
     states = [row.state if i == 0 else "" for row in _rows(table)]
     texts = [_cell(cell, number, state) for cell, number, state in zip(cells, numbers, states, strict=True)]
@@ -204,7 +209,7 @@ def _tabular(table: Table, columns: Sequence[PrintedColumn], label_width: float)
             ]
         for row in rows:
             text = escape_latex(_label(row))
-            text = rf"{{\raggedright {text}\par}}" if label != "l" else text
+            text = rf"\raggedright {text}" if label != "l" else text
             body.append(" & ".join([text, *(column.cells[places[row.group]] for column in columns)]) + r" \\")
     if any(column.floor for column in columns):
         floors = (column.floor or rf"\multicolumn{{2}}{{c}}{{{NOTHING}}}" for column in columns)

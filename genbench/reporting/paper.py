@@ -40,8 +40,8 @@ from genbench.utils.io import write_text
 
 MAIN, BIBLIOGRAPHY, ROWS = "main.tex", "references.bib", "rows.csv"
 GENERATED = ("methods.tex", "results.tex", "options.tex", "protocols.tex", "checklist.tex")
-NAMED = 6
-"""Models named in the title."""
+NAMED = 4
+"""Models named in a title or a sentence; more are counted."""
 
 
 class Tex(str):
@@ -156,7 +156,7 @@ def _values(
     """The values of all templates."""
     by_kind = {kind: [each for each in used if each.part.kind == kind] for kind in KINDS}
     models = [each.part.name for each in by_kind["model"]]
-    names = join_words(models) if len(models) <= NAMED else f"{len(models)} models"
+    names = _named(models)
     datasets = join_words([each.part.name for each in by_kind["dataset"]])
     return {
         "title": f"{'Comparison of ' if len(models) > 1 else ''}{names} on {datasets}",
@@ -310,8 +310,13 @@ def _reading(table: Table) -> str:
     if not result.worse:
         return f"By {head} on {table.dataset} the models are not distinguishable with these seeds."
     verb = "is the best" if len(result.best) == 1 else "are not distinguishable from the best"
-    worse = join_words([behind.label for behind in result.worse])
-    return f"By {head} on {table.dataset}, {join_words(result.best)} {verb}, and {worse} can be told from it."
+    worse = _named([behind.label for behind in result.worse])
+    return f"By {head} on {table.dataset}, {_named(result.best)} {verb}; {worse} can be told from it."
+
+
+def _named(labels: Sequence[str]) -> str:
+    """Labels in a sentence; many are counted."""
+    return join_words(labels) if len(labels) <= NAMED else f"{len(labels)} models"
 
 
 def _label(table: Table) -> Tex:

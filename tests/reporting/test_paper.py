@@ -91,7 +91,7 @@ def test_the_checklist_is_filled_from_the_records(paper: dict[str, str]) -> None
 
 def test_the_result_is_said_in_a_sentence(paper: dict[str, str]) -> None:
     text = paper["results.tex"]
-    assert r"By FID (x\_1) on glyphs, swae is the best, and th\_\$eir can be told from it." in text
+    assert r"By FID (x\_1) on glyphs, swae is the best; th\_\$eir can be told from it." in text
     assert r"\label{tab:glyphs}" in text
 
 
