@@ -62,6 +62,7 @@ def test_a_part_whose_plugin_is_absent_is_named() -> None:
     result = cited([record("theirs")], listing())
     assert result.missing == ["model theirs: no plug-in here registers it; name its file by --plugin FILE"]
     assert "% model theirs" in result.text()
+    assert "@misc{evil" not in cited([record("@misc{evil, \\input{x}}")], listing()).text()
 
 
 def test_runs_of_several_versions_are_all_named() -> None:
