@@ -161,7 +161,8 @@ def test_latex_specials_never_survive(text: str) -> None:
     escaped = escape_latex(text)
     for command in (
         r"\\textbackslash\{\}",
-        r"\\text[a-z]+\{\}",
+        r"\\text[a-z]+\{2?\}",
+        r"\\allowbreak\{\}",
         r"\\[{}$&#%_]",
         r"\{\\char34\}",
         r"\{[\[\]*]\}",
@@ -186,7 +187,10 @@ def test_names_are_text_in_tables(name: str) -> None:
     assert len(set(cells)) == 1
     code = "\n".join(line for line in table_latex(tables).splitlines() if not line.startswith("%"))
     assert r"\input{" not in code
-    assert all(line.count(" & ") == 1 for line in code.splitlines() if line.endswith(r"\\"))
+    assert (
+        len({line.count(" & ") for line in code.splitlines() if line.endswith(r"\\") and "multicolumn" not in line})
+        == 1
+    )
     assert code.count(r"\begin{tabular}") == code.count(r"\end{tabular}") == 1
 
 
@@ -196,7 +200,7 @@ def test_line_end_in_a_name_opens_no_latex_line() -> None:
 
 def test_set_of_bests_is_bold_and_the_worse_is_not() -> None:
     tables = [*study("a", "b")[:3], *(row("b", seed, 90 + 0.1 * seed**2) for seed in range(3))]
-    assert table_latex(tables).count(r"\mathbf{") == 1
+    assert table_latex(tables).count(r"\textbf{") == 1
     assert "**10.10 ± 0.25**" in table_markdown(tables)
     assert "**90" not in table_markdown(tables)
 
@@ -345,7 +349,7 @@ def test_a_file_that_is_no_png_is_left_out(tmp_path: Path) -> None:
 @pytest.mark.skipif(shutil.which("pdflatex") is None, reason="pdflatex is not installed")
 def test_latex_compiles(tmp_path: Path) -> None:
     export(tmp_path, [r for name in EVIL for r in study(name, "other")])
-    packages = r"\usepackage[T1]{fontenc}\usepackage{booktabs}"
+    packages = r"\usepackage{booktabs}"
     (tmp_path / "main.tex").write_text(
         rf"\documentclass{{article}}{packages}\begin{{document}}\input{{table}}\end{{document}}"
     )
@@ -368,7 +372,7 @@ def test_controls_stand_apart_in_every_format(tmp_path: Path) -> None:
     assert drawn[0] == drawn[1]  # a control does not change the scale of the models' intervals
     for written in (table_markdown(rows), table_latex(rows)):
         assert "**0.1" not in written
-        assert "mathbf{0.1" not in written
+        assert "textbf{0.1" not in written
         assert written.index("controls: scale only") > written.rindex("vae")
 
 
