@@ -69,6 +69,10 @@ columns_option = click.option(
     "--sort", metavar="METRIC", shell_complete=complete_metrics_of_runs, help="Rank by this metric. [the first one]"
 )
 @columns_option
+@click.option("--title", default="", metavar="TEXT", help="Title of report.html. [what was compared]")
+@click.option(
+    "--anonymous", is_flag=True, help="Leave commands, commits and paths out of report.html, for double-blind review."
+)
 @click.option(
     "--select-options-by",
     metavar="METRIC",
@@ -93,6 +97,8 @@ def report(
     form: str,
     sort: str | None,
     columns: tuple[str, ...],
+    title: str,
+    anonymous: bool,
     select_options_by: str | None,
     figures: str,
     by_folder: bool,
@@ -105,7 +111,7 @@ def report(
     allow_changed_source: bool,
 ) -> None:
     """Show and export the comparison of RUNS: run folders, or folders of them. [runs]"""
-    from genbench.reporting.summary import FigureContext, report_runs
+    from genbench.reporting.summary import FigureContext, PageOptions, report_runs
 
     figure_context = None
     if figures == "all":
@@ -113,6 +119,7 @@ def report(
 
         data_config = make_data_config(data_root, download, skip_corrupt)
         figure_context = FigureContext(load_registry(plugins, allow_changed_source), data_config, pick_device(device))
+    page = PageOptions(title, anonymous)
     report_runs(
         runs or (Path("runs"),),
         export,
@@ -121,6 +128,7 @@ def report(
         select_options_by,
         figure_context,
         columns,
+        page,
         all_sources=all_sources,
         by_folder=by_folder,
     )

@@ -7,8 +7,6 @@ between processes, and no worker has to import torch first (seconds each on a sm
 from __future__ import annotations
 
 import hashlib
-import os
-import re
 import struct
 import warnings
 import zipfile
@@ -23,12 +21,26 @@ from types import TracebackType
 from typing import Literal, Self
 
 import torch
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, features
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from genbench.api import DataConfig, Images, ProgressEvent, Shape
-from genbench.errors import DataError
+from genbench.data.listing import (
+    ENDINGS,
+    NO_ACCESS,
+    SPLIT_ARCHIVE,
+    PassedOver,
+    begins_as_picture,
+    describe_error,
+    describe_file,
+    ending_of,
+    is_split,
+    list_archive,
+    list_folder,
+    opens_as_picture,
+)
+from genbench.errors import DataError, printable
 
 Split = Literal["train", "validation", "test"]
 
@@ -36,6 +48,8 @@ Finish = Callable[[Sequence[Tensor]], Tensor]
 
 REPORTED = 1000
 """Files between two reports of progress while files are hashed."""
+HEAD = 16
+"""Bytes by which a format is recognised."""
 
 CHUNK = 32
 """Images per task: enough that handing tasks out costs nothing, few enough for a smooth bar."""
@@ -57,16 +71,32 @@ UNREADABLE = (
 )
 """Errors of PIL and zipfile on damaged files; 19,500 files with bytes flipped at random raised no other."""
 
-UNSAFE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
-"""Absolute paths and parent folders, by which an archive could write outside its folder."""
-
 
 class Pictures(ABC):
-    """Image files by name, in a folder or an archive."""
+    """Files by name, in which images are looked for.
 
-    def __init__(self, path: Path, names: Iterable[str]) -> None:
+    Attributes:
+        path: The folder or archive.
+        names: The names of the files, relative to it.
+        passed_over: The names of files that are not read at all, by reason.
+        unreadable: Files with the ending of an image that cannot be opened, with the reason.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        names: Iterable[str],
+        passed_over: Mapping[str, list[str]] | None = None,
+        unreadable: Mapping[str, str] | None = None,
+    ) -> None:
         self.path = path
         self.names = frozenset(names)
+        self.passed_over = passed_over or {}
+        self.unreadable = unreadable or {}
+
+    @abstractmethod
+    def head(self, name: str) -> bytes:
+        """The first bytes of one file, `HEAD` of them where it has as many."""
 
     @abstractmethod
     def read(self, name: str) -> bytes:
@@ -95,7 +125,7 @@ class Pictures(ABC):
             digest.update(f"{split} {len(names)}\n".encode())
             for name in names:
                 try:
-                    content = self.read(name)
+                    content = self.read(name) if name not in self.unreadable else b"unreadable"
                 except UNREADABLE as error:  # named when it is decoded
                     content = f"unreadable: {describe_error(error)}".encode()
                 digest.update(hashlib.sha256(content).digest())
@@ -111,18 +141,22 @@ class ZipPictures(Pictures):
     def __init__(self, path: Path) -> None:
         try:
             self._archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, ValueError, struct.error) as error:
-            raise DataError(f"{path} is no whole zip archive ({describe_error(error)}): get it again") from None
-        entries = {entry.filename: entry for entry in self._archive.infolist() if not entry.is_dir()}
-        super().__init__(path, entries)
-        unsafe = next(filter(UNSAFE.search, entries), None)
-        if unsafe is not None:
+        except (zipfile.BadZipFile, OSError, ValueError, struct.error, NotImplementedError):
+            raise DataError(f"{path} {describe_file(path)}") from None
+        if is_split(self._archive, path):
             self.close()
-            raise DataError(f"{path} holds '{unsafe}', a path that leads outside the archive: get it from its authors")
+            raise DataError(f"{path} {SPLIT_ARCHIVE}")
+        self._entries, passed_over = list_archive(self._archive)
+        super().__init__(path, self._entries, passed_over)
 
     def read(self, name: str) -> bytes:
         """The bytes of one entry; `zipfile` checks them against the CRC."""
-        return self._archive.read(name)
+        return self._archive.read(self._entries[name])
+
+    def head(self, name: str) -> bytes:
+        """The first bytes of one entry."""
+        with self._archive.open(self._entries[name]) as file:
+            return file.read(HEAD)
 
     def close(self) -> None:
         """Close the archive."""
@@ -130,30 +164,59 @@ class ZipPictures(Pictures):
 
 
 class FolderPictures(Pictures):
-    """The files under a folder, by relative path; links to folders are not followed."""
+    """The files under a folder, by relative path. Links are followed."""
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, _files(path))
+        listing = list_folder(path)
+        super().__init__(path, [*listing.files, *listing.unreadable], listing.passed_over, listing.unreadable)
 
     def read(self, name: str) -> bytes:
         """The bytes of one file."""
         return (self.path / name).read_bytes()
 
-
-def _files(folder: Path) -> Iterator[str]:
-    for subfolder, _, files in os.walk(folder):
-        for file in files:
-            path = Path(subfolder, file)
-            try:
-                path.stat()
-            except OSError as error:  # a dangling link
-                raise DataError(f"{path} cannot be read ({describe_error(error)}): remove it") from None
-            yield path.relative_to(folder).as_posix()
+    def head(self, name: str) -> bytes:
+        """The first bytes of one file."""
+        with (self.path / name).open("rb", buffering=0) as file:
+            return file.read(HEAD)
 
 
 def open_pictures(path: Path) -> Pictures:
     """The image files of a folder or a zip archive; use it in a `with`."""
-    return FolderPictures(path) if path.is_dir() else ZipPictures(path)
+    if path.is_dir():
+        return FolderPictures(path)
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is a pipe, a socket or a device: give a folder or a zip archive of pictures")
+    return ZipPictures(path)
+
+
+def image_names(pictures: Pictures, *, skip_corrupt: bool = False) -> tuple[list[str], PassedOver]:
+    """The names of the files that are pictures, sorted, and the files that are passed over, by reason.
+
+    A picture is a file with the ending of a format that Pillow reads here, or one that begins as such a format.
+    Together the two parts hold every file once.
+
+    Raises:
+        DataError: A picture cannot be opened, unless `skip_corrupt` leaves it to decoding, which counts it.
+    """
+    passed_over = {reason: list(names) for reason, names in pictures.passed_over.items()}
+    names = []
+    for name in sorted(pictures.names):
+        ending = ending_of(name)
+        try:
+            if ending in ENDINGS or (begins_as_picture(pictures.head(name)) and opens_as_picture(pictures.read(name))):
+                names.append(name)
+            else:
+                passed_over.setdefault(ending or "without ending", []).append(name)
+        except UNREADABLE:
+            passed_over.setdefault(NO_ACCESS, []).append(name)
+    refused = [name for name in names if name in pictures.unreadable]
+    if refused and not skip_corrupt:
+        more = f" and {len(refused) - 1:,} more" if len(refused) > 1 else ""
+        raise DataError(
+            f"{pictures.path}: the image '{printable(refused[0])}'{more} cannot be opened"
+            f" ({pictures.unreadable[refused[0]]}): mend or remove it, or leave such images out with --skip-corrupt"
+        )
+    return names, passed_over
 
 
 def cache_key(originals: str, *options: object) -> str:
@@ -264,7 +327,7 @@ def _chunk(
 
 def _corrupt(pictures: Pictures, names: Sequence[str], index: int, reason: str) -> DataError:
     return DataError(
-        f"{pictures.path}: the image '{names[index]}' cannot be decoded ({reason}): "
+        f"{pictures.path}: the image '{printable(names[index])}' cannot be decoded ({reason}): "
         "replace it, or leave such images out with --skip-corrupt"
     )
 
@@ -279,15 +342,6 @@ def _pil_warnings() -> Iterator[None]:
         warnings.simplefilter("ignore", UserWarning)  # metadata that PIL finds odd; the pixels are whole
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
-
-
-def describe_error(error: BaseException) -> str:
-    """The text of an exception in one line."""
-    if isinstance(error, UnidentifiedImageError):
-        return "no image format that PIL knows"  # its own text is the address of a buffer
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def missing(names: Iterable[str], pictures: Pictures) -> list[str]:

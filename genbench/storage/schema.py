@@ -17,7 +17,7 @@ from genbench.errors import StoreError, one_line
 from genbench.experiment.run import Precision, Role
 from genbench.utils.io import JSON_BYTES
 
-SCHEMA = 4
+SCHEMA: Literal[4] = 4
 """The schema that is written. One with 3 lacks `originals` and `paths` of components, and is read."""
 
 Scalar = str | bool | int | float | None
@@ -109,6 +109,13 @@ class FailureRecord(StoredFile, frozen=True):
     kind: str
     message: str
     trace: str
+    where: str = ""
+    """The line of a plug-in, `infovae.py:43, in training_step`."""
+
+    @property
+    def line(self) -> str:
+        """The failure in one line."""
+        return f"{self.where}: {self.kind}: {self.message}".removeprefix(": ")
 
 
 class ImportRecord(StoredFile, frozen=True):
