@@ -36,7 +36,6 @@ from torchvision.datasets.utils import check_integrity, download_and_extract_arc
 from genbench.api import ComponentSpec, DataConfig, Dataset, DatasetInfo, Images, Option, ProgressEvent, Shape
 from genbench.data.images import with_content
 from genbench.data.listing import describe_error, describe_folder
-from genbench.data.tensor_files import hash_file
 from genbench.errors import DataError, UsageError
 from genbench.hookspecs import hookimpl
 
@@ -146,8 +145,8 @@ class PublishedSet(Dataset):
 
 
 def hash_files(paths: Iterable[Path]) -> str:
-    """SHA-256 over the bytes of files in order."""
-    return sha256(" ".join(map(hash_file, paths)).encode()).hexdigest()
+    """SHA-256 over the bytes of files in order, packed ones as they are unpacked."""
+    return sha256(" ".join(sha256(_unpacked(path)).hexdigest() for path in paths).encode()).hexdigest()
 
 
 def verify(path: Path, md5: str) -> None:
