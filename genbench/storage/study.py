@@ -26,13 +26,13 @@ def without_copies(records: Sequence[RunRecord]) -> tuple[list[RunRecord], list[
         copies.setdefault(record.run.key, []).append(record)
     counted: Counter[tuple[str, ...]] = Counter()
     unique = []
-    for found in copies.values():
-        merged = found[0]
-        for copy in found[1:]:
+    for same in copies.values():
+        merged = same[0]
+        for copy in same[1:]:
             merged = _merged(merged, copy)
         unique.append(merged)
-        if len(found) > 1:
-            counted[tuple(dict.fromkeys(str(record.path.parent) for record in found))] += 1
+        if len(same) > 1:
+            counted[tuple(dict.fromkeys(str(record.path.parent) for record in same))] += 1
     lines = [
         f"{n} run{'s' * (n > 1)} lie{'s' * (n == 1)} {_places(folders)}: counted once" for folders, n in counted.items()
     ]
