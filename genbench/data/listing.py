@@ -193,7 +193,7 @@ def _count(reason: str, names: list[str]) -> str:
 
 # ---------------------------------------------------------------- zip archives
 
-_DRIVE = re.compile(r"^[A-Za-z]:/*")
+_DRIVE = re.compile(r"^[A-Za-z]:/")
 
 
 def list_archive(archive: zipfile.ZipFile) -> tuple[dict[str, zipfile.ZipInfo], PassedOver]:
