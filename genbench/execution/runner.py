@@ -32,12 +32,14 @@ from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule
 from genbench.registry.loader import Registry
 from genbench.storage.lock import RunLockedError, lock_run
 from genbench.storage.run_dir import CHECKPOINT, DEFAULTS, WEIGHTS, RunFolder
+from genbench.storage.schema import SCHEMA, FailureRecord
 from genbench.training.callbacks import LOCKED, Callback, NullCallback
 from genbench.training.checkpoint import save_weights
 from genbench.training.device import describe_failure, on_device, release_memory, reset_peak_memory
 from genbench.training.distributed import DistributedContext
 from genbench.training.flops import counted_flops
 from genbench.training.setup import TrainingJob
+from genbench.utils.plugin_code import error_location
 from genbench.utils.torch_state import isolated
 
 
@@ -235,12 +237,14 @@ class Runner:
     def _failure(self, run: Run, error: Exception | SystemExit) -> RunOutcome:
         """Record the error that is being handled."""
         kind, message = describe_failure(error, run)
+        where = "" if isinstance(error, GenbenchError) else error_location(error)
+        failure = FailureRecord(SCHEMA, kind, message, traceback.format_exc(), where)
         if self.distributed.is_main_process and not isinstance(error, StoreError):
-            self.folder(run).fail(kind, message, traceback.format_exc())
+            self.folder(run).fail(failure)
         if self.distributed.world > 1 and not isinstance(error, GenbenchError):
             raise error  # the other processes may not have met it, and wait: torchrun ends them all
         release_memory()
-        return RunOutcome("failed", f"{kind}: {message}")
+        return RunOutcome("failed", failure.line)
 
 
 def _outcome(problems: list[str], *, complete: bool) -> RunOutcome:

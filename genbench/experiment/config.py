@@ -36,6 +36,7 @@ class ExperimentConfig:
     select: str | None = None
     controls: tuple[str, ...] = ()
     samplers: tuple[str, ...] = ("prior",)
+    trackers: tuple[str, ...] = ()
     precision: Precision = "float32"
     threads: int | None = None
     """CPU threads of a training; None: one for a small step, all of them for a large one."""
@@ -48,7 +49,7 @@ def check_config(config: ExperimentConfig, registry: ComponentNames) -> None:
     """
     names = component_names(config, registry)
     for kind, chosen in names.items():
-        if not chosen and kind not in ("metric", "control"):
+        if not chosen and kind not in ("metric", "control", "tracker"):
             raise UsageError(f"no {kind} is named; possible: {', '.join(sorted(registry.names(kind)))}")
     check_names(names, registry)
     if len(set(config.latent_dims)) < len(config.latent_dims) or not config.latent_dims:
@@ -85,6 +86,7 @@ def component_names(config: ExperimentConfig, registry: ComponentNames) -> dict[
         "metric": (*config.metrics, *(name for name in further if name not in config.metrics)),
         "sampler": config.samplers,
         "control": control_names(config.controls, config.models, registry),
+        "tracker": config.trackers,
     }
 
 
