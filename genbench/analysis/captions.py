@@ -76,18 +76,17 @@ def _reading(table: Table) -> Iterable[str]:
     kinds = [name for kind, name in notes.INTERVALS.items() if kind in {cell.estimate.kind for cell in cells}]
     if any(cell.estimate.half_width is not None for cell in cells):
         yield (f"Mean over the seeds {{pm}} half the width of its 95% {' or '.join(kinds)}.")
-    elif cells:
+    elif cells and all(cell.estimate.n == 1 for cell in cells):
         yield "One training seed: the differences may be noise."
     marks = {cell.mark for cell in cells}
     if "best" in marks:
         yield (
-            "{bold}: not distinguishable from the best of the column (paired one-sided t-tests over shared seeds,"
-            " Holm's correction, family-wise error 5%)."
+            "{bold}: not distinguishable from the best of the column (paired one-sided tests over shared seeds,"
+            " Holm's correction, family-wise error 5%); such a model may have a worse mean than another whose seeds"
+            " vary less."
         )
-    if "lead" in marks:
-        yield "*: the best value, which is undecided without tests over seeds."
     if "undecided" in marks:
-        yield "?: too few shared seeds for a test."
+        yield "?: not tested: fewer than three shared seeds, or differences that are all equal."
     heads: dict[int, list[str]] = {}
     for column in table.columns:
         if column.counts:

@@ -288,12 +288,17 @@ def _statistics(tables: Sequence[Table]) -> str:
     cells = [cell for table in tables for row in table.rows for cell in row.cells if cell]
     kinds = {cell.estimate.kind for cell in cells if cell.estimate.half_width is not None}
     sentences = []
-    if not kinds:
+    if cells and all(cell.estimate.n == 1 for cell in cells):
         sentences.append("Each model was trained with one seed: there are no intervals and no tests.")
     if "t" in kinds:
         sentences.append("Intervals of means over training seeds are Student's t-intervals at 95%.")
     if "bootstrap" in kinds:
         sentences.append(f"From {BOOTSTRAP_FROM} seeds on they are studentised bootstrap intervals at 95%.")
+    if "sampling" in kinds:
+        sentences.append(
+            "Shares of samples whose seeds vary less than their sampling error have the normal interval of that error,"
+            " and their tests are no more certain than it allows."
+        )
     if any(cell.mark == "best" for cell in cells):
         sentences.append(
             "In each column the set of models that are not distinguishable from the best is found by paired one-sided"
