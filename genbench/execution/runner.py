@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 
 from genbench.api import Control, DataConfig, Images, Model, Split, TrainingStats
-from genbench.data.images import without_test
+from genbench.data.images import describe_duplicates, without_test
 from genbench.errors import GenbenchError, StoreError
 from genbench.evaluation.controls import ControlEvaluation, fit_control
 from genbench.evaluation.evaluation import DataEvaluation, RunEvaluation
@@ -119,9 +119,14 @@ class Runner:
                 self.callback.on_run_start(run, folder.state)
                 if self.locks:
                     lock.enter_context(lock_run(folder.path))
-                content = self.load_images(run).sha256
-                facts = {**self.provenance, "content": content, DEFAULTS: replaced_defaults(self.registry, run)}
-                begun = folder.begin(run.record(), facts)
+                images = self.load_images(run)
+                content = images.sha256
+                facts = {
+                    "content": content,
+                    "data": data_facts(images),
+                    DEFAULTS: replaced_defaults(self.registry, run),
+                }
+                begun = folder.begin(run.record(), {**self.provenance, **facts})
                 if begun.get("content") != content:
                     raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
                 folder.clear_failure()
@@ -246,6 +251,15 @@ def _outcome(problems: list[str], *, complete: bool) -> RunOutcome:
     if problems:
         return RunOutcome("failed", "; ".join(problems))
     return RunOutcome("done") if complete else INTERRUPTED
+
+
+def data_facts(images: Images) -> dict[str, int | str]:
+    """What a run's record says of its images: how many there are, how they were read, what a reader must know."""
+    counts: dict[str, int | str] = {split: len(getattr(images, split)) for split in ("train", "test", "validation")}
+    skipped = f"{images.skipped:,} corrupt or absent image{'s' * (images.skipped != 1)} left out (--skip-corrupt)"
+    remarks = [skipped] * bool(images.skipped) + [describe_duplicates(images.duplicates, len(images.test))]
+    texts = {"notes": "; ".join(images.notes), "remarks": "; ".join(filter(None, remarks))}
+    return {**counts, "skipped": images.skipped, "duplicates": images.duplicates, **texts}
 
 
 def load_images(registry: Registry, run: Run, data_config: DataConfig, callback: Callback) -> Images:

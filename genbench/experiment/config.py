@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from genbench.errors import UsageError, unknown
+from genbench.errors import UsageError, printable, unknown
 from genbench.experiment.run import Precision
 from genbench.registry.listing import ComponentNames, Kind
 
@@ -118,6 +118,11 @@ def option_texts(settings: Sequence[str], names: Mapping[Kind, Sequence[str]], r
     """
     texts: OptionTexts = {}
     for setting in settings:
+        if setting != printable(setting):
+            raise UsageError(
+                f"--set {setting}: a value is stored with each run and has to be UTF-8: rename the file or folder, or"
+                " make a link to it with another name (ln -s)"
+            )
         target, equals, value = setting.partition("=")
         owner, dot, option = target.strip().partition(".")
         if not (equals and dot and owner and option):

@@ -258,7 +258,7 @@ class _UncachedLoader(SourceFileLoader):
 
 
 def _import_file(path: Path) -> ModuleType:
-    unique = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    unique = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:8]
     name = f"genbench_file_{re.sub(r'[^0-9a-zA-Z]', '_', path.stem)}_{unique}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or not isinstance(spec.loader, SourceFileLoader):
@@ -291,7 +291,7 @@ def fingerprint(module: ModuleType) -> str:
             continue
         content = path.read_bytes()
         content = _code(content) if path.suffix == ".py" else content
-        digest.update(f"{relative.as_posix()} {len(content)}\n".encode())
+        digest.update(os.fsencode(f"{relative.as_posix()} {len(content)}\n"))
         digest.update(content)
     return digest.hexdigest()[:12]
 

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genbench import __version__
-from genbench.errors import StoreError
+from genbench.errors import StoreError, printable
 from genbench.storage.run_dir import RUN
 from genbench.storage.schema import RunFile, read_file
 
@@ -87,7 +87,14 @@ def _version(name: str) -> str:
 
 def command_line(arguments: list[str] | None = None) -> str:
     """The command as one would type it again."""
-    return shlex.join(["genbench", *(sys.argv[1:] if arguments is None else arguments)])
+    words = ["genbench", *(sys.argv[1:] if arguments is None else arguments)]
+    return " ".join(shlex.quote(word) if word == printable(word) else _bytes_quoted(word) for word in words)
+
+
+def _bytes_quoted(word: str) -> str:
+    """A word with bytes that are not UTF-8, as bash and zsh read it: $'caf\\xe9'."""
+    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{printable(escaped)}'"
 
 
 def check_components(run: Run, folder: Path, registry: ComponentNames) -> None:
