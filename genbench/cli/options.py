@@ -51,7 +51,7 @@ SECTIONS = {
     "Look at runs": ("report", "curves", "plot", "show", "sample"),
     "Compare": ("compare", "power", "diff"),
     "Manage runs": ("rm", "prune", "bundle"),
-    "Plug-ins": ("list", "new", "check", "completion"),
+    "Plug-ins": ("list", "new", "check", "docs", "completion"),
 }
 """The commands as `genbench --help` groups them; each once."""
 
