@@ -17,7 +17,7 @@ from genbench.analysis.headline import MODELS_NAMED, join_words, setup_lines, ve
 from genbench.analysis.notes import FailureNote, ProtocolLegend, Protocols
 from genbench.analysis.table import Column, Table, TableRow, gather
 from genbench.errors import UsageError
-from genbench.stats.comparison import holm
+from genbench.stats.comparison import holm_of_tests
 from genbench.stats.intervals import Estimate
 from genbench.storage.results import Row
 
@@ -406,11 +406,18 @@ def _pairs(rows: Sequence[Row], table: Table) -> dict[tuple[str, str], list[tupl
             raw.setdefault((comparison.metric, comparison.protocol), []).append((a, b, comparison))
     return {
         key: [
-            (a, b, format_estimate(c.difference).plain, c.difference.n, p_value(c.p), p_value(p))
-            for (a, b, c), p in zip(compared, holm([c.p for _, _, c in compared]), strict=True)
+            (a, b, format_estimate(c.difference).plain, c.difference.n, _tested(c, c.p), _tested(c, p))
+            for (a, b, c), p in zip(compared, holm_of_tests([c.p for _, _, c in compared]), strict=True)
         ]
         for key, compared in raw.items()
     }
+
+
+def _tested(comparison: Comparison, p: float | None) -> str:
+    """A p-value of a pair, or why it has none."""
+    if comparison.conclusion == "equal":
+        return "equal in every seed"
+    return "no test: all differences are equal" if p is None else p_value(p)
 
 
 # ---------------------------------------------------------------- the runs and their provenance
