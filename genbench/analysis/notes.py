@@ -6,6 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from genbench.analysis.formatting import format_estimate, format_value, p_value
+from genbench.analysis.headline import setup_lines, verdict
 from genbench.analysis.ladder import ladder
 from genbench.analysis.table import COPIES_ALLOWED, Column, Mark, RowRole, Table, TableCell, TableRow
 from genbench.stats.intervals import BOOTSTRAP_FROM, Estimate
@@ -14,7 +15,9 @@ Protocols = Mapping[str, Mapping[str, object]]
 """The fields of each protocol, by its hash."""
 
 ARROWS: dict[bool | None, str] = {False: "↓", True: "↑"}
-SIGNS: dict[Mark, str] = {"": "", "best": "*", "lead": "*", "undecided": "?"}
+SIGNS: dict[Mark, str] = {"": "", "best": "•", "lead": "•", "undecided": "?"}
+PERFECT = "a perfect model"
+"""The label of the row of floors."""
 
 ONE_SEED = "one seed: no interval; differences may be noise (use --seeds 5)"
 LEAD = "* the best value; with one seed it is undecided whether it is the best model"
@@ -25,6 +28,8 @@ BEST = (
 SELECTED = "selected: the snapshot of each run that was best on validation images; its test value is measured once"
 UNDECIDED = "? fewer than two seeds shared with any other group: undecided"
 HASH_LENGTH = 16
+SYMBOL = 3
+"""Letters of the longest unit that is a symbol and not words."""
 UNEQUAL = 1.1
 """From this ratio of the floating point operations on, the costs of groups are said to differ."""
 ROLES: dict[RowRole, str] = {
@@ -90,9 +95,10 @@ def progress(seeds: int, done: int) -> str:
 
 
 def head(column: Column) -> str:
-    """A column's name with an arrow towards the better values."""
+    """A column's name with its unit, where that is a symbol such as ms, and an arrow towards the better values."""
     arrow = ARROWS.get(column.higher_is_better, "")
-    return f"{column.head} {arrow}".rstrip()
+    unit = f" ({column.unit})" if len(column.unit) in range(1, SYMBOL + 1) else ""
+    return f"{column.head}{unit} {arrow}".rstrip()
 
 
 def floor(value: float, sd: float | None = None) -> str:
@@ -102,11 +108,14 @@ def floor(value: float, sd: float | None = None) -> str:
     return f"floor {format_estimate(Estimate(value, 2, value - sd, value + sd)).plain}"
 
 
+def perfect(column: Column) -> str:
+    """What a perfect model would score in a column; "" where it is unknown or differs between groups."""
+    return "" if column.floor is None else floor(column.floor, column.floor_sd).removeprefix("floor ")
+
+
 def below_head(column: Column) -> list[str]:
-    """The lines under a column's head: how many images or codes, the floor, the MDE."""
+    """The lines under a column's head: how many images or codes, the MDE."""
     texts = [f"n = {_range(column.counts)}"] if column.counts else []
-    if column.floor is not None:
-        texts.append(floor(column.floor, column.floor_sd))
     return texts + (
         []
         if column.minimum_detectable_effect is None
@@ -143,6 +152,24 @@ def spreads(table: Table) -> list[str]:
     return texts
 
 
+def short_notes(table: Table, best: str) -> list[str]:
+    """What a reader must know: the meaning of ± and of the marks shown, the verdict, and what must not be compared."""
+    cells = [cell for row in table.rows for cell in row.cells if cell]
+    shown = {cell.mark for cell in cells}
+    counts = sorted({cell.estimate.n for row in table.rows if row.role == "model" for cell in row.cells if cell})
+    parts = ["± half the 95 % interval over seeds"] if counts[-1:] > [1] else []
+    if "best" in shown:
+        parts.append(f"{best} cannot be told from the best (tests at 5 %)")
+    if "undecided" in shown:
+        parts.append(UNDECIDED)
+    return [*(["; ".join(parts)] if parts else []), *filter(None, [verdict(table).text]), *_warnings(table)]
+
+
+def all_notes(table: Table, best: str) -> list[str]:
+    """What was trained, the short notes and all others: for files and pages."""
+    return [" · ".join(setup_lines(table)), *short_notes(table, best), *notes(table, best)]
+
+
 def notes(table: Table, best: str = "*") -> list[str]:
     """Sentences on intervals, marks, floors and unequal conditions; `best` is how bests are shown."""
     cells = [cell for row in table.rows for cell in row.cells if cell]
@@ -161,7 +188,7 @@ def notes(table: Table, best: str = "*") -> list[str]:
     if any(column.floor is not None for column in table.columns) or any(cell.floor is not None for cell in cells):
         spread = any(column.floor_sd for column in table.columns)
         more = ", ± its standard deviation over draws" if spread else ""
-        texts.append(f"floor: what a perfect model would score with this many images or codes{more}")
+        texts.append(f"a perfect model: what one would score with this many images or codes{more}")
     if any(cell.p is not None for cell in cells):
         texts.append(
             "p: of a perfect fit in every seed, the smallest of the seeds' p-values times their number (Bonferroni)"
@@ -172,11 +199,7 @@ def notes(table: Table, best: str = "*") -> list[str]:
         )
     if any(cell.se is not None for cell in cells):
         texts.append("se: standard error over the draws of one run, its weights fixed; no interval over training seeds")
-    if any(row.role == "copy" for row in table.rows):
-        texts.append(
-            f"copies training images: more than {COPIES_ALLOWED:.0%} of the samples sit on one; cannot be a best"
-        )
-    return texts + spreads(table) + ladder(table) + _unequal(table)
+    return texts + spreads(table) + ladder(table) + _costs(table)
 
 
 def _kinds(cells: Sequence[TableCell]) -> str:
@@ -185,8 +208,14 @@ def _kinds(cells: Sequence[TableCell]) -> str:
     return f"{' or '.join(names)} (from {BOOTSTRAP_FROM} seeds on)" if len(names) > 1 else "".join(names)
 
 
-def _unequal(table: Table) -> list[str]:
-    texts = [SELECTED] * any(row.stage == "selected" for row in table.rows)
+def _warnings(table: Table) -> list[str]:
+    """What must not be compared, or with care."""
+    texts = []
+    if any(row.role == "copy" for row in table.rows):
+        texts.append(
+            f"copies training images: more than {COPIES_ALLOWED:.0%} of the samples sit on one; cannot be a best"
+        )
+    texts += [SELECTED] * any(row.stage == "selected" for row in table.rows)
     models = [row for row in table.rows if row.role != "control"]
     for subject, values in (
         ("images trained on", {f"{row.images:,}" for row in models if row.stage == "final"}),
@@ -196,7 +225,6 @@ def _unequal(table: Table) -> list[str]:
             texts.append(f"the groups differ in {subject} ({', '.join(sorted(values))}): compare with care")
         elif len(values) > 6:
             texts.append(f"the groups differ in {subject} ({len(values)} values): compare with care")
-    texts += _costs(table)
     metrics = dict.fromkeys(column.metric for column in table.columns if column.shared)
     for metric in metrics:
         count = sum(column.metric == metric for column in table.columns)
@@ -213,8 +241,8 @@ def _costs(table: Table) -> list[str]:
     seconds = [row.seconds for row in table.rows if row.seconds is not None]
     clock = f", {min(seconds):,.3g} to {max(seconds):,.3g} seconds" if seconds else ""
     return [
-        f"training cost {least:.2g} ({cheap}) to {most:.2g} FLOPs ({dear}){clock}: "
-        "genbench curves --by flops compares at equal cost"
+        f"training cost {least:.2g} ({cheap}) to {most:.2g} FLOPs ({dear}){clock}; compare at equal cost: "
+        "genbench curves --by flops"
     ]
 
 

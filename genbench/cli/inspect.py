@@ -62,6 +62,7 @@ form_option = click.option(
 @click.option(
     "--sort", metavar="METRIC", shell_complete=complete_metrics_of_runs, help="Rank by this metric. [the first one]"
 )
+@click.option("--notes", "noted", is_flag=True, help="Add counts, p-values, protocols and all notes to the table.")
 @click.option(
     "--select-options-by",
     metavar="METRIC",
@@ -83,6 +84,7 @@ def report(
     export: Path | None,
     form: str,
     sort: str | None,
+    noted: bool,
     select_options_by: str | None,
     figures: str,
     device: str,
@@ -101,7 +103,7 @@ def report(
 
         data_config = make_data_config(data_root, download, skip_corrupt)
         figure_context = FigureContext(load_registry(plugins, allow_changed_source), data_config, pick_device(device))
-    report_runs(runs or (Path("runs"),), export, form, sort, select_options_by, figure_context)
+    report_runs(runs or (Path("runs"),), export, form, sort, select_options_by, figure_context, noted=noted)
 
 
 @click.command(short_help="Compare RUNS at equal compute.")

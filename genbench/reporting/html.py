@@ -120,7 +120,7 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["below"] = notes.below_head
+    environment.filters["below"] = _below_head
     environment.filters["head"] = _head
     return environment.get_template("report.html").render(
         name=page.name,
@@ -140,6 +140,12 @@ def _head(column: Column) -> str:
     return f"{name}\N{NO-BREAK SPACE}{arrow}" if arrow in notes.ARROWS.values() else f"{name}{space}{arrow}"
 
 
+def _below_head(column: Column) -> list[str]:
+    """The counts, the MDE and the value of a perfect model."""
+    perfect = notes.perfect(column)
+    return [*notes.below_head(column), *([f"floor {perfect}"] if perfect else [])]
+
+
 def _table(page: Page, table: Table) -> TableView:
     captions = list(dict.fromkeys(p.caption for row in table.rows for p in page.pictures.get(row.first_run, ())))
     grids, span = [], _range(table)
@@ -157,7 +163,7 @@ def _table(page: Page, table: Table) -> TableView:
     return TableView(
         title=notes.title(table),
         grids=grids,
-        notes=notes.notes(table, best="bold:"),
+        notes=notes.all_notes(table, best="bold:"),
         failures=notes.failures(table),
         legend=notes.legend(table, page.protocols),
     )

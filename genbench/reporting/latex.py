@@ -41,7 +41,7 @@ def latex(tables: Sequence[Table], protocols: Protocols | None = None) -> str:
     lines = ["% needs \\usepackage{booktabs}"]
     for table in tables:
         legend = notes.legend(table, protocols or {})
-        texts = [notes.title(table), *notes.notes(table, best="bold:")]
+        texts = [notes.title(table), *notes.all_notes(table, best="bold:")]
         texts += [failure.text for failure in notes.failures(table)]
         texts += [f"{entry.protocol} {entry.heads}: {notes.listed(entry.facts)}" for entry in legend.entries]
         texts += [f"all: {notes.listed(legend.common)}"] * bool(legend.common)
@@ -63,7 +63,7 @@ def _tabular(table: Table, columns: Sequence[int]) -> list[str]:
         return []
     chosen = [table.columns[i] for i in columns]
     heads = [["model", *(escape_latex(notes.head(column)) for column in chosen)]]
-    below = [notes.below_head(column) for column in chosen]
+    below = [[*notes.below_head(column), notes.perfect(column)] for column in chosen]
     heads += [["", *map(escape_latex, texts)] for texts in zip_longest(*below, fillvalue="")]
     if any(column.protocol for column in chosen):
         heads.append(["", *(rf"\texttt{{{escape_latex(column.protocol)}}}" for column in chosen)])

@@ -31,7 +31,10 @@ def _lines(table: Table, protocols: Protocols) -> list[str]:
     for title, members in notes.blocks(table.rows):
         lines += [f"| *{title}* | " + " | ".join("" for _ in table.columns) + " |"] * bool(title)
         lines += map(_row, members)
-    lines += ["", *(f"- {escape_markdown(note)}" for note in notes.notes(table, best="bold:")), ""]
+    if any(map(notes.perfect, table.columns)):
+        floors = (escape_markdown(notes.perfect(column)) for column in table.columns)
+        lines.append(f"| *{notes.PERFECT}* | " + " | ".join(floors) + " |")
+    lines += ["", *(f"- {escape_markdown(note)}" for note in notes.all_notes(table, best="bold:")), ""]
     if table.problems:
         lines += ["### failed or unfinished", ""]
         lines += [*(f"- {escape_markdown(failure.text)}" for failure in notes.failures(table)), ""]

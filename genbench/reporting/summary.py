@@ -53,8 +53,10 @@ def report_runs(
     sort: str | None,
     select_options_by: str | None = None,
     figure_context: FigureContext | None = None,
+    *,
+    noted: bool = False,
 ) -> None:
-    """Show and export the runs below the paths.
+    """Show and export the runs below the paths; `noted` shows all notes and protocols on the console.
 
     Of options that compete, those that are best by `select_options_by` are shown. With a `figure_context` the export
     has the figures that need the models.
@@ -70,7 +72,7 @@ def report_runs(
         for choice in choices:
             click.echo(choice.text, err=form != "table")
     if form == "table":
-        render(Console(), tidy, sort=sort, protocols=fields)
+        render(Console(), tidy, sort=sort, protocols=fields, noted=noted)
     else:
         writers: dict[str, Callable[[], str]] = {
             "csv": lambda: export.tidy_csv(tidy),
