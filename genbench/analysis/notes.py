@@ -6,7 +6,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from genbench.analysis.formatting import format_estimate, format_value, p_value
-from genbench.analysis.headline import setup_lines, verdict
+from genbench.analysis.headline import verdict
 from genbench.analysis.ladder import ladder
 from genbench.analysis.table import COPIES_ALLOWED, Column, Mark, RowRole, Table, TableCell, TableRow
 from genbench.stats.intervals import BOOTSTRAP_FROM, Estimate
@@ -80,7 +80,7 @@ def title(table: Table) -> str:
     models = [row for row in table.rows if row.role != "control"]
     counts = sorted({len(row.seeds) for row in models})
     groups = f"{len(models)} model{'' if len(models) == 1 else 's'}"
-    ranked = f" · ranked by {table.columns[0].metric}" if table.columns and len(models) > 1 else ""
+    ranked = f" · ranked by {table.ranked_by}" if table.ranked_by and len(models) > 1 else ""
     return f"{table.dataset} · {groups} · {_counted(counts, 'seed')}{ranked}"
 
 
@@ -166,8 +166,8 @@ def short_notes(table: Table, best: str) -> list[str]:
 
 
 def all_notes(table: Table, best: str) -> list[str]:
-    """What was trained, the short notes and all others: for files and pages."""
-    return [" · ".join(setup_lines(table)), *short_notes(table, best), *notes(table, best)]
+    """The short notes and all others: for files and pages."""
+    return [*short_notes(table, best), *notes(table, best)]
 
 
 def notes(table: Table, best: str = "*") -> list[str]:

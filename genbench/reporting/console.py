@@ -16,11 +16,12 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from genbench.analysis import notes
+from genbench.analysis.columns import choose_tables
 from genbench.analysis.curves import BudgetResult, By, CurveSet, at_budgets, compare_at
 from genbench.analysis.formatting import format_estimate
 from genbench.analysis.headline import setup_lines
 from genbench.analysis.notes import FailureNote, ProtocolLegend, Protocols
-from genbench.analysis.table import Column, Section, Table, TableRow, assemble
+from genbench.analysis.table import Column, Section, Table, TableRow
 from genbench.storage.results import Row
 
 HEAD_WIDTH = 14
@@ -69,21 +70,22 @@ def render(
     rows: Sequence[Row],
     *,
     sort: str | None = None,
+    columns: Sequence[str] = (),
     protocols: Protocols | None = None,
     brief: bool = False,
     noted: bool = False,
 ) -> None:
     """Print a ranked table for each dataset: what was trained, the numbers, the verdict, failures.
 
-    `sort` names the metric that ranks. In brief only the headline columns. `noted` adds counts, p-values and protocols'
-    hashes to the numbers, and below them all notes and the legend of the protocols, of which `protocols` holds the
-    fields by hash.
+    `sort` names the metric that ranks, `columns` those shown, in their order. In brief only the headline columns.
+    `noted` adds counts, p-values and protocols' hashes to the numbers, and below them all notes and the legend of the
+    protocols, of which `protocols` holds the fields by hash.
     """
     if not rows:
         console.print("no runs to report")
         return
     writer = ConsoleWriter(console)
-    for table in assemble(rows, sort):
+    for table in choose_tables(rows, sort, columns):
         _TableView(writer, table, protocols or {}, brief=brief, noted=noted).print()
 
 

@@ -11,6 +11,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from genbench import __version__
 from genbench.analysis import notes
 from genbench.analysis.formatting import format_estimate
+from genbench.analysis.headline import setup_lines
 from genbench.analysis.notes import FailureNote, ProtocolLegend, Protocols
 from genbench.analysis.table import Column, Table, TableRow
 from genbench.storage.results import Row
@@ -163,7 +164,7 @@ def _table(page: Page, table: Table) -> TableView:
     return TableView(
         title=notes.title(table),
         grids=grids,
-        notes=notes.all_notes(table, best="bold:"),
+        notes=[" · ".join(setup_lines(table)), *notes.all_notes(table, best="bold:")],
         failures=notes.failures(table),
         legend=notes.legend(table, page.protocols),
     )
