@@ -84,8 +84,6 @@ def _reading(table: Table) -> Iterable[str]:
             "{bold}: not distinguishable from the best of the column (paired one-sided t-tests over shared seeds,"
             " Holm's correction, family-wise error 5%)."
         )
-    if "lead" in marks:
-        yield "*: the best value, which is undecided without tests over seeds."
     if "undecided" in marks:
         yield "?: too few shared seeds for a test."
     heads: dict[int, list[str]] = {}

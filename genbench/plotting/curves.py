@@ -98,8 +98,9 @@ def band(axes: Axes, points: Sequence[tuple[float, Estimate]], style: Style, lab
     """A line of means with a band from low to high."""
     xs, means = [x for x, _ in points], [e.mean for _, e in points]
     axes.plot(xs, means, color=style.color, marker=style.marker, ls=style.dash, label=short(label))
-    if all(e.low is not None for _, e in points):
-        lows, highs = [e.low or 0.0 for _, e in points], [e.high or 0.0 for _, e in points]
+    if any(e.low is not None for _, e in points):
+        lows = [e.mean if e.low is None else e.low for _, e in points]
+        highs = [e.mean if e.high is None else e.high for _, e in points]
         axes.fill_between(xs, lows, highs, color=style.color, alpha=0.15, linewidth=0)
 
 

@@ -202,7 +202,7 @@ def _cell(row: TableRow, i: int, span: tuple[float, float]) -> CellView:
     digits = format_estimate(estimate)
     text, half = (digits.plain, "") if digits.exponent else (digits.mean, digits.half)
     return CellView(
-        text=text + {"lead": " *", "undecided": " ?"}.get(cell.mark, ""),
+        text=text + (" ?" if cell.mark == "undecided" else ""),
         half=half,
         mark=cell.mark,
         key=repr(estimate.mean),

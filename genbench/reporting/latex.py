@@ -286,7 +286,7 @@ def _number(mean: str, half: str, *, bold: bool = False, mark: str = "") -> str:
 def _cell(cell: TableCell | None, number: FormattedEstimate | None, state: str) -> str:
     if cell is None or number is None:
         return rf"\multicolumn{{2}}{{c}}{{{state or NOTHING}}}"
-    mark = {"lead": r"$^{*}$", "undecided": r"$^{?}$"}.get(cell.mark, "")
+    mark = r"$^{?}$" if cell.mark == "undecided" else ""
     if number.exponent:
         body = rf"\mathbf{{{number.latex}}}" if cell.mark == "best" else number.latex
         return rf"\multicolumn{{2}}{{c}}{{${body}${mark}}}"

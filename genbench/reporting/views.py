@@ -116,7 +116,7 @@ def show_comparison(paths: Sequence[Path], a: str, b: str, metric: str | None, f
         return
     console = Console()
     writer, wide = ConsoleWriter(console), console.width >= WIDE
-    counts = sorted({comparison.difference.n for comparison in comparisons})
+    counts = sorted({n for each in comparisons for n in (each.difference.n, each.seeds_a, each.seeds_b)})
     seeds = f"{counts[0]} training seeds" if len(counts) == 1 else "training seeds"
     writer.line(f"A = {label_a}, B = {label_b}, paired by {seeds}", "bold")
     several = len(comparisons) > 1
@@ -130,7 +130,7 @@ def show_comparison(paths: Sequence[Path], a: str, b: str, metric: str | None, f
     for comparison in comparisons:
         difference = comparison.difference
         values = [format_value(comparison.a).plain, format_value(comparison.b).plain, format_estimate(difference).plain]
-        values += [str(difference.n)] * (len(counts) > 1)
+        values += [_seeds(comparison)] * (len(counts) > 1)
         values += [_bare_p(comparison.p)] * (wide or not several) + [_bare_p(comparison.p_holm)] * several
         values += [_effect(comparison)] * wide
         more = "-" if comparison.more_seeds is None else f"{comparison.more_seeds:,}"
@@ -138,26 +138,36 @@ def show_comparison(paths: Sequence[Path], a: str, b: str, metric: str | None, f
     console.print(table)
     for sentence in conclusion_words(comparisons, label_a, label_b):
         writer.line(sentence, indent=1)
-    bootstrap = any(comparison.difference.kind == "bootstrap" for comparison in comparisons)
-    interval = "studentised bootstrap" if bootstrap else "Student's t"
+    kinds = {comparison.difference.kind for comparison in comparisons}
+    interval = "studentised bootstrap" if "bootstrap" in kinds else "Student's t"
     words = f"A - B: mean paired difference ± half its 95 % interval ({interval}); p: two-sided paired t-test"
+    words += "; shares of n draws: no narrower and no smaller than their sampling error allows" * ("sampling" in kinds)
     words += "; Holm: corrected for the number of metrics" * several
     words += "; d_z: mean over standard deviation of the differences, with Hedges' correction" * wide
     words += "; more seeds: for a power of 80 % at 5 %, if the observed difference and deviation are the true ones"
     words += " (-: too uncertain to estimate)" * any(comparison.more_seeds is None for comparison in comparisons)
+    conclusions = {comparison.conclusion for comparison in comparisons}
+    words += "; equal: in every seed" * ("equal" in conclusions)
+    words += "; no test: all differences are equal, and have no spread" * ("no test" in conclusions)
     writer.line(words, "dim", indent=1)
 
 
-def _bare_p(p: float) -> str:
-    return p_value(p).removeprefix("p ").removeprefix("= ")
+def _bare_p(p: float | None) -> str:
+    return "-" if p is None else p_value(p).removeprefix("p ").removeprefix("= ")
 
 
 def _effect(comparison: Comparison) -> str:
     return "" if comparison.effect is None else f"{comparison.effect:.2f}"
 
 
+def _seeds(comparison: Comparison) -> str:
+    """The seeds that both have; `3 (of 5 and 3)` where one has more."""
+    n, a, b = comparison.difference.n, comparison.seeds_a, comparison.seeds_b
+    return str(n) if a == b == n else f"{n} (of {a} and {b})"
+
+
 def conclusion_words(comparisons: Sequence[Comparison], a: str, b: str) -> list[str]:
-    """The comparisons in words: by what each group is better, and what is undecided."""
+    """The comparisons in words: by what each group is better; where by nothing, that they cannot be told apart."""
     heads: dict[str, list[str]] = {}
     for comparison in comparisons:
         heads.setdefault(comparison.conclusion, []).append(comparison.head)
@@ -181,7 +191,7 @@ def show_power(paths: Sequence[Path], metric: str, difference: float | None, see
 def _print_forecast(console: Console, forecast: Forecast) -> None:
     pilot = forecast.pilot
     console.print(
-        f"{forecast.dataset} · {forecast.metric} {forecast.protocol} · pilot of {pilot.models} models,"
+        f"{forecast.dataset} · {forecast.metric} {forecast.protocol} · pilot of {len(pilot.members)} models,"
         f" {pilot.seeds} seeds",
         style="bold",
         markup=False,
@@ -189,6 +199,12 @@ def _print_forecast(console: Console, forecast: Forecast) -> None:
     )
     sd, low, high = (format_value(x, digits=3).plain for x in (pilot.sd, pilot.low, pilot.high))
     console.print(f"sd of paired differences {sd}, 95 % interval {low} to {high} ({pilot.df} df)", highlight=False)
+    if forecast.left_out:
+        names = ", ".join(map(printable, forecast.left_out))
+        console.print(f"left out: {names}: fewer than two seeds shared with other models", highlight=False)
+    if pilot.known is not None:
+        known = format_value(pilot.known, digits=3).plain
+        console.print(f"shares of n draws: their sampling error alone gives an sd of {known}", highlight=False)
     table = Table("seeds", "smallest detectable difference", box=None, pad_edge=False, header_style="bold")
     if forecast.difference is not None:
         table.add_column(f"power for {forecast.difference:g}", justify="right")

@@ -86,7 +86,7 @@ def test_a_difference_is_positive_whatever_the_better_direction() -> None:
     said = verdict(only(*higher))
     assert said.best == ("a",)
     assert said.worse[0].difference.mean > 0.3
-    assert said.sentences[0].startswith("a is the best by recall; b is worse by 0.3993")
+    assert said.sentences[0].startswith("a is the best by recall; b is worse by 0.399")
 
 
 def test_one_seed_decides_nothing() -> None:

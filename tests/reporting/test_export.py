@@ -66,7 +66,9 @@ def row(name: str = "swae", seed: int = 0, value: float | None = 1.0, **facts: o
 
 
 def study(*names: str) -> list[Row]:
-    done = [row(name, seed, 10.0 * (i + 1) + 0.1 * seed) for i, name in enumerate(names) for seed in range(3)]
+    done = [
+        row(name, seed, 10.0 * (i + 1) + (0.1 + 0.01 * i) * seed) for i, name in enumerate(names) for seed in range(3)
+    ]
     return [*done, row("bad", 0, None, metric="", higher_is_better=None, protocol="", status="failed", error=names[0])]
 
 
