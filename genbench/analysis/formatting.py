@@ -73,6 +73,11 @@ def format_value(value: float, digits: int = 4) -> FormattedEstimate:
     return FormattedEstimate(_fixed(scaled, max(0, digits - 1 - _magnitude(scaled))), "", exponent)
 
 
+def _kept(mean: float, half: float) -> int:
+    """Digits of the larger number after its first one that two digits of the half-width keep."""
+    return max(1, _magnitude(max(abs(mean), half)) - _magnitude(half) + 1)
+
+
 def p_value(p: float) -> str:
     """A p-value as it is printed.
 
@@ -80,11 +85,6 @@ def p_value(p: float) -> str:
     ('p = 0.012', 'p < 0.001')
     """
     return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
-
-
-def _kept(mean: float, half: float) -> int:
-    """Digits of the larger number after its first one that two digits of the half-width keep."""
-    return max(1, _magnitude(max(abs(mean), half)) - _magnitude(half) + 1)
 
 
 def _exponent(magnitude: float) -> int:

@@ -170,7 +170,7 @@ def _ranking(head: str, best: Sequence[str], worse: Sequence[Behind], seeds: Seq
             return "One seed: differences may be noise (--seeds 5 gives intervals and tests)"
         if max(seeds) < FEWEST:
             return f"With {max(seeds)} seeds models cannot be told apart (use --seeds 5)"
-        return f"No test tells models apart by {head}"
+        return f"No test between models by {head}: too few shared seeds, or differences that are equal in every seed"
     if len(best) > 1:
         named = join_words(best) if len(best) <= MODELS_NAMED else f"{len(best)} models"
         sentence = f"{named} cannot be told apart by {head}"

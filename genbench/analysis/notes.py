@@ -173,7 +173,7 @@ def all_notes(table: Table, best: str) -> list[str]:
 
 
 def _findings(table: Table) -> list[str]:
-    return [text for text in (verdict(table).text, *_warnings(table)) if text]
+    return [text for text in (verdict(table).text, *warnings(table)) if text]
 
 
 def notes(table: Table, best: str = SIGNS["best"]) -> list[str]:
@@ -240,7 +240,7 @@ def _kinds(cells: Sequence[TableCell]) -> str:
     return " or ".join(f"{name}{from_on * (kind == 'bootstrap')}" for kind, name in INTERVALS.items() if kind in kinds)
 
 
-def _warnings(table: Table) -> list[str]:
+def warnings(table: Table) -> list[str]:
     """What must not be compared, or with care."""
     texts = []
     if any(row.role == "copy" for row in table.rows):
@@ -248,6 +248,7 @@ def _warnings(table: Table) -> list[str]:
             f"copies training images: more than {COPIES_ALLOWED:.0%} of the samples sit on one; cannot be a best"
         )
     texts += [SELECTED] * any(row.stage == "selected" for row in table.rows)
+    texts += [f"images: {data}" for data in dict.fromkeys(row.data for row in table.rows) if data]
     models = [row for row in table.rows if row.role != "control"]
     for subject, values in (
         ("images trained on", {f"{row.images:,}" for row in models if row.stage == "final"}),

@@ -285,6 +285,7 @@ class TableRow:
     network: str
     failed: bool
     seconds: float | None = None
+    data: str = ""
     flops: float | None = None
     stage: str = "final"
     role: RowRole = "model"
@@ -343,6 +344,7 @@ def _table(dataset: str, gathered: GatheredRows, sort: str | None) -> Table:
             network=group.first.network,
             failed="failed" in group.seeds.values(),
             seconds=group.first.seconds,
+            data=group.first.data,
             flops=group.first.flops,
             stage=group.first.stage,
             role=roles[name],
@@ -391,14 +393,13 @@ def _columns(gathered: GatheredRows, sort: str | None, roles: Mapping[str, RowRo
         section: Section = "fact" if not ranks else "headline" if key[0] in headline else "detail"
         floor = _one_floor(measured.floors) if len(measured.floors) == len(measured.values) else None
         prior = priors.get(key, "")
-        models = [values for name in measured.values if roles[name] == "model" and (values := measured.by_seed(name))]
         columns.append(
             Column(
                 metric=key[0],
                 protocol=key[1],
                 head=(measured.head or key[0]) + (f" ({prior})" if prior else ""),
                 prior=prior,
-                detectable=_detectable(models) if key[0] == ranking else None,
+                detectable=_detectable(measured, roles) if key[0] == ranking else None,
                 role=measured.example.metric_role,
                 higher_is_better=measured.example.higher_is_better,
                 unit=measured.example.unit,
@@ -438,10 +439,16 @@ def _priors(gathered: GatheredRows) -> dict[ColumnKey, str]:
     return named
 
 
-def _detectable(models: Sequence[Mapping[int, float]]) -> float | None:
-    """The smallest difference that the models' shared seeds detect with a power of 80 %; None below two seeds."""
-    study = pilot(models) if len(models) <= MOST_COMPARED else None
-    return None if study is None else study.sd * minimum_detectable_effect(study.seeds)
+def _detectable(measured: ColumnValues, roles: Mapping[str, RowRole]) -> float | None:
+    """The smallest difference that the models' shared seeds detect with a power of 80 %; None where none varies."""
+    names = [name for name in measured.values if roles[name] == "model"]
+    if len(names) > MOST_COMPARED:
+        return None
+    models = [measured.by_seed(name) for name in names]
+    study = pilot(models, [measured.known_errors(name) for name in names])
+    if study is None or study.sd == 0:
+        return None
+    return study.sd * minimum_detectable_effect(min(len(models[i]) for i in study.members))
 
 
 def _ranking(collected: Mapping[ColumnKey, ColumnValues], sort: str | None) -> str:
@@ -492,7 +499,7 @@ def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole])
     best = None
     if column.higher_is_better is not None and len(models) > 1:
         lower = not column.higher_is_better
-        tests = best_set(models, lower=lower, errors=known)
+        tests = best_tests(models, lower=lower, errors=known)
         best, marks = _best(models, lower=lower), _marks(tests)
     rounding = RESOLUTION * max(abs(value.mean) for value in estimates.values())
     cells = {}
@@ -515,19 +522,16 @@ def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole])
 def column_marks(
     by_seed: Mapping[str, Mapping[int, float]], *, lower: bool, errors: Mapping[str, Errors] | None = None
 ) -> dict[str, Mark]:
-    """The marks of groups by their values over seeds and known errors: the set of bests; none where nothing is tested.
-
-    Where all groups tested are equal in every seed there is nothing to mark either.
-    """
+    """The marks of groups by their values over seeds and known errors: the set of bests; none without any test."""
     if len(by_seed) < 2:
         return {}
-    return _marks(best_set(by_seed, lower=lower, errors=errors))
+    return _marks(best_tests(by_seed, lower=lower, errors=errors))
 
 
-def best_set(
+def best_tests(
     by_seed: Mapping[str, Mapping[int, float]], *, lower: bool, errors: Mapping[str, Errors] | None = None
 ) -> dict[str, BestSetResult]:
-    """The test of each group for being a best, by its values over seeds and their known errors."""
+    """The test of each group for being a best; errors that are not known for every group are not used."""
     known = [errors.get(name, {}) for name in by_seed] if errors and all(errors.get(name) for name in by_seed) else []
     return dict(zip(by_seed, set_of_best(list(by_seed.values()), lower=lower, errors=known), strict=True))
 

@@ -78,6 +78,11 @@ def show_run(path: Path) -> None:
             numbers.add_row(printable(entry.metric), reason, "", "", "")
     console.print(numbers)
 
+    # The trace of a failure, last, where it is looked for.
+    if (failure := record.folder.failure()) is not None and failure.trace:
+        for line in failure.trace.rstrip().splitlines():
+            console.print(printable(line), style="dim", highlight=False, soft_wrap=True)
+
     # Pictures.
     for picture in (SAMPLES, RECONSTRUCTIONS):
         if record.has(picture):
@@ -167,14 +172,21 @@ def _seeds(comparison: Comparison) -> str:
 
 
 def conclusion_words(comparisons: Sequence[Comparison], a: str, b: str) -> list[str]:
-    """The comparisons in words: by what each group is better; where by nothing, that they cannot be told apart."""
+    """The comparisons in words: by what each group is better, or why they cannot be told apart."""
     heads: dict[str, list[str]] = {}
     for comparison in comparisons:
         heads.setdefault(comparison.conclusion, []).append(comparison.head)
     names = {"A is better": f"{a} is better", "B is better": f"{b} is better"}
-    return [
-        f"{names[conclusion]} by {join_words(heads[conclusion])}" for conclusion in names if conclusion in heads
-    ] or [f"{a} and {b} cannot be told apart" + (f" by {comparisons[0].head}" if len(comparisons) == 1 else "")]
+    sentences = [
+        f"{name} by {join_words(heads[conclusion])}" for conclusion, name in names.items() if conclusion in heads
+    ]
+    if sentences or len(comparisons) > 1:
+        return sentences or [f"{a} and {b} cannot be told apart"]
+    head = comparisons[0].head
+    if comparisons[0].conclusion == "equal":
+        return [f"{a} and {b} are equal in every seed by {head}"]
+    why = ": all differences are equal" if comparisons[0].conclusion == "no test" else ""
+    return [f"{a} and {b} cannot be told apart by {head}{why}"]
 
 
 def show_power(paths: Sequence[Path], metric: str, difference: float | None, seeds: Sequence[int], form: str) -> None:

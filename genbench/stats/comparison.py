@@ -99,7 +99,7 @@ def _matrix(models: Sequence[Mapping[int, float]]) -> tuple[Floats, Floats]:
 
 
 def _evidence_against(i: int, values: Floats, present: Floats, variances: Floats | None) -> float | None:
-    """The p-value of "model i is a best", lower is better: Bonferroni over its one-sided paired tests; None without any.
+    """The p-value of "model i is a best", lower is better: Bonferroni over its one-sided paired tests; None without.
 
     Without known variances only the largest t for each number of shared seeds can give the smallest p-value:
     thousands of models stay cheap.

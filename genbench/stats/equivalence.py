@@ -45,11 +45,12 @@ def assess_equivalence(
 ) -> EquivalenceResult:
     """Compare `values` over seeds, at least one, against a published number; `margin` is above 0.
 
-    `n` is the count of images behind a value, `unit` its unit: of shares they give the error (`intervals.share_errors`).
+    `n` is the count of images behind a value, `unit` its unit: they give the error of shares (`share_errors`).
 
     "equivalent" rejects both "mean <= published - margin" and "mean >= published + margin", each at 5 %; "different"
     rejects at 5 % that the mean is within the margin, on the side where it is seen; else "inconclusive", as one seed
-    always is, and as values that are all equal are unless they are shares. The three exclude each other. Where the protocols or the trainings differ, nothing is tested.
+    always is, and as values that are all equal are unless they are shares. The three exclude each other. Where the
+    protocols or the trainings differ, nothing is tested.
 
     >>> assess_equivalence([10.0, 10.1, 9.9], 10.0, 1.0).conclusion, assess_equivalence([10.0], 10.0, 1.0).conclusion
     ('equivalent', 'inconclusive')

@@ -43,7 +43,7 @@ Floats = NDArray[np.float64]
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over `n` seeds with its interval; `low` and `high` are None for one seed, or equal values of unknown error."""
+    """A mean over `n` seeds with its interval; no `low` and `high` for one seed, or equal values of unknown error."""
 
     mean: float
     n: int

@@ -72,7 +72,7 @@ class Pilot:
 
     `members` are the positions of the models that it is estimated from, `seeds` the count of seeds that two of them
     have. `known` is the standard deviation that the values' known errors alone give a difference, None where they are
-    unknown; `sd`, `low` and `high` are at least this. All are 0 where no difference varies and no error is known.
+    unknown; `sd` and `low` are at least this. All are 0 where no difference varies and no error is known.
     """
 
     sd: float
@@ -112,9 +112,10 @@ def pilot(models: Sequence[Mapping[int, float]], errors: Sequence[Errors] = ()) 
     known = None
     if errors and all(seed in errors[i] for i, seed in values):
         known = math.sqrt(2 * math.fsum(errors[i][seed] ** 2 for i, seed in values) / len(values))
-    low, high = (sd * math.sqrt(df / float(chdtri(df, (1 + sign * 0.95) / 2))) for sign in (-1, 1))
     floor = known or 0.0
-    return Pilot(max(sd, floor), max(low, floor), max(high, floor), df, members, len(seeds), known)
+    sd = max(sd, floor)
+    low, high = (sd * math.sqrt(df / float(chdtri(df, (1 + sign * 0.95) / 2))) for sign in (-1, 1))
+    return Pilot(sd, max(low, floor), high, df, members, len(seeds), known)
 
 
 def _shared_seeds(models: Sequence[Mapping[int, float]]) -> dict[int, set[int]]:

@@ -2,16 +2,16 @@
 
     python tests/benchmarks/zero_spread.py
 
-Writes reports/trust/zero-spread.{json,md}; three minutes on one free core. Studies of models whose true shares are equal, or
-of which two are tied best, by the functions that make the tables; "before" is Student's paired t-test alone, which takes
-equal differences for certain. It measures without a goal.
+Writes reports/trust/zero-spread.{json,md}; some five minutes on one core. Studies of models whose true shares are
+equal, or of which several are tied best, by the functions that make the tables; "before" is Student's paired t-test
+alone, which takes equal differences for certain. It measures without a goal.
 """
 
 from __future__ import annotations
 
 import json
 import math
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
@@ -201,12 +201,7 @@ def table(records: Sequence[dict[str, object]]) -> list[str]:
 def main() -> None:
     """Simulate and write."""
     rng = np.random.default_rng(SEED)
-    run: Callable[[str], None] = lambda text: print(text, flush=True)
-    levels = []
-    for name in TRUTHS:
-        for seeds in (2, 3, 5):
-            levels.append(level(name, seeds, rng))
-            run(str(levels[-1]))
+    levels = [level(name, seeds, rng) for name in TRUTHS for seeds in (2, 3, 5)]
     powers = [found(name, seeds, rng) for name in POWERS for seeds in (2, 3, 5)]
     drawn = [shared_draws(seeds, truth, rng) for seeds in (3, 5) for truth in (0.0, 1.5)]
     worst = {
@@ -225,9 +220,9 @@ def main() -> None:
         "",
         "*Set* errs where a model that truly is a best is left out of the set of bests, *compare* where the p-value of"
         " two equal models is at most 5 %; *interval* and *difference* are the coverages of the 95 % intervals of one"
-        " model's share and of a paired difference (an interval that is not given claims nothing). *Before* is Student's"
-        " paired t-test alone, to which equal differences are certain. After: from three seeds on for sets; p is the"
-        " larger of the t-test's and of the z-test's by the shares' known errors.",
+        " model's share and of a paired difference (an interval that is not given claims nothing). *Before* is"
+        " Student's paired t-test alone, to which equal differences are certain. After: from three seeds on for sets; p is"
+        " the larger of the t-test's and of the z-test's by the shares' known errors.",
         "",
         "| over all kinds below | before | after |",
         "|:--|--:|--:|",

@@ -23,7 +23,7 @@ from genbench.data.images import save_grid
 from genbench.distances import random_projections, sliced_wasserstein_cost
 from genbench.errors import UsageError
 from genbench.plotting.curves import FROM_ROWS, case_numbers, curves, findings, latent_size, row_figures
-from genbench.plotting.images import ImageRow, joined, leading, stored, strips
+from genbench.plotting.images import ImageRow, joined, leading, plane, stored, strips
 from genbench.plotting.latent import worst_projection
 from genbench.plotting.ranks import rank_intervals, ranks
 from genbench.plotting.report import sample_strips
@@ -56,6 +56,14 @@ def study(*models: str) -> list[Row]:
 
 
 # ---------------------------------------------------------------- styles
+
+
+def test_images_of_the_plane_are_centred_on_their_codes_with_gaps_between() -> None:
+    images = np.zeros((9, 4, 4, 1), np.uint8)
+    (axes,) = plane("c", [("a", images, (-2.0, 2.0))]).figure.axes
+    (shown,) = axes.images
+    assert shown.get_extent() == [-3.0, 3.0, -3.0, 3.0]  # three images a side, two units apart
+    assert (np.asarray(shown.get_array()) == 255).mean() > 0.5
 
 
 def test_models_take_colours_in_their_order_and_groups_of_one_model_differ_otherwise() -> None:
