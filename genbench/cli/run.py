@@ -207,33 +207,27 @@ def show_plan(
     """The cells of a plan, their parameters and states; in brief one line."""
     from genbench.experiment.plan import changed_sources
 
-    runs, states = planned.runs, status.states
+    runs, states, writer = planned.runs, status.states, ConsoleWriter(console)
     first, summary = runs[0], planned.dataset_info
     counts = ", ".join(f"{count} {state}" for state, count in Counter(states.values()).items())
     controls = sum(run.role == "control" for run in runs)
     trained = len(runs) - controls
     beside = f" and {controls} control{'s' * (controls > 1)}" if controls else ""
-    console.print(
+    writer.line(
         f"{trained} run{'s' * (trained != 1)}{beside} on {first.dataset.name} ({summary.train:,} training,"
         f" {summary.test:,} test, {summary.validation:,} validation images,"
         f" {'x'.join(map(str, summary.shape))}), network {first.network.name}, {first.images:,} images each"
         f" in batches of {first.batch}{'' if first.precision == 'float32' else f', {first.precision}'},"
-        f" on {device}: {counts}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        f" on {device}: {counts}"
     )
     if summary.notes:
         console.print(f"images: {'; '.join(summary.notes)}", markup=False, highlight=False, soft_wrap=True)
     new = [run for run in runs if states[run.name] == "new"]
     if changed := changed_sources(new, stored_runs(store, new)):
         sources = ", ".join(f"the {name} ({count} run{'s' * (count != 1)})" for name, count in changed.items())
-        console.print(
+        writer.line(
             f"new because its source has changed since the training: {sources}; restore it to keep the trained runs, or"
-            " evaluate them as they are: genbench evaluate --allow-changed-source",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+            " evaluate them as they are: genbench evaluate --allow-changed-source"
         )
     if brief:
         return
