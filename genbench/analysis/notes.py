@@ -218,6 +218,7 @@ def _kinds(cells: Sequence[TableCell]) -> str:
 
 def _unequal(table: Table) -> list[str]:
     texts = [SELECTED] * any(row.stage == "selected" for row in table.rows)
+    texts += [f"images: {data}" for data in dict.fromkeys(row.data for row in table.rows) if data]
     models = [row for row in table.rows if row.role != "control"]
     for subject, values in (
         ("images trained on", {f"{row.images:,}" for row in models if row.stage == "final"}),

@@ -255,6 +255,7 @@ class TableRow:
     network: str
     failed: bool
     seconds: float | None = None
+    data: str = ""
     flops: float | None = None
     stage: str = "final"
     role: RowRole = "model"
@@ -313,6 +314,7 @@ def _table(dataset: str, gathered: GatheredRows, sort: str | None) -> Table:
             network=group.first.network,
             failed="failed" in group.seeds.values(),
             seconds=group.first.seconds,
+            data=group.first.data,
             flops=group.first.flops,
             stage=group.first.stage,
             role=roles[name],

@@ -31,6 +31,7 @@ from genbench.cli.options import (
     set_option,
     snapshot_options,
     threads_option,
+    tracker_option,
 )
 from genbench.cli.plot import plot
 from genbench.cli.reproduce import reproduce
@@ -120,6 +121,7 @@ def main() -> None:
 @snapshot_options
 @sampler_option
 @controls_option
+@tracker_option
 @set_option
 @device_option
 @threads_option
@@ -145,6 +147,7 @@ def run(
     select: str | None,
     samplers: tuple[str, ...],
     controls: tuple[str, ...],
+    trackers: tuple[str, ...],
     settings: tuple[str, ...],
     device: str,
     threads: int | None,
@@ -181,6 +184,7 @@ def run(
         select=select,
         samplers=samplers,
         controls=controls,
+        trackers=trackers,
         precision=precision,
         threads=threads,
     )

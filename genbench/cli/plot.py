@@ -27,7 +27,7 @@ if TYPE_CHECKING:
     from genbench.registry.loader import Registry
     from genbench.storage.run_dir import RunRecord
 
-FROM_ROWS = ("ranks", "curves", "latent-size", "ladder")
+FROM_ROWS = ("ranks", "curves", "latent-size", "ladder", "losses")
 FROM_MODELS = ("samples", "reconstructions", "interpolations", "grid", "codes")
 
 
@@ -85,6 +85,7 @@ def plot(
     curves           a metric against images and seconds (needs --snapshots)
     latent-size      a metric against the latent dimension
     ladder           the FID ladder (needs the metric fid-ladder)
+    losses           loss terms against training images, a panel each
     """
     from genbench.errors import StoreError
     from genbench.plotting.style import checked_target, save
@@ -108,7 +109,7 @@ def plot(
 
 def draw_rows(kind: str, records: Sequence[RunRecord], metric: str | None, by: tuple[By, ...]) -> Drawing:
     """A figure of the numbers of the runs."""
-    from genbench.plotting.curves import curves, fid_ladder, latent_size
+    from genbench.plotting.curves import curves, fid_ladder, latent_size, losses
     from genbench.plotting.ranks import ranks
     from genbench.storage.results import rows
 
@@ -117,6 +118,7 @@ def draw_rows(kind: str, records: Sequence[RunRecord], metric: str | None, by: t
         "curves": lambda: curves(tidy, metric, by),
         "latent-size": lambda: latent_size(tidy, metric),
         "ladder": lambda: fid_ladder(tidy),
+        "losses": lambda: losses(records),
         "ranks": lambda: ranks(tidy, metric),
     }
     return draw[kind]()
@@ -139,19 +141,21 @@ def draw_models(
 
     chosen = pick_device(device)
     with torch.no_grad():
-        groups = trained(_with_weights(records), registry, chosen)
+        groups = trained(_drawable(records, registry), registry, chosen)
         return FigureBuilder(groups, registry, data_config, chosen, seed, count).kinds()[kind]()
 
 
-def _with_weights(records: Sequence[RunRecord]) -> list[RunRecord]:
-    """The runs without those that were imported without weights; `StoreError` where none is left."""
+def _drawable(records: Sequence[RunRecord], registry: Registry) -> list[RunRecord]:
+    """The runs that have their weights and plug-ins; `StoreError` where none is left."""
     from genbench.errors import StoreError
+    from genbench.storage.provenance import check_components
 
     usable, problems = [], []
     for record in records:
         try:
             if record.run.role == "model" and record.state == "trained":
                 record.folder.weights()
+                check_components(record.run, record.path, registry)
             usable.append(record)
         except StoreError as error:
             problems.append(str(error))

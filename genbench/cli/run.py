@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import signal
 import tempfile
 from collections import Counter
@@ -17,9 +18,10 @@ from rich.markup import escape
 from rich.table import Table
 
 from genbench.cli.executors import SERIAL, ExecutorConfig, create_executor
-from genbench.errors import UsageError
+from genbench.errors import StoreError, UsageError
 from genbench.reporting.console import BrokenPipeConsole
 from genbench.reporting.summary import readable_runs, show_table
+from genbench.storage.provenance import check_components
 from genbench.storage.run_dir import RUN, RunRecord, read_runs
 
 if TYPE_CHECKING:
@@ -84,7 +86,8 @@ def run_study(
             return 0
     metrics = [metric.name for metric in planned.metrics]
     records = status.records or _read_anew([runner.folder(run).path for run in planned.runs])
-    show_table(console, records, metrics, sort=next(iter(metrics), None), select=config.select)
+    if any(record.measurements or record.selections for record in records):  # else nothing but failures, listed below
+        show_table(console, records, metrics, sort=next(iter(metrics), None), select=config.select)
     return closing(console, outcome, out)
 
 
@@ -110,9 +113,21 @@ def measure_runs(
     components = create_metric_components(registry, metrics, settings, samplers)
     records = readable_runs(paths)
     untrained = [record.name for record in records if record.state != "trained"]
-    trained = [(record.path, record.run) for record in records if record.state == "trained"]
     if untrained:
         console.print(f"left out, not trained: {', '.join(untrained)}", markup=False, soft_wrap=True)
+    trained, problems = [], []
+    for record in records:
+        if record.state != "trained":
+            continue
+        try:
+            check_components(record.run, record.path, registry)
+            trained.append((record.path, record.run))
+        except StoreError as error:
+            problems.append(str(error))
+    if problems and not trained:
+        raise StoreError(problems[0])
+    for problem in problems:
+        click.echo(f"genbench: left out: {problem}", err=True)
     plans: list[tuple[Path, Plan]] = plan_of_runs(trained, components, registry, data_config)
     total = 0
     with stoppable() as stop:
@@ -142,10 +157,17 @@ def working(
 ) -> Iterator[Executor]:
     """The executor for the runs that are not done, while their progress is shown."""
     from genbench.cli.progress import show_progress
+    from genbench.execution.trackers import TrackingCallback
 
     total = len(planned.runs) - len(done)
+
+    def warn(text: str) -> None:
+        console.print(f"! {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
     with show_progress(console, planned, total) as shown, create_executor(config, runner, total) as executor:
         runner.callback = shown
+        if planned.trackers:
+            runner.callback = TrackingCallback(shown, runner.store, runner.registry, planned.trackers, warn)
         yield executor
 
 
@@ -165,6 +187,9 @@ def closing(console: Console, outcome: Outcome, out: Path) -> int:
     """Print the last lines: failed runs, the folder, the next command; the exit status."""
     for name, problem in outcome.failed.items():
         console.print(f"[red]failed[/] {escape(name)}: {escape(problem)}", soft_wrap=True, highlight=False)
+    if outcome.failed:
+        first = shlex.quote(str(out / next(iter(outcome.failed))))
+        console.print(f"with its trace: genbench show {first}", markup=False, soft_wrap=True, highlight=False)
     for name in outcome.locked:
         console.print(f"skipped: {escape(name)} is running in another process", soft_wrap=True, highlight=False)
     if outcome.interrupted:
@@ -192,7 +217,8 @@ def show_plan(
     trained = len(runs) - controls
     beside = f" and {controls} control{'s' * (controls > 1)}" if controls else ""
     console.print(
-        f"{trained} run{'s' * (trained != 1)}{beside} on {first.dataset.name} ({summary.train:,} training images,"
+        f"{trained} run{'s' * (trained != 1)}{beside} on {first.dataset.name} ({summary.train:,} training,"
+        f" {summary.test:,} test, {summary.validation:,} validation images,"
         f" {'x'.join(map(str, summary.shape))}), network {first.network.name}, {first.images:,} images each"
         f" in batches of {first.batch}{'' if first.precision == 'float32' else f', {first.precision}'},"
         f" on {device}: {counts}",
@@ -200,6 +226,8 @@ def show_plan(
         highlight=False,
         soft_wrap=True,
     )
+    if summary.notes:
+        console.print(f"images: {'; '.join(summary.notes)}", markup=False, highlight=False, soft_wrap=True)
     new = [run for run in runs if states[run.name] == "new"]
     if changed := changed_sources(new, stored_runs(store, new)):
         sources = ", ".join(f"the {name} ({count} run{'s' * (count != 1)})" for name, count in changed.items())

@@ -71,6 +71,11 @@ def show_run(path: Path) -> None:
             numbers.add_row(printable(entry.metric), reason, "", "", "")
     console.print(numbers)
 
+    # The trace of a failure, last, where it is looked for.
+    if (failure := record.folder.failure()) is not None and failure.trace:
+        for line in failure.trace.rstrip().splitlines():
+            console.print(printable(line), style="dim", highlight=False, soft_wrap=True)
+
     # Pictures.
     for picture in (SAMPLES, RECONSTRUCTIONS):
         if record.has(picture):

@@ -8,6 +8,7 @@ import json
 import re
 import shutil
 import subprocess
+from dataclasses import replace
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from genbench.analysis.formatting import format_value
+from genbench.analysis.headline import setup_lines, verdict
 from genbench.analysis.table import assemble
 from genbench.reporting import export as exporting
 from genbench.reporting.csv_json import TIDY, table_csv, tidy_csv, tidy_json
@@ -266,6 +269,57 @@ def test_names_are_text_in_the_page(tmp_path: Path, name: str) -> None:
     assert sum(tag == "script" for tag, _ in page.tags) == 1
     assert not any(key.startswith("on") for _, attributes in page.tags for key in attributes)
     assert name in page.text
+
+
+def test_the_page_begins_with_what_was_compared_and_the_verdict(tmp_path: Path) -> None:
+    rows = study("swae", "vae")[:-1]
+    export(tmp_path / "out", rows)
+    text = (tmp_path / "out/report.html").read_text()
+    assert "<h1>swae and vae on glyphs</h1>" in text
+    sentence = verdict(assemble(rows)[0]).sentences[0]
+    setup = setup_lines(assemble(rows)[0])[0]
+    assert text.index(sentence) < text.index(setup) < text.index('class="results"')
+    export(tmp_path / "out", rows, title="Ours & theirs")
+    assert "<h1>Ours &amp; theirs</h1>" in (tmp_path / "out/report.html").read_text()
+
+
+def test_the_page_has_the_values_of_each_seed_and_all_pairs(tmp_path: Path) -> None:
+    rows = [row(model, seed, 10.0 + k + 0.1 * seed**2) for k, model in enumerate("abc") for seed in range(3)]
+    export(tmp_path, rows)
+    text = (tmp_path / "report.html").read_text()
+    section = text[text.index("Values of each seed") : text.index("Runs and provenance")]
+    for value in (10.0, 10.1, 10.4, 12.4):
+        assert f"<td>{format_value(value).plain}</td>" in section
+    pairs = re.findall(r"<tr><td>([abc])</td><td>([abc])</td><td>([^<]+)</td><td>3</td>", section)
+    assert [pair[:2] for pair in pairs] == [("a", "b"), ("a", "c"), ("b", "c")]
+    assert [pair[2].split()[0] for pair in pairs] == ["-1", "-2", "-1"]
+
+
+def test_columns_are_grouped_by_role_and_those_behind_the_headline_fold(tmp_path: Path) -> None:
+    rows = [
+        row("swae", metric=metric, metric_role=role)
+        for metric, role in (("x.a", "one"), ("y", "two"), ("x.b", "one"), ("z", ""))
+    ]
+    export(tmp_path, rows)
+    text = (tmp_path / "report.html").read_text()
+    groups = re.findall(r'class="group" colspan="(\d+)".*?>(\w+)(?:</button>)?</span>', text)
+    assert groups == [("2", "one"), ("1", "two"), ("1", "other")]
+    assert len(re.findall(r'<th scope="col" data-extra="0">', text)) == 1
+
+
+def test_an_anonymous_page_names_no_command_commit_or_path(tmp_path: Path) -> None:
+    rows = study("swae", "vae")
+    record = {
+        "run": {"dataset": {"name": "folder", "options": {"path": "/home/jane/faces"}}},
+        "provenance": {"command": "genbench run swae --out /home/jane/runs", "commit": "c0ffee", "device": "cpu"},
+    }
+    runs = {name: replace(facts, record=record) for name, facts in facts_of(rows, tmp_path / "runs").items()}
+    export(tmp_path / "jane", rows, runs=runs, command="genbench report /home/jane/runs", anonymous=True)
+    text = (tmp_path / "jane/report.html").read_text()
+    assert not any(secret in text for secret in ("jane", "c0ffee", "genbench run"))
+    assert "cpu" in text
+    export(tmp_path / "jane", rows, runs=runs)
+    assert "c0ffee" in (tmp_path / "jane/report.html").read_text()
 
 
 def test_hostile_run_names_stay_in_the_folder(tmp_path: Path) -> None:
