@@ -67,6 +67,7 @@ columns_option = click.option(
 @click.option(
     "--sort", metavar="METRIC", shell_complete=complete_metrics_of_runs, help="Rank by this metric. [the first one]"
 )
+@click.option("--notes", "noted", is_flag=True, help="Add counts, p-values, protocols and all notes to the table.")
 @columns_option
 @click.option("--title", default="", metavar="TEXT", help="Title of report.html. [what was compared]")
 @click.option(
@@ -93,6 +94,7 @@ def report(
     export: Path | None,
     form: str,
     sort: str | None,
+    noted: bool,
     columns: tuple[str, ...],
     title: str,
     anonymous: bool,
@@ -115,7 +117,9 @@ def report(
         data_config = make_data_config(data_root, download, skip_corrupt)
         figure_context = FigureContext(load_registry(plugins, allow_changed_source), data_config, pick_device(device))
     page = PageOptions(title, anonymous)
-    report_runs(runs or (Path("runs"),), export, form, sort, select_options_by, figure_context, columns, page)
+    report_runs(
+        runs or (Path("runs"),), export, form, sort, select_options_by, figure_context, columns, page, noted=noted
+    )
 
 
 @click.command(short_help="Compare RUNS at equal compute.")

@@ -19,7 +19,7 @@ from rich.table import Table
 
 from genbench.cli.executors import SERIAL, ExecutorConfig, create_executor
 from genbench.errors import StoreError, UsageError
-from genbench.reporting.console import BrokenPipeConsole
+from genbench.reporting.console import BrokenPipeConsole, ConsoleWriter
 from genbench.reporting.summary import readable_runs, show_table
 from genbench.storage.provenance import check_components
 from genbench.storage.run_dir import RUN, RunRecord, read_runs
@@ -194,13 +194,10 @@ def closing(console: Console, outcome: Outcome, out: Path) -> int:
         console.print(f"skipped: {escape(name)} is running in another process", soft_wrap=True, highlight=False)
     if outcome.interrupted:
         console.print("Interrupted. Re-run the same command to resume.")
-    console.print(
-        f"Everything is in {out}/ (models, pictures, numbers). All columns and protocols: genbench report {out};"
-        " tables and page: --export reports/NAME/",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    folder = shlex.quote(str(out))
+    writer = ConsoleWriter(console)
+    writer.line(f"Everything is in {folder}: models, pictures, numbers. All columns: genbench report {folder}")
+    writer.line("Counts, p-values and protocols: add --notes. Tables, figures and a page: add --export reports/NAME")
     return INTERRUPTED if outcome.interrupted else int(bool(outcome.failed))
 
 

@@ -266,7 +266,7 @@ def _table(page: Page, table: Table) -> TableView:
         groups=groups,
         columns=columns,
         rows=rows,
-        notes=notes.notes(table, best="bold:"),
+        notes=[*notes.warnings(table), *notes.notes(table, best="bold:")],
         failures=notes.failures(table),
         legend=notes.legend(table, page.protocols),
         seeds=_seeds(page.rows, table),
@@ -292,7 +292,7 @@ def _column_order(table: Table) -> list[int]:
 
 
 def _column(column: Column, group: int, extra: bool) -> ColumnView:
-    below = [text for text in notes.below_head(column) if not text.startswith("floor ")]
+    below = notes.below_head(column)
     return ColumnView(column.head, BETTER[column.higher_is_better], below, column.protocol, group, extra)
 
 
