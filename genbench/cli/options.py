@@ -127,7 +127,7 @@ set_option = click.option(
     multiple=True,
     metavar="NAME.OPTION=VALUE",
     shell_complete=complete_settings,
-    help="Set an option of a component, e.g. swae.weight=10; repeatable.",
+    help="Set an option of a component, e.g. swae.weight=10; repeatable. Of several values, 1,10, each is a row.",
 )
 out_option = click.option(
     "--out",

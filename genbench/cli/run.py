@@ -18,6 +18,7 @@ from rich.table import Table
 
 from genbench.cli.executors import SERIAL, ExecutorConfig, create_executor
 from genbench.errors import UsageError
+from genbench.experiment.run import distinct_names
 from genbench.reporting.console import BrokenPipeConsole
 from genbench.reporting.summary import readable_runs, show_table
 from genbench.storage.run_dir import RUN, RunRecord, read_runs
@@ -30,7 +31,7 @@ if TYPE_CHECKING:
     from genbench.execution.scheduler import Executor, Outcome, RunStatus
     from genbench.experiment.config import ExperimentConfig
     from genbench.experiment.plan import Plan
-    from genbench.experiment.run import Component, Run
+    from genbench.experiment.run import Run
     from genbench.registry.loader import Registry
 
 INTERRUPTED = 130
@@ -211,9 +212,12 @@ def show_plan(
     if brief:
         return
     table = Table("model", "prior", "d", "parameters", "seeds", "state", box=None, pad_edge=False, header_style="bold")
+    models, priors = distinct_names(run.model for run in runs), distinct_names(run.prior for run in runs)
+    networks = distinct_names(run.network for run in runs)
     cells: dict[tuple[str, str, int], list[Run]] = {}
     for run in runs:
-        cells.setdefault((run.model.name, run.prior.name, run.latent_dim), []).append(run)
+        model = models[run.model] + (f", {networks[run.network]}" if len(networks) > 1 else "")
+        cells.setdefault((model, priors[run.prior], run.latent_dim), []).append(run)
     for (model, prior, dim), members in cells.items():
         state = Counter(states[run.name] for run in members)
         words = ", ".join(f"{count} {name}" for name, count in state.items())
@@ -233,15 +237,12 @@ def stored_runs(store: Path, new: Collection[Run]) -> list[Run]:
 
 def show_options(console: Console, planned: Plan) -> None:
     """Print every option of every component of the plan."""
-    first = planned.runs[0]
-    chosen: dict[str, Component] = {first.dataset.name: first.dataset, first.network.name: first.network}
-    for run in planned.runs:
-        chosen |= {run.model.name: run.model, run.prior.name: run.prior}
-    chosen |= {metric.name: metric for metric in planned.metrics}
+    components = [planned.runs[0].dataset, *(run.network for run in planned.runs)]
+    components += [component for run in planned.runs for component in (run.model, run.prior)]
     console.print()
-    for name, component in chosen.items():
+    for component in dict.fromkeys([*components, *planned.metrics]):
         words = ", ".join(f"{option.replace('_', '-')}={value}" for option, value in component.options) or "no options"
-        console.print(f"[bold]{escape(name)}[/]  {escape(words)}", highlight=False)
+        console.print(f"[bold]{escape(component.name)}[/]  {escape(words)}", highlight=False)
 
 
 # ---------------------------------------------------------------- surroundings
