@@ -15,12 +15,11 @@ from genbench.cli.options import (
     data_options,
     device_option,
     load_registry,
-    make_data_config,
     out_option,
     plugin_option,
-    run_folder,
 )
 from genbench.errors import UsageError
+from genbench.interface.context import make_data_config, run_folder
 
 if TYPE_CHECKING:
     from genbench.analysis.curves import By
@@ -99,7 +98,7 @@ def report(
     if figures == "all":
         from genbench.utils.torch_state import pick_device
 
-        data_config = make_data_config(data_root, download, skip_corrupt)
+        data_config = make_data_config(data_root, download=download, skip_corrupt=skip_corrupt)
         figure_context = FigureContext(load_registry(plugins, allow_changed_source), data_config, pick_device(device))
     report_runs(runs or (Path("runs"),), export, form, sort, select_options_by, figure_context)
 

@@ -13,9 +13,9 @@ from genbench.cli.options import (
     data_options,
     device_option,
     load_registry,
-    make_data_config,
     plugin_option,
 )
+from genbench.interface.context import make_data_config
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -98,7 +98,7 @@ def plot(
     else:
         registry, data_config = (
             load_registry(plugins, allow_changed_source),
-            make_data_config(data_root, download, skip_corrupt),
+            make_data_config(data_root, download=download, skip_corrupt=skip_corrupt),
         )
         drawing = draw_models(kind, records, registry, data_config, device, seed, count)
     save(drawing.figure, target)
