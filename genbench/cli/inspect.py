@@ -17,21 +17,16 @@ from genbench.cli.options import (
     load_registry,
     out_option,
     plugin_option,
+    run_folder,
+    run_paths,
+    runs_option,
 )
 from genbench.errors import UsageError
-from genbench.interface.context import make_data_config, run_folder
+from genbench.interface.context import make_data_config
 
 if TYPE_CHECKING:
     from genbench.analysis.curves import By
 
-runs_option = click.option(
-    "--runs",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
-    show_default=True,
-    metavar="DIR",
-    help="Folder of the runs.",
-)
 form_option = click.option(
     "--format",
     "form",
@@ -43,7 +38,7 @@ form_option = click.option(
 
 
 @click.command(short_help="Show and export the comparison of RUNS.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
 @click.option(
     "--export",
     type=click.Path(path_type=Path, file_okay=False),
@@ -104,7 +99,7 @@ def report(
 
 
 @click.command(short_help="Compare RUNS at equal compute.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
 @click.option("--metric", metavar="METRIC", help="The metric. [the first one measured at snapshots]")
 @click.option(
     "--by",
@@ -149,7 +144,7 @@ def compare(a: str, b: str, metric: str | None, runs: Path, form: str) -> None:
 
 
 @click.command(short_help="Estimate the differences that numbers of seeds can detect.")
-@click.argument("pilot", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("pilot", nargs=-1, required=True, type=click.Path(path_type=Path), callback=run_paths)
 @click.option("--metric", default="fid", show_default=True, metavar="M", help="The metric, as report names it.")
 @click.option("--difference", type=Finite(0, min_open=True), metavar="X", help="A difference to be detected.")
 @click.option(

@@ -9,7 +9,7 @@ from typing import Any
 import click
 
 from genbench import __version__
-from genbench.cli import bundle, inspect
+from genbench.cli import inspect, store
 from genbench.cli import plugins as authoring
 from genbench.cli.completion import complete_names
 from genbench.cli.executors import executor_options, read_executor_config
@@ -24,6 +24,7 @@ from genbench.cli.options import (
     names,
     out_option,
     plugin_option,
+    run_paths,
     sampler_option,
     set_option,
     snapshot_options,
@@ -113,7 +114,7 @@ def run(models: tuple[str, ...], dry_run: bool, write: Path | None, form: str, *
 
 
 @main.command(short_help="Evaluate trained RUNS by further metrics.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
 @click.option(
     "--metrics",
     multiple=True,
@@ -155,5 +156,5 @@ def evaluate(
     )
 
 
-for command in (reproduce, config_command, *inspect.COMMANDS, plot, *bundle.COMMANDS, *authoring.COMMANDS):
+for command in (reproduce, config_command, *inspect.COMMANDS, plot, *store.COMMANDS, *authoring.COMMANDS):
     main.add_command(command)

@@ -78,7 +78,7 @@ SECTIONS = {
     "Train and evaluate": ("run", "reproduce", "evaluate", "config"),
     "Look at runs": ("report", "curves", "plot", "show", "sample"),
     "Compare": ("compare", "power", "diff"),
-    "Share runs": ("bundle",),
+    "Manage runs": ("rm", "prune", "bundle"),
     "Plug-ins": ("list", "new", "check", "completion"),
 }
 """The commands as `genbench --help` groups them; each once."""
@@ -161,6 +161,14 @@ set_option = click.option(
     help="Set an option of a component, e.g. swae.weight=10; repeatable. Of several values, 1,10, each is a row.",
 )
 out_option = study_option("out", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the runs.")
+runs_option = click.option(
+    "--runs",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder of the runs.",
+)
 controls_option = click.option(
     "--controls",
     multiple=True,
@@ -255,3 +263,20 @@ def show_plugin_problems(listing: Listing) -> None:
     """A line on stderr for each plug-in that is broken or slow."""
     for problem in plugin_problems(listing):
         click.echo(f"genbench: {problem}", err=True)
+
+
+def run_folder(name: str, out: Path) -> Path:
+    """A run's folder from its path, its name, the beginning of its name, or parts of it, where that is unique."""
+    from genbench.storage.inventory import match_run
+
+    return match_run(name, out)
+
+
+def run_paths(ctx: click.Context, param: click.Parameter, values: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The folders that RUNS arguments name: paths, or runs in runs/ as `run_folder` finds them."""
+    store = Path("runs")
+    known = store.is_dir()
+    return tuple(
+        value if value.exists() or value.parent != Path() or not known else run_folder(str(value), store)
+        for value in values
+    )

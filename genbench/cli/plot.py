@@ -14,6 +14,7 @@ from genbench.cli.options import (
     device_option,
     load_registry,
     plugin_option,
+    run_paths,
 )
 from genbench.interface.context import make_data_config
 
@@ -32,7 +33,7 @@ FROM_MODELS = ("samples", "reconstructions", "interpolations", "grid", "codes")
 
 @click.command(short_help="Draw a figure of RUNS.")
 @click.argument("kind", type=click.Choice([*FROM_MODELS, *FROM_ROWS]), metavar="KIND")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
 @click.option(
     "--out",
     "target",

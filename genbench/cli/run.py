@@ -64,6 +64,7 @@ def run_study(study: StudyConfig, registry: Registry, *, dry_run: bool, write: P
         for line in session.warnings:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         if dry_run:
+            show_estimate(console, session, registry)
             return 0
         make_room(out)
 
@@ -112,6 +113,7 @@ def measure_runs(
             executor_config,
         )
         for session in sessions:
+            show_estimate(console, session, registry)
             with session.working(show_progress(console, session.plan, session.remaining)) as executor:
                 outcome = run_all(session.plan, executor, session.runner, session.done)
             total = total or (INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
@@ -236,6 +238,18 @@ def show_plan(
         table.add_row(*cell, *([] if control else [str(len(members))]), words)
     console.print(table)
     show_options(console, planned)
+
+
+def show_estimate(console: Console, session: Session, registry: Registry) -> None:
+    """Print what the runs that are not done will take."""
+    from genbench.execution.estimate import estimate
+
+    if not session.remaining:
+        return
+    runner = session.runner
+    records, _ = read_runs(file.parent for file in runner.store.glob(f"*/{RUN}"))
+    words = estimate(session.plan, session.done, records, registry, runner.device).words
+    console.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
 def stored_runs(store: Path, new: Collection[Run]) -> list[Run]:

@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from genbench.cli.completion import DISABLED
 from genbench.cli.executors import given_executor_flags
-from genbench.cli.options import disabled_plugins
+from genbench.cli.options import disabled_plugins, run_paths
 from genbench.errors import StoreError, UsageError
 from genbench.interface.config import StudyConfig, override, study_config
 from genbench.interface.study_file import SUFFIX, read_study, studies_of_runs, study_toml, write_study
@@ -38,7 +38,7 @@ def read_study_flags(arguments: tuple[str, ...], flags: Mapping[str, Any]) -> St
 
 
 @click.command(short_help="Write the study file that makes RUNS.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
 @click.option(
     "--write",
     type=click.Path(path_type=Path, dir_okay=False),

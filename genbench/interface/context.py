@@ -11,7 +11,7 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from genbench.errors import UsageError, unknown
+from genbench.errors import UsageError
 from genbench.registry.cache import cache_folder, cache_listing, cached_listing
 
 if TYPE_CHECKING:
@@ -69,19 +69,6 @@ def data_config_of(study: StudyConfig) -> DataConfig:
     """The folders of data and caches of a study, checked."""
     root = None if study.data_root is None else Path(study.data_root)
     return make_data_config(root, download=study.download, skip_corrupt=study.skip_corrupt)
-
-
-def run_folder(name: str, out: Path) -> Path:
-    """A run's folder from its path, its name, or the beginning of its name where that is unique."""
-    if (Path(name) / "run.json").exists():
-        return Path(name)
-    names = [path.parent.name for path in out.glob("*/run.json")]
-    matching = [candidate for candidate in names if candidate == name] or [c for c in names if c.startswith(name)]
-    if len(matching) == 1:
-        return out / matching[0]
-    if matching:
-        raise UsageError(f"'{name}' fits {len(matching)} runs in {out}: {', '.join(sorted(matching)[:4])}")
-    raise unknown(f"run in {out} called", name, names)
 
 
 def make_room(out: Path, flag: str = "--out") -> None:
