@@ -75,7 +75,7 @@ def title(table: Table) -> str:
     models = [row for row in table.rows if row.role != "control"]
     counts = sorted({len(row.seeds) for row in models})
     groups = f"{len(models)} model{'' if len(models) == 1 else 's'}"
-    ranked = f" · ranked by {table.columns[0].metric}" if table.columns and len(models) > 1 else ""
+    ranked = f" · ranked by {table.ranked_by}" if table.ranked_by and len(models) > 1 else ""
     return f"{table.dataset} · {groups} · {_counted(counts, 'seed')}{ranked}"
 
 

@@ -254,12 +254,13 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    """The results on one dataset; rows are ranked by the first column."""
+    """The results on one dataset; rows are ranked by the metric `ranked_by`, that of the first column as assembled."""
 
     dataset: str
     columns: tuple[Column, ...]
     rows: tuple[TableRow, ...]
     problems: tuple[RunProblem, ...]
+    ranked_by: str = ""
 
 
 def assemble(rows: Sequence[Row], sort: str | None = None) -> tuple[Table, ...]:
@@ -297,7 +298,8 @@ def _table(dataset: str, gathered: GatheredRows, sort: str | None) -> Table:
         )
         for name, group in gathered.groups.items()
     ]
-    return Table(dataset, columns, _ranked(lines, columns), tuple(gathered.problems))
+    ranked_by = columns[0].metric if columns else ""
+    return Table(dataset, columns, _ranked(lines, columns), tuple(gathered.problems), ranked_by)
 
 
 def _roles(gathered: GatheredRows) -> dict[str, RowRole]:

@@ -71,7 +71,7 @@ def plot(
     samples          samples of all models, the same prior draws in a column
     reconstructions  test images and their reconstructions
     interpolations   between test images
-    grid             a decoded latent plane, 25 x 25 (latent size 2)
+    grid             a decoded latent plane, 12 x 12 (latent size 2)
     codes            test codes over the prior, and along the worst projection
     ranks            means with intervals, and the ranks that are possible
     curves           a metric against images and seconds (needs --snapshots)

@@ -16,7 +16,7 @@ from typing import Any
 from genbench import __version__
 from genbench.registry.listing import SELECT, ListedComponent, ListedOption, ListedPlugin, Listing
 
-SCHEMA = 2
+SCHEMA = 3
 
 
 def cache_folder() -> Path:
@@ -114,4 +114,5 @@ def _parse(plain: Any) -> Listing:
         for kind, listed in plain["components"].items()
     }
     conflicts = {name: tuple(origins) for name, origins in plain["conflicts"].items()}
-    return Listing(plugins, components, conflicts)
+    bibtex = {str(reference): str(entry) for reference, entry in plain["bibtex"].items()}
+    return Listing(plugins, components, conflicts, bibtex)
