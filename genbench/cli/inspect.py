@@ -15,6 +15,7 @@ from genbench.cli.options import (
     counts,
     data_options,
     device_option,
+    form_option,
     load_listing,
     load_registry,
     names,
@@ -30,14 +31,6 @@ from genbench.interface.context import make_data_config
 if TYPE_CHECKING:
     from genbench.analysis.curves import By
 
-form_option = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Format of the output.",
-)
 columns_option = click.option(
     "--columns",
     multiple=True,
@@ -192,11 +185,12 @@ def diff(run_a: str, run_b: str, runs: Path, form: str) -> None:
 @click.command()
 @click.argument("run_", metavar="RUN")
 @out_option
-def show(run_: str, out: Path) -> None:
+@form_option
+def show(run_: str, out: Path, form: str) -> None:
     """Show one RUN: its options, provenance, state and numbers."""
     from genbench.reporting.views import show_run
 
-    show_run(run_folder(run_, out))
+    show_run(run_folder(run_, out), form)
 
 
 @click.command()

@@ -19,6 +19,7 @@ from genbench.cli.options import (
     controls_option,
     data_options,
     device_option,
+    form_option,
     installed_names,
     load_registry,
     names,
@@ -86,14 +87,7 @@ def main() -> None:
     metavar="FILE.toml",
     help="Write the study to a file, which `genbench run FILE.toml` runs.",
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Format of the plan of --dry-run.",
-)
+@form_option
 def run(models: tuple[str, ...], dry_run: bool, write: Path | None, form: str, **flags: Any) -> None:
     """Train MODELs on a dataset and compare them in one table.
 

@@ -169,6 +169,14 @@ runs_option = click.option(
     metavar="DIR",
     help="Folder of the runs.",
 )
+form_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Format of the output.",
+)
 controls_option = click.option(
     "--controls",
     multiple=True,
