@@ -200,7 +200,7 @@ def evaluate(
         >>> import genbench
         >>> results = genbench.evaluate("runs", "sharpness", options={"sharpness.n": 64})
         >>> sorted({row.metric for row in results})
-        ['reconstruction.pixel', 'sharpness']
+        ['reconstruction.image', 'reconstruction.pixel', 'sharpness']
     """
     from genbench.execution.executors.choice import SERIAL
     from genbench.storage.run_dir import find_runs, read_runs
