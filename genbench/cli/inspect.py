@@ -61,6 +61,10 @@ columns_option = click.option(
     "--sort", metavar="METRIC", shell_complete=complete_metrics_of_runs, help="Rank by this metric. [the first one]"
 )
 @columns_option
+@click.option("--title", default="", metavar="TEXT", help="Title of report.html. [what was compared]")
+@click.option(
+    "--anonymous", is_flag=True, help="Leave commands, commits and paths out of report.html, for double-blind review."
+)
 @click.option(
     "--select-options-by",
     metavar="METRIC",
@@ -83,6 +87,8 @@ def report(
     form: str,
     sort: str | None,
     columns: tuple[str, ...],
+    title: str,
+    anonymous: bool,
     select_options_by: str | None,
     figures: str,
     device: str,
@@ -93,7 +99,7 @@ def report(
     allow_changed_source: bool,
 ) -> None:
     """Show and export the comparison of RUNS: run folders, or folders of them. [runs]"""
-    from genbench.reporting.summary import FigureContext, report_runs
+    from genbench.reporting.summary import FigureContext, PageOptions, report_runs
 
     figure_context = None
     if figures == "all":
@@ -101,7 +107,8 @@ def report(
 
         data_config = make_data_config(data_root, download=download, skip_corrupt=skip_corrupt)
         figure_context = FigureContext(load_registry(plugins, allow_changed_source), data_config, pick_device(device))
-    report_runs(runs or (Path("runs"),), export, form, sort, select_options_by, figure_context, columns)
+    page = PageOptions(title, anonymous)
+    report_runs(runs or (Path("runs"),), export, form, sort, select_options_by, figure_context, columns, page)
 
 
 @click.command(short_help="Compare RUNS at equal compute.")

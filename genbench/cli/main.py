@@ -31,6 +31,7 @@ from genbench.cli.options import (
     snapshot_options,
     study_option,
     threads_option,
+    tracker_option,
 )
 from genbench.cli.plot import plot
 from genbench.cli.reproduce import reproduce
@@ -73,6 +74,7 @@ def main() -> None:
 @snapshot_options
 @sampler_option
 @controls_option
+@tracker_option
 @set_option
 @device_option
 @threads_option

@@ -193,6 +193,15 @@ sampler_option = study_option(
     complete="sampler",
     help="Sources of the decoded samples, each measured by the metrics of samples (see `genbench list samplers`).",
 )
+tracker_option = click.option(
+    "--tracker",
+    "trackers",
+    multiple=True,
+    callback=names,
+    metavar="T,...",
+    shell_complete=complete_names("tracker"),
+    help="Where losses and measurements are sent as well, e.g. tensorboard (see `genbench list trackers`).",
+)
 changed_source_option = click.option(
     "--allow-changed-source", is_flag=True, help="Accept plug-ins whose source has changed since the training."
 )

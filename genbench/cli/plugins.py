@@ -35,12 +35,7 @@ COLORS = {"holds": "green", "fails": "red", "skipped": "dim", "reported": "yello
 @click.argument(
     "kind",
     required=False,
-    type=click.Choice(
-        [
-            *("models", "priors", "networks", "datasets", "metrics", "extractors", "samplers"),
-            *("controls", "recipes", "plugins", "runs"),
-        ]
-    ),
+    type=click.Choice([*(f"{kind}s" for kind in KINDS), "plugins", "runs"]),
     metavar="[KIND]",
 )
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path), metavar="[FOLDER]...", callback=run_paths)
@@ -49,8 +44,8 @@ COLORS = {"holds": "green", "fails": "red", "skipped": "dim", "reported": "yello
 def list_(kind: str | None, folders: tuple[Path, ...], form: str, plugins: tuple[Path, ...]) -> None:
     """List the components of all plug-ins with their options, defaults, meanings and sources.
 
-    KIND is models, priors, networks, datasets, metrics, extractors, samplers, controls, recipes or plugins; or runs,
-    with the state, date and size of every run in the FOLDERs. [runs]
+    KIND is one of them in the plural (`genbench list priors`), plugins, or runs: the state, date and size of every run
+    in the FOLDERs. [runs]
     """
     if kind == "runs":
         list_runs(folders or (Path("runs"),), form)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +13,7 @@ import torch
 
 from genbench.api import DataConfig, DatasetInfo, LatentControl, Noise, Prior
 from genbench.api.sampler import DEFAULT_SAMPLER
-from genbench.errors import GenbenchError, PluginError, StoreError, UnsupportedError, UsageError, one_line
+from genbench.errors import GenbenchError, PluginError, StoreError, UnsupportedError, UsageError
 from genbench.experiment.build import (
     count_parameters,
     create_context,
@@ -22,6 +22,7 @@ from genbench.experiment.build import (
     create_metric,
     create_prior,
     create_sampler,
+    create_tracker,
 )
 from genbench.experiment.config import ExperimentConfig, check_config, check_names, component_names, option_texts
 from genbench.experiment.run import COMPONENTS, Component, Run, split_sampler, with_sampler
@@ -29,8 +30,13 @@ from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule, plan_s
 from genbench.registry.listing import Kind
 from genbench.registry.loader import Registry
 from genbench.registry.options import complete
+from genbench.utils.plugin_code import describe_error
 from genbench.utils.rng import generator
 
+NOISE_REMEDY = (
+    "draw by noise.normal(...) or noise.uniform(...), or give torch's functions generator=noise.generator"
+    " (torch.distributions cannot be seeded: transform uniform draws, as by icdf)"
+)
 BYTES_PER_PARAMETER = 16
 """Weights, gradients and Adam's two moments in float32."""
 
@@ -48,6 +54,7 @@ class Plan:
     parameters: Mapping[str, int]
     snapshots: SnapshotSchedule = NO_SNAPSHOTS
     threads: int | None = None
+    trackers: tuple[Component, ...] = ()
 
     def size(self, run: Run) -> int:
         """Count of a run's parameters, all optimizers together; 0 for a control, which is counted when it is fitted."""
@@ -105,7 +112,10 @@ def plan(config: ExperimentConfig, registry: Registry, data_config: DataConfig) 
         raise UsageError(f"--select {config.select}: its options have several values; give each of them one")
     select = next(iter(selecting), None)
     snapshots = plan_snapshots(config.snapshots, snapshot_metrics, select, trained, registry, info, data_config)
-    return Plan(runs, metrics, info, parameters, snapshots, config.threads)
+    trackers = tuple(component for name in config.trackers for component in components["tracker", name])
+    for tracker in trackers:
+        create_tracker(registry, tracker)  # refuses what it lacks before anything trains
+    return Plan(runs, metrics, info, parameters, snapshots, config.threads, trackers)
 
 
 def create_components(config: ExperimentConfig, registry: Registry) -> dict[tuple[Kind, str], tuple[Component, ...]]:
@@ -285,7 +295,9 @@ def _check_runs(
                     metric, sampler = split_sampler(component)
                     create_metric(registry, metric).validate(info, create_prior(registry, run), data_config)
                     if sampler is not None:
-                        create_sampler(registry, sampler, create_prior(registry, run))
+                        built = create_sampler(registry, sampler, create_prior(registry, run))
+                        if not built.training_codes:  # else it draws after a fit alone
+                            check_noise(f"sampler '{sampler.name}'", built.sample)
         except GenbenchError as error:
             problems[str(error)] = None
     if problems:
@@ -295,14 +307,13 @@ def _check_runs(
 
 def check_draws(prior: Prior, run: Run) -> None:
     """Refuse a prior whose draws break the contract; a wrong count of draws would not be noticed in a mean."""
+    methods = (prior.sample, prior.sample_batch)
     try:
-        batches = tuple(method(7, Noise(generator("cpu", 0, "check"))) for method in (prior.sample, prior.sample_batch))
+        batches = tuple(method(7, Noise(generator("cpu", 0, "check"))) for method in methods)
     except GenbenchError:
         raise
     except (Exception, SystemExit) as error:
-        raise PluginError(
-            f"the prior '{run.prior.name}' cannot draw: {type(error).__name__}: {one_line(error)}"
-        ) from None
+        raise PluginError(f"the prior '{run.prior.name}' cannot draw: {describe_error(error)}") from None
     for draws in batches:
         if not isinstance(draws, torch.Tensor):
             raise PluginError(f"the prior '{run.prior.name}' draws a {type(draws).__name__}, not a tensor")
@@ -313,6 +324,18 @@ def check_draws(prior: Prior, run: Run) -> None:
                 f"the prior '{run.prior.name}' draws {given}; 7 draws are {shape} torch.float32, finite"
                 f" (raise UnsupportedError in its __init__ where --latent-dim {run.latent_dim} has no meaning)"
             )
+    for method in methods:
+        check_noise(f"prior '{run.prior.name}'", method)
+
+
+def check_noise(what: str, draw: Callable[[int, Noise], torch.Tensor]) -> None:
+    """Refuse a component whose draws from equal noise differ: they come from torch's global state."""
+    first, second = (draw(7, Noise(generator("cpu", 0, "check"))) for _ in range(2))
+    if not torch.equal(first, second):
+        raise PluginError(
+            f"the {what} ignores its noise: two draws from equal noise differ, and no run could be repeated;"
+            f" {NOISE_REMEDY}"
+        )
 
 
 def check_memory(parameters: int) -> None:

@@ -8,7 +8,7 @@ from typing import Literal, Protocol, get_args
 
 from genbench.errors import PluginError, UsageError, unknown
 
-Kind = Literal["model", "prior", "network", "dataset", "metric", "extractor", "sampler", "control", "recipe"]
+Kind = Literal["model", "prior", "network", "dataset", "metric", "extractor", "sampler", "control", "recipe", "tracker"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 SELECT = "GENBENCH_LOAD_PLUGINS"
 """The environment variable that names the installed plug-ins to load."""

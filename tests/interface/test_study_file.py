@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shlex
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
@@ -10,6 +11,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+import genbench as interface
 from genbench.errors import UsageError
 from genbench.interface.config import StudyConfig, override, study_config
 from genbench.interface.study_file import read_study, studies_of_runs, study_toml
@@ -35,6 +37,7 @@ EVERYTHING = StudyConfig(
     select="sharpness",
     samplers=("prior", "gmm"),
     controls=("all",),
+    trackers=("json-lines",),
     device="cpu",
     threads=2,
     executor="slurm",
@@ -117,18 +120,18 @@ def test_a_command_written_to_a_file_makes_the_same_runs(genbench: Genbench) -> 
 def test_runs_give_back_the_file_that_makes_them(genbench: Genbench) -> None:
     """Priors, latent dimensions, options, controls, samplers, snapshots and a selection, by the keys and metrics."""
     command = (
-        *("swae", "ae", *DOTS, *TINY, "--images", "96", "--latent-dim", "3", "--prior", "normal,uniform"),
-        *("--set", "swae.weight=1,10", "--set", "uniform.high=2", "--set", "mlp.width=8,16", "--seeds", "2"),
-        *("--set", "dots.size=10", "--metrics", "sharpness", "--set", "sharpness.n=20", "--sampler", "prior,gmm"),
-        *("--controls", "pca", "--snapshots", "2", "--select", "sharpness"),
+        *("swae", *DOTS, *TINY, "--images", "32", "--latent-dim", "3", "--prior", "normal,uniform"),
+        *("--set", "swae.weight=1,10", "--set", "uniform.high=2", "--set", "mlp.width=8,16", "--set", "dots.size=10"),
+        *("--metrics", "sharpness,reconstruction", "--set", "sharpness.n=20", "--sampler", "prior,gmm"),
+        *("--set", "gmm.n=60", "--controls", "pca", "--snapshots", "2", "--select", "reconstruction"),
     )
     planned = keys(genbench, *command)
     trained = genbench("run", *command)
     assert trained.exit_code == 0, trained.output
     written = genbench("config", "runs", "--write", "again.toml")
     assert written.exit_code == 0, written.output
-    assert keys(genbench, "again.toml") == planned
-    again = genbench("run", "again.toml")
+    assert keys(genbench, "again.toml", *DOTS) == planned
+    again = genbench("run", "again.toml", *DOTS)
     assert f"{len(planned)} done" in again.output
     assert "training," not in again.output
 
@@ -142,7 +145,15 @@ def test_runs_that_are_no_grid_are_several_files(genbench: Genbench) -> None:
     assert (refused.exit_code, "--write study.toml" in refused.output) == (2, True)
     assert genbench("config", "runs", "--write", "study.toml").exit_code == 0
     files = sorted(Path().glob("study-*.toml"))
-    assert sorted((keys(genbench, str(file)) for file in files), key=len) == sorted(planned, key=len)
+    assert sorted((keys(genbench, str(file), *DOTS) for file in files), key=len) == sorted(planned, key=len)
+
+
+def test_the_plugin_files_of_runs_are_in_their_file(genbench: Genbench) -> None:
+    """They are in the command that the record of a run keeps, from Python as well."""
+    study = interface.run("ae", dataset="dots", network="mlp", images=32, batch=16, metrics=(), plugins=DOTS[1])
+    records, _ = read_runs(study.runs)
+    assert [made.plugins for made in studies_of_runs(records)] == [(DOTS[1],)]
+    assert keys(genbench, *shlex.split(str(records[0].provenance["command"]))[2:]) == {records[0].run.key}
 
 
 def test_grids_cover_every_run_once(genbench: Genbench) -> None:
