@@ -5,6 +5,7 @@ from __future__ import annotations
 import doctest
 import importlib
 import inspect
+import io
 import os
 import signal
 import subprocess
@@ -147,7 +148,7 @@ def test_results_are_rows_a_table_and_a_notebooks_html(study: genbench.Study) ->
     html = study._repr_html_()
     assert "<table>" in html
     assert html.count("<tr>") == 4
-    console = Console(width=60, record=True, file=open(os.devnull, "w"))  # noqa: PTH123, SIM115
+    console = Console(width=60, record=True, file=io.StringIO())
     console.print(study)
     assert max(map(len, console.export_text().splitlines())) <= 60
     with pytest.raises(genbench.GenbenchError, match="did you mean 'md'"):
