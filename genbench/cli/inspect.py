@@ -241,21 +241,12 @@ def sample(
         raise UsageError(f"--out {target}: the picture is a PNG; name a file that ends in .png")
     registry = load_registry(plugins, allow_changed_source)
 
-    import torch
-
-    from genbench.api import Noise
     from genbench.data.images import save_grid, to_uint8
-    from genbench.evaluation.evaluation import finite
-    from genbench.evaluation.snapshots import trained_model
-    from genbench.utils.rng import generator
+    from genbench.interface.model import TrainedModel
     from genbench.utils.torch_state import pick_device
 
-    chosen = pick_device(device)
-    model = trained_model(registry, record.run, record.folder, chosen).eval()
-    noise = Noise(generator("cpu", seed, "sample"))
-    with torch.no_grad():
-        blocks = (model.prior.sample(min(500, count - start), noise).to(chosen) for start in range(0, count, 500))
-        images = torch.cat([to_uint8(finite(model.decode(z), "samples")) for z in blocks])
+    data_config = make_data_config(None, download=False, skip_corrupt=False)
+    images = to_uint8(TrainedModel(record, registry, data_config, pick_device(device)).sample(count, seed=seed))
     save_grid(target, images, columns=max(1, round(count**0.5)))
     click.echo(f"{count} samples of {record.name}: {target}")
 
