@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
@@ -69,16 +70,19 @@ def plan(config: ExperimentConfig, registry: Registry, data_config: DataConfig) 
     check_config(config, registry)
     components = create_components(config, registry)
 
+    def named(kind: Kind, names: Iterable[str]) -> list[Component]:
+        return [component for name in names for component in components[kind, name]]
+
     # The runs of models, then those of controls.
-    dataset = components["dataset", config.dataset]
+    (dataset,) = components["dataset", config.dataset]
     info = create_dataset(registry, dataset).info(data_config)
     images = _images_shown(config, info)
     trained = tuple(
         Run(
             dataset,
-            components["model", model],
-            components["prior", prior],
-            components["network", config.network],
+            model,
+            prior,
+            network,
             latent_dim,
             seed,
             images,
@@ -86,36 +90,43 @@ def plan(config: ExperimentConfig, registry: Registry, data_config: DataConfig) 
             precision=config.precision,
         )
         for seed in config.seeds
-        for prior in config.priors
+        for prior in named("prior", config.priors)
         for latent_dim in config.latent_dims
-        for model in config.models
+        for network in named("network", [config.network])
+        for model in named("model", config.models)
     )
-    controls = [component for (kind, _), component in components.items() if kind == "control"]
+    controls = named("control", (name for kind, name in components if kind == "control"))
     runs = trained + control_runs(registry, trained, controls)
 
     # Metrics, at the end and at snapshots.
     metrics = _with_samplers(
         registry,
-        [components["metric", name] for name in config.metrics],
-        [components["sampler", name] for name in config.samplers],
+        named("metric", config.metrics),
+        named("sampler", config.samplers),
     )
     parameters = _check_runs(registry, runs, metrics, info, data_config)
     names = config.snapshot_metrics or config.metrics[: min(1, config.snapshots)]
-    snapshot_metrics = [components["metric", name] for name in dict.fromkeys(names)]
-    select = None if config.select is None else components["metric", config.select]
+    snapshot_metrics = named("metric", dict.fromkeys(names))
+    selecting = [] if config.select is None else components["metric", config.select]
+    if len(selecting) > 1:
+        raise UsageError(f"--select {config.select}: its options have several values; give each of them one")
+    select = next(iter(selecting), None)
     snapshots = plan_snapshots(config.snapshots, snapshot_metrics, select, trained, registry, info, data_config)
-    trackers = tuple(components["tracker", name] for name in config.trackers)
+    trackers = tuple(component for name in config.trackers for component in components["tracker", name])
     for tracker in trackers:
         create_tracker(registry, tracker)  # refuses what it lacks before anything trains
     return Plan(runs, metrics, info, parameters, snapshots, config.threads, trackers)
 
 
-def create_components(config: ExperimentConfig, registry: Registry) -> dict[tuple[Kind, str], Component]:
-    """The components of a study with the value of every option; not checked against the data."""
+def create_components(config: ExperimentConfig, registry: Registry) -> dict[tuple[Kind, str], tuple[Component, ...]]:
+    """The components of a study with the value of every option; not checked against the data.
+
+    A component whose options have several values is there once for each combination of them.
+    """
     names = component_names(config, registry)
     texts = option_texts(config.settings, names, registry)
     return {
-        (kind, name): _create_component(registry, kind, name, texts.get((kind, name), {}))
+        (kind, name): _create_components(registry, kind, name, texts.get((kind, name), {}))
         for kind, chosen in names.items()
         for name in chosen
     }
@@ -129,7 +140,11 @@ def create_metric_components(
     check_names(names, registry)
     texts = option_texts(settings, names, registry)
     components = {
-        kind: [_create_component(registry, kind, name, texts.get((kind, name), {})) for name in chosen]
+        kind: [
+            component
+            for name in chosen
+            for component in _create_components(registry, kind, name, texts.get((kind, name), {}))
+        ]
         for kind, chosen in names.items()
     }
     return _with_samplers(registry, components["metric"], components["sampler"])
@@ -191,10 +206,19 @@ def _without_fingerprints(run: Run) -> Run:
     return replace(run, **components)
 
 
-def _create_component(registry: Registry, kind: Kind, name: str, texts: Mapping[str, str]) -> Component:
+def _create_components(
+    registry: Registry, kind: Kind, name: str, texts: Mapping[str, Sequence[str]]
+) -> tuple[Component, ...]:
+    """One component for each combination of the options' values, those of the last option varying fastest."""
     registration = registry.get(kind, name)
-    options = complete(name, registration.spec.factory, texts)
-    return Component(name, tuple(sorted(options.items())), registration.plugin.fingerprint)
+    components = []
+    for values in itertools.product(*texts.values()):
+        options = complete(name, registration.spec.factory, dict(zip(texts, values, strict=True)))
+        components.append(Component(name, tuple(sorted(options.items())), registration.plugin.fingerprint))
+    if len(set(components)) < len(components):
+        equal = next(option for option, given in texts.items() if len(given) > 1)
+        raise UsageError(f"{name}.{equal}={','.join(texts[equal])}: two of these values are equal; give each once")
+    return tuple(components)
 
 
 def _images_shown(config: ExperimentConfig, info: DatasetInfo) -> int:
@@ -242,14 +266,14 @@ def _check_runs(
 
     Draws and metrics depend on the prior alone and are checked once for all models.
     """
-    counts: dict[tuple[str, str, int], int] = {}
+    counts: dict[tuple[Component, Component, Component, int], int] = {}
     problems: dict[str, None] = {}
-    drawable: dict[tuple[str, int], bool] = {}
-    checked_metrics: set[tuple[str, int]] = set()
+    drawable: dict[tuple[Component, int], bool] = {}
+    checked_metrics: set[tuple[Component, int]] = set()
     runs = tuple(runs)
     for run in runs:
-        prior = (run.prior.name, run.latent_dim)
-        combination = (run.model.name, *prior)
+        prior = (run.prior, run.latent_dim)
+        combination = (run.model, run.network, *prior)
         if combination in counts:
             continue
         counts[combination] = 0
@@ -278,7 +302,7 @@ def _check_runs(
             problems[str(error)] = None
     if problems:
         raise UnsupportedError("; ".join(problems))
-    return {run.name: counts[run.model.name, run.prior.name, run.latent_dim] for run in runs}
+    return {run.name: counts[run.model, run.network, run.prior, run.latent_dim] for run in runs}
 
 
 def check_draws(prior: Prior, run: Run) -> None:

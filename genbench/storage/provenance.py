@@ -25,12 +25,12 @@ if TYPE_CHECKING:
 PACKAGES = ("torch", "torchvision", "POT", "torch-fidelity", "numpy", "scipy")
 
 
-def provenance(device: torch.device, arguments: list[str]) -> dict[str, object]:
-    """Facts that stand in run.json; none of them is part of a run's key."""
+def provenance(device: torch.device, command: str) -> dict[str, object]:
+    """Facts that stand in run.json, the command that makes the run among them; none of them is part of a run's key."""
     import torch
 
     return {
-        "command": command_line(arguments),
+        "command": command,
         "genbench": __version__,
         "commit": commit(),
         "python": platform.python_version(),
