@@ -21,6 +21,7 @@ from genbench.cli.options import (
     data_options,
     device_option,
     installed_names,
+    left_at_defaults,
     load_registry,
     make_data_config,
     names,
@@ -126,6 +127,11 @@ def main() -> None:
 @data_options
 @out_option
 @plugin_option
+@click.option(
+    "--skip-impossible",
+    is_flag=True,
+    help="Leave out the combinations of the grid that have no meaning, and say which and why.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 def run(
     models: tuple[str, ...],
@@ -152,6 +158,7 @@ def run(
     skip_corrupt: bool,
     out: Path,
     plugins: tuple[Path, ...],
+    skip_impossible: bool,
     dry_run: bool,
 ) -> None:
     """Train MODELs on a dataset and compare them in one table.
@@ -182,6 +189,8 @@ def run(
         controls=controls,
         precision=precision,
         threads=threads,
+        skip_impossible=skip_impossible,
+        defaulted=frozenset({"options", *left_at_defaults("batch", "metrics")}),
     )
     executor = read_executor_config()
     if installed := installed_names(plugins):

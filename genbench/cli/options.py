@@ -46,6 +46,9 @@ def counts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     return numbers
 
 
+ARGUMENTS = "genbench.arguments"
+"""The key of a command's context that holds the arguments as they were typed."""
+
 SECTIONS = {
     "Train and evaluate": ("run", "reproduce", "evaluate"),
     "Look at runs": ("report", "curves", "plot", "show", "sample"),
@@ -74,6 +77,10 @@ class CommandGroup(click.Group):
             if rows:
                 with formatter.section(title):
                     formatter.write_dl(rows, col_spacing=2 + max(map(len, names)) - max(len(n) for n, _ in rows))
+
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[ARGUMENTS] = tuple(args)
+        return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
         for stream in (sys.stdout, sys.stderr):
@@ -211,6 +218,13 @@ def data_options(command: Any) -> Any:
     ):
         command = option(command)
     return command
+
+
+def left_at_defaults(*parameters: str) -> tuple[str, ...]:
+    """Those of the parameters of the command at work that the user has not given."""
+    context = click.get_current_context()
+    default = click.core.ParameterSource.DEFAULT
+    return tuple(name for name in parameters if context.get_parameter_source(name) is default)
 
 
 def load_registry(files: tuple[Path, ...], allow_changed_source: bool = False) -> Registry:

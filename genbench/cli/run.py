@@ -17,9 +17,11 @@ from rich.markup import escape
 from rich.table import Table
 
 from genbench.cli.executors import SERIAL, ExecutorConfig, create_executor
-from genbench.errors import UsageError
+from genbench.cli.options import ARGUMENTS
+from genbench.errors import UsageError, one_line
 from genbench.reporting.console import BrokenPipeConsole
 from genbench.reporting.summary import readable_runs, show_table
+from genbench.storage.provenance import command_line
 from genbench.storage.run_dir import RUN, RunRecord, read_runs
 
 if TYPE_CHECKING:
@@ -29,7 +31,7 @@ if TYPE_CHECKING:
     from genbench.execution.runner import Runner
     from genbench.execution.scheduler import Executor, Outcome, RunStatus
     from genbench.experiment.config import ExperimentConfig
-    from genbench.experiment.plan import Plan
+    from genbench.experiment.plan import Plan, PlanError
     from genbench.experiment.run import Component, Run
     from genbench.registry.loader import Registry
 
@@ -49,7 +51,7 @@ def run_study(
     """Plan, train, evaluate, print; the exit status: 0, 1 where a run failed, 130 where it was interrupted."""
     from genbench.evaluation.snapshots import check_stored_snapshots
     from genbench.execution.scheduler import run_all, run_status
-    from genbench.experiment.plan import plan
+    from genbench.experiment.plan import PlanError, plan
     from genbench.training.distributed import init_distributed, launched, local_device
     from genbench.training.precision import check_precision
     from genbench.utils.torch_state import pick_device
@@ -61,7 +63,11 @@ def run_study(
         )
     chosen = local_device(pick_device(device))
     check_precision(config.precision, chosen)
-    planned = plan(config, registry, data_config)
+    try:
+        planned = plan(config, registry, data_config)
+    except PlanError as error:
+        show_refusal(error, config)
+        return 2
     with stoppable() as stop, init_distributed(chosen) as distributed:
         # Plan; of several processes the main one prints.
         console = BrokenPipeConsole(quiet=not distributed.is_main_process)
@@ -99,6 +105,7 @@ def measure_runs(
 ) -> int:
     """Evaluate trained runs; the exit status as in `run_study`."""
     from genbench.execution.scheduler import run_all, run_status
+    from genbench.experiment.config import option_texts
     from genbench.experiment.plan import create_metric_components, plan_of_runs
     from genbench.training.distributed import launched
     from genbench.utils.torch_state import pick_device
@@ -112,10 +119,12 @@ def measure_runs(
     trained = [(record.path, record.run) for record in records if record.state == "trained"]
     if untrained:
         console.print(f"left out, not trained: {', '.join(untrained)}", markup=False, soft_wrap=True)
-    plans: list[tuple[Path, Plan]] = plan_of_runs(trained, components, registry, data_config)
+    given = option_texts(settings, {"metric": tuple(metrics), "sampler": tuple(samplers)}, registry)
+    plans: list[tuple[Path, Plan]] = plan_of_runs(trained, components, registry, data_config, given)
     total = 0
     with stoppable() as stop:
         for store, planned in plans:
+            show_notes(console, planned)
             runner = make_runner(registry, planned, store, data_config, chosen, stop)
             done = run_status(planned, store).done
             with working(console, runner, planned, done, executor_config) as executor:
@@ -208,6 +217,7 @@ def show_plan(
             highlight=False,
             soft_wrap=True,
         )
+    show_notes(console, planned)
     if brief:
         return
     table = Table("model", "prior", "d", "parameters", "seeds", "state", box=None, pad_edge=False, header_style="bold")
@@ -222,6 +232,57 @@ def show_plan(
         table.add_row(*cell, *([] if control else [str(len(members))]), words)
     console.print(table)
     show_options(console, planned)
+
+
+def show_notes(console: Console, planned: Plan) -> None:
+    """What was left out of a study, and the counts that follow its dataset."""
+    for note in planned.notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+
+
+FLAGS = {
+    "batch": "--batch",
+    "metrics": "--metrics",
+    "samplers": "--sampler",
+    "snapshots": "--snapshots",
+    "snapshot_metrics": "--snapshot-metrics",
+    "select": "--select",
+}
+"""The options of `genbench run` by the field of the configuration that they fill, of those that a plan may repair."""
+
+
+def show_refusal(error: PlanError, config: ExperimentConfig) -> None:
+    """Print all problems of a study and, where there is one, a command line without them."""
+    problems = [one_line(Exception(problem), 4000) for problem in error.problems]
+    click.echo(f"genbench: {problems[0]}" if len(problems) == 1 else f"genbench: {len(problems)} problems:", err=True)
+    for problem in problems if len(problems) > 1 else ():
+        click.echo(f"  - {problem}", err=True)
+    if error.repaired is not None:
+        arguments = click.get_current_context().meta.get(ARGUMENTS, ())
+        click.echo(f"This would run: {command_line(repaired_arguments(arguments, config, error.repaired))}", err=True)
+
+
+def repaired_arguments(arguments: Sequence[str], config: ExperimentConfig, repaired: ExperimentConfig) -> list[str]:
+    """The arguments of `genbench run` for the repaired configuration in place of the given one."""
+    changed = {flag for field, flag in FLAGS.items() if getattr(config, field) != getattr(repaired, field)}
+    dropped = set(config.settings) - set(repaired.settings)
+    kept: list[str] = []
+    rest = iter(arguments)
+    for argument in rest:
+        flag, equals, value = argument.partition("=")
+        if flag not in (*changed, "--set"):
+            kept.append(argument)
+            continue
+        value = value if equals else next(rest, "")
+        if flag == "--set" and value not in dropped:
+            kept += [flag, value]
+    for field, flag in FLAGS.items():
+        value = getattr(repaired, field)
+        if flag in changed and value:
+            kept += [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
+    for setting in repaired.settings:
+        kept += ["--set", setting] if setting not in config.settings else []
+    return kept + ["--skip-impossible"] * (repaired.skip_impossible and not config.skip_impossible)
 
 
 def stored_runs(store: Path, new: Collection[Run]) -> list[Run]:

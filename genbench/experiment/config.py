@@ -39,6 +39,11 @@ class ExperimentConfig:
     precision: Precision = "float32"
     threads: int | None = None
     """CPU threads of a training; None: one for a small step, all of them for a large one."""
+    skip_impossible: bool = False
+    """Whether combinations that have no meaning are left out; they are refused otherwise."""
+    defaulted: frozenset[str] = frozenset()
+    """What the user has not set, and what follows a dataset that is too small for it: "batch", "metrics" (those that
+    cannot be measured are left out), "options" (the counts of metrics)."""
 
 
 def check_config(config: ExperimentConfig, registry: ComponentNames) -> None:
