@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import cast
 
 import torch
 import torch.distributed as dist
@@ -132,7 +133,8 @@ def launched() -> bool:
 
 def local_device(device: torch.device) -> torch.device:
     """The device of this process: with several GPUs in a machine, the one of its local rank."""
-    if device.type != "cuda" or device.index is not None or not launched():
+    index = cast("int | None", device.index)  # torch's stubs say int
+    if device.type != "cuda" or index is not None or not launched():
         return device
     return torch.device("cuda", int(os.environ["LOCAL_RANK"]))
 

@@ -19,7 +19,7 @@ from dataclasses import asdict, replace
 from multiprocessing import forkserver, get_context, parent_process
 from multiprocessing.reduction import DupFd
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, cast
 
 import torch
 from filelock import FileLock, Timeout
@@ -179,7 +179,8 @@ def visible_gpus(device: torch.device) -> list[str]:
         return []
     names = [name.strip() for name in os.environ.get("CUDA_VISIBLE_DEVICES", "").split(",") if name.strip()]
     names = names or [str(index) for index in range(torch.cuda.device_count())]
-    return names if device.index is None else [names[device.index % len(names)]]
+    index = cast("int | None", device.index)  # torch's stubs say int
+    return names if index is None else [names[index % len(names)]]
 
 
 # ---------------------------------------------------------------- in the worker
