@@ -30,6 +30,10 @@ class StoreError(GenbenchError):
     """A run folder that is not what the run's record says, or cannot be read."""
 
 
+class SystemFailureError(StoreError):
+    """The system refuses what every run needs (space on the disk, locks): no further run can succeed either."""
+
+
 class DivergenceError(GenbenchError):
     """A loss that became NaN or infinite; names the term and the step."""
 

@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import math
+import os
+import platform
 import sys
+import traceback
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import click
 
+from genbench import __version__
 from genbench.cli.completion import DISABLED, complete_names, complete_plugins, complete_settings
 from genbench.errors import GenbenchError, UsageError, one_line
 from genbench.registry.cache import cache_folder, cache_listing, cached_listing, get_listing
+from genbench.utils.io import describe_os_error
 
 if TYPE_CHECKING:
     from genbench.api import DataConfig
@@ -59,6 +64,14 @@ SECTIONS = {
 """The commands as `genbench --help` groups them; each once."""
 
 
+def adapt_environment() -> None:
+    """Undo what a notebook, a container or a batch system sets for programs of another kind."""
+    os.environ["MPLBACKEND"] = "agg"  # a notebook's backend need not be installed here, and no window is opened
+    for name in ("COLUMNS", "LINES"):  # 0 in containers: the size is unknown, and not none
+        if os.environ.get(name, "1").strip() in ("", "0"):
+            del os.environ[name]
+
+
 class CommandGroup(click.Group):
     """Commands in the order in which they are used; our errors are one line and exit status 2."""
 
@@ -83,6 +96,7 @@ class CommandGroup(click.Group):
         return super().parse_args(ctx, args)
 
     def invoke(self, ctx: click.Context) -> Any:
+        adapt_environment()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):  # a terminal that lacks a sign gets a question mark, not a traceback
                 stream.reconfigure(errors="replace")
@@ -94,9 +108,19 @@ class CommandGroup(click.Group):
         except BrokenPipeError:  # the reader, such as `head`, has closed the pipe; click exits quietly
             raise
         except OSError as error:  # a full disk, a folder without write permission
-            where = f" ({error.filename})" if error.filename else ""
-            click.echo(f"genbench: {error.strerror or error}{where}; nothing that was written is lost", err=True)
+            click.echo(f"genbench: {describe_os_error(error)}; nothing that was written is lost", err=True)
             ctx.exit(2)
+        except (click.ClickException, click.exceptions.Exit, click.Abort):
+            raise
+        except Exception:
+            click.echo(traceback.format_exc(), err=True)
+            click.echo(
+                "genbench: this is a fault of genbench; nothing that was written is lost. Please report it with the"
+                f" lines above, the command, and these versions: genbench {__version__}, Python"
+                f" {platform.python_version()}, {platform.platform()}",
+                err=True,
+            )
+            ctx.exit(1)
 
 
 def _keep_disabled(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> None:

@@ -18,11 +18,13 @@ from rich.table import Table
 
 from genbench.cli.executors import SERIAL, ExecutorConfig, create_executor
 from genbench.cli.options import ARGUMENTS
-from genbench.errors import UsageError, one_line
+from genbench.errors import StoreError, UsageError, one_line
 from genbench.reporting.console import BrokenPipeConsole
 from genbench.reporting.summary import readable_runs, show_table
+from genbench.storage.lock import lock_run
 from genbench.storage.provenance import command_line
 from genbench.storage.run_dir import RUN, RunRecord, read_runs
+from genbench.utils.io import shell_path
 
 if TYPE_CHECKING:
     import torch
@@ -68,6 +70,8 @@ def run_study(
     except PlanError as error:
         show_refusal(error, config)
         return 2
+    if not dry_run:
+        make_room(out)
     with stoppable() as stop, init_distributed(chosen) as distributed:
         # Plan; of several processes the main one prints.
         console = BrokenPipeConsole(quiet=not distributed.is_main_process)
@@ -79,7 +83,6 @@ def run_study(
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         if dry_run:
             return 0
-        make_room(out)
 
         # Train and evaluate.
         done = frozenset(run.name for run in planned.runs if distributed.broadcast(run.name in status.done))
@@ -158,32 +161,41 @@ def working(
 
 def make_room(out: Path, flag: str = "--out") -> None:
     """Make a folder before anything trains: one that cannot be written to is refused at once."""
+    folder = ""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
+        with tempfile.TemporaryDirectory(dir=out, prefix=".", ignore_cleanup_errors=True) as folder:  # noqa: SIM117
+            with lock_run(Path(folder)):
+                pass
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"{flag} {out}: a part of this path is a file; name a folder") from None
     except OSError as error:
         raise UsageError(
             f"{flag} {out}: the folder cannot be written to ({error.strerror}); name another one"
         ) from None
+    except StoreError as error:
+        cause = str(error).removeprefix(folder).strip()
+        raise UsageError(f"{flag} {out} {cause}") from None
 
 
 def closing(console: Console, outcome: Outcome, out: Path) -> int:
     """Print the last lines: failed runs, the folder, the next command; the exit status."""
     for name, problem in outcome.failed.items():
         console.print(f"[red]failed[/] {escape(name)}: {escape(problem)}", soft_wrap=True, highlight=False)
+    if outcome.stopped:
+        console.print("Stopped, since every further run would meet this. Mend it and re-run the same command.")
     for name in outcome.locked:
         console.print(f"skipped: {escape(name)} is running in another process", soft_wrap=True, highlight=False)
-    if outcome.interrupted:
+    if outcome.interrupted and not outcome.stopped:
         console.print("Interrupted. Re-run the same command to resume.")
     console.print(
-        f"Everything is in {out}/ (models, pictures, numbers). All columns and protocols: genbench report {out};"
-        " tables and page: --export reports/NAME/",
+        f"Everything is in {out}/ (models, pictures, numbers). All columns and protocols: genbench report"
+        f" {shell_path(out)}; tables and page: --export reports/NAME/",
         markup=False,
         highlight=False,
         soft_wrap=True,
     )
-    return INTERRUPTED if outcome.interrupted else int(bool(outcome.failed))
+    return INTERRUPTED if outcome.interrupted and not outcome.stopped else int(bool(outcome.failed))
 
 
 def show_plan(
@@ -191,6 +203,7 @@ def show_plan(
 ) -> None:
     """The cells of a plan, their parameters and states; in brief one line."""
     from genbench.experiment.plan import changed_sources
+    from genbench.experiment.run import split_sampler
 
     runs, states = planned.runs, status.states
     first, summary = runs[0], planned.dataset_info
@@ -209,10 +222,12 @@ def show_plan(
     )
     new = [run for run in runs if states[run.name] == "new"]
     if changed := changed_sources(new, stored_runs(store, new)):
+        metrics = ",".join(dict.fromkeys(split_sampler(metric)[0].name for metric in planned.metrics)) or "METRIC"
         sources = ", ".join(f"the {name} ({count} run{'s' * (count != 1)})" for name, count in changed.items())
         console.print(
             f"new because its source has changed since the training: {sources}; restore it to keep the trained runs, or"
-            " evaluate them as they are: genbench evaluate --allow-changed-source",
+            f" evaluate them as they are: genbench evaluate {shell_path(store)} --metrics {metrics}"
+            " --allow-changed-source",
             markup=False,
             highlight=False,
             soft_wrap=True,
