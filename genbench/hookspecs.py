@@ -1,4 +1,4 @@
-"""The hooks: one for each kind of component, without arguments, yielding `ComponentSpec`s.
+"""The hooks: one for each kind of component, without arguments, yielding `ComponentSpec`s; and `genbench_bibtex`.
 
 A plug-in is a module with functions of these names, marked with `genbench.hookspecs.hookimpl`, and an entry point in
 the group `genbench` (or the option `--plugin FILE`). Each yields
@@ -8,7 +8,7 @@ the hook's docstring states, and the options by keyword, while planning and agai
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 import pluggy
 
@@ -63,3 +63,12 @@ def genbench_controls() -> Iterable[ComponentSpec[Control]]:  # type: ignore[emp
 @hookspec
 def genbench_recipes() -> Iterable[ComponentSpec[Recipe]]:  # type: ignore[empty-body]
     """Recipes: `factory(*, options...)` is a `Recipe`, whose text is read before anything trains."""
+
+
+@hookspec
+def genbench_bibtex() -> Mapping[str, str]:  # type: ignore[empty-body]
+    """BibTeX entries by the text that stands in a `reference`, as `{"arXiv:1312.6114": "@inproceedings{...}"}`.
+
+    Optional: `genbench cite` and `genbench paper` print the entry of every reference in which such a text stands. A
+    text of several plug-ins is that of the one loaded first. A library is named by its distribution.
+    """

@@ -32,6 +32,7 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     ("run.batch", "another training budget"),
     ("run.*", "the configuration that is compared"),
     ("provenance.command", "no effect by itself"),
+    ("provenance.defaults*", "no effect by itself"),
     ("provenance.*", "another environment: rounding differs, and seconds are not comparable"),
 )
 """The meaning of a difference; the first pattern that fits the field holds."""

@@ -72,6 +72,15 @@ def format_value(value: float, digits: int = 4) -> FormattedEstimate:
     return FormattedEstimate(_fixed(scaled, max(0, digits - 1 - _magnitude(scaled))), "", exponent)
 
 
+def p_value(p: float) -> str:
+    """A p-value as it is printed.
+
+    >>> p_value(0.0123), p_value(1e-9)
+    ('p = 0.012', 'p < 0.001')
+    """
+    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
+
+
 def _exponent(magnitude: float) -> int:
     return 0 if magnitude == 0 or SMALL <= magnitude < LARGE else _magnitude(magnitude)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from genbench.analysis.formatting import format_estimate, format_value
+from genbench.analysis.formatting import format_estimate, format_value, p_value
 from genbench.analysis.ladder import ladder
 from genbench.analysis.table import COPIES_ALLOWED, Column, Mark, RowRole, Table, TableCell, TableRow
 from genbench.stats.intervals import BOOTSTRAP_FROM, Estimate
@@ -75,7 +75,7 @@ def title(table: Table) -> str:
     models = [row for row in table.rows if row.role != "control"]
     counts = sorted({len(row.seeds) for row in models})
     groups = f"{len(models)} model{'' if len(models) == 1 else 's'}"
-    ranked = f" · ranked by {table.columns[0].metric}" if table.columns and len(models) > 1 else ""
+    ranked = f" · ranked by {table.ranked_by}" if table.ranked_by and len(models) > 1 else ""
     return f"{table.dataset} · {groups} · {_counted(counts, 'seed')}{ranked}"
 
 
@@ -120,15 +120,6 @@ def below_cell(cell: TableCell) -> list[str]:
     if cell.se is not None:
         texts.append(f"se {format_value(cell.se, digits=2).plain}")
     return texts + ([] if cell.p is None else [p_value(cell.p)])
-
-
-def p_value(p: float) -> str:
-    """A p-value as it is printed.
-
-    >>> p_value(0.0123), p_value(1e-9)
-    ('p = 0.012', 'p < 0.001')
-    """
-    return "p < 0.001" if p < 0.001 else f"p = {p:.2g}"
 
 
 def spreads(table: Table) -> list[str]:

@@ -7,14 +7,17 @@ is ranked that was not measured alike. `gather` sorts the rows by dataset, group
 from __future__ import annotations
 
 import math
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
 from genbench.errors import unknown
-from genbench.stats.comparison import set_of_best
+from genbench.stats.comparison import BestSetResult, set_of_best
 from genbench.stats.intervals import Estimate, Spread, combined_p, estimate, paired_difference, spread
+from genbench.stats.power import minimum_detectable_effect, pilot
 from genbench.storage.results import Row
+from genbench.storage.schema import Scalar
 
 DEFAULT_SORT = "sample quality"
 """The role of the metric that ranks where none is asked for: the first one with it."""
@@ -35,6 +38,10 @@ MEMORIZATION = "memorization"
 
 COPIES_ALLOWED = 0.05
 """The share above which a model is a copy: a perfect model's samples come that near by chance far less often."""
+
+
+SETUP = ("model", "prior", "latent_dim", "batch", "precision", "options", "defaults")
+"""The facts of a training that a row of a table has from the rows of its runs."""
 
 
 # ---------------------------------------------------------------- gathering
@@ -166,9 +173,11 @@ def _no_cause(row: Row) -> str:
 class Column:
     """One metric under one protocol.
 
-    `floor` is set where it is the same for all groups, `shared` where the metric was measured under other protocols
-    too. `spread` is pooled over the models, and `minimum_detectable_effect` the smallest true value that every run's n
-    detects.
+    `head` names the prior where the metric has a column for each. `floor` is set where it is the same for all groups,
+    `shared` where the metric was measured under other protocols that the head does not tell apart. `spread` is pooled
+    over the models, and `minimum_detectable_effect` the smallest true value that every run's n detects. `detectable` is
+    the smallest difference between two models that the seeds of all models detect with a power of 80 % (of the ranking
+    column alone). `prior` is the prior of all its groups where other columns of the metric belong to other priors.
     """
 
     metric: str
@@ -184,14 +193,17 @@ class Column:
     minimum_detectable_effect: float | None = None
     spread: Spread | None = None
     role: str = ""
+    detectable: float | None = None
+    prior: str = ""
 
 
 @dataclass(frozen=True)
 class TableCell:
     """A group's number in a column; `behind` is its paired difference from the best mean of the column.
 
-    `p` is that of "every seed's run is perfect"; `se` the standard error over draws where there is one seed alone;
-    `spread` splits the group's spread over seeds into training and draws.
+    `p` is that of "every seed's run is perfect", `p_best` that of "this model is a best", adjusted for all models; `se`
+    the standard error over draws where there is one seed alone; `spread` splits the group's spread over
+    seeds into training and draws.
     """
 
     estimate: Estimate
@@ -201,11 +213,15 @@ class TableCell:
     p: float | None = None
     se: float | None = None
     spread: Spread | None = None
+    p_best: float | None = None
 
 
 @dataclass(frozen=True)
 class TableRow:
-    """One group: its cells in the order of the columns (None: not measured), its seeds and their state."""
+    """One group: its cells in the order of the columns (None: not measured), its seeds and their state.
+
+    `options` and `defaults` are those of `genbench.storage.results.Row`.
+    """
 
     group: str
     label: str
@@ -220,6 +236,13 @@ class TableRow:
     flops: float | None = None
     stage: str = "final"
     role: RowRole = "model"
+    model: str = ""
+    prior: str = ""
+    latent_dim: int = 0
+    batch: int = 0
+    precision: str = "float32"
+    options: Mapping[str, Scalar] = field(default_factory=dict, hash=False)
+    defaults: Mapping[str, Scalar] | None = field(default=None, hash=False)
 
     @property
     def state(self) -> str:
@@ -231,12 +254,13 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    """The results on one dataset; rows are ranked by the first column."""
+    """The results on one dataset; rows are ranked by the metric `ranked_by`, that of the first column as assembled."""
 
     dataset: str
     columns: tuple[Column, ...]
     rows: tuple[TableRow, ...]
     problems: tuple[RunProblem, ...]
+    ranked_by: str = ""
 
 
 def assemble(rows: Sequence[Row], sort: str | None = None) -> tuple[Table, ...]:
@@ -252,7 +276,7 @@ def assemble(rows: Sequence[Row], sort: str | None = None) -> tuple[Table, ...]:
 
 def _table(dataset: str, gathered: GatheredRows, sort: str | None) -> Table:
     roles = _roles(gathered)
-    columns = _columns(gathered.columns, sort, roles)
+    columns = _columns(gathered, sort, roles)
     cells = {column: _cells(column, gathered.columns[column.metric, column.protocol], roles) for column in columns}
     names = labels(gathered.groups)
     lines = [
@@ -270,10 +294,12 @@ def _table(dataset: str, gathered: GatheredRows, sort: str | None) -> Table:
             flops=group.first.flops,
             stage=group.first.stage,
             role=roles[name],
+            **{fact: getattr(group.first, fact) for fact in SETUP},
         )
         for name, group in gathered.groups.items()
     ]
-    return Table(dataset, columns, _ranked(lines, columns), tuple(gathered.problems))
+    ranked_by = columns[0].metric if columns else ""
+    return Table(dataset, columns, _ranked(lines, columns), tuple(gathered.problems), ranked_by)
 
 
 def _roles(gathered: GatheredRows) -> dict[str, RowRole]:
@@ -299,13 +325,11 @@ def labels(groups: Mapping[str, RunGroup]) -> dict[str, str]:
     return {name: g.label if counts[g.label] == 1 else f"{g.label} [{name}]" for name, g in groups.items()}
 
 
-def _columns(
-    collected: Mapping[ColumnKey, ColumnValues], sort: str | None, roles: Mapping[str, RowRole]
-) -> tuple[Column, ...]:
+def _columns(gathered: GatheredRows, sort: str | None, roles: Mapping[str, RowRole]) -> tuple[Column, ...]:
     """The columns: the ranking one first, then headlines, their other parts, and facts that rank nothing."""
-    protocols: dict[str, int] = {}
-    for metric, _ in collected:
-        protocols[metric] = protocols.get(metric, 0) + 1
+    collected = gathered.columns
+    priors = _priors(gathered)
+    protocols = Counter((metric, priors.get((metric, protocol), "")) for metric, protocol in collected)
     headline = _headlines(collected)
     ranking = _ranking(collected, sort)
     order: dict[Section, int] = {"headline": 0, "detail": 1, "fact": 2}
@@ -314,17 +338,21 @@ def _columns(
         ranks = measured.example.higher_is_better is not None
         section: Section = "fact" if not ranks else "headline" if key[0] in headline else "detail"
         floor = _one_floor(measured.floors) if len(measured.floors) == len(measured.values) else None
+        prior = priors.get(key, "")
+        models = [values for name in measured.values if roles[name] == "model" and (values := measured.by_seed(name))]
         columns.append(
             Column(
                 metric=key[0],
                 protocol=key[1],
-                head=measured.head or key[0],
+                head=(measured.head or key[0]) + (f" ({prior})" if prior else ""),
+                prior=prior,
+                detectable=_detectable(models) if key[0] == ranking else None,
                 role=measured.example.metric_role,
                 higher_is_better=measured.example.higher_is_better,
                 unit=measured.example.unit,
                 counts=tuple(sorted(measured.counts)),
                 section="headline" if key[0] == ranking else section,
-                shared=protocols[key[0]] > 1,
+                shared=protocols[key[0], prior] > 1,
                 floor=floor,
                 floor_sd=_mean(measured.floor_sds) if floor is not None and measured.floor_sds else None,
                 minimum_detectable_effect=measured.minimum_detectable_effect,
@@ -338,6 +366,30 @@ def _columns(
         return column.metric != ranking, order[column.section], first_seen[column.metric], -groups
 
     return tuple(sorted(columns, key=sort_key))
+
+
+def _priors(gathered: GatheredRows) -> dict[ColumnKey, str]:
+    """The prior of each column of metrics that have a column for each prior: `ring`, `ring, d = 8` or `d = 8`."""
+    owners: dict[str, dict[str, set[tuple[str, int]]]] = {}
+    for (metric, protocol), measured in gathered.columns.items():
+        first = [gathered.groups[name].first for name in measured.values]
+        owners.setdefault(metric, {})[protocol] = {(row.prior, row.latent_dim) for row in first}
+    named: dict[ColumnKey, str] = {}
+    for metric, by_protocol in owners.items():
+        single = [next(iter(each)) for each in by_protocol.values() if len(each) == 1]
+        if len(single) < len(by_protocol) or len(set(single)) < 2:
+            continue
+        names = len({prior for prior, _ in single}) > 1
+        dims = len({dim for _, dim in single}) > 1
+        for protocol, ((prior, dim),) in by_protocol.items():
+            named[metric, protocol] = ", ".join([prior] * names + [f"d = {dim}"] * dims)
+    return named
+
+
+def _detectable(models: Sequence[Mapping[int, float]]) -> float | None:
+    """The smallest difference that the models' shared seeds detect with a power of 80 %; None below two seeds."""
+    study = pilot(models)
+    return None if study is None else study.sd * minimum_detectable_effect(study.seeds)
 
 
 def _ranking(collected: Mapping[ColumnKey, ColumnValues], sort: str | None) -> str:
@@ -381,10 +433,12 @@ def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole])
     estimates = {name: estimate(list(values.values())) for name, values in by_seed.items()}
     models = {name: values for name, values in by_seed.items() if roles[name] == "model"}
     marks: Mapping[str, Mark] = {}
+    tests: Mapping[str, BestSetResult] = {}
     best = None
     if column.higher_is_better is not None and len(models) > 1:
         lower = not column.higher_is_better
-        best, marks = _best(models, lower=lower), column_marks(models, lower=lower)
+        tests = dict(zip(models, set_of_best(list(models.values()), lower=lower), strict=True))
+        best, marks = _best(models, lower=lower), _marks(models, tests, lower=lower)
     cells = {}
     for name, values in by_seed.items():
         floors, errors, p_values = measured.floors.get(name), measured.errors_of(name), measured.p_values.get(name, {})
@@ -396,6 +450,7 @@ def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole])
             p=combined_p(list(p_values.values())) if p_values.keys() == values.keys() else None,
             se=errors[0] if len(values) == 1 and errors else None,
             spread=spread([_spread_of(measured, name)]),
+            p_best=tests[name].p if name in tests else None,
         )
     return cells
 
@@ -405,12 +460,18 @@ def column_marks(by_seed: Mapping[str, Mapping[int, float]], *, lower: bool) -> 
     if len(by_seed) < 2:
         return {}
     results = set_of_best(list(by_seed.values()), lower=lower)
-    if all(result.status == "undecided" for result in results):
+    return _marks(by_seed, dict(zip(by_seed, results, strict=True)), lower=lower)
+
+
+def _marks(
+    by_seed: Mapping[str, Mapping[int, float]], tests: Mapping[str, BestSetResult], *, lower: bool
+) -> dict[str, Mark]:
+    if all(test.status == "undecided" for test in tests.values()):
         best = _best(by_seed, lower=lower)
         tied = [name for name, values in by_seed.items() if list(values.values()) == list(by_seed[best].values())]
         return {} if len(tied) == len(by_seed) else dict.fromkeys(tied, "lead")
     marks: dict[str, Mark] = {"best": "best", "worse": "", "undecided": "undecided"}
-    return {name: marks[result.status] for name, result in zip(by_seed, results, strict=True)}
+    return {name: marks[test.status] for name, test in tests.items()}
 
 
 def _best(by_seed: Mapping[str, Mapping[int, float]], *, lower: bool) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,25 +15,21 @@ from genbench.cli.options import (
     counts,
     data_options,
     device_option,
+    load_listing,
     load_registry,
     make_data_config,
+    names,
     out_option,
     plugin_option,
     run_folder,
+    run_paths,
+    runs_option,
 )
-from genbench.errors import UsageError
+from genbench.errors import StoreError, UsageError
 
 if TYPE_CHECKING:
     from genbench.analysis.curves import By
 
-runs_option = click.option(
-    "--runs",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
-    show_default=True,
-    metavar="DIR",
-    help="Folder of the runs.",
-)
 form_option = click.option(
     "--format",
     "form",
@@ -41,10 +38,18 @@ form_option = click.option(
     show_default=True,
     help="Format of the output.",
 )
+columns_option = click.option(
+    "--columns",
+    multiple=True,
+    callback=names,
+    metavar="NAME,...",
+    shell_complete=complete_metrics_of_runs,
+    help="Columns in this order: labels, metrics, or first parts of metrics. [all; in print the main ones]",
+)
 
 
 @click.command(short_help="Show and export the comparison of RUNS.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
 @click.option(
     "--export",
     type=click.Path(path_type=Path, file_okay=False),
@@ -62,6 +67,7 @@ form_option = click.option(
 @click.option(
     "--sort", metavar="METRIC", shell_complete=complete_metrics_of_runs, help="Rank by this metric. [the first one]"
 )
+@columns_option
 @click.option(
     "--select-options-by",
     metavar="METRIC",
@@ -83,6 +89,7 @@ def report(
     export: Path | None,
     form: str,
     sort: str | None,
+    columns: tuple[str, ...],
     select_options_by: str | None,
     figures: str,
     device: str,
@@ -101,11 +108,11 @@ def report(
 
         data_config = make_data_config(data_root, download, skip_corrupt)
         figure_context = FigureContext(load_registry(plugins, allow_changed_source), data_config, pick_device(device))
-    report_runs(runs or (Path("runs"),), export, form, sort, select_options_by, figure_context)
+    report_runs(runs or (Path("runs"),), export, form, sort, select_options_by, figure_context, columns)
 
 
 @click.command(short_help="Compare RUNS at equal compute.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
 @click.option("--metric", metavar="METRIC", help="The metric. [the first one measured at snapshots]")
 @click.option(
     "--by",
@@ -150,7 +157,7 @@ def compare(a: str, b: str, metric: str | None, runs: Path, form: str) -> None:
 
 
 @click.command(short_help="Estimate the differences that numbers of seeds can detect.")
-@click.argument("pilot", nargs=-1, required=True, type=click.Path(path_type=Path))
+@click.argument("pilot", nargs=-1, required=True, type=click.Path(path_type=Path), callback=run_paths)
 @click.option("--metric", default="fid", show_default=True, metavar="M", help="The metric, as report names it.")
 @click.option("--difference", type=Finite(0, min_open=True), metavar="X", help="A difference to be detected.")
 @click.option(
@@ -252,4 +259,63 @@ def sample(
     click.echo(f"{count} samples of {record.name}: {target}")
 
 
-COMMANDS: tuple[click.Command, ...] = (report, curves, compare, power, diff, show, sample)
+@click.command(short_help="Print the BibTeX of everything that RUNS used.")
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@plugin_option
+def cite(runs: tuple[Path, ...], plugins: tuple[Path, ...]) -> None:
+    """Print the BibTeX of everything that RUNS used; without RUNS, that of genbench.
+
+    The entries are those of the plug-ins. A reference without one becomes an entry from its text, which says so.
+    """
+    from genbench.reporting.bibliography import bibliography, genbench_entry, used_parts
+    from genbench.reporting.summary import readable_runs
+
+    if not runs:
+        click.echo(genbench_entry())
+        return
+    listing, records = load_listing(plugins), readable_runs(runs)
+    if not records:
+        raise StoreError("no run folder could be read")
+    cited = bibliography(records, listing, used_parts(records, listing))
+    click.echo(cited.text(), nl=False)
+    for reason in cited.missing:
+        click.echo(f"genbench: {reason}", err=True)
+
+
+@click.command(short_help="Write a paper of RUNS in LaTeX.")
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.option(
+    "--out",
+    "target",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    metavar="DIR",
+    help="The folder to write to.",
+)
+@click.option("--sort", metavar="METRIC", shell_complete=complete_metrics_of_runs, help="Rank by this metric.")
+@columns_option
+@plugin_option
+def paper(
+    runs: tuple[Path, ...], target: Path, sort: str | None, columns: tuple[str, ...], plugins: tuple[Path, ...]
+) -> None:
+    """Write a paper of RUNS in LaTeX: methods, tables, figures, options, protocols, checklist, bibliography. [runs]
+
+    main.tex is written once and then yours; the files that it inputs are written anew at every call.
+    """
+    from genbench.reporting.paper import write_paper
+    from genbench.reporting.summary import readable_runs
+    from genbench.storage.results import protocols, rows
+
+    listing, records = load_listing(plugins), readable_runs(runs or (Path("runs"),))
+    if not records:
+        raise StoreError("no run folder could be read")
+    files, problems = write_paper(
+        target, records, rows(records), protocols(records), listing, sort=sort, columns=columns
+    )
+    for problem in problems:
+        click.echo(f"  {problem}")
+    click.echo(f"Written to {target}/: {', '.join(str(path.relative_to(target)) for path in files)}")
+    click.echo(f"cd {shlex.quote(str(target))} && pdflatex main && bibtex main && pdflatex main && pdflatex main")
+
+
+COMMANDS: tuple[click.Command, ...] = (report, curves, compare, power, diff, show, sample, cite, paper)

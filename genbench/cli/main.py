@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 import click
 
 from genbench import __version__
-from genbench.cli import bundle, inspect
+from genbench.cli import inspect, store
 from genbench.cli import plugins as authoring
 from genbench.cli.completion import complete_names
 from genbench.cli.executors import executor_options, read_executor_config
@@ -27,6 +27,7 @@ from genbench.cli.options import (
     names,
     out_option,
     plugin_option,
+    run_paths,
     sampler_option,
     set_option,
     snapshot_options,
@@ -202,7 +203,7 @@ def run(
 
 
 @main.command(short_help="Evaluate trained RUNS by further metrics.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
 @click.option(
     "--metrics",
     multiple=True,
@@ -246,5 +247,5 @@ def evaluate(
     )
 
 
-for command in (reproduce, *inspect.COMMANDS, plot, *bundle.COMMANDS, *authoring.COMMANDS):
+for command in (reproduce, *inspect.COMMANDS, plot, *store.COMMANDS, *authoring.COMMANDS):
     main.add_command(command)

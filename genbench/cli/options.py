@@ -58,7 +58,7 @@ SECTIONS = {
     "Train and evaluate": ("run", "reproduce", "evaluate"),
     "Look at runs": ("report", "curves", "plot", "show", "sample"),
     "Compare": ("compare", "power", "diff"),
-    "Share runs": ("bundle",),
+    "Manage runs": ("rm", "prune", "bundle"),
     "Plug-ins": ("list", "new", "check", "completion"),
 }
 """The commands as `genbench --help` groups them; each once."""
@@ -162,6 +162,14 @@ set_option = click.option(
 )
 out_option = click.option(
     "--out",
+    type=click.Path(path_type=Path),
+    default=Path("runs"),
+    show_default=True,
+    metavar="DIR",
+    help="Folder of the runs.",
+)
+runs_option = click.option(
+    "--runs",
     type=click.Path(path_type=Path),
     default=Path("runs"),
     show_default=True,
@@ -314,15 +322,17 @@ def make_data_config(data_root: Path | None, download: bool, skip_corrupt: bool)
 
 
 def run_folder(name: str, out: Path) -> Path:
-    """A run's folder from its path, its name, or the beginning of its name where that is unique."""
-    from genbench.errors import unknown
+    """A run's folder from its path, its name, the beginning of its name, or parts of it, where that is unique."""
+    from genbench.storage.inventory import match_run
 
-    if (Path(name) / "run.json").exists():
-        return Path(name)
-    names = [path.parent.name for path in out.glob("*/run.json")]
-    matching = [candidate for candidate in names if candidate == name] or [c for c in names if c.startswith(name)]
-    if len(matching) == 1:
-        return out / matching[0]
-    if matching:
-        raise UsageError(f"'{name}' fits {len(matching)} runs in {out}: {', '.join(sorted(matching)[:4])}")
-    raise unknown(f"run in {out} called", name, names)
+    return match_run(name, out)
+
+
+def run_paths(ctx: click.Context, param: click.Parameter, values: tuple[Path, ...]) -> tuple[Path, ...]:
+    """The folders that RUNS arguments name: paths, or runs in runs/ as `run_folder` finds them."""
+    store = Path("runs")
+    known = store.is_dir()
+    return tuple(
+        value if value.exists() or value.parent != Path() or not known else run_folder(str(value), store)
+        for value in values
+    )

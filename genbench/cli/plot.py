@@ -15,6 +15,7 @@ from genbench.cli.options import (
     load_registry,
     make_data_config,
     plugin_option,
+    run_paths,
 )
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ FROM_MODELS = ("samples", "reconstructions", "interpolations", "grid", "codes")
 
 @click.command(short_help="Draw a figure of RUNS.")
 @click.argument("kind", type=click.Choice([*FROM_MODELS, *FROM_ROWS]), metavar="KIND")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
 @click.option(
     "--out",
     "target",
@@ -78,7 +79,7 @@ def plot(
     samples          samples of all models, the same prior draws in a column
     reconstructions  test images and their reconstructions
     interpolations   between test images
-    grid             a decoded latent plane, 25 x 25 (latent size 2)
+    grid             a decoded latent plane, 12 x 12 (latent size 2)
     codes            test codes over the prior, and along the worst projection
     ranks            means with intervals, and the ranks that are possible
     curves           a metric against images and seconds (needs --snapshots)

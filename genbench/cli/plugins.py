@@ -11,7 +11,9 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from genbench.cli.options import load_listing, load_registry, plugin_option
+from genbench.cli.options import load_listing, load_registry, plugin_option, run_paths
+from genbench.cli.store import list_runs
+from genbench.errors import UsageError
 from genbench.registry.listing import KINDS, Kind
 from genbench.registry.scaffold import TRY, check_name, next_steps, write_plugin
 
@@ -28,24 +30,31 @@ COLORS = {"holds": "green", "fails": "red", "skipped": "dim", "reported": "yello
 # ---------------------------------------------------------------- list
 
 
-@click.command(name="list", short_help="List the components of all plug-ins.")
+@click.command(name="list", short_help="List the components of all plug-ins, or runs.")
 @click.argument(
     "kind",
     required=False,
     type=click.Choice(
         [
             *("models", "priors", "networks", "datasets", "metrics", "extractors", "samplers"),
-            *("controls", "recipes", "plugins"),
+            *("controls", "recipes", "plugins", "runs"),
         ]
     ),
     metavar="[KIND]",
 )
+@click.argument("folders", nargs=-1, type=click.Path(path_type=Path), metavar="[FOLDER]...", callback=run_paths)
 @plugin_option
-def list_(kind: str | None, plugins: tuple[Path, ...]) -> None:
+def list_(kind: str | None, folders: tuple[Path, ...], plugins: tuple[Path, ...]) -> None:
     """List the components of all plug-ins with their options, defaults, meanings and sources.
 
-    KIND is models, priors, networks, datasets, metrics, extractors, samplers, controls, recipes or plugins.
+    KIND is models, priors, networks, datasets, metrics, extractors, samplers, controls, recipes or plugins; or runs,
+    with the state, date and size of every run in the FOLDERs. [runs]
     """
+    if kind == "runs":
+        list_runs(folders or (Path("runs"),), "table")
+        return
+    if folders:
+        raise UsageError(f"genbench list {kind} {folders[0]}: only `genbench list runs` takes folders")
     from rich.console import Console
 
     listing, console = load_listing(plugins), Console()

@@ -82,6 +82,7 @@ def run_study(
         for line in check_stored_snapshots(out, planned.runs, planned.snapshots):
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         if dry_run:
+            show_estimate(console, planned, status.done, out, registry, chosen)
             return 0
 
         # Train and evaluate.
@@ -130,6 +131,7 @@ def measure_runs(
             show_notes(console, planned)
             runner = make_runner(registry, planned, store, data_config, chosen, stop)
             done = run_status(planned, store).done
+            show_estimate(console, planned, done, store, registry, chosen)
             with working(console, runner, planned, done, executor_config) as executor:
                 outcome = run_all(planned, executor, runner, done)
             total = total or (INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
@@ -298,6 +300,19 @@ def repaired_arguments(arguments: Sequence[str], config: ExperimentConfig, repai
     for setting in repaired.settings:
         kept += ["--set", setting] if setting not in config.settings else []
     return kept + ["--skip-impossible"] * (repaired.skip_impossible and not config.skip_impossible)
+
+
+def show_estimate(
+    console: Console, planned: Plan, done: Collection[str], store: Path, registry: Registry, device: torch.device
+) -> None:
+    """Print what the runs that are not done will take."""
+    from genbench.execution.estimate import estimate
+
+    if len(done) == len(planned.runs):
+        return
+    records, _ = read_runs(file.parent for file in store.glob(f"*/{RUN}"))
+    words = estimate(planned, done, records, registry, device).words
+    console.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
 def stored_runs(store: Path, new: Collection[Run]) -> list[Run]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from operator import index
@@ -30,8 +31,11 @@ OPTIONAL_NUMBERS = ("floor", "floor_sd", "se", "low", "high", "p_value", "minimu
 
 
 def measure(registry: Registry, component: Component, evaluation: DataEvaluation) -> MetricRecord:
-    """One metric's entry for metrics.json: numbers, an error, or the reason why the metric does not apply."""
-    entry = MetricRecord(component.name, component.values, evaluation.split)
+    """One metric's entry for metrics.json: numbers, an error, or the reason why the metric does not apply.
+
+    `seconds` hold what this metric computed first; what it shares with earlier ones was counted there.
+    """
+    entry, started = MetricRecord(component.name, component.values, evaluation.split), time.perf_counter()
     try:
         with torch.no_grad():
             stored = tuple(to_stored(number) for number in _numbers(registry, component, evaluation))
@@ -43,7 +47,7 @@ def measure(registry: Registry, component: Component, evaluation: DataEvaluation
     except (Exception, SystemExit) as error:  # a metric that fails must not cost the others
         kind = "" if isinstance(error, GenbenchError) else f"{type(error).__name__}: "
         return msgspec.structs.replace(entry, error=kind + one_line(error).removeprefix(f"{component.name}: "))
-    return msgspec.structs.replace(entry, numbers=stored)
+    return msgspec.structs.replace(entry, numbers=stored, seconds=round(time.perf_counter() - started, 3))
 
 
 def _numbers(registry: Registry, component: Component, evaluation: DataEvaluation) -> Iterator[Measurement]:

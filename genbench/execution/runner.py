@@ -26,12 +26,12 @@ from genbench.evaluation.snapshots import (
     snapshots_measured,
     training_stats,
 )
-from genbench.experiment.build import create_context, create_dataset
+from genbench.experiment.build import create_context, create_dataset, replaced_defaults
 from genbench.experiment.run import Component, Run
 from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule
 from genbench.registry.loader import Registry
 from genbench.storage.lock import RunLockedError, lock_run
-from genbench.storage.run_dir import CHECKPOINT, WEIGHTS, RunFolder
+from genbench.storage.run_dir import CHECKPOINT, DEFAULTS, WEIGHTS, RunFolder
 from genbench.training.callbacks import LOCKED, Callback, NullCallback
 from genbench.training.checkpoint import save_weights
 from genbench.training.device import describe_failure, on_device, release_memory, reset_peak_memory
@@ -120,7 +120,8 @@ class Runner:
                 if self.locks:
                     lock.enter_context(lock_run(folder.path))
                 content = self.load_images(run).sha256
-                begun = folder.begin(run.record(), {**self.provenance, "content": content})
+                facts = {**self.provenance, "content": content, DEFAULTS: replaced_defaults(self.registry, run)}
+                begun = folder.begin(run.record(), facts)
                 if begun.get("content") != content:
                     raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
                 folder.clear_failure()

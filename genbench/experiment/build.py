@@ -14,6 +14,7 @@ from genbench.errors import GenbenchError, PluginError, StoreError, one_line
 from genbench.experiment.run import Component, Run
 from genbench.registry.listing import Kind
 from genbench.registry.loader import Registry
+from genbench.registry.options import REQUIRED, Value, default_text, specs
 
 T = TypeVar("T")
 
@@ -49,6 +50,21 @@ def create_context(registry: Registry, run: Run, shape: Shape) -> ModelContext:
     """The context that a run's model or control is built for."""
     network = _create(registry, "network", run.network, Network, shape)
     return ModelContext(shape, run.latent_dim, create_prior(registry, run), network)
+
+
+def replaced_defaults(registry: Registry, run: Run) -> dict[str, Value]:
+    """The default of each option of a run that has another value, by NAME.OPTION; "required" where it has none."""
+    replaced: dict[str, Value] = {}
+    kinds: dict[Kind, Component] = {"dataset": run.dataset, run.role: run.model}
+    kinds |= {"prior": run.prior, "network": run.network}
+    for kind, component in kinds.items():
+        options = specs(registry.get(kind, component.name).spec.factory)
+        for name, value in component.options:
+            spec = options.get(name.replace("_", "-"))
+            if spec is not None and spec.default != value:
+                default = default_text(spec) if spec.default is REQUIRED else spec.default
+                replaced[f"{component.name}.{spec.name}"] = default
+    return replaced
 
 
 def create_dataset(registry: Registry, component: Component) -> Dataset:

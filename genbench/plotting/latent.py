@@ -28,7 +28,9 @@ from genbench.utils.rng import generator
 GROUPS = 12
 """Groups that one figure can show."""
 
-SIDE = 25
+SIDE = 12
+"""Images along a side of the decoded plane: as many as are seen apart at the width of a column."""
+
 POINTS = 2000
 DIRECTIONS = 2000
 STEPS = 50
@@ -159,7 +161,7 @@ class FigureBuilder:
         return strips("interpolations", caption, entries)
 
     def grid(self) -> Drawing:
-        """The decoded 25 x 25 grid of each 2-D latent space, over the square that holds 99 % of the prior."""
+        """The decoded grid of each 2-D latent space, over the square that holds 99 % of the prior."""
         flat = [group for group in self.groups if group.run.latent_dim == 2]
         if not flat:
             sizes = ", ".join(sorted({str(group.run.latent_dim) for group in self.groups}))
@@ -173,7 +175,7 @@ class FigureBuilder:
             line = torch.linspace(-reach, reach, SIDE, device=self.device)
             z = torch.cartesian_prod(line.flip(0), line).flip(1)  # the top row has the largest second coordinate
             entries.append((group.label, self.decoded(group, z), (-reach, reach)))
-        return plane("The decoded 25 x 25 grid of the latent plane", entries)
+        return plane(f"The decoded {SIDE} x {SIDE} grid of the latent plane", entries)
 
     def codes(self) -> Drawing:
         """Codes of test images over draws of the prior, and their marginals along the worst projection."""

@@ -20,7 +20,7 @@ from genbench import __version__
 from genbench.errors import UsageError
 from genbench.registry.listing import SELECT, ListedComponent, ListedOption, ListedPlugin, Listing
 
-SCHEMA = 2
+SCHEMA = 3
 CACHE = "GENBENCH_CACHE"
 
 
@@ -149,4 +149,5 @@ def _parse(plain: Any) -> Listing:
         for kind, listed in plain["components"].items()
     }
     conflicts = {name: tuple(origins) for name, origins in plain["conflicts"].items()}
-    return Listing(plugins, components, conflicts)
+    bibtex = {str(reference): str(entry) for reference, entry in plain["bibtex"].items()}
+    return Listing(plugins, components, conflicts, bibtex)

@@ -65,11 +65,15 @@ class ListedPlugin:
 
 @dataclass(frozen=True)
 class Listing:
-    """All plug-ins and their components by kind, sorted by name; `conflicts` as "KIND NAME" -> the plug-ins."""
+    """All plug-ins and their components by kind, sorted by name; `conflicts` as "KIND NAME" -> the plug-ins.
+
+    `bibtex` holds BibTeX entries by the text that stands in a reference.
+    """
 
     plugins: tuple[ListedPlugin, ...] = ()
     components: Mapping[str, tuple[ListedComponent, ...]] = field(default_factory=dict)
     conflicts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
+    bibtex: Mapping[str, str] = field(default_factory=dict)
 
     def names(self, kind: Kind) -> tuple[str, ...]:
         """The components of a kind, sorted."""

@@ -38,6 +38,8 @@ from genbench.registry.listing import (
 from genbench.registry.options import OptionSpec, bounds_text, default_text, specs
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+BIBTEX = re.compile(r"@[A-Za-z]+\s*\{\s*[A-Za-z0-9:_.+/-]+\s*,.*\}", re.DOTALL)
+"""One BibTeX entry with its key."""
 SLOW_SECONDS = 10.0
 """An import that takes longer is reported: every command that loads plug-ins waits for it."""
 
@@ -79,6 +81,8 @@ class Registry:
     """The plug-ins that register one name, as `conflict_key` -> names with origins."""
     allow_changed_source: bool = False
     """Whether runs may be restored with a plug-in whose source has changed since the training."""
+    bibtex: dict[str, str] = field(default_factory=dict)
+    """BibTeX entries by the text that stands in a reference."""
     files: tuple[Path, ...] = ()
     """The plug-in files that were loaded, which a worker process loads as well."""
     disabled: tuple[str, ...] = ()
@@ -171,6 +175,7 @@ def _load_plugin(
     """Import a plug-in and register its components; an exception becomes the cause of a broken plug-in."""
     module: ModuleType | None = None
     components: list[tuple[Kind, ComponentSpec[Any]]] = []
+    bibtex: dict[str, str] = {}
     started = time.perf_counter()
     try:
         if manager.has_plugin(name):
@@ -179,19 +184,21 @@ def _load_plugin(
             module = _import_file(location) if isinstance(location, Path) else location.load()
             hooks = _register_hooks(manager, module, name)
             components = [(kind, spec) for kind in KINDS for spec in _call_hook(manager, kind, module)]
+            bibtex = _call_bibtex(manager, module)
         plugin = Plugin(name, origin, "loaded", hooks, fingerprint=fingerprint(module))
     except KeyboardInterrupt:
         raise
     except BaseException as error:  # a plug-in may even call sys.exit at import
         if module is not None and manager.is_registered(module):
             manager.unregister(module)
-        components = []
+        components, bibtex = [], {}
         cause = one_line(error) if isinstance(error, GenbenchError) else f"{type(error).__name__}: {one_line(error)}"
         plugin = Plugin(name, origin, "broken", cause=cause)
     plugin = replace(plugin, seconds=time.perf_counter() - started)
     registry.plugins.append(plugin)
     for kind, spec in components:
         registry.register(kind, Registration(spec, plugin))
+    registry.bibtex = {**bibtex, **registry.bibtex}  # the first plug-in's entry stays
 
 
 def _register_hooks(manager: pluggy.PluginManager, module: ModuleType, name: str) -> tuple[str, ...]:
@@ -200,7 +207,7 @@ def _register_hooks(manager: pluggy.PluginManager, module: ModuleType, name: str
     callers = manager.get_hookcallers(module) or []
     misspelt = [caller.name for caller in callers if not caller.has_spec()]
     if misspelt:
-        raise unknown("hook", misspelt[0], [f"genbench_{kind}s" for kind in KINDS])
+        raise unknown("hook", misspelt[0], [*(f"genbench_{kind}s" for kind in KINDS), "genbench_bibtex"])
     return tuple(caller.name for caller in callers)
 
 
@@ -216,6 +223,20 @@ def _call_hook(manager: pluggy.PluginManager, kind: Kind, module: object) -> Ite
                 raise PluginError(f"{caller.name}: the name '{spec.name}' is not lower case letters, digits, hyphens")
             specs(spec.factory)
             yield spec
+
+
+def _call_bibtex(manager: pluggy.PluginManager, module: object) -> dict[str, str]:
+    """The BibTeX entries that a module provides; `PluginError` for a value that is no entry."""
+    entries: dict[object, object] = {}
+    for implementation in manager.hook.genbench_bibtex.get_hookimpls():
+        if implementation.plugin is module:
+            entries |= dict(implementation.function())  # type: ignore[call-overload]  # a plug-in's: checked below
+    bibtex: dict[str, str] = {}
+    for reference, text in entries.items():
+        if not (isinstance(reference, str) and reference and isinstance(text, str) and BIBTEX.fullmatch(text.strip())):
+            raise PluginError(f"genbench_bibtex: the value of {reference!r} is not one entry as '@article{{key, ...}}'")
+        bibtex[reference] = text.strip()
+    return bibtex
 
 
 class _UncachedLoader(SourceFileLoader):
@@ -305,7 +326,8 @@ def list_registry(registry: Registry) -> Listing:
         kind: tuple(_list_component(registry.registrations[kind][name]) for name in sorted(registry.names(kind)))
         for kind in KINDS
     }
-    return Listing(plugins, components, {name: tuple(origins) for name, origins in registry.conflicts.items()})
+    conflicts = {name: tuple(origins) for name, origins in registry.conflicts.items()}
+    return Listing(plugins, components, conflicts, dict(registry.bibtex))
 
 
 def _list_component(registration: Registration) -> ListedComponent:

@@ -14,10 +14,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from genbench.analysis import notes
+from genbench.analysis.columns import choose_tables
 from genbench.analysis.curves import BudgetResult, By, CurveSet, at_budgets, compare_at
 from genbench.analysis.formatting import format_estimate
 from genbench.analysis.notes import FailureNote, ProtocolLegend, Protocols
-from genbench.analysis.table import Column, Section, Table, TableRow, assemble
+from genbench.analysis.table import Column, Section, Table, TableRow
 from genbench.storage.results import Row
 
 HEAD_WIDTH = 14
@@ -59,19 +60,20 @@ def render(
     rows: Sequence[Row],
     *,
     sort: str | None = None,
+    columns: Sequence[str] = (),
     protocols: Protocols | None = None,
     brief: bool = False,
 ) -> None:
     """Print a ranked table for each dataset with its notes, legend and failures.
 
-    `sort` names the metric that ranks; `protocols` holds the fields of each protocol by its hash, for the legend. In
-    brief, only the headline columns and the failures.
+    `sort` names the metric that ranks, `columns` those shown, in their order; `protocols` holds the fields of each
+    protocol by its hash, for the legend. In brief, only the headline columns and the failures.
     """
     if not rows:
         console.print("no runs to report")
         return
     writer = ConsoleWriter(console)
-    for table in assemble(rows, sort):
+    for table in choose_tables(rows, sort, columns):
         _render_table(writer, table, protocols or {}, brief)
 
 

@@ -129,10 +129,12 @@ def _csv(lines: Iterable[Sequence[str]]) -> str:
 
 
 def _csv_cell(value: object) -> str:
-    """A CSV cell; text that a spreadsheet would take for a formula gets an apostrophe before it."""
+    """A CSV cell; text that a spreadsheet would take for a formula gets an apostrophe before it, a mapping is JSON."""
     if isinstance(value, str):
         value = value.replace("\r\n", "\n").replace("\r", "\n")  # readers disagree on a lone carriage return
         return f"'{value}" if value.startswith(FORMULA) and not _is_number(value) else value
+    if isinstance(value, Mapping):
+        return json.dumps(value, ensure_ascii=False)
     value = _finite(value)
     return "" if value is None else repr(value)
 

@@ -12,8 +12,9 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
+from genbench.analysis.columns import choose_tables
 from genbench.analysis.notes import Protocols
-from genbench.analysis.table import Table, assemble
+from genbench.analysis.table import Table
 from genbench.plotting.style import Drawing, encoded, save
 from genbench.reporting.csv_json import table_csv, tidy_csv, tidy_csv_lines, tidy_json, tidy_json_lines
 from genbench.reporting.html import Page, Picture, render
@@ -57,23 +58,24 @@ def export(
     protocols: Protocols | None = None,
     command: str = "",
     sort: str | None = None,
+    columns: Sequence[str] = (),
     draw: Callable[[], tuple[Sequence[Drawing], Sequence[str]]] = lambda: ((), ()),
 ) -> tuple[Path, ...]:
     """Write the study into `folder` and return the files, report.html last.
 
     `runs` are the runs by their name in the rows, `protocols` the fields of each protocol by its hash, `command` the
-    command line, `sort` the metric that ranks. `draw` makes the figures, written as PNG and PDF, and a line for each
-    that could not be drawn, after the data files: figures of thousands of groups take far longer. Every file is
-    whole or absent; the folder may exist.
+    command line, `sort` the metric that ranks, `columns` those of the tables in their order. `draw` makes the figures,
+    written as PNG and PDF, and a line for each that could not be drawn, after the data files: figures of thousands of
+    groups take far longer. Every file is whole or absent; the folder may exist.
     """
     runs, protocols = runs or {}, protocols or {}
     _sweep(folder)
-    tables = assemble(rows, sort)
+    tables = choose_tables(rows, sort, columns)
     write_pieces(folder / "rows.csv", tidy_csv_lines(rows))
     write_pieces(folder / "rows.json", tidy_json_lines(rows))
     write_text(folder / "table.csv", table_csv(tables))
     write_text(folder / "table.md", markdown(tables, protocols))
-    write_text(folder / "table.tex", latex(tables, protocols))
+    write_text(folder / "table.tex", latex(tables, protocols, chosen=bool(columns)))
     drawings, problems = draw()
     pictures = _copy_pictures(folder / "pictures", tables, runs)
     records = {name: facts.record for name, facts in runs.items()}
@@ -94,14 +96,26 @@ def _sweep(folder: Path) -> None:
                 left.unlink(missing_ok=True)
 
 
-def table_markdown(rows: Sequence[Row], *, sort: str | None = None, protocols: Protocols | None = None) -> str:
+def table_markdown(
+    rows: Sequence[Row],
+    *,
+    sort: str | None = None,
+    columns: Sequence[str] = (),
+    protocols: Protocols | None = None,
+) -> str:
     """The tables of the rows as Markdown."""
-    return markdown(assemble(rows, sort), protocols)
+    return markdown(choose_tables(rows, sort, columns), protocols)
 
 
-def table_latex(rows: Sequence[Row], *, sort: str | None = None, protocols: Protocols | None = None) -> str:
-    """The tables of the rows as LaTeX with booktabs."""
-    return latex(assemble(rows, sort), protocols)
+def table_latex(
+    rows: Sequence[Row],
+    *,
+    sort: str | None = None,
+    columns: Sequence[str] = (),
+    protocols: Protocols | None = None,
+) -> str:
+    """The tables of the rows for print with LaTeX; without `columns` the main number of each metric."""
+    return latex(choose_tables(rows, sort, columns), protocols, chosen=bool(columns))
 
 
 def _copy_pictures(folder: Path, tables: Iterable[Table], runs: Mapping[str, RunFacts]) -> list[tuple[str, str, Path]]:

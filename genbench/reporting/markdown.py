@@ -6,7 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from genbench.analysis import notes
-from genbench.analysis.formatting import format_estimate, one_line_text
+from genbench.analysis.captions import caption
+from genbench.analysis.formatting import format_estimate, format_value, one_line_text
 from genbench.analysis.notes import ProtocolLegend, Protocols
 from genbench.analysis.table import Column, Table, TableCell, TableRow
 
@@ -25,12 +26,15 @@ def escape_markdown(text: str) -> str:
 
 
 def _lines(table: Table, protocols: Protocols) -> list[str]:
-    lines = [f"## {escape_markdown(notes.title(table))}", ""]
+    lines = [f"## {escape_markdown(notes.title(table))}", "", escape_markdown(caption(table).trained), ""]
     lines.append("| model | " + " | ".join(map(_head, table.columns)) + " |")
     lines.append("|:--" + "|--:" * len(table.columns) + "|")
     for title, members in notes.blocks(table.rows):
         lines += [f"| *{title}* | " + " | ".join("" for _ in table.columns) + " |"] * bool(title)
         lines += map(_row, members)
+    if any(column.floor is not None for column in table.columns):
+        floors = ("" if c.floor is None else escape_markdown(_floor(c.floor)) for c in table.columns)
+        lines.append("| *a perfect model* | " + " | ".join(floors) + " |")
     lines += ["", *(f"- {escape_markdown(note)}" for note in notes.notes(table, best="bold:")), ""]
     if table.problems:
         lines += ["### failed or unfinished", ""]
@@ -49,20 +53,29 @@ def _row(row: TableRow) -> str:
 
 
 def _head(column: Column) -> str:
+    """The column's name; with the protocol's hash where the metric was measured in several ways."""
     parts = [escape_markdown(notes.head(column))]
-    parts += map(escape_markdown, notes.below_head(column))
-    parts += [f"`{one_line_text(column.protocol).replace('`', '').replace('|', '')}`"] if column.protocol else []
+    parts += [_code(column.protocol)] if column.shared and column.protocol else []
     return "<br>".join(parts)
+
+
+def _code(text: str) -> str:
+    return f"`{one_line_text(text).replace('`', '').replace('|', '')}`"
+
+
+def _floor(value: float) -> str:
+    return format_value(value, digits=3).plain
 
 
 def _cell(cell: TableCell) -> str:
     text = escape_markdown(format_estimate(cell.estimate).plain)
-    text = {"best": f"**{text}**", "lead": f"{text}\\*", "undecided": f"{text} ?", "": text}[cell.mark]
-    return "<br>".join([text, *map(escape_markdown, notes.below_cell(cell))])
+    return {"best": f"**{text}**", "lead": f"{text}\\*", "undecided": f"{text} ?", "": text}[cell.mark]
 
 
 def _legend(legend: ProtocolLegend) -> Iterable[str]:
     for entry in legend.entries:
-        yield f"- `{entry.protocol}` " + escape_markdown(f"{entry.heads}: {notes.listed(entry.facts)}")
+        yield f"- {_code(entry.protocol or 'unknown')} " + escape_markdown(
+            f"{entry.heads}: {notes.listed(entry.facts)}"
+        )
     if legend.common:
         yield "- all: " + escape_markdown(notes.listed(legend.common))

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
+from genbench.analysis.columns import of_columns
 from genbench.analysis.selection import of_stage, select_options
 from genbench.errors import StoreError, UsageError
 from genbench.plotting.report import model_drawings, row_drawings
@@ -53,8 +54,9 @@ def report_runs(
     sort: str | None,
     select_options_by: str | None = None,
     figure_context: FigureContext | None = None,
+    columns: Sequence[str] = (),
 ) -> None:
-    """Show and export the runs below the paths.
+    """Show and export the runs below the paths, with all columns or the named ones in their order.
 
     Of options that compete, those that are best by `select_options_by` are shown. With a `figure_context` the export
     has the figures that need the models.
@@ -70,17 +72,17 @@ def report_runs(
         for choice in choices:
             click.echo(choice.text, err=form != "table")
     if form == "table":
-        render(Console(), tidy, sort=sort, protocols=fields)
+        render(Console(), tidy, sort=sort, columns=columns, protocols=fields)
     else:
         writers: dict[str, Callable[[], str]] = {
-            "csv": lambda: export.tidy_csv(tidy),
-            "json": lambda: export.tidy_json(tidy),
-            "md": lambda: export.table_markdown(tidy, sort=sort),
-            "tex": lambda: export.table_latex(tidy, sort=sort),
+            "csv": lambda: export.tidy_csv(of_columns(tidy, columns)),
+            "json": lambda: export.tidy_json(of_columns(tidy, columns)),
+            "md": lambda: export.table_markdown(tidy, sort=sort, columns=columns, protocols=fields),
+            "tex": lambda: export.table_latex(tidy, sort=sort, columns=columns, protocols=fields),
         }
         click.echo(writers[form](), nl=False)
     if target is not None:
-        write_report(records, tidy, fields, target, sort, figure_context)
+        write_report(records, tidy, fields, target, sort, figure_context, columns)
         names = ", ".join(sorted(path.name for path in target.iterdir()))
         click.echo(f"Written to {target}/: {names}", err=form != "table")
 
@@ -92,6 +94,7 @@ def write_report(
     target: Path,
     sort: str | None,
     figure_context: FigureContext | None = None,
+    columns: Sequence[str] = (),
 ) -> None:
     """Export everything to a folder; `fields` are those of each protocol by its hash."""
     facts = {
@@ -110,7 +113,16 @@ def write_report(
         more, reasons = model_drawings(records, context.registry, context.data_config, context.device)
         return [*drawings, *more], [*problems, *reasons]
 
-    export.export(target, tidy, runs=facts, protocols=fields, command=command_line(), sort=sort, draw=draw)
+    export.export(
+        target,
+        tidy,
+        runs=facts,
+        protocols=fields,
+        command=command_line(),
+        sort=sort,
+        columns=columns,
+        draw=draw,
+    )
     if curves := curves_csv(tidy):
         write_text(target / "curves.csv", curves)
 

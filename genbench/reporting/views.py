@@ -16,8 +16,7 @@ from rich.table import Table
 from genbench.analysis.compare import Comparison, Forecast, compare, forecast
 from genbench.analysis.curves import By, requested_metric
 from genbench.analysis.diff import COMPARABLE, diff_runs
-from genbench.analysis.formatting import format_estimate, format_value
-from genbench.analysis.notes import p_value
+from genbench.analysis.formatting import format_estimate, format_value, p_value
 from genbench.evaluation.selection import describe_selection
 from genbench.reporting.console import render_curves
 from genbench.reporting.summary import readable_runs

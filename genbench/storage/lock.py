@@ -45,3 +45,17 @@ def lock_run(path: Path) -> Iterator[None]:
         yield
     finally:
         lock.release()
+
+
+def is_locked(path: Path) -> bool:
+    """Whether a process holds a run's folder; False where no lock was ever made, or none can be made."""
+    lock = FileLock(path / LOCK, timeout=0, fallback_to_soft=False)
+    try:
+        if not (path / LOCK).exists():
+            return False
+        with lock:
+            return False
+    except Timeout:
+        return os.access(path / LOCK, os.W_OK)
+    except (OSError, NotImplementedError):
+        return False

@@ -5,12 +5,13 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, fields
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import PurePath
 from typing import Any, Literal
 
 from genbench.experiment.run import Run
-from genbench.storage.run_dir import Protocols, RunRecord
-from genbench.storage.schema import MetricRecord, SnapshotRecord
+from genbench.storage.run_dir import DEFAULTS, Protocols, RunRecord
+from genbench.storage.schema import MetricRecord, Scalar, SnapshotRecord
 
 NUMBER = (
     *("value", "floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectable_effect"),
@@ -24,10 +25,13 @@ KINDS: tuple[Literal["dataset", "model", "prior", "network"], ...] = ("dataset",
 class Row:
     """One number of one run, or one failed or unfinished run (then `metric` is "" and `value` None).
 
-    `group` is the run without its seed: rows that share it differ by training seed alone. `label` is the group's
+    `group` is the run without its seed: rows that share it differ by training seed alone. `dataset` is the dataset's
+    name with its options that are not at their defaults. `label` is the group's
     short name in tables, `head` the metric's column head, `protocol` the hash of how the number was
     measured, `metric_role` its `Measurement.role`, `higher_is_better` None for a fact that ranks nothing. `seconds` is
     the run's training time, `images` the count of images it trained on, `status` one of "done", "failed", "unfinished".
+    `options` has every option of the run as NAME.OPTION, `defaults` the default of each that has another value
+    (None where the run does not record them).
     """
 
     run: str
@@ -62,13 +66,17 @@ class Row:
     flops: float | None = None
     status: str = "done"
     error: str = ""
+    batch: int = 0
+    precision: str = "float32"
+    options: Mapping[str, Scalar] = field(default_factory=dict, hash=False)
+    defaults: Mapping[str, Scalar] | None = field(default=None, hash=False)
 
     def as_dict(self) -> dict[str, object]:
         """The row as plain data, columns in their fixed order."""
         return asdict(self)
 
 
-COLUMNS = tuple(field.name for field in fields(Row))
+COLUMNS = tuple(each.name for each in fields(Row))
 
 
 def rows(records: Sequence[RunRecord], keys: Container[str] | None = None) -> list[Row]:
@@ -77,12 +85,21 @@ def rows(records: Sequence[RunRecord], keys: Container[str] | None = None) -> li
     With `keys` (`genbench.experiment.run.Component.key`) the final measurements are only those of these components.
     """
     groups = [group_key(record.run) for record in records]
-    labels = _labels({group: record.run for group, record in zip(groups, records, strict=True)})
-    return [
-        row
-        for record, group in zip(records, groups, strict=True)
-        for row in _rows_of(record, group, labels[group], keys)
-    ]
+    first = dict(zip(reversed(groups), reversed(records), strict=True))
+    defaults = {group: _recorded_defaults(record) for group, record in first.items()}
+    runs = {group: first[group].run for group in dict.fromkeys(groups)}
+    datasets, labels = group_labels(runs, defaults)
+    shared = {
+        group: {
+            "group": group,
+            "label": labels[group],
+            "dataset": datasets[group],
+            "options": {name: value for _, name, value in _options(run)},
+            "defaults": defaults[group],
+        }
+        for group, run in runs.items()
+    }
+    return [row for record, group in zip(records, groups, strict=True) for row in _rows_of(record, shared[group], keys)]
 
 
 def protocols(records: Iterable[RunRecord]) -> Protocols:
@@ -96,14 +113,14 @@ def protocols(records: Iterable[RunRecord]) -> Protocols:
     return known
 
 
-def _rows_of(record: RunRecord, group: str, label: str, keys: Container[str] | None) -> Iterable[Row]:
-    run = record.run
+def _rows_of(record: RunRecord, shared: Mapping[str, Any], keys: Container[str] | None) -> Iterable[Row]:
+    """The rows of a run; `shared` are the columns that its group has in common."""
+    run, group, label = record.run, shared["group"], shared["label"]
     columns: dict[str, Any] = {
         "run": record.name,
-        "group": group,
-        "label": label,
         **{kind: getattr(run, kind).name for kind in KINDS},
-        **{field: getattr(run, field) for field in ("latent_dim", "seed", "images", "role")},
+        **{name: getattr(run, name) for name in ("latent_dim", "seed", "images", "batch", "precision", "role")},
+        **shared,
     }
     measured = {key: entry for key, entry in record.measurements.items() if keys is None or key in keys}
     if record.training is None:
@@ -137,13 +154,13 @@ def rows_of_measurements(columns: Mapping[str, Any], measured: Mapping[str, Metr
         if entry.error:
             yield Row(**columns, metric=entry.metric, status="failed", error=entry.error)
         for number in entry.numbers:
-            name = entry.metric + (f".{number.component}" if number.component else "")
-            numbers[name, number.protocol, entry.split] = Row(
+            metric = entry.metric + (f".{number.component}" if number.component else "")
+            numbers[metric, number.protocol, entry.split] = Row(
                 **columns,
-                metric=name,
+                metric=metric,
                 metric_role=number.role,
-                head=number.label or name,
-                **{field: getattr(number, field) for field in NUMBER},
+                head=number.label or metric,
+                **{name: getattr(number, name) for name in NUMBER},
             )
     yield from numbers.values()
 
@@ -155,6 +172,10 @@ def _cost(snapshot: SnapshotRecord) -> dict[str, Any]:
 # ---------------------------------------------------------------- groups and their names
 
 
+Defaults = Mapping[str, Mapping[str, Scalar] | None]
+"""By group the default of each option that has another value; None where it is not recorded."""
+
+
 def group_key(run: Run) -> str:
     """A hash of a run without its seed."""
     fields = run.record()
@@ -162,25 +183,55 @@ def group_key(run: Run) -> str:
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def group_labels(runs: Iterable[Run]) -> dict[str, str]:
-    """A short name for each group: the model, and the fields that differ among groups of the same model and dataset."""
-    return _labels({group_key(run): run for run in runs})
+def group_labels(groups: Mapping[str, Run], defaults: Defaults) -> tuple[dict[str, str], dict[str, str]]:
+    """For each group a short name of its dataset, and its label: the model, and the fields that tell it apart.
+
+    Those are the fields that differ among the groups of the same model and dataset; an option is named where it has
+    another value than its default.
+    """
+    datasets = _dataset_labels(groups, defaults)
+    return datasets, _labels(groups, datasets, defaults)
 
 
-def _labels(groups: Mapping[str, Run]) -> dict[str, str]:
+def _recorded_defaults(record: RunRecord) -> dict[str, Scalar] | None:
+    recorded = record.provenance.get(DEFAULTS)
+    return recorded if isinstance(recorded, dict) else None
+
+
+def _labels(groups: Mapping[str, Run], datasets: Mapping[str, str], defaults: Defaults) -> dict[str, str]:
+    """The label of each group; `datasets` are the labels of their datasets."""
     fields = {key: _fields(run) for key, run in groups.items()}
     families: dict[tuple[str, str, str], list[str]] = {}
     for key, run in groups.items():
-        families.setdefault((run.dataset.name, run.role, run.model.name), []).append(key)
+        families.setdefault((datasets[key], run.role, run.model.name), []).append(key)
     labels = {}
     for (_, _, model), members in families.items():
         distinctive = _distinctive([fields[key] for key in members])
+        texts: dict[str, list[str]] = {}
         for key in members:
-            differing = [name for name in fields[key] if name in distinctive]
-            shown = [name for name in differing if name != "source"] or differing
-            text = ", ".join(_field_text(name, fields[key][name]) for name in shown)
-            labels[key] = model + (f" ({text})" if text else "")
+            known = defaults.get(key)
+            options = {name for _, name, _ in _options(groups[key])}
+            shown = [
+                _field_text(name, fields[key][name])
+                for name in fields[key]
+                if name in distinctive and (name not in options or known is None or name in known)
+            ]
+            texts.setdefault(_label(model, shown), []).append(key)
+        for text, equal in texts.items():
+            for key in equal:
+                sources = _sources([groups[each] for each in equal], groups[key])
+                labels[key] = text if len(equal) == 1 or not sources else f"{text} ({sources})"
     return labels
+
+
+def _label(model: str, fields: Sequence[str]) -> str:
+    return model + (f" ({', '.join(fields)})" if fields else "")
+
+
+def _sources(runs: Sequence[Run], run: Run) -> str:
+    """The sources of a run's components that not all of the runs share."""
+    differing = [kind for kind in KINDS if len({getattr(each, kind).fingerprint for each in runs}) > 1]
+    return ", ".join(f"source of {getattr(run, kind).name} {getattr(run, kind).fingerprint[:6]}" for kind in differing)
 
 
 def _distinctive(family: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -191,20 +242,80 @@ def _distinctive(family: Sequence[Mapping[str, Any]]) -> set[str]:
     }
 
 
+def _options(run: Run) -> list[tuple[str, str, Scalar]]:
+    """Every option of a run: the kind of its component, NAME.OPTION, and the value."""
+    return [
+        (kind, f"{getattr(run, kind).name}.{name.replace('_', '-')}", value)
+        for kind in KINDS
+        for name, value in getattr(run, kind).options
+    ]
+
+
 def _fields(run: Run) -> dict[str, Any]:
-    """The fields that may differ between two groups, by the name that a label shows."""
+    """The fields that may differ between two groups of a dataset, by name."""
     fields: dict[str, Any] = {"prior": run.prior.name, "latent_dim": run.latent_dim}
     fields |= {"network": run.network.name, "images": run.images, "batch": run.batch, "precision": run.precision}
-    components = (run.dataset, run.model, run.prior, run.network)
-    for component in components:
-        fields |= {f"{component.name}.{name}": value for name, value in component.options}
-    fields["source"] = " ".join(component.fingerprint[:6] for component in components)
-    return fields
+    return fields | {name: value for kind, name, value in _options(run) if kind != "dataset"}
 
 
 def _field_text(name: str, value: Any) -> str:
-    if name in ("prior", "network"):
+    if name in ("prior", "network", "precision"):
         return str(value)
     if name == "latent_dim":
         return f"d={value}"
-    return f"{name.split('.', 1)[-1].replace('_', '-')}={value}"
+    return f"{name.split('.', 1)[-1]}={option_text(value)}"
+
+
+def option_text(value: Scalar) -> str:
+    """The value of an option as one would type it.
+
+    >>> option_text(10.0), option_text(True), option_text(None)
+    ('10', 'true', 'none')
+    """
+    if isinstance(value, bool) or value is None:
+        return str(value).lower()
+    return f"{value:g}" if isinstance(value, float) else str(value)
+
+
+# ---------------------------------------------------------------- datasets and their names
+
+
+def _dataset_labels(groups: Mapping[str, Run], defaults: Defaults) -> dict[str, str]:
+    """The dataset of each group with its options that are not at their defaults: `folder: faces, size 64`.
+
+    Where the defaults are not recorded, the options that differ among the runs of that dataset. Paths are named by
+    as many of their last parts as tell them apart.
+    """
+    families: dict[str, list[str]] = {}
+    for key, run in groups.items():
+        families.setdefault(run.dataset.name, []).append(key)
+    labels = {}
+    for name, members in families.items():
+        options = {key: dict(groups[key].dataset.options) for key in members}
+        differing = _distinctive(list(options.values()))
+        for key in members:
+            known = defaults.get(key)
+            shown = [
+                option
+                for option in options[key]
+                if (option in differing if known is None else f"{name}.{option.replace('_', '-')}" in known)
+            ]
+            paths = [option for option in shown if _is_path(options[key][option])]
+            texts = [_short_path(options[key][option], [o.get(option) for o in options.values()]) for option in paths]
+            texts += [f"{o.replace('_', '-')} {option_text(options[key][o])}" for o in shown if o not in paths]
+            labels[key] = name + (f": {', '.join(texts)}" if texts else "")
+    return labels
+
+
+def _is_path(value: Scalar) -> bool:
+    return isinstance(value, str) and ("/" in value or "\\" in value)
+
+
+def _short_path(path: Scalar, paths: Iterable[Scalar]) -> str:
+    """The last parts of a path that no other path ends in."""
+    parts = PurePath(str(path)).parts
+    rivals = [PurePath(rival).parts for rival in {str(each) for each in paths} if rival != str(path)]
+    for count in range(1, len(parts)):
+        if all(rival[-count:] != parts[-count:] for rival in rivals):
+            return "/".join(parts[-count:])
+    return str(path)

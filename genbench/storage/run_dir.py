@@ -51,6 +51,9 @@ RUN, LOG, CHECKPOINT, WEIGHTS = "run.json", "log.jsonl", "checkpoint.safetensors
 TRAINING, FITTED, METRICS, FAILURE = "training.json", "fitted.json", "metrics.json", "failure.json"
 SAMPLES, RECONSTRUCTIONS = "samples.png", "reconstructions.png"
 IMPORTED = "imported.json"
+DEFAULTS = "defaults"
+"""The fact in a run's provenance that holds the default of each option which has another value, by NAME.OPTION."""
+
 SNAPSHOT_FOLDER, SNAPSHOTS, SELECTED = "snapshots", "snapshots.json", "selected.json"
 
 State = Literal["new", "interrupted", "trained", "failed"]

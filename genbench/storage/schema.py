@@ -141,7 +141,7 @@ class StoredMeasurement(Record, frozen=True):
 
 
 class MetricRecord(Record, frozen=True):
-    """One metric under one choice of options: its numbers, or why it has none."""
+    """One metric under one choice of options: its numbers, or why it has none, and the seconds that it took."""
 
     metric: str
     options: dict[str, Scalar]
@@ -149,6 +149,7 @@ class MetricRecord(Record, frozen=True):
     error: str = ""
     inapplicable: str = ""
     numbers: tuple[StoredMeasurement, ...] = ()
+    seconds: float | None = None
 
 
 Measurements = dict[str, MetricRecord]

@@ -227,13 +227,13 @@ def test_from_run_to_curves_and_selected_options(genbench: Callable[..., Result]
     assert "by FLOPs" in shown.output
     assert "snapshots on the validation split" in shown.output
     at_64 = genbench("curves", "--at", "64").output
-    assert all(f"\n {label} " in at_64 for label in ("ae", "swae (weight=1.0)", "swae (weight=20.0)"))
+    assert all(f"\n {label} " in at_64 for label in ("ae", "swae (weight=1)", "swae (weight=20)"))
     selected = genbench("report", "--select-options-by", "reconstruction", "--export", str(tmp_path / "kept"))
     assert "was selected of 2 candidates" in " ".join(selected.output.split())
     lines = list(csv.DictReader((tmp_path / "kept" / "curves.csv").read_text().splitlines()))
     assert {int(line["images"]) for line in lines} == {32, 64, 96}
     assert {line["split"] for line in lines} == {"validation"}
-    assert {line["label"] for line in lines} <= {"ae", "swae (weight=1.0)", "swae (weight=20.0)"}
+    assert {line["label"] for line in lines} <= {"ae", "swae (weight=1)", "swae (weight=20)"}
     beyond = genbench("curves", "--at", "1e9")
     assert beyond.exit_code == 2
     assert beyond.output.count("\n") == 1

@@ -27,7 +27,10 @@ from genbench.storage.results import COLUMNS, Row
 FIXED = (
     "run,dataset,model,prior,network,latent_dim,seed,images,metric,value,floor,unit,higher_is_better,n,protocol,seconds"
 )
-LATER = "role,stage,split,metric_role,floor_sd,se,low,high,p_value,minimum_detectable_effect,flops"
+LATER = (
+    "role,stage,split,metric_role,floor_sd,se,low,high,p_value,minimum_detectable_effect,flops"
+    ",batch,precision,options,defaults"
+)
 EVIL = [
     "<script>alert(1)</script>",
     r"\input{x}",

@@ -1,0 +1,107 @@
+"""The caption of a table in print: what was trained, what ± and bold mean. Plain text; the caller escapes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from genbench.analysis import notes
+from genbench.analysis.table import Table, TableRow
+
+LISTED = 4
+"""Values of a field that a caption lists; of more it gives the number."""
+
+
+@dataclass(frozen=True)
+class Caption:
+    """A caption's sentences: what was trained, how to read the table, and what is missing."""
+
+    trained: str
+    reading: tuple[str, ...]
+    missing: tuple[str, ...] = ()
+
+    def text(self, pm: str = "±", bold: str = "Bold") -> str:
+        """The whole caption; `pm` and `bold` are how the format shows them."""
+        reading = [sentence.format(pm=pm, bold=bold) for sentence in self.reading]
+        return " ".join([self.trained, *reading, *self.missing])
+
+
+def caption(table: Table) -> Caption:
+    """The caption of a table."""
+    return Caption(trained(table), tuple(_reading(table)), tuple(_missing(table)))
+
+
+def trained(table: Table) -> str:
+    """One sentence: images, networks, latent sizes, priors and training seeds of the models."""
+    models = [row for row in table.rows if row.role != "control"] or list(table.rows)
+    if not models:
+        return "Nothing was trained."
+    images = _values("training image", (f"{row.images:,}" for row in models if row.stage == "final"), before=True)
+    parts = [
+        f"{images} each" if images else "",
+        _values("network", (row.network for row in models)),
+        _values("latent size", (str(row.latent_dim) for row in models if row.latent_dim)),
+        _values("prior", (row.prior for row in models if row.prior), before=True),
+        _counted_seeds(models),
+    ]
+    counted = f"{len(models)} model{'' if len(models) == 1 else 's'}"
+    return f"{counted} trained on {table.dataset}: {', '.join(part for part in parts if part)}."
+
+
+def _values(noun: str, values: Iterable[str], *, before: bool = False) -> str:
+    """Distinct values in words: `network mlp`, `networks conv and mlp`, `3,000 training images`, `5 priors`."""
+    distinct = list(dict.fromkeys(values))
+    if not distinct:
+        return ""
+    listed = distinct[0] if len(distinct) == 1 else f"{', '.join(distinct[:-1])} or {distinct[-1]}"
+    plural = noun if len(distinct) == 1 and not distinct[0][-1:].isdigit() else f"{noun}s"
+    if len(distinct) > LISTED:
+        return f"{len(distinct)} {noun}s"
+    if before:
+        return f"{listed} {plural}"
+    return f"{noun if len(distinct) == 1 else noun + 's'} {listed}"
+
+
+def _counted_seeds(models: Sequence[TableRow]) -> str:
+    counts = sorted({len(row.done) for row in models if row.done})
+    if not counts:
+        return "no training seed done"
+    text = str(counts[0]) if len(counts) == 1 else f"{counts[0]} to {counts[-1]}"
+    return f"{text} training seed{'' if counts == [1] else 's'}"
+
+
+def _reading(table: Table) -> Iterable[str]:
+    """Sentences on ±, bold, the perfect model's row and counts; `{pm}` and `{bold}` stand for the format's own."""
+    cells = [cell for row in table.rows for cell in row.cells if cell]
+    kinds = [name for kind, name in notes.INTERVALS.items() if kind in {cell.estimate.kind for cell in cells}]
+    if any(cell.estimate.half_width is not None for cell in cells):
+        yield (f"Mean over the seeds {{pm}} half the width of its 95% {' or '.join(kinds)}.")
+    elif cells:
+        yield "One training seed: the differences may be noise."
+    marks = {cell.mark for cell in cells}
+    if "best" in marks:
+        yield (
+            "{bold}: not distinguishable from the best of the column (paired one-sided t-tests over shared seeds,"
+            " Holm's correction, family-wise error 5%)."
+        )
+    if "lead" in marks:
+        yield "*: the best value, which is undecided without tests over seeds."
+    if "undecided" in marks:
+        yield "?: too few shared seeds for a test."
+    heads: dict[int, list[str]] = {}
+    for column in table.columns:
+        if column.counts:
+            heads.setdefault(max(column.counts), []).append(column.head)
+    if len(heads) == 1:
+        yield f"Measured on {next(iter(heads)):,} images or codes of each run."
+    elif heads:
+        listed = "; ".join(f"{n:,} for {' and '.join(dict.fromkeys(names))}" for n, names in heads.items())
+        yield f"Images or codes of each run: {listed}."
+    if any(column.floor is not None for column in table.columns):
+        yield "Perfect: what a perfect model would score with as many."
+
+
+def _missing(table: Table) -> Iterable[str]:
+    for row in table.rows:
+        if row.role == "model" and len(row.done) < len(row.seeds):
+            yield f"{row.label}: {len(row.done)} of {len(row.seeds)} seeds done."

@@ -1,0 +1,211 @@
+"""What a table says first: what was trained, and which models are best. Plain text; the caller escapes it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from genbench.analysis.formatting import format_estimate, format_value, p_value
+from genbench.analysis.table import Table, TableRow
+from genbench.stats.intervals import Estimate
+from genbench.storage.results import option_text
+
+LATENT_FIT = "latent fit"
+"""The role of metrics that compare codes with the prior: see `genbench.api.Measurement`."""
+
+OPTIONS_SHOWN = 6
+"""Options named in the head; `genbench show RUN` has all."""
+
+MODELS_NAMED = 4
+"""Models named in a sentence; more are counted."""
+
+SIGNIFICANT = 0.05
+
+
+# ---------------------------------------------------------------- what was trained
+
+
+def setup_lines(table: Table) -> list[str]:
+    """What the models of a table were trained with: network, prior and latent size; images, batch, precision, options.
+
+    A field that differs between models has all its values: `conv or mlp`. Empty for a table without models.
+    """
+    models = [row for row in table.rows if row.role != "control"]
+    if not models:
+        return []
+    networks = _alternatives(sorted(map(_network, models)))
+    priors = sorted({row.prior for row in models})
+    dims = _alternatives(str(dim) for dim in sorted({row.latent_dim for row in models}))
+    budgets = _alternatives(f"{images:,}" for images in sorted({row.images for row in models}))
+    batches = _alternatives(f"{batch:,}" for batch in sorted({row.batch for row in models if row.batch}))
+    lines = [
+        f"{networks} · {_alternatives(priors)} prior{'s' * (len(priors) > 1)} · d = {dims}",
+        f"{budgets} images each"
+        + (f" in batches of {batches}" if batches else "")
+        + f" · {_alternatives(sorted(row.precision for row in models))}",
+    ]
+    options = options_words(models)
+    return [*lines, options] if options else lines
+
+
+def options_words(rows: Sequence[TableRow]) -> str:
+    """The options of models and priors that are not at their defaults, each with its default in brackets.
+
+    Those of datasets and networks stand elsewhere in the head. "" where the runs do not record the defaults.
+    """
+    if any(row.defaults is None for row in rows):
+        return ""
+    values: dict[str, dict[str, None]] = {}
+    defaults: dict[str, str] = {}
+    for row in rows:
+        for name, default in (row.defaults or {}).items():
+            if name.partition(".")[0] in (row.model, row.prior):
+                values.setdefault(name, {})[option_text(row.options.get(name))] = None
+                defaults[name] = option_text(default)
+    texts = [f"{name} = {', '.join(values[name])} ({defaults[name]})" for name in values]
+    if not texts:
+        return "options at their defaults"
+    more = f" and {len(texts) - OPTIONS_SHOWN} more" if len(texts) > OPTIONS_SHOWN else ""
+    return f"not the default: {', '.join(texts[:OPTIONS_SHOWN])}{more}"
+
+
+def at_defaults(rows: Sequence[TableRow]) -> bool:
+    """Whether every option of every model is recorded as being at its default."""
+    return all(
+        row.defaults is not None and not any(n.startswith(f"{row.model}.") for n in row.defaults) for row in rows
+    )
+
+
+def _network(row: TableRow) -> str:
+    """A network with its options: `conv (width 16)`."""
+    prefix = f"{row.network}."
+    options = [
+        f"{name.removeprefix(prefix)} {option_text(value)}"
+        for name, value in row.options.items()
+        if name.startswith(prefix)
+    ]
+    return f"{row.network} ({', '.join(options)})" if options else row.network
+
+
+def _alternatives(texts: Iterable[str]) -> str:
+    return join_words(list(dict.fromkeys(texts)), "or")
+
+
+def join_words(words: Sequence[str], last: str = "and") -> str:
+    """Words as a list in a sentence.
+
+    >>> join_words(["swae", "vae", "wae-gan"])
+    'swae, vae and wae-gan'
+    """
+    return f"{', '.join(words[:-1])} {last} {words[-1]}" if len(words) > 1 else "".join(words)
+
+
+# ---------------------------------------------------------------- the verdict
+
+
+@dataclass(frozen=True)
+class Behind:
+    """A model that is worse than the best: by how much (the absolute paired difference), and the adjusted p-value."""
+
+    label: str
+    difference: Estimate
+    p: float | None
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """Which models are best by the ranking metric, in words and as data.
+
+    `best` are the models that cannot be told from the best, `worse` those that can, `undecided` those without a test.
+    `sentences` say the same, then whether codes match the prior, the differences that more seeds would tell, and
+    whether anything was tuned; each ends without a stop.
+    """
+
+    metric: str
+    best: tuple[str, ...]
+    worse: tuple[Behind, ...]
+    undecided: tuple[str, ...]
+    sentences: tuple[str, ...]
+
+    @property
+    def text(self) -> str:
+        """The sentences as one paragraph."""
+        return " ".join(f"{sentence}." for sentence in self.sentences)
+
+
+def verdict(table: Table) -> Verdict:
+    """The verdict on a table; without sentences where it has no models."""
+    models = [row for row in table.rows if row.role == "model" and row.done]
+    column = table.columns[0] if table.columns and table.columns[0].higher_is_better is not None else None
+    ranked = [(row, cell) for row in models if column is not None and (cell := row.cells[0]) is not None]
+    best = tuple(row.label for row, cell in ranked if cell.mark == "best")
+    worse: list[Behind] = []
+    for row, cell in ranked:
+        if best and cell.mark == "" and cell.behind is not None:
+            worse.append(Behind(row.label, absolute(cell.behind), cell.p_best))
+    undecided = tuple(row.label for row, cell in ranked if cell.mark == "undecided")
+    sentences: list[str] = []
+    if column is not None and len(ranked) > 1:
+        sentences.append(_ranking(column.head, best, worse, [cell.estimate.n for _, cell in ranked]))
+    sentences += _fit(table, models)
+    if column is not None and len(best) > 1 and column.detectable:
+        size = format_value(column.detectable, digits=2).plain
+        sentences.append(f"{column.head} values less than {size} apart need more seeds (genbench power RUNS)")
+    if len(models) > 1 and at_defaults(models):
+        sentences.append("Not tuned: a comparison of defaults")
+    return Verdict(column.metric if column else "", best, tuple(worse), undecided, tuple(sentences))
+
+
+def absolute(difference: Estimate) -> Estimate:
+    """The same difference, counted from the better to the worse."""
+    if difference.mean >= 0:
+        return difference
+    low, high = (None if end is None else -end for end in (difference.high, difference.low))
+    return Estimate(-difference.mean, difference.n, low, high, difference.kind)
+
+
+def _ranking(head: str, best: Sequence[str], worse: Sequence[Behind], seeds: Sequence[int]) -> str:
+    """The sentence on the ranking column."""
+    if not best:
+        if max(seeds) == 1:
+            return "One seed: differences may be noise (--seeds 5 gives intervals and tests)"
+        return f"With {max(seeds)} seeds models cannot be told apart (use --seeds 5)"
+    if len(best) > 1:
+        named = join_words(best) if len(best) <= MODELS_NAMED else f"{len(best)} models"
+        sentence = f"{named} cannot be told apart by {head}"
+    else:
+        sentence = f"{best[0]} is the best by {head}"
+    if not worse:
+        return sentence
+    if len(worse) > MODELS_NAMED - 1:
+        return f"{sentence}; {len(worse)} are worse"
+    texts = []
+    for behind in worse:
+        p = "" if behind.p is None else f" ({p_value(behind.p)})"
+        texts.append(f"{behind.label} is worse by {format_estimate(behind.difference).plain}{p}")
+    return f"{sentence}; {join_words(texts)}"
+
+
+def _fit(table: Table, models: Sequence[TableRow]) -> list[str]:
+    """Which models' codes match the prior; Bonferroni over the metrics of that role that have p-values."""
+    columns = [i for i, column in enumerate(table.columns) if column.role == LATENT_FIT]
+    p_values: dict[str, float] = {}
+    for row in models:
+        tests = [cell.p for i in columns if (cell := row.cells[i]) is not None and cell.p is not None]
+        if tests:
+            p_values[row.label] = min(1.0, len(tests) * min(tests))
+    if not p_values:
+        return []
+    off = [label for label, p in p_values.items() if p <= SIGNIFICANT]
+    fitting = [label for label in p_values if label not in off]
+    if not off:
+        return [
+            "Every model's codes may follow the prior"
+            if len(fitting) > 1
+            else f"The codes of {fitting[0]} may follow the prior"
+        ]
+    p = p_value(max(p_values[label] for label in off))
+    if not fitting:
+        return [f"No model matches the prior ({p})" if len(off) > 1 else f"{off[0]} does not match the prior ({p})"]
+    named = join_words(fitting) if len(fitting) <= MODELS_NAMED else f"{len(fitting)} models"
+    return [f"Only {named} may match the prior (the others: {p})"]

@@ -1,0 +1,281 @@
+"""BibTeX of the works that the bundled plug-ins name in their references, and of the libraries that a run uses."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+
+from genbench.hookspecs import hookimpl
+
+# ---------------------------------------------------------------- models, priors and networks
+
+MODELS = {
+    "arXiv:1312.6114": r"""@inproceedings{kingma2014vae,
+  author    = {Kingma, Diederik P. and Welling, Max},
+  title     = {Auto-Encoding Variational {B}ayes},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2014},
+  eprint    = {1312.6114},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1711.01558": r"""@inproceedings{tolstikhin2018wae,
+  author    = {Tolstikhin, Ilya and Bousquet, Olivier and Gelly, Sylvain and Sch{\"o}lkopf, Bernhard},
+  title     = {{W}asserstein Auto-Encoders},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2018},
+  eprint    = {1711.01558},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1804.01947": r"""@inproceedings{kolouri2019swae,
+  author    = {Kolouri, Soheil and Pope, Phillip E. and Martin, Charles E. and Rohde, Gustavo K.},
+  title     = {Sliced {W}asserstein Auto-Encoders},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2019},
+  eprint    = {1804.01947},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1805.09235": r"""@article{knop2020cwae,
+  author  = {Knop, Szymon and Spurek, Przemys{\l}aw and Tabor, Jacek and Podolak, Igor and Mazur, Marcin and
+             Jastrz{\k{e}}bski, Stanis{\l}aw},
+  title   = {{C}ramer-{W}old Auto-Encoder},
+  journal = {Journal of Machine Learning Research},
+  volume  = {21},
+  number  = {164},
+  pages   = {1--28},
+  year    = {2020},
+  eprint  = {1805.09235},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1903.12436": r"""@inproceedings{ghosh2020rae,
+  author    = {Ghosh, Partha and Sajjadi, Mehdi S. M. and Vergari, Antonio and Black, Michael and
+               Sch{\"o}lkopf, Bernhard},
+  title     = {From Variational to Deterministic Autoencoders},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2020},
+  eprint    = {1903.12436},
+  archivePrefix = {arXiv}
+}""",
+    "doi:10.1126/science.1127647": r"""@article{hinton2006reducing,
+  author  = {Hinton, Geoffrey E. and Salakhutdinov, Ruslan R.},
+  title   = {Reducing the Dimensionality of Data with Neural Networks},
+  journal = {Science},
+  volume  = {313},
+  number  = {5786},
+  pages   = {504--507},
+  year    = {2006},
+  doi     = {10.1126/science.1127647}
+}""",
+}
+
+# ---------------------------------------------------------------- datasets
+
+DATASETS = {
+    "arXiv:1411.7766": r"""@inproceedings{liu2015celeba,
+  author    = {Liu, Ziwei and Luo, Ping and Wang, Xiaogang and Tang, Xiaoou},
+  title     = {Deep Learning Face Attributes in the Wild},
+  booktitle = {IEEE International Conference on Computer Vision},
+  year      = {2015},
+  eprint    = {1411.7766},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1708.07747": r"""@misc{xiao2017fashion,
+  author = {Xiao, Han and Rasul, Kashif and Vollgraf, Roland},
+  title  = {{Fashion-MNIST}: a Novel Image Dataset for Benchmarking Machine Learning Algorithms},
+  year   = {2017},
+  eprint = {1708.07747},
+  archivePrefix = {arXiv},
+  note   = {arXiv:1708.07747}
+}""",
+    "LeCun et al. 1998": r"""@article{lecun1998gradient,
+  author  = {LeCun, Yann and Bottou, L{\'e}on and Bengio, Yoshua and Haffner, Patrick},
+  title   = {Gradient-Based Learning Applied to Document Recognition},
+  journal = {Proceedings of the IEEE},
+  volume  = {86},
+  number  = {11},
+  pages   = {2278--2324},
+  year    = {1998}
+}""",
+    "Krizhevsky 2009": r"""@techreport{krizhevsky2009learning,
+  author      = {Krizhevsky, Alex},
+  title       = {Learning Multiple Layers of Features from Tiny Images},
+  institution = {University of Toronto},
+  year        = {2009}
+}""",
+    "Netzer et al. 2011": r"""@inproceedings{netzer2011reading,
+  author    = {Netzer, Yuval and Wang, Tao and Coates, Adam and Bissacco, Alessandro and Wu, Bo and Ng, Andrew Y.},
+  title     = {Reading Digits in Natural Images with Unsupervised Feature Learning},
+  booktitle = {NIPS Workshop on Deep Learning and Unsupervised Feature Learning},
+  year      = {2011}
+}""",
+}
+
+# ---------------------------------------------------------------- metrics
+
+METRICS = {
+    "arXiv:1606.03498": r"""@inproceedings{salimans2016improved,
+  author    = {Salimans, Tim and Goodfellow, Ian and Zaremba, Wojciech and Cheung, Vicki and Radford, Alec and
+               Chen, Xi},
+  title     = {Improved Techniques for Training {GANs}},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume    = {29},
+  year      = {2016},
+  eprint    = {1606.03498},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1706.08500": r"""@inproceedings{heusel2017gans,
+  author    = {Heusel, Martin and Ramsauer, Hubert and Unterthiner, Thomas and Nessler, Bernhard and
+               Hochreiter, Sepp},
+  title     = {{GANs} Trained by a Two Time-Scale Update Rule Converge to a Local {N}ash Equilibrium},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume    = {30},
+  year      = {2017},
+  eprint    = {1706.08500},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1801.01401": r"""@inproceedings{binkowski2018demystifying,
+  author    = {Bi{\'n}kowski, Miko{\l}aj and Sutherland, Danica J. and Arbel, Michael and Gretton, Arthur},
+  title     = {Demystifying {MMD} {GANs}},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2018},
+  eprint    = {1801.01401},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1904.06991": r"""@inproceedings{kynkaanniemi2019improved,
+  author    = {Kynk{\"a}{\"a}nniemi, Tuomas and Karras, Tero and Laine, Samuli and Lehtinen, Jaakko and Aila, Timo},
+  title     = {Improved Precision and Recall Metric for Assessing Generative Models},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume    = {32},
+  year      = {2019},
+  eprint    = {1904.06991},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1911.07023": r"""@inproceedings{chong2020effectively,
+  author    = {Chong, Min Jin and Forsyth, David},
+  title     = {Effectively Unbiased {FID} and {I}nception Score and Where to Find Them},
+  booktitle = {IEEE/CVF Conference on Computer Vision and Pattern Recognition},
+  year      = {2020},
+  eprint    = {1911.07023},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:2002.09797": r"""@inproceedings{naeem2020reliable,
+  author    = {Naeem, Muhammad Ferjad and Oh, Seong Joon and Uh, Youngjung and Choi, Yunjey and Yoo, Jaejun},
+  title     = {Reliable Fidelity and Diversity Metrics for Generative Models},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2020},
+  eprint    = {2002.09797},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:2004.05675": r"""@inproceedings{meehan2020copying,
+  author    = {Meehan, Casey and Chaudhuri, Kamalika and Dasgupta, Sanjoy},
+  title     = {A Non-Parametric Test to Detect Data-Copying in Generative Models},
+  booktitle = {International Conference on Artificial Intelligence and Statistics},
+  year      = {2020},
+  eprint    = {2004.05675},
+  archivePrefix = {arXiv}
+}""",
+    "doi:10.1109/ICPR.2010.579": r"""@inproceedings{hore2010psnr,
+  author    = {Hor{\'e}, Alain and Ziou, Djemel},
+  title     = {Image Quality Metrics: {PSNR} vs. {SSIM}},
+  booktitle = {International Conference on Pattern Recognition},
+  year      = {2010},
+  doi       = {10.1109/ICPR.2010.579}
+}""",
+    "doi:10.1109/TIP.2003.819861": r"""@article{wang2004ssim,
+  author  = {Wang, Zhou and Bovik, Alan C. and Sheikh, Hamid R. and Simoncelli, Eero P.},
+  title   = {Image Quality Assessment: From Error Visibility to Structural Similarity},
+  journal = {IEEE Transactions on Image Processing},
+  volume  = {13},
+  number  = {4},
+  pages   = {600--612},
+  year    = {2004},
+  doi     = {10.1109/TIP.2003.819861}
+}""",
+}
+
+# ---------------------------------------------------------------- code that defaults come from
+
+CODE = {
+    "gmum/cwae-pytorch": r"""@misc{code-cwae-pytorch,
+  author = {{gmum}},
+  title  = {{cwae-pytorch}, source code},
+  url    = {https://github.com/gmum/cwae-pytorch}
+}""",
+    "skolouri/swae": r"""@misc{code-swae,
+  author = {{skolouri}},
+  title  = {{swae}, source code and notebooks},
+  url    = {https://github.com/skolouri/swae}
+}""",
+    "tolstikhin/wae": r"""@misc{code-wae,
+  author = {{tolstikhin}},
+  title  = {{wae}, source code},
+  url    = {https://github.com/tolstikhin/wae}
+}""",
+}
+
+# ---------------------------------------------------------------- libraries, by the name of their distribution
+
+LIBRARIES = {
+    "torch": r"""@inproceedings{paszke2019pytorch,
+  author    = {Paszke, Adam and Gross, Sam and Massa, Francisco and Lerer, Adam and Bradbury, James and
+               Chanan, Gregory and Killeen, Trevor and Lin, Zeming and Gimelshein, Natalia and Antiga, Luca and
+               Desmaison, Alban and K{\"o}pf, Andreas and Yang, Edward and DeVito, Zachary and Raison, Martin and
+               Tejani, Alykhan and Chilamkurthy, Sasank and Steiner, Benoit and Fang, Lu and Bai, Junjie and
+               Chintala, Soumith},
+  title     = {{PyTorch}: An Imperative Style, High-Performance Deep Learning Library},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume    = {32},
+  year      = {2019},
+  eprint    = {1912.01703},
+  archivePrefix = {arXiv}
+}""",
+    "torchvision": r"""@misc{torchvision2016,
+  author = {{TorchVision maintainers and contributors}},
+  title  = {{TorchVision}: {PyTorch}'s Computer Vision library},
+  year   = {2016},
+  url    = {https://github.com/pytorch/vision}
+}""",
+    "POT": r"""@article{flamary2021pot,
+  author  = {Flamary, R{\'e}mi and Courty, Nicolas and Gramfort, Alexandre and Alaya, Mokhtar Z. and
+             Boisbunon, Aur{\'e}lie and Chambon, Stanislas and Chapel, Laetitia and Corenflos, Adrien and
+             Fatras, Kilian and Fournier, Nemo and Gautheron, L{\'e}o and Gayraud, Nathalie T. H. and
+             Janati, Hicham and Rakotomamonjy, Alain and Redko, Ievgen and Rolet, Antoine and Schutz, Antony and
+             Seguy, Vivien and Sutherland, Danica J. and Tavenard, Romain and Tong, Alexander and Vayer, Titouan},
+  title   = {{POT}: {P}ython Optimal Transport},
+  journal = {Journal of Machine Learning Research},
+  volume  = {22},
+  number  = {78},
+  pages   = {1--8},
+  year    = {2021}
+}""",
+    "torch-fidelity": r"""@misc{obukhov2020torchfidelity,
+  author = {Obukhov, Anton and Seitzer, Maximilian and Wu, Po-Wei and Zhydenko, Semen and Kyl, Jonathan and
+            Lin, Elvis Yu-Jing},
+  title  = {High-fidelity performance metrics for generative models in {PyTorch}},
+  year   = {2020},
+  doi    = {10.5281/zenodo.4957738},
+  url    = {https://github.com/toshas/torch-fidelity}
+}""",
+    "numpy": r"""@article{harris2020numpy,
+  author  = {Harris, Charles R. and Millman, K. Jarrod and van der Walt, St{\'e}fan J. and others},
+  title   = {Array programming with {NumPy}},
+  journal = {Nature},
+  volume  = {585},
+  pages   = {357--362},
+  year    = {2020},
+  doi     = {10.1038/s41586-020-2649-2}
+}""",
+    "scipy": r"""@article{virtanen2020scipy,
+  author  = {Virtanen, Pauli and Gommers, Ralf and Oliphant, Travis E. and others},
+  title   = {{SciPy} 1.0: fundamental algorithms for scientific computing in {P}ython},
+  journal = {Nature Methods},
+  volume  = {17},
+  pages   = {261--272},
+  year    = {2020},
+  doi     = {10.1038/s41592-019-0686-2}
+}""",
+}
+
+
+@hookimpl
+def genbench_bibtex() -> Mapping[str, str]:
+    """The entries, by the text that stands in a reference, or by the name of a library."""
+    return {**MODELS, **DATASETS, **METRICS, **CODE, **LIBRARIES}

@@ -1,0 +1,128 @@
+"""What a table says first: what was trained, and which models are best, as far as the tests allow."""
+
+from __future__ import annotations
+
+import pytest
+
+from genbench.analysis.headline import join_words, setup_lines, verdict
+from genbench.analysis.table import Table, assemble
+from genbench.storage.results import Row
+from support.studies import row
+
+KNOWN = {"batch": 128, "options": {"conv.width": 16}, "defaults": {}}
+
+
+def study(model: str, values: tuple[float, ...], **facts: object) -> list[Row]:
+    return [row(model, seed, value, **{**KNOWN, **facts}) for seed, value in enumerate(values)]
+
+
+def only(*groups: list[Row]) -> Table:
+    (table,) = assemble([row for group in groups for row in group])
+    return table
+
+
+CLOSE = (study("swae", (35.0, 36.0, 37.0)), study("vae", (36.2, 35.1, 37.5)))
+FAR = study("wae-gan", (40.1, 41.2, 42.1))
+
+
+# ---------------------------------------------------------------- what was trained
+
+
+def test_the_setup_is_told_where_all_models_share_it() -> None:
+    assert setup_lines(only(*CLOSE)) == [
+        "conv (width 16) · normal prior · d = 8",
+        "1,000 images each in batches of 128 · float32",
+        "options at their defaults",
+    ]
+
+
+def test_what_differs_between_models_is_told_with_all_its_values() -> None:
+    facts = {"prior": "ring", "latent_dim": 2, "images": 2000, "precision": "bfloat16"}
+    assert setup_lines(only(CLOSE[0], study("vae", (1.0, 2.0), **facts)))[:2] == [
+        "conv (width 16) · normal or ring priors · d = 2 or 8",
+        "1,000 or 2,000 images each in batches of 128 · bfloat16 or float32",
+    ]
+
+
+def test_options_that_are_not_at_their_defaults_stand_beside_them() -> None:
+    half = {"options": {"beta-vae.beta": 0.5}, "defaults": {"beta-vae.beta": 4.0, "glyphs.size": 28, "conv.width": 8}}
+    table = only(*CLOSE, study("beta-vae", (30.0, 31.0, 32.0), **half))
+    assert setup_lines(table)[-1] == "not the default: beta-vae.beta = 0.5 (4)"
+    assert "defaults" not in verdict(table).text
+
+
+def test_options_are_not_told_where_the_defaults_were_not_recorded() -> None:
+    table = only(CLOSE[0], study("vae", (1.0, 2.0), defaults=None))
+    assert not any("default" in line for line in setup_lines(table))
+    assert "defaults" not in verdict(table).text
+
+
+def test_controls_are_no_part_of_the_setup() -> None:
+    control = study("noise", (90.0,), role="control", images=0, batch=0, defaults=None)
+    assert setup_lines(only(*CLOSE, control)) == setup_lines(only(*CLOSE))
+    assert setup_lines(only(control)) == []
+
+
+# ---------------------------------------------------------------- the verdict
+
+
+def test_models_in_the_set_of_bests_cannot_be_told_apart_and_the_others_are_behind() -> None:
+    said = verdict(only(*CLOSE, FAR))
+    assert said.best == ("swae", "vae")
+    assert [behind.label for behind in said.worse] == ["wae-gan"]
+    assert said.worse[0].difference.mean == pytest.approx(5.133, abs=1e-3)
+    assert said.worse[0].p is not None
+    assert said.worse[0].p < 0.01
+    assert said.text.startswith("swae and vae cannot be told apart by fid; wae-gan is worse by 5.13 ± 0.14 (p < 0.0")
+    assert "fid values less than" in said.text.lower()
+    assert said.sentences[-1] == "Not tuned: a comparison of defaults"
+
+
+def test_a_difference_is_positive_whatever_the_better_direction() -> None:
+    higher = [
+        study(name, values, metric="recall", higher_is_better=True)
+        for name, values in (("a", (0.9, 0.91, 0.92)), ("b", (0.50, 0.51, 0.522)))
+    ]
+    said = verdict(only(*higher))
+    assert said.best == ("a",)
+    assert said.worse[0].difference.mean > 0.3
+    assert said.sentences[0].startswith("a is the best by recall; b is worse by 0.3993")
+
+
+def test_one_seed_decides_nothing() -> None:
+    said = verdict(only(study("a", (1.0,)), study("b", (9.0,))))
+    assert (said.best, said.worse) == ((), ())
+    assert said.sentences[0].startswith("One seed: differences may be noise")
+    assert "worse" not in said.text
+
+
+def test_many_models_are_counted() -> None:
+    models = [study(f"m{k}", (1.0 + k / 100, 1.5 - k / 50, 2.0)) for k in range(7)]
+    assert verdict(only(*models)).sentences[0] == "7 models cannot be told apart by fid"
+
+
+def test_copies_and_controls_are_never_best() -> None:
+    control = study("replayed", (0.0, 0.1, 0.2), role="control")
+    assert verdict(only(*CLOSE, control)).best == ("swae", "vae")
+
+
+@pytest.mark.parametrize(
+    ("p_values", "expected"),
+    [
+        ((1e-9, 1e-9), "No model matches the prior (p < 0.001)"),
+        ((1e-9, 0.4), "Only b may match the prior (the others: p < 0.001)"),
+        ((0.5, 0.4), "Every model's codes may follow the prior"),
+    ],
+)
+def test_the_latent_fit_is_told_by_its_p_values(p_values: tuple[float, float], expected: str) -> None:
+    fit = {"metric": "w2.excess", "metric_role": "latent fit", "protocol": "c"}
+    rows = [study(name, (1.0,), p_value=p, **fit) for name, p in zip("ab", p_values, strict=True)]
+    assert expected in verdict(only(*CLOSE, *rows)).sentences
+
+
+def test_a_single_model_has_no_ranking() -> None:
+    assert verdict(only(CLOSE[0])).sentences == ()
+
+
+def test_words_are_joined() -> None:
+    assert [join_words(list("abc")[:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
