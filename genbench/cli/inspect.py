@@ -17,7 +17,6 @@ from genbench.cli.options import (
     device_option,
     load_listing,
     load_registry,
-    make_data_config,
     names,
     out_option,
     plugin_option,
@@ -26,6 +25,7 @@ from genbench.cli.options import (
     runs_option,
 )
 from genbench.errors import StoreError, UsageError
+from genbench.interface.context import make_data_config
 
 if TYPE_CHECKING:
     from genbench.analysis.curves import By
@@ -106,7 +106,7 @@ def report(
     if figures == "all":
         from genbench.utils.torch_state import pick_device
 
-        data_config = make_data_config(data_root, download, skip_corrupt)
+        data_config = make_data_config(data_root, download=download, skip_corrupt=skip_corrupt)
         figure_context = FigureContext(load_registry(plugins, allow_changed_source), data_config, pick_device(device))
     report_runs(runs or (Path("runs"),), export, form, sort, select_options_by, figure_context, columns)
 

@@ -3,26 +3,27 @@
 from __future__ import annotations
 
 import math
-import os
-import platform
 import sys
-import traceback
+from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+import msgspec.inspect
+from click.exceptions import NoArgsIsHelpError
 
-from genbench import __version__
 from genbench.cli.completion import DISABLED, complete_names, complete_plugins, complete_settings
-from genbench.errors import GenbenchError, UsageError, one_line
-from genbench.registry.cache import cache_folder, cache_listing, cached_listing, get_listing
-from genbench.utils.io import describe_os_error
+from genbench.cli.errors import ARGUMENTS, adapt_environment, show_error
+from genbench.interface.config import FIELDS, LISTS
+from genbench.interface.context import load_plugins, plugin_problems
+from genbench.registry.cache import cached_listing, get_listing
 
 if TYPE_CHECKING:
-    from genbench.api import DataConfig
-    from genbench.registry.listing import ComponentNames, Listing
+    from genbench.registry.listing import ComponentNames, Kind, Listing
     from genbench.registry.loader import Registry
+
+FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
 
 
 class Finite(click.FloatRange):
@@ -51,11 +52,31 @@ def counts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     return numbers
 
 
-ARGUMENTS = "genbench.arguments"
-"""The key of a command's context that holds the arguments as they were typed."""
+def study_option(name: str, flag: str = "", *, complete: Kind | None = None, **attributes: Any) -> Callable[[FC], FC]:
+    """The flag of a field of `StudyConfig`, with its default and bounds; repeatable where the field is a list."""
+    declared = FIELDS[name]
+    types = declared.type.types if isinstance(declared.type, msgspec.inspect.UnionType) else (declared.type,)
+    repeatable = FIELDS[name].encode_name in LISTS
+    if repeatable:
+        whole = isinstance(getattr(types[0], "item_type", None), msgspec.inspect.IntType)
+        attributes |= {"multiple": True, "callback": counts if whole else names}
+    elif (literal := next((each for each in types if isinstance(each, msgspec.inspect.LiteralType)), None)) is not None:
+        attributes |= {"type": click.Choice([str(value) for value in literal.values])}
+    elif (number := next((each for each in types if isinstance(each, msgspec.inspect.IntType)), None)) is not None:
+        low, high = number.ge, number.le
+        attributes |= {"type": click.IntRange(low, high if high and high <= MAX_SHOWN else None)}
+    if declared.default not in (None, ()):
+        default = (",".join(map(str, declared.default)),) if repeatable else declared.default
+        attributes |= {"default": default, "show_default": True}
+    elif repeatable:
+        attributes |= {"default": ()}
+    if complete is not None:
+        attributes |= {"shell_complete": complete_names(complete)}
+    return click.option(flag or f"--{name.replace('_', '-')}", name, **attributes)
+
 
 SECTIONS = {
-    "Train and evaluate": ("run", "reproduce", "evaluate"),
+    "Train and evaluate": ("run", "reproduce", "evaluate", "config"),
     "Look at runs": ("report", "curves", "plot", "show", "sample"),
     "Compare": ("compare", "power", "diff"),
     "Manage runs": ("rm", "prune", "bundle"),
@@ -63,13 +84,8 @@ SECTIONS = {
 }
 """The commands as `genbench --help` groups them; each once."""
 
-
-def adapt_environment() -> None:
-    """Undo what a notebook, a container or a batch system sets for programs of another kind."""
-    os.environ["MPLBACKEND"] = "agg"  # a notebook's backend need not be installed here, and no window is opened
-    for name in ("COLUMNS", "LINES"):  # 0 in containers: the size is unknown, and not none
-        if os.environ.get(name, "1").strip() in ("", "0"):
-            del os.environ[name]
+MAX_SHOWN = 2**31 - 2
+"""A larger bound, which is that of a file's numbers, is not told in the help."""
 
 
 class CommandGroup(click.Group):
@@ -102,25 +118,10 @@ class CommandGroup(click.Group):
                 stream.reconfigure(errors="replace")
         try:
             return super().invoke(ctx)
-        except GenbenchError as error:
-            click.echo(f"genbench: {one_line(error, limit=4000)}", err=True)
-            ctx.exit(2)
-        except BrokenPipeError:  # the reader, such as `head`, has closed the pipe; click exits quietly
-            raise
-        except OSError as error:  # a full disk, a folder without write permission
-            click.echo(f"genbench: {describe_os_error(error)}; nothing that was written is lost", err=True)
-            ctx.exit(2)
-        except (click.ClickException, click.exceptions.Exit, click.Abort):
-            raise
-        except Exception:
-            click.echo(traceback.format_exc(), err=True)
-            click.echo(
-                "genbench: this is a fault of genbench; nothing that was written is lost. Please report it with the"
-                f" lines above, the command, and these versions: genbench {__version__}, Python"
-                f" {platform.python_version()}, {platform.platform()}",
-                err=True,
-            )
-            ctx.exit(1)
+        except (BrokenPipeError, click.exceptions.Exit, click.Abort, NoArgsIsHelpError):
+            raise  # click exits quietly where the reader, such as `head`, has closed the pipe
+        except Exception as error:
+            ctx.exit(show_error(error, ctx))
 
 
 def _keep_disabled(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> None:
@@ -158,16 +159,9 @@ set_option = click.option(
     multiple=True,
     metavar="NAME.OPTION=VALUE",
     shell_complete=complete_settings,
-    help="Set an option of a component, e.g. swae.weight=10; repeatable.",
+    help="Set an option of a component, e.g. swae.weight=10; repeatable. Of several values, 1,10, each is a row.",
 )
-out_option = click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
-    show_default=True,
-    metavar="DIR",
-    help="Folder of the runs.",
-)
+out_option = study_option("out", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the runs.")
 runs_option = click.option(
     "--runs",
     type=click.Path(path_type=Path),
@@ -185,49 +179,35 @@ controls_option = click.option(
     metavar="[C,...]",
     help="Measure controls as well: all, or those named (see `genbench list controls`).",
 )
-sampler_option = click.option(
-    "--sampler",
+sampler_option = study_option(
     "samplers",
-    multiple=True,
-    callback=names,
-    default=("prior",),
-    show_default=True,
+    "--sampler",
     metavar="S,...",
-    shell_complete=complete_names("sampler"),
+    complete="sampler",
     help="Sources of the decoded samples, each measured by the metrics of samples (see `genbench list samplers`).",
 )
 changed_source_option = click.option(
     "--allow-changed-source", is_flag=True, help="Accept plug-ins whose source has changed since the training."
 )
-device_option = click.option(
-    "--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda or cuda:i."
-)
-
-threads_option = click.option(
-    "--threads",
-    type=click.IntRange(1, 1024),
-    metavar="N",
-    help="CPU threads of a training. [1 for small steps, all cores for large ones]",
+device_option = study_option("device", metavar="DEVICE", help="auto, cpu, cuda or cuda:i.")
+threads_option = study_option(
+    "threads", metavar="N", help="CPU threads of a training. [1 for small steps, all cores for large ones]"
 )
 
 
 def snapshot_options(command: Any) -> Any:
     """The options of snapshots: how many, their metrics, and the selection of the best."""
     for option in (
-        click.option(
-            "--select", metavar="METRIC", help="Take the final numbers of each run's best snapshot by this metric."
+        study_option(
+            "select", metavar="METRIC", help="Take the final numbers of each run's best snapshot by this metric."
         ),
-        click.option(
-            "--snapshot-metrics",
-            multiple=True,
-            callback=names,
+        study_option(
+            "snapshot_metrics",
             metavar="M,...",
             help="Metrics of the snapshots, on validation images. [the first of --metrics]",
         ),
-        click.option(
-            "--snapshots",
-            type=click.IntRange(0),
-            default=0,
+        study_option(
+            "snapshots",
             metavar="N",
             help="Keep N snapshots of each training, evenly spaced, its end among them.",
         ),
@@ -252,23 +232,9 @@ def data_options(command: Any) -> Any:
     return command
 
 
-def left_at_defaults(*parameters: str) -> tuple[str, ...]:
-    """Those of the parameters of the command at work that the user has not given."""
-    context = click.get_current_context()
-    default = click.core.ParameterSource.DEFAULT
-    return tuple(name for name in parameters if context.get_parameter_source(name) is default)
-
-
 def load_registry(files: tuple[Path, ...], allow_changed_source: bool = False) -> Registry:
     """The loaded plug-ins; each broken or slow one is a line on stderr."""
-    from genbench.registry.loader import list_registry, load
-
-    disabled = _disabled()
-    registry = load(files, disabled=disabled)
-    registry.allow_changed_source = allow_changed_source
-    listing = list_registry(registry)
-    if not files and cached_listing(disabled) is None:
-        cache_listing(listing, disabled)
+    registry, listing = load_plugins(files, disabled_plugins(), allow_changed_source=allow_changed_source)
     show_plugin_problems(listing)
     return registry
 
@@ -278,47 +244,26 @@ def installed_names(files: tuple[Path, ...]) -> ComponentNames | None:
 
     None where plug-ins have to be loaded: with plug-in files, or where nothing is cached.
     """
-    return None if files else cached_listing(_disabled())
+    return None if files else cached_listing(disabled_plugins())
 
 
 def load_listing(files: tuple[Path, ...]) -> Listing:
     """The listing; each broken or slow plug-in is a line on stderr."""
-    listing = get_listing(files, _disabled())
+    listing = get_listing(files, disabled_plugins())
     show_plugin_problems(listing)
     return listing
 
 
-def _disabled() -> tuple[str, ...]:
+def disabled_plugins() -> tuple[str, ...]:
+    """The names of --disable-plugin of the command at work."""
     context = click.get_current_context(silent=True)
     return tuple(context.meta.get(DISABLED, ())) if context else ()
 
 
 def show_plugin_problems(listing: Listing) -> None:
     """A line on stderr for each plug-in that is broken or slow."""
-    for plugin in listing.plugins:
-        prefix = f"genbench: plug-in '{plugin.name}' of {plugin.origin}"
-        if plugin.state == "broken":
-            click.echo(f"{prefix} is broken: {plugin.cause}", err=True)
-        if plugin.note:
-            click.echo(f"{prefix} {plugin.note}", err=True)
-
-
-def make_data_config(data_root: Path | None, download: bool, skip_corrupt: bool) -> DataConfig:
-    """The folders of data and caches, checked."""
-    from joblib import cpu_count
-
-    from genbench.api import DataConfig
-
-    cache = cache_folder()
-    if data_root is not None and not data_root.is_dir() and not download:
-        raise UsageError(f"--data-root {data_root}: there is no such folder")
-    return DataConfig(
-        data_root=data_root or cache / "data",
-        cache=cache,
-        download=download,
-        skip_corrupt=skip_corrupt,
-        workers=cpu_count(),
-    )
+    for problem in plugin_problems(listing):
+        click.echo(f"genbench: {problem}", err=True)
 
 
 def run_folder(name: str, out: Path) -> Path:

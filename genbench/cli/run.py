@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import signal
-import tempfile
+import json
 from collections import Counter
-from collections.abc import Callable, Collection, Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -16,12 +15,11 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from genbench.cli.executors import SERIAL, ExecutorConfig, create_executor
-from genbench.cli.options import ARGUMENTS
-from genbench.errors import StoreError, UsageError, one_line
+from genbench.execution.executors.choice import SERIAL, ExecutorConfig, create_executor
+from genbench.experiment.run import distinct_names, split_sampler
+from genbench.interface.context import data_config_of, make_room, stoppable
 from genbench.reporting.console import BrokenPipeConsole
 from genbench.reporting.summary import readable_runs, show_table
-from genbench.storage.lock import lock_run
 from genbench.storage.provenance import command_line
 from genbench.storage.run_dir import RUN, RunRecord, read_runs
 from genbench.utils.io import shell_path
@@ -32,68 +30,53 @@ if TYPE_CHECKING:
     from genbench.api import DataConfig
     from genbench.execution.runner import Runner
     from genbench.execution.scheduler import Executor, Outcome, RunStatus
-    from genbench.experiment.config import ExperimentConfig
-    from genbench.experiment.plan import Plan, PlanError
-    from genbench.experiment.run import Component, Run
+    from genbench.experiment.plan import Plan
+    from genbench.experiment.run import Run
+    from genbench.interface.config import StudyConfig
+    from genbench.interface.session import Session
     from genbench.registry.loader import Registry
 
 INTERRUPTED = 130
 
 
-def run_study(
-    config: ExperimentConfig,
-    registry: Registry,
-    data_config: DataConfig,
-    device: str,
-    out: Path,
-    *,
-    dry_run: bool,
-    executor_config: ExecutorConfig = SERIAL,
-) -> int:
+def run_study(study: StudyConfig, registry: Registry, *, dry_run: bool, write: Path | None, form: str) -> int:
     """Plan, train, evaluate, print; the exit status: 0, 1 where a run failed, 130 where it was interrupted."""
-    from genbench.evaluation.snapshots import check_stored_snapshots
-    from genbench.execution.scheduler import run_all, run_status
-    from genbench.experiment.plan import PlanError, plan
-    from genbench.training.distributed import init_distributed, launched, local_device
-    from genbench.training.precision import check_precision
-    from genbench.utils.torch_state import pick_device
+    from genbench.execution.progress import show_progress
+    from genbench.execution.scheduler import run_all
+    from genbench.interface.session import open_study
+    from genbench.interface.study_file import write_study
 
-    if launched() and executor_config != SERIAL:
-        raise UsageError(
-            "torchrun trains one model in several processes, one run after another: leave --executor, --jobs,"
-            " --executor-option and --run-timeout off"
-        )
-    chosen = local_device(pick_device(device))
-    check_precision(config.precision, chosen)
-    try:
-        planned = plan(config, registry, data_config)
-    except PlanError as error:
-        show_refusal(error, config)
-        return 2
-    if not dry_run:
-        make_room(out)
-    with stoppable() as stop, init_distributed(chosen) as distributed:
+    data_config = data_config_of(study)
+    with (
+        stoppable(_announce) as stop,
+        open_study(study, registry, data_config, command_line(), stop) as session,
+    ):
         # Plan; of several processes the main one prints.
+        planned, out, distributed = session.plan, study.folder, session.runner.distributed
         console = BrokenPipeConsole(quiet=not distributed.is_main_process)
-        runner = make_runner(registry, planned, out, data_config, chosen, stop)
-        runner.distributed = distributed
-        status = run_status(planned, out)
-        show_plan(console, planned, out, chosen, status, brief=not dry_run)
-        for line in check_stored_snapshots(out, planned.runs, planned.snapshots):
+        if write is not None and distributed.is_main_process:
+            write_study(write, study)
+            click.echo(f"Written to {write}: genbench run {shell_path(write)}", err=form == "json")
+        if not dry_run:
+            make_room(out)
+        if form == "json":
+            click.echo(plan_json(planned, session.status))
+            return 0
+        show_plan(console, planned, out, session.runner.device, session.status, brief=not dry_run)
+        for line in session.warnings:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         if dry_run:
-            show_estimate(console, planned, status.done, out, registry, chosen)
+            show_estimate(console, session, registry)
             return 0
 
         # Train and evaluate.
-        done = frozenset(run.name for run in planned.runs if distributed.broadcast(run.name in status.done))
-        with working(console, runner, planned, done, executor_config) as executor:
-            outcome = run_all(planned, executor, runner, done)
+        with session.working(show_progress(console, planned, session.remaining)) as executor:
+            outcome = run_all(planned, executor, session.runner, session.done)
         if not distributed.is_main_process:
             return 0
-    metrics = [metric.name for metric in planned.metrics]
-    records = status.records or _read_anew([runner.folder(run).path for run in planned.runs])
-    show_table(console, records, metrics, sort=next(iter(metrics), None), select=config.select)
+    metrics = list(dict.fromkeys(metric.name for metric in planned.metrics))
+    records = _readable(session)
+    show_table(console, records, metrics, sort=next(iter(metrics), None), select=study.select)
     return closing(console, outcome, out)
 
 
@@ -108,41 +91,46 @@ def measure_runs(
     samplers: Sequence[str] = ("prior",),
 ) -> int:
     """Evaluate trained runs; the exit status as in `run_study`."""
-    from genbench.execution.scheduler import run_all, run_status
-    from genbench.experiment.config import option_texts
-    from genbench.experiment.plan import create_metric_components, plan_of_runs
-    from genbench.training.distributed import launched
-    from genbench.utils.torch_state import pick_device
+    from genbench.execution.progress import show_progress
+    from genbench.execution.scheduler import run_all
+    from genbench.interface.session import open_evaluations
 
-    if launched():
-        raise UsageError("torchrun trains one model in several processes, with genbench run; evaluate in one process")
-    console, chosen = BrokenPipeConsole(), pick_device(device)
-    components = create_metric_components(registry, metrics, settings, samplers)
-    records = readable_runs(paths)
+    console, records = BrokenPipeConsole(), readable_runs(paths)
     untrained = [record.name for record in records if record.state != "trained"]
-    trained = [(record.path, record.run) for record in records if record.state == "trained"]
     if untrained:
         console.print(f"left out, not trained: {', '.join(untrained)}", markup=False, soft_wrap=True)
-    given = option_texts(settings, {"metric": tuple(metrics), "sampler": tuple(samplers)}, registry)
-    plans: list[tuple[Path, Plan]] = plan_of_runs(trained, components, registry, data_config, given)
     total = 0
-    with stoppable() as stop:
-        for store, planned in plans:
-            show_notes(console, planned)
-            runner = make_runner(registry, planned, store, data_config, chosen, stop)
-            done = run_status(planned, store).done
-            show_estimate(console, planned, done, store, registry, chosen)
-            with working(console, runner, planned, done, executor_config) as executor:
-                outcome = run_all(planned, executor, runner, done)
+    with stoppable(_announce) as stop:
+        sessions = open_evaluations(
+            records,
+            metrics,
+            settings,
+            samplers,
+            registry,
+            data_config,
+            device,
+            command_line(),
+            stop,
+            executor_config,
+        )
+        for session in sessions:
+            show_notes(console, session.plan)
+            show_estimate(console, session, registry)
+            with session.working(show_progress(console, session.plan, session.remaining)) as executor:
+                outcome = run_all(session.plan, executor, session.runner, session.done)
             total = total or (INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
-    measured = [component.name for component in components]
-    show_table(console, _read_anew([path for path, _ in trained]), measured, sort=None)
+    measured = [component.name for component in sessions[0].runner.metrics]
+    show_table(console, [record for session in sessions for record in _readable(session)], measured, sort=None)
     return total
 
 
-def _read_anew(paths: Sequence[Path]) -> list[RunRecord]:
-    """The records, read again; runs that were never begun have none."""
-    records, problems = read_runs(path for path in paths if (path / RUN).exists())
+def _announce(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _readable(session: Session) -> Sequence[RunRecord]:
+    """The records of a session's runs after the work; a line on stderr for each that cannot be read."""
+    records, problems = session.records()
     for problem in problems:
         click.echo(f"genbench: left out: {problem}", err=True)
     return records
@@ -153,31 +141,12 @@ def working(
     console: Console, runner: Runner, planned: Plan, done: Collection[str], config: ExecutorConfig
 ) -> Iterator[Executor]:
     """The executor for the runs that are not done, while their progress is shown."""
-    from genbench.cli.progress import show_progress
+    from genbench.execution.progress import show_progress
 
     total = len(planned.runs) - len(done)
     with show_progress(console, planned, total) as shown, create_executor(config, runner, total) as executor:
         runner.callback = shown
         yield executor
-
-
-def make_room(out: Path, flag: str = "--out") -> None:
-    """Make a folder before anything trains: one that cannot be written to is refused at once."""
-    folder = ""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryDirectory(dir=out, prefix=".", ignore_cleanup_errors=True) as folder:  # noqa: SIM117
-            with lock_run(Path(folder)):
-                pass
-    except (FileExistsError, NotADirectoryError):
-        raise UsageError(f"{flag} {out}: a part of this path is a file; name a folder") from None
-    except OSError as error:
-        raise UsageError(
-            f"{flag} {out}: the folder cannot be written to ({error.strerror}); name another one"
-        ) from None
-    except StoreError as error:
-        cause = str(error).removeprefix(folder).strip()
-        raise UsageError(f"{flag} {out} {cause}") from None
 
 
 def closing(console: Console, outcome: Outcome, out: Path) -> int:
@@ -200,12 +169,36 @@ def closing(console: Console, outcome: Outcome, out: Path) -> int:
     return INTERRUPTED if outcome.interrupted and not outcome.stopped else int(bool(outcome.failed))
 
 
+def plan_json(planned: Plan, status: RunStatus) -> str:
+    """The plan as JSON: each run with its record, key, state and parameters, the dataset, metrics and snapshots."""
+    runs = [
+        {
+            "name": run.name,
+            "key": run.key,
+            "state": status.states[run.name],
+            "parameters": planned.size(run) or None,
+            **run.record(),
+        }
+        for run in planned.runs
+    ]
+    plain = {
+        "dataset": {"name": planned.runs[0].dataset.name, **asdict(planned.dataset_info)},
+        "runs": runs,
+        "metrics": [{"name": metric.name, "options": metric.values} for metric in planned.metrics],
+        "snapshots": {
+            "count": planned.snapshots.count,
+            "metrics": [{"name": metric.name, "options": metric.values} for metric in planned.snapshots.metrics],
+            "select": None if planned.snapshots.select is None else planned.snapshots.select.name,
+        },
+    }
+    return json.dumps(plain, indent=1)
+
+
 def show_plan(
     console: Console, planned: Plan, store: Path, device: torch.device, status: RunStatus, *, brief: bool
 ) -> None:
     """The cells of a plan, their parameters and states; in brief one line."""
     from genbench.experiment.plan import changed_sources
-    from genbench.experiment.run import split_sampler
 
     runs, states = planned.runs, status.states
     first, summary = runs[0], planned.dataset_info
@@ -238,9 +231,12 @@ def show_plan(
     if brief:
         return
     table = Table("model", "prior", "d", "parameters", "seeds", "state", box=None, pad_edge=False, header_style="bold")
+    models, priors = distinct_names(run.model for run in runs), distinct_names(run.prior for run in runs)
+    networks = distinct_names(run.network for run in runs)
     cells: dict[tuple[str, str, int], list[Run]] = {}
     for run in runs:
-        cells.setdefault((run.model.name, run.prior.name, run.latent_dim), []).append(run)
+        model = models[run.model] + (f", {networks[run.network]}" if len(networks) > 1 else "")
+        cells.setdefault((model, priors[run.prior], run.latent_dim), []).append(run)
     for (model, prior, dim), members in cells.items():
         state = Counter(states[run.name] for run in members)
         words = ", ".join(f"{count} {name}" for name, count in state.items())
@@ -257,61 +253,15 @@ def show_notes(console: Console, planned: Plan) -> None:
         console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
-FLAGS = {
-    "batch": "--batch",
-    "metrics": "--metrics",
-    "samplers": "--sampler",
-    "snapshots": "--snapshots",
-    "snapshot_metrics": "--snapshot-metrics",
-    "select": "--select",
-}
-"""The options of `genbench run` by the field of the configuration that they fill, of those that a plan may repair."""
-
-
-def show_refusal(error: PlanError, config: ExperimentConfig) -> None:
-    """Print all problems of a study and, where there is one, a command line without them."""
-    problems = [one_line(Exception(problem), 4000) for problem in error.problems]
-    click.echo(f"genbench: {problems[0]}" if len(problems) == 1 else f"genbench: {len(problems)} problems:", err=True)
-    for problem in problems if len(problems) > 1 else ():
-        click.echo(f"  - {problem}", err=True)
-    if error.repaired is not None:
-        arguments = click.get_current_context().meta.get(ARGUMENTS, ())
-        click.echo(f"This would run: {command_line(repaired_arguments(arguments, config, error.repaired))}", err=True)
-
-
-def repaired_arguments(arguments: Sequence[str], config: ExperimentConfig, repaired: ExperimentConfig) -> list[str]:
-    """The arguments of `genbench run` for the repaired configuration in place of the given one."""
-    changed = {flag for field, flag in FLAGS.items() if getattr(config, field) != getattr(repaired, field)}
-    dropped = set(config.settings) - set(repaired.settings)
-    kept: list[str] = []
-    rest = iter(arguments)
-    for argument in rest:
-        flag, equals, value = argument.partition("=")
-        if flag not in (*changed, "--set"):
-            kept.append(argument)
-            continue
-        value = value if equals else next(rest, "")
-        if flag == "--set" and value not in dropped:
-            kept += [flag, value]
-    for field, flag in FLAGS.items():
-        value = getattr(repaired, field)
-        if flag in changed and value:
-            kept += [flag, ",".join(value) if isinstance(value, tuple) else str(value)]
-    for setting in repaired.settings:
-        kept += ["--set", setting] if setting not in config.settings else []
-    return kept + ["--skip-impossible"] * (repaired.skip_impossible and not config.skip_impossible)
-
-
-def show_estimate(
-    console: Console, planned: Plan, done: Collection[str], store: Path, registry: Registry, device: torch.device
-) -> None:
+def show_estimate(console: Console, session: Session, registry: Registry) -> None:
     """Print what the runs that are not done will take."""
     from genbench.execution.estimate import estimate
 
-    if len(done) == len(planned.runs):
+    if not session.remaining:
         return
-    records, _ = read_runs(file.parent for file in store.glob(f"*/{RUN}"))
-    words = estimate(planned, done, records, registry, device).words
+    runner = session.runner
+    records, _ = read_runs(file.parent for file in runner.store.glob(f"*/{RUN}"))
+    words = estimate(session.plan, session.done, records, registry, runner.device).words
     console.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -324,54 +274,9 @@ def stored_runs(store: Path, new: Collection[Run]) -> list[Run]:
 
 def show_options(console: Console, planned: Plan) -> None:
     """Print every option of every component of the plan."""
-    first = planned.runs[0]
-    chosen: dict[str, Component] = {first.dataset.name: first.dataset, first.network.name: first.network}
-    for run in planned.runs:
-        chosen |= {run.model.name: run.model, run.prior.name: run.prior}
-    chosen |= {metric.name: metric for metric in planned.metrics}
+    components = [planned.runs[0].dataset, *(run.network for run in planned.runs)]
+    components += [component for run in planned.runs for component in (run.model, run.prior)]
     console.print()
-    for name, component in chosen.items():
+    for component in dict.fromkeys([*components, *planned.metrics]):
         words = ", ".join(f"{option.replace('_', '-')}={value}" for option, value in component.options) or "no options"
-        console.print(f"[bold]{escape(name)}[/]  {escape(words)}", highlight=False)
-
-
-# ---------------------------------------------------------------- surroundings
-
-
-def make_runner(
-    registry: Registry,
-    planned: Plan,
-    out: Path,
-    data_config: DataConfig,
-    device: torch.device,
-    stop: Callable[[], bool],
-) -> Runner:
-    """The runner of one command, for the runs of a plan."""
-    from genbench.execution.runner import Runner
-    from genbench.storage.provenance import arguments, provenance
-    from genbench.training.distributed import processes
-
-    facts = {**provenance(device, arguments()), "processes": processes()}
-    return Runner(
-        registry, out, data_config, device, facts, planned.metrics, planned.snapshots, planned.threads, stop=stop
-    )
-
-
-@contextmanager
-def stoppable() -> Iterator[Callable[[], bool]]:
-    """A function that is true after Ctrl-C or SIGTERM; a second Ctrl-C raises `KeyboardInterrupt`."""
-    stopping = False
-
-    def request(number: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        if stopping:
-            raise KeyboardInterrupt
-        stopping = True
-        click.echo("stopping after this step; press Ctrl-C again to stop at once", err=True)
-
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: stopping
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        console.print(f"[bold]{escape(component.name)}[/]  {escape(words)}", highlight=False)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
@@ -27,12 +28,13 @@ from genbench.experiment.build import (
 from genbench.experiment.config import (
     ExperimentConfig,
     OptionTexts,
+    PlanError,
     check_config,
     check_names,
     component_names,
     option_texts,
 )
-from genbench.experiment.run import COMPONENTS, Component, Run, split_sampler, with_sampler
+from genbench.experiment.run import COMPONENTS, Component, Role, Run, distinct_names, split_sampler, with_sampler
 from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule, plan_snapshots, validation_setting
 from genbench.registry.listing import Kind
 from genbench.registry.loader import Registry
@@ -62,19 +64,6 @@ class Plan:
     def size(self, run: Run) -> int:
         """Count of a run's parameters, all optimizers together; 0 for a control, which is counted when it is fitted."""
         return self.parameters.get(run.name, 0)
-
-
-class PlanError(UnsupportedError):
-    """Everything that is wrong with a study.
-
-    Attributes:
-        problems: A sentence for each.
-        repaired: A configuration near the refused one that was planned without a problem; None where there is none.
-    """
-
-    def __init__(self, problems: Sequence[str], repaired: ExperimentConfig | None = None) -> None:
-        super().__init__("; ".join(problems))
-        self.problems, self.repaired = tuple(problems), repaired
 
 
 class _Findings:
@@ -115,7 +104,7 @@ class _Findings:
             repaired = error.repaired
         except GenbenchError:
             repaired = None
-        raise PlanError(tuple(self.problems), repaired)
+        raise PlanError(tuple(self.problems), self.config, repaired)
 
 
 def _advised(problem: str) -> str:
@@ -139,17 +128,20 @@ def plan(config: ExperimentConfig, registry: Registry, data_config: DataConfig) 
     components = create_components(config, registry)
     findings = _Findings(config)
 
+    def named(kind: Kind, names: Iterable[str]) -> list[Component]:
+        return [component for name in names for component in components[kind, name]]
+
     # The runs of models, then those of controls.
-    dataset = components["dataset", config.dataset]
+    (dataset,) = components["dataset", config.dataset]
     info = dataset_info(registry, dataset, data_config)
     batch = _batch(findings, info)
     images = _images_shown(config, info)
     trained = tuple(
         Run(
             dataset,
-            components["model", model],
-            components["prior", prior],
-            components["network", config.network],
+            model,
+            prior,
+            network,
             latent_dim,
             seed,
             images,
@@ -157,11 +149,12 @@ def plan(config: ExperimentConfig, registry: Registry, data_config: DataConfig) 
             precision=config.precision,
         )
         for seed in config.seeds
-        for prior in config.priors
+        for prior in named("prior", config.priors)
         for latent_dim in config.latent_dims
-        for model in config.models
+        for network in named("network", [config.network])
+        for model in named("model", config.models)
     )
-    controls = [component for (kind, _), component in components.items() if kind == "control"]
+    controls = named("control", (name for kind, name in components if kind == "control"))
     runs = trained + control_runs(registry, trained, controls)
     cells = check_cells(registry, runs, info)
     runs = _possible_runs(findings, runs, cells)
@@ -173,29 +166,32 @@ def plan(config: ExperimentConfig, registry: Registry, data_config: DataConfig) 
     given = option_texts(config.settings, component_names(config, registry), registry)
     fit = partial(fit_metric, registry, given=given) if "options" in config.defaulted else None
     measured: list[Component] = []
-    for name in config.metrics:
-        metric = components["metric", name]
-        fitted = fit(metric, info) if fit else metric
+    for metric in named("metric", config.metrics):
+        name, fitted = metric.name, fit(metric, info) if fit else metric
         problems = check_metric(registry, fitted, cells.priors, info, data_config)
         if not problems:
             measured.append(fitted)
             findings.notes |= dict.fromkeys(_fitted_notes(metric, fitted, info))
             continue
-        default = fit_metric(registry, _create_component(registry, "metric", name, {}), info)
+        (default,) = _create_components(registry, "metric", name, {})
+        default = fit_metric(registry, default, info)
         if not check_metric(registry, default, cells.priors, info, data_config):
             findings.refuse("; ".join(problems), settings=_without_owner(findings.repaired.settings, name))
         else:
             findings.leave_metric_out(name, "; ".join(problems))
-    metrics = _with_samplers(registry, measured, [components["sampler", name] for name in config.samplers])
-    for sampler in config.samplers:
-        for problem in check_sampler(registry, components["sampler", sampler], cells.priors):
-            left = tuple(name for name in findings.repaired.samplers if name != sampler)
+    metrics = _with_samplers(registry, list(dict.fromkeys(measured)), named("sampler", config.samplers))
+    for sampler in named("sampler", config.samplers):
+        for problem in check_sampler(registry, sampler, cells.priors):
+            left = tuple(name for name in findings.repaired.samplers if name != sampler.name)
             findings.refuse(problem, samplers=left or (DEFAULT_SAMPLER,))
 
     # Snapshots.
     names = config.snapshot_metrics or [metric.name for metric in measured[: min(1, config.snapshots)]]
-    snapshot_metrics = [components["metric", name] for name in dict.fromkeys(names)]
-    select = None if config.select is None else components["metric", config.select]
+    snapshot_metrics = named("metric", dict.fromkeys(names))
+    selecting = [] if config.select is None else components["metric", config.select]
+    if len(selecting) > 1:
+        raise UsageError(f"--select {config.select}: its options have several values; give each of them one")
+    select = next(iter(selecting), None)
     if fit:
         validation = replace(info, test=info.validation)
         snapshot_metrics = [fit(metric, validation) for metric in snapshot_metrics]
@@ -236,10 +232,10 @@ def _batch(findings: _Findings, info: DatasetInfo) -> int:
 
 def _possible_runs(findings: _Findings, runs: Sequence[Run], cells: Cells) -> tuple[Run, ...]:
     """The runs that have a meaning; the others are refused, or left out with a note."""
-    for cell, problem in cells.problems.items():
-        role, model, prior, latent_dim = cell
+    models, priors = distinct_names(run.model for run in runs), distinct_names(run.prior for run in runs)
+    for (role, model, _, prior, latent_dim), problem in cells.problems.items():
         if findings.config.skip_impossible:
-            name = f"{'control ' * (role == 'control')}{model}, prior {prior}, d = {latent_dim}"
+            name = f"{'control ' * (role == 'control')}{models[model]}, prior {priors[prior]}, d = {latent_dim}"
             findings.notes[f"left out: {name}: {problem}"] = None
         else:
             findings.refuse(problem, skip_impossible=True)
@@ -276,19 +272,22 @@ def _fitted_notes(metric: Component, fitted: Component, info: DatasetInfo) -> li
     return [f"{', '.join(changed)}: there are {info.test:,} test images"] if changed else []
 
 
-def create_components(config: ExperimentConfig, registry: Registry) -> dict[tuple[Kind, str], Component]:
+def create_components(config: ExperimentConfig, registry: Registry) -> dict[tuple[Kind, str], tuple[Component, ...]]:
     """The components of a study with the value of every option; not checked against the data.
 
-    Raises `UsageError` for values that do not fit their options; it names all of them.
+    A component whose options have several values is there once for each combination of them.
+
+    Raises:
+        UsageError: Values do not fit their options; it names all of them.
     """
     names = component_names(config, registry)
     texts = option_texts(config.settings, names, registry)
-    created: dict[tuple[Kind, str], Component] = {}
+    created: dict[tuple[Kind, str], tuple[Component, ...]] = {}
     problems: dict[str, None] = {}
     for kind, chosen in names.items():
         for name in chosen:
             try:
-                created[kind, name] = _create_component(registry, kind, name, texts.get((kind, name), {}))
+                created[kind, name] = _create_components(registry, kind, name, texts.get((kind, name), {}))
             except UsageError as error:
                 problems[str(error)] = None
     if problems:
@@ -304,7 +303,11 @@ def create_metric_components(
     check_names(names, registry)
     texts = option_texts(settings, names, registry)
     components = {
-        kind: [_create_component(registry, kind, name, texts.get((kind, name), {})) for name in chosen]
+        kind: [
+            component
+            for name in chosen
+            for component in _create_components(registry, kind, name, texts.get((kind, name), {}))
+        ]
         for kind, chosen in names.items()
     }
     return _with_samplers(registry, components["metric"], components["sampler"])
@@ -383,10 +386,19 @@ def _without_fingerprints(run: Run) -> Run:
     return replace(run, **components)
 
 
-def _create_component(registry: Registry, kind: Kind, name: str, texts: Mapping[str, str]) -> Component:
+def _create_components(
+    registry: Registry, kind: Kind, name: str, texts: Mapping[str, Sequence[str]]
+) -> tuple[Component, ...]:
+    """One component for each combination of the options' values, those of the last option varying fastest."""
     registration = registry.get(kind, name)
-    options = complete(name, registration.spec.factory, texts)
-    return Component(name, tuple(sorted(options.items())), registration.plugin.fingerprint)
+    components = []
+    for values in itertools.product(*texts.values()):
+        options = complete(name, registration.spec.factory, dict(zip(texts, values, strict=True)))
+        components.append(Component(name, tuple(sorted(options.items())), registration.plugin.fingerprint))
+    if len(set(components)) < len(components):
+        equal = next(option for option, given in texts.items() if len(given) > 1)
+        raise UsageError(f"{name}.{equal}={','.join(texts[equal])}: two of these values are equal; give each once")
+    return tuple(components)
 
 
 def _images_shown(config: ExperimentConfig, info: DatasetInfo) -> int:
@@ -425,8 +437,8 @@ def check_control(registry: Registry, run: Run, info: DatasetInfo) -> None:
 # ---------------------------------------------------------------- checks of combinations
 
 
-CellKey = tuple[str, str, str, int]
-"""Role, model, prior and latent dimension: runs of one cell differ by seed alone."""
+CellKey = tuple[Role, Component, Component, Component, int]
+"""Role, model, network, prior and latent dimension: runs of one cell differ by seed alone."""
 
 
 @dataclass(frozen=True)
@@ -440,18 +452,18 @@ class Cells:
 
 def cell_of(run: Run) -> CellKey:
     """The cell of a run."""
-    return run.role, run.model.name, run.prior.name, run.latent_dim
+    return run.role, run.model, run.network, run.prior, run.latent_dim
 
 
 def check_cells(registry: Registry, runs: Iterable[Run], info: DatasetInfo) -> Cells:
     """Check each combination of a model or control with a prior; the draws of a prior are checked once."""
     parameters: dict[CellKey, int] = {}
     problems: dict[CellKey, str] = {}
-    priors: dict[tuple[str, int], Prior | str] = {}
+    priors: dict[tuple[Component, int], Prior | str] = {}
     for cell, run in {cell_of(run): run for run in runs}.items():
         parameters[cell] = 0
         try:
-            key = (run.prior.name, run.latent_dim)
+            key = (run.prior, run.latent_dim)
             if key not in priors:
                 priors[key] = _drawable_prior(registry, run)
             if isinstance(problem := priors[key], str):

@@ -23,8 +23,8 @@ class ComponentNames(Protocol):
     def get(self, kind: Kind, name: str) -> object:
         """A component; `UsageError` or `PluginError` where there is none of this name."""
 
-    def option_names(self, kind: Kind, name: str) -> Collection[str]:
-        """The options of a component, with hyphens."""
+    def option_kinds(self, kind: Kind, name: str) -> Mapping[str, str]:
+        """The types of a component's options in words, by the option's name with hyphens."""
 
 
 @dataclass(frozen=True)
@@ -86,9 +86,9 @@ class Listing:
         )
         return next(component for component in self.components[kind] if component.name == name)
 
-    def option_names(self, kind: Kind, name: str) -> tuple[str, ...]:
-        """The options of a component, with hyphens."""
-        return tuple(option.name for option in self.get(kind, name).options)
+    def option_kinds(self, kind: Kind, name: str) -> dict[str, str]:
+        """The types of a component's options in words, by the option's name with hyphens."""
+        return {option.name: option.kind for option in self.get(kind, name).options}
 
 
 def conflict_key(kind: Kind, name: str) -> str:

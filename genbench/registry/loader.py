@@ -107,9 +107,9 @@ class Registry:
         check_name(self, self.conflicts, (plugin.name for plugin in self.broken), kind, name)
         return self.registrations[kind][name]
 
-    def option_names(self, kind: Kind, name: str) -> tuple[str, ...]:
-        """The options of a component, with hyphens."""
-        return tuple(specs(self.get(kind, name).spec.factory))
+    def option_kinds(self, kind: Kind, name: str) -> dict[str, str]:
+        """The types of a component's options in words, by the option's name with hyphens."""
+        return {option: spec.kind for option, spec in specs(self.get(kind, name).spec.factory).items()}
 
     @property
     def broken(self) -> list[Plugin]:

@@ -18,12 +18,12 @@ if TYPE_CHECKING:
 PACKAGES = ("torch", "torchvision", "POT", "torch-fidelity", "numpy", "scipy")
 
 
-def provenance(device: torch.device, arguments: list[str]) -> dict[str, object]:
-    """Facts that stand in run.json; none of them is part of a run's key."""
+def provenance(device: torch.device, command: str) -> dict[str, object]:
+    """Facts that stand in run.json, the command that makes the run among them; none of them is part of a run's key."""
     import torch
 
     return {
-        "command": command_line(arguments),
+        "command": command,
         "genbench": __version__,
         "commit": commit(),
         "python": platform.python_version(),
@@ -78,11 +78,6 @@ def _version(name: str) -> str:
         return "absent"
 
 
-def command_line(arguments: list[str] | None = None) -> str:
-    """The command as one would type it again."""
-    return shlex.join(["genbench", *(sys.argv[1:] if arguments is None else arguments)])
-
-
-def arguments() -> list[str]:
-    """The command line after the program's name."""
-    return sys.argv[1:]
+def command_line() -> str:
+    """The command of this process as one would type it again."""
+    return shlex.join(["genbench", *sys.argv[1:]])
