@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import difflib
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class GenbenchError(Exception):
@@ -52,9 +52,13 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     return " ".join(text.split())[:limit] or type(error).__name__
 
 
-def unknown(kind: str, given: str, possible: Iterable[str]) -> UsageError:
-    """An error for a name that does not exist, with the nearest one and the whole list."""
+def unknown(kind: str, given: str, possible: Iterable[str], aliases: Mapping[str, str] | None = None) -> UsageError:
+    """An error for a name that does not exist, with the nearest one, whatever its case, and the whole list.
+
+    `aliases` are further words for the possible names.
+    """
     names = sorted(possible)
-    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    words = {**{name.lower(): name for name in names}, **(aliases or {})}
+    near = difflib.get_close_matches(given.lower(), words, n=1, cutoff=0.5)
+    hint = f"did you mean '{words[near[0]]}'? " if near else ""
     return UsageError(f"there is no {kind} '{given}': {hint}possible: {', '.join(names) or 'none'}")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable
 from io import TextIOWrapper
@@ -36,6 +37,32 @@ class Finite(click.FloatRange):
         return number
 
 
+class Whole(click.IntRange):
+    """A whole number within bounds; of a text that is none the refusal says what it may have meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            int(value)
+        except ValueError:
+            meant = _meant_number(value)
+            flag = f"{param.opts[0]} " if param is not None and param.opts else ""
+            self.fail(f"'{value}' is not a whole number{'' if meant is None else f': {flag}{meant}'}", param, ctx)
+        return int(super().convert(value, param, ctx))
+
+
+def _meant_number(text: str) -> int | None:
+    """What a text such as `2k`, `1e4`, `60,000` or `0,1,2` (three of them) may have meant; None for any other."""
+    plain = text.strip().lower()
+    if re.fullmatch(r"\d{1,3}(,\d{3})+", plain):
+        return int(plain.replace(",", ""))
+    if re.fullmatch(r"\d+(\s*,\s*\d+)+", plain):
+        return plain.count(",") + 1
+    if scaled := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([km]|e\d)", plain):
+        factor = {"k": 1e3, "m": 1e6}.get(scaled[2]) or float(f"1{scaled[2]}")
+        return round(float(scaled[1]) * factor)
+    return None
+
+
 def names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
     """Names of a repeatable option, each value one name or several with commas."""
     return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
@@ -64,7 +91,7 @@ def study_option(name: str, flag: str = "", *, complete: Kind | None = None, **a
         attributes |= {"type": click.Choice([str(value) for value in literal.values])}
     elif (number := next((each for each in types if isinstance(each, msgspec.inspect.IntType)), None)) is not None:
         low, high = number.ge, number.le
-        attributes |= {"type": click.IntRange(low, high if high and high <= MAX_SHOWN else None)}
+        attributes |= {"type": Whole(low, high if high and high <= MAX_SHOWN else None)}
     if declared.default not in (None, ()):
         default = (",".join(map(str, declared.default)),) if repeatable else declared.default
         attributes |= {"default": default, "show_default": True}
@@ -109,7 +136,12 @@ class CommandGroup(click.Group):
 
     def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
         ctx.meta[ARGUMENTS] = tuple(args)
-        return super().parse_args(ctx, args)
+        try:
+            return super().parse_args(ctx, args)
+        except NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            ctx.exit(show_error(error, ctx))
 
     def invoke(self, ctx: click.Context) -> Any:
         adapt_environment()

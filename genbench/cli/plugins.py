@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -13,7 +13,7 @@ import click
 
 from genbench.cli.options import load_listing, load_registry, plugin_option, run_paths
 from genbench.cli.store import list_runs
-from genbench.errors import UsageError
+from genbench.errors import UsageError, unknown
 from genbench.registry.listing import KINDS, Kind
 from genbench.registry.scaffold import TRY, check_name, next_steps, write_plugin
 
@@ -34,12 +34,6 @@ COLORS = {"holds": "green", "fails": "red", "skipped": "dim", "reported": "yello
 @click.argument(
     "kind",
     required=False,
-    type=click.Choice(
-        [
-            *("models", "priors", "networks", "datasets", "metrics", "extractors", "samplers"),
-            *("controls", "recipes", "plugins", "runs"),
-        ]
-    ),
     metavar="[KIND]",
 )
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path), metavar="[FOLDER]...", callback=run_paths)
@@ -50,6 +44,9 @@ def list_(kind: str | None, folders: tuple[Path, ...], plugins: tuple[Path, ...]
     KIND is models, priors, networks, datasets, metrics, extractors, samplers, controls, recipes or plugins; or runs,
     with the state, date and size of every run in the FOLDERs. [runs]
     """
+    listed_kinds = (*(f"{each}s" for each in KINDS), "plugins", "runs")
+    if kind not in (None, *listed_kinds):
+        raise _unknown_kind(str(kind), listed_kinds, load_listing(plugins))
     if kind == "runs":
         list_runs(folders or (Path("runs"),), "table")
         return
@@ -66,6 +63,14 @@ def list_(kind: str | None, folders: tuple[Path, ...], plugins: tuple[Path, ...]
             console.print()
     if kind in (None, "plugins"):
         show_plugins(console, listing)
+
+
+def _unknown_kind(given: str, possible: Sequence[str], listing: Listing) -> UsageError:
+    """The refusal of `genbench list NAME`; it says where a component is listed."""
+    for kind, components in listing.components.items():
+        if any(component.name == given.lower() for component in components):
+            return UsageError(f"genbench list takes a kind, and '{given}' is a {kind}: genbench list {kind}s")
+    return unknown("kind to list called", given, possible)
 
 
 def show_component(console: Console, component: ListedComponent) -> None:

@@ -20,7 +20,7 @@ from genbench import __version__
 from genbench.errors import UsageError
 from genbench.registry.listing import SELECT, ListedComponent, ListedOption, ListedPlugin, Listing
 
-SCHEMA = 3
+SCHEMA = 4
 CACHE = "GENBENCH_CACHE"
 
 
@@ -143,7 +143,13 @@ def _parse(plain: Any) -> Listing:
     plugins = tuple(ListedPlugin(**{**fields, "hooks": tuple(fields["hooks"])}) for fields in plain["plugins"])
     components = {
         kind: tuple(
-            ListedComponent(**{**fields, "options": tuple(ListedOption(**option) for option in fields["options"])})
+            ListedComponent(
+                **{
+                    **fields,
+                    "options": tuple(ListedOption(**option) for option in fields["options"]),
+                    "aliases": tuple(fields["aliases"]),
+                }
+            )
             for fields in listed
         )
         for kind, listed in plain["components"].items()

@@ -20,6 +20,9 @@ class ComponentNames(Protocol):
     def names(self, kind: Kind) -> Collection[str]:
         """The components of a kind."""
 
+    def aliases(self, kind: Kind) -> Mapping[str, str]:
+        """The components of a kind by further words for them."""
+
     def get(self, kind: Kind, name: str) -> object:
         """A component; `UsageError` or `PluginError` where there is none of this name."""
 
@@ -48,6 +51,7 @@ class ListedComponent:
     reference: str
     plugin: str
     options: tuple[ListedOption, ...] = ()
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +82,10 @@ class Listing:
     def names(self, kind: Kind) -> tuple[str, ...]:
         """The components of a kind, sorted."""
         return tuple(component.name for component in self.components.get(kind, ()))
+
+    def aliases(self, kind: Kind) -> dict[str, str]:
+        """The components of a kind by further words for them."""
+        return {word: component.name for component in self.components.get(kind, ()) for word in component.aliases}
 
     def get(self, kind: Kind, name: str) -> ListedComponent:
         """A component; the same errors as `Registry.get`."""
@@ -114,7 +122,7 @@ def check_name(
             f"there is no {kind} '{name}': it is a {kinds[0]}; several of a kind are given with commas, as in"
             f" --{kind} NAME,NAME"
         )
-    error = unknown(kind, name, registry.names(kind))
+    error = unknown(kind, name, registry.names(kind), registry.aliases(kind))
     names = ", ".join(broken)
     if names:
         raise PluginError(f"{error} (broken plug-ins: {names}; see `genbench list plugins`)")

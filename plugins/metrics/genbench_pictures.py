@@ -118,7 +118,11 @@ def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """Reconstruction and sharpness."""
     source = "arXiv:1711.01558, section 4: the cost |x - y|^2"
     yield ComponentSpec(
-        name="reconstruction", description="Squared error on held-out images", factory=Reconstruction, reference=source
+        name="reconstruction",
+        aliases=("mse", "rmse", "l2", "reconstruction-error"),
+        description="Squared error on held-out images",
+        factory=Reconstruction,
+        reference=source,
     )
     yield ComponentSpec(
         name="sharpness", description="Sharpness of the samples", factory=Sharpness, reference="arXiv:1711.01558"

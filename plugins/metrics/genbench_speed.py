@@ -56,6 +56,7 @@ def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """Speed."""
     yield ComponentSpec(
         name="speed",
+        aliases=("time", "memory", "parameters"),
         description="Images per second, seconds, parameters, peak memory of training",
         factory=Speed,
         reference="ours",

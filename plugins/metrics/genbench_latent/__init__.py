@@ -151,18 +151,21 @@ def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """Three views of the latent fit."""
     yield ComponentSpec(
         name="latent-w2",
+        aliases=("w2", "wasserstein", "emd"),
         description="Exact 2-Wasserstein distance of codes to the prior",
         factory=LatentW2,
         reference="POT",
     )
     yield ComponentSpec(
         name="latent-sw",
+        aliases=("sw", "sw2", "swd", "sliced-wasserstein"),
         description="Sliced 2-Wasserstein distance of codes to the prior",
         factory=LatentSW,
         reference="arXiv:1804.01947",
     )
     yield ComponentSpec(
         name="latent-mmd",
+        aliases=("mmd",),
         description="Unbiased squared MMD of codes to the prior",
         factory=LatentMMD,
         reference="arXiv:1711.01558, algorithm 2",
