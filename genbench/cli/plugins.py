@@ -67,7 +67,7 @@ def list_(kind: str | None, folders: tuple[Path, ...], plugins: tuple[Path, ...]
 
 def _unknown_kind(given: str, possible: Sequence[str], listing: Listing) -> UsageError:
     """The refusal of `genbench list NAME`; it says where a component is listed."""
-    for kind, components in listing.components.items():
+    for kind, components in () if f"{given}s" in possible else listing.components.items():
         if any(component.name == given.lower() for component in components):
             return UsageError(f"genbench list takes a kind, and '{given}' is a {kind}: genbench list {kind}s")
     return unknown("kind to list called", given, possible)

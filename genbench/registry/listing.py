@@ -10,6 +10,9 @@ from genbench.errors import PluginError, UsageError, unknown
 
 Kind = Literal["model", "prior", "network", "dataset", "metric", "extractor", "sampler", "control", "recipe"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+FLAGS: Mapping[Kind, str] = {"prior": "prior", "metric": "metrics", "sampler": "sampler", "control": "controls"}
+"""The options of the command line that take several components of a kind."""
+
 SELECT = "GENBENCH_LOAD_PLUGINS"
 """The environment variable that names the installed plug-ins to load."""
 
@@ -118,10 +121,9 @@ def check_name(
         return
     kinds = [possible for possible in KINDS if name in registry.names(possible)]
     if kinds:
-        raise UsageError(
-            f"there is no {kind} '{name}': it is a {kinds[0]}; several of a kind are given with commas, as in"
-            f" --{kind} NAME,NAME"
-        )
+        flag = FLAGS.get(kinds[0])
+        where = f"several are given with commas: --{flag} NAME,NAME" if flag else f"see `genbench list {kinds[0]}s`"
+        raise UsageError(f"there is no {kind} '{name}': it is a {kinds[0]}; {where}")
     error = unknown(kind, name, registry.names(kind), registry.aliases(kind))
     names = ", ".join(broken)
     if names:
