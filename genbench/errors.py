@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 from collections.abc import Iterable, Mapping
 
 
@@ -46,9 +47,17 @@ class NotApplicableError(MetricError):
     """A metric that has no meaning for a run (the latent fit of what has no codes): left out, and nothing failed."""
 
 
+_SURROGATE = re.compile("[\ud800-\udfff]")
+
+
+def printable(text: str) -> str:
+    """Text with the bytes of names that are not UTF-8 written out, as in 'caf\\xe9.png': JSON takes no surrogates."""
+    return _SURROGATE.sub(lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", text)
+
+
 def one_line(error: BaseException, limit: int = 300) -> str:
     """What an error says, in one line of printable characters: plug-ins may say anything, escape codes among it."""
-    text = "".join(c if c.isprintable() else " " for c in str(error))
+    text = "".join(c if c.isprintable() else " " for c in printable(str(error)))
     return " ".join(text.split())[:limit] or type(error).__name__
 
 

@@ -12,7 +12,19 @@ from collections.abc import Iterable, Mapping
 
 import pluggy
 
-from genbench.api import ComponentSpec, Control, Dataset, Extractor, Metric, Model, Network, Prior, Recipe, Sampler
+from genbench.api import (
+    ComponentSpec,
+    Control,
+    Dataset,
+    Extractor,
+    Metric,
+    Model,
+    Network,
+    Prior,
+    Recipe,
+    Sampler,
+    Tracker,
+)
 
 PROJECT = "genbench"
 
@@ -63,6 +75,11 @@ def genbench_controls() -> Iterable[ComponentSpec[Control]]:  # type: ignore[emp
 @hookspec
 def genbench_recipes() -> Iterable[ComponentSpec[Recipe]]:  # type: ignore[empty-body]
     """Recipes: `factory(*, options...)` is a `Recipe`, whose text is read before anything trains."""
+
+
+@hookspec
+def genbench_trackers() -> Iterable[ComponentSpec[Tracker]]:  # type: ignore[empty-body]
+    """Trackers: `factory(*, options...)` is a `Tracker`, made once for each run."""
 
 
 @hookspec

@@ -6,6 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from genbench.analysis import notes
+from genbench.analysis.headline import join_words, options_words
 from genbench.analysis.table import Table, TableRow
 
 LISTED = 4
@@ -32,34 +33,31 @@ def caption(table: Table) -> Caption:
 
 
 def trained(table: Table) -> str:
-    """One sentence: images, networks, latent sizes, priors and training seeds of the models."""
+    """What was trained: images, networks, latent sizes, priors, seeds, and the options that are off their defaults."""
     models = [row for row in table.rows if row.role != "control"] or list(table.rows)
     if not models:
         return "Nothing was trained."
-    images = _values("training image", (f"{row.images:,}" for row in models if row.stage == "final"), before=True)
+    budgets = _alternatives(f"{row.images:,}" for row in models if row.stage == "final")
+    batches = _alternatives(f"{row.batch:,}" for row in models if row.batch)
+    precisions = _alternatives(row.precision for row in models)
     parts = [
-        f"{images} each" if images else "",
-        _values("network", (row.network for row in models)),
-        _values("latent size", (str(row.latent_dim) for row in models if row.latent_dim)),
-        _values("prior", (row.prior for row in models if row.prior), before=True),
+        f"{budgets} training images each" + (f" in batches of {batches}" if batches else "") if budgets else "",
+        f"network {_alternatives(row.network for row in models)}",
+        f"latent size {_alternatives(str(row.latent_dim) for row in models)}",
+        f"prior {_alternatives(row.prior for row in models)}",
+        precisions if precisions != "float32" else "",
         _counted_seeds(models),
     ]
     counted = f"{len(models)} model{'' if len(models) == 1 else 's'}"
-    return f"{counted} trained on {table.dataset}: {', '.join(part for part in parts if part)}."
+    sentence = f"{counted} trained on {table.dataset}: {', '.join(part for part in parts if part)}."
+    options = options_words(models)
+    return f"{sentence} {options[:1].upper()}{options[1:]}." if options else sentence
 
 
-def _values(noun: str, values: Iterable[str], *, before: bool = False) -> str:
-    """Distinct values in words: `network mlp`, `networks conv and mlp`, `3,000 training images`, `5 priors`."""
+def _alternatives(values: Iterable[str]) -> str:
+    """Distinct values in words; many are counted: `conv or mlp`, `7 values`."""
     distinct = list(dict.fromkeys(values))
-    if not distinct:
-        return ""
-    listed = distinct[0] if len(distinct) == 1 else f"{', '.join(distinct[:-1])} or {distinct[-1]}"
-    plural = noun if len(distinct) == 1 and not distinct[0][-1:].isdigit() else f"{noun}s"
-    if len(distinct) > LISTED:
-        return f"{len(distinct)} {noun}s"
-    if before:
-        return f"{listed} {plural}"
-    return f"{noun if len(distinct) == 1 else noun + 's'} {listed}"
+    return join_words(distinct, "or") if len(distinct) <= LISTED else f"{len(distinct)} values"
 
 
 def _counted_seeds(models: Sequence[TableRow]) -> str:
@@ -76,18 +74,17 @@ def _reading(table: Table) -> Iterable[str]:
     kinds = [name for kind, name in notes.INTERVALS.items() if kind in {cell.estimate.kind for cell in cells}]
     if any(cell.estimate.half_width is not None for cell in cells):
         yield (f"Mean over the seeds {{pm}} half the width of its 95% {' or '.join(kinds)}.")
-    elif cells:
+    elif cells and all(cell.estimate.n == 1 for cell in cells):
         yield "One training seed: the differences may be noise."
     marks = {cell.mark for cell in cells}
     if "best" in marks:
         yield (
-            "{bold}: not distinguishable from the best of the column (paired one-sided t-tests over shared seeds,"
-            " Holm's correction, family-wise error 5%)."
+            "{bold}: not distinguishable from the best of the column (paired one-sided tests over shared seeds,"
+            " Holm's correction, family-wise error 5%); such a model may have a worse mean than another whose seeds"
+            " vary less."
         )
-    if "lead" in marks:
-        yield "*: the best value, which is undecided without tests over seeds."
     if "undecided" in marks:
-        yield "?: too few shared seeds for a test."
+        yield "?: not tested: fewer than three shared seeds, or differences that are all equal."
     heads: dict[int, list[str]] = {}
     for column in table.columns:
         if column.counts:

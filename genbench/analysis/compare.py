@@ -9,21 +9,33 @@ from typing import Literal
 
 from genbench.analysis.table import ColumnValues, GatheredRows, gather, labels
 from genbench.errors import UsageError, unknown
-from genbench.stats.comparison import RESOLUTION, holm
-from genbench.stats.intervals import Estimate, paired_difference, t_upper
+from genbench.stats.comparison import holm
+from genbench.stats.intervals import (
+    RESOLUTION,
+    Estimate,
+    deviation,
+    paired_difference,
+    paired_errors,
+    paired_gaps,
+    upper_p,
+)
 from genbench.stats.power import ALPHA, Pilot, minimum_detectable_effect, pilot, power, seeds_needed
 from genbench.storage.results import Row
 
-ComparisonConclusion = Literal["A is better", "B is better", "undecided"]
+ComparisonConclusion = Literal["A is better", "B is better", "undecided", "equal", "no test"]
+"""Undecided: tested without a result; equal: in every seed; no test: differences are equal, and so without a spread."""
 
 
 @dataclass(frozen=True)
 class Comparison:
     """A minus B in one metric over the seeds that both have.
 
-    `p` is the two-sided paired t-test's, `p_holm` the same after Holm's correction over the metrics compared at once,
-    which the conclusion uses. `effect` is the mean difference over the standard deviation of differences (Cohen's d_z)
-    times Hedges' correction; None below three seeds or where all differences are equal. `more_seeds` is how many more
+    `seeds_a` and `seeds_b` count the seeds of each, `difference.n` those that both have. `p` is the two-sided paired
+    t-test's, for shares of n draws at least the z-test's by their known errors (`genbench.stats.intervals.upper_p`);
+    None where all differences are equal and no error is known. `p_holm` is the same after Holm's correction over the
+    metrics compared at once, which the conclusion uses. `sd` is that of the differences, at least what known errors
+    give. `effect` is the mean difference over `sd` (Cohen's d_z) times Hedges' correction; None below three seeds or
+    where all differences are equal and no error is known. `more_seeds` is how many more
     seeds give a power of 80 % at 5 % if the observed difference and deviation are the true ones: 0 where the
     conclusion is sure, None where the difference is smaller than its standard error, too uncertain to plan by.
     """
@@ -35,9 +47,11 @@ class Comparison:
     a: float
     b: float
     difference: Estimate
+    seeds_a: int
+    seeds_b: int
     sd: float
-    p: float
-    p_holm: float
+    p: float | None
+    p_holm: float | None
     effect: float | None
     conclusion: ComparisonConclusion
     more_seeds: int | None
@@ -58,8 +72,10 @@ def compare(rows: Sequence[Row], a: str, b: str, metric: str | None = None) -> t
     gathered, names = gather(rows)[first[0]], labels(gather(rows)[first[0]].groups)
     chosen = _shared(gathered, first[1], second[1], (a, b), metric)
     raw = [_compare(values, first[1], second[1]) for values in chosen]
-    adjusted = holm([comparison.p for comparison in raw])
-    concluded = tuple(_concluded(comparison, p) for comparison, p in zip(raw, adjusted, strict=True))
+    adjusted = iter(holm([comparison.p for comparison in raw if comparison.p is not None]))
+    concluded = tuple(
+        comparison if comparison.p is None else _concluded(comparison, next(adjusted)) for comparison in raw
+    )
     return names[first[1]], names[second[1]], concluded
 
 
@@ -111,18 +127,22 @@ def _refuse_protocols(
 
 
 def _compare(values: ColumnValues, a: str, b: str) -> Comparison:
-    """One comparison, still without a conclusion."""
+    """One comparison, still without a conclusion but where there is no test."""
     x, y = values.by_seed(a), values.by_seed(b)
+    known = values.known_errors(a), values.known_errors(b)
     shared = sorted(x.keys() & y.keys())
-    gaps = [x[seed] - y[seed] for seed in shared]
-    difference = paired_difference(x, y)
+    gaps, scale = paired_gaps(x, y)
+    errors = paired_errors(known, shared)
+    difference = paired_difference(x, y, errors=known)
     assert difference is not None  # at least two shared seeds
     n, mean = len(gaps), difference.mean
-    sd = math.sqrt(math.fsum((gap - mean) ** 2 for gap in gaps) / (n - 1))
-    if abs(mean) <= RESOLUTION * max(map(abs, x.values())):
-        p = 1.0
-    else:
-        p = 2 * t_upper(n - 1, abs(mean) * math.sqrt(n) / sd) if sd > 0 else 0.0
+    sd = deviation(gaps, mean)
+    if sd <= RESOLUTION * scale:
+        sd = 0.0
+    sd = max(sd, math.sqrt(math.fsum(error**2 for error in errors) / n))
+    tail = upper_p([gap if mean > 0 else -gap for gap in gaps], errors, scale)
+    p = None if tail is None else min(1.0, 2 * tail)
+    same = all(abs(gap) <= RESOLUTION * scale for gap in gaps)
     row = values.example
     return Comparison(
         metric=row.metric,
@@ -132,11 +152,13 @@ def _compare(values: ColumnValues, a: str, b: str) -> Comparison:
         a=math.fsum(x[seed] for seed in shared) / n,
         b=math.fsum(y[seed] for seed in shared) / n,
         difference=difference,
+        seeds_a=len(x),
+        seeds_b=len(y),
         sd=sd,
         p=p,
         p_holm=p,
         effect=hedges(n) * mean / sd if sd > 0 and n > 2 else None,
-        conclusion="undecided",
+        conclusion="equal" if same else "no test" if p is None else "undecided",
         more_seeds=None,
     )
 
@@ -149,6 +171,8 @@ def hedges(n: int) -> float:
 
 def _concluded(comparison: Comparison, p_holm: float) -> Comparison:
     n = comparison.difference.n
+    if comparison.conclusion == "equal":
+        return replace(comparison, p_holm=p_holm)
     if p_holm <= ALPHA:
         a_wins = (comparison.difference.mean < 0) == (not comparison.higher_is_better)
         return replace(comparison, p_holm=p_holm, conclusion="A is better" if a_wins else "B is better", more_seeds=0)
@@ -171,7 +195,10 @@ class SeedPower:
 
 @dataclass(frozen=True)
 class Forecast:
-    """The forecast of a pilot for one metric on one dataset; `needed` is (at the sd, at its low, at its high)."""
+    """The forecast of a pilot for one metric on one dataset; `needed` is (at the sd, at its low, at its high).
+
+    `left_out` are the labels of groups that share fewer than two seeds with others.
+    """
 
     dataset: str
     metric: str
@@ -180,6 +207,7 @@ class Forecast:
     table: tuple[SeedPower, ...]
     difference: float | None
     needed: tuple[int | None, int | None, int | None] | None
+    left_out: tuple[str, ...] = ()
 
 
 def forecast(
@@ -187,25 +215,40 @@ def forecast(
 ) -> tuple[Forecast, ...]:
     """For each dataset and protocol of the metric in a pilot's rows: the power that numbers of seeds would have.
 
-    `UsageError` where no two models of the pilot share two seeds, or the metric was not measured.
+    Groups that share fewer than two seeds with others are left out. `UsageError` where no two share two, no difference
+    varies over seeds, or the metric was not measured.
     """
     rows = [row for row in rows if row.role == "model"]
     known = {row.metric for row in rows if row.metric}
     if metric not in known:
         raise unknown("metric", metric, known)
-    forecasts = []
+    forecasts, unspread = [], False
     for dataset, gathered in gather(rows).items():
+        names = labels(gathered.groups)
         for (name, protocol), values in gathered.columns.items():
-            pilot_study = pilot([values.by_seed(group) for group in values.values]) if name == metric else None
-            if pilot_study is not None and pilot_study.sd > 0:
-                forecasts.append(_forecast(dataset, metric, protocol, pilot_study, seeds, difference))
+            if name != metric:
+                continue
+            groups = list(values.values)
+            study = pilot([values.by_seed(group) for group in groups], [values.known_errors(group) for group in groups])
+            if study is not None and study.sd > 0:
+                left_out = tuple(names[group] for i, group in enumerate(groups) if i not in study.members)
+                forecasts.append(_forecast(dataset, metric, protocol, study, seeds, difference, left_out))
+            unspread |= study is not None and study.sd == 0
+    if unspread and not forecasts:
+        raise UsageError(f"{metric}: all differences between models are equal over the seeds of the pilot: no test")
     if not forecasts:
         raise UsageError(f"the pilot has no two models that share two seeds with {metric}: train 2 models, --seeds 3")
     return tuple(forecasts)
 
 
 def _forecast(
-    dataset: str, metric: str, protocol: str, pilot_study: Pilot, seeds: Sequence[int], difference: float | None
+    dataset: str,
+    metric: str,
+    protocol: str,
+    pilot_study: Pilot,
+    seeds: Sequence[int],
+    difference: float | None,
+    left_out: tuple[str, ...],
 ) -> Forecast:
     table = tuple(
         SeedPower(
@@ -222,4 +265,4 @@ def _forecast(
             seeds_needed(difference / pilot_study.low),
             seeds_needed(difference / pilot_study.high),
         )
-    return Forecast(dataset, metric, protocol, pilot_study, table, difference, needed)
+    return Forecast(dataset, metric, protocol, pilot_study, table, difference, needed, left_out)

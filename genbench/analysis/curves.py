@@ -8,13 +8,13 @@ from __future__ import annotations
 
 import math
 from bisect import bisect_left
-from collections.abc import Iterable, Sequence
+from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from genbench.analysis.table import Mark, assemble, column_marks
 from genbench.errors import UsageError, unknown
-from genbench.stats.intervals import Estimate, estimate
+from genbench.stats.intervals import Estimate, estimate, share_errors, share_scale
 from genbench.storage.results import Row
 
 By = Literal["images", "seconds", "flops"]
@@ -49,7 +49,10 @@ class Curve:
 
 @dataclass(frozen=True)
 class CurveSet:
-    """Curves that may be compared: of one dataset by one metric under one protocol, on one split."""
+    """Curves that may be compared: of one dataset by one metric under one protocol, on one split.
+
+    `share` is (n, the value of a whole) where all values are shares of n draws, whose errors are known.
+    """
 
     dataset: str
     metric: str
@@ -58,6 +61,11 @@ class CurveSet:
     split: str
     higher_is_better: bool | None
     curves: tuple[Curve, ...]
+    share: tuple[int, float] | None = None
+
+    def errors(self, values: Collection[float]) -> list[float]:
+        """The known standard errors of a group's values; empty where they are unknown."""
+        return share_errors(values, *self.share) if self.share else []
 
     @property
     def lower(self) -> bool:
@@ -139,7 +147,18 @@ def curve_sets(rows: Sequence[Row], metric: str) -> tuple[CurveSet, ...]:
             )
             curve = curves.setdefault(key, {}).setdefault(row.group, Curve(row.group, row.label))
             curve.snapshots.setdefault(row.seed, {})[row.images] = row
-    return tuple(replace(curve_set, curves=tuple(curves[key].values())) for key, curve_set in sets.items())
+    return tuple(
+        replace(curve_set, curves=tuple(curves[key].values()), share=_share(curves[key].values()))
+        for key, curve_set in sets.items()
+    )
+
+
+def _share(curves: Iterable[Curve]) -> tuple[int, float] | None:
+    rows = [row for curve in curves for by_images in curve.snapshots.values() for row in by_images.values()]
+    counts = {row.n for row in rows}
+    n = counts.pop() if len(counts) == 1 else None
+    whole = share_scale([row.value for row in rows if row.value is not None], n, rows[0].unit) if n else None
+    return (n, whole) if n and whole else None
 
 
 def curve_points(curve_set: CurveSet) -> tuple[CurvePoint, ...]:
@@ -148,16 +167,17 @@ def curve_points(curve_set: CurveSet) -> tuple[CurvePoint, ...]:
     A snapshot that not every seed of its group has is left out: means over other seeds are other numbers.
     """
     return tuple(
-        _point(curve, images)
+        _point(curve_set, curve, images)
         for curve in curve_set.curves
         for images in sorted(set.intersection(*(set(rows) for rows in curve.snapshots.values())))
     )
 
 
-def _point(curve: Curve, images: int) -> CurvePoint:
+def _point(curve_set: CurveSet, curve: Curve, images: int) -> CurvePoint:
     rows = [snapshots[images] for snapshots in curve.snapshots.values()]
     seconds, flops = _mean([row.seconds for row in rows]), _mean([row.flops for row in rows])
-    value = estimate([row.value for row in rows if row.value is not None])
+    values = [row.value for row in rows if row.value is not None]
+    value = estimate(values, errors=curve_set.errors(values))
     return CurvePoint(curve.group, curve.label, images, seconds, flops, value)
 
 
@@ -214,10 +234,20 @@ def compare_at(curve_set: CurveSet, by: By, budget: float) -> tuple[BudgetResult
         reached = {seed: value for seed, value in at_budget.items() if value is not None}
         if reached and len(reached) == len(at_budget):
             values[curve.group] = reached
-    marks = column_marks(values, lower=curve_set.lower)
+    errors = {
+        group: dict(zip(by_seed, curve_set.errors(by_seed.values()), strict=True)) if curve_set.share else {}
+        for group, by_seed in values.items()
+    }
+    marks = column_marks(values, lower=curve_set.lower, errors=errors)
     labels = {curve.group: curve.label for curve in curve_set.curves}
     return tuple(
-        BudgetResult(group, labels[group], budget, estimate(list(by_seed.values())), marks.get(group, ""))
+        BudgetResult(
+            group,
+            labels[group],
+            budget,
+            estimate(list(by_seed.values()), errors=list(errors[group].values())),
+            marks.get(group, ""),
+        )
         for group, by_seed in values.items()
     )
 

@@ -51,7 +51,7 @@ def format_estimate(estimate: Estimate) -> FormattedEstimate:
     half = estimate.half_width
     if half is None or not half > max(abs(estimate.mean) * 1e-9, TINY):  # one seed, or seeds that agree to rounding
         return format_value(estimate.mean)
-    exponent = _exponent(max(abs(estimate.mean), half))
+    exponent = _exponent(float(f"{max(abs(estimate.mean), half):.{_kept(estimate.mean, half)}e}"))
     mean, half = estimate.mean / 10.0**exponent, half / 10.0**exponent
     decimals = 1 - _magnitude(half)
     decimals = 1 - _magnitude(round(half, decimals))  # 0.0996 rounds to 0.10, not to 0.100
@@ -65,11 +65,17 @@ def format_value(value: float, digits: int = 4) -> FormattedEstimate:
     ('511,443', '0.01235', '18.32')
     """
     value = value if abs(value) > TINY else 0.0  # no "-0" either
-    exponent = _exponent(abs(value))
+    if value.is_integer() and abs(value) < LARGE:
+        return FormattedEstimate(f"{value:,.0f}")
+    value = float(f"{value:.{max(digits, _magnitude(value) + 1 if abs(value) < LARGE else 0) - 1}e}")
+    exponent = _exponent(abs(value))  # of the rounded value: 9.99e-4 is 0.0010, and not 10.0e-4
     scaled = value / 10.0**exponent
-    if scaled.is_integer() and not exponent:
-        return FormattedEstimate(f"{scaled:,.0f}")
     return FormattedEstimate(_fixed(scaled, max(0, digits - 1 - _magnitude(scaled))), "", exponent)
+
+
+def _kept(mean: float, half: float) -> int:
+    """Digits of the larger number after its first one that two digits of the half-width keep."""
+    return max(1, _magnitude(max(abs(mean), half)) - _magnitude(half) + 1)
 
 
 def p_value(p: float) -> str:

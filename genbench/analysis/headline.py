@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 from genbench.analysis.formatting import format_estimate, format_value, p_value
 from genbench.analysis.table import Table, TableRow
+from genbench.stats.comparison import FEWEST
 from genbench.stats.intervals import Estimate
 from genbench.storage.results import option_text
 
@@ -169,7 +170,9 @@ def _ranking(head: str, best: Sequence[str], worse: Sequence[Behind], seeds: Seq
     if not best:
         if max(seeds) == 1:
             return "One seed: differences may be noise (--seeds 5 gives intervals and tests)"
-        return f"With {max(seeds)} seeds models cannot be told apart (use --seeds 5)"
+        if max(seeds) < FEWEST:
+            return f"With {max(seeds)} seeds models cannot be told apart (use --seeds 5)"
+        return f"No test between models by {head}: too few shared seeds, or differences that are equal in every seed"
     if len(best) > 1:
         named = join_words(best) if len(best) <= MODELS_NAMED else f"{len(best)} models"
         sentence = f"{named} cannot be told apart by {head}"

@@ -2,28 +2,29 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from genbench.analysis.formatting import format_estimate, format_value, p_value
 from genbench.analysis.ladder import ladder
 from genbench.analysis.table import COPIES_ALLOWED, Column, Mark, RowRole, Table, TableCell, TableRow
+from genbench.stats.comparison import FEWEST
 from genbench.stats.intervals import BOOTSTRAP_FROM, Estimate
 
 Protocols = Mapping[str, Mapping[str, object]]
 """The fields of each protocol, by its hash."""
 
 ARROWS: dict[bool | None, str] = {False: "↓", True: "↑"}
-SIGNS: dict[Mark, str] = {"": "", "best": "*", "lead": "*", "undecided": "?"}
+SIGNS: dict[Mark, str] = {"": "", "best": "*", "undecided": "?"}
 
-ONE_SEED = "one seed: no interval; differences may be noise (use --seeds 5)"
-LEAD = "* the best value; with one seed it is undecided whether it is the best model"
+ONE_SEED = "one seed: no interval and no marks; differences may be noise (use --seeds 5)"
 BEST = (
-    "not distinguishable from the best: paired one-sided t-tests over shared seeds, "
-    "Holm's correction, family-wise error 5 % in each column"
+    "not distinguishable from the best (paired one-sided tests over shared seeds, Holm's correction, family-wise error "
+    "5 % in each column); a marked row may have a worse mean than an unmarked one because its seeds vary more"
 )
+FEW = "no marks: too few seeds to tell which models may be the best (from three shared seeds on)"
 SELECTED = "selected: the snapshot of each run that was best on validation images; its test value is measured once"
-UNDECIDED = "? fewer than two seeds shared with any other group: undecided"
+UNDECIDED = "? not tested: fewer than three seeds shared with any other group, or differences that are all equal"
 HASH_LENGTH = 16
 UNEQUAL = 1.1
 """From this ratio of the floating point operations on, the costs of groups are said to differ."""
@@ -34,7 +35,11 @@ ROLES: dict[RowRole, str] = {
 }
 """The titles above the rows of each role in a table."""
 
-INTERVALS = {"t": "t-interval", "bootstrap": "studentised bootstrap interval"}
+INTERVALS = {
+    "t": "t-interval",
+    "bootstrap": "studentised bootstrap interval",
+    "sampling": "normal interval of the known sampling error (shares whose seeds vary less than that)",
+}
 
 
 @dataclass(frozen=True)
@@ -145,19 +150,26 @@ def spreads(table: Table) -> list[str]:
 
 def notes(table: Table, best: str = "*") -> list[str]:
     """Sentences on intervals, marks, floors and unequal conditions; `best` is how bests are shown."""
-    cells = [cell for row in table.rows for cell in row.cells if cell]
-    marks = {cell.mark for cell in cells}
+    rows = [row for row in table.rows if row.role != "control"] or list(table.rows)
+    cells = [cell for row in rows for cell in row.cells if cell]
     counts = sorted({cell.estimate.n for cell in cells})
     texts = []
-    if counts and counts[-1] > 1:
-        texts.append(
-            f"± half the width of the 95 % {_kinds(cells)} of the mean over {_counted(counts, 'training seed')}"
-        )
+    if any(cell.estimate.low is not None for cell in cells):
+        seeds = _counted([count for count in counts if count > 1], "training seed")
+        texts.append(f"± half the width of the 95 % {_kinds(cells)} of the mean over {seeds}")
     if counts == [1]:
         texts.append(ONE_SEED)
     elif counts[:1] == [1]:
         texts.append("a value without ± is of one seed: no interval")
-    texts += [f"{best} {BEST}"] * ("best" in marks) + [LEAD] * ("lead" in marks) + [UNDECIDED] * ("undecided" in marks)
+    if any(cell.estimate.n > 1 and cell.estimate.low is None for cell in cells):
+        texts.append("a value without ± whose seeds are all equal has no known spread: no interval")
+    if len({len(row.seeds) for row in rows}) > 1:
+        texts.append(f"seeds: {seed_counts([(row.label, len(row.seeds)) for row in rows])}")
+    ranking = [cell for row in rows for cell, column in zip(row.cells, table.columns, strict=True)
+               if cell and column.higher_is_better is not None]  # fmt: skip
+    if len([row for row in rows if row.role == "model"]) > 1 and ranking:
+        texts += marks({cell.mark for cell in ranking}, [cell.estimate.n for cell in ranking], best)
+    cells = [cell for row in table.rows for cell in row.cells if cell]
     if any(column.floor is not None for column in table.columns) or any(cell.floor is not None for cell in cells):
         spread = any(column.floor_sd for column in table.columns)
         more = ", ± its standard deviation over draws" if spread else ""
@@ -179,14 +191,34 @@ def notes(table: Table, best: str = "*") -> list[str]:
     return texts + spreads(table) + ladder(table) + _unequal(table)
 
 
+def marks(shown: Container[Mark], seeds: Sequence[int], best: str = "*") -> list[str]:
+    """What the marks shown mean; without any, why there are none where `seeds` (of each value) are too few."""
+    if "best" not in shown and "undecided" not in shown:
+        return [FEW] if max(seeds, default=FEWEST) < FEWEST and max(seeds) > 1 else []
+    return [f"{best} {BEST}"] * ("best" in shown) + [UNDECIDED] * ("undecided" in shown)
+
+
+def seed_counts(groups: Sequence[tuple[str, int]]) -> str:
+    """How many seeds groups have, by label: `3 seeds`, or `5 seeds (swae 1)` with those that have fewer.
+
+    >>> seed_counts([("vae", 5), ("ae", 5), ("swae", 1)])
+    '5 seeds (swae 1)'
+    """
+    most = max((count for _, count in groups), default=0)
+    fewer = [f"{label} {count}" for label, count in groups if count < most]
+    listed = ", ".join(fewer[:6]) + (f" and {len(fewer) - 6} more" if len(fewer) > 6 else "")
+    return _counted([most], "seed") + (f" ({listed})" if fewer else "")
+
+
 def _kinds(cells: Sequence[TableCell]) -> str:
     kinds = {cell.estimate.kind for cell in cells}
-    names = [name for kind, name in INTERVALS.items() if kind in kinds]
-    return f"{' or '.join(names)} (from {BOOTSTRAP_FROM} seeds on)" if len(names) > 1 else "".join(names)
+    from_on = f" (from {BOOTSTRAP_FROM} seeds on)" if {"t", "bootstrap"} <= kinds else ""
+    return " or ".join(f"{name}{from_on * (kind == 'bootstrap')}" for kind, name in INTERVALS.items() if kind in kinds)
 
 
 def _unequal(table: Table) -> list[str]:
     texts = [SELECTED] * any(row.stage == "selected" for row in table.rows)
+    texts += [f"images: {data}" for data in dict.fromkeys(row.data for row in table.rows) if data]
     models = [row for row in table.rows if row.role != "control"]
     for subject, values in (
         ("images trained on", {f"{row.images:,}" for row in models if row.stage == "final"}),
@@ -206,11 +238,12 @@ def _unequal(table: Table) -> list[str]:
 
 def _costs(table: Table) -> list[str]:
     """The cost of equal images, where it differs: operations and seconds."""
-    known = [(row.flops, row.label) for row in table.rows if row.flops is not None and row.stage == "final"]
+    models = [row for row in table.rows if row.role != "control" and row.stage == "final"]
+    known = [(row.flops, row.label) for row in models if row.flops is not None]
     if not known or max(known)[0] <= UNEQUAL * min(known)[0]:
         return []
     (least, cheap), (most, dear) = min(known), max(known)
-    seconds = [row.seconds for row in table.rows if row.seconds is not None]
+    seconds = [row.seconds for row in models if row.seconds is not None]
     clock = f", {min(seconds):,.3g} to {max(seconds):,.3g} seconds" if seconds else ""
     return [
         f"training cost {least:.2g} ({cheap}) to {most:.2g} FLOPs ({dear}){clock}: "

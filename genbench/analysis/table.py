@@ -14,7 +14,18 @@ from typing import Literal
 
 from genbench.errors import unknown
 from genbench.stats.comparison import BestSetResult, set_of_best
-from genbench.stats.intervals import Estimate, Spread, combined_p, estimate, paired_difference, spread
+from genbench.stats.intervals import (
+    RESOLUTION,
+    Errors,
+    Estimate,
+    Spread,
+    combined_p,
+    estimate,
+    paired_difference,
+    share_errors,
+    share_scale,
+    spread,
+)
 from genbench.stats.power import minimum_detectable_effect, pilot
 from genbench.storage.results import Row
 from genbench.storage.schema import Scalar
@@ -25,8 +36,8 @@ DEFAULT_SORT = "sample quality"
 Section = Literal["headline", "detail", "fact"]
 """Prominence of a column: ranking metrics, their other parts, and metrics without a better direction."""
 
-Mark = Literal["", "best", "lead", "undecided"]
-"""A cell's mark: in the set of bests; the best value where no test was possible; no test with any other group."""
+Mark = Literal["", "best", "undecided"]
+"""A cell's mark: in the set of bests; no test with any other group although other groups could be tested."""
 
 
 RowRole = Literal["model", "copy", "control"]
@@ -89,6 +100,7 @@ class ColumnValues:
     p_values: dict[str, dict[int, float]] = field(default_factory=dict)
     minimum_detectable_effect: float | None = None
     _by_seed: dict[str, dict[int, float]] = field(default_factory=dict, repr=False, compare=False)
+    _shares: tuple[int, float | None] | None = field(default=None, repr=False, compare=False)
 
     def by_seed(self, group: str) -> dict[int, float]:
         """A group's value for each seed; repeats of a seed are averaged, never counted twice. Asked once all is in."""
@@ -98,6 +110,16 @@ class ColumnValues:
                 for seed, repeats in self.values[group].items()
             }
         return self._by_seed[group]
+
+    def known_errors(self, group: str) -> Errors:
+        """The standard errors of a group's values where the whole column is of shares of n draws; else empty."""
+        if self._shares is None:
+            singles = [value for by_seed in self.values.values() for repeats in by_seed.values() for value in repeats]
+            n = next(iter(self.counts)) if len(self.counts) == 1 else 0
+            self._shares = (n, share_scale(singles, n, self.example.unit)) if n else (0, None)
+        n, whole = self._shares
+        by_seed = self.by_seed(group)
+        return dict(zip(by_seed, share_errors(by_seed.values(), n, whole), strict=True)) if whole else {}
 
     def errors_of(self, group: str) -> list[float]:
         """The standard errors over draws, one for each seed; empty where any is unknown."""
@@ -202,8 +224,8 @@ class TableCell:
     """A group's number in a column; `behind` is its paired difference from the best mean of the column.
 
     `p` is that of "every seed's run is perfect", `p_best` that of "this model is a best", adjusted for all models; `se`
-    the standard error over draws where there is one seed alone; `spread` splits the group's spread over
-    seeds into training and draws.
+    the standard error over draws where there is no interval; `spread` splits the group's spread over seeds into
+    training and draws.
     """
 
     estimate: Estimate
@@ -233,6 +255,7 @@ class TableRow:
     network: str
     failed: bool
     seconds: float | None = None
+    data: str = ""
     flops: float | None = None
     stage: str = "final"
     role: RowRole = "model"
@@ -291,6 +314,7 @@ def _table(dataset: str, gathered: GatheredRows, sort: str | None) -> Table:
             network=group.first.network,
             failed="failed" in group.seeds.values(),
             seconds=group.first.seconds,
+            data=group.first.data,
             flops=group.first.flops,
             stage=group.first.stage,
             role=roles[name],
@@ -339,14 +363,13 @@ def _columns(gathered: GatheredRows, sort: str | None, roles: Mapping[str, RowRo
         section: Section = "fact" if not ranks else "headline" if key[0] in headline else "detail"
         floor = _one_floor(measured.floors) if len(measured.floors) == len(measured.values) else None
         prior = priors.get(key, "")
-        models = [values for name in measured.values if roles[name] == "model" and (values := measured.by_seed(name))]
         columns.append(
             Column(
                 metric=key[0],
                 protocol=key[1],
                 head=(measured.head or key[0]) + (f" ({prior})" if prior else ""),
                 prior=prior,
-                detectable=_detectable(models) if key[0] == ranking else None,
+                detectable=_detectable(measured, roles) if key[0] == ranking else None,
                 role=measured.example.metric_role,
                 higher_is_better=measured.example.higher_is_better,
                 unit=measured.example.unit,
@@ -386,10 +409,14 @@ def _priors(gathered: GatheredRows) -> dict[ColumnKey, str]:
     return named
 
 
-def _detectable(models: Sequence[Mapping[int, float]]) -> float | None:
-    """The smallest difference that the models' shared seeds detect with a power of 80 %; None below two seeds."""
-    study = pilot(models)
-    return None if study is None else study.sd * minimum_detectable_effect(study.seeds)
+def _detectable(measured: ColumnValues, roles: Mapping[str, RowRole]) -> float | None:
+    """The smallest difference that the models' shared seeds detect with a power of 80 %; None where none varies."""
+    names = [name for name in measured.values if roles[name] == "model"]
+    models = [measured.by_seed(name) for name in names]
+    study = pilot(models, [measured.known_errors(name) for name in names])
+    if study is None or study.sd == 0:
+        return None
+    return study.sd * minimum_detectable_effect(min(len(models[i]) for i in study.members))
 
 
 def _ranking(collected: Mapping[ColumnKey, ColumnValues], sort: str | None) -> str:
@@ -430,46 +457,56 @@ def _spread_of(measured: ColumnValues, name: str) -> tuple[list[float], list[flo
 def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole]) -> dict[str, TableCell]:
     """The groups' cells in one column; only models are marked, and only they are compared."""
     by_seed = {name: measured.by_seed(name) for name in measured.values}
-    estimates = {name: estimate(list(values.values())) for name, values in by_seed.items()}
+    known = {name: measured.known_errors(name) for name in by_seed}
+    estimates = {
+        name: estimate(list(values.values()), errors=list(known[name].values())) for name, values in by_seed.items()
+    }
     models = {name: values for name, values in by_seed.items() if roles[name] == "model"}
     marks: Mapping[str, Mark] = {}
     tests: Mapping[str, BestSetResult] = {}
     best = None
     if column.higher_is_better is not None and len(models) > 1:
         lower = not column.higher_is_better
-        tests = dict(zip(models, set_of_best(list(models.values()), lower=lower), strict=True))
-        best, marks = _best(models, lower=lower), _marks(models, tests, lower=lower)
+        tests = best_tests(models, lower=lower, errors=known)
+        best, marks = _best(models, lower=lower), _marks(tests)
+    rounding = RESOLUTION * max(abs(value.mean) for value in estimates.values())
     cells = {}
     for name, values in by_seed.items():
         floors, errors, p_values = measured.floors.get(name), measured.errors_of(name), measured.p_values.get(name, {})
+        pair = (known[name], known[best]) if best is not None else ({}, {})
         cells[name] = TableCell(
             estimates[name],
             marks.get(name, ""),
             floor=_mean(floors) if floors and column.floor is None else None,
-            behind=None if best is None or name == best else paired_difference(values, by_seed[best]),
+            behind=None if best is None or name == best else paired_difference(values, by_seed[best], errors=pair),
             p=combined_p(list(p_values.values())) if p_values.keys() == values.keys() else None,
-            se=errors[0] if len(values) == 1 and errors else None,
+            se=errors[0] if estimates[name].low is None and errors and errors[0] > rounding else None,
             spread=spread([_spread_of(measured, name)]),
             p_best=tests[name].p if name in tests else None,
         )
     return cells
 
 
-def column_marks(by_seed: Mapping[str, Mapping[int, float]], *, lower: bool) -> dict[str, Mark]:
-    """The marks of groups by their values over seeds: the set of bests, or the best values where there is no test."""
+def column_marks(
+    by_seed: Mapping[str, Mapping[int, float]], *, lower: bool, errors: Mapping[str, Errors] | None = None
+) -> dict[str, Mark]:
+    """The marks of groups by their values over seeds and known errors: the set of bests; none without any test."""
     if len(by_seed) < 2:
         return {}
-    results = set_of_best(list(by_seed.values()), lower=lower)
-    return _marks(by_seed, dict(zip(by_seed, results, strict=True)), lower=lower)
+    return _marks(best_tests(by_seed, lower=lower, errors=errors))
 
 
-def _marks(
-    by_seed: Mapping[str, Mapping[int, float]], tests: Mapping[str, BestSetResult], *, lower: bool
-) -> dict[str, Mark]:
+def best_tests(
+    by_seed: Mapping[str, Mapping[int, float]], *, lower: bool, errors: Mapping[str, Errors] | None = None
+) -> dict[str, BestSetResult]:
+    """The test of each group for being a best; errors that are not known for every group are not used."""
+    known = [errors.get(name, {}) for name in by_seed] if errors and all(errors.get(name) for name in by_seed) else []
+    return dict(zip(by_seed, set_of_best(list(by_seed.values()), lower=lower, errors=known), strict=True))
+
+
+def _marks(tests: Mapping[str, BestSetResult]) -> dict[str, Mark]:
     if all(test.status == "undecided" for test in tests.values()):
-        best = _best(by_seed, lower=lower)
-        tied = [name for name, values in by_seed.items() if list(values.values()) == list(by_seed[best].values())]
-        return {} if len(tied) == len(by_seed) else dict.fromkeys(tied, "lead")
+        return {}
     marks: dict[str, Mark] = {"best": "best", "worse": "", "undecided": "undecided"}
     return {name: marks[test.status] for name, test in tests.items()}
 

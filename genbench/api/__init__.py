@@ -21,6 +21,7 @@ from genbench.api.options import ComponentSpec, Option
 from genbench.api.prior import Prior
 from genbench.api.recipe import Finding, Recipe
 from genbench.api.sampler import Sampler
+from genbench.api.tracker import TrackedRun, Tracker
 from genbench.errors import UnsupportedError
 
 API_VERSION = 2
@@ -55,6 +56,8 @@ __all__ = [
     "Sampler",
     "Shape",
     "Split",
+    "TrackedRun",
+    "Tracker",
     "TrainingStats",
     "UnsupportedError",
     "constant_schedule",

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from abc import ABC, abstractmethod
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from torch import Tensor
@@ -57,6 +57,10 @@ class DatasetInfo:
         validation: Count of validation images.
         classes: Count of classes; 0 where there are no labels.
         class_names: The meaning of each label, with the dataset's name before a slash ("mnist/7"); empty where unknown.
+        skipped: Count of images that are left out because they are corrupt or absent (`DataConfig.skip_corrupt`); the
+            other counts are without them.
+        notes: How the files were read, a phrase each ("from faces/train and faces/test", "3 files passed over:
+            3 .txt"). They are printed with the plan and kept with each run.
     """
 
     shape: Shape
@@ -65,6 +69,8 @@ class DatasetInfo:
     validation: int = 0
     classes: int = 0
     class_names: tuple[str, ...] = ()
+    skipped: int = 0
+    notes: tuple[str, ...] = field(default=(), compare=False)
 
 
 @dataclass(frozen=True)
@@ -79,9 +85,11 @@ class Images:
         test_labels: Labels of the test images.
         validation_labels: Labels of the validation images.
         preprocessing: What was done to the originals (crop, filter, size).
-        skipped: Count of corrupt images that were left out.
+        skipped: Count of images that were left out because they are corrupt or absent.
         sha256: Hash of all bytes: see `genbench.data.images.with_content`.
         class_names: The meaning of each label, as in `DatasetInfo`.
+        notes: How the files were read, as in `DatasetInfo`.
+        duplicates: Count of test images that are training images as well: see `genbench.data.images.with_content`.
     """
 
     train: Tensor
@@ -94,6 +102,8 @@ class Images:
     skipped: int = 0
     sha256: str = ""
     class_names: tuple[str, ...] = ()
+    notes: tuple[str, ...] = ()
+    duplicates: int = 0
 
     @property
     def shape(self) -> Shape:
@@ -108,6 +118,8 @@ class Dataset(ABC):
     @abstractmethod
     def info(self, data_config: DataConfig) -> DatasetInfo:
         """Shape and counts, cheaply and before any decoding.
+
+        With `data_config.skip_corrupt` the images are decoded (and kept): how many are left is known in no other way.
 
         Raises:
             DataError: Files are missing or broken. Its one line says which file, where it was looked for, what to do.

@@ -108,7 +108,7 @@ class Measurement:
 class TrainingStats:
     """What training cost: seconds of training proper, images shown, parameters, and on what (`threads` of a CPU).
 
-    `peak_memory` is in bytes, the device's during the training, or on a CPU the process's; None where unknown. `flops`
+    `peak_memory` is in bytes, the GPU's during the training; None on a CPU, where only the process's is known. `flops`
     are floating point operations, a multiplication and an addition counting two, of matrix products and convolutions in
     all forward and backward passes, as torch's counter has them; None where unknown. `precision` is that of the
     arithmetic, `memory_format` that of convolutions' weights ("contiguous" or "channels-last"), `step` says how

@@ -16,6 +16,7 @@ from genbench.cli.options import (
     counts,
     data_options,
     device_option,
+    form_option,
     load_listing,
     load_registry,
     names,
@@ -31,14 +32,6 @@ from genbench.interface.context import make_data_config
 if TYPE_CHECKING:
     from genbench.analysis.curves import By
 
-form_option = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Format of the output.",
-)
 columns_option = click.option(
     "--columns",
     multiple=True,
@@ -69,6 +62,10 @@ columns_option = click.option(
     "--sort", metavar="METRIC", shell_complete=complete_metrics_of_runs, help="Rank by this metric. [the first one]"
 )
 @columns_option
+@click.option("--title", default="", metavar="TEXT", help="Title of report.html. [what was compared]")
+@click.option(
+    "--anonymous", is_flag=True, help="Leave commands, commits and paths out of report.html, for double-blind review."
+)
 @click.option(
     "--select-options-by",
     metavar="METRIC",
@@ -91,6 +88,8 @@ def report(
     form: str,
     sort: str | None,
     columns: tuple[str, ...],
+    title: str,
+    anonymous: bool,
     select_options_by: str | None,
     figures: str,
     device: str,
@@ -101,7 +100,7 @@ def report(
     allow_changed_source: bool,
 ) -> None:
     """Show and export the comparison of RUNS: run folders, or folders of them. [runs]"""
-    from genbench.reporting.summary import FigureContext, report_runs
+    from genbench.reporting.summary import FigureContext, PageOptions, report_runs
 
     figure_context = None
     if figures == "all":
@@ -109,7 +108,8 @@ def report(
 
         data_config = make_data_config(data_root, download=download, skip_corrupt=skip_corrupt)
         figure_context = FigureContext(load_registry(plugins, allow_changed_source), data_config, pick_device(device))
-    report_runs(runs or (Path("runs"),), export, form, sort, select_options_by, figure_context, columns)
+    page = PageOptions(title, anonymous)
+    report_runs(runs or (Path("runs"),), export, form, sort, select_options_by, figure_context, columns, page)
 
 
 @click.command(short_help="Compare RUNS at equal compute.")
@@ -193,11 +193,12 @@ def diff(run_a: str, run_b: str, runs: Path, form: str) -> None:
 @click.command()
 @click.argument("run_", metavar="RUN")
 @out_option
-def show(run_: str, out: Path) -> None:
+@form_option
+def show(run_: str, out: Path, form: str) -> None:
     """Show one RUN: its options, provenance, state and numbers."""
     from genbench.reporting.views import show_run
 
-    show_run(run_folder(run_, out))
+    show_run(run_folder(run_, out), form)
 
 
 @click.command()

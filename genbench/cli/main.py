@@ -19,6 +19,7 @@ from genbench.cli.options import (
     controls_option,
     data_options,
     device_option,
+    form_option,
     installed_names,
     load_registry,
     names,
@@ -30,6 +31,7 @@ from genbench.cli.options import (
     snapshot_options,
     study_option,
     threads_option,
+    tracker_option,
 )
 from genbench.cli.plot import plot
 from genbench.cli.reproduce import reproduce
@@ -72,6 +74,7 @@ def main() -> None:
 @snapshot_options
 @sampler_option
 @controls_option
+@tracker_option
 @set_option
 @device_option
 @threads_option
@@ -91,14 +94,7 @@ def main() -> None:
     metavar="FILE.toml",
     help="Write the study to a file, which `genbench run FILE.toml` runs.",
 )
-@click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Format of the plan of --dry-run.",
-)
+@form_option
 def run(models: tuple[str, ...], dry_run: bool, write: Path | None, form: str, **flags: Any) -> None:
     """Train MODELs on a dataset and compare them in one table.
 

@@ -202,6 +202,14 @@ runs_option = click.option(
     metavar="DIR",
     help="Folder of the runs.",
 )
+form_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Format of the output.",
+)
 controls_option = click.option(
     "--controls",
     multiple=True,
@@ -217,6 +225,15 @@ sampler_option = study_option(
     metavar="S,...",
     complete="sampler",
     help="Sources of the decoded samples, each measured by the metrics of samples (see `genbench list samplers`).",
+)
+tracker_option = click.option(
+    "--tracker",
+    "trackers",
+    multiple=True,
+    callback=names,
+    metavar="T,...",
+    shell_complete=complete_names("tracker"),
+    help="Where losses and measurements are sent as well, e.g. tensorboard (see `genbench list trackers`).",
 )
 changed_source_option = click.option(
     "--allow-changed-source", is_flag=True, help="Accept plug-ins whose source has changed since the training."

@@ -74,9 +74,10 @@ def plot(
     curves           a metric against images and seconds (needs --snapshots)
     latent-size      a metric against the latent dimension
     ladder           the FID ladder (needs the metric fid-ladder)
+    losses           loss terms against training images, a panel each
     """
     from genbench.errors import StoreError
-    from genbench.plotting.kinds import draw_models, draw_rows, with_weights
+    from genbench.plotting.kinds import draw_models, draw_rows, drawable
     from genbench.plotting.style import checked_target, save
     from genbench.reporting.summary import readable_runs
     from genbench.storage.results import rows
@@ -86,13 +87,13 @@ def plot(
     if not records:
         raise StoreError("no run folder could be read")
     if kind in FROM_ROWS:
-        drawing = draw_rows(kind, rows(records), metric, by or ("images", "seconds"))
+        drawing = draw_rows(kind, records, rows(records), metric, by or ("images", "seconds"))
     else:
         registry, data_config = (
             load_registry(plugins, allow_changed_source),
             make_data_config(data_root, download=download, skip_corrupt=skip_corrupt),
         )
-        usable, problems = with_weights(records)
+        usable, problems = drawable(records, registry)
         for problem in problems:
             click.echo(f"genbench: left out: {problem}", err=True)
         drawing = draw_models(kind, usable, registry, data_config, device, seed, count)

@@ -11,9 +11,10 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from genbench.cli.options import load_listing, load_registry, plugin_option, run_paths
+from genbench.cli.options import form_option, load_listing, load_registry, plugin_option, run_paths
 from genbench.cli.store import list_runs
 from genbench.errors import UsageError, unknown
+from genbench.interface.components import listing_plain
 from genbench.registry.listing import KINDS, Kind
 from genbench.registry.scaffold import TRY, check_name, next_steps, write_plugin
 
@@ -37,24 +38,29 @@ COLORS = {"holds": "green", "fails": "red", "skipped": "dim", "reported": "yello
     metavar="[KIND]",
 )
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path), metavar="[FOLDER]...", callback=run_paths)
+@form_option
 @plugin_option
-def list_(kind: str | None, folders: tuple[Path, ...], plugins: tuple[Path, ...]) -> None:
+def list_(kind: str | None, folders: tuple[Path, ...], form: str, plugins: tuple[Path, ...]) -> None:
     """List the components of all plug-ins with their options, defaults, meanings and sources.
 
-    KIND is models, priors, networks, datasets, metrics, extractors, samplers, controls, recipes or plugins; or runs,
-    with the state, date and size of every run in the FOLDERs. [runs]
+    KIND is one of them in the plural (`genbench list priors`), plugins, or runs: the state, date and size of every run
+    in the FOLDERs. [runs]
     """
     listed_kinds = (*(f"{each}s" for each in KINDS), "plugins", "runs")
     if kind not in (None, *listed_kinds):
         raise _unknown_kind(str(kind), listed_kinds, load_listing(plugins))
     if kind == "runs":
-        list_runs(folders or (Path("runs"),), "table")
+        list_runs(folders or (Path("runs"),), form)
         return
     if folders:
         raise UsageError(f"genbench list {kind} {folders[0]}: only `genbench list runs` takes folders")
     from rich.console import Console
 
     listing, console = load_listing(plugins), Console()
+    if form == "json":
+        chosen = [listed for listed in KINDS if kind in (None, f"{listed}s")]
+        click.echo(json.dumps(listing_plain(listing, chosen, plugins=kind in (None, "plugins")), indent=1))
+        return
     for listed in KINDS:
         if kind in (None, f"{listed}s"):
             console.print(f"[bold]{listed}s[/]")

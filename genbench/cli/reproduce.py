@@ -159,9 +159,9 @@ def run_cells(
             make_room(export, "--export")
         for _, planned in plans:
             runner = make_runner(registry, planned, out, data_config, torch_device, command_line(), stop)
-            done = run_status(planned, out).done
-            with working(console, runner, planned, done, executor_config) as executor:
-                outcome = run_all(planned, executor, runner, done)
+            progress = run_status(planned, out)
+            with working(console, runner, planned, progress, executor_config) as executor:
+                outcome = run_all(planned, executor, runner, progress.done)
             status = max(status, INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
             closing(console, outcome, out)
             if outcome.interrupted:

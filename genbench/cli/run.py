@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections import Counter
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict
 from pathlib import Path
@@ -15,7 +15,7 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from genbench.execution.executors.choice import SERIAL, ExecutorConfig, create_executor
+from genbench.execution.executors.choice import SERIAL, ExecutorConfig
 from genbench.experiment.run import distinct_names, split_sampler
 from genbench.interface.context import data_config_of, make_room, stoppable
 from genbench.reporting.console import BrokenPipeConsole
@@ -70,13 +70,14 @@ def run_study(study: StudyConfig, registry: Registry, *, dry_run: bool, write: P
             return 0
 
         # Train and evaluate.
-        with session.working(show_progress(console, planned, session.remaining)) as executor:
+        with session.working(show_progress(console, planned, session.remaining), _warner(console)) as executor:
             outcome = run_all(planned, executor, session.runner, session.done)
         if not distributed.is_main_process:
             return 0
     metrics = list(dict.fromkeys(metric.name for metric in planned.metrics))
     records = _readable(session)
-    show_table(console, records, metrics, sort=next(iter(metrics), None), select=study.select)
+    if any(record.measurements or record.selections for record in records):  # else nothing but failures, listed below
+        show_table(console, records, metrics, sort=next(iter(metrics), None), select=study.select)
     return closing(console, outcome, out)
 
 
@@ -93,16 +94,19 @@ def measure_runs(
     """Evaluate trained runs; the exit status as in `run_study`."""
     from genbench.execution.progress import show_progress
     from genbench.execution.scheduler import run_all
-    from genbench.interface.session import open_evaluations
+    from genbench.interface.session import evaluable, open_evaluations
 
     console, records = BrokenPipeConsole(), readable_runs(paths)
     untrained = [record.name for record in records if record.state != "trained"]
     if untrained:
         console.print(f"left out, not trained: {', '.join(untrained)}", markup=False, soft_wrap=True)
+    trained, problems = evaluable(records, registry)
+    for problem in problems:
+        click.echo(f"genbench: left out: {problem}", err=True)
     total = 0
     with stoppable(_announce) as stop:
         sessions = open_evaluations(
-            records,
+            trained,
             metrics,
             settings,
             samplers,
@@ -116,7 +120,8 @@ def measure_runs(
         for session in sessions:
             show_notes(console, session.plan)
             show_estimate(console, session, registry)
-            with session.working(show_progress(console, session.plan, session.remaining)) as executor:
+            progress = show_progress(console, session.plan, session.remaining)
+            with session.working(progress, _warner(console)) as executor:
                 outcome = run_all(session.plan, executor, session.runner, session.done)
             total = total or (INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
     measured = [component.name for component in sessions[0].runner.metrics]
@@ -136,16 +141,25 @@ def _readable(session: Session) -> Sequence[RunRecord]:
     return records
 
 
+def _warner(console: Console) -> Callable[[str], None]:
+    """A function that prints a warning while the runs go on."""
+
+    def warn(text: str) -> None:
+        console.print(f"! {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
+
+    return warn
+
+
 @contextmanager
 def working(
-    console: Console, runner: Runner, planned: Plan, done: Collection[str], config: ExecutorConfig
+    console: Console, runner: Runner, planned: Plan, status: RunStatus, config: ExecutorConfig
 ) -> Iterator[Executor]:
     """The executor for the runs that are not done, while their progress is shown."""
     from genbench.execution.progress import show_progress
+    from genbench.interface.session import Session
 
-    total = len(planned.runs) - len(done)
-    with show_progress(console, planned, total) as shown, create_executor(config, runner, total) as executor:
-        runner.callback = shown
+    session = Session(planned, runner, status, status.done, config)
+    with session.working(show_progress(console, planned, session.remaining), _warner(console)) as executor:
         yield executor
 
 
@@ -155,6 +169,9 @@ def closing(console: Console, outcome: Outcome, out: Path) -> int:
         console.print(f"[red]failed[/] {escape(name)}: {escape(problem)}", soft_wrap=True, highlight=False)
     if outcome.stopped:
         console.print("Stopped, since every further run would meet this. Mend it and re-run the same command.")
+    if outcome.failed:
+        first = shell_path(out / next(iter(outcome.failed)))
+        console.print(f"with its trace: genbench show {first}", markup=False, soft_wrap=True, highlight=False)
     for name in outcome.locked:
         console.print(f"skipped: {escape(name)} is running in another process", soft_wrap=True, highlight=False)
     if outcome.interrupted and not outcome.stopped:
@@ -207,7 +224,8 @@ def show_plan(
     trained = len(runs) - controls
     beside = f" and {controls} control{'s' * (controls > 1)}" if controls else ""
     console.print(
-        f"{trained} run{'s' * (trained != 1)}{beside} on {first.dataset.name} ({summary.train:,} training images,"
+        f"{trained} run{'s' * (trained != 1)}{beside} on {first.dataset.name} ({summary.train:,} training,"
+        f" {summary.test:,} test, {summary.validation:,} validation images,"
         f" {'x'.join(map(str, summary.shape))}), network {first.network.name}, {first.images:,} images each"
         f" in batches of {first.batch}{'' if first.precision == 'float32' else f', {first.precision}'},"
         f" on {device}: {counts}",
@@ -215,6 +233,8 @@ def show_plan(
         highlight=False,
         soft_wrap=True,
     )
+    if summary.notes:
+        console.print(f"images: {'; '.join(summary.notes)}", markup=False, highlight=False, soft_wrap=True)
     new = [run for run in runs if states[run.name] == "new"]
     if changed := changed_sources(new, stored_runs(store, new)):
         metrics = ",".join(dict.fromkeys(split_sampler(metric)[0].name for metric in planned.metrics)) or "METRIC"

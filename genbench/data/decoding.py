@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import os
-import re
 import struct
 import warnings
 import zipfile
@@ -23,16 +22,33 @@ from types import TracebackType
 from typing import Literal, Self
 
 import torch
-from PIL import Image, UnidentifiedImageError, features
+from PIL import Image, features
 from torch import Tensor
 from torch.nn.functional import interpolate
 
 from genbench.api import DataConfig, Images, ProgressEvent, Shape
-from genbench.errors import DataError
+from genbench.data.listing import (
+    ENDINGS,
+    NO_ACCESS,
+    SPLIT_ARCHIVE,
+    PassedOver,
+    begins_as_picture,
+    describe_error,
+    describe_file,
+    ending_of,
+    is_split,
+    list_archive,
+    list_folder,
+    opens_as_picture,
+)
+from genbench.errors import DataError, printable
 
 Split = Literal["train", "validation", "test"]
 
 Finish = Callable[[Sequence[Tensor]], Tensor]
+
+HEAD = 16
+"""Bytes by which a format is recognised."""
 
 CHUNK = 32
 """Images per task: enough that handing tasks out costs nothing, few enough for a smooth bar."""
@@ -54,16 +70,32 @@ UNREADABLE = (
 )
 """Errors of PIL and zipfile on damaged files; 19,500 files with bytes flipped at random raised no other."""
 
-UNSAFE = re.compile(r"^[/\\]|^[A-Za-z]:|(^|[/\\])\.\.([/\\]|$)")
-"""Absolute paths and parent folders, by which an archive could write outside its folder."""
-
 
 class Pictures(ABC):
-    """Image files by name. `versions[name]` changes when the file's bytes do and is known without reading them."""
+    """Files by name, in which images are looked for.
 
-    def __init__(self, path: Path, versions: Mapping[str, str]) -> None:
+    Attributes:
+        path: The folder or archive.
+        versions: A mark of each file that changes when its bytes do and is known without reading them.
+        passed_over: The names of files that are not read at all, by reason.
+        unreadable: Files with the ending of an image that cannot be opened, with the reason.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        versions: Mapping[str, str],
+        passed_over: Mapping[str, list[str]] | None = None,
+        unreadable: Mapping[str, str] | None = None,
+    ) -> None:
         self.path = path
         self.versions = versions
+        self.passed_over = passed_over or {}
+        self.unreadable = unreadable or {}
+
+    @abstractmethod
+    def head(self, name: str) -> bytes:
+        """The first bytes of one file, `HEAD` of them where it has as many."""
 
     @abstractmethod
     def read(self, name: str) -> bytes:
@@ -88,7 +120,7 @@ class Pictures(ABC):
         digest = hashlib.sha256(repr((*options, decoders())).encode())
         for split, names in splits.items():
             digest.update(f"\n{split}\n".encode())
-            digest.update("\n".join(f"{name}\t{self.versions[name]}" for name in names).encode())
+            digest.update(b"\n".join(os.fsencode(f"{name}\t{self.versions[name]}") for name in names))
         return digest.hexdigest()
 
 
@@ -98,18 +130,23 @@ class ZipPictures(Pictures):
     def __init__(self, path: Path) -> None:
         try:
             self._archive = zipfile.ZipFile(path)
-        except (zipfile.BadZipFile, OSError, ValueError, struct.error) as error:
-            raise DataError(f"{path} is no whole zip archive ({describe_error(error)}): get it again") from None
-        entries = {entry.filename: entry for entry in self._archive.infolist() if not entry.is_dir()}
-        super().__init__(path, {name: f"{entry.CRC:08x} {entry.file_size}" for name, entry in entries.items()})
-        unsafe = next(filter(UNSAFE.search, entries), None)
-        if unsafe is not None:
+        except (zipfile.BadZipFile, OSError, ValueError, struct.error, NotImplementedError):
+            raise DataError(f"{path} {describe_file(path)}") from None
+        if is_split(self._archive, path):
             self.close()
-            raise DataError(f"{path} holds '{unsafe}', a path that leads outside the archive: get it from its authors")
+            raise DataError(f"{path} {SPLIT_ARCHIVE}")
+        self._entries, passed_over = list_archive(self._archive)
+        versions = {name: f"{entry.CRC:08x} {entry.file_size}" for name, entry in self._entries.items()}
+        super().__init__(path, versions, passed_over)
 
     def read(self, name: str) -> bytes:
         """The bytes of one entry; `zipfile` checks them against the CRC."""
-        return self._archive.read(name)
+        return self._archive.read(self._entries[name])
+
+    def head(self, name: str) -> bytes:
+        """The first bytes of one entry."""
+        with self._archive.open(self._entries[name]) as file:
+            return file.read(HEAD)
 
     def close(self) -> None:
         """Close the archive."""
@@ -119,32 +156,63 @@ class ZipPictures(Pictures):
 class FolderPictures(Pictures):
     """The files under a folder, by relative path; marked by size and time of modification, as make and rsync do.
 
-    Hashing the bytes instead would read the whole folder at every start. A copy with new times is decoded anew; links
-    to folders are not followed.
+    Hashing the bytes instead would read the whole folder at every start. A copy with new times is decoded anew. Links
+    are followed.
     """
 
     def __init__(self, path: Path) -> None:
-        super().__init__(path, dict(_file_versions(path)))
+        listing = list_folder(path)
+        versions = {name: f"{status.st_mtime_ns} {status.st_size}" for name, status in listing.files.items()}
+        versions |= {name: f"unreadable: {reason}" for name, reason in listing.unreadable.items()}
+        super().__init__(path, versions, listing.passed_over, listing.unreadable)
 
     def read(self, name: str) -> bytes:
         """The bytes of one file."""
         return (self.path / name).read_bytes()
 
-
-def _file_versions(folder: Path) -> Iterator[tuple[str, str]]:
-    for subfolder, _, files in os.walk(folder):
-        for file in files:
-            path = Path(subfolder, file)
-            try:
-                stat = path.stat()
-            except OSError as error:  # a dangling link
-                raise DataError(f"{path} cannot be read ({describe_error(error)}): remove it") from None
-            yield path.relative_to(folder).as_posix(), f"{stat.st_mtime_ns} {stat.st_size}"
+    def head(self, name: str) -> bytes:
+        """The first bytes of one file."""
+        with (self.path / name).open("rb", buffering=0) as file:
+            return file.read(HEAD)
 
 
 def open_pictures(path: Path) -> Pictures:
     """The image files of a folder or a zip archive; use it in a `with`."""
-    return FolderPictures(path) if path.is_dir() else ZipPictures(path)
+    if path.is_dir():
+        return FolderPictures(path)
+    if path.exists() and not path.is_file():
+        raise DataError(f"{path} is a pipe, a socket or a device: give a folder or a zip archive of pictures")
+    return ZipPictures(path)
+
+
+def image_names(pictures: Pictures, *, skip_corrupt: bool = False) -> tuple[list[str], PassedOver]:
+    """The names of the files that are pictures, sorted, and the files that are passed over, by reason.
+
+    A picture is a file with the ending of a format that Pillow reads here, or one that begins as such a format.
+    Together the two parts hold every file once.
+
+    Raises:
+        DataError: A picture cannot be opened, unless `skip_corrupt` leaves it to decoding, which counts it.
+    """
+    passed_over = {reason: list(names) for reason, names in pictures.passed_over.items()}
+    names = []
+    for name in sorted(pictures.versions):
+        ending = ending_of(name)
+        try:
+            if ending in ENDINGS or (begins_as_picture(pictures.head(name)) and opens_as_picture(pictures.read(name))):
+                names.append(name)
+            else:
+                passed_over.setdefault(ending or "without ending", []).append(name)
+        except UNREADABLE:
+            passed_over.setdefault(NO_ACCESS, []).append(name)
+    refused = [name for name in names if name in pictures.unreadable]
+    if refused and not skip_corrupt:
+        more = f" and {len(refused) - 1:,} more" if len(refused) > 1 else ""
+        raise DataError(
+            f"{pictures.path}: the image '{printable(refused[0])}'{more} cannot be opened"
+            f" ({pictures.unreadable[refused[0]]}): mend or remove it, or leave such images out with --skip-corrupt"
+        )
+    return names, passed_over
 
 
 def decoders() -> str:
@@ -247,7 +315,7 @@ def _chunk(
 
 def _corrupt(pictures: Pictures, names: Sequence[str], index: int, reason: str) -> DataError:
     return DataError(
-        f"{pictures.path}: the image '{names[index]}' cannot be decoded ({reason}): "
+        f"{pictures.path}: the image '{printable(names[index])}' cannot be decoded ({reason}): "
         "replace it, or leave such images out with --skip-corrupt"
     )
 
@@ -262,15 +330,6 @@ def _pil_warnings() -> Iterator[None]:
         warnings.simplefilter("ignore", UserWarning)  # metadata that PIL finds odd; the pixels are whole
         warnings.simplefilter("error", Image.DecompressionBombWarning)
         yield
-
-
-def describe_error(error: BaseException) -> str:
-    """The text of an exception in one line."""
-    if isinstance(error, UnidentifiedImageError):
-        return "no image format that PIL knows"  # its own text is the address of a buffer
-    if isinstance(error, OSError) and error.strerror:
-        return error.strerror
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
 
 
 def missing(names: Iterable[str], pictures: Pictures) -> list[str]:

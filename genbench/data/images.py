@@ -11,11 +11,14 @@ from PIL import Image
 from torch import Tensor
 from torchvision.utils import make_grid
 
-from genbench.api import DataConfig, Images, ProgressEvent
+from genbench.api import DataConfig, DatasetInfo, Images, ProgressEvent
 from genbench.errors import DataError, GenbenchError, one_line
 from genbench.utils.io import hash_tensors, load_tensors, save_tensors, write_atomically
 
 TENSORS = ("train", "test", "validation", "train_labels", "test_labels", "validation_labels")
+
+MARK_BYTES = 128
+"""Pixels of an image by which equal images are looked for, before all of them are compared."""
 
 
 def to_uint8(x: Tensor) -> Tensor:
@@ -29,8 +32,47 @@ def to_float(images: Tensor) -> Tensor:
 
 
 def with_content(images: Images) -> Images:
-    """The same images with their content hash filled in: SHA-256 over every split and label."""
-    return replace(images, sha256=hash_tensors({name: getattr(images, name) for name in TENSORS}))
+    """The same images with `sha256`, a hash over every split and label, and `duplicates` filled in."""
+    sha256 = hash_tensors({name: getattr(images, name) for name in TENSORS})
+    return replace(images, sha256=sha256, duplicates=count_duplicates(images.test, images.train))
+
+
+def count_duplicates(images: Tensor, references: Tensor) -> int:
+    """How many of the images are equal to one of the references, pixel for pixel; `(n, c, h, w)` uint8 both."""
+    if not len(images) or not len(references) or images.shape[1:] != references.shape[1:]:
+        return 0
+    rows, others = images.reshape(len(images), -1), references.reshape(len(references), -1)
+    marks, other_marks = _marks(rows), _marks(others)
+    suspects = torch.isin(marks, other_marks).nonzero().flatten().tolist()
+    matching = torch.isin(other_marks, marks).nonzero().flatten().tolist()
+    known = {others[i].numpy().tobytes() for i in matching}
+    return sum(rows[i].numpy().tobytes() in known for i in suspects)
+
+
+def _marks(rows: Tensor) -> Tensor:
+    """A hash of some pixels of each row: equal rows have equal ones, and few others have."""
+    count = max(1, min(MARK_BYTES, rows.shape[1]) // 8) * 8
+    columns = torch.linspace(0, rows.shape[1] - 1, count).long()
+    words = torch.cat([chunk[:, columns].view(torch.int64) for chunk in rows.split(4096)])
+    weights = torch.randint(-(2**63), 2**63 - 1, (words.shape[1],), generator=torch.Generator().manual_seed(0))
+    return (words * weights).sum(1)  # modulo 2**64
+
+
+def info_of(images: Images) -> DatasetInfo:
+    """What `Dataset.info` says of images that are decoded."""
+    counts = (len(images.train), len(images.test), len(images.validation))
+    class_names, notes = images.class_names, images.notes
+    if images.duplicates:
+        notes = (*notes, describe_duplicates(images.duplicates, len(images.test)))
+    return DatasetInfo(images.shape, *counts, len(class_names), class_names, images.skipped, notes)
+
+
+def describe_duplicates(duplicates: int, test: int) -> str:
+    """One line, "1 of 60 test images is also a training image"; "" for none."""
+    if not duplicates:
+        return ""
+    verb = "is also a training image" if duplicates == 1 else "are also training images"
+    return f"{duplicates:,} of {test:,} test image{'s' * (test != 1)} {verb}"
 
 
 def without_test(images: Images) -> Images:
@@ -59,7 +101,8 @@ def cached(data_config: DataConfig, name: str, key: str, make: Callable[[], Imag
             path.unlink()
     images = with_content(make())
     tensors = {field: getattr(images, field) for field in TENSORS if getattr(images, field) is not None}
-    facts = {"preprocessing": images.preprocessing, "skipped": str(images.skipped), "content": images.sha256}
+    facts = {"preprocessing": images.preprocessing, "content": images.sha256}
+    facts |= {"skipped": str(images.skipped), "duplicates": str(images.duplicates)}
     save_tensors(path, tensors, facts, images.sha256)  # the hash of the same tensors
     return images
 
@@ -74,8 +117,10 @@ def _read(path: Path) -> Images:
             **tensors,
             preprocessing=facts["preprocessing"],
             skipped=int(facts["skipped"]),
+            duplicates=int(facts["duplicates"]),
             sha256=facts["content"],
             class_names=(),
+            notes=(),
         )
     except (KeyError, ValueError, GenbenchError) as error:
         raise DataError(f"{path} does not hold images ({one_line(error)})") from None

@@ -15,13 +15,14 @@ from torch import Tensor
 
 from genbench.api import Measurement
 from genbench.data.images import save_grid, to_uint8
-from genbench.errors import GenbenchError, MetricError, NotApplicableError, SystemFailureError, one_line
+from genbench.errors import MetricError, NotApplicableError, SystemFailureError, one_line
 from genbench.evaluation.evaluation import DataEvaluation
 from genbench.experiment.build import create_metric, create_sampler
 from genbench.experiment.run import Component, split_sampler
 from genbench.registry.loader import Registry
 from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, RunFolder
 from genbench.storage.schema import MetricRecord, StoredMeasurement
+from genbench.utils.plugin_code import describe_error
 
 PICTURE_IMAGES = 64
 """Images in a picture."""
@@ -45,8 +46,7 @@ def measure(registry: Registry, component: Component, evaluation: DataEvaluation
     except NotApplicableError as reason:
         return msgspec.structs.replace(entry, inapplicable=one_line(reason))
     except (Exception, SystemExit) as error:  # a metric that fails must not cost the others
-        kind = "" if isinstance(error, GenbenchError) else f"{type(error).__name__}: "
-        return msgspec.structs.replace(entry, error=kind + one_line(error).removeprefix(f"{component.name}: "))
+        return msgspec.structs.replace(entry, error=describe_error(error).removeprefix(f"{component.name}: "))
     return msgspec.structs.replace(entry, numbers=stored, seconds=round(time.perf_counter() - started, 3))
 
 
@@ -136,8 +136,7 @@ def save_pictures(evaluation: DataEvaluation, folder: RunFolder) -> list[str]:
         except NotApplicableError:
             continue
         except (Exception, SystemExit) as error:  # a plug-in may raise anything
-            kind = "" if isinstance(error, GenbenchError) else f"{type(error).__name__}: "
-            problems.append(f"pictures: {kind}{one_line(error)}")
+            problems.append(f"pictures: {describe_error(error)}")
     return problems
 
 

@@ -19,6 +19,7 @@ from genbench.experiment.build import create_model
 from genbench.experiment.run import Component, Run
 from genbench.experiment.snapshots import SnapshotSchedule
 from genbench.registry.loader import Registry
+from genbench.storage.provenance import check_components
 from genbench.storage.run_dir import CHECKPOINT, WEIGHTS, RunFolder
 from genbench.storage.schema import MetricRecord, SelectionRecord, SnapshotRecord, TrainingRecord
 from genbench.training.callbacks import Callback
@@ -213,9 +214,10 @@ def _still_valid(before: SelectionRecord | None, selected: SelectionRecord) -> d
 
 
 def trained_model(registry: Registry, run: Run, folder: RunFolder, device: torch.device) -> Model:
-    """The trained model of a run folder."""
+    """The trained model of a run folder; `StoreError` where it is not trained, or a plug-in of it is not loaded."""
     if folder.state != "trained":
         raise StoreError(f"{folder.path} is not trained ({folder.state}): finish it with the command that began it")
+    check_components(run, folder.path, registry)
     shape = weights_shape(folder.weights())
     return restore_model(create_model(registry, run, shape).to(device), run, folder)
 

@@ -13,7 +13,7 @@ from typing import Any, Literal
 import torch
 
 from genbench.api import Control, DataConfig, Images, Model, Split, TrainingStats
-from genbench.data.images import without_test
+from genbench.data.images import describe_duplicates, without_test
 from genbench.errors import GenbenchError, StoreError, SystemFailureError
 from genbench.evaluation.controls import ControlEvaluation, fit_control
 from genbench.evaluation.evaluation import DataEvaluation, RunEvaluation
@@ -32,12 +32,14 @@ from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule
 from genbench.registry.loader import Registry
 from genbench.storage.lock import RunLockedError, lock_run
 from genbench.storage.run_dir import CHECKPOINT, DEFAULTS, WEIGHTS, RunFolder
+from genbench.storage.schema import SCHEMA, FailureRecord
 from genbench.training.callbacks import LOCKED, Callback, NullCallback
 from genbench.training.checkpoint import save_weights
 from genbench.training.device import describe_failure, on_device, release_memory, reset_peak_memory
 from genbench.training.distributed import DistributedContext
 from genbench.training.flops import counted_flops
 from genbench.training.setup import TrainingJob
+from genbench.utils.plugin_code import error_location
 from genbench.utils.torch_state import isolated
 
 
@@ -119,9 +121,14 @@ class Runner:
                 self.callback.on_run_start(run, folder.state)
                 if self.locks:
                     lock.enter_context(lock_run(folder.path))
-                content = self.load_images(run).sha256
-                facts = {**self.provenance, "content": content, DEFAULTS: replaced_defaults(self.registry, run)}
-                begun = folder.begin(run.record(), facts)
+                images = self.load_images(run)
+                content = images.sha256
+                facts = {
+                    "content": content,
+                    "data": data_facts(images),
+                    DEFAULTS: replaced_defaults(self.registry, run),
+                }
+                begun = folder.begin(run.record(), {**self.provenance, **facts})
                 if begun.get("content") != content:
                     raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
                 folder.clear_failure()
@@ -232,20 +239,31 @@ class Runner:
     def _failure(self, run: Run, error: Exception | SystemExit) -> RunOutcome:
         """Record the error that is being handled."""
         kind, message = describe_failure(error, run)
+        where = "" if isinstance(error, GenbenchError) else error_location(error)
+        failure = FailureRecord(SCHEMA, kind, message, traceback.format_exc(), where)
         if self.distributed.is_main_process and not isinstance(error, StoreError):
-            self.folder(run).fail(kind, message, traceback.format_exc())
+            self.folder(run).fail(failure)
         if self.distributed.world > 1 and not isinstance(error, GenbenchError):
             raise error  # the other processes may not have met it, and wait: torchrun ends them all
         release_memory()
         if isinstance(error, SystemFailureError):
-            return RunOutcome("failed", message, stops=True)
-        return RunOutcome("failed", f"{kind}: {message}")
+            return RunOutcome("failed", str(error), stops=True)
+        return RunOutcome("failed", failure.line)
 
 
 def _outcome(problems: list[str], *, complete: bool) -> RunOutcome:
     if problems:
         return RunOutcome("failed", "; ".join(problems))
     return RunOutcome("done") if complete else INTERRUPTED
+
+
+def data_facts(images: Images) -> dict[str, int | str]:
+    """What a run's record says of its images: how many there are, how they were read, what a reader must know."""
+    counts: dict[str, int | str] = {split: len(getattr(images, split)) for split in ("train", "test", "validation")}
+    skipped = f"{images.skipped:,} corrupt or absent image{'s' * (images.skipped != 1)} left out (--skip-corrupt)"
+    remarks = [skipped] * bool(images.skipped) + [describe_duplicates(images.duplicates, len(images.test))]
+    texts = {"notes": "; ".join(images.notes), "remarks": "; ".join(filter(None, remarks))}
+    return {**counts, "skipped": images.skipped, "duplicates": images.duplicates, **texts}
 
 
 def load_images(registry: Registry, run: Run, data_config: DataConfig, callback: Callback) -> Images:

@@ -23,6 +23,7 @@ from genbench.experiment.run import Run
 from genbench.experiment.snapshots import NO_SNAPSHOTS
 from genbench.storage.lock import RunLockedError, lock_run
 from genbench.storage.run_dir import LOG, RUN, Protocols, RunFolder, RunRecord, State, read_run
+from genbench.storage.schema import SCHEMA, FailureRecord
 from genbench.training.callbacks import LOCKED, Callback, NullCallback
 from genbench.training.loop import TrainState
 
@@ -137,7 +138,7 @@ def record_worker_failure(folder: RunFolder, run: Run, provenance: Mapping[str, 
     try:
         with lock_run(folder.path):
             folder.begin(run.record(), provenance)
-            folder.fail(error.kind, error.message, error.output)
+            folder.fail(FailureRecord(SCHEMA, error.kind, error.message, error.output))
     except RunLockedError:  # another command took it over
         return RunOutcome("locked", LOCKED)
     except StoreError as problem:

@@ -17,7 +17,7 @@ from genbench.storage.run_dir import FITTED, METRICS, RUN, WEIGHTS
 from genbench.utils.io import write_atomically
 
 TENSORS = ("train", "test", "validation", "train_labels", "test_labels", "validation_labels")
-FACTS = ("preprocessing", "skipped", "sha256", "class_names")
+FACTS = ("preprocessing", "skipped", "sha256", "class_names", "notes", "duplicates")
 DTYPES = {"uint8": torch.uint8, "int64": torch.int64}
 
 
@@ -39,7 +39,7 @@ def image_facts(images: Images) -> dict[str, Any]:
 def images_of(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Images:
     """The dataset of such facts and tensors."""
     fields: dict[str, Any] = {**tensors, **{name: facts[name] for name in FACTS}}
-    return replace(Images(**fields), class_names=tuple(facts["class_names"]))
+    return replace(Images(**fields), class_names=tuple(facts["class_names"]), notes=tuple(facts["notes"]))
 
 
 def map_images(facts: Mapping[str, Any], paths: Mapping[str, str]) -> Images:

@@ -9,12 +9,13 @@ from typing import Any, TypeVar
 import torch
 from torch.overrides import TorchFunctionMode
 
-from genbench.api import Control, Dataset, Metric, Model, ModelContext, Network, Prior, Sampler, Shape
-from genbench.errors import GenbenchError, PluginError, StoreError, one_line
+from genbench.api import Control, Dataset, Metric, Model, ModelContext, Network, Prior, Sampler, Shape, Tracker
+from genbench.errors import GenbenchError, PluginError, StoreError
 from genbench.experiment.run import Component, Run
 from genbench.registry.listing import Kind
 from genbench.registry.loader import Registry
 from genbench.registry.options import REQUIRED, Value, default_text, specs
+from genbench.utils.plugin_code import describe_error
 
 T = TypeVar("T")
 
@@ -82,6 +83,11 @@ def create_sampler(registry: Registry, component: Component, prior: Prior) -> Sa
     return _create(registry, "sampler", component, Sampler, prior)
 
 
+def create_tracker(registry: Registry, component: Component) -> Tracker:
+    """The tracker of a component, for one run."""
+    return _create(registry, "tracker", component, Tracker)
+
+
 class _WithoutInitializers(TorchFunctionMode):
     """Skips torch's initializers: on the meta device there are no weights, and the calls are slow."""
 
@@ -112,8 +118,7 @@ def _create(registry: Registry, kind: Kind, component: Component, base: type[T],
     except GenbenchError:
         raise
     except (Exception, SystemExit) as error:
-        cause = f"{type(error).__name__}: {one_line(error)}"
-        raise PluginError(f"the {kind} '{component.name}' cannot be made: {cause}") from error
+        raise PluginError(f"the {kind} '{component.name}' cannot be made: {describe_error(error)}") from error
     if not isinstance(created, base):
         raise PluginError(
             f"the {kind} '{component.name}' made a {type(created).__name__}, not a genbench.api.{base.__name__}"

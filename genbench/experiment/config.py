@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from genbench.errors import UnsupportedError, UsageError, unknown
+from genbench.errors import UnsupportedError, UsageError, printable, unknown
 from genbench.experiment.run import Precision
 from genbench.registry.listing import ComponentNames, Kind
 
@@ -36,6 +36,7 @@ class ExperimentConfig:
     select: str | None = None
     controls: tuple[str, ...] = ()
     samplers: tuple[str, ...] = ("prior",)
+    trackers: tuple[str, ...] = ()
     precision: Precision = "float32"
     threads: int | None = None
     """CPU threads of a training; None: one for a small step, all of them for a large one."""
@@ -72,7 +73,7 @@ def check_config(config: ExperimentConfig, registry: ComponentNames) -> None:
     """
     names = component_names(config, registry)
     for kind, chosen in names.items():
-        if not chosen and kind not in ("metric", "control"):
+        if not chosen and kind not in ("metric", "control", "tracker"):
             raise UsageError(f"no {kind} is named; possible: {', '.join(sorted(registry.names(kind)))}")
     check_names(names, registry)
     if len(set(config.latent_dims)) < len(config.latent_dims) or not config.latent_dims:
@@ -111,6 +112,7 @@ def component_names(config: ExperimentConfig, registry: ComponentNames) -> dict[
         "metric": (*config.metrics, *(name for name in further if name not in config.metrics)),
         "sampler": config.samplers,
         "control": control_names(config.controls, config.models, registry),
+        "tracker": config.trackers,
     }
 
 
@@ -145,6 +147,11 @@ def option_texts(settings: Sequence[str], names: Mapping[Kind, Sequence[str]], r
     texts: OptionTexts = {}
     owners: dict[tuple[Kind, str, str], str] = {}
     for setting in settings:
+        if setting != printable(setting):
+            raise UsageError(
+                f"--set {setting}: a value is stored with each run and has to be UTF-8: rename the file or folder, or"
+                " make a link to it with another name (ln -s)"
+            )
         target, equals, value = setting.partition("=")
         owner, dot, option = target.strip().partition(".")
         if not (equals and dot and owner and option):

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ import torch
 
 from genbench.api import DataConfig, DatasetInfo, LatentControl, Noise, Prior
 from genbench.api.sampler import DEFAULT_SAMPLER
-from genbench.errors import GenbenchError, PluginError, StoreError, UnsupportedError, UsageError, one_line
+from genbench.errors import GenbenchError, PluginError, StoreError, UnsupportedError, UsageError
 from genbench.experiment.build import (
     count_parameters,
     create_context,
@@ -24,6 +24,7 @@ from genbench.experiment.build import (
     create_metric,
     create_prior,
     create_sampler,
+    create_tracker,
 )
 from genbench.experiment.config import (
     ExperimentConfig,
@@ -39,8 +40,13 @@ from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule, plan_s
 from genbench.registry.listing import Kind
 from genbench.registry.loader import Registry
 from genbench.registry.options import complete
+from genbench.utils.plugin_code import describe_error
 from genbench.utils.rng import generator
 
+NOISE_REMEDY = (
+    "draw by noise.normal(...) or noise.uniform(...), or give torch's functions generator=noise.generator"
+    " (torch.distributions cannot be seeded: transform uniform draws, as by icdf)"
+)
 BYTES_PER_PARAMETER = 16
 """Weights, gradients and Adam's two moments in float32."""
 
@@ -59,6 +65,7 @@ class Plan:
     parameters: Mapping[str, int]
     snapshots: SnapshotSchedule = NO_SNAPSHOTS
     threads: int | None = None
+    trackers: tuple[Component, ...] = ()
     notes: tuple[str, ...] = ()
 
     def size(self, run: Run) -> int:
@@ -201,9 +208,12 @@ def plan(config: ExperimentConfig, registry: Registry, data_config: DataConfig) 
         snapshots = plan_snapshots(config.snapshots, snapshot_metrics, select, trained, registry, info, data_config)
     except GenbenchError as error:
         findings.refuse(str(error), **_snapshot_repair(findings.repaired, trained[0].dataset, info))
+    trackers = tuple(named("tracker", config.trackers))
+    for tracker in trackers:
+        create_tracker(registry, tracker)  # refuses what it lacks before anything trains
     findings.check(registry, data_config)
     parameters = {run.name: cells.parameters[cell_of(run)] for run in runs}
-    return Plan(runs, metrics, info, parameters, snapshots, config.threads, tuple(findings.notes))
+    return Plan(runs, metrics, info, parameters, snapshots, config.threads, trackers, tuple(findings.notes))
 
 
 def dataset_info(registry: Registry, dataset: Component, data_config: DataConfig) -> DatasetInfo:
@@ -213,7 +223,7 @@ def dataset_info(registry: Registry, dataset: Component, data_config: DataConfig
     except (GenbenchError, OSError):
         raise
     except Exception as error:
-        cause = f"{type(error).__name__}: {one_line(error)}"
+        cause = describe_error(error)
         raise PluginError(f"the dataset '{dataset.name}' cannot be read: {cause}") from error
 
 
@@ -499,7 +509,7 @@ def check_metric(
         except GenbenchError as error:
             problems[str(error)] = None
         except (Exception, SystemExit) as error:
-            cause = f"{type(error).__name__}: {one_line(error)}"
+            cause = describe_error(error)
             problems[f"{metric.name} cannot measure a {type(prior).__name__} prior: {cause}"] = None
     return list(problems)
 
@@ -509,7 +519,9 @@ def check_sampler(registry: Registry, sampler: Component, priors: Iterable[Prior
     problems: dict[str, None] = {}
     for prior in priors:
         try:
-            create_sampler(registry, sampler, prior)
+            built = create_sampler(registry, sampler, prior)
+            if not built.training_codes:  # else it draws after a fit alone
+                check_noise(f"sampler '{sampler.name}'", built.sample)
         except GenbenchError as error:
             problems[str(error)] = None
     return list(problems)
@@ -517,14 +529,13 @@ def check_sampler(registry: Registry, sampler: Component, priors: Iterable[Prior
 
 def check_draws(prior: Prior, run: Run) -> None:
     """Refuse a prior whose draws break the contract; a wrong count of draws would not be noticed in a mean."""
+    methods = (prior.sample, prior.sample_batch)
     try:
-        batches = tuple(method(7, Noise(generator("cpu", 0, "check"))) for method in (prior.sample, prior.sample_batch))
+        batches = tuple(method(7, Noise(generator("cpu", 0, "check"))) for method in methods)
     except GenbenchError:
         raise
     except (Exception, SystemExit) as error:
-        raise PluginError(
-            f"the prior '{run.prior.name}' cannot draw: {type(error).__name__}: {one_line(error)}"
-        ) from None
+        raise PluginError(f"the prior '{run.prior.name}' cannot draw: {describe_error(error)}") from None
     for draws in batches:
         if not isinstance(draws, torch.Tensor):
             raise PluginError(f"the prior '{run.prior.name}' draws a {type(draws).__name__}, not a tensor")
@@ -535,6 +546,18 @@ def check_draws(prior: Prior, run: Run) -> None:
                 f"the prior '{run.prior.name}' draws {given}; 7 draws are {shape} torch.float32, finite"
                 f" (raise UnsupportedError in its __init__ where --latent-dim {run.latent_dim} has no meaning)"
             )
+    for method in methods:
+        check_noise(f"prior '{run.prior.name}'", method)
+
+
+def check_noise(what: str, draw: Callable[[int, Noise], torch.Tensor]) -> None:
+    """Refuse a component whose draws from equal noise differ: they come from torch's global state."""
+    first, second = (draw(7, Noise(generator("cpu", 0, "check"))) for _ in range(2))
+    if not torch.equal(first, second):
+        raise PluginError(
+            f"the {what} ignores its noise: two draws from equal noise differ, and no run could be repeated;"
+            f" {NOISE_REMEDY}"
+        )
 
 
 def check_memory(parameters: int) -> None:

@@ -57,6 +57,7 @@ class StudyConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     samplers: Names = ("prior",)
     controls: tuple[Name, ...] = ()
     skip_impossible: bool = False
+    trackers: tuple[Name, ...] = ()
     device: Name = "auto"
     threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
     executor: ExecutorName | None = None
@@ -133,11 +134,17 @@ def decode_study(plain: Mapping[str, Any], where: str) -> StudyConfig:
 def override(study: StudyConfig, changes: Mapping[str, Any], where: str) -> StudyConfig:
     """The study with changes by field name, as of the command line over a file.
 
-    An option that is set anew replaces all values of that option, and one of `epochs` and `images` replaces the other.
+    An option that is set anew replaces all values of that option, one of `epochs` and `images` replaces the other, and
+    options of models that are left out are left out.
     """
     values = {name: getattr(study, name) for name in study.__struct_fields__}
     if ("epochs" in changes) != ("images" in changes):
         values |= {"epochs": None, "images": None}
+    if "models" in changes:
+        left_out = set(study.models) - set(changes["models"])
+        remaining = tuple(text for text in study.settings if setting_target(text).partition(".")[0] not in left_out)
+        study = msgspec.structs.replace(study, settings=remaining)
+        values["settings"] = remaining
     if "settings" in changes:
         renewed = {setting_target(setting) for setting in changes["settings"]}
         unchanged = [setting for setting in study.settings if setting_target(setting) not in renewed]

@@ -40,11 +40,22 @@ class TrainedModel:
         (torch.Size([10, 2]), torch.Size([10, 1, 28, 28]), torch.Size([4, 1, 28, 28]))
     """
 
-    def __init__(self, record: RunRecord, registry: Registry, data_config: DataConfig, device: torch.device) -> None:
-        """The model of a run that was read, on a device; `load_model` makes it from the run's path."""
+    def __init__(
+        self,
+        record: RunRecord,
+        registry: Registry,
+        data_config: DataConfig,
+        device: torch.device,
+        data_root: Path | None = None,
+    ) -> None:
+        """The model of a run that was read, on a device; `load_model` makes it from the run's path.
+
+        `data_root` is the folder of the datasets as the user names it.
+        """
         if record.run.role == "control":
             raise UsageError(f"{record.path} is a control, not a model: its samples are in {record.path / SAMPLES}")
         self._record, self._registry, self._data_config = record, registry, data_config
+        self._data_root = data_root
         self.device = device
         """Where the model computes."""
         self.module: Model = trained_model(registry, record.run, record.folder, device).eval()
@@ -148,7 +159,7 @@ class TrainedModel:
             metrics,
             options=options,
             device=str(self.device),
-            data_root=self._data_config.data_root,
+            data_root=self._data_root,
             download=self._data_config.download,
             skip_corrupt=self._data_config.skip_corrupt,
             plugins=self._registry.files,
@@ -218,4 +229,4 @@ def load_model(
     registry, _ = load_plugins(files, tuple(disabled_plugins), allow_changed_source=allow_changed_source)
     root = None if data_root is None else Path(data_root)
     data_config = make_data_config(root, download=download, skip_corrupt=skip_corrupt)
-    return TrainedModel(record, registry, data_config, pick_device(device))
+    return TrainedModel(record, registry, data_config, pick_device(device), root)

@@ -148,8 +148,8 @@ class Results:
         """A figure, which a notebook shows; `.figure` is matplotlib's, and `.save("ranks.pdf")` writes it.
 
         Args:
-            kind: As of `genbench plot`: "ranks", "curves", "latent-size", "ladder" need numbers alone; "samples",
-                "reconstructions", "interpolations", "grid", "codes" need the trained models.
+            kind: As of `genbench plot`: "ranks", "curves", "latent-size", "ladder", "losses" need records alone;
+                "samples", "reconstructions", "interpolations", "grid", "codes" need the trained models.
             metric: The metric shown. [the first one]
             by: Units of compute of "curves".
             seed: Seed of the prior draws.
@@ -167,16 +167,16 @@ class Results:
             'ranks'
         """
         from genbench.interface.context import load_plugins, make_data_config
-        from genbench.plotting.kinds import FROM_MODELS, FROM_ROWS, draw_models, draw_rows, with_weights
+        from genbench.plotting.kinds import FROM_MODELS, FROM_ROWS, draw_models, draw_rows, drawable
 
         if kind in FROM_ROWS:
-            return draw_rows(kind, list(self.rows), metric, tuple(by))
+            return draw_rows(kind, self._records, self.rows, metric, tuple(by))
         if kind not in FROM_MODELS:
             raise unknown("figure called", kind, (*FROM_ROWS, *FROM_MODELS))
         root = None if data_root is None else Path(data_root)
         data_config = make_data_config(root, download=False, skip_corrupt=False)
         registry, _ = load_plugins([Path(file) for file in plugins])
-        usable, _ = with_weights(self._records)
+        usable, _ = drawable(self._records, registry)
         return draw_models(kind, usable, registry, data_config, device, seed, count)
 
     # ---------------------------------------------------------------- representations

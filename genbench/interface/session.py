@@ -15,11 +15,12 @@ from genbench.evaluation.snapshots import check_stored_snapshots
 from genbench.execution.executors.choice import SERIAL, ExecutorConfig, create_executor
 from genbench.execution.runner import Runner
 from genbench.execution.scheduler import Executor, RunStatus, run_status
+from genbench.execution.trackers import TrackingCallback
 from genbench.experiment.config import option_texts
 from genbench.experiment.plan import Plan, create_metric_components, plan, plan_of_runs
 from genbench.interface.config import StudyConfig
 from genbench.registry.loader import Registry
-from genbench.storage.provenance import provenance
+from genbench.storage.provenance import check_components, provenance
 from genbench.storage.run_dir import RUN, RunRecord, read_runs
 from genbench.training.callbacks import Callback
 from genbench.training.distributed import init_distributed, launched, local_device, processes
@@ -31,7 +32,7 @@ from genbench.utils.torch_state import pick_device
 class Session:
     """A plan, the runner of its runs, and their states before the work; `warnings` are lines for the user.
 
-    Work is done by `with session.working(progress) as executor: run_all(session.plan, executor, session.runner,
+    Work is done by `with session.working(progress, warn) as executor: run_all(session.plan, executor, session.runner,
     session.done)`.
     """
 
@@ -48,10 +49,13 @@ class Session:
         return len(self.plan.runs) - len(self.done)
 
     @contextmanager
-    def working(self, progress: AbstractContextManager[Callback]) -> Iterator[Executor]:
-        """The executor for the runs that are not done, while their progress is shown."""
-        with progress as callback, create_executor(self.executor_config, self.runner, self.remaining) as executor:
-            self.runner.callback = callback
+    def working(self, progress: AbstractContextManager[Callback], warn: Callable[[str], None]) -> Iterator[Executor]:
+        """The executor for the runs that are not done, while their progress is shown and tracked."""
+        runner = self.runner
+        with progress as shown, create_executor(self.executor_config, runner, self.remaining) as executor:
+            runner.callback = shown
+            if self.plan.trackers:
+                runner.callback = TrackingCallback(shown, runner.store, runner.registry, self.plan.trackers, warn)
             yield executor
 
     def records(self) -> tuple[Sequence[RunRecord], list[str]]:
@@ -87,6 +91,24 @@ def open_study(
         yield Session(planned, runner, status, done, executor_config, tuple(warnings))
 
 
+def evaluable(records: Sequence[RunRecord], registry: Registry) -> tuple[list[RunRecord], list[str]]:
+    """The trained runs whose plug-ins are loaded, and a line for each that needs another; `StoreError` for none."""
+    usable: list[RunRecord] = []
+    problems: list[str] = []
+    for record in records:
+        if record.state == "trained":
+            try:
+                check_components(record.run, record.path, registry)
+                usable.append(record)
+            except StoreError as error:
+                problems.append(str(error))
+    if not usable:
+        raise StoreError(
+            problems[0] if problems else "none of these runs is trained: finish them with the command that began them"
+        )
+    return usable, problems
+
+
 def open_evaluations(
     records: Sequence[RunRecord],
     metrics: Sequence[str],
@@ -99,17 +121,15 @@ def open_evaluations(
     stop: Callable[[], bool],
     executor_config: ExecutorConfig = SERIAL,
 ) -> list[Session]:
-    """What evaluates trained runs by further metrics: a session for each folder of runs and dataset."""
+    """What evaluates `evaluable` runs by further metrics: a session for each folder of runs and dataset."""
     if launched():
         raise UsageError("torchrun trains one model in several processes, with genbench run; evaluate in one process")
     chosen = pick_device(device)
     components = create_metric_components(registry, metrics, settings, samplers)
-    trained = [(record.path, record.run) for record in records if record.state == "trained"]
-    if not trained:
-        raise StoreError("none of these runs is trained: finish them with the command that began them")
+    runs = [(record.path, record.run) for record in records]
     sessions = []
     given = option_texts(settings, {"metric": tuple(metrics), "sampler": tuple(samplers)}, registry)
-    for store, planned in plan_of_runs(trained, components, registry, data_config, given):
+    for store, planned in plan_of_runs(runs, components, registry, data_config, given):
         runner = make_runner(registry, planned, store, data_config, chosen, command, stop)
         status = run_status(planned, store)
         sessions.append(Session(planned, runner, status, status.done, executor_config))

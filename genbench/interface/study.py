@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shlex
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
@@ -59,6 +60,7 @@ def run(
     select: str | None = None,
     samplers: Names = "prior",
     controls: Names = (),
+    trackers: Names = (),
     precision: Precision = "float32",
     device: str = "auto",
     threads: int | None = None,
@@ -96,6 +98,7 @@ def run(
         select: Take the final numbers of each run's best snapshot by this metric.
         samplers: Sources of the decoded samples.
         controls: Controls that are measured as well; "all" stands for every one.
+        trackers: Trackers that follow the runs, such as "tensorboard".
         precision: Arithmetic of the training: "float32", "tf32" (needs a GPU) or "bfloat16".
         device: "auto", "cpu", "cuda" or "cuda:i".
         threads: CPU threads of a training. [1 for small steps, all cores for large ones]
@@ -147,8 +150,7 @@ def run_study(config: StudyConfig, *, progress: bool = False) -> Study:
 
     from genbench.interface.session import open_study
 
-    command = f"{RUN}({', '.join(_call(config))})"
-    with stoppable() as stop, open_study(config, registry, data_config_of(config), command, stop) as session:
+    with stoppable() as stop, open_study(config, registry, data_config_of(config), command_of(config), stop) as session:
         for line in session.warnings:
             warnings.warn(line, stacklevel=3)
         make_room(config.folder)
@@ -200,7 +202,7 @@ def evaluate(
         >>> import genbench
         >>> results = genbench.evaluate("runs", "sharpness", options={"sharpness.n": 64})
         >>> sorted({row.metric for row in results})
-        ['reconstruction.pixel', 'sharpness']
+        ['reconstruction.image', 'reconstruction.pixel', 'sharpness']
     """
     from genbench.execution.executors.choice import SERIAL
     from genbench.storage.run_dir import find_runs, read_runs
@@ -213,14 +215,17 @@ def evaluate(
     root = None if data_root is None else Path(data_root)
     data_config = make_data_config(root, download=download, skip_corrupt=skip_corrupt)
 
-    from genbench.interface.session import open_evaluations
+    from genbench.interface.session import evaluable, open_evaluations
 
     names, sources = tuple(_listed(metrics)), tuple(_listed(samplers))
     command = f"{EVALUATE}({[str(folder) for folder in folders]!r}, {list(names)!r})"
     failed: dict[str, str] = {}
     with stoppable() as stop:
+        trained, unusable = evaluable(records, registry)
+        for problem in (*problems, *unusable):
+            warnings.warn(f"left out: {problem}", stacklevel=2)
         sessions = open_evaluations(
-            records, names, settings, sources, registry, data_config, device, command, stop, SERIAL
+            trained, names, settings, sources, registry, data_config, device, command, stop, SERIAL
         )
         for session in sessions:
             outcome = _work(session, progress=progress)
@@ -265,8 +270,12 @@ def _work(session: Session, *, progress: bool) -> Outcome:
     """Do the runs of a session that are not done."""
     from genbench.execution.scheduler import run_all
 
-    with session.working(_progress(session, progress=progress)) as executor:
+    with session.working(_progress(session, progress=progress), _warn) as executor:
         return run_all(session.plan, executor, session.runner, session.done)
+
+
+def _warn(text: str) -> None:
+    warnings.warn(text, stacklevel=5)
 
 
 def _progress(session: Session, *, progress: bool) -> AbstractContextManager[Callback]:
@@ -303,12 +312,37 @@ def _listed(values: Any) -> list[Any]:
     return [values] if isinstance(values, str | Path) else list(values)
 
 
-def _call(config: StudyConfig) -> list[str]:
-    """The arguments of the call that a study stands for, without defaults."""
+FLAGS = {
+    "priors": "--prior",
+    "latent_dims": "--latent-dim",
+    "settings": "--set",
+    "samplers": "--sampler",
+    "trackers": "--tracker",
+    "plugins": "--plugin",
+    "disabled_plugins": "--disable-plugin",
+    "executor_options": "--executor-option",
+}
+"""The flags that are not called as their field of `StudyConfig`."""
+
+
+def command_of(config: StudyConfig) -> str:
+    """The command that makes the same runs, for their records; the call itself where seeds are listed."""
     defaults = StudyConfig(models=config.models)
-    words = [repr(list(config.models))]
-    for name in config.__struct_fields__[1:]:
-        value = getattr(config, name)
-        if value != getattr(defaults, name):
-            words.append(f"{name}={list(value) if isinstance(value, tuple) else value!r}")
-    return words
+    given = {
+        name: value
+        for name in config.__struct_fields__
+        if name != "models" and (value := getattr(config, name)) != getattr(defaults, name)
+    }
+    if "seeds" in given and not isinstance(given["seeds"], int):
+        arguments = ", ".join(f"{name}={value!r}" for name, value in given.items())
+        return f"{RUN}({list(config.models)!r}, {arguments})"
+    words = ["genbench", "run", *config.models]
+    for name, value in given.items():
+        flag = FLAGS.get(name, f"--{name.replace('_', '-')}")
+        if isinstance(value, Mapping):
+            words += [word for key, each in value.items() for word in (flag, f"{key}={each}")]
+        elif isinstance(value, tuple):
+            words += [word for each in value for word in (flag, str(each))]
+        else:
+            words += [flag] if value is True else [flag, str(value)]
+    return shlex.join(words)

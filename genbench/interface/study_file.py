@@ -16,7 +16,6 @@ from __future__ import annotations
 
 import itertools
 import re
-import shlex
 import tomllib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
@@ -27,6 +26,7 @@ import msgspec
 from genbench.errors import UsageError
 from genbench.experiment.run import Component, Run, split_sampler
 from genbench.interface.config import StudyConfig, decode_study, settings_of
+from genbench.storage.provenance import plugin_files
 from genbench.storage.run_dir import RunRecord
 from genbench.utils.io import write_text
 
@@ -251,7 +251,7 @@ def _study(grid: Grid, members: Sequence[RunRecord], records: Sequence[RunRecord
         for entry in snapshot.measurements.values()
     )
     selected = {selection.by.split(".")[0] for record in chosen for selection in record.selections.values()}
-    files = dict.fromkeys(file for record in chosen for file in _plugin_files(record))
+    files = dict.fromkeys(file for record in chosen for file in plugin_files(str(record.provenance.get("command", ""))))
     components = (first.dataset, *networks, *models, *priors, *metrics, *samplers, *controls, *snapshot_metrics)
     return StudyConfig(
         models=_names(models),
@@ -272,15 +272,6 @@ def _study(grid: Grid, members: Sequence[RunRecord], records: Sequence[RunRecord
         controls=_names(controls),
         plugins=tuple(files),
     )
-
-
-def _plugin_files(record: RunRecord) -> list[str]:
-    """The plug-in files of the command that trained a run."""
-    try:
-        words = shlex.split(str(record.provenance.get("command", "")))
-    except ValueError:
-        return []
-    return [word for flag, word in itertools.pairwise(words) if flag == "--plugin"]
 
 
 def _names(components: Iterable[Component]) -> tuple[str, ...]:

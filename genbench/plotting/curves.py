@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from genbench.analysis.curves import By, CurveSet, curve_points, curve_sets, requested_metric, resolve
 from genbench.analysis.ladder import ROLE, RUNGS
+from genbench.analysis.losses import LossCurve, loss_curves
 from genbench.analysis.table import Table, assemble
 from genbench.errors import UsageError, one_line
 from genbench.plotting.images import CLASSES
@@ -22,15 +24,18 @@ from genbench.plotting.style import (
     Style,
     blank,
     group_styles,
+    printable,
     share_legend,
     short,
     styled,
 )
 from genbench.stats.intervals import Estimate, estimate
 from genbench.storage.results import Row
+from genbench.storage.run_dir import RunRecord
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+    from matplotlib.figure import Figure
 
     from genbench.api import Finding
 
@@ -98,9 +103,66 @@ def band(axes: Axes, points: Sequence[tuple[float, Estimate]], style: Style, lab
     """A line of means with a band from low to high."""
     xs, means = [x for x, _ in points], [e.mean for _, e in points]
     axes.plot(xs, means, color=style.color, marker=style.marker, ls=style.dash, label=short(label))
-    if all(e.low is not None for _, e in points):
-        lows, highs = [e.low or 0.0 for _, e in points], [e.high or 0.0 for _, e in points]
+    if any(e.low is not None for _, e in points):
+        lows = [e.mean if e.low is None else e.low for _, e in points]
+        highs = [e.mean if e.high is None else e.high for _, e in points]
         axes.fill_between(xs, lows, highs, color=style.color, alpha=0.15, linewidth=0)
+
+
+# ---------------------------------------------------------------- losses
+
+DECADES = 100.0
+"""A term whose means span more than this factor has a logarithmic axis."""
+
+
+def losses(records: Sequence[RunRecord]) -> Drawing:
+    """Loss terms against training images, a panel for each dataset and term, with a line for each group that has it.
+
+    Raises `UsageError` where no run has a log.
+    """
+    from matplotlib.ticker import MaxNLocator
+
+    entries = loss_curves(records)
+    styles = group_styles([(curve.group, curve.model) for curve in entries])
+    panels = list(dict.fromkeys((curve.dataset, curve.term) for curve in entries))
+    several = len({dataset for dataset, _ in panels}) > 1
+    columns = min(2, len(panels))
+    lines = -(-len(panels) // columns)
+    with styled():
+        figure = blank(COLUMN if columns == 1 else PAGE, 1.9 * lines + 0.4)
+        grid = figure.subplots(lines, columns, squeeze=False, sharex=True).flatten()
+        for axes, (dataset, term) in zip(grid, panels, strict=False):
+            members = [curve for curve in entries if (curve.dataset, curve.term) == (dataset, term)]
+            for curve in members:
+                style = replace(styles[curve.group], marker="" if len(curve.points) > 1 else "o")
+                band(axes, curve.points, style, curve.label)
+            means = [point.mean for curve in members for _, point in curve.points]
+            if min(means) > 0 and max(means) > DECADES * min(means):
+                axes.set_yscale("log")
+                axes.yaxis.set_major_formatter(lambda y, _: f"{y:g}")
+            axes.set_title(f"{dataset}: {printable(term)}" if several else printable(term), loc="left")
+            axes.xaxis.set_major_formatter(lambda x, _: f"{x:,.0f}")
+            axes.xaxis.set_major_locator(MaxNLocator(4))
+        for axes in grid[max(0, len(panels) - columns) : len(panels)]:  # the lowest of each column
+            axes.tick_params(labelbottom=True)
+            axes.set_xlabel(UNITS["images"])
+        for axes in grid[len(panels) :]:
+            axes.set_axis_off()
+        _legend(figure, entries, styles)
+    seeds = f"{BARS} (bands)" if any(curve.seeds > 1 for curve in entries) else "one seed"
+    return Drawing("losses", f"Losses and loss terms against training images: {seeds}", figure)
+
+
+def _legend(figure: Figure, entries: Sequence[LossCurve], styles: Mapping[str, Style]) -> None:
+    """One legend of all groups: no panel need have a line of each."""
+    from matplotlib.lines import Line2D
+
+    labels = {curve.group: curve.label for curve in entries}
+    axes = figure.add_axes((0.0, 0.0, 0.0, 0.0), visible=False)
+    for group, label in labels.items():
+        axes.add_line(Line2D([], [], color=styles[group].color, ls=styles[group].dash, label=short(label)))
+    share_legend(figure, axes)
+    figure.delaxes(axes)
 
 
 # ---------------------------------------------------------------- metric against latent size

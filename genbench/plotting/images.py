@@ -102,7 +102,9 @@ def plane(caption: str, rows: Sequence[tuple[str, Pixels, tuple[float, float]]])
         panels = figure.subplots(down, across, squeeze=False).ravel()
         for axes, (label, images, (low, high)) in zip(panels, rows, strict=False):
             side = round(len(images) ** 0.5)
-            axes.imshow(joined(images, side, padding=2), extent=(low, high, low, high), cmap="gray", vmin=0, vmax=255)
+            half = (high - low) / (side - 1) / 2  # each image is centred on its code
+            extent = (low - half, high + half, low - half, high + half)
+            axes.imshow(joined(images, side, padding=2), extent=extent, cmap="gray", vmin=0, vmax=255)
             axes.set_title(broken(label, 44), loc="left")
             axes.set_xlabel("first latent coordinate")
             axes.set_ylabel("second latent coordinate")

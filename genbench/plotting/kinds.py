@@ -6,6 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from genbench.errors import StoreError
+from genbench.storage.provenance import check_components
 
 if TYPE_CHECKING:
     from genbench.analysis.curves import By
@@ -15,19 +16,22 @@ if TYPE_CHECKING:
     from genbench.storage.results import Row
     from genbench.storage.run_dir import RunRecord
 
-FROM_ROWS = ("ranks", "curves", "latent-size", "ladder")
+FROM_ROWS = ("ranks", "curves", "latent-size", "ladder", "losses")
 FROM_MODELS = ("samples", "reconstructions", "interpolations", "grid", "codes")
 
 
-def draw_rows(kind: str, tidy: Sequence[Row], metric: str | None, by: tuple[By, ...]) -> Drawing:
+def draw_rows(
+    kind: str, records: Sequence[RunRecord], tidy: Sequence[Row], metric: str | None, by: tuple[By, ...]
+) -> Drawing:
     """A figure of the numbers of the runs."""
-    from genbench.plotting.curves import curves, fid_ladder, latent_size
+    from genbench.plotting.curves import curves, fid_ladder, latent_size, losses
     from genbench.plotting.ranks import ranks
 
     draw: dict[str, Callable[[], Drawing]] = {
         "curves": lambda: curves(tidy, metric, by),
         "latent-size": lambda: latent_size(tidy, metric),
         "ladder": lambda: fid_ladder(tidy),
+        "losses": lambda: losses(records),
         "ranks": lambda: ranks(tidy, metric),
     }
     return draw[kind]()
@@ -54,13 +58,14 @@ def draw_models(
         return FigureBuilder(groups, registry, data_config, chosen, seed, count).kinds()[kind]()
 
 
-def with_weights(records: Sequence[RunRecord]) -> tuple[list[RunRecord], list[str]]:
-    """The runs that have their weights, and a line for each that was imported without; `StoreError` where none has."""
+def drawable(records: Sequence[RunRecord], registry: Registry) -> tuple[list[RunRecord], list[str]]:
+    """The runs that have their weights and plug-ins, and a line for each other; `StoreError` where none has."""
     usable, problems = [], []
     for record in records:
         try:
             if record.run.role == "model" and record.state == "trained":
                 record.folder.weights()
+                check_components(record.run, record.path, registry)
             usable.append(record)
         except StoreError as error:
             problems.append(str(error))

@@ -15,6 +15,7 @@ from genbench.errors import UsageError
 from genbench.plotting.style import COLUMN, HAIR, SOFT, Drawing, Style, blank, group_styles, short, styled
 from genbench.stats.intervals import (
     LEVEL,
+    Errors,
     Estimate,
     by_seed_table,
     estimate,
@@ -84,8 +85,10 @@ class RankedGroup:
     worst: int
 
 
-def rank_intervals(values: Mapping[str, Mapping[int, float]], *, lower: bool) -> dict[str, tuple[int, int]]:
-    """The best and the worst rank that each group may have.
+def rank_intervals(
+    values: Mapping[str, Mapping[int, float]], *, lower: bool, errors: Mapping[str, Errors] | None = None
+) -> dict[str, tuple[int, int]]:
+    """The best and the worst rank that each group may have; `errors` are known standard errors of the values.
 
     From simultaneous intervals of all paired differences (Bonferroni): a group is behind those surely better than it
     and before those surely worse. All intervals cover together with at least the level, by the reasoning of Mogstad,
@@ -96,8 +99,12 @@ def rank_intervals(values: Mapping[str, Mapping[int, float]], *, lower: bool) ->
     table = by_seed_table(list(values.values()))
     ahead, behind = np.zeros(len(names), int), np.zeros(len(names), int)
     for i, name in enumerate(names[:-1]):
-        if resampled(level):  # few groups: a bootstrap for each pair
-            gaps = [paired_difference(values[name], values[rival], level) for rival in names[i + 1 :]]
+        if resampled(level) or errors:  # few groups: a bootstrap for each pair
+            known = errors or {}
+            gaps = [
+                paired_difference(values[name], values[rival], level, (known.get(name, {}), known.get(rival, {})))
+                for rival in names[i + 1 :]
+            ]
             low = np.array([math.nan if gap is None or gap.low is None else gap.low for gap in gaps])
             high = np.array([math.nan if gap is None or gap.high is None else gap.high for gap in gaps])
         else:
@@ -149,12 +156,13 @@ def _ranked(gathered: GatheredRows, metric: str, protocol: str) -> list[RankedGr
         raise UsageError(f"--metric {metric}: it has no better direction, so it ranks nothing")
     lower = not column.example.higher_is_better
     values = {name: column.by_seed(name) for name in column.values}
-    possible = rank_intervals(values, lower=lower)
+    errors = {name: known for name in values if (known := column.known_errors(name))}
+    possible = rank_intervals(values, lower=lower, errors=errors)
     ranked = [
         RankedGroup(
             name,
             gathered.groups[name].label,
-            estimate(list(by_seed.values())),
+            estimate(list(by_seed.values()), errors=list(errors.get(name, {}).values())),
             *possible[name],
         )
         for name, by_seed in values.items()

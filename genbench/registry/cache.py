@@ -87,7 +87,7 @@ def cache_listing(listing: Listing, disabled: Iterable[str] = ()) -> None:
 
 def cache_path() -> Path:
     """The cache file of this Python environment."""
-    return cache_folder() / f"listing-{hashlib.sha256(sys.prefix.encode()).hexdigest()[:8]}.json"
+    return cache_folder() / f"listing-{hashlib.sha256(os.fsencode(sys.prefix)).hexdigest()[:8]}.json"
 
 
 def installed_key(environment: Mapping[str, str] = os.environ, disabled: Iterable[str] = ()) -> str:
@@ -103,7 +103,7 @@ def installed_key(environment: Mapping[str, str] = os.environ, disabled: Iterabl
         digest.update(f"{point.name}={point.value} {version}\n".encode())
         for path in _sources(point):
             stat = path.stat()
-            digest.update(f"{path} {stat.st_size} {stat.st_mtime_ns}\n".encode())
+            digest.update(os.fsencode(f"{path} {stat.st_size} {stat.st_mtime_ns}\n"))
     return digest.hexdigest()
 
 

@@ -8,7 +8,7 @@ from typing import Literal, Protocol, get_args
 
 from genbench.errors import PluginError, UsageError, unknown
 
-Kind = Literal["model", "prior", "network", "dataset", "metric", "extractor", "sampler", "control", "recipe"]
+Kind = Literal["model", "prior", "network", "dataset", "metric", "extractor", "sampler", "control", "recipe", "tracker"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
 FLAGS: Mapping[Kind, str] = {"prior": "prior", "metric": "metrics", "sampler": "sampler", "control": "controls"}
 """The options of the command line that take several components of a kind."""

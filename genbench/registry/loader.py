@@ -22,7 +22,7 @@ import pluggy
 
 from genbench import hookspecs
 from genbench.api import ComponentSpec
-from genbench.errors import GenbenchError, PluginError, one_line, unknown
+from genbench.errors import PluginError, unknown
 from genbench.features import register_extractors
 from genbench.registry.listing import (
     KINDS,
@@ -36,6 +36,7 @@ from genbench.registry.listing import (
     conflict_key,
 )
 from genbench.registry.options import OptionSpec, bounds_text, default_text, specs
+from genbench.utils.plugin_code import add_source, describe_error
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 BIBTEX = re.compile(r"@[A-Za-z]+\s*\{\s*[A-Za-z0-9:_.+/-]+\s*,.*\}", re.DOTALL)
@@ -185,6 +186,7 @@ def _load_plugin(
         if manager.has_plugin(name):
             raise PluginError(f"a plug-in named '{name}' is loaded already")
         with redirect_stdout(sys.stderr):  # csv and json on standard output stay clean
+            _add_sources(location)
             module = _import_file(location) if isinstance(location, Path) else location.load()
             hooks = _register_hooks(manager, module, name)
             components = [(kind, spec) for kind in KINDS for spec in _call_hook(manager, kind, module)]
@@ -196,13 +198,22 @@ def _load_plugin(
         if module is not None and manager.is_registered(module):
             manager.unregister(module)
         components, bibtex = [], {}
-        cause = one_line(error) if isinstance(error, GenbenchError) else f"{type(error).__name__}: {one_line(error)}"
-        plugin = Plugin(name, origin, "broken", cause=cause)
+        plugin = Plugin(name, origin, "broken", cause=describe_error(error))
     plugin = replace(plugin, seconds=time.perf_counter() - started)
     registry.plugins.append(plugin)
     for kind, spec in components:
         registry.register(kind, Registration(spec, plugin))
     registry.bibtex = {**bibtex, **registry.bibtex}  # the first plug-in's entry stays
+
+
+def _add_sources(location: EntryPoint | Path) -> None:
+    """State the files of a plug-in without importing them: an error at its import is placed as well."""
+    if isinstance(location, Path):
+        add_source(location)
+        return
+    spec = importlib.util.find_spec(location.module.partition(".")[0])
+    if spec is not None and spec.origin is not None:
+        add_source(Path(spec.origin))
 
 
 def _register_hooks(manager: pluggy.PluginManager, module: ModuleType, name: str) -> tuple[str, ...]:
@@ -251,7 +262,7 @@ class _UncachedLoader(SourceFileLoader):
 
 
 def _import_file(path: Path) -> ModuleType:
-    unique = hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:8]
+    unique = hashlib.sha256(os.fsencode(path.resolve())).hexdigest()[:8]
     name = f"genbench_file_{re.sub(r'[^0-9a-zA-Z]', '_', path.stem)}_{unique}"
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or not isinstance(spec.loader, SourceFileLoader):
@@ -284,7 +295,7 @@ def fingerprint(module: ModuleType) -> str:
             continue
         content = path.read_bytes()
         content = _code(content) if path.suffix == ".py" else content
-        digest.update(f"{relative.as_posix()} {len(content)}\n".encode())
+        digest.update(os.fsencode(f"{relative.as_posix()} {len(content)}\n"))
         digest.update(content)
     return digest.hexdigest()[:12]
 

@@ -61,7 +61,8 @@ class Bibliography:
     def text(self) -> str:
         """The entries as a .bib file, each under a comment that says what it is cited for."""
         blocks = [f"% {', '.join(self.uses[key])}\n{entry}\n" for key, entry in self.entries.items()]
-        return "\n".join([*blocks, *(f"% {reason}\n" for reason in self.missing)])
+        missing = (f"% {field_text(reason).replace('@', '(at)')}\n" for reason in self.missing)  # @ begins an entry
+        return "\n".join([*blocks, *missing])
 
 
 def entry_key(entry: str) -> str:

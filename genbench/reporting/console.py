@@ -250,7 +250,7 @@ def _cell(writer: ConsoleWriter, row: TableRow, i: int) -> Text:
     cell = row.cells[i]
     if cell is None:
         return writer.text(_cell_text(row, i), STYLES.get(row.state, "dim"))
-    text = writer.text(_cell_text(row, i), "bold" if cell.mark in {"best", "lead"} else "")
+    text = writer.text(_cell_text(row, i), "bold" if cell.mark == "best" else "")
     return Text("\n").join([text, *(writer.text(below, "dim") for below in _below(row, i))])
 
 
@@ -261,8 +261,7 @@ def render_curves(console: Console, rows: Sequence[Row], metric: str, by: By, re
     """Print the groups at equal budgets of compute, a table for each dataset, protocol and split."""
     writer = ConsoleWriter(console)
     for curve_set, budgets in at_budgets(rows, metric, by, requested):
-        seeds = sorted({len(curve.snapshots) for curve in curve_set.curves})
-        counted = f"{seeds[0]} seed{'s' * (seeds[0] != 1)}" if len(seeds) == 1 else f"{seeds[0]} to {seeds[-1]} seeds"
+        counted = notes.seed_counts([(curve.label, len(curve.snapshots)) for curve in curve_set.curves])
         head = f"{curve_set.head or curve_set.metric} {notes.ARROWS[curve_set.higher_is_better]}"
         writer.console.print()
         writer.line(f"{curve_set.dataset} · {head} by {UNITS[by]} · {SPLITS[curve_set.split]} · {counted}", "bold")
@@ -292,14 +291,13 @@ def _budget_cell(writer: ConsoleWriter, result: BudgetResult | None) -> Text:
     if result is None:
         return writer.text(f"{NOTHING}  ", "dim")
     text = f"{format_estimate(result.estimate).plain} {notes.SIGNS[result.mark] or ' '}"
-    return writer.text(text, "bold" if result.mark in {"best", "lead"} else "")
+    return writer.text(text, "bold" if result.mark == "best" else "")
 
 
 def _curve_notes(curve_set: CurveSet, by: By, results: Sequence[BudgetResult], cells: int) -> list[str]:
     marks = {result.mark for result in results}
     texts = ["± half the 95 % interval over training seeds"] * any(result.estimate.n > 1 for result in results)
-    texts += [f"* {notes.BEST}"] * ("best" in marks) + [notes.LEAD] * ("lead" in marks)
-    texts += [notes.UNDECIDED] * ("undecided" in marks)
+    texts += notes.marks(marks, [len(curve.snapshots) for curve in curve_set.curves])
     if len(results) < cells:
         texts.append("- beyond the snapshots of a seed: never extrapolated")
     if by == "seconds":

@@ -15,6 +15,7 @@ from pathlib import Path
 from genbench.analysis.columns import choose_tables
 from genbench.analysis.notes import Protocols
 from genbench.analysis.table import Table
+from genbench.errors import printable
 from genbench.plotting.style import Drawing, encoded, save
 from genbench.reporting.csv_json import table_csv, tidy_csv, tidy_csv_lines, tidy_json, tidy_json_lines
 from genbench.reporting.html import Page, Picture, render
@@ -33,6 +34,9 @@ MOST_PIXELS = 40_000_000
 """Larger pictures are not decoded: a small file can claim any size."""
 
 PNG = b"\x89PNG\r\n\x1a\n"
+FIRST_FIGURES = ("ranks", "curves")
+"""Figures at the top of the page."""
+
 FIRST_PICTURES = ("samples", "reconstructions")
 DATA = ("rows.csv", "rows.json", "table.csv", "table.md", "table.tex")
 """The data files of an export, in the order in which they are written."""
@@ -59,6 +63,8 @@ def export(
     command: str = "",
     sort: str | None = None,
     columns: Sequence[str] = (),
+    title: str = "",
+    anonymous: bool = False,
     draw: Callable[[], tuple[Sequence[Drawing], Sequence[str]]] = lambda: ((), ()),
 ) -> tuple[Path, ...]:
     """Write the study into `folder` and return the files, report.html last.
@@ -81,7 +87,16 @@ def export(
     records = {name: facts.record for name, facts in runs.items()}
     shown, figures = _figures(folder / "figures", drawings)
     page = Page(
-        folder.resolve().name, tables, protocols, _thumbnails(pictures), records, rows, command, shown, problems
+        printable(title),
+        tables,
+        protocols,
+        _thumbnails(pictures),
+        records,
+        rows,
+        command,
+        shown,
+        problems,
+        anonymous,
     )
     write_text(folder / "report.html", render(page))
     files = [folder / name for name in DATA] + [path for _, _, path in pictures] + figures
@@ -163,7 +178,16 @@ def _figures(folder: Path, drawings: Sequence[Drawing]) -> tuple[list[Picture], 
         png, svg = (folder / f"{drawing.name}.png").read_bytes(), encoded(drawing.figure, "svg")
         uri = _data_uri("svg+xml", svg) if len(svg) <= len(png) else _data_uri("png", png)
         inches = round(drawing.figure.get_figwidth(), 2)
-        shown.append(Picture(drawing.caption, uri, f"figures/{drawing.name}.png", inches))
+        shown.append(
+            Picture(
+                drawing.caption,
+                uri,
+                f"figures/{drawing.name}.png",
+                inches,
+                f"figures/{drawing.name}.pdf",
+                drawing.name in FIRST_FIGURES,
+            )
+        )
     return shown, files
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,39 +11,59 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from genbench import __version__
 from genbench.analysis import notes
-from genbench.analysis.formatting import format_estimate
+from genbench.analysis.compare import Comparison, compare
+from genbench.analysis.formatting import format_estimate, format_value, p_value
+from genbench.analysis.headline import MODELS_NAMED, join_words, setup_lines, verdict
 from genbench.analysis.notes import FailureNote, ProtocolLegend, Protocols
-from genbench.analysis.table import Column, Table, TableRow
+from genbench.analysis.table import Column, Table, TableRow, gather
+from genbench.errors import UsageError
+from genbench.stats.comparison import holm
+from genbench.stats.intervals import Estimate
 from genbench.storage.results import Row
+
+COMMANDS_SHOWN = 5
 
 RUNS_SHOWN = 500
 """Runs listed one by one in the plan; rows.csv holds all."""
 
-SECTIONS = {"headline": "", "detail": "More parts", "fact": "Not ranked"}
+PAIRED_MODELS = 8
+"""Models of which every pair is compared; of more, only the values of each seed are shown."""
+
+SEED_VALUES = 4_000
+"""Values of single seeds that a page shows; rows.csv holds all."""
+
+OTHER = "other"
+BETTER: dict[bool | None, str] = {False: "lower is better", True: "higher is better", None: ""}
 ABSENT = ""
+PRIVATE = ("command", "commit", "imported", "host", "user")
+"""Facts of provenance that name people, places or the project."""
 
 
 @dataclass(frozen=True)
 class Picture:
     """A picture of a run: its caption, its data: URI ("" where it is left out) and its file beside the report.
 
-    `inches` is a figure's width on paper, 0 of a picture.
+    `inches` is a figure's width on paper, 0 of a picture; `vector` is the file of a figure for print.
     """
 
     caption: str
     uri: str
     file: str
     inches: float = 0.0
+    vector: str = ""
+    first: bool = False
+    """Whether the figure stands at the top of the page."""
 
 
 @dataclass(frozen=True)
 class Page:
     """All that the report is made from; `pictures` and `records` (parsed run.json) are by run.
 
-    `problems` has a line for each figure that could not be drawn.
+    `title` is "" where the tables name it. `problems` has a line for each figure that could not be drawn. With
+    `anonymous` the page has no command, commit, path or name of a folder.
     """
 
-    name: str
+    title: str
     tables: Sequence[Table]
     protocols: Protocols
     pictures: Mapping[str, Sequence[Picture]]
@@ -51,6 +72,7 @@ class Page:
     command: str
     figures: Sequence[Picture] = ()
     problems: Sequence[str] = ()
+    anonymous: bool = False
 
 
 @dataclass(frozen=True)
@@ -69,36 +91,79 @@ class CellView:
 
 
 @dataclass(frozen=True)
+class ColumnView:
+    """A column's head: its name, the better direction in words, lines below, its protocol and its group.
+
+    An `extra` column is shown where its group is unfolded.
+    """
+
+    head: str
+    better: str
+    below: Sequence[str]
+    protocol: str
+    group: int
+    extra: bool
+
+
+@dataclass(frozen=True)
+class GroupView:
+    """A group of columns, which are neighbours: its title and their number, of which `extra` can be folded."""
+
+    title: str
+    size: int
+    extra: int
+
+
+@dataclass(frozen=True)
 class RowView:
-    """A row of a table; `pictures` are in its last cells, `title` above the first row of copies and of controls."""
+    """A row of a table; `title` stands above the first row of copies and of controls."""
 
     label: str
     progress: str
     state: str
     cells: Sequence[CellView]
-    pictures: Sequence[Picture | None]
     title: str = ""
+    kind: str = ""
 
 
 @dataclass(frozen=True)
-class GridView:
-    """One section of a dataset's table; `captions` are the heads of the pictures' columns."""
+class CardView:
+    """The pictures of one group's first seed, side by side with those of the others."""
 
-    title: str
-    columns: Sequence[Column]
-    rows: Sequence[RowView]
-    captions: Sequence[str]
+    label: str
+    role: str
+    pictures: Sequence[Picture]
+
+
+@dataclass(frozen=True)
+class SeedsView:
+    """The values of one column for each seed, and the p-values of all pairs of models (Holm over the pairs).
+
+    `values` have a row for each group, with a text for each of the `seeds`; `pairs` hold the two labels, the paired
+    difference, the number of shared seeds and both p-values.
+    """
+
+    head: str
+    seeds: Sequence[int]
+    values: Sequence[tuple[str, Sequence[str]]]
+    pairs: Sequence[tuple[str, str, str, int, str, str]]
 
 
 @dataclass(frozen=True)
 class TableView:
-    """A dataset's results: its grids, and the texts below them."""
+    """A dataset's results, from the verdict to the values of single seeds."""
 
     title: str
-    grids: Sequence[GridView]
+    verdict: str
+    setup: Sequence[str]
+    cards: Sequence[CardView]
+    groups: Sequence[GroupView]
+    columns: Sequence[ColumnView]
+    rows: Sequence[RowView]
     notes: Sequence[str]
     failures: Sequence[FailureNote]
     legend: ProtocolLegend
+    seeds: Sequence[SeedsView]
 
 
 @dataclass(frozen=True)
@@ -120,66 +185,140 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["below"] = notes.below_head
-    environment.filters["head"] = _head
     return environment.get_template("report.html").render(
-        name=page.name,
+        title=page.title or _title(page.tables),
+        facts=_facts(page),
+        commands=[] if page.anonymous else _commands(page),
         tables=[_table(page, table) for table in page.tables],
         run_list=_run_list(page),
-        command=page.command,
         figures=page.figures,
         problems=page.problems,
         left_out=sum(not picture.uri for group in (page.figures, *page.pictures.values()) for picture in group),
-        version=__version__,
     )
 
 
-def _head(column: Column) -> str:
-    """The head with its arrow, which is not broken off."""
-    name, space, arrow = notes.head(column).rpartition(" ")
-    return f"{name}\N{NO-BREAK SPACE}{arrow}" if arrow in notes.ARROWS.values() else f"{name}{space}{arrow}"
+def _title(tables: Sequence[Table]) -> str:
+    """What was compared: `swae, vae and wae-gan on mnist`."""
+    names = list(
+        dict.fromkeys(row.model or row.label for table in tables for row in table.rows if row.role != "control")
+    )
+    datasets = join_words(list(dict.fromkeys(table.dataset for table in tables)))
+    if not names:
+        return datasets or "No runs"
+    return f"{join_words(names) if len(names) <= MODELS_NAMED + 2 else f'{len(names)} models'} on {datasets}"
+
+
+def _facts(page: Page) -> list[str]:
+    """The devices and versions that trained the runs."""
+    devices: dict[str, None] = {}
+    versions: dict[str, None] = {}
+    for record in page.records.values():
+        known = record.get("provenance")
+        provenance: Mapping[str, object] = known if isinstance(known, Mapping) else {}
+        if provenance.get("device"):
+            devices[str(provenance["device"])] = None
+        if provenance.get("genbench"):
+            versions[f"genbench {provenance['genbench']}"] = None
+    return [*devices, *(versions or {f"genbench {__version__}": None})]
+
+
+def _commands(page: Page) -> list[str]:
+    """The commands that trained the runs, each once."""
+    commands: dict[str, None] = {}
+    for record in page.records.values():
+        provenance = record.get("provenance")
+        if isinstance(provenance, Mapping) and provenance.get("command"):
+            commands[str(provenance["command"])] = None
+    return list(commands)[:COMMANDS_SHOWN] or ([page.command] if page.command else [])
+
+
+# ---------------------------------------------------------------- a table
 
 
 def _table(page: Page, table: Table) -> TableView:
-    captions = list(dict.fromkeys(p.caption for row in table.rows for p in page.pictures.get(row.first_run, ())))
-    grids, span = [], _range(table)
-    for section, title in SECTIONS.items():
-        chosen = [i for i, column in enumerate(table.columns) if column.section == section]
-        main = section == "headline"
-        if chosen or main:
-            shown = captions if main else []
-            rows = [
-                _row(page, row, chosen, shown, span, above if k == 0 else "")
-                for above, members in notes.blocks(table.rows)
-                for k, row in enumerate(members)
-            ]
-            grids.append(GridView(title, [table.columns[i] for i in chosen], rows, shown))
+    order = _column_order(table)
+    span = _range(table)
+    rows = [
+        _row(row, order, span, above if k == 0 else "")
+        for above, members in notes.blocks(table.rows)
+        for k, row in enumerate(members)
+    ]
+    if any(column.floor is not None for column in table.columns):
+        models = sum(row.role != "control" for row in table.rows)
+        rows.insert(models, _perfect(table, order))
+    groups: list[GroupView] = []
+    columns: list[ColumnView] = []
+    for title, members in _grouped(table, order).items():
+        extra = [i for i in members if table.columns[i].section != "headline"]
+        if len(extra) == len(members):
+            extra = extra[1:]
+        columns += [_column(table.columns[i], len(groups), i in extra) for i in members]
+        groups.append(GroupView(title, len(members), len(extra)))
     return TableView(
         title=notes.title(table),
-        grids=grids,
+        verdict=verdict(table).text,
+        setup=setup_lines(table),
+        cards=[
+            CardView(row.label, row.role, page.pictures[row.first_run])
+            for row in table.rows
+            if page.pictures.get(row.first_run)
+        ],
+        groups=groups,
+        columns=columns,
+        rows=rows,
         notes=notes.notes(table, best="bold:"),
         failures=notes.failures(table),
         legend=notes.legend(table, page.protocols),
+        seeds=_seeds(page.rows, table),
     )
 
 
-def _row(
-    page: Page,
-    row: TableRow,
-    columns: Sequence[int],
-    captions: Iterable[str],
-    span: tuple[float, float],
-    title: str,
-) -> RowView:
-    pictures = {picture.caption: picture for picture in page.pictures.get(row.first_run, ())}
+def _grouped(table: Table, order: Sequence[int]) -> dict[str, list[int]]:
+    """The columns of each role, by the role's name; the ranking column's role is first."""
+    groups: dict[str, list[int]] = {}
+    for i in order:
+        groups.setdefault(table.columns[i].role or OTHER, []).append(i)
+    return groups
+
+
+def _column_order(table: Table) -> list[int]:
+    """The columns by role, as the roles first occur, those without one last, and within a role headlines first."""
+    roles = [*dict.fromkeys(column.role for column in table.columns if column.role), OTHER]
+    sections = ("headline", "detail", "fact")
+    return sorted(
+        range(len(table.columns)),
+        key=lambda i: (roles.index(table.columns[i].role or OTHER), sections.index(table.columns[i].section), i),
+    )
+
+
+def _column(column: Column, group: int, extra: bool) -> ColumnView:
+    below = [text for text in notes.below_head(column) if not text.startswith("floor ")]
+    return ColumnView(column.head, BETTER[column.higher_is_better], below, column.protocol, group, extra)
+
+
+def _row(row: TableRow, order: Sequence[int], span: tuple[float, float], title: str) -> RowView:
     return RowView(
         label=row.label,
         progress=notes.progress(len(row.seeds), len(row.done)),
         state=row.state,
-        cells=[_cell(row, i, span) for i in columns],
-        pictures=[pictures.get(caption) for caption in captions],
+        cells=[_cell(row, i, span) for i in order],
         title=title,
     )
+
+
+def _perfect(table: Table, order: Sequence[int]) -> RowView:
+    """What a perfect model would score."""
+    cells = []
+    for i in order:
+        floor, sd = table.columns[i].floor, table.columns[i].floor_sd
+        if floor is None:
+            cells.append(CellView(ABSENT))
+            continue
+        known = Estimate(floor, 1) if not sd else Estimate(floor, 2, floor - sd, floor + sd)
+        digits = format_estimate(known)
+        text, half = (digits.plain, "") if digits.exponent else (digits.mean, digits.half)
+        cells.append(CellView(text, half, hint="± its standard deviation over draws" if sd else ""))
+    return RowView("a perfect model", "", "", cells, kind="perfect")
 
 
 def _cell(row: TableRow, i: int, span: tuple[float, float]) -> CellView:
@@ -195,7 +334,7 @@ def _cell(row: TableRow, i: int, span: tuple[float, float]) -> CellView:
     digits = format_estimate(estimate)
     text, half = (digits.plain, "") if digits.exponent else (digits.mean, digits.half)
     return CellView(
-        text=text + {"lead": " *", "undecided": " ?"}.get(cell.mark, ""),
+        text=text + (" ?" if cell.mark == "undecided" else ""),
         half=half,
         mark=cell.mark,
         key=repr(estimate.mean),
@@ -229,6 +368,51 @@ def _span(row: TableRow) -> tuple[float, float, float]:
     return (e.mean if e.low is None else e.low), e.mean, (e.mean if e.high is None else e.high)
 
 
+# ---------------------------------------------------------------- single seeds and pairs of models
+
+
+def _seeds(rows: Sequence[Row], table: Table) -> list[SeedsView]:
+    """The values of each seed in the headline columns, and all pairs of models; empty for one seed."""
+    collected = gather(row for row in rows if row.dataset == table.dataset)[table.dataset].columns
+    headlines = [column for column in table.columns if column.section == "headline"]
+    seeds = sorted({seed for row in table.rows for seed in row.seeds})
+    if len(seeds) < 2 or len(headlines) * len(table.rows) * len(seeds) > SEED_VALUES:
+        return []
+    pairs = _pairs(rows, table)
+    views = []
+    for column in headlines:
+        values = collected[column.metric, column.protocol]
+        lines = []
+        for row in table.rows:
+            if row.group in values.values:
+                by_seed = values.by_seed(row.group)
+                lines.append((row.label, [format_value(by_seed[s]).plain if s in by_seed else "" for s in seeds]))
+        views.append(SeedsView(column.head, seeds, lines, pairs.get((column.metric, column.protocol), [])))
+    return views
+
+
+def _pairs(rows: Sequence[Row], table: Table) -> dict[tuple[str, str], list[tuple[str, str, str, int, str, str]]]:
+    """The paired comparisons of all models by column, with Holm's correction over the pairs of a column."""
+    models = [row.label for row in table.rows if row.role == "model" and row.done]
+    if not 1 < len(models) <= PAIRED_MODELS:
+        return {}
+    raw: dict[tuple[str, str], list[tuple[str, str, Comparison]]] = {}
+    for a, b in itertools.combinations(models, 2):
+        try:
+            compared = compare(rows, a, b)[2]
+        except UsageError:  # no shared seeds, or no shared protocol
+            continue
+        for comparison in compared:
+            raw.setdefault((comparison.metric, comparison.protocol), []).append((a, b, comparison))
+    return {
+        key: [
+            (a, b, format_estimate(c.difference).plain, c.difference.n, p_value(c.p), p_value(p))
+            for (a, b, c), p in zip(compared, holm([c.p for _, _, c in compared]), strict=True)
+        ]
+        for key, compared in raw.items()
+    }
+
+
 # ---------------------------------------------------------------- the runs and their provenance
 
 
@@ -237,6 +421,8 @@ def _run_list(page: Page) -> RunList:
     first = {row.run: row for row in reversed(page.rows)}
     runs = dict.fromkeys(row.run for row in page.rows)
     records = {run: dict(_flat("", page.records.get(run, {}))) for run in runs}
+    if page.anonymous:
+        records = {run: {k: v for k, v in record.items() if not _private(k, v)} for run, record in records.items()}
     known = [record for record in records.values() if record]
     keys = list(dict.fromkeys(key for record in known for key in record))
     same = [key for key in keys if all(record.get(key) == known[0].get(key) for record in known)]
@@ -249,7 +435,7 @@ def _run_list(page: Page) -> RunList:
 
 def _origin(page: Page) -> list[tuple[str, str]]:
     """The command that made the report, and the content hash of each dataset, from the protocols."""
-    facts = [("report made by", page.command)] if page.command else []
+    facts = [("report made by", page.command)] if page.command and not page.anonymous else []
     data: dict[str, dict[str, None]] = {}
     for row in page.rows:
         how = page.protocols.get(row.protocol, {})
@@ -257,6 +443,11 @@ def _origin(page: Page) -> list[tuple[str, str]]:
             prepared = f", prepared: {how['preparation']}" if how.get("preparation") not in (None, "", "none") else ""
             data.setdefault(row.dataset, {})[f"SHA-256 {how['dataset']}\N{HORIZONTAL ELLIPSIS}{prepared}"] = None
     return facts + [(f"data of {dataset}", "; ".join(texts)) for dataset, texts in data.items()]
+
+
+def _private(field: str, value: str) -> bool:
+    """Whether a field of a record may name people, places or the project."""
+    return bool(set(field.split(".")) & set(PRIVATE)) or "/" in value or "\\" in value
 
 
 def _flat(name: str, value: object) -> Iterable[tuple[str, str]]:

@@ -42,7 +42,7 @@ LATEX = {
     "\N{MULTIPLICATION SIGN}": r"$\times$",
     "↓": r"$\downarrow$",
     "↑": r"$\uparrow$",
-    "²": r"$^{2}$",
+    "²": r"\textsuperscript{2}",
     "\N{EN DASH}": "--",
     "…": "...",
     "\N{RIGHT SINGLE QUOTATION MARK}": "'",
@@ -85,8 +85,17 @@ def latex(tables: Sequence[Table], protocols: Protocols | None = None, *, chosen
 
 
 def escape_latex(text: str) -> str:
-    """Text that LaTeX prints as it is, on one line; a character that its usual fonts lack as `U+4E2D`."""
-    return _escaped(one_line_text(text))
+    """Text that LaTeX prints as it is, on one line; a character that its usual fonts lack as `U+4E2D`.
+
+    A word too long for a column may break.
+    """
+    return " ".join(_broken(word) for word in one_line_text(text).split(" "))
+
+
+def _broken(word: str) -> str:
+    """A word as LaTeX prints it; a long one may break anywhere in steps."""
+    parts = [word[k : k + PART] for k in range(0, len(word), PART)] if len(word) > 2 * PART else [word]
+    return r"\allowbreak{}".join(map(_escaped, parts))
 
 
 def _escaped(text: str) -> str:
@@ -98,11 +107,10 @@ def breakable(text: str) -> str:
     pieces = []
     tokens = re.findall(r"[^ /\-_.,:;=@]+|.", one_line_text(text))
     for before, token in zip(["", *tokens], tokens, strict=False):
-        parts = [token[k : k + PART] for k in range(0, len(token), PART)] if len(token) > 2 * PART else [token]
-        pieces += [_escaped(parts[0]), *(rf"\allowbreak{{}}{_escaped(part)}" for part in parts[1:])]
+        pieces.append(_broken(token))
         if token == "-":
             pieces.append("{}")  # no ligature with the next one
-        if token in PUNCTUATION and before not in PUNCTUATION:
+        if token != " " and token in PUNCTUATION and before not in PUNCTUATION:
             pieces.append(r"\allowbreak{}")
     return rf"\texttt{{{''.join(pieces)}}}"
 
@@ -120,7 +128,7 @@ def _letter(c: str) -> str:
 
 
 def environment(table: Table) -> list[str]:
-    """The lines of a table environment; columns that do not fit side by side stand in tabulars below each other."""
+    """The lines of a table environment; columns that do not fit side by side stand in further environments."""
     label_width = min(LABEL_WIDTH, _longest(table))
     printed = [_printed(table, i) for i in range(len(table.columns))]
     total = label_width + sum(column.width + GAP for column in printed)
@@ -131,19 +139,22 @@ def environment(table: Table) -> list[str]:
         if blocks[-1] and sum(each.width + GAP for each in (*blocks[-1], column)) > room:
             blocks.append([])
         blocks[-1].append(column)
-    name = "table*" if wide else "table"
-    lines = [
-        rf"\begin{{{name}}}[tb]",
-        r"\centering",
-        r"\small",
-        r"\setlength{\tabcolsep}{" + f"{GAP / 2:g}pt" + "}",
-        rf"\caption{{{_caption(table)}}}",
-        rf"\label{{{label_of(table)}}}",
-        r"\smallskip",
-    ]
-    for number, block in enumerate(blocks):
-        lines += [r"\par\medskip"] * (number > 0) + _tabular(table, block, label_width)
-    return [*lines, rf"\end{{{name}}}"]
+    name, label = "table*" if wide else "table", label_of(table)
+    lines: list[str] = []
+    for number, block in enumerate(blocks, start=1):
+        more = rf"Further columns of Table~\ref{{{label}}}."
+        lines += [
+            rf"\begin{{{name}}}[tbp]",
+            r"\centering",
+            r"\small",
+            r"\setlength{\tabcolsep}{" + f"{GAP / 2:g}pt" + "}",
+            rf"\caption{{{_caption(table) if number == 1 else more}}}",
+            rf"\label{{{label if number == 1 else f'{label}-{number}'}}}",
+            r"\smallskip",
+            *_tabular(table, block, label_width),
+            rf"\end{{{name}}}",
+        ]
+    return lines
 
 
 @dataclass(frozen=True)
@@ -173,11 +184,13 @@ def _printed(table: Table, i: int) -> PrintedColumn:
     first, second = _two_lines(column.head + _way(table, column))
     scale = f"(in $10^{{{exponent}}}$)" if exponent else ""
     arrow = notes.ARROWS.get(column.higher_is_better, "")
+    above = scale if len(first) < len(second) else ""  # beside the shorter of the two lines
+    below = scale if not above else ""
     head = (
-        escape_latex(first) + (f" {escape_latex(arrow)}" if arrow else ""),
-        " ".join(part for part in (escape_latex(second), scale) if part),
+        " ".join(part for part in (escape_latex(first), above, escape_latex(arrow)) if part),
+        " ".join(part for part in (escape_latex(second), below) if part),
     )
-    head_width = max(width(first) + (10 if arrow else 0), width(second) + (45 if scale else 0))
+    head_width = max(width(first) + (10 if arrow else 0) + (45 if above else 0), width(second) + (45 if below else 0))
     widths = [_number_width(number) for number in numbers if number] + [width(floor)]
     states = [row.state if i == 0 else "" for row in _rows(table)]
     texts = [_cell(cell, number, state) for cell, number, state in zip(cells, numbers, states, strict=True)]
@@ -196,7 +209,7 @@ def _tabular(table: Table, columns: Sequence[PrintedColumn], label_width: float)
             ]
         for row in rows:
             text = escape_latex(_label(row))
-            text = rf"{{\raggedright {text}\par}}" if label != "l" else text
+            text = rf"\raggedright {text}" if label != "l" else text
             body.append(" & ".join([text, *(column.cells[places[row.group]] for column in columns)]) + r" \\")
     if any(column.floor for column in columns):
         floors = (column.floor or rf"\multicolumn{{2}}{{c}}{{{NOTHING}}}" for column in columns)
@@ -286,7 +299,7 @@ def _number(mean: str, half: str, *, bold: bool = False, mark: str = "") -> str:
 def _cell(cell: TableCell | None, number: FormattedEstimate | None, state: str) -> str:
     if cell is None or number is None:
         return rf"\multicolumn{{2}}{{c}}{{{state or NOTHING}}}"
-    mark = {"lead": r"$^{*}$", "undecided": r"$^{?}$"}.get(cell.mark, "")
+    mark = r"$^{?}$" if cell.mark == "undecided" else ""
     if number.exponent:
         body = rf"\mathbf{{{number.latex}}}" if cell.mark == "best" else number.latex
         return rf"\multicolumn{{2}}{{c}}{{${body}${mark}}}"

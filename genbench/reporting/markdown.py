@@ -69,7 +69,7 @@ def _floor(value: float) -> str:
 
 def _cell(cell: TableCell) -> str:
     text = escape_markdown(format_estimate(cell.estimate).plain)
-    return {"best": f"**{text}**", "lead": f"{text}\\*", "undecided": f"{text} ?", "": text}[cell.mark]
+    return {"best": f"**{text}**", "undecided": f"{text} ?", "": text}[cell.mark]
 
 
 def _legend(legend: ProtocolLegend) -> Iterable[str]:

@@ -15,6 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from genbench.analysis import notes
 from genbench.analysis.columns import choose_tables, headlines
 from genbench.analysis.formatting import format_value
+from genbench.analysis.headline import join_words, verdict
 from genbench.analysis.notes import Protocols
 from genbench.analysis.table import Table
 from genbench.errors import StoreError
@@ -39,8 +40,8 @@ from genbench.utils.io import write_text
 
 MAIN, BIBLIOGRAPHY, ROWS = "main.tex", "references.bib", "rows.csv"
 GENERATED = ("methods.tex", "results.tex", "options.tex", "protocols.tex", "checklist.tex")
-NAMED = 6
-"""Models named in the title."""
+NAMED = 4
+"""Models named in a title or a sentence; more are counted."""
 
 
 class Tex(str):
@@ -155,8 +156,8 @@ def _values(
     """The values of all templates."""
     by_kind = {kind: [each for each in used if each.part.kind == kind] for kind in KINDS}
     models = [each.part.name for each in by_kind["model"]]
-    names = joined(models) if len(models) <= NAMED else f"{len(models)} models"
-    datasets = joined([each.part.name for each in by_kind["dataset"]])
+    names = _named(models)
+    datasets = join_words([each.part.name for each in by_kind["dataset"]])
     return {
         "title": f"{'Comparison of ' if len(models) > 1 else ''}{names} on {datasets}",
         "used": used,
@@ -164,7 +165,7 @@ def _values(
         "training": _training(records),
         "tables": [(_label(table), Tex("\n".join(environment(table)))) for table in shown],
         "readings": [_reading(table) for table in tables],
-        "shown": Tex(joined([rf"\ref{{fig:{drawing.name}}}" for drawing in drawings])),
+        "shown": Tex(join_words([rf"\ref{{fig:{drawing.name}}}" for drawing in drawings])),
         "figures": [(each.name, each.caption, each.figure.get_figwidth() > COLUMN + 1) for each in drawings],
         "statistics": _statistics(tables),
         "legends": [(table.dataset, notes.legend(table, protocols)) for table in tables],
@@ -173,7 +174,7 @@ def _values(
         "libraries": _cites(key for key, uses in cited.uses.items() if any(u.startswith("library ") for u in uses)),
         "genbench": _cites([entry_key(genbench_entry(records))]),
         "code": lambda text: Tex(breakable(str(text))),
-        "joined": joined,
+        "join_words": join_words,
     }
 
 
@@ -242,15 +243,6 @@ def _cites(keys: Iterable[str]) -> Tex:
     return Tex(rf"\cite{{{','.join(members)}}}" if members else "")
 
 
-def joined(words: Sequence[str]) -> str:
-    """Words as a list in a sentence.
-
-    >>> joined(["swae", "vae", "wae-gan"])
-    'swae, vae and wae-gan'
-    """
-    return f"{', '.join(words[:-1])} and {words[-1]}" if len(words) > 1 else "".join(words)
-
-
 # ---------------------------------------------------------------- methods and results in words
 
 
@@ -288,12 +280,17 @@ def _statistics(tables: Sequence[Table]) -> str:
     cells = [cell for table in tables for row in table.rows for cell in row.cells if cell]
     kinds = {cell.estimate.kind for cell in cells if cell.estimate.half_width is not None}
     sentences = []
-    if not kinds:
+    if cells and all(cell.estimate.n == 1 for cell in cells):
         sentences.append("Each model was trained with one seed: there are no intervals and no tests.")
     if "t" in kinds:
         sentences.append("Intervals of means over training seeds are Student's t-intervals at 95%.")
     if "bootstrap" in kinds:
         sentences.append(f"From {BOOTSTRAP_FROM} seeds on they are studentised bootstrap intervals at 95%.")
+    if "sampling" in kinds:
+        sentences.append(
+            "Shares of samples whose seeds vary less than their sampling error have the normal interval of that error,"
+            " and their tests are no more certain than it allows."
+        )
     if any(cell.mark == "best" for cell in cells):
         sentences.append(
             "In each column the set of models that are not distinguishable from the best is found by paired one-sided"
@@ -309,19 +306,22 @@ def _statistics(tables: Sequence[Table]) -> str:
 
 def _reading(table: Table) -> str:
     """What the ranking column of a table says, in one or two sentences."""
-    column = table.columns[0] if table.columns else None
-    models = [row for row in table.rows if row.role == "model" and row.cells and row.cells[0]]
-    if column is None or column.higher_is_better is None or len(models) < 2:
+    result = verdict(table)
+    head = next((column.head for column in table.columns if column.metric == result.metric), "")
+    if not head or len(result.best) + len(result.worse) + len(result.undecided) < 2:
         return ""
-    best = [row.label for row in models if row.cells[0] and row.cells[0].mark == "best"]
-    if not best:
-        return f"By {column.head} on {table.dataset} no test between the models was possible."
-    if len(best) == len(models):
-        return f"By {column.head} on {table.dataset} the models are not distinguishable with these seeds."
-    worse = joined([row.label for row in models if row.label not in best])
-    verb = "is the best" if len(best) == 1 else "are not distinguishable from the best"
-    behind = "ranks" if len(models) - len(best) == 1 else "rank"
-    return f"By {column.head} on {table.dataset}, {joined(best)} {verb}; {worse} {behind} behind."
+    if not result.best:
+        return f"By {head} on {table.dataset} no test between the models was possible."
+    if not result.worse:
+        return f"By {head} on {table.dataset} the models are not distinguishable with these seeds."
+    verb = "is the best" if len(result.best) == 1 else "are not distinguishable from the best"
+    worse = _named([behind.label for behind in result.worse])
+    return f"By {head} on {table.dataset}, {_named(result.best)} {verb}; {worse} can be told from it."
+
+
+def _named(labels: Sequence[str]) -> str:
+    """Labels in a sentence; many are counted."""
+    return join_words(labels) if len(labels) <= NAMED else f"{len(labels)} models"
 
 
 def _label(table: Table) -> Tex:
@@ -351,7 +351,9 @@ def _checklist(records: Sequence[RunRecord], tables: Sequence[Table]) -> list[tu
     done = sum(record.training is not None for record in records)
     problems = [failure.text for table in tables for failure in notes.failures(table)]
     selected = sorted({selection.by for r in records for selection in r.selections.values()})
-    selection = f"the snapshot best by {joined(selected)} on validation images" if selected else "the end of training"
+    selection = (
+        f"the snapshot best by {join_words(selected)} on validation images" if selected else "the end of training"
+    )
     return [
         ("Code and version", [Tex(breakable(text)) for text in code]),
         ("Source of the components (hash of their code)", [Tex(breakable(", ".join(sources)))]),
@@ -359,7 +361,7 @@ def _checklist(records: Sequence[RunRecord], tables: Sequence[Table]) -> list[tu
         ("Hardware", [_tex(text) for text in devices]),
         ("Data (hash of the decoded images)", [Tex(breakable(text)) for text in content]),
         ("Training seeds", [_tex(", ".join(map(str, seeds)))]),
-        ("Model that is measured", [_tex(selection)]),
+        ("Weights that are measured", [_tex(selection)]),
         ("Time and compute", [_tex(text) for text in _compute(records)]),
         (
             "Runs",

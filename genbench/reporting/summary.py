@@ -39,6 +39,14 @@ class FigureContext:
     device: torch.device
 
 
+@dataclass(frozen=True)
+class PageOptions:
+    """The title of report.html, "" for what was compared, and whether it leaves out commands, commits and paths."""
+
+    title: str = ""
+    anonymous: bool = False
+
+
 def readable_runs(paths: Sequence[Path]) -> list[RunRecord]:
     """The records of the runs at or below the paths; a line on stderr for each that cannot be read."""
     records, problems = read_runs(find_runs(paths))
@@ -55,6 +63,7 @@ def report_runs(
     select_options_by: str | None = None,
     figure_context: FigureContext | None = None,
     columns: Sequence[str] = (),
+    page: PageOptions = PageOptions(),
 ) -> None:
     """Show and export the runs below the paths, with all columns or the named ones in their order.
 
@@ -82,7 +91,7 @@ def report_runs(
         }
         click.echo(writers[form](), nl=False)
     if target is not None:
-        write_report(records, tidy, fields, target, sort, figure_context, columns)
+        write_report(records, tidy, fields, target, sort, figure_context, columns, page)
         names = ", ".join(sorted(path.name for path in target.iterdir()))
         click.echo(f"Written to {target}/: {names}", err=form != "table")
 
@@ -95,6 +104,7 @@ def write_report(
     sort: str | None,
     figure_context: FigureContext | None = None,
     columns: Sequence[str] = (),
+    page: PageOptions = PageOptions(),
 ) -> None:
     """Export everything to a folder; `fields` are those of each protocol by its hash."""
     facts = {
@@ -121,6 +131,8 @@ def write_report(
         command=command_line(),
         sort=sort,
         columns=columns,
+        title=page.title,
+        anonymous=page.anonymous,
         draw=draw,
     )
     if curves := curves_csv(tidy):

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -21,7 +22,7 @@ from genbench.evaluation.selection import describe_selection
 from genbench.reporting.console import render_curves
 from genbench.reporting.summary import readable_runs
 from genbench.storage.results import rows
-from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, read_run
+from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, RunRecord, read_run
 
 TRAINING_FIELDS = ("device", "threads", "precision", "memory_format", "step")
 """The fields of a training's record that `show` prints."""
@@ -38,9 +39,28 @@ def printable(text: str) -> str:
 # ---------------------------------------------------------------- one run
 
 
-def show_run(path: Path) -> None:
+def run_plain(record: RunRecord) -> dict[str, Any]:
+    """A run's record, state, provenance, training and numbers as JSON data."""
+    return {
+        "name": record.name,
+        "path": str(record.path),
+        "state": record.state,
+        "failure": record.failure,
+        "run": record.run.record(),
+        "provenance": record.provenance,
+        "training": msgspec.to_builtins(record.training),
+        "numbers": [row.as_dict() for row in rows([record]) if row.metric],
+        "inapplicable": {e.metric: e.inapplicable for e in record.measurements.values() if e.inapplicable},
+        "pictures": [str(record.path / picture) for picture in (SAMPLES, RECONSTRUCTIONS) if record.has(picture)],
+    }
+
+
+def show_run(path: Path, form: str = "table") -> None:
     """Print a run's options, provenance, state, numbers and pictures."""
     console, record = Console(), read_run(path)
+    if form == "json":
+        click.echo(json.dumps(run_plain(record), indent=1))
+        return
 
     # State and configuration.
     imported = "  imported" if record.imported else ""
@@ -70,6 +90,11 @@ def show_run(path: Path) -> None:
             reason = printable(f"does not apply: {entry.inapplicable}")
             numbers.add_row(printable(entry.metric), reason, "", "", "")
     console.print(numbers)
+
+    # The trace of a failure, last, where it is looked for.
+    if (failure := record.folder.failure()) is not None and failure.trace:
+        for line in failure.trace.rstrip().splitlines():
+            console.print(printable(line), style="dim", highlight=False, soft_wrap=True)
 
     # Pictures.
     for picture in (SAMPLES, RECONSTRUCTIONS):
@@ -118,15 +143,17 @@ def show_comparison(paths: Sequence[Path], a: str, b: str, metric: str | None, f
         difference = comparison.difference
         values = [format_value(comparison.a).plain, format_value(comparison.b).plain, format_estimate(difference).plain]
         p_values = [comparison.p, comparison.p_holm] if several else [comparison.p]
-        tests = [p_value(p).removeprefix("p ").removeprefix("= ") for p in p_values]
+        tests = ["-" if p is None else p_value(p).removeprefix("p ").removeprefix("= ") for p in p_values]
         effect = "" if comparison.effect is None else f"{comparison.effect:.2f}"
         conclusion = escape(conclusion_words(comparison, label_a, label_b))
-        table.add_row(escape(comparison.head), *values, str(difference.n), *tests, effect, conclusion)
+        table.add_row(escape(comparison.head), *values, _seeds(comparison), *tests, effect, conclusion)
     console.print(table)
-    bootstrap = any(comparison.difference.kind == "bootstrap" for comparison in comparisons)
-    interval = "studentised bootstrap" if bootstrap else "Student's t"
+    kinds = {comparison.difference.kind for comparison in comparisons}
+    interval = "studentised bootstrap" if "bootstrap" in kinds else "Student's t"
+    shares = "; shares of n draws: no narrower and no smaller than their sampling error allows" * ("sampling" in kinds)
     console.print(
-        f" A - B: mean paired difference ± half its 95 % interval ({interval}); p: two-sided paired t-test; d_z: mean"
+        f" A - B: mean paired difference ± half its 95 % interval ({interval}); p: two-sided paired t-test{shares};"
+        " d_z: mean"
         " over standard deviation of the differences, with Hedges' correction; more seeds: for a power of 80 % at 5 %,"
         " if the observed difference and deviation are the true ones",
         style="dim",
@@ -134,8 +161,18 @@ def show_comparison(paths: Sequence[Path], a: str, b: str, metric: str | None, f
     )
 
 
+def _seeds(comparison: Comparison) -> str:
+    """The seeds that both have; `3 (of 5 and 3)` where one has more."""
+    n, a, b = comparison.difference.n, comparison.seeds_a, comparison.seeds_b
+    return str(n) if a == b == n else f"{n} (of {a} and {b})"
+
+
 def conclusion_words(comparison: Comparison, a: str, b: str) -> str:
     """A comparison in words."""
+    if comparison.conclusion == "equal":
+        return "equal in every seed"
+    if comparison.conclusion == "no test":
+        return "all differences are equal: no test"
     if comparison.conclusion != "undecided":
         return f"{a if comparison.conclusion == 'A is better' else b} is better"
     more = comparison.more_seeds
@@ -158,7 +195,7 @@ def show_power(paths: Sequence[Path], metric: str, difference: float | None, see
 def _print_forecast(console: Console, forecast: Forecast) -> None:
     pilot = forecast.pilot
     console.print(
-        f"{forecast.dataset} · {forecast.metric} {forecast.protocol} · pilot of {pilot.models} models,"
+        f"{forecast.dataset} · {forecast.metric} {forecast.protocol} · pilot of {len(pilot.members)} models,"
         f" {pilot.seeds} seeds",
         style="bold",
         markup=False,
@@ -166,6 +203,12 @@ def _print_forecast(console: Console, forecast: Forecast) -> None:
     )
     sd, low, high = (format_value(x, digits=3).plain for x in (pilot.sd, pilot.low, pilot.high))
     console.print(f"sd of paired differences {sd}, 95 % interval {low} to {high} ({pilot.df} df)", highlight=False)
+    if forecast.left_out:
+        names = ", ".join(map(printable, forecast.left_out))
+        console.print(f"left out: {names}: fewer than two seeds shared with other models", highlight=False)
+    if pilot.known is not None:
+        known = format_value(pilot.known, digits=3).plain
+        console.print(f"shares of n draws: their sampling error alone gives an sd of {known}", highlight=False)
     table = Table("seeds", "smallest detectable difference", box=None, pad_edge=False, header_style="bold")
     if forecast.difference is not None:
         table.add_column(f"power for {forecast.difference:g}", justify="right")

@@ -91,7 +91,11 @@ def compare(
         training = [f"budget: published 1, ours {budget:g}"] if budget < 1 else []
         training += [change.text for change in changes if change.kind != "metric"]
 
-        number = compare_number(published, values, fields, options, training, cell.training)
+        counts = {row.n for row in rows}
+        n = counts.pop() if len(counts) == 1 else None
+        number = compare_number(
+            published, values, fields, options, training, cell.training, n, rows[0].unit if rows else ""
+        )
         metrics = () if rows else tuple(dict.fromkeys(row.metric for row in measured[published.cell] if row.metric))
         if left_out:
             seeds = ", ".join(str(row.seed) for row in left_out)
@@ -108,8 +112,12 @@ def compare_number(
     options: Sequence[OptionChange] = (),
     training: Sequence[str] = (),
     deviations: Sequence[str] = (),
+    n: int | None = None,
+    unit: str = "",
 ) -> ReproducedNumber:
-    """Compare one published number: `values` are (seed, value), `fields` our protocol, `options` its changed options.
+    """Compare one published number: `values` are (seed, value) of `n` images and in a unit, `fields` our protocol.
+
+    `options` are its changed options.
 
     Where the published protocol states the effect of an option, its fields decide: a file's path is never held against
     a number whose weights are stated.
@@ -120,7 +128,7 @@ def compare_number(
         change.text for change in unstated if not any(field.endswith(f", ours {change.ours}") for field in differ)
     ]
     ours = tuple(value for _, value in values)
-    result = assess_equivalence(ours, published.value, published.margin, differ, training) if ours else None
+    result = assess_equivalence(ours, published.value, published.margin, differ, training, n, unit) if ours else None
     tolerated = [
         f"{name}: {reason}"
         for name, reason in published.tolerated.items()

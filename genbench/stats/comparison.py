@@ -12,10 +12,11 @@ from typing import Literal
 
 import numpy as np
 
-from genbench.stats.intervals import LEVEL, Floats, t_upper
+from genbench.stats.intervals import LEVEL, RESOLUTION, Errors, Floats, t_upper
 
-RESOLUTION = 1e-6
-"""Mean differences below this fraction of the values are rounding in float32 measurements, not evidence."""
+FEWEST = 3
+"""Shared seeds that a test for the set of bests needs. With two, Student's t has one degree of freedom: a difference is
+found where two values happen to agree, rarely where it is large."""
 
 BestSetStatus = Literal["best", "worse", "undecided"]
 """A model may be the best, is not a best, or could not be tested."""
@@ -30,7 +31,11 @@ class BestSetResult:
 
 
 def set_of_best(
-    models: Sequence[Mapping[int, float]], *, lower: bool, level: float = LEVEL
+    models: Sequence[Mapping[int, float]],
+    *,
+    lower: bool,
+    level: float = LEVEL,
+    errors: Sequence[Errors] = (),
 ) -> tuple[BestSetResult, ...]:
     """The models that may be the best; with probability `level` every model that truly is a best is among them.
 
@@ -44,14 +49,17 @@ def set_of_best(
     a difference between two models that are both worse than a third is not tested. The tests stay t-tests where the
     intervals are bootstrap ones (10 seeds and more): a bootstrap tail of 2,000 resamples is too coarse for Holm's.
 
-    A test needs two shared seeds; a model without any is "undecided". The best mean is always in the set when all
-    models have the same seeds.
+    A test needs three shared seeds, and differences that are not all equal unless the values' `errors` are known (those
+    of shares): then its p-value is `intervals.upper_p`'s, at least that of a z-test by these errors. A model without
+    any test is "undecided". The best mean is in the set, or no model is, when all models have the same seeds.
     """
     values, present = _matrix(models)
     values = values if lower else -values
-    if len(values) < 2:  # one seed: no test of any pair
+    if len(values) < FEWEST:  # no test of any pair
         return tuple(BestSetResult("undecided") for _ in models)
-    evidence = [_evidence_against(i, values, present) for i in range(len(models))]
+    known = bool(errors) and all(error.keys() == model.keys() for error, model in zip(errors, models, strict=True))
+    variances = np.square(_matrix(errors)[0]) if known else None
+    evidence = [_evidence_against(i, values, present, variances) for i in range(len(models))]
     adjusted = holm([p for p in evidence if p is not None])
     remaining = iter(adjusted)
     p_values = [None if p is None else next(remaining) for p in evidence]
@@ -90,42 +98,45 @@ def _matrix(models: Sequence[Mapping[int, float]]) -> tuple[Floats, Floats]:
     return values, present
 
 
-def _evidence_against(i: int, values: Floats, present: Floats) -> float | None:
-    """The p-value of "model i is a best", lower is better: Bonferroni over its one-sided paired t-tests.
+def _evidence_against(i: int, values: Floats, present: Floats, variances: Floats | None) -> float | None:
+    """The p-value of "model i is a best", lower is better: Bonferroni over its one-sided paired tests; None without.
 
-    Only the largest t for each number of shared seeds can give the smallest p-value: thousands of models stay cheap.
+    Without known variances only the largest t for each number of shared seeds can give the smallest p-value:
+    thousands of models stay cheap.
     """
+    # Paired differences from every model: mean, and its error by their spread.
     measured = present[:, i] > 0
-    scale = float(np.abs(values[measured, i]).max())
-    if present.all():  # the usual case in a third of the time: every pair shares every seed
-        t = _paired_t(values[:, i : i + 1] - values, len(values), scale)
-        t[i] = -np.inf
-        return min(1.0, (len(t) - 1) * t_upper(len(values) - 1, float(t.max())))
-    n = present[measured].sum(0)
-    testable = n >= 2
+    magnitude = np.abs(values[measured]).max(0)
+    rounding = RESOLUTION * np.maximum(magnitude, magnitude[i])
+    shared = present[measured]
+    counts = shared.sum(0)
+    n = np.maximum(counts, 2.0)
+    gaps = values[measured, i : i + 1] - values[measured]
+    whole = bool(shared.all())
+    gaps = gaps if whole else gaps * shared
+    mean = gaps.sum(0) / n
+    residual = gaps - mean if whole else (gaps - mean) * shared
+    error = np.sqrt((residual * residual).sum(0) / (n * (n - 1)))
+
+    # Which pairs can be tested.
+    same = np.abs(mean) <= rounding
+    unspread = ~same & (error * np.sqrt(n) <= rounding)
+    testable = counts >= FEWEST
     testable[i] = False
+    if variances is None:
+        testable &= ~unspread
     tests = int(testable.sum())
     if not tests:
         return None
-    gaps = (values[measured, i : i + 1] - values[measured]) * present[measured]
-    t = _paired_t(gaps, np.maximum(n, 2.0), scale, present[measured])
-    groups = ((count, t[testable & (n == count)]) for count in range(2, int(measured.sum()) + 1))
-    return min(
-        1.0, tests * min(t_upper(count - 1, float(t_values.max())) for count, t_values in groups if t_values.size)
-    )
 
+    # The smallest p-value.
+    with np.errstate(divide="ignore", invalid="ignore"):
+        t = np.where(same, 0.0, mean / error)
+    if variances is None:
+        groups = ((int(count), t[testable & (counts == count)]) for count in np.unique(counts[testable]))
+        return min(1.0, tests * min(t_upper(count - 1, float(t_values.max())) for count, t_values in groups))
+    from scipy.special import ndtr, stdtr
 
-def _paired_t(gaps: Floats, n: Floats | int, scale: float, present: Floats | None = None) -> Floats:
-    """t values of the columns of `gaps`, `(seeds, pairs)`, of which `n` count, by `present` where not all do.
-
-    0 where the mean is rounding; meaningless for a column in which fewer than 2 count.
-    """
-    mean = gaps.sum(0) / n
-    residual = gaps - mean
-    if present is not None:
-        residual *= present
-    error = np.sqrt((residual * residual).sum(0) / (n * (n - 1)))
-    with np.errstate(divide="ignore", invalid="ignore"):  # equal differences: an infinite t, or 0 / 0 put right below
-        t: Floats = mean / error
-    t[np.abs(mean) <= RESOLUTION * scale] = 0.0
-    return t
+    known = np.sqrt(((variances[measured, i : i + 1] + variances[measured]) * shared).sum(0)) / n
+    p_values = np.maximum(np.where(unspread, 0.0, stdtr(n - 1, -t)), np.where(same, 0.5, ndtr(-mean / known)))
+    return float(min(1.0, tests * p_values[testable].min()))

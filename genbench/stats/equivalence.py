@@ -6,12 +6,11 @@ ran one. The margin, which the recipe states, allows for that.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from genbench.stats.intervals import Estimate, estimate, t_upper
+from genbench.stats.intervals import Estimate, estimate, share_errors, share_scale, upper_p
 
 ALPHA = 0.05
 """Level of each one-sided test, and so of "equivalent" as a whole (Schuirmann 1987, doi:10.1007/BF01068419)."""
@@ -41,41 +40,41 @@ def assess_equivalence(
     margin: float,
     fields: Sequence[str] = (),
     training: Sequence[str] = (),
+    n: int | None = None,
+    unit: str = "",
 ) -> EquivalenceResult:
     """Compare `values` over seeds, at least one, against a published number; `margin` is above 0.
 
+    `n` is the count of images behind a value, `unit` its unit: they give the error of shares (`share_errors`).
+
     "equivalent" rejects both "mean <= published - margin" and "mean >= published + margin", each at 5 %; "different"
     rejects at 5 % that the mean is within the margin, on the side where it is seen; else "inconclusive", as one seed
-    always is. The three exclude each other. Where the protocols or the trainings differ, nothing is tested.
+    always is, and as values that are all equal are unless they are shares. The three exclude each other. Where the
+    protocols or the trainings differ, nothing is tested.
 
     >>> assess_equivalence([10.0, 10.1, 9.9], 10.0, 1.0).conclusion, assess_equivalence([10.0], 10.0, 1.0).conclusion
     ('equivalent', 'inconclusive')
     """
-    ours = estimate(values)
+    whole = share_scale(values, n, unit) if n else None
+    errors = share_errors(values, n, whole) if n and whole else []
+    ours = estimate(values, errors=errors)
     difference = ours.mean - published
     if fields or training:
         conclusion: Conclusion = "other protocol" if fields else "other training"
         return EquivalenceResult(conclusion, ours, difference, fields=tuple(fields), training=tuple(training))
-    if len(values) < 2:
+    if ours.half_width is None:
         return EquivalenceResult("inconclusive", ours, difference)
-    inside = max(upper_p(values, published - margin), upper_p([-value for value in values], -published - margin))
-    beyond = (
-        upper_p(values, published + margin)
-        if difference > 0
-        else upper_p([-value for value in values], -published + margin)
-    )
+
+    def p_value(sign: float, bound: float) -> float:
+        """The p-value of "sign * mean is at most sign * bound"."""
+        p = upper_p([sign * (value - bound) for value in values], errors, max(map(abs, values)))
+        return 1.0 if p is None else p
+
+    inside = max(p_value(1.0, published - margin), p_value(-1.0, published + margin))
+    beyond = p_value(1.0, published + margin) if difference > 0 else p_value(-1.0, published - margin)
     if inside <= ALPHA:
         return EquivalenceResult("equivalent", ours, difference, inside)
     return EquivalenceResult("different" if beyond <= ALPHA else "inconclusive", ours, difference, min(inside, beyond))
-
-
-def upper_p(values: Sequence[float], bound: float) -> float:
-    """The p-value of "the mean is at most `bound`" by Student's t; 0 or 1 where all values are equal."""
-    n, mean = len(values), math.fsum(values) / len(values)
-    s = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    if s <= 1e-12 * max(1.0, abs(mean)):
-        return 0.0 if mean > bound else 1.0
-    return t_upper(n - 1, (mean - bound) * math.sqrt(n) / s)
 
 
 def differing(published: Mapping[str, str], ours: Mapping[str, object], tolerated: Sequence[str] = ()) -> list[str]:

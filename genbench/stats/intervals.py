@@ -1,9 +1,14 @@
-"""Means over training seeds with 95 % intervals, and the share of the sampling draw in their spread. Pure."""
+"""Means over training seeds with 95 % intervals, and the share of the sampling draw in their spread. Pure.
+
+Values that agree over seeds say nothing about their spread: 1 of 40 samples in both seeds is not 1 of 40 for certain.
+Where a value is a share of n draws its standard error is known (`share_errors`), and no interval is narrower and no
+p-value smaller than this error allows. Where nothing is known, values or differences that are all equal have neither.
+"""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 from typing import Literal
@@ -26,15 +31,19 @@ TAIL = 10
 DEGENERATE = 0.01
 """Share of resamples without any spread (many tied values) above which the t-interval is used instead."""
 
-IntervalKind = Literal["none", "t", "bootstrap"]
-"""The method of an interval: none (one seed), Student's t, or the studentised bootstrap."""
+RESOLUTION = 1e-6
+"""Differences and spreads up to this fraction of the values are rounding of float32 measurements, not evidence."""
+
+IntervalKind = Literal["none", "t", "bootstrap", "sampling"]
+"""The method of an interval: none (one seed, or equal values), Student's t, the studentised bootstrap, or the normal
+interval of the values' known standard errors where that is the widest."""
 
 Floats = NDArray[np.float64]
 
 
 @dataclass(frozen=True)
 class Estimate:
-    """A mean over `n` seeds with its interval; `low` and `high` are None where n = 1 allows none."""
+    """A mean over `n` seeds with its interval; no `low` and `high` for one seed, or equal values of unknown error."""
 
     mean: float
     n: int
@@ -48,7 +57,7 @@ class Estimate:
         return None if self.low is None or self.high is None else (self.high - self.low) / 2
 
 
-def estimate(values: Sequence[float], level: float = LEVEL) -> Estimate:
+def estimate(values: Sequence[float], level: float = LEVEL, errors: Sequence[float] = ()) -> Estimate:
     """Mean and interval over seeds: Student's t below 10 values, the symmetric studentised bootstrap from 10 on.
 
     Student's interval, mean +- t_{n-1, (1 + level) / 2} s / sqrt(n), is exact for values that are normal over seeds;
@@ -56,25 +65,99 @@ def estimate(values: Sequence[float], level: float = LEVEL) -> Estimate:
     from, and where the level leaves it fewer than `TAIL` resamples it has no tail: the interval is Student's again;
     `kind` names the method.
 
+    `errors` are the values' standard errors where they are known without the spread over seeds, as those of shares
+    are: the interval is then never narrower than mean +- z_{(1 + level) / 2} sqrt(sum of errors^2) / n. Without them,
+    values that are equal up to rounding have no interval.
+
     >>> estimate([1.0, 2.0, 3.0])
     Estimate(mean=2.0, n=3, low=-0.484..., high=4.484..., kind='t')
     >>> estimate([7.0])
     Estimate(mean=7.0, n=1, low=None, high=None, kind='none')
+    >>> estimate([0.025, 0.025]).half_width, estimate([0.025, 0.025], errors=[0.03, 0.03]).half_width
+    (None, 0.0415...)
     """
     if not values:
         raise ValueError("an estimate needs at least one value")
     n, mean = len(values), math.fsum(values) / len(values)
     if n == 1:
         return Estimate(mean, n)
-    s = math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (n - 1))
-    factor = math.nan
-    if n >= BOOTSTRAP_FROM and s > 0 and resampled(level):
-        factor = float(bootstrap_factors(np.array([sorted(values)]), level)[0])
-    if math.isfinite(factor):
-        half = factor * s / math.sqrt(n)
-        return Estimate(mean, n, mean - half, mean + half, "bootstrap")
-    half = t_quantile(n - 1, (1 + level) / 2) * s / math.sqrt(n)
-    return Estimate(mean, n, mean - half, mean + half, "t")
+    s = deviation(values, mean)
+    half = 0.0
+    kind: IntervalKind = "none"
+    if s > RESOLUTION * max(map(abs, values)):
+        factor = math.nan
+        if n >= BOOTSTRAP_FROM and resampled(level):
+            factor = float(bootstrap_factors(np.array([sorted(values)]), level)[0])
+        kind = "bootstrap" if math.isfinite(factor) else "t"
+        half = (factor if kind == "bootstrap" else t_quantile(n - 1, (1 + level) / 2)) * s / math.sqrt(n)
+    if errors:
+        known = normal_quantile((1 + level) / 2) * math.sqrt(math.fsum(error**2 for error in errors)) / n
+        half, kind = (known, "sampling") if known > half else (half, kind)
+    return Estimate(mean, n) if kind == "none" else Estimate(mean, n, mean - half, mean + half, kind)
+
+
+def deviation(values: Sequence[float], mean: float) -> float:
+    """The standard deviation of two values or more about their mean."""
+    return math.sqrt(math.fsum((value - mean) ** 2 for value in values) / (len(values) - 1))
+
+
+def upper_p(values: Sequence[float], errors: Sequence[float] = (), scale: float = 0.0) -> float | None:
+    """The p-value of "the true mean of these values, two or more, is at most 0"; None where there is no test.
+
+    Student's t-test; with known `errors` of the values the larger of its p-value and the z-test's, which takes the
+    errors for the only spread: the first alone believes a spread that is small by chance, the second knows none of the
+    training's. A mean that is rounding at the `scale` of what was subtracted is no evidence (0.5), and values that are
+    all equal without known errors allow no test.
+
+    >>> round(upper_p([1.0, 2.0, 3.0]), 4), upper_p([0.025, 0.025])
+    (0.0371, None)
+    >>> round(upper_p([0.025, 0.025], [0.04, 0.04]), 2)
+    0.19
+    """
+    n, mean = len(values), math.fsum(values) / len(values)
+    rounding = RESOLUTION * max(scale, *map(abs, values))
+    if abs(mean) <= rounding:
+        return 0.5
+    s = deviation(values, mean)
+    p_values = [t_upper(n - 1, mean * math.sqrt(n) / s)] if s > rounding else []
+    if errors:
+        p_values.append(normal_upper(mean * n / math.sqrt(math.fsum(error**2 for error in errors))))
+    return max(p_values, default=None)
+
+
+def share_scale(values: Collection[float], n: int, unit: str = "") -> float | None:
+    """The value of a whole, 1 or for a unit of per cent 100, where the values are shares of n draws; None otherwise.
+
+    They are where all are whole multiples of 1 / n of it and some lies between 0 and the whole without being an
+    integer: integers may be counts of anything.
+
+    >>> share_scale([0.0, 0.025], 40), share_scale([0.0, 2.5], 40, "%"), share_scale([0.31, 0.0], 40)
+    (1.0, 100.0, None)
+    """
+    whole = 100.0 if "%" in unit or "per cent" in unit or "percent" in unit else 1.0
+    counts = [value * n / whole for value in values]
+    between = any(0.0 < value < whole and not value.is_integer() for value in values)
+    if between and all(
+        -RESOLUTION <= count <= n * (1 + RESOLUTION) and abs(count - round(count)) <= RESOLUTION * max(1.0, count)
+        for count in counts
+    ):
+        return whole
+    return None
+
+
+def share_errors(values: Collection[float], n: int, whole: float = 1.0) -> list[float]:
+    """The standard error of each of a model's shares of n independent draws, in the unit of the values.
+
+    sqrt(p (1 - p) / n) with p = (k + 2) / (m + 4), k the hits among the m draws of all its seeds, in place of k / m:
+    not 0 where there is no hit (Agresti and Coull, The American Statistician 52, 1998).
+
+    >>> [round(error, 4) for error in share_errors([0.0, 0.0], 40)], round(share_errors([0.3], 4000)[0], 4)
+    ([0.0241, 0.0241], 0.0072)
+    """
+    if not values:
+        return []
+    share = (math.fsum(values) / whole * n + 2) / (len(values) * n + 4)
+    return [whole * math.sqrt(share * (1 - share) / n)] * len(values)
 
 
 def resampled(level: float) -> bool:
@@ -116,10 +199,42 @@ def _resamples(n: int) -> Floats:
     return times
 
 
-def paired_difference(a: Mapping[int, float], b: Mapping[int, float], level: float = LEVEL) -> Estimate | None:
-    """Mean of a - b over the seeds that both have, with its interval; None where they share no seed."""
+Errors = Mapping[int, float]
+"""Known standard errors of a model's values by seed; empty where they are unknown."""
+
+
+def paired_difference(
+    a: Mapping[int, float],
+    b: Mapping[int, float],
+    level: float = LEVEL,
+    errors: tuple[Errors, Errors] = ({}, {}),
+) -> Estimate | None:
+    """Mean of a - b over the seeds that both have, with its interval; None where they share no seed.
+
+    `errors` are the known standard errors of a's and b's values. Differences that are all equal have no interval
+    without them.
+    """
     shared = sorted(a.keys() & b.keys())
-    return estimate([a[seed] - b[seed] for seed in shared], level) if shared else None
+    if not shared:
+        return None
+    gaps, scale = paired_gaps(a, b)
+    difference = estimate(gaps, level, paired_errors(errors, shared))
+    if difference.kind in {"t", "bootstrap"} and deviation(gaps, difference.mean) <= RESOLUTION * scale:
+        return Estimate(difference.mean, difference.n)  # equal up to the rounding of what was subtracted
+    return difference
+
+
+def paired_gaps(a: Mapping[int, float], b: Mapping[int, float]) -> tuple[list[float], float]:
+    """The differences a - b over shared seeds, in their order, and the largest magnitude of what was subtracted."""
+    shared = sorted(a.keys() & b.keys())
+    return [a[seed] - b[seed] for seed in shared], max(max(abs(a[seed]), abs(b[seed])) for seed in shared)
+
+
+def paired_errors(errors: tuple[Errors, Errors], seeds: Sequence[int]) -> list[float]:
+    """The standard error of each seed's difference of two values with independent errors; empty where unknown."""
+    a, b = errors
+    known = all(seed in a and seed in b for seed in seeds)
+    return [math.hypot(a[seed], b[seed]) for seed in seeds] if known else []
 
 
 def by_seed_table(groups: Sequence[Mapping[int, float]]) -> Floats:
@@ -135,7 +250,8 @@ def by_seed_table(groups: Sequence[Mapping[int, float]]) -> Floats:
 def paired_t_intervals(values: Floats, rivals: Floats, level: float) -> tuple[Floats, Floats]:
     """Student's intervals of the mean of `values - rival` over seeds, `(seeds,)` and each column of `(seeds, rivals)`.
 
-    NaN is an absent value. Low and high, `(rivals,)` each; NaN where fewer than two seeds are shared.
+    NaN is an absent value. Low and high, `(rivals,)` each; NaN where fewer than two seeds are shared or all
+    differences are equal.
     """
     gaps = values[:, None] - rivals
     there = np.isfinite(gaps)
@@ -148,6 +264,8 @@ def paired_t_intervals(values: Floats, rivals: Floats, level: float) -> tuple[Fl
         columns = n == count
         scale = t_quantile(int(count) - 1, (1 + level) / 2) / math.sqrt(count * (count - 1))
         half[columns] = scale * np.sqrt(squares[columns])
+    magnitude = np.maximum(np.nanmax(np.abs(values), initial=0.0), np.nanmax(np.abs(rivals), axis=0, initial=0.0))
+    half[np.sqrt(squares / np.maximum(n - 1, 1)) <= RESOLUTION * magnitude] = np.nan
     return mean - half, mean + half
 
 
@@ -187,7 +305,8 @@ def spread(groups: Sequence[tuple[Sequence[float], Sequence[float]]]) -> Spread 
         if n < 2 or len(errors) != n:
             continue
         mean = math.fsum(values) / n
-        total += math.fsum((value - mean) ** 2 for value in values)
+        squares = math.fsum((value - mean) ** 2 for value in values)
+        total += squares if math.sqrt(squares / (n - 1)) > RESOLUTION * max(map(abs, values)) else 0.0
         draw += (n - 1) * math.fsum(error**2 for error in errors) / n
         weight += n - 1
     if not weight:
@@ -214,6 +333,20 @@ def t_quantile(df: float, probability: float) -> float:
     from scipy.special import stdtrit  # scipy.stats would take a second to import
 
     return float(stdtrit(df, probability))
+
+
+def normal_quantile(probability: float) -> float:
+    """Quantile of the standard normal law."""
+    from scipy.special import ndtri
+
+    return float(ndtri(probability))
+
+
+def normal_upper(z: float) -> float:
+    """P(Z >= z) of a standard normal Z."""
+    from scipy.special import ndtr
+
+    return float(ndtr(-z))
 
 
 def t_upper(df: float, t: float) -> float:

@@ -7,15 +7,24 @@ import shlex
 import subprocess
 import sys
 from importlib.metadata import PackageNotFoundError, version
+from itertools import pairwise
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genbench import __version__
+from genbench.errors import StoreError, printable
+from genbench.storage.run_dir import RUN
+from genbench.storage.schema import RunFile, read_file
 
 if TYPE_CHECKING:
     import torch
 
+    from genbench.experiment.run import Run
+    from genbench.registry.listing import ComponentNames, Kind
+
 PACKAGES = ("torch", "torchvision", "POT", "torch-fidelity", "numpy", "scipy")
+PROGRAMS = ("genbench", "__main__")
+"""The stem of `sys.argv[0]` where this process is a command, which a message may quote."""
 
 
 def provenance(device: torch.device, command: str) -> dict[str, object]:
@@ -78,6 +87,45 @@ def _version(name: str) -> str:
         return "absent"
 
 
-def command_line() -> str:
-    """The command of this process as one would type it again."""
-    return shlex.join(["genbench", *sys.argv[1:]])
+def command_line(arguments: list[str] | None = None) -> str:
+    """The command as one would type it again."""
+    words = ["genbench", *(sys.argv[1:] if arguments is None else arguments)]
+    return " ".join(shlex.quote(word) if word == printable(word) else _bytes_quoted(word) for word in words)
+
+
+def _bytes_quoted(word: str) -> str:
+    """A word with bytes that are not UTF-8, as bash and zsh read it: $'caf\\xe9'."""
+    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{printable(escaped)}'"
+
+
+def check_components(run: Run, folder: Path, registry: ComponentNames) -> None:
+    """Raise `StoreError` for a run with a component that no plug-in provides; it names the file that the run had."""
+    kinds: dict[Kind, str] = {run.role: run.model.name, "prior": run.prior.name, "network": run.network.name}
+    kinds["dataset"] = run.dataset.name
+    missing = [f"the {kind} '{name}'" for kind, name in kinds.items() if name not in registry.names(kind)]
+    if not missing:
+        return
+    command = read_file(folder / RUN, RunFile).provenance.get("command", "")
+    files = plugin_files(command if isinstance(command, str) else "")
+    need = f"{run.name} needs {' and '.join(missing)}"
+    if not files:
+        raise StoreError(f"{need}, and no plug-in provides that now (`genbench list plugins`): install its plug-in")
+    options = [word for file in files for word in ("--plugin", file)]
+    again = f": {command_line([*arguments(), *options])}" if Path(sys.argv[0]).stem in PROGRAMS else ""
+    raise StoreError(f"{need}; it was trained with {shlex.join(options)}: name it again{again}")
+
+
+def plugin_files(command: str) -> list[str]:
+    """The values of --plugin in a recorded command."""
+    try:
+        words = shlex.split(command)
+    except ValueError:
+        return []
+    after = [value for option, value in pairwise(words) if option == "--plugin"]
+    return [*after, *(word.removeprefix("--plugin=") for word in words if word.startswith("--plugin="))]
+
+
+def arguments() -> list[str]:
+    """The command line after the program's name."""
+    return sys.argv[1:]

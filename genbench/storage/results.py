@@ -31,7 +31,7 @@ class Row:
     measured, `metric_role` its `Measurement.role`, `higher_is_better` None for a fact that ranks nothing. `seconds` is
     the run's training time, `images` the count of images it trained on, `status` one of "done", "failed", "unfinished".
     `options` has every option of the run as NAME.OPTION, `defaults` the default of each that has another value
-    (None where the run does not record them).
+    (None where the run does not record them). `data` is what a reader must know of the images, "" where nothing.
     """
 
     run: str
@@ -62,6 +62,7 @@ class Row:
     higher_is_better: bool | None = None
     n: int | None = None
     protocol: str = ""
+    data: str = ""
     seconds: float | None = None
     flops: float | None = None
     status: str = "done"
@@ -123,6 +124,7 @@ def _rows_of(record: RunRecord, shared: Mapping[str, Any], keys: Container[str] 
         **shared,
     }
     measured = {key: entry for key, entry in record.measurements.items() if keys is None or key in keys}
+    columns["data"] = _remarks(record)
     if record.training is None:
         yield Row(**columns, status="failed" if record.state == "failed" else "unfinished", error=record.failure)
         return
@@ -163,6 +165,12 @@ def rows_of_measurements(columns: Mapping[str, Any], measured: Mapping[str, Metr
                 **{name: getattr(number, name) for name in NUMBER},
             )
     yield from numbers.values()
+
+
+def _remarks(record: RunRecord) -> str:
+    """What a reader must know of the images: how many were left out, which test images are training images too."""
+    data = record.provenance.get("data")
+    return str(data.get("remarks", "")) if isinstance(data, dict) else ""
 
 
 def _cost(snapshot: SnapshotRecord) -> dict[str, Any]:

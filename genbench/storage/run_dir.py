@@ -160,9 +160,13 @@ class RunFolder:
     def _write(self, name: str, **content: Mapping[str, Any]) -> None:
         write_json(self.path / name, {"schema": SCHEMA, **msgspec.to_builtins(content)})
 
-    def fail(self, kind: str, message: str, trace: str) -> None:
+    def fail(self, failure: FailureRecord) -> None:
         """Record the cause of a failed attempt."""
-        write_json(self.path / FAILURE, {"schema": SCHEMA, "kind": kind, "message": message, "trace": trace})
+        write_json(self.path / FAILURE, msgspec.to_builtins(failure))
+
+    def failure(self) -> FailureRecord | None:
+        """The cause of the last attempt's failure; None where it did not fail."""
+        return read_file(self.path / FAILURE, FailureRecord) if self.has(FAILURE) else None
 
     def clear_failure(self) -> None:
         """Remove the record of a failure, for a new attempt."""
@@ -178,6 +182,43 @@ class RunFolder:
 
 
 # ---------------------------------------------------------------- reading
+
+
+class LogPoint(msgspec.Struct, frozen=True):
+    """A line of log.jsonl, as `genbench.training.loop.TrainState` writes it; fields that it lacks are passed over.
+
+    `images` counts the images shown, `seconds` the time of training, `rate` is images per second, and `terms` are means
+    since the last log point: the loss of each optimizer by its name, and the model's loss terms.
+    """
+
+    step: int
+    images: int
+    seconds: float
+    rate: float
+    terms: dict[str, float]
+
+
+def read_log(path: Path) -> list[LogPoint]:
+    """The log points of a run folder in the order of their steps; of a step that was trained twice the later one.
+
+    A resumed training goes on from its last checkpoint. A line that cannot be read (the last one of a killed process)
+    is left out.
+    """
+    points: list[LogPoint] = []
+    try:
+        lines = (path / LOG).read_bytes().splitlines()
+    except OSError:
+        return []
+    for line in lines:
+        try:
+            point = msgspec.json.decode(line, type=LogPoint)
+        except msgspec.MsgspecError:
+            continue
+        while points and points[-1].step >= point.step:
+            points.pop()
+        points.append(point)
+    return points
+
 
 Protocols = dict[str, dict[str, Scalar]]
 """The fields of protocols by their hash."""
@@ -267,8 +308,7 @@ def read_run(path: Path, protocols: Protocols | None = None) -> RunRecord:
     selections = read_file(path / SELECTED, SelectionsFile).selections if SELECTED in names else {}
     failure = ""
     if FAILURE in names:
-        cause = read_file(path / FAILURE, FailureRecord)
-        failure = f"{cause.kind}: {cause.message}"
+        failure = read_file(path / FAILURE, FailureRecord).line
     known = {} if protocols is None else protocols
     for measured in (measurements, *(entry.measurements for entry in (*snapshots.values(), *selections.values()))):
         _share_protocols(measured, known)

@@ -17,7 +17,7 @@ from genbench.errors import StoreError, one_line
 from genbench.experiment.run import Precision, Role
 from genbench.utils.io import JSON_BYTES
 
-SCHEMA = 3
+SCHEMA: Literal[3] = 3
 
 Scalar = str | bool | int | float | None
 """The value of an option, of a protocol's field or of a fact about the machine."""
@@ -106,6 +106,13 @@ class FailureRecord(StoredFile, frozen=True):
     kind: str
     message: str
     trace: str
+    where: str = ""
+    """The line of a plug-in, `infovae.py:43, in training_step`."""
+
+    @property
+    def line(self) -> str:
+        """The failure in one line."""
+        return f"{self.where}: {self.kind}: {self.message}".removeprefix(": ")
 
 
 class ImportRecord(StoredFile, frozen=True):

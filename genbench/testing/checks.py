@@ -14,6 +14,7 @@ from genbench.registry.loader import Plugin, Registry, load
 from genbench.registry.options import complete
 from genbench.testing import controls, datasets, metrics, models, networks, objectives, priors, recipes
 from genbench.testing.results import BoundFactory, ConformanceCheck, Failed, Result, Skipped, check_subject
+from genbench.utils.plugin_code import describe_error
 
 Checks = tuple[Callable[..., Any], tuple[ConformanceCheck[Any], ...]]
 
@@ -27,6 +28,7 @@ _KINDS: Mapping[str, Checks] = {
     "sampler": (controls.build_sampler, controls.SAMPLER_CHECKS),
     "control": (controls.build_control, controls.CONTROL_CHECKS),
     "recipe": (recipes.build, recipes.CHECKS),
+    "tracker": (recipes.build_tracker, recipes.TRACKER_CHECKS),
 }
 """Per kind: a function from a factory whose options are bound to the subject, and the checks of that subject."""
 
@@ -69,7 +71,8 @@ def check_plugin(registry: Registry, kind: Kind, name: str) -> Iterator[Result]:
         return
     except (GenbenchError, Failed, Exception) as error:
         advice = "factory(...) must work with the default options"
-        yield Result(kind, name, BUILT, "fails", f"{type(error).__name__}: {one_line(error)}", advice)
+        detail = one_line(error) if isinstance(error, Failed) else describe_error(error)
+        yield Result(kind, name, BUILT, "fails", detail, advice)
         return
     yield from check_subject(kind, name, checks, subject)
 

@@ -26,7 +26,7 @@ from genbench.data.images import to_float
 from genbench.errors import NotApplicableError
 from genbench.evaluation.controls import ControlEvaluation
 from genbench.testing.fixtures import Gauss, Small, seeded, seeded_noise
-from genbench.testing.results import ConformanceCheck, Skipped, expect, global_state
+from genbench.testing.results import ConformanceCheck, Skipped, expect, expect_tensor, global_state
 from genbench.testing.synthetic import SHAPE, noise, pictures, real_images
 
 # ---------------------------------------------------------------- controls
@@ -76,6 +76,7 @@ def samples_are_uint8(subject: Controls) -> str:
     with torch.no_grad():
         before = global_state()
         first = control.sample(FEW, e)
+        expect_tensor(f"sample({FEW}, e)", first)
         expect(global_state() == before, "sampling changes the global random state")
         torch.manual_seed(99)
         again = control.sample(FEW, e)
@@ -230,6 +231,7 @@ def draws_have_their_shape(subject: Samplers) -> str:
     """`sample(n, noise)` is (n, d) finite float32 and uses no global randomness."""
     sampler, before = subject.fitted(), global_state()
     drawn = sampler.sample(7, Noise(seeded(2)))
+    expect_tensor("sample(7, noise)", drawn)
     expect(global_state() == before, "sampling changes the global random state")
     text = f"sample(7, noise) is {tuple(drawn.shape)} {drawn.dtype}"
     expect(

@@ -236,5 +236,8 @@ CHECKS: tuple[ConformanceCheck[Measured], ...] = (
         perfect_sits_at_the_floor, "state as `floor` what a perfect model gets at this n; do not average over batches"
     ),
     ConformanceCheck(contrast_is_seen, "scale all images by the same 255, never each by its own minimum and maximum"),
-    ConformanceCheck(refuses_what_it_cannot_measure, "raise MetricError with the count and the reason"),
+    ConformanceCheck(
+        refuses_what_it_cannot_measure,
+        "raise genbench.errors.MetricError with the count and the reason, e.g. where not codes.isfinite().all()",
+    ),
 )

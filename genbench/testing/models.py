@@ -26,7 +26,7 @@ from genbench.testing.fixtures import (
     squares,
     steps,
 )
-from genbench.testing.results import BoundFactory, ConformanceCheck, Skipped, expect, global_state
+from genbench.testing.results import BoundFactory, ConformanceCheck, Skipped, expect, expect_tensor, global_state
 
 GREY = 0.35
 """Standardised as MNIST is, 0.71: a model that fits standardised targets moves away from it."""
@@ -67,6 +67,7 @@ def shapes_ranges_dtype_device(subject: Models) -> str:
                 "decode": (model.decode(20.0 * draws(n)), (n, *SHAPE)),
             }
         for name, (value, shape) in outputs.items():
+            expect_tensor(f"{name} of {n} images", value)
             expect(value.shape == shape, f"{name} of {n} images is {tuple(value.shape)}, expected {shape}")
             expect(value.dtype == torch.float32 and value.device == x.device, f"{name} is {value.dtype} {value.device}")
         image = outputs["decode"][0]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -12,13 +13,15 @@ from torch import Tensor, nn
 
 from genbench.api import DataConfig, Extractor, Network, Shape
 from genbench.errors import DataError, UnsupportedError
-from genbench.testing.results import ConformanceCheck, Failed, Skipped, expect
+from genbench.testing.results import ConformanceCheck, Failed, Skipped, expect, expect_tensor
 from genbench.testing.synthetic import pictures
 
 # ---------------------------------------------------------------- networks
 
 SHAPES: tuple[Shape, ...] = tuple((c, side, side) for side in (28, 32, 64) for c in (1, 3))
 LATENT = 5
+LARGE = 10.0
+"""The factor of weights and codes by which bounds of a decoder's outputs show."""
 
 
 @dataclass(frozen=True)
@@ -63,11 +66,29 @@ def round_trip_of_shapes(subject: Networks) -> str:
         code = pair.encoder.eval()(x)
         image = pair.decoder.eval()(code)
         for what, value, shape in (("encoder", code, (3, LATENT)), ("decoder", image, (3, *pair.shape))):
+            expect_tensor(f"{pair.shape}: the output of the {what}", value)
             observation = f"{pair.shape}: the {what} yields {tuple(value.shape)} {value.dtype}, expected {shape}"
             expect(value.shape == shape and value.dtype == torch.float32, observation)
             expect(bool(value.isfinite().all()), f"{pair.shape}: the {what} yields values that are not finite")
     sizes = ", ".join("x".join(map(str, pair.shape)) for pair in subject.built)
     return f"accepts {sizes}" + (f"; refuses {len(subject.refused)} of {len(SHAPES)}" if subject.refused else "")
+
+
+def decoder_yields_logits(subject: Networks) -> str:
+    """The decoder's outputs are not confined to [0, 1] or [-1, 1]: models apply the sigmoid."""
+    for pair in subject.built[:1]:
+        decoder = copy.deepcopy(pair.decoder).eval()
+        with torch.no_grad():
+            for parameter in decoder.parameters():  # large weights reach the bounds of a sigmoid or a tanh
+                parameter.mul_(LARGE)
+            z = LARGE * torch.randn(64, LATENT, generator=torch.Generator().manual_seed(2))
+            low, high = torch.aminmax(decoder(z))
+        observation = f"with weights and codes {LARGE:g} times larger its outputs lie in [{low:.3g}, {high:.3g}]"
+        if not bool(torch.isfinite(high - low)):  # so deep that they overflow
+            return "outputs without bounds"
+        expect(float(high) > 1.0 or float(low) < -1.0, f"{observation}: it ends in a function with bounds")
+        expect(float(low) < 0.0, f"{observation}: no output is negative, so no pixel gets darker than 0.5")
+    return observation
 
 
 def parameters_are_registered(subject: Networks) -> str:
@@ -105,6 +126,10 @@ NETWORK_CHECKS: tuple[ConformanceCheck[Networks], ...] = (
     ConformanceCheck(
         round_trip_of_shapes,
         "end in (n, outputs) and (n, c, h, w); raise UnsupportedError in __init__ for other shapes",
+    ),
+    ConformanceCheck(
+        decoder_yields_logits,
+        "leave the sigmoid (or tanh, ReLU) at the decoder's end out: it returns logits, and models apply the sigmoid",
     ),
     ConformanceCheck(
         parameters_are_registered, "keep layers as attributes, nn.Sequential or nn.ModuleList, and use each"

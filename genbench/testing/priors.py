@@ -15,7 +15,7 @@ from genbench.api import Noise, Prior
 from genbench.api.prior import MOMENT_DRAWS
 from genbench.errors import GenbenchError, UnsupportedError
 from genbench.testing.fixtures import seeded_noise
-from genbench.testing.results import ConformanceCheck, Failed, Reported, Skipped, expect, global_state
+from genbench.testing.results import ConformanceCheck, Failed, Reported, Skipped, expect, expect_tensor, global_state
 
 # ---------------------------------------------------------------- quadrature of a density
 
@@ -212,6 +212,7 @@ def shape_dtype_device(subject: Priors) -> str:
         for method in (prior.sample, prior.sample_batch):
             for n in (1, 7):
                 z = method(n, seeded_noise(0))
+                expect_tensor(f"{method.__name__}({n})", z)
                 observation = f"{method.__name__}({n}) is {tuple(z.shape)} {z.dtype} on {z.device}"
                 expect(z.shape == (n, prior.latent_dim), f"{observation}: expected {(n, prior.latent_dim)}")
                 expect(z.dtype == torch.float32 and z.device.type == "cpu", f"{observation}: expected float32 on cpu")

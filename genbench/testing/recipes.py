@@ -1,19 +1,22 @@
-"""The checks of recipes: that they can be read, planned and cited. Nothing is trained."""
+"""The checks of recipes (that they can be read, planned and cited) and of trackers. Nothing is trained."""
 
 from __future__ import annotations
 
 import re
+import tempfile
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 
-from genbench.api import Finding, Recipe
-from genbench.errors import PluginError, UsageError
+from genbench.api import Finding, Recipe, TrackedRun, Tracker
+from genbench.errors import PluginError, UnsupportedError, UsageError
 from genbench.registry.loader import Registry, load
 from genbench.registry.options import complete
 from genbench.reproduction.recipe import ParsedRecipe, RecipeCell, parse
-from genbench.testing.results import ConformanceCheck, Skipped, expect
+from genbench.testing.results import ConformanceCheck, Skipped, expect, global_state
+
+# ---------------------------------------------------------------- recipes
 
 
 @dataclass(frozen=True)
@@ -102,4 +105,91 @@ CHECKS: tuple[ConformanceCheck[Read], ...] = (
         numbers_are_cited, "give each [[published]] a source and a [protocols.…] with what the paper says"
     ),
     ConformanceCheck(experiment_yields_findings, "yield genbench.api.Finding; take all randomness from the seed"),
+)
+
+
+# ---------------------------------------------------------------- trackers
+
+RUNS = ("glyphs-swae-normal-2d-s0-0123456789", "glyphs-vae-normal-2d-s0-9876543210")
+
+
+@dataclass(frozen=True)
+class Trackers:
+    """One tracker with its default options."""
+
+    make: Callable[[], Tracker]
+
+
+def build_tracker(make: Callable[[], Tracker]) -> Trackers:
+    """The subject; skipped where the tracker lacks a package."""
+    try:
+        make()
+    except UnsupportedError as reason:
+        raise Skipped(str(reason)) from None
+    return Trackers(make)
+
+
+def started(subject: Trackers, store: Path, name: str, *, resumed: bool = False) -> Tracker:
+    """A tracker that follows a run of a folder of runs."""
+    config: dict[str, str | float] = {
+        "model": "swae",
+        "model.weight": 10.0,
+        "prior": "normal",
+        "latent_dim": 2,
+        "seed": 0,
+    }
+    (store / name).mkdir(exist_ok=True)
+    tracker = subject.make()
+    tracker.on_run_start(TrackedRun(name, store / name, config, resumed))
+    return tracker
+
+
+def goes_on(tracker: Tracker, step: int) -> None:
+    """A log point."""
+    tracker.on_log(step, 128 * step, {"autoencoder": 1.0 / step, "images_per_second": 5000.0})
+
+
+def follows_a_run(subject: Trackers) -> str:
+    """The events of a run raise nothing, and leave the global random state alone."""
+    with tempfile.TemporaryDirectory() as folder:
+        before = global_state()
+        tracker = started(subject, Path(folder), RUNS[0])
+        for step in (1, 2):
+            goes_on(tracker, step)
+        tracker.on_metrics(256, "validation", {"fid": 30.5})
+        tracker.on_metrics(256, "test", {"fid": 31.5, "reconstruction.pixel": 0.02})
+        tracker.on_run_end("done", "")
+        expect(global_state() == before, "it changes the global random state, and with it the runs of this command")
+    return "start, log points, measurements and end"
+
+
+def follows_several_runs(subject: Trackers) -> str:
+    """The events of two runs may alternate, and each run has a tracker."""
+    with tempfile.TemporaryDirectory() as folder:
+        first, second = (started(subject, Path(folder), name) for name in RUNS)
+        for step in (1, 2):
+            goes_on(first, step)
+            goes_on(second, step)
+        first.on_run_end("done", "")
+        goes_on(second, 3)
+        second.on_run_end("failed", "DivergenceError: the loss is not finite")
+    return "two runs in turns"
+
+
+def follows_a_resumed_run(subject: Trackers) -> str:
+    """A run that was interrupted is followed again by a new tracker, from an earlier step on."""
+    with tempfile.TemporaryDirectory() as folder:
+        first = started(subject, Path(folder), RUNS[0])
+        goes_on(first, 2)
+        first.on_run_end("interrupted", "")
+        second = started(subject, Path(folder), RUNS[0], resumed=True)
+        goes_on(second, 2)
+        second.on_run_end("done", "")
+    return "interrupted and resumed"
+
+
+TRACKER_CHECKS: tuple[ConformanceCheck[Trackers], ...] = (
+    ConformanceCheck(follows_a_run, "override the methods of genbench.api.Tracker with their arguments"),
+    ConformanceCheck(follows_several_runs, "keep what belongs to a run in `self`, nothing in globals or in the class"),
+    ConformanceCheck(follows_a_resumed_run, "open in `on_run_start` what may be there already; append, do not replace"),
 )

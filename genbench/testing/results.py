@@ -9,13 +9,18 @@ from typing import Any, Generic, Literal, TypeVar
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from genbench.api import ComponentSpec
-from genbench.errors import one_line
 from genbench.registry.options import Value
+from genbench.utils.plugin_code import describe_error, error_location
 
 CheckStatus = Literal["holds", "fails", "skipped", "reported"]
 S = TypeVar("S")
+
+
+CODING_ERRORS = (AttributeError, ImportError, NameError, NotImplementedError)
+"""Errors of a line whatever is checked: the advice of a check would mislead."""
 
 
 class Failed(Exception):
@@ -87,9 +92,15 @@ class BoundFactory:
 
 
 def check_subject(kind: str, name: str, checks: Iterable[ConformanceCheck[S]], subject: S) -> Iterator[Result]:
-    """Each check's result, one after another. Any exception that a plug-in raises is a failure of the check."""
+    """Each check's result, one after another.
+
+    Any exception that a plug-in raises is a failure of the check. Checks that meet the same one later are skipped: they
+    have not seen what they check.
+    """
+    raised: dict[str, str] = {}
     for check in checks:
         status: CheckStatus = "holds"
+        advice = check.advice
         state = random.getstate(), np.random.get_state(), torch.get_rng_state()
         try:
             detail = check.run(subject)
@@ -100,18 +111,28 @@ def check_subject(kind: str, name: str, checks: Iterable[ConformanceCheck[S]], s
         except Failed as fault:
             status, detail = "fails", str(fault)
         except Exception as error:
-            status, detail = "fails", f"raised {type(error).__name__}: {one_line(error)}"
+            status, detail = "fails", describe_error(error)
+            if isinstance(error, CODING_ERRORS) and error_location(error):
+                advice = "mend this line"
+            if raised.setdefault(detail, check.name) != check.name:
+                status, detail = "skipped", f"the error of {raised[detail]} again"
         finally:
             random.setstate(state[0])
             np.random.set_state(state[1])
             torch.set_rng_state(state[2])
-        yield Result(kind, name, check.name, status, detail, check.advice if status == "fails" else "")
+        yield Result(kind, name, check.name, status, detail, advice if status == "fails" else "")
 
 
 def expect(condition: bool, fault: str) -> None:
     """`Failed` with the fault unless the condition holds."""
     if not condition:
         raise Failed(fault)
+
+
+def expect_tensor(what: str, value: object) -> None:
+    """`Failed` unless a value is a tensor: an array of NumPy has a shape and a dtype too."""
+    kind = type(value)
+    expect(isinstance(value, Tensor), f"{what} is a {kind.__module__}.{kind.__qualname__}, expected a torch.Tensor")
 
 
 def global_state() -> tuple[str, str, tuple[int, ...], torch.dtype]:

@@ -20,7 +20,7 @@ from uuid import uuid4
 
 from safetensors import SafetensorError, safe_open
 
-from genbench.errors import DataError, SystemFailureError, one_line
+from genbench.errors import DataError, SystemFailureError, one_line, printable
 
 if TYPE_CHECKING:  # functions on tensors import torch themselves: reports write files without loading torch
     from torch import Tensor
@@ -131,10 +131,13 @@ def write_text(path: Path, text: str) -> None:
 
 
 def write_pieces(path: Path, pieces: Iterable[str]) -> None:
-    """Write UTF-8 text atomically, piece by piece, so that the text is never whole in memory."""
+    """Write UTF-8 text atomically, piece by piece, so that the text is never whole in memory.
+
+    Bytes of names that are not UTF-8 are written out, as in `caf\\udce9.png`.
+    """
 
     def write(temporary: Path) -> None:
-        with temporary.open("w", encoding="utf-8") as file:
+        with temporary.open("w", encoding="utf-8", errors="backslashreplace") as file:
             file.writelines(pieces)
 
     write_atomically(path, write)
@@ -142,7 +145,11 @@ def write_pieces(path: Path, pieces: Iterable[str]) -> None:
 
 def write_json(path: Path, value: object) -> None:
     """Write JSON atomically, keys in their order; NaN is refused because JSON has none."""
-    write_text(path, json.dumps(value, indent=1, allow_nan=False) + "\n")
+    text = json.dumps(value, indent=1, allow_nan=False)
+    if _SURROGATE.search(text.encode()):  # perhaps a name that is not UTF-8: no reader of JSON takes it as it is
+        text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
+        text = printable(text.replace("\\", "\0")).replace("\\", "\\\\").replace("\0", "\\")
+    write_text(path, text + "\n")
 
 
 def read_json(path: Path) -> Any:

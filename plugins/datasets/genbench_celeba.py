@@ -1,8 +1,9 @@
 """CelebA faces (Liu et al., arXiv:1411.7766), aligned and cropped, in the official split.
 
 Read from `img_align_celeba.zip`, inside the archive, or from the extracted folder `img_align_celeba/`, with the split
-from `list_eval_partition.txt`; each is looked for in `celeba/` under the data root, then in the data root itself. The
-other annotation files are not needed. The authors' agreement has to be accepted in person, so nothing is downloaded.
+from `list_eval_partition.txt` or Kaggle's `list_eval_partition.csv`; each is looked for in `celeba/` under the data
+root, then in the data root itself. The other annotation files are not needed. The authors' agreement has to be accepted
+in person, so nothing is downloaded.
 
 Preparation: the central 140x140 pixels of 178x218, then 64x64 (arXiv:1711.01558), antialiased. `bilinear` gives the
 bytes of torchvision's `CenterCrop(140)`, `Resize(64)` on tensors, which differ from those on PIL images by 1 in 3 of
@@ -26,12 +27,14 @@ from torchvision.transforms.functional import pil_to_tensor
 
 from genbench.api import ComponentSpec, DataConfig, Dataset, DatasetInfo, Images, Option
 from genbench.data.decoding import Pictures, Split, decode_splits, missing, open_pictures, resized
-from genbench.data.images import cached
+from genbench.data.images import cached, info_of
+from genbench.data.listing import describe_folder
 from genbench.errors import DataError
 from genbench.hookspecs import hookimpl
 
 WIDTH, HEIGHT = 178, 218
 ZIP, FOLDER, PARTITION = "img_align_celeba.zip", "img_align_celeba", "list_eval_partition.txt"
+CSV, CSV_HEAD = "list_eval_partition.csv", ["image_id", "partition"]
 VERSION = 2
 """Part of the cache's key: raise it when this file comes to prepare images differently."""
 
@@ -59,10 +62,12 @@ class CelebA(Dataset):
 
     def info(self, data_config: DataConfig) -> DatasetInfo:
         """Counts by the partition file, after a look at which images are there."""
+        if data_config.skip_corrupt:
+            return info_of(self.load(data_config))
         with open_pictures(_images_path(data_config)) as pictures:
             splits, _ = _splits(data_config, pictures)
-        counts = {split: len(names) for split, names in splits.items()}
-        return DatasetInfo((3, self.size, self.size), class_names=(), **counts)
+        train, test, validation = (len(splits[split]) for split in ("train", "test", "validation"))
+        return DatasetInfo((3, self.size, self.size), train, test, validation)
 
     def load(self, data_config: DataConfig) -> Images:
         """Faces in the order of the partition file, `(n, 3, size, size)`; decoded once, then kept."""
@@ -78,7 +83,9 @@ class CelebA(Dataset):
                 return replace(images, skipped=images.skipped + absent)
 
             key = pictures.key(splits, VERSION, preprocessing, absent, data_config.skip_corrupt)
-            return cached(data_config, "celeba", key, make)
+            images = cached(data_config, "celeba", key, make)
+        skipped = f"{images.skipped:,} faces left out: {absent:,} absent, {images.skipped - absent:,} corrupt"
+        return replace(images, notes=(skipped,) if images.skipped else ())
 
 
 def square(data: bytes, *, crop: int) -> Tensor:
@@ -110,7 +117,7 @@ def _images_path(data_config: DataConfig) -> Path:
         if (folder / FOLDER).is_dir():
             return folder / FOLDER
     raise DataError(
-        f"celeba is missing: neither {ZIP} nor {FOLDER}/ is in {folders[0]} or {folders[1]}: "
+        f"celeba is missing: neither {ZIP} nor {FOLDER}/ is in {folders[0]} or {folders[1]}{describe_folder(folders)}: "
         "get 'Align&Cropped Images' from the authors' page (mmlab.ie.cuhk.edu.hk/projects/CelebA.html) "
         "or give --data-root DIR"
     )
@@ -135,12 +142,13 @@ def _splits(data_config: DataConfig, pictures: Pictures) -> tuple[dict[Split, li
 
 
 def _partition(data_config: DataConfig) -> dict[Split, list[str]]:
-    """File names by split; a line is `000001.jpg 0`, with 0 to train, 1 to validate and 2 to test."""
+    """File names by split; a line is `000001.jpg 0` (csv: `000001.jpg,0`): 0 to train, 1 to validate, 2 to test."""
     folders = (data_config.data_root / "celeba", data_config.data_root)
-    path = next((folder / PARTITION for folder in folders if (folder / PARTITION).is_file()), None)
+    candidates = [folder / name for name in (PARTITION, CSV) for folder in folders]
+    path = next((path for path in candidates if path.is_file()), None)
     if path is None:
         raise DataError(
-            f"celeba's split is missing: no {PARTITION} in {folders[0]} or {folders[1]}: "
+            f"celeba's split is missing: no {PARTITION}, nor Kaggle's {CSV}, in {folders[0]} or {folders[1]}: "
             "get it from 'Eval' on the authors' page (mmlab.ie.cuhk.edu.hk/projects/CelebA.html)"
         )
     return read_partition(path.read_bytes(), path)
@@ -153,11 +161,12 @@ def read_partition(data: bytes, path: Path) -> dict[Split, list[str]]:
     """
     splits: dict[Split, list[str]] = {"train": [], "validation": [], "test": []}
     seen: set[str] = set()
-    for number, line in enumerate(data.decode("utf-8", errors="replace").splitlines(), 1):
-        name, _, label = line.strip().partition(" ")
-        split = SPLITS.get(label.strip())
-        if not name:
+    for number, line in enumerate(data.decode("utf-8-sig", errors="replace").splitlines(), 1):
+        words = [word.strip(' "') for word in line.split(",")] if path.suffix == ".csv" else line.split()
+        if not any(words) or (number == 1 and words == CSV_HEAD):
             continue
+        name, label = words if len(words) == 2 else (line, "")
+        split = SPLITS.get(label)
         if split is None or name in seen or not NAME.fullmatch(name):
             fault = "names an image twice" if name in seen else "is not of the form '000001.jpg 0'"
             raise DataError(f"{path}: line {number} {fault}: get the file again")

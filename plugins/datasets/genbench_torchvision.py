@@ -1,5 +1,8 @@
 """MNIST, Fashion-MNIST, CIFAR-10 and SVHN in torchvision's layout under the data root.
 
+The idx files of the first two are also read packed (`.gz`), under the name `train-images.idx3-ubyte`, from a folder
+whose name has another case (`mnist/`), and beside `raw/` instead of in it.
+
 torchvision reads the .mat files and downloads (only with `--download`); idx files and all checks are read here, since
 its readers state a broken file as an assertion. None of the four has an official validation split and published recipes
 train on the whole training set, so validation is empty unless the option asks for it.
@@ -11,7 +14,11 @@ labels, are then picked out of the list of its instructions, none of which is ca
 
 from __future__ import annotations
 
+import gzip
 import pickletools
+import re
+import shlex
+import zlib
 from abc import abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
@@ -27,8 +34,8 @@ from torchvision import datasets
 from torchvision.datasets.utils import check_integrity, download_and_extract_archive, download_url
 
 from genbench.api import ComponentSpec, DataConfig, Dataset, DatasetInfo, Images, Option, ProgressEvent, Shape
-from genbench.data.decoding import describe_error
 from genbench.data.images import with_content
+from genbench.data.listing import describe_error, describe_folder
 from genbench.errors import DataError, UsageError
 from genbench.hookspecs import hookimpl
 
@@ -82,6 +89,15 @@ class PublishedSet(Dataset):
         """The files that must be there, in the same order."""
         return [path for download in self._downloads(root) for path in download.makes]
 
+    def _found(self, root: Path, absent: Path) -> str:
+        """What lies where a file is missing, for the message: an archive to unpack, or the names there."""
+        for download in self._downloads(root):
+            archive = download.folder / download.archive
+            if absent in download.makes and absent != archive and archive.is_file():
+                unpack = f"tar -xf {shlex.quote(str(archive))} -C {shlex.quote(str(download.folder))}"
+                return f", but {archive.name} is there: unpack it ({unpack}), or"
+        return describe_folder((absent.parent, absent.parent.parent, root))
+
     @abstractmethod
     def _check(self, root: Path) -> tuple[int, int]:
         """Images to train on and to test on, from the files; `DataError` for a damaged file."""
@@ -95,8 +111,8 @@ class PublishedSet(Dataset):
         absent = next((path for path in self._files(data_config.data_root) if not path.is_file()), None)
         if absent and not data_config.download:
             raise DataError(
-                f"{self.name} is missing: no {absent}: give the folder with torchvision's layout as --data-root DIR, "
-                "or let it be fetched there with --download"
+                f"{self.name} is missing: no {absent}{self._found(data_config.data_root, absent)}: give the folder with"
+                " torchvision's layout as --data-root DIR, or let it be fetched there with --download"
             )
         train, test = self.published if absent else self._check(data_config.data_root)
         if self.validation >= train:
@@ -143,6 +159,10 @@ class MNIST(PublishedSet):
     """How the SHA-256 of each unpacked file begins: idx has no checksum, and a flipped bit is a legal pixel."""
     class_names = tuple(f"mnist/{digit}" for digit in range(CLASSES))
 
+    def _files(self, root: Path) -> list[Path]:
+        """The four files as they are there, packed or not; those of torchvision's layout where they are not."""
+        return [_as_it_is_there(path, root) for path in super()._files(root)]
+
     def _check(self, root: Path) -> tuple[int, int]:
         train, train_labels, test, test_labels = self._files(root)
         for images, labels in ((train, train_labels), (test, test_labels)):
@@ -151,17 +171,18 @@ class MNIST(PublishedSet):
         return idx_count(train, 28, 28), idx_count(test, 28, 28)
 
     def _read(self, root: Path) -> tuple[Labelled, Labelled]:
-        train, train_labels, test, test_labels = self._files(root)
+        hashes = [self.hashes[path.name] for path in PublishedSet._files(self, root)]
+        train, train_labels, test, test_labels = zip(self._files(root), hashes, strict=True)
         return self._pair(train, train_labels), self._pair(test, test_labels)
 
-    def _pair(self, images: Path, labels: Path) -> Labelled:
+    def _pair(self, images: tuple[Path, str], labels: tuple[Path, str]) -> Labelled:
         """Images and labels of two files; where there are as many as published, they have to be those published."""
-        pixels, digits = images.read_bytes(), labels.read_bytes()
-        values = idx_values(pixels, images, 28, 28)
-        for path, data in ((images, pixels), (labels, digits)):
-            if len(values) in self.published and sha256(data).hexdigest()[:16] != self.hashes[path.name]:
+        pixels, digits = _unpacked(images[0]), _unpacked(labels[0])
+        values = idx_values(pixels, images[0], 28, 28)
+        for (path, published), data in ((images, pixels), (labels, digits)):
+            if len(values) in self.published and sha256(data).hexdigest()[:16] != published:
                 raise DataError(f"{path} is not the published file (its SHA-256 differs): delete it and get it again")
-        return values.unsqueeze(1), idx_values(digits, labels).long()
+        return values.unsqueeze(1), idx_values(digits, labels[0]).long()
 
     def _downloads(self, root: Path) -> list[Download]:
         folder = root / self.source.__name__ / "raw"
@@ -191,10 +212,36 @@ class FashionMNIST(MNIST):
     class_names = tuple(f"fashion-mnist/{garment}" for garment in GARMENTS)
 
 
+def _as_it_is_there(path: Path, root: Path) -> Path:
+    """A file of torchvision's layout under the name and in the folder in which it is there, or `path`."""
+    kind = path.name.rpartition("-idx")
+    names = [name + packed for name in (path.name, ".idx".join(kind[::2])) for packed in ("", ".gz")]
+    top = path.parents[1].name
+    spellings = {top.lower(), re.sub(r"(?<=[a-z])(?=MNIST)", "-", top).lower(), top.replace("MNIST", "_mnist").lower()}
+    folders = [path.parents[1]]
+    if root.is_dir():
+        folders += sorted(folder for folder in root.iterdir() if folder.name.lower() in spellings and folder.is_dir())
+    places = [place for folder in folders for place in (folder / "raw", folder)]
+    candidates = [place / name for place in places for name in names]
+    return next((candidate for candidate in candidates if candidate.is_file()), path)
+
+
+def _unpacked(path: Path) -> bytes:
+    """The bytes of a file, unpacked where it is a .gz."""
+    try:
+        return gzip.decompress(path.read_bytes()) if path.suffix == ".gz" else path.read_bytes()
+    except (OSError, EOFError, zlib.error) as error:
+        raise DataError(f"{path} cannot be read ({describe_error(error)}): delete it and get it again") from None
+
+
 def idx_count(path: Path, *size: int) -> int:
     """How many items of a size an idx file of bytes holds; `DataError` where its head or its length says otherwise."""
+    start = 8 + 4 * len(size)
+    if path.suffix == ".gz":
+        data = _unpacked(path)
+        return idx_head(data[:start], len(data), path, *size)
     with path.open("rb") as file:
-        head = file.read(8 + 4 * len(size))
+        head = file.read(start)
     return idx_head(head, path.stat().st_size, path, *size)
 
 

@@ -119,10 +119,14 @@ def _require_finite_kl(prior: Prior) -> None:
     """`UnsupportedError` for a prior against which the KL of a Gaussian encoder is infinite."""
     if prior.normal_sigma is not None or (prior.has_density and prior.full_support):
         return
-    reason = "vanishes on part of R^d" if prior.has_density else "does not exist"
+    name = type(prior).__name__
+    if prior.has_density:
+        lack = f"{name} does not state full_support = True; if its density is positive everywhere, add that property"
+    else:
+        lack = f"{name} states no log_prob; if it has a density that is positive everywhere, add it, and full_support"
     raise UnsupportedError(
-        f"a vae with the prior {type(prior).__name__}, whose density {reason}: the KL of its Gaussian encoder is"
-        " infinite; take a normal or mixture prior, or a model that needs draws alone (swae, wae-mmd, wae-gan)"
+        f"the KL of a vae's Gaussian encoder needs the prior's density on all of R^d: {lack}; or take another prior,"
+        " or a model that needs draws alone (swae, wae-mmd, wae-gan)"
     )
 
 

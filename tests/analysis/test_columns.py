@@ -116,9 +116,9 @@ def test_a_caption_says_what_was_trained_and_how_to_read_it() -> None:
     for words in (
         "3 models trained on glyphs",
         "1,000 or 2,000 training images each",
-        "networks conv or mlp",
+        "network conv or mlp",
         "latent size 8",
-        "normal or ring priors",
+        "prior normal or ring",
         "+- half the width of its 95% t-interval",
         "500 images or codes",
         "ae: 1 of 2 seeds",

@@ -45,8 +45,12 @@ def row(group: str, seed: int, images: int, value: float | None, **facts: object
 
 
 def curve(group: str, values: dict[int, float], seeds: tuple[int, ...] = (0, 1, 2), **facts: object) -> list[Row]:
-    """A group's snapshots; seeds differ by hundredths."""
-    return [row(group, s, images, value + 0.01 * s, **facts) for s in seeds for images, value in values.items()]
+    """A group's snapshots; seeds differ by hundredths, a little more in worse values."""
+    return [
+        row(group, s, images, value + (0.01 + value / 1e4) * s, **facts)
+        for s in seeds
+        for images, value in values.items()
+    ]
 
 
 def end(group: str, seed: int, value: float, **facts: object) -> Row:
@@ -90,7 +94,7 @@ def test_groups_are_compared_where_all_runs_have_snapshots() -> None:
     curve_set = only([*curve("vae", {50: 9.0, 100: 8.0}), *curve("swae", {50: 7.0, 100: 6.0, 200: 1.0})])
     assert curves.budgets(curve_set.curves, "images") == (50, 100)
     results = {result.label: result for result in curves.compare_at(curve_set, "images", 100)}
-    assert results["vae"].estimate.mean == pytest.approx(8.01)
+    assert results["vae"].estimate.mean == pytest.approx(8.0108)
     assert (results["swae"].mark, results["vae"].mark) == ("best", "")
     beyond = curves.compare_at(curve_set, "images", 150)
     assert [result.label for result in beyond] == ["swae"]  # vae is not extrapolated
@@ -115,9 +119,18 @@ def test_a_group_of_which_one_seed_stops_short_has_no_value_there() -> None:
     assert [result.label for result in curves.compare_at(only(rows), "images", 100)] == ["vae"]
 
 
-def test_one_seed_leads_and_is_not_called_best() -> None:
-    curve_set = only([*curve("vae", {50: 9.0}, seeds=(0,)), *curve("swae", {50: 7.0}, seeds=(0,))])
-    assert {p.label: p.mark for p in curves.compare_at(curve_set, "images", 50)} == {"vae": "", "swae": "lead"}
+@pytest.mark.parametrize("seeds", [(0,), (0, 1)])
+def test_fewer_than_three_seeds_mark_nothing(seeds: tuple[int, ...]) -> None:
+    curve_set = only([*curve("vae", {50: 9.0}, seeds=seeds), *curve("swae", {50: 7.0}, seeds=seeds)])
+    assert {p.label: p.mark for p in curves.compare_at(curve_set, "images", 50)} == {"vae": "", "swae": ""}
+
+
+def test_shares_of_few_draws_are_no_more_certain_at_a_budget_than_in_the_table() -> None:
+    rows = [row(g, s, 50, v, n=40) for g, v in (("vae", 0.025), ("ae", 0.0)) for s in range(3)]
+    results = curves.compare_at(only(rows), "images", 50)
+    assert [result.mark for result in results] == ["best", "best"]
+    assert all(result.estimate.kind == "sampling" for result in results)
+    assert [point.estimate for point in curves.curve_points(only(rows))] == [result.estimate for result in results]
 
 
 def test_validation_and_test_values_never_share_a_curve_set() -> None:
@@ -179,7 +192,7 @@ def test_options_are_selected_on_validation_and_the_others_leave_the_table() -> 
     kept, choices = select_options([*rows, *alone], "fid")
     assert {r.label for r in kept} == {"swae (weight=10)", "vae"}  # by test values it would be weight=1
     (choice,) = choices
-    assert (choice.candidates, choice.seeds, choice.mean) == (3, 3, pytest.approx(3.01))
+    assert (choice.candidates, choice.seeds, choice.mean) == (3, 3, pytest.approx(3.0103))
     assert "selected of 3 candidates" in choice.text
 
 

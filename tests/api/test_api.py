@@ -103,6 +103,7 @@ def test_every_bundled_component_has_a_reference(kind: Kind) -> None:
 
 def test_every_hook_is_documented_with_the_signature_of_its_factory() -> None:
     hooks = {name: hook for name, hook in vars(hookspecs).items() if name.startswith("genbench_")}
+    hooks.pop("genbench_bibtex")  # which yields no component
     assert set(hooks) == {f"genbench_{kind}s" for kind in KINDS}
     for name, hook in hooks.items():
         thing = name.removeprefix("genbench_").removesuffix("s").capitalize()

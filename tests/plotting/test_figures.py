@@ -23,7 +23,7 @@ from genbench.data.images import save_grid
 from genbench.distances import random_projections, sliced_wasserstein_cost
 from genbench.errors import UsageError
 from genbench.plotting.curves import FROM_ROWS, case_numbers, curves, findings, latent_size, row_figures
-from genbench.plotting.images import ImageRow, joined, leading, stored, strips
+from genbench.plotting.images import ImageRow, joined, leading, plane, stored, strips
 from genbench.plotting.latent import worst_projection
 from genbench.plotting.ranks import rank_intervals, ranks
 from genbench.plotting.report import sample_strips
@@ -48,10 +48,22 @@ def row(model: str, seed: int, value: float, **facts: object) -> Row:
 
 
 def study(*models: str) -> list[Row]:
-    return [row(model, seed, 10.0 * (k + 1) + 0.1 * seed**2) for k, model in enumerate(models) for seed in range(3)]
+    return [
+        row(model, seed, 10.0 * (k + 1) + (0.1 + 0.001 * k) * seed**2)
+        for k, model in enumerate(models)
+        for seed in range(3)
+    ]
 
 
 # ---------------------------------------------------------------- styles
+
+
+def test_images_of_the_plane_are_centred_on_their_codes_with_gaps_between() -> None:
+    images = np.zeros((9, 4, 4, 1), np.uint8)
+    (axes,) = plane("c", [("a", images, (-2.0, 2.0))]).figure.axes
+    (shown,) = axes.images
+    assert shown.get_extent() == [-3.0, 3.0, -3.0, 3.0]  # three images a side, two units apart
+    assert (np.asarray(shown.get_array()) == 255).mean() > 0.5
 
 
 def test_models_take_colours_in_their_order_and_groups_of_one_model_differ_otherwise() -> None:
@@ -81,17 +93,21 @@ def test_every_colour_stands_out_on_white() -> None:
 
 
 def test_ranks_are_sure_where_differences_are_and_open_where_not() -> None:
-    values = {"a": {0: 1.0, 1: 1.1, 2: 0.9}, "b": {0: 2.0, 1: 2.1, 2: 1.9}, "c": {0: 2.5, 1: 1.6, 2: 1.9}}
+    values = {"a": {0: 1.0, 1: 1.1, 2: 0.9}, "b": {0: 2.0, 1: 2.1, 2: 1.91}, "c": {0: 2.5, 1: 1.6, 2: 1.9}}
     assert rank_intervals(values, lower=True)["a"] == (1, 2)  # surely before b; c varies too much
     assert rank_intervals(values, lower=True)["b"] == (2, 3)
     assert rank_intervals(values, lower=False)["a"] == (2, 3)
     assert rank_intervals({"a": {0: 1.0}, "b": {0: 9.0}}, lower=True) == {"a": (1, 2), "b": (1, 2)}
+    equal = {"a": {0: 1.0, 1: 1.1, 2: 0.9}, "b": {0: 2.0, 1: 2.1, 2: 1.9}}  # the same difference in every seed
+    assert rank_intervals(equal, lower=True) == {"a": (1, 2), "b": (1, 2)}
+    errors = {"a": dict.fromkeys(range(3), 0.1), "b": dict.fromkeys(range(3), 0.1)}
+    assert rank_intervals(equal, lower=True, errors=errors) == {"a": (1, 1), "b": (2, 2)}
 
 
 @given(st.permutations(range(4)), st.integers(0, 99))
 def test_the_true_rank_is_covered_where_all_is_sure(order: list[int], seed: int) -> None:
     noise = np.random.default_rng(seed).normal(size=3) * 5  # shared by all: pairing removes it
-    values = {str(k): {s: 10.0 * k + noise[s] for s in range(3)} for k in order}
+    values = {str(k): {s: 10.0 * k + noise[s] + 0.01 * k * s for s in range(3)} for k in order}
     assert rank_intervals(values, lower=True) == {str(k): (k + 1, k + 1) for k in order}
 
 

@@ -128,6 +128,8 @@ COMMANDS: tuple[tuple[str, ...], ...] = (
     ("report",),
     ("report", "--format", "md"),
     ("report", "--format", "tex"),
+    ("cite", "runs"),
+    ("paper", "--out", "paper"),
     ("show", "RUN"),
     ("compare", "ae", "swae"),
     ("power", "runs", "--metric", "METRIC"),

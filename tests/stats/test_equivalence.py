@@ -38,13 +38,18 @@ def test_equal_means_are_found_equivalent_and_far_ones_different() -> None:
         ([12.0, 12.1, 11.9], "different"),
         ([8.0, 12.0, 10.0], "inconclusive"),
         ([10.0], "inconclusive"),
-        ([10.5, 10.5], "equivalent"),
-        ([11.5, 11.5], "different"),
-        ([8.5, 8.5], "different"),
+        ([10.5, 10.5], "inconclusive"),  # equal values say nothing about their spread
+        ([11.5, 11.5], "inconclusive"),
     ],
 )
 def test_known_cases(values: list[float], word: str) -> None:
     assert assess_equivalence(values, 10.0, 1.0).conclusion == word
+
+
+def test_equal_shares_are_tested_by_their_known_error() -> None:
+    assert assess_equivalence([0.025, 0.025], 0.03, 0.1, n=40).conclusion == "equivalent"
+    assert assess_equivalence([0.025, 0.025], 0.03, 0.02, n=40).conclusion == "inconclusive"
+    assert assess_equivalence([0.5, 0.5, 0.5], 0.1, 0.1, n=40).conclusion == "different"
 
 
 def test_the_two_one_sided_p_value_is_that_of_students_tables() -> None:

@@ -19,6 +19,7 @@ from genbench.api import DataConfig, Images, ProgressEvent
 from genbench.data.images import cached
 from genbench.errors import DataError, StoreError
 from genbench.storage.run_dir import RunFolder, find_runs, read_runs
+from genbench.storage.schema import SCHEMA, FailureRecord
 from genbench.training.checkpoint import load_checkpoint, save_checkpoint
 from genbench.utils import io as files
 from genbench.utils.io import load_tensors, parse_json, save_tensors
@@ -157,7 +158,7 @@ def store(tmp_path_factory: pytest.TempPathFactory) -> Path:
     ):
         assert runner.invoke(main, words, catch_exceptions=False).exit_code == 0
     for folder in (at / "runs").iterdir():
-        RunFolder(folder).fail("X", "y", "z")
+        RunFolder(folder).fail(FailureRecord(SCHEMA, "X", "y", "z"))
     return at / "runs"
 
 

@@ -31,7 +31,7 @@ class MyMetric(Metric):
         """
         n = min(self.n, len(e.references)) or len(e.references)
         images = e.held_out(n).to(e.device)
-        rebuilt = e.reconstructions(n).to(e.device)
+        rebuilt = e.reconstructions(n).to(e.device)  # codes may hold NaN: if not isfinite().all(), raise MetricError
         value = float((images / 255 - rebuilt).abs().mean(dtype=torch.float64))
         # A protocol says how the number was measured; numbers of different protocols never share a column.
         # `e.protocol` fills in the dataset, its preprocessing and the split.

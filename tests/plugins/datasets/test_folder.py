@@ -94,7 +94,7 @@ def test_subfolders_train_and_test_are_the_splits(data_config: DataConfig, top: 
     write_zip(path, files)
     assert numbers(Folder(path=str(path), validation=0.5).load(data_config).validation) == [8]
     write_zip(path, files | {f"{top}stray.png": files[f"{top}test/000.png"]})
-    with pytest.raises(DataError, match=r"'.*stray\.png' is in neither"):
+    with pytest.raises(DataError, match=r"'.*stray\.png' is in none of them"):
         Folder(path=str(path)).info(data_config)
 
 

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
 import pickle
+import shutil
 import struct
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from urllib.error import URLError
@@ -299,3 +302,49 @@ def test_svhn_has_channels_first_and_ten_stands_for_zero(
     path.write_bytes(path.read_bytes()[:-1])
     with pytest.raises(DataError, match=r"test_32x32\.mat is not the published file"):
         sets.SVHN().info(data_config)
+
+
+# ---------------------------------------------------------------- files as people have them
+
+
+def dotted(name: str) -> str:
+    return name.replace("-idx", ".idx")
+
+
+@pytest.mark.parametrize("folder", ["MNIST/raw", "mnist/raw", "MNIST", "Mnist"])
+@pytest.mark.parametrize("rename", [str, dotted])
+@pytest.mark.parametrize("packed", [False, True])
+def test_idx_files_are_read_as_people_have_them(
+    mnist: DataConfig, folder: str, rename: Callable[[str], str], packed: bool
+) -> None:
+    whole = sets.MNIST().load(mnist)
+    raw, there = mnist.data_root / "MNIST" / "raw", mnist.data_root / folder
+    contents = {path.name: path.read_bytes() for path in raw.iterdir()}
+    shutil.rmtree(raw.parent)
+    there.mkdir(parents=True)
+    for name, data in contents.items():
+        (there / (rename(name) + ".gz" * packed)).write_bytes(gzip.compress(data) if packed else data)
+    assert sets.MNIST().info(mnist) == DatasetInfo((1, 28, 28), 20, 10, 0, 10, sets.MNIST.class_names)
+    assert sets.MNIST().load(mnist).sha256 == whole.sha256
+
+
+@pytest.mark.parametrize("folder", ["fashion-mnist", "fashion_mnist", "FashionMNIST", "fashionmnist"])
+def test_fashion_mnist_has_several_spellings_and_is_not_mnist(mnist: DataConfig, folder: str) -> None:
+    (mnist.data_root / "MNIST").rename(mnist.data_root / folder)
+    assert sets.FashionMNIST().info(mnist).train == 20
+    with pytest.raises(DataError, match=rf"mnist is missing: no .* \(.* holds {folder}/\)"):
+        sets.MNIST().info(mnist)
+
+
+def test_a_packed_file_that_was_cut_is_named(mnist: DataConfig) -> None:
+    path = mnist.data_root / "MNIST" / "raw" / "train-images-idx3-ubyte"
+    path.with_suffix(".gz").write_bytes(gzip.compress(path.read_bytes())[:-40])
+    path.unlink()
+    with pytest.raises(DataError, match=r"train-images-idx3-ubyte\.gz cannot be read"):
+        sets.MNIST().info(mnist)
+
+
+def test_an_archive_that_is_not_unpacked_is_named_with_the_command(data_config: DataConfig) -> None:
+    (data_config.data_root / "cifar-10-python.tar.gz").write_bytes(b"x")
+    with pytest.raises(DataError, match=r"but cifar-10-python\.tar\.gz is there: unpack it \(tar -xf .* -C "):
+        sets.CIFAR10().info(data_config)
