@@ -404,13 +404,15 @@ def _pairs(rows: Sequence[Row], table: Table) -> dict[tuple[str, str], list[tupl
             continue
         for comparison in compared:
             raw.setdefault((comparison.metric, comparison.protocol), []).append((a, b, comparison))
-    return {
-        key: [
-            (a, b, format_estimate(c.difference).plain, c.difference.n, p_value(c.p), p_value(p))
-            for (a, b, c), p in zip(compared, holm([c.p for _, _, c in compared]), strict=True)
-        ]
-        for key, compared in raw.items()
-    }
+    return {key: list(_tested(compared)) for key, compared in raw.items()}
+
+
+def _tested(compared: Sequence[tuple[str, str, Comparison]]) -> Iterable[tuple[str, str, str, int, str, str]]:
+    """The lines of one column; a comparison without a test has no p-values."""
+    adjusted = iter(holm([c.p for _, _, c in compared if c.p is not None]))
+    for a, b, c in compared:
+        texts = ("no test", "") if c.p is None else (p_value(c.p), p_value(next(adjusted)))
+        yield a, b, format_estimate(c.difference).plain, c.difference.n, *texts
 
 
 # ---------------------------------------------------------------- the runs and their provenance

@@ -221,8 +221,8 @@ def main() -> None:
         "*Set* errs where a model that truly is a best is left out of the set of bests, *compare* where the p-value of"
         " two equal models is at most 5 %; *interval* and *difference* are the coverages of the 95 % intervals of one"
         " model's share and of a paired difference (an interval that is not given claims nothing). *Before* is"
-        " Student's paired t-test alone, to which equal differences are certain. After: from three seeds on for sets; p is the"
-        " larger of the t-test's and of the z-test's by the shares' known errors.",
+        " Student's paired t-test alone, to which equal differences are certain. After: from three seeds on for sets; p"
+        " is the larger of the t-test's and of the z-test's by the shares' known errors.",
         "",
         "| over all kinds below | before | after |",
         "|:--|--:|--:|",

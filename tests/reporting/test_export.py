@@ -9,6 +9,7 @@ import re
 import shutil
 import subprocess
 from dataclasses import replace
+from html import unescape
 from html.parser import HTMLParser
 from pathlib import Path
 
@@ -31,7 +32,7 @@ FIXED = (
     "run,dataset,model,prior,network,latent_dim,seed,images,metric,value,floor,unit,higher_is_better,n,protocol,seconds"
 )
 LATER = (
-    "role,stage,split,metric_role,floor_sd,se,low,high,p_value,minimum_detectable_effect,flops"
+    "role,stage,split,metric_role,floor_sd,se,low,high,p_value,minimum_detectable_effect,data,flops"
     ",batch,precision,options,defaults"
 )
 EVIL = [
@@ -274,7 +275,7 @@ def test_names_are_text_in_the_page(tmp_path: Path, name: str) -> None:
 def test_the_page_begins_with_what_was_compared_and_the_verdict(tmp_path: Path) -> None:
     rows = study("swae", "vae")[:-1]
     export(tmp_path / "out", rows)
-    text = (tmp_path / "out/report.html").read_text()
+    text = unescape((tmp_path / "out/report.html").read_text())
     assert "<h1>swae and vae on glyphs</h1>" in text
     sentence = verdict(assemble(rows)[0]).sentences[0]
     setup = setup_lines(assemble(rows)[0])[0]
