@@ -103,8 +103,8 @@ def test_the_move_of_the_caches_is_told_once(
     monkeypatch.setenv("XDG_CACHE_HOME", "~nobody-of-this-name/cache")
     _temporary_cache.cache_clear()
     cache_folder(), cache_folder()
-    told = capsys.readouterr().err
-    assert told.count("set GENBENCH_CACHE") == 1 == told.count("\n")
+    message = capsys.readouterr().err
+    assert message.count("set GENBENCH_CACHE") == 1 == message.count("\n")
 
 
 def test_sockets_have_short_paths_and_data_stay_in_tmpdir(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
