@@ -11,14 +11,15 @@ import click
 from genbench.cli.completion import complete_metrics_of_runs
 from genbench.cli.options import (
     Finite,
+    Whole,
     all_sources_option,
     changed_source_option,
     counts,
     data_options,
     device_option,
+    form_option,
     load_listing,
     load_registry,
-    make_data_config,
     names,
     out_option,
     plugin_option,
@@ -27,18 +28,11 @@ from genbench.cli.options import (
     runs_option,
 )
 from genbench.errors import StoreError, UsageError
+from genbench.interface.context import make_data_config
 
 if TYPE_CHECKING:
     from genbench.analysis.curves import By
 
-form_option = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Format of the output.",
-)
 columns_option = click.option(
     "--columns",
     multiple=True,
@@ -68,6 +62,7 @@ columns_option = click.option(
 @click.option(
     "--sort", metavar="METRIC", shell_complete=complete_metrics_of_runs, help="Rank by this metric. [the first one]"
 )
+@click.option("--notes", "noted", is_flag=True, help="Add counts, p-values, protocols and all notes to the table.")
 @columns_option
 @click.option("--title", default="", metavar="TEXT", help="Title of report.html. [what was compared]")
 @click.option(
@@ -96,6 +91,7 @@ def report(
     export: Path | None,
     form: str,
     sort: str | None,
+    noted: bool,
     columns: tuple[str, ...],
     title: str,
     anonymous: bool,
@@ -117,7 +113,7 @@ def report(
     if figures == "all":
         from genbench.utils.torch_state import pick_device
 
-        data_config = make_data_config(data_root, download, skip_corrupt)
+        data_config = make_data_config(data_root, download=download, skip_corrupt=skip_corrupt)
         figure_context = FigureContext(load_registry(plugins, allow_changed_source), data_config, pick_device(device))
     page = PageOptions(title, anonymous)
     report_runs(
@@ -131,6 +127,7 @@ def report(
         page,
         all_sources=all_sources,
         by_folder=by_folder,
+        noted=noted,
     )
 
 
@@ -225,21 +222,18 @@ def diff(run_a: str, run_b: str, runs: Path, form: str) -> None:
 @click.command()
 @click.argument("run_", metavar="RUN")
 @out_option
-def show(run_: str, out: Path) -> None:
+@form_option
+def show(run_: str, out: Path, form: str) -> None:
     """Show one RUN: its options, provenance, state and numbers."""
     from genbench.reporting.views import show_run
 
-    show_run(run_folder(run_, out))
+    show_run(run_folder(run_, out), form)
 
 
 @click.command()
 @click.argument("run_", metavar="RUN")
-@click.option(
-    "--count", type=click.IntRange(1, 100_000), default=64, show_default=True, metavar="N", help="How many samples."
-)
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="K", help="Seed of the prior draws."
-)
+@click.option("--count", type=Whole(1, 100_000), default=64, show_default=True, metavar="N", help="How many samples.")
+@click.option("--seed", type=Whole(0), default=0, show_default=True, metavar="K", help="Seed of the prior draws.")
 @click.option(
     "--out",
     "target",
@@ -273,27 +267,18 @@ def sample(
         raise UsageError(f"--out {target}: the picture is a PNG; name a file that ends in .png")
     registry = load_registry(plugins, allow_changed_source)
 
-    import torch
-
-    from genbench.api import Noise
     from genbench.data.images import save_grid, to_uint8
-    from genbench.evaluation.evaluation import finite
-    from genbench.evaluation.snapshots import trained_model
-    from genbench.utils.rng import generator
+    from genbench.interface.model import TrainedModel
     from genbench.utils.torch_state import pick_device
 
-    chosen = pick_device(device)
-    model = trained_model(registry, record.run, record.folder, chosen).eval()
-    noise = Noise(generator("cpu", seed, "sample"))
-    with torch.no_grad():
-        blocks = (model.prior.sample(min(500, count - start), noise).to(chosen) for start in range(0, count, 500))
-        images = torch.cat([to_uint8(finite(model.decode(z), "samples")) for z in blocks])
+    data_config = make_data_config(None, download=False, skip_corrupt=False)
+    images = to_uint8(TrainedModel(record, registry, data_config, pick_device(device)).sample(count, seed=seed))
     save_grid(target, images, columns=max(1, round(count**0.5)))
     click.echo(f"{count} samples of {record.name}: {target}")
 
 
 @click.command(short_help="Print the BibTeX of everything that RUNS used.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
 @plugin_option
 def cite(runs: tuple[Path, ...], plugins: tuple[Path, ...]) -> None:
     """Print the BibTeX of everything that RUNS used; without RUNS, that of genbench.
@@ -316,7 +301,7 @@ def cite(runs: tuple[Path, ...], plugins: tuple[Path, ...]) -> None:
 
 
 @click.command(short_help="Write a paper of RUNS in LaTeX.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
 @click.option(
     "--out",
     "target",

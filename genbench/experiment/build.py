@@ -13,7 +13,6 @@ from genbench.api import (
     Control,
     DataConfig,
     Dataset,
-    DatasetInfo,
     Images,
     Metric,
     Model,
@@ -87,21 +86,15 @@ def create_dataset(registry: Registry, component: Component) -> Dataset:
     return _create(registry, "dataset", component, Dataset)
 
 
-def dataset_info(registry: Registry, component: Component, data_config: DataConfig) -> DatasetInfo:
-    """The dataset's info; `DataError` where the files are not those that identify the component."""
-    info = create_dataset(registry, component).info(data_config)
-    _check_originals(component, info.originals)
-    return info
-
-
 def load_dataset(registry: Registry, component: Component, data_config: DataConfig) -> Images:
     """The dataset's images on the CPU; `DataError` where the files are not those that identify the component."""
     images = create_dataset(registry, component).load(data_config)
-    _check_originals(component, images.originals)
+    check_originals(component, images.originals)
     return images
 
 
-def _check_originals(component: Component, originals: str) -> None:
+def check_originals(component: Component, originals: str) -> None:
+    """Raise `DataError` where these are not the files that identify the component."""
     if not component.originals or originals == component.originals:
         return
     if not originals:

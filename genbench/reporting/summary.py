@@ -80,12 +80,13 @@ def report_runs(
     columns: Sequence[str] = (),
     page: PageOptions = PageOptions(),
     *,
+    noted: bool = False,
     all_sources: bool = False,
     by_folder: bool = False,
 ) -> None:
     """Show and export the runs below the paths, with all columns or the named ones in their order.
 
-    With `by_folder` the runs of each path are groups apart.
+    `noted` shows all notes and protocols on the console. With `by_folder` the runs of each path are groups apart.
 
     Of options that compete, those that are best by `select_options_by` are shown. With a `figure_context` the export
     has the figures that need the models.
@@ -107,7 +108,7 @@ def report_runs(
         for choice in choices:
             click.echo(choice.text, err=form != "table")
     if form == "table":
-        render(Console(), tidy, sort=sort, columns=columns, protocols=fields)
+        render(Console(), tidy, sort=sort, columns=columns, protocols=fields, noted=noted)
     else:
         writers: dict[str, Callable[[], str]] = {
             "csv": lambda: export.tidy_csv(of_columns(tidy, columns)),
@@ -173,9 +174,19 @@ def show_table(
     select: str | None = None,
 ) -> None:
     """Print the comparison of some runs by some metrics: at their ends, or at the snapshots that a metric selected."""
-    shown, fields = of_stage(rows(records), select), protocols(records)
-    tidy = [row for row in shown if not row.metric or row.metric.split(".")[0] in metrics]
-    ranking = [row.metric for row in tidy if row.metric.split(".")[0] == sort and row.higher_is_better is not None]
+    tidy, ranking = rows_of_study(records, metrics, sort, select)
     if tidy:
         console.print()
-        render(console, tidy, sort=next(iter(ranking), None), protocols=fields, brief=True)
+        render(console, tidy, sort=ranking, protocols=protocols(records), brief=True)
+
+
+def rows_of_study(
+    records: Sequence[RunRecord], metrics: Sequence[str], sort: str | None, select: str | None
+) -> tuple[list[Row], str | None]:
+    """The rows of some metrics, and the number of the metric `sort` that ranks: of the ends of the runs, or of the
+    snapshots that a metric selected.
+    """
+    shown = of_stage(rows(records), select)
+    tidy = [row for row in shown if not row.metric or row.metric.split(".")[0] in metrics]
+    ranking = [row.metric for row in tidy if row.metric.split(".")[0] == sort and row.higher_is_better is not None]
+    return tidy, next(iter(ranking), None)
