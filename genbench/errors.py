@@ -67,7 +67,7 @@ def unknown(kind: str, given: str, possible: Iterable[str], aliases: Mapping[str
     `aliases` are further words for the possible names.
     """
     names = sorted(possible)
-    words = {**{name.lower(): name for name in names}, **(aliases or {})}
-    near = difflib.get_close_matches(given.lower(), words, n=1, cutoff=0.5)
+    words = {**{name.casefold(): name for name in reversed(names)}, **(aliases or {})}
+    near = difflib.get_close_matches(given.casefold(), words, n=1, cutoff=0.55)
     hint = f"did you mean '{words[near[0]]}'? " if near else ""
     return UsageError(f"there is no {kind} '{given}': {hint}possible: {', '.join(names) or 'none'}")

@@ -61,6 +61,7 @@ columns_option = click.option(
 @click.option(
     "--sort", metavar="METRIC", shell_complete=complete_metrics_of_runs, help="Rank by this metric. [the first one]"
 )
+@click.option("--notes", "noted", is_flag=True, help="Add counts, p-values, protocols and all notes to the table.")
 @columns_option
 @click.option("--title", default="", metavar="TEXT", help="Title of report.html. [what was compared]")
 @click.option(
@@ -87,6 +88,7 @@ def report(
     export: Path | None,
     form: str,
     sort: str | None,
+    noted: bool,
     columns: tuple[str, ...],
     title: str,
     anonymous: bool,
@@ -109,7 +111,9 @@ def report(
         data_config = make_data_config(data_root, download=download, skip_corrupt=skip_corrupt)
         figure_context = FigureContext(load_registry(plugins, allow_changed_source), data_config, pick_device(device))
     page = PageOptions(title, anonymous)
-    report_runs(runs or (Path("runs"),), export, form, sort, select_options_by, figure_context, columns, page)
+    report_runs(
+        runs or (Path("runs"),), export, form, sort, select_options_by, figure_context, columns, page, noted=noted
+    )
 
 
 @click.command(short_help="Compare RUNS at equal compute.")
@@ -238,27 +242,18 @@ def sample(
         raise UsageError(f"--out {target}: the picture is a PNG; name a file that ends in .png")
     registry = load_registry(plugins, allow_changed_source)
 
-    import torch
-
-    from genbench.api import Noise
     from genbench.data.images import save_grid, to_uint8
-    from genbench.evaluation.evaluation import finite
-    from genbench.evaluation.snapshots import trained_model
-    from genbench.utils.rng import generator
+    from genbench.interface.model import TrainedModel
     from genbench.utils.torch_state import pick_device
 
-    chosen = pick_device(device)
-    model = trained_model(registry, record.run, record.folder, chosen).eval()
-    noise = Noise(generator("cpu", seed, "sample"))
-    with torch.no_grad():
-        blocks = (model.prior.sample(min(500, count - start), noise).to(chosen) for start in range(0, count, 500))
-        images = torch.cat([to_uint8(finite(model.decode(z), "samples")) for z in blocks])
+    data_config = make_data_config(None, download=False, skip_corrupt=False)
+    images = to_uint8(TrainedModel(record, registry, data_config, pick_device(device)).sample(count, seed=seed))
     save_grid(target, images, columns=max(1, round(count**0.5)))
     click.echo(f"{count} samples of {record.name}: {target}")
 
 
 @click.command(short_help="Print the BibTeX of everything that RUNS used.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
 @plugin_option
 def cite(runs: tuple[Path, ...], plugins: tuple[Path, ...]) -> None:
     """Print the BibTeX of everything that RUNS used; without RUNS, that of genbench.
@@ -281,7 +276,7 @@ def cite(runs: tuple[Path, ...], plugins: tuple[Path, ...]) -> None:
 
 
 @click.command(short_help="Write a paper of RUNS in LaTeX.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
 @click.option(
     "--out",
     "target",

@@ -36,14 +36,14 @@ def load_plugins(
     return registry, listing
 
 
-def plugin_problems(listing: Listing) -> list[str]:
-    """A line for each plug-in that is broken or slow."""
+def plugin_problems(listing: Listing, *, slow: bool = True) -> list[str]:
+    """A line for each plug-in that is broken, and for each slow one."""
     problems = []
     for plugin in listing.plugins:
         prefix = f"plug-in '{plugin.name}' of {plugin.origin}"
         if plugin.state == "broken":
             problems.append(f"{prefix} is broken: {plugin.cause}")
-        if plugin.note:
+        if slow and plugin.note:
             problems.append(f"{prefix} {plugin.note}")
     return problems
 

@@ -116,6 +116,7 @@ class Results:
             UsageError: There is no such form or metric.
 
         Example:
+            >>> import genbench
             >>> print(genbench.load_results("runs").table("md").splitlines()[0])
             ## glyphs · 2 models · 2 seeds · ranked by reconstruction.pixel
         """
@@ -163,6 +164,7 @@ class Results:
             DataError: The dataset is missing.
 
         Example:
+            >>> import genbench
             >>> genbench.load_results("runs").plot("ranks", metric="reconstruction.pixel").name
             'ranks'
         """

@@ -303,7 +303,7 @@ def _checked(outcome: Outcome, problems: Iterable[str]) -> dict[str, str]:
 
 def _registry(files: Sequence[Path], disabled: Sequence[str], *, allow_changed_source: bool = False) -> Registry:
     registry, listing = load_plugins(files, disabled, allow_changed_source=allow_changed_source)
-    for problem in plugin_problems(listing):
+    for problem in plugin_problems(listing, slow=False):
         warnings.warn(problem, stacklevel=4)
     return registry
 
