@@ -135,8 +135,9 @@ class Verdict:
 def verdict(table: Table) -> Verdict:
     """The verdict on a table; without sentences where it has no models."""
     models = [row for row in table.rows if row.role == "model" and row.done]
-    column = table.columns[0] if table.columns and table.columns[0].higher_is_better is not None else None
-    ranked = [(row, cell) for row in models if column is not None and (cell := row.cells[0]) is not None]
+    place = table.ranking
+    column = None if place is None else table.columns[place]
+    ranked = [(row, cell) for row in models if place is not None and (cell := row.cells[place]) is not None]
     best = tuple(row.label for row, cell in ranked if cell.mark == "best")
     worse: list[Behind] = []
     for row, cell in ranked:

@@ -315,6 +315,14 @@ class Table:
     problems: tuple[RunProblem, ...]
     ranked_by: str = ""
 
+    @property
+    def ranking(self) -> int | None:
+        """The place of the column that ranks; None where none does or it is not among those shown."""
+        places = (
+            i for i, c in enumerate(self.columns) if c.metric == self.ranked_by and c.higher_is_better is not None
+        )
+        return next(places, None)
+
 
 def assemble(rows: Sequence[Row], sort: str | None = None) -> tuple[Table, ...]:
     """A table for each dataset, in the order in which the rows name them; ranked by the metric `sort`.

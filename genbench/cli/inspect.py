@@ -271,7 +271,7 @@ def sample(
 
 
 @click.command(short_help="Print the BibTeX of everything that RUNS used.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
 @plugin_option
 def cite(runs: tuple[Path, ...], plugins: tuple[Path, ...]) -> None:
     """Print the BibTeX of everything that RUNS used; without RUNS, that of genbench.
@@ -294,7 +294,7 @@ def cite(runs: tuple[Path, ...], plugins: tuple[Path, ...]) -> None:
 
 
 @click.command(short_help="Write a paper of RUNS in LaTeX.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
 @click.option(
     "--out",
     "target",

@@ -48,10 +48,10 @@ def counts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
 
 SECTIONS = {
     "Train and evaluate": ("run", "reproduce", "evaluate"),
-    "Look at runs": ("report", "curves", "plot", "show", "sample"),
+    "Look at runs": ("report", "curves", "plot", "show", "sample", "paper", "cite"),
     "Compare": ("compare", "power", "diff"),
     "Manage runs": ("rm", "prune", "bundle"),
-    "Plug-ins": ("list", "new", "check", "completion"),
+    "Plug-ins": ("list", "new", "check", "docs", "completion"),
 }
 """The commands as `genbench --help` groups them; each once."""
 
