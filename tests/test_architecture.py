@@ -12,7 +12,7 @@ ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
     *("errors", "utils", "api", "hookspecs", "nn", "distances", "data", "features", "registry", "experiment"),
     *("storage", "training", "evaluation", "execution", "stats", "analysis", "plotting", "reporting"),
-    *("reproduction", "testing", "cli"),
+    *("reproduction", "testing", "interface", "cli"),
 )
 """Each package may import those before it; `nn`, `distances`, `data` and `features` may not import each other freely
 either: this order holds for them as well."""

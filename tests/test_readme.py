@@ -136,7 +136,7 @@ def test_every_setting_that_a_page_names_exists(name: str) -> None:
     registry = load()
     for component, option in re.findall(r"--set ([a-z0-9-]+)\.([a-z-]+)=", PAGES[name].replace("spiral.turns", "")):
         kinds = [kind for kind in registry.registrations if component in registry.registrations[kind]]
-        assert any(option in registry.option_names(kind, component) for kind in kinds), f"{component}.{option}"
+        assert any(option in registry.option_kinds(kind, component) for kind in kinds), f"{component}.{option}"
 
 
 @pytest.mark.parametrize("name", [*PAGES, "reports/README.md", "reports/speed/README.md"])

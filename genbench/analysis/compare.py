@@ -9,7 +9,7 @@ from typing import Literal
 
 from genbench.analysis.table import ColumnValues, GatheredRows, gather, labels, resolve_metric
 from genbench.errors import UsageError, unknown
-from genbench.stats.comparison import holm
+from genbench.stats.comparison import holm_of_tests
 from genbench.stats.intervals import (
     RESOLUTION,
     Estimate,
@@ -72,10 +72,8 @@ def compare(rows: Sequence[Row], a: str, b: str, metric: str | None = None) -> t
     gathered, names = gather(rows)[first[0]], labels(gather(rows)[first[0]].groups)
     chosen = _shared(gathered, first[1], second[1], (a, b), metric)
     raw = [_compare(values, first[1], second[1]) for values in chosen]
-    adjusted = iter(holm([comparison.p for comparison in raw if comparison.p is not None]))
-    concluded = tuple(
-        comparison if comparison.p is None else _concluded(comparison, next(adjusted)) for comparison in raw
-    )
+    adjusted = holm_of_tests([comparison.p for comparison in raw])
+    concluded = tuple(c if p is None else _concluded(c, p) for c, p in zip(raw, adjusted, strict=True))
     return names[first[1]], names[second[1]], concluded
 
 

@@ -11,13 +11,14 @@ import click
 from genbench.cli.completion import complete_metrics_of_runs
 from genbench.cli.options import (
     Finite,
+    Whole,
     changed_source_option,
     counts,
     data_options,
     device_option,
+    form_option,
     load_listing,
     load_registry,
-    make_data_config,
     names,
     out_option,
     plugin_option,
@@ -26,18 +27,11 @@ from genbench.cli.options import (
     runs_option,
 )
 from genbench.errors import StoreError, UsageError
+from genbench.interface.context import make_data_config
 
 if TYPE_CHECKING:
     from genbench.analysis.curves import By
 
-form_option = click.option(
-    "--format",
-    "form",
-    type=click.Choice(["table", "json"]),
-    default="table",
-    show_default=True,
-    help="Format of the output.",
-)
 columns_option = click.option(
     "--columns",
     multiple=True,
@@ -114,7 +108,7 @@ def report(
     if figures == "all":
         from genbench.utils.torch_state import pick_device
 
-        data_config = make_data_config(data_root, download, skip_corrupt)
+        data_config = make_data_config(data_root, download=download, skip_corrupt=skip_corrupt)
         figure_context = FigureContext(load_registry(plugins, allow_changed_source), data_config, pick_device(device))
     page = PageOptions(title, anonymous)
     report_runs(
@@ -203,21 +197,18 @@ def diff(run_a: str, run_b: str, runs: Path, form: str) -> None:
 @click.command()
 @click.argument("run_", metavar="RUN")
 @out_option
-def show(run_: str, out: Path) -> None:
+@form_option
+def show(run_: str, out: Path, form: str) -> None:
     """Show one RUN: its options, provenance, state and numbers."""
     from genbench.reporting.views import show_run
 
-    show_run(run_folder(run_, out))
+    show_run(run_folder(run_, out), form)
 
 
 @click.command()
 @click.argument("run_", metavar="RUN")
-@click.option(
-    "--count", type=click.IntRange(1, 100_000), default=64, show_default=True, metavar="N", help="How many samples."
-)
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="K", help="Seed of the prior draws."
-)
+@click.option("--count", type=Whole(1, 100_000), default=64, show_default=True, metavar="N", help="How many samples.")
+@click.option("--seed", type=Whole(0), default=0, show_default=True, metavar="K", help="Seed of the prior draws.")
 @click.option(
     "--out",
     "target",
@@ -251,21 +242,12 @@ def sample(
         raise UsageError(f"--out {target}: the picture is a PNG; name a file that ends in .png")
     registry = load_registry(plugins, allow_changed_source)
 
-    import torch
-
-    from genbench.api import Noise
     from genbench.data.images import save_grid, to_uint8
-    from genbench.evaluation.evaluation import finite
-    from genbench.evaluation.snapshots import trained_model
-    from genbench.utils.rng import generator
+    from genbench.interface.model import TrainedModel
     from genbench.utils.torch_state import pick_device
 
-    chosen = pick_device(device)
-    model = trained_model(registry, record.run, record.folder, chosen).eval()
-    noise = Noise(generator("cpu", seed, "sample"))
-    with torch.no_grad():
-        blocks = (model.prior.sample(min(500, count - start), noise).to(chosen) for start in range(0, count, 500))
-        images = torch.cat([to_uint8(finite(model.decode(z), "samples")) for z in blocks])
+    data_config = make_data_config(None, download=False, skip_corrupt=False)
+    images = to_uint8(TrainedModel(record, registry, data_config, pick_device(device)).sample(count, seed=seed))
     save_grid(target, images, columns=max(1, round(count**0.5)))
     click.echo(f"{count} samples of {record.name}: {target}")
 

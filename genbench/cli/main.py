@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import Any
 
 import click
 
@@ -17,12 +17,11 @@ from genbench.cli.options import (
     CommandGroup,
     changed_source_option,
     controls_option,
-    counts,
     data_options,
     device_option,
+    form_option,
     installed_names,
     load_registry,
-    make_data_config,
     names,
     out_option,
     plugin_option,
@@ -30,18 +29,18 @@ from genbench.cli.options import (
     sampler_option,
     set_option,
     snapshot_options,
+    study_option,
     threads_option,
     tracker_option,
 )
 from genbench.cli.plot import plot
 from genbench.cli.reproduce import reproduce
+from genbench.cli.study import config as config_command
+from genbench.cli.study import read_study_flags
 from genbench.errors import UsageError
-
-if TYPE_CHECKING:
-    from genbench.experiment.run import Precision
-
-DEFAULT_METRICS = ("fid", "reconstruction", "latent-w2", "latent-sw", "nearest-train", "sharpness", "speed")
-DEFAULT_EPOCHS = 3
+from genbench.experiment.config import check_config, check_metrics
+from genbench.interface.config import DEFAULT_EPOCHS
+from genbench.interface.context import make_data_config
 
 
 @click.group(cls=CommandGroup, context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100})
@@ -57,66 +56,20 @@ def main() -> None:
 
 
 @main.command()
-@click.argument("models", nargs=-1, required=True, metavar="MODEL...", shell_complete=complete_names("model"))
-@click.option(
-    "--dataset",
-    default="glyphs",
-    show_default=True,
-    metavar="D",
-    shell_complete=complete_names("dataset"),
-    help="The dataset.",
+@click.argument(
+    "models", nargs=-1, required=True, metavar="[STUDY.toml] [MODEL...]", shell_complete=complete_names("model")
 )
-@click.option(
-    "--prior",
-    "priors",
-    multiple=True,
-    callback=names,
-    default=("normal",),
-    show_default=True,
-    help="Priors of the codes.",
-    shell_complete=complete_names("prior"),
-    metavar="P,...",
-)
-@click.option(
-    "--latent-dim",
-    "dims",
-    multiple=True,
-    callback=counts,
-    default=("8",),
-    show_default=True,
-    help="Dimensions of the codes.",
-    metavar="N,...",
-)
-@click.option(
-    "--network",
-    default="conv",
-    show_default=True,
-    metavar="NET",
-    shell_complete=complete_names("network"),
-    help="Encoder and decoder of every model.",
-)
-@click.option(
-    "--seeds", type=click.IntRange(1, 10_000), default=1, show_default=True, metavar="K", help="Training seeds."
-)
-@click.option("--epochs", type=click.IntRange(1), metavar="E", help=f"Passes over the training set. [{DEFAULT_EPOCHS}]")
-@click.option("--images", type=click.IntRange(1), metavar="N", help="Training images shown, instead of --epochs.")
-@click.option("--batch", type=click.IntRange(2), default=128, show_default=True, metavar="B", help="Images per step.")
-@click.option(
-    "--metrics",
-    multiple=True,
-    callback=names,
-    default=(",".join(DEFAULT_METRICS),),
-    show_default=True,
-    metavar="M,...",
-    shell_complete=complete_names("metric"),
-    help="The metrics; the first one ranks.",
-)
-@click.option(
-    "--precision",
-    type=click.Choice(["float32", "tf32", "bfloat16"]),
-    default="float32",
-    show_default=True,
-    help="Arithmetic of the training; losses and measurements stay in float32. tf32 needs a GPU.",
+@study_option("dataset", metavar="D", complete="dataset", help="The dataset.")
+@study_option("priors", "--prior", metavar="P,...", complete="prior", help="Priors of the codes.")
+@study_option("latent_dims", "--latent-dim", metavar="N,...", help="Dimensions of the codes.")
+@study_option("network", metavar="NET", complete="network", help="Encoder and decoder of every model.")
+@study_option("seeds", metavar="K", help="Training seeds.")
+@study_option("epochs", metavar="E", help=f"Passes over the training set. [{DEFAULT_EPOCHS}]")
+@study_option("images", metavar="N", help="Training images shown, instead of --epochs.")
+@study_option("batch", metavar="B", help="Images per step.")
+@study_option("metrics", metavar="M,...", complete="metric", help="The metrics; the first one ranks.")
+@study_option(
+    "precision", help="Arithmetic of the training; losses and measurements stay in float32. tf32 needs a GPU."
 )
 @snapshot_options
 @sampler_option
@@ -129,72 +82,36 @@ def main() -> None:
 @data_options
 @out_option
 @plugin_option
+@click.option(
+    "--skip-impossible",
+    is_flag=True,
+    help="Leave out the combinations of the grid that have no meaning, and say which and why.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
-def run(
-    models: tuple[str, ...],
-    dataset: str,
-    priors: tuple[str, ...],
-    dims: tuple[int, ...],
-    network: str,
-    seeds: int,
-    epochs: int | None,
-    images: int | None,
-    batch: int,
-    metrics: tuple[str, ...],
-    precision: Precision,
-    snapshots: int,
-    snapshot_metrics: tuple[str, ...],
-    select: str | None,
-    samplers: tuple[str, ...],
-    controls: tuple[str, ...],
-    trackers: tuple[str, ...],
-    settings: tuple[str, ...],
-    device: str,
-    threads: int | None,
-    data_root: Path | None,
-    download: bool,
-    skip_corrupt: bool,
-    out: Path,
-    plugins: tuple[Path, ...],
-    dry_run: bool,
-) -> None:
+@click.option(
+    "--write",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.toml",
+    help="Write the study to a file, which `genbench run FILE.toml` runs.",
+)
+@form_option
+def run(models: tuple[str, ...], dry_run: bool, write: Path | None, form: str, **flags: Any) -> None:
     """Train MODELs on a dataset and compare them in one table.
 
-    The grid of models, priors, latent dimensions and seeds is checked before anything trains. Runs that are done are
-    skipped, interrupted ones are resumed: re-run the same command.
+    The grid of models, priors, latent dimensions, options and seeds is checked before anything trains. Runs that are
+    done are skipped, interrupted ones are resumed: re-run the same command. A study can also be a file; flags override
+    what the file says.
     """
-    if epochs is not None and images is not None:
-        raise UsageError(f"--epochs {epochs} and --images {images}: give one of them")
-    from genbench.experiment.config import ExperimentConfig, check_config
-
-    config = ExperimentConfig(
-        models=tuple(name for model in models for name in model.split(",") if name),
-        dataset=dataset,
-        priors=priors,
-        latent_dims=dims,
-        network=network,
-        seeds=tuple(range(seeds)),
-        batch=batch,
-        metrics=metrics,
-        epochs=None if images is not None else epochs or DEFAULT_EPOCHS,
-        images=images,
-        settings=settings,
-        snapshots=snapshots,
-        snapshot_metrics=snapshot_metrics,
-        select=select,
-        samplers=samplers,
-        controls=controls,
-        trackers=trackers,
-        precision=precision,
-        threads=threads,
-    )
-    executor = read_executor_config()
-    if installed := installed_names(plugins):
+    if form == "json" and not dry_run:
+        raise UsageError("--format json prints the plan: add --dry-run")
+    study = read_study_flags(models, flags)
+    files, config = study.plugin_files, study.experiment()
+    study.executor_config()
+    if installed := installed_names(files):
         check_config(config, installed)
     from genbench.cli.run import run_study
 
-    registry, data_config = load_registry(plugins), make_data_config(data_root, download, skip_corrupt)
-    sys.exit(run_study(config, registry, data_config, device, out, dry_run=dry_run, executor_config=executor))
+    sys.exit(run_study(study, load_registry(files), dry_run=dry_run, write=write, form=form))
 
 
 @main.command(short_help="Evaluate trained RUNS by further metrics.")
@@ -228,19 +145,17 @@ def evaluate(
     allow_changed_source: bool,
 ) -> None:
     """Evaluate trained RUNS anew or by further metrics; nothing is trained. [runs]"""
-    from genbench.experiment.config import check_metrics
-
     executor = read_executor_config()
     if installed := installed_names(plugins):
         check_metrics(metrics, samplers, settings, installed)
     from genbench.cli.run import measure_runs
 
     registry = load_registry(plugins, allow_changed_source)
-    data_config = make_data_config(data_root, download, skip_corrupt)
+    data_config = make_data_config(data_root, download=download, skip_corrupt=skip_corrupt)
     sys.exit(
         measure_runs(runs or (Path("runs"),), registry, data_config, device, metrics, settings, executor, samplers)
     )
 
 
-for command in (reproduce, *inspect.COMMANDS, plot, *store.COMMANDS, *authoring.COMMANDS):
+for command in (reproduce, config_command, *inspect.COMMANDS, plot, *store.COMMANDS, *authoring.COMMANDS):
     main.add_command(command)

@@ -3,21 +3,28 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
+from collections.abc import Callable
 from io import TextIOWrapper
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
+import msgspec.inspect
+from click.exceptions import NoArgsIsHelpError
 
 from genbench.cli.completion import DISABLED, complete_names, complete_plugins, complete_settings
-from genbench.errors import GenbenchError, UsageError, one_line
-from genbench.registry.cache import cache_folder, cache_listing, cached_listing, get_listing
+from genbench.cli.errors import ARGUMENTS, adapt_environment, show_error
+from genbench.interface.config import FIELDS, LISTS
+from genbench.interface.context import load_plugins, plugin_problems
+from genbench.registry.cache import cached_listing, get_listing
 
 if TYPE_CHECKING:
-    from genbench.api import DataConfig
-    from genbench.registry.listing import ComponentNames, Listing
+    from genbench.registry.listing import ComponentNames, Kind, Listing
     from genbench.registry.loader import Registry
+
+FC = TypeVar("FC", bound=Callable[..., Any] | click.Command)
 
 
 class Finite(click.FloatRange):
@@ -28,6 +35,32 @@ class Finite(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{number:g} is not a finite number", param, ctx)
         return number
+
+
+class Whole(click.IntRange):
+    """A whole number within bounds; of a text that is none the refusal says what it may have meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            int(value)
+        except ValueError:
+            meant = _meant_number(value)
+            flag = f"{param.opts[0]} " if param is not None and param.opts else ""
+            self.fail(f"'{value}' is not a whole number{'' if meant is None else f': {flag}{meant}'}", param, ctx)
+        return int(super().convert(value, param, ctx))
+
+
+def _meant_number(text: str) -> int | None:
+    """What a text such as `2k`, `1e4`, `60,000` or `0,1,2` (three of them) may have meant; None for any other."""
+    plain = text.strip().lower()
+    if re.fullmatch(r"\d{1,3}(,\d{3})+", plain):
+        return int(plain.replace(",", ""))
+    if re.fullmatch(r"\d+(\s*,\s*\d+)+", plain):
+        return plain.count(",") + 1
+    if scaled := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([km]|e\d)", plain):
+        factor = {"k": 1e3, "m": 1e6}.get(scaled[2]) or float(f"1{scaled[2]}")
+        return round(float(scaled[1]) * factor)
+    return None
 
 
 def names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -46,14 +79,40 @@ def counts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) 
     return numbers
 
 
+def study_option(name: str, flag: str = "", *, complete: Kind | None = None, **attributes: Any) -> Callable[[FC], FC]:
+    """The flag of a field of `StudyConfig`, with its default and bounds; repeatable where the field is a list."""
+    declared = FIELDS[name]
+    types = declared.type.types if isinstance(declared.type, msgspec.inspect.UnionType) else (declared.type,)
+    repeatable = FIELDS[name].encode_name in LISTS
+    if repeatable:
+        whole = isinstance(getattr(types[0], "item_type", None), msgspec.inspect.IntType)
+        attributes |= {"multiple": True, "callback": counts if whole else names}
+    elif (literal := next((each for each in types if isinstance(each, msgspec.inspect.LiteralType)), None)) is not None:
+        attributes |= {"type": click.Choice([str(value) for value in literal.values])}
+    elif (number := next((each for each in types if isinstance(each, msgspec.inspect.IntType)), None)) is not None:
+        low, high = number.ge, number.le
+        attributes |= {"type": Whole(low, high if high and high <= MAX_SHOWN else None)}
+    if declared.default not in (None, ()):
+        default = (",".join(map(str, declared.default)),) if repeatable else declared.default
+        attributes |= {"default": default, "show_default": True}
+    elif repeatable:
+        attributes |= {"default": ()}
+    if complete is not None:
+        attributes |= {"shell_complete": complete_names(complete)}
+    return click.option(flag or f"--{name.replace('_', '-')}", name, **attributes)
+
+
 SECTIONS = {
-    "Train and evaluate": ("run", "reproduce", "evaluate"),
+    "Train and evaluate": ("run", "reproduce", "evaluate", "config"),
     "Look at runs": ("report", "curves", "plot", "show", "sample", "paper", "cite"),
     "Compare": ("compare", "power", "diff"),
     "Manage runs": ("rm", "prune", "bundle"),
-    "Plug-ins": ("list", "new", "check", "completion"),
+    "Plug-ins": ("list", "new", "check", "docs", "completion"),
 }
 """The commands as `genbench --help` groups them; each once."""
+
+MAX_SHOWN = 2**31 - 2
+"""A larger bound, which is that of a file's numbers, is not told in the help."""
 
 
 class CommandGroup(click.Group):
@@ -75,21 +134,26 @@ class CommandGroup(click.Group):
                 with formatter.section(title):
                     formatter.write_dl(rows, col_spacing=2 + max(map(len, names)) - max(len(n) for n, _ in rows))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[ARGUMENTS] = tuple(args)
+        try:
+            return super().parse_args(ctx, args)
+        except NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            ctx.exit(show_error(error, ctx))
+
     def invoke(self, ctx: click.Context) -> Any:
+        adapt_environment()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):  # a terminal that lacks a sign gets a question mark, not a traceback
                 stream.reconfigure(errors="replace")
         try:
             return super().invoke(ctx)
-        except GenbenchError as error:
-            click.echo(f"genbench: {one_line(error, limit=4000)}", err=True)
-            ctx.exit(2)
-        except BrokenPipeError:  # the reader, such as `head`, has closed the pipe; click exits quietly
-            raise
-        except OSError as error:  # a full disk, a folder without write permission
-            where = f" ({error.filename})" if error.filename else ""
-            click.echo(f"genbench: {error.strerror or error}{where}; nothing that was written is lost", err=True)
-            ctx.exit(2)
+        except (BrokenPipeError, click.exceptions.Exit, click.Abort, NoArgsIsHelpError):
+            raise  # click exits quietly where the reader, such as `head`, has closed the pipe
+        except Exception as error:
+            ctx.exit(show_error(error, ctx))
 
 
 def _keep_disabled(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> None:
@@ -127,16 +191,9 @@ set_option = click.option(
     multiple=True,
     metavar="NAME.OPTION=VALUE",
     shell_complete=complete_settings,
-    help="Set an option of a component, e.g. swae.weight=10; repeatable.",
+    help="Set an option of a component, e.g. swae.weight=10; repeatable. Of several values, 1,10, each is a row.",
 )
-out_option = click.option(
-    "--out",
-    type=click.Path(path_type=Path),
-    default=Path("runs"),
-    show_default=True,
-    metavar="DIR",
-    help="Folder of the runs.",
-)
+out_option = study_option("out", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the runs.")
 runs_option = click.option(
     "--runs",
     type=click.Path(path_type=Path),
@@ -144,6 +201,14 @@ runs_option = click.option(
     show_default=True,
     metavar="DIR",
     help="Folder of the runs.",
+)
+form_option = click.option(
+    "--format",
+    "form",
+    type=click.Choice(["table", "json"]),
+    default="table",
+    show_default=True,
+    help="Format of the output.",
 )
 controls_option = click.option(
     "--controls",
@@ -154,15 +219,11 @@ controls_option = click.option(
     metavar="[C,...]",
     help="Measure controls as well: all, or those named (see `genbench list controls`).",
 )
-sampler_option = click.option(
-    "--sampler",
+sampler_option = study_option(
     "samplers",
-    multiple=True,
-    callback=names,
-    default=("prior",),
-    show_default=True,
+    "--sampler",
     metavar="S,...",
-    shell_complete=complete_names("sampler"),
+    complete="sampler",
     help="Sources of the decoded samples, each measured by the metrics of samples (see `genbench list samplers`).",
 )
 tracker_option = click.option(
@@ -177,35 +238,25 @@ tracker_option = click.option(
 changed_source_option = click.option(
     "--allow-changed-source", is_flag=True, help="Accept plug-ins whose source has changed since the training."
 )
-device_option = click.option(
-    "--device", default="auto", show_default=True, metavar="DEVICE", help="auto, cpu, cuda or cuda:i."
-)
-
-threads_option = click.option(
-    "--threads",
-    type=click.IntRange(1, 1024),
-    metavar="N",
-    help="CPU threads of a training. [1 for small steps, all cores for large ones]",
+device_option = study_option("device", metavar="DEVICE", help="auto, cpu, cuda or cuda:i.")
+threads_option = study_option(
+    "threads", metavar="N", help="CPU threads of a training. [1 for small steps, all cores for large ones]"
 )
 
 
 def snapshot_options(command: Any) -> Any:
     """The options of snapshots: how many, their metrics, and the selection of the best."""
     for option in (
-        click.option(
-            "--select", metavar="METRIC", help="Take the final numbers of each run's best snapshot by this metric."
+        study_option(
+            "select", metavar="METRIC", help="Take the final numbers of each run's best snapshot by this metric."
         ),
-        click.option(
-            "--snapshot-metrics",
-            multiple=True,
-            callback=names,
+        study_option(
+            "snapshot_metrics",
             metavar="M,...",
             help="Metrics of the snapshots, on validation images. [the first of --metrics]",
         ),
-        click.option(
-            "--snapshots",
-            type=click.IntRange(0),
-            default=0,
+        study_option(
+            "snapshots",
             metavar="N",
             help="Keep N snapshots of each training, evenly spaced, its end among them.",
         ),
@@ -232,14 +283,7 @@ def data_options(command: Any) -> Any:
 
 def load_registry(files: tuple[Path, ...], allow_changed_source: bool = False) -> Registry:
     """The loaded plug-ins; each broken or slow one is a line on stderr."""
-    from genbench.registry.loader import list_registry, load
-
-    disabled = _disabled()
-    registry = load(files, disabled=disabled)
-    registry.allow_changed_source = allow_changed_source
-    listing = list_registry(registry)
-    if not files and cached_listing(disabled) is None:
-        cache_listing(listing, disabled)
+    registry, listing = load_plugins(files, disabled_plugins(), allow_changed_source=allow_changed_source)
     show_plugin_problems(listing)
     return registry
 
@@ -249,47 +293,26 @@ def installed_names(files: tuple[Path, ...]) -> ComponentNames | None:
 
     None where plug-ins have to be loaded: with plug-in files, or where nothing is cached.
     """
-    return None if files else cached_listing(_disabled())
+    return None if files else cached_listing(disabled_plugins())
 
 
 def load_listing(files: tuple[Path, ...]) -> Listing:
     """The listing; each broken or slow plug-in is a line on stderr."""
-    listing = get_listing(files, _disabled())
+    listing = get_listing(files, disabled_plugins())
     show_plugin_problems(listing)
     return listing
 
 
-def _disabled() -> tuple[str, ...]:
+def disabled_plugins() -> tuple[str, ...]:
+    """The names of --disable-plugin of the command at work."""
     context = click.get_current_context(silent=True)
     return tuple(context.meta.get(DISABLED, ())) if context else ()
 
 
 def show_plugin_problems(listing: Listing) -> None:
     """A line on stderr for each plug-in that is broken or slow."""
-    for plugin in listing.plugins:
-        prefix = f"genbench: plug-in '{plugin.name}' of {plugin.origin}"
-        if plugin.state == "broken":
-            click.echo(f"{prefix} is broken: {plugin.cause}", err=True)
-        if plugin.note:
-            click.echo(f"{prefix} {plugin.note}", err=True)
-
-
-def make_data_config(data_root: Path | None, download: bool, skip_corrupt: bool) -> DataConfig:
-    """The folders of data and caches, checked."""
-    from joblib import cpu_count
-
-    from genbench.api import DataConfig
-
-    cache = cache_folder()
-    if data_root is not None and not data_root.is_dir() and not download:
-        raise UsageError(f"--data-root {data_root}: there is no such folder")
-    return DataConfig(
-        data_root=data_root or cache / "data",
-        cache=cache,
-        download=download,
-        skip_corrupt=skip_corrupt,
-        workers=cpu_count(),
-    )
+    for problem in plugin_problems(listing):
+        click.echo(f"genbench: {problem}", err=True)
 
 
 def run_folder(name: str, out: Path) -> Path:

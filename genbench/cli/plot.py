@@ -9,26 +9,19 @@ import click
 
 from genbench.cli.completion import complete_metrics_of_runs
 from genbench.cli.options import (
+    Whole,
     changed_source_option,
     data_options,
     device_option,
     load_registry,
-    make_data_config,
     plugin_option,
     run_paths,
 )
+from genbench.interface.context import make_data_config
+from genbench.plotting.kinds import FROM_MODELS, FROM_ROWS
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Sequence
-
     from genbench.analysis.curves import By
-    from genbench.api import DataConfig
-    from genbench.plotting.style import Drawing
-    from genbench.registry.loader import Registry
-    from genbench.storage.run_dir import RunRecord
-
-FROM_ROWS = ("ranks", "curves", "latent-size", "ladder", "losses")
-FROM_MODELS = ("samples", "reconstructions", "interpolations", "grid", "codes")
 
 
 @click.command(short_help="Draw a figure of RUNS.")
@@ -48,12 +41,8 @@ FROM_MODELS = ("samples", "reconstructions", "interpolations", "grid", "codes")
     type=click.Choice(["images", "seconds", "flops"]),
     help="Unit of compute of curves; repeatable. [images, seconds]",
 )
-@click.option(
-    "--count", type=click.IntRange(2, 32), default=12, show_default=True, metavar="N", help="Images in a row."
-)
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="K", help="Seed of the prior draws."
-)
+@click.option("--count", type=Whole(2, 32), default=12, show_default=True, metavar="N", help="Images in a row.")
+@click.option("--seed", type=Whole(0), default=0, show_default=True, metavar="K", help="Seed of the prior draws.")
 @device_option
 @data_options
 @plugin_option
@@ -88,79 +77,25 @@ def plot(
     losses           loss terms against training images, a panel each
     """
     from genbench.errors import StoreError
+    from genbench.plotting.kinds import draw_models, draw_rows, drawable
     from genbench.plotting.style import checked_target, save
     from genbench.reporting.summary import readable_runs
+    from genbench.storage.results import rows
 
     target = checked_target(target or Path(f"{kind}.pdf"))
     records = readable_runs(runs or (Path("runs"),))
     if not records:
         raise StoreError("no run folder could be read")
     if kind in FROM_ROWS:
-        drawing = draw_rows(kind, records, metric, by or ("images", "seconds"))
+        drawing = draw_rows(kind, records, rows(records), metric, by or ("images", "seconds"))
     else:
         registry, data_config = (
             load_registry(plugins, allow_changed_source),
-            make_data_config(data_root, download, skip_corrupt),
+            make_data_config(data_root, download=download, skip_corrupt=skip_corrupt),
         )
-        drawing = draw_models(kind, records, registry, data_config, device, seed, count)
+        usable, problems = drawable(records, registry)
+        for problem in problems:
+            click.echo(f"genbench: left out: {problem}", err=True)
+        drawing = draw_models(kind, usable, registry, data_config, device, seed, count)
     save(drawing.figure, target)
     click.echo(f"{drawing.caption}: {target}")
-
-
-def draw_rows(kind: str, records: Sequence[RunRecord], metric: str | None, by: tuple[By, ...]) -> Drawing:
-    """A figure of the numbers of the runs."""
-    from genbench.plotting.curves import curves, fid_ladder, latent_size, losses
-    from genbench.plotting.ranks import ranks
-    from genbench.storage.results import rows
-
-    tidy = rows(records)
-    draw: dict[str, Callable[[], Drawing]] = {
-        "curves": lambda: curves(tidy, metric, by),
-        "latent-size": lambda: latent_size(tidy, metric),
-        "ladder": lambda: fid_ladder(tidy),
-        "losses": lambda: losses(records),
-        "ranks": lambda: ranks(tidy, metric),
-    }
-    return draw[kind]()
-
-
-def draw_models(
-    kind: str,
-    records: Sequence[RunRecord],
-    registry: Registry,
-    data_config: DataConfig,
-    device: str,
-    seed: int,
-    count: int,
-) -> Drawing:
-    """A figure that needs the trained models."""
-    import torch
-
-    from genbench.plotting.latent import FigureBuilder, trained
-    from genbench.utils.torch_state import pick_device
-
-    chosen = pick_device(device)
-    with torch.no_grad():
-        groups = trained(_drawable(records, registry), registry, chosen)
-        return FigureBuilder(groups, registry, data_config, chosen, seed, count).kinds()[kind]()
-
-
-def _drawable(records: Sequence[RunRecord], registry: Registry) -> list[RunRecord]:
-    """The runs that have their weights and plug-ins; `StoreError` where none is left."""
-    from genbench.errors import StoreError
-    from genbench.storage.provenance import check_components
-
-    usable, problems = [], []
-    for record in records:
-        try:
-            if record.run.role == "model" and record.state == "trained":
-                record.folder.weights()
-                check_components(record.run, record.path, registry)
-            usable.append(record)
-        except StoreError as error:
-            problems.append(str(error))
-    if not usable:
-        raise StoreError(problems[0])
-    for problem in problems:
-        click.echo(f"genbench: left out: {problem}", err=True)
-    return usable

@@ -1,19 +1,21 @@
-"""The commands on plug-ins: list, new, check, completion. Heavy modules are imported inside the commands."""
+"""The commands on plug-ins: list, new, check, docs, completion. Heavy modules are imported inside the commands."""
 
 from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import click
 
-from genbench.cli.options import load_listing, load_registry, plugin_option, run_paths
+from genbench.cli.options import form_option, load_listing, load_registry, plugin_option, run_paths
 from genbench.cli.store import list_runs
-from genbench.errors import UsageError
+from genbench.errors import UsageError, unknown
+from genbench.interface.components import listing_plain
 from genbench.registry.listing import KINDS, Kind
 from genbench.registry.scaffold import TRY, check_name, next_steps, write_plugin
 
@@ -34,25 +36,32 @@ COLORS = {"holds": "green", "fails": "red", "skipped": "dim", "reported": "yello
 @click.argument(
     "kind",
     required=False,
-    type=click.Choice([*(f"{kind}s" for kind in KINDS), "plugins", "runs"]),
     metavar="[KIND]",
 )
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path), metavar="[FOLDER]...", callback=run_paths)
+@form_option
 @plugin_option
-def list_(kind: str | None, folders: tuple[Path, ...], plugins: tuple[Path, ...]) -> None:
+def list_(kind: str | None, folders: tuple[Path, ...], form: str, plugins: tuple[Path, ...]) -> None:
     """List the components of all plug-ins with their options, defaults, meanings and sources.
 
     KIND is one of them in the plural (`genbench list priors`), plugins, or runs: the state, date and size of every run
     in the FOLDERs. [runs]
     """
+    listed_kinds = (*(f"{each}s" for each in KINDS), "plugins", "runs")
+    if kind not in (None, *listed_kinds):
+        raise _unknown_kind(str(kind), listed_kinds, load_listing(plugins))
     if kind == "runs":
-        list_runs(folders or (Path("runs"),), "table")
+        list_runs(folders or (Path("runs"),), form)
         return
     if folders:
         raise UsageError(f"genbench list {kind} {folders[0]}: only `genbench list runs` takes folders")
     from rich.console import Console
 
     listing, console = load_listing(plugins), Console()
+    if form == "json":
+        chosen = [listed for listed in KINDS if kind in (None, f"{listed}s")]
+        click.echo(json.dumps(listing_plain(listing, chosen, plugins=kind in (None, "plugins")), indent=1))
+        return
     for listed in KINDS:
         if kind in (None, f"{listed}s"):
             console.print(f"[bold]{listed}s[/]")
@@ -61,6 +70,14 @@ def list_(kind: str | None, folders: tuple[Path, ...], plugins: tuple[Path, ...]
             console.print()
     if kind in (None, "plugins"):
         show_plugins(console, listing)
+
+
+def _unknown_kind(given: str, possible: Sequence[str], listing: Listing) -> UsageError:
+    """The refusal of `genbench list NAME`; it says where a component is listed."""
+    for kind, components in () if f"{given}s" in possible else listing.components.items():
+        if any(component.name == given.lower() for component in components):
+            return UsageError(f"genbench list takes a kind, and '{given}' is a {kind}: genbench list {kind}s")
+    return unknown("kind to list called", given, possible)
 
 
 def show_component(console: Console, component: ListedComponent) -> None:
@@ -124,6 +141,38 @@ def new(kind: Kind, name: str, package: bool, to: Path) -> None:
     click.echo("next:")
     for command in next_steps(kind, name, to, package=package):
         click.echo(f"  {command}")
+
+
+@click.command(short_help="Show a page of the documentation.")
+@click.argument("page", required=False)
+def docs(page: str | None) -> None:
+    """Show a PAGE of the documentation that is installed with genbench; without a PAGE, list them.
+
+    The page is Markdown where the output is no terminal. `agents` has instructions for coding agents.
+    """
+    texts = doc_pages()
+    if page is None:
+        for name, text in texts.items():
+            click.echo(f"genbench docs {name:14}{text.partition(chr(10))[0].lstrip('# ')}")
+    elif page not in texts:
+        raise unknown("page", page, texts)
+    elif sys.stdout.isatty():
+        from rich.console import Console
+        from rich.markdown import Markdown
+
+        console = Console()
+        with console.capture() as captured:
+            console.print(Markdown(texts[page]))
+        click.echo_via_pager(captured.get(), color=True)
+    else:
+        click.echo(texts[page], nl=False)
+
+
+def doc_pages() -> dict[str, str]:
+    """The packaged pages by name."""
+    folder = files("genbench").joinpath("docs")
+    pages = sorted((path for path in folder.iterdir() if path.name.endswith(".md")), key=lambda path: path.name)
+    return {path.name.removesuffix(".md"): path.read_text(encoding="utf-8") for path in pages}
 
 
 @click.command(short_help="Print the completion script for SHELL.")
@@ -196,4 +245,4 @@ def show_result(console: Console, result: Result) -> None:
         console.print(f"           to do: {escape(result.advice)}", highlight=False, soft_wrap=True)
 
 
-COMMANDS: tuple[click.Command, ...] = (list_, new, check, completion)
+COMMANDS: tuple[click.Command, ...] = (list_, new, check, docs, completion)

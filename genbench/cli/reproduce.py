@@ -15,25 +15,27 @@ from typing import TYPE_CHECKING
 import click
 
 from genbench.cli.completion import complete_names
-from genbench.cli.executors import ExecutorConfig, executor_options, read_executor_config
+from genbench.cli.executors import executor_options, read_executor_config
 from genbench.cli.options import (
     Finite,
+    Whole,
     data_options,
     device_option,
     installed_names,
     load_registry,
-    make_data_config,
     names,
     out_option,
     plugin_option,
     set_option,
 )
 from genbench.errors import UsageError
+from genbench.interface.context import make_data_config
 
 if TYPE_CHECKING:
     from rich.console import Console
 
     from genbench.api import DataConfig, Finding, Recipe
+    from genbench.execution.executors.choice import ExecutorConfig
     from genbench.experiment.plan import Plan
     from genbench.registry.loader import Registry
     from genbench.reproduction.comparison import OptionChange, ReproducedNumber
@@ -54,7 +56,7 @@ if TYPE_CHECKING:
     metavar="F",
     help="Fraction of each run's images, or of an experiment's repeats; marked in the table.",
 )
-@click.option("--seeds", type=click.IntRange(1, 10_000), metavar="K", help="Training seeds, instead of the recipe's.")
+@click.option("--seeds", type=Whole(1, 10_000), metavar="K", help="Training seeds, instead of the recipe's.")
 @click.option(
     "--export",
     type=click.Path(path_type=Path, file_okay=False),
@@ -96,7 +98,10 @@ def reproduce(
     if launched():
         raise UsageError("torchrun trains one model in several processes, with genbench run; reproduce in one process")
     executor = read_executor_config()
-    registry, data_config = load_registry(plugins), make_data_config(data_root, download, skip_corrupt)
+    registry, data_config = (
+        load_registry(plugins),
+        make_data_config(data_root, download=download, skip_corrupt=skip_corrupt),
+    )
     of_recipe = tuple(setting for setting in settings if setting.partition(".")[0] == name)
     of_cells = tuple(setting for setting in settings if setting not in of_recipe)
     overrides = RecipeOverrides(cells, models, budget, seeds, of_cells)
@@ -127,10 +132,13 @@ def run_cells(
     """Train and evaluate the cells of a recipe and show the table; the exit status as of `genbench run`."""
     from rich.markup import escape
 
-    from genbench.cli.run import INTERRUPTED, closing, make_room, make_runner, show_plan, stoppable, working
+    from genbench.cli.run import INTERRUPTED, closing, show_plan, working
     from genbench.execution.scheduler import run_all, run_status
+    from genbench.interface.context import make_room, stoppable
+    from genbench.interface.session import make_runner
     from genbench.reporting.console import BrokenPipeConsole
     from genbench.reproduction.plan import chosen_cells, plan_cell
+    from genbench.storage.provenance import command_line
     from genbench.storage.run_dir import RunFolder
     from genbench.utils.torch_state import pick_device
 
@@ -138,7 +146,7 @@ def run_cells(
     chosen = chosen_cells(recipe, overrides.cells, overrides.models)
     plans = [(cell, plan_cell(cell, overrides, registry, data_config)) for cell in chosen]
     console, torch_device, status = BrokenPipeConsole(), pick_device(device), 0
-    with stoppable() as stop:
+    with stoppable(lambda text: click.echo(text, err=True)) as stop:
         for cell, planned in plans:
             console.print(f"[bold]{escape(cell.name)}[/]", highlight=False)
             show_plan(console, planned, out, torch_device, run_status(planned, out), brief=not dry_run)
@@ -150,10 +158,10 @@ def run_cells(
         if export is not None:
             make_room(export, "--export")
         for _, planned in plans:
-            runner = make_runner(registry, planned, out, data_config, torch_device, stop)
-            done = run_status(planned, out).done
-            with working(console, runner, planned, done, executor_config) as executor:
-                outcome = run_all(planned, executor, runner, done)
+            runner = make_runner(registry, planned, out, data_config, torch_device, command_line(), stop)
+            progress = run_status(planned, out)
+            with working(console, runner, planned, progress, executor_config) as executor:
+                outcome = run_all(planned, executor, runner, progress.done)
             status = max(status, INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
             closing(console, outcome, out)
             if outcome.interrupted:
@@ -239,7 +247,7 @@ def run_experiment(
     """Run an experiment under each seed and compare its findings; only an export keeps them."""
     from rich.console import Console
 
-    from genbench.cli.run import make_room
+    from genbench.interface.context import make_room
     from genbench.reproduction import comparison
 
     assert recipe.experiment is not None, parsed.name

@@ -2,14 +2,12 @@
 
 from __future__ import annotations
 
-import shlex
-import signal
-import tempfile
+import json
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import asdict
 from pathlib import Path
-from types import FrameType
 from typing import TYPE_CHECKING
 
 import click
@@ -17,12 +15,14 @@ from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 
-from genbench.cli.executors import SERIAL, ExecutorConfig, create_executor
-from genbench.errors import StoreError, UsageError
+from genbench.execution.executors.choice import SERIAL, ExecutorConfig
+from genbench.experiment.run import distinct_names, split_sampler
+from genbench.interface.context import data_config_of, make_room, stoppable
 from genbench.reporting.console import BrokenPipeConsole, ConsoleWriter
 from genbench.reporting.summary import readable_runs, show_table
-from genbench.storage.provenance import check_components
+from genbench.storage.provenance import command_line
 from genbench.storage.run_dir import RUN, RunRecord, read_runs
+from genbench.utils.io import shell_path
 
 if TYPE_CHECKING:
     import torch
@@ -30,64 +30,54 @@ if TYPE_CHECKING:
     from genbench.api import DataConfig
     from genbench.execution.runner import Runner
     from genbench.execution.scheduler import Executor, Outcome, RunStatus
-    from genbench.experiment.config import ExperimentConfig
     from genbench.experiment.plan import Plan
-    from genbench.experiment.run import Component, Run
+    from genbench.experiment.run import Run
+    from genbench.interface.config import StudyConfig
+    from genbench.interface.session import Session
     from genbench.registry.loader import Registry
 
 INTERRUPTED = 130
 
 
-def run_study(
-    config: ExperimentConfig,
-    registry: Registry,
-    data_config: DataConfig,
-    device: str,
-    out: Path,
-    *,
-    dry_run: bool,
-    executor_config: ExecutorConfig = SERIAL,
-) -> int:
+def run_study(study: StudyConfig, registry: Registry, *, dry_run: bool, write: Path | None, form: str) -> int:
     """Plan, train, evaluate, print; the exit status: 0, 1 where a run failed, 130 where it was interrupted."""
-    from genbench.evaluation.snapshots import check_stored_snapshots
-    from genbench.execution.scheduler import run_all, run_status
-    from genbench.experiment.plan import plan
-    from genbench.training.distributed import init_distributed, launched, local_device
-    from genbench.training.precision import check_precision
-    from genbench.utils.torch_state import pick_device
+    from genbench.execution.progress import show_progress
+    from genbench.execution.scheduler import run_all
+    from genbench.interface.session import open_study
+    from genbench.interface.study_file import write_study
 
-    if launched() and executor_config != SERIAL:
-        raise UsageError(
-            "torchrun trains one model in several processes, one run after another: leave --executor, --jobs,"
-            " --executor-option and --run-timeout off"
-        )
-    chosen = local_device(pick_device(device))
-    check_precision(config.precision, chosen)
-    planned = plan(config, registry, data_config)
-    with stoppable() as stop, init_distributed(chosen) as distributed:
+    data_config = data_config_of(study)
+    with (
+        stoppable(_announce) as stop,
+        open_study(study, registry, data_config, command_line(), stop) as session,
+    ):
         # Plan; of several processes the main one prints.
+        planned, out, distributed = session.plan, study.folder, session.runner.distributed
         console = BrokenPipeConsole(quiet=not distributed.is_main_process)
-        runner = make_runner(registry, planned, out, data_config, chosen, stop)
-        runner.distributed = distributed
-        status = run_status(planned, out)
-        show_plan(console, planned, out, chosen, status, brief=not dry_run)
-        for line in check_stored_snapshots(out, planned.runs, planned.snapshots):
+        if write is not None and distributed.is_main_process:
+            write_study(write, study)
+            click.echo(f"Written to {write}: genbench run {shell_path(write)}", err=form == "json")
+        if not dry_run:
+            make_room(out)
+        if form == "json":
+            click.echo(plan_json(planned, session.status))
+            return 0
+        show_plan(console, planned, out, session.runner.device, session.status, brief=not dry_run)
+        for line in session.warnings:
             console.print(line, markup=False, highlight=False, soft_wrap=True)
         if dry_run:
-            show_estimate(console, planned, status.done, out, registry, chosen)
+            show_estimate(console, session, registry)
             return 0
-        make_room(out)
 
         # Train and evaluate.
-        done = frozenset(run.name for run in planned.runs if distributed.broadcast(run.name in status.done))
-        with working(console, runner, planned, done, executor_config) as executor:
-            outcome = run_all(planned, executor, runner, done)
+        with session.working(show_progress(console, planned, session.remaining), _warner(console)) as executor:
+            outcome = run_all(planned, executor, session.runner, session.done)
         if not distributed.is_main_process:
             return 0
-    metrics = [metric.name for metric in planned.metrics]
-    records = status.records or _read_anew([runner.folder(run).path for run in planned.runs])
+    metrics = list(dict.fromkeys(metric.name for metric in planned.metrics))
+    records = _readable(session)
     if any(record.measurements or record.selections for record in records):  # else nothing but failures, listed below
-        show_table(console, records, metrics, sort=next(iter(metrics), None), select=config.select)
+        show_table(console, records, metrics, sort=next(iter(metrics), None), select=study.select)
     return closing(console, outcome, out)
 
 
@@ -102,103 +92,120 @@ def measure_runs(
     samplers: Sequence[str] = ("prior",),
 ) -> int:
     """Evaluate trained runs; the exit status as in `run_study`."""
-    from genbench.execution.scheduler import run_all, run_status
-    from genbench.experiment.plan import create_metric_components, plan_of_runs
-    from genbench.training.distributed import launched
-    from genbench.utils.torch_state import pick_device
+    from genbench.execution.progress import show_progress
+    from genbench.execution.scheduler import run_all
+    from genbench.interface.session import evaluable, open_evaluations
 
-    if launched():
-        raise UsageError("torchrun trains one model in several processes, with genbench run; evaluate in one process")
-    console, chosen = BrokenPipeConsole(), pick_device(device)
-    components = create_metric_components(registry, metrics, settings, samplers)
-    records = readable_runs(paths)
+    console, records = BrokenPipeConsole(), readable_runs(paths)
     untrained = [record.name for record in records if record.state != "trained"]
     if untrained:
         console.print(f"left out, not trained: {', '.join(untrained)}", markup=False, soft_wrap=True)
-    trained, problems = [], []
-    for record in records:
-        if record.state != "trained":
-            continue
-        try:
-            check_components(record.run, record.path, registry)
-            trained.append((record.path, record.run))
-        except StoreError as error:
-            problems.append(str(error))
-    if problems and not trained:
-        raise StoreError(problems[0])
+    trained, problems = evaluable(records, registry)
     for problem in problems:
         click.echo(f"genbench: left out: {problem}", err=True)
-    plans: list[tuple[Path, Plan]] = plan_of_runs(trained, components, registry, data_config)
     total = 0
-    with stoppable() as stop:
-        for store, planned in plans:
-            runner = make_runner(registry, planned, store, data_config, chosen, stop)
-            done = run_status(planned, store).done
-            show_estimate(console, planned, done, store, registry, chosen)
-            with working(console, runner, planned, done, executor_config) as executor:
-                outcome = run_all(planned, executor, runner, done)
+    with stoppable(_announce) as stop:
+        sessions = open_evaluations(
+            trained,
+            metrics,
+            settings,
+            samplers,
+            registry,
+            data_config,
+            device,
+            command_line(),
+            stop,
+            executor_config,
+        )
+        for session in sessions:
+            show_notes(console, session.plan)
+            show_estimate(console, session, registry)
+            progress = show_progress(console, session.plan, session.remaining)
+            with session.working(progress, _warner(console)) as executor:
+                outcome = run_all(session.plan, executor, session.runner, session.done)
             total = total or (INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
-    measured = [component.name for component in components]
-    show_table(console, _read_anew([path for path, _ in trained]), measured, sort=None)
+    measured = [component.name for component in sessions[0].runner.metrics]
+    show_table(console, [record for session in sessions for record in _readable(session)], measured, sort=None)
     return total
 
 
-def _read_anew(paths: Sequence[Path]) -> list[RunRecord]:
-    """The records, read again; runs that were never begun have none."""
-    records, problems = read_runs(path for path in paths if (path / RUN).exists())
+def _announce(text: str) -> None:
+    click.echo(text, err=True)
+
+
+def _readable(session: Session) -> Sequence[RunRecord]:
+    """The records of a session's runs after the work; a line on stderr for each that cannot be read."""
+    records, problems = session.records()
     for problem in problems:
         click.echo(f"genbench: left out: {problem}", err=True)
     return records
 
 
-@contextmanager
-def working(
-    console: Console, runner: Runner, planned: Plan, done: Collection[str], config: ExecutorConfig
-) -> Iterator[Executor]:
-    """The executor for the runs that are not done, while their progress is shown."""
-    from genbench.cli.progress import show_progress
-    from genbench.execution.trackers import TrackingCallback
-
-    total = len(planned.runs) - len(done)
+def _warner(console: Console) -> Callable[[str], None]:
+    """A function that prints a warning while the runs go on."""
 
     def warn(text: str) -> None:
         console.print(f"! {text}", style="yellow", markup=False, highlight=False, soft_wrap=True)
 
-    with show_progress(console, planned, total) as shown, create_executor(config, runner, total) as executor:
-        runner.callback = shown
-        if planned.trackers:
-            runner.callback = TrackingCallback(shown, runner.store, runner.registry, planned.trackers, warn)
+    return warn
+
+
+@contextmanager
+def working(
+    console: Console, runner: Runner, planned: Plan, status: RunStatus, config: ExecutorConfig
+) -> Iterator[Executor]:
+    """The executor for the runs that are not done, while their progress is shown."""
+    from genbench.execution.progress import show_progress
+    from genbench.interface.session import Session
+
+    session = Session(planned, runner, status, status.done, config)
+    with session.working(show_progress(console, planned, session.remaining), _warner(console)) as executor:
         yield executor
-
-
-def make_room(out: Path, flag: str = "--out") -> None:
-    """Make a folder before anything trains: one that cannot be written to is refused at once."""
-    try:
-        out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
-    except OSError as error:
-        raise UsageError(
-            f"{flag} {out}: the folder cannot be written to ({error.strerror}); name another one"
-        ) from None
 
 
 def closing(console: Console, outcome: Outcome, out: Path) -> int:
     """Print the last lines: failed runs, the folder, the next command; the exit status."""
     for name, problem in outcome.failed.items():
         console.print(f"[red]failed[/] {escape(name)}: {escape(problem)}", soft_wrap=True, highlight=False)
+    if outcome.stopped:
+        console.print("Stopped, since every further run would meet this. Mend it and re-run the same command.")
     if outcome.failed:
-        first = shlex.quote(str(out / next(iter(outcome.failed))))
+        first = shell_path(out / next(iter(outcome.failed)))
         console.print(f"with its trace: genbench show {first}", markup=False, soft_wrap=True, highlight=False)
     for name in outcome.locked:
         console.print(f"skipped: {escape(name)} is running in another process", soft_wrap=True, highlight=False)
-    if outcome.interrupted:
+    if outcome.interrupted and not outcome.stopped:
         console.print("Interrupted. Re-run the same command to resume.")
-    folder = shlex.quote(str(out))
+    folder = shell_path(out)
     writer = ConsoleWriter(console)
     writer.line(f"Everything is in {folder}: models, pictures, numbers. All columns: genbench report {folder}")
     writer.line("Counts, p-values and protocols: add --notes. Tables, figures and a page: add --export reports/NAME")
-    return INTERRUPTED if outcome.interrupted else int(bool(outcome.failed))
+    return INTERRUPTED if outcome.interrupted and not outcome.stopped else int(bool(outcome.failed))
+
+
+def plan_json(planned: Plan, status: RunStatus) -> str:
+    """The plan as JSON: each run with its record, key, state and parameters, the dataset, metrics and snapshots."""
+    runs = [
+        {
+            "name": run.name,
+            "key": run.key,
+            "state": status.states[run.name],
+            "parameters": planned.size(run) or None,
+            **run.record(),
+        }
+        for run in planned.runs
+    ]
+    plain = {
+        "dataset": {"name": planned.runs[0].dataset.name, **asdict(planned.dataset_info)},
+        "runs": runs,
+        "metrics": [{"name": metric.name, "options": metric.values} for metric in planned.metrics],
+        "snapshots": {
+            "count": planned.snapshots.count,
+            "metrics": [{"name": metric.name, "options": metric.values} for metric in planned.snapshots.metrics],
+            "select": None if planned.snapshots.select is None else planned.snapshots.select.name,
+        },
+    }
+    return json.dumps(plain, indent=1)
 
 
 def show_plan(
@@ -207,40 +214,40 @@ def show_plan(
     """The cells of a plan, their parameters and states; in brief one line."""
     from genbench.experiment.plan import changed_sources
 
-    runs, states = planned.runs, status.states
+    runs, states, writer = planned.runs, status.states, ConsoleWriter(console)
     first, summary = runs[0], planned.dataset_info
     counts = ", ".join(f"{count} {state}" for state, count in Counter(states.values()).items())
     controls = sum(run.role == "control" for run in runs)
     trained = len(runs) - controls
     beside = f" and {controls} control{'s' * (controls > 1)}" if controls else ""
-    console.print(
+    writer.line(
         f"{trained} run{'s' * (trained != 1)}{beside} on {first.dataset.name} ({summary.train:,} training,"
         f" {summary.test:,} test, {summary.validation:,} validation images,"
         f" {'x'.join(map(str, summary.shape))}), network {first.network.name}, {first.images:,} images each"
         f" in batches of {first.batch}{'' if first.precision == 'float32' else f', {first.precision}'},"
-        f" on {device}: {counts}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        f" on {device}: {counts}"
     )
     if summary.notes:
         console.print(f"images: {'; '.join(summary.notes)}", markup=False, highlight=False, soft_wrap=True)
     new = [run for run in runs if states[run.name] == "new"]
     if changed := changed_sources(new, stored_runs(store, new)):
+        metrics = ",".join(dict.fromkeys(split_sampler(metric)[0].name for metric in planned.metrics)) or "METRIC"
         sources = ", ".join(f"the {name} ({count} run{'s' * (count != 1)})" for name, count in changed.items())
-        console.print(
+        writer.line(
             f"new because its source has changed since the training: {sources}; restore it to keep the trained runs, or"
-            " evaluate them as they are: genbench evaluate --allow-changed-source",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+            f" evaluate them as they are: genbench evaluate {shell_path(store)} --metrics {metrics}"
+            " --allow-changed-source"
         )
+    show_notes(console, planned)
     if brief:
         return
     table = Table("model", "prior", "d", "parameters", "seeds", "state", box=None, pad_edge=False, header_style="bold")
+    models, priors = distinct_names(run.model for run in runs), distinct_names(run.prior for run in runs)
+    networks = distinct_names(run.network for run in runs)
     cells: dict[tuple[str, str, int], list[Run]] = {}
     for run in runs:
-        cells.setdefault((run.model.name, run.prior.name, run.latent_dim), []).append(run)
+        model = models[run.model] + (f", {networks[run.network]}" if len(networks) > 1 else "")
+        cells.setdefault((model, priors[run.prior], run.latent_dim), []).append(run)
     for (model, prior, dim), members in cells.items():
         state = Counter(states[run.name] for run in members)
         words = ", ".join(f"{count} {name}" for name, count in state.items())
@@ -251,16 +258,21 @@ def show_plan(
     show_options(console, planned)
 
 
-def show_estimate(
-    console: Console, planned: Plan, done: Collection[str], store: Path, registry: Registry, device: torch.device
-) -> None:
+def show_notes(console: Console, planned: Plan) -> None:
+    """What was left out of a study, and the counts that follow its dataset."""
+    for note in planned.notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
+
+
+def show_estimate(console: Console, session: Session, registry: Registry) -> None:
     """Print what the runs that are not done will take."""
     from genbench.execution.estimate import estimate
 
-    if len(done) == len(planned.runs):
+    if not session.remaining:
         return
-    records, _ = read_runs(file.parent for file in store.glob(f"*/{RUN}"))
-    words = estimate(planned, done, records, registry, device).words
+    runner = session.runner
+    records, _ = read_runs(file.parent for file in runner.store.glob(f"*/{RUN}"))
+    words = estimate(session.plan, session.done, records, registry, runner.device).words
     console.print(words, markup=False, highlight=False, soft_wrap=True)
 
 
@@ -273,54 +285,9 @@ def stored_runs(store: Path, new: Collection[Run]) -> list[Run]:
 
 def show_options(console: Console, planned: Plan) -> None:
     """Print every option of every component of the plan."""
-    first = planned.runs[0]
-    chosen: dict[str, Component] = {first.dataset.name: first.dataset, first.network.name: first.network}
-    for run in planned.runs:
-        chosen |= {run.model.name: run.model, run.prior.name: run.prior}
-    chosen |= {metric.name: metric for metric in planned.metrics}
+    components = [planned.runs[0].dataset, *(run.network for run in planned.runs)]
+    components += [component for run in planned.runs for component in (run.model, run.prior)]
     console.print()
-    for name, component in chosen.items():
+    for component in dict.fromkeys([*components, *planned.metrics]):
         words = ", ".join(f"{option.replace('_', '-')}={value}" for option, value in component.options) or "no options"
-        console.print(f"[bold]{escape(name)}[/]  {escape(words)}", highlight=False)
-
-
-# ---------------------------------------------------------------- surroundings
-
-
-def make_runner(
-    registry: Registry,
-    planned: Plan,
-    out: Path,
-    data_config: DataConfig,
-    device: torch.device,
-    stop: Callable[[], bool],
-) -> Runner:
-    """The runner of one command, for the runs of a plan."""
-    from genbench.execution.runner import Runner
-    from genbench.storage.provenance import arguments, provenance
-    from genbench.training.distributed import processes
-
-    facts = {**provenance(device, arguments()), "processes": processes()}
-    return Runner(
-        registry, out, data_config, device, facts, planned.metrics, planned.snapshots, planned.threads, stop=stop
-    )
-
-
-@contextmanager
-def stoppable() -> Iterator[Callable[[], bool]]:
-    """A function that is true after Ctrl-C or SIGTERM; a second Ctrl-C raises `KeyboardInterrupt`."""
-    stopping = False
-
-    def request(number: int, frame: FrameType | None) -> None:
-        nonlocal stopping
-        if stopping:
-            raise KeyboardInterrupt
-        stopping = True
-        click.echo("stopping after this step; press Ctrl-C again to stop at once", err=True)
-
-    before = {number: signal.signal(number, request) for number in (signal.SIGINT, signal.SIGTERM)}
-    try:
-        yield lambda: stopping
-    finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        console.print(f"[bold]{escape(component.name)}[/]  {escape(words)}", highlight=False)

@@ -93,7 +93,7 @@ def make_runner(
             }
         ),
         device,
-        {**provenance(device, []), "command": spec.command},
+        provenance(device, spec.command),
         tuple(component_of(metric) for metric in spec.metrics),
         snapshots,
         spec.training_threads,

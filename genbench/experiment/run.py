@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, fields
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
@@ -50,6 +50,26 @@ class Component:
     def key(self) -> str:
         """Eight hexadecimal digits of name, options and fingerprint."""
         return hashlib.sha256(json.dumps(self.plain()).encode()).hexdigest()[:8]
+
+
+def distinct_names(components: Iterable[Component]) -> dict[Component, str]:
+    """The name of each component; of several of the same name also the options in which they differ.
+
+    Example: `swae (weight=1.0)` and `swae (weight=10.0)`.
+    """
+    families: dict[str, list[Component]] = {}
+    for component in dict.fromkeys(components):
+        families.setdefault(component.name, []).append(component)
+    names: dict[Component, str] = {}
+    for name, members in families.items():
+        for component in members:
+            words = [
+                f"{option.replace('_', '-')}={value}"
+                for option, value in component.options
+                if any(member.values.get(option) != value for member in members)
+            ]
+            names[component] = f"{name} ({', '.join(words)})" if words else name
+    return names
 
 
 @dataclass(frozen=True)

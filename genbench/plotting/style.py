@@ -60,6 +60,13 @@ class Drawing:
     caption: str
     figure: Figure
 
+    def save(self, path: str | Path) -> None:
+        """Write the figure as .pdf, .svg or .png."""
+        save(self.figure, checked_target(Path(path)))
+
+    def _repr_png_(self) -> bytes:
+        return encoded(self.figure, "png")
+
 
 def group_styles(groups: Sequence[tuple[str, str]]) -> dict[str, Style]:
     """The style of each (group, model).

@@ -151,9 +151,19 @@ def show_table(
     select: str | None = None,
 ) -> None:
     """Print the comparison of some runs by some metrics: at their ends, or at the snapshots that a metric selected."""
-    shown, fields = of_stage(rows(records), select), protocols(records)
-    tidy = [row for row in shown if not row.metric or row.metric.split(".")[0] in metrics]
-    ranking = [row.metric for row in tidy if row.metric.split(".")[0] == sort and row.higher_is_better is not None]
+    tidy, ranking = rows_of_study(records, metrics, sort, select)
     if tidy:
         console.print()
-        render(console, tidy, sort=next(iter(ranking), None), protocols=fields, brief=True)
+        render(console, tidy, sort=ranking, protocols=protocols(records), brief=True)
+
+
+def rows_of_study(
+    records: Sequence[RunRecord], metrics: Sequence[str], sort: str | None, select: str | None
+) -> tuple[list[Row], str | None]:
+    """The rows of some metrics, and the number of the metric `sort` that ranks: of the ends of the runs, or of the
+    snapshots that a metric selected.
+    """
+    shown = of_stage(rows(records), select)
+    tidy = [row for row in shown if not row.metric or row.metric.split(".")[0] in metrics]
+    ranking = [row.metric for row in tidy if row.metric.split(".")[0] == sort and row.higher_is_better is not None]
+    return tidy, next(iter(ranking), None)

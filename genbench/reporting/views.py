@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import click
+import msgspec
 from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
@@ -22,7 +23,7 @@ from genbench.evaluation.selection import describe_selection
 from genbench.reporting.console import ConsoleWriter, render_curves
 from genbench.reporting.summary import readable_runs
 from genbench.storage.results import rows
-from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, read_run
+from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, RunRecord, read_run
 
 TRAINING_FIELDS = ("device", "threads", "precision", "memory_format", "step")
 """The fields of a training's record that `show` prints."""
@@ -45,9 +46,28 @@ def printable(text: str) -> str:
 # ---------------------------------------------------------------- one run
 
 
-def show_run(path: Path) -> None:
+def run_plain(record: RunRecord) -> dict[str, Any]:
+    """A run's record, state, provenance, training and numbers as JSON data."""
+    return {
+        "name": record.name,
+        "path": str(record.path),
+        "state": record.state,
+        "failure": record.failure,
+        "run": record.run.record(),
+        "provenance": record.provenance,
+        "training": msgspec.to_builtins(record.training),
+        "numbers": [row.as_dict() for row in rows([record]) if row.metric],
+        "inapplicable": {e.metric: e.inapplicable for e in record.measurements.values() if e.inapplicable},
+        "pictures": [str(record.path / picture) for picture in (SAMPLES, RECONSTRUCTIONS) if record.has(picture)],
+    }
+
+
+def show_run(path: Path, form: str = "table") -> None:
     """Print a run's options, provenance, state, numbers and pictures."""
     console, record = Console(), read_run(path)
+    if form == "json":
+        click.echo(json.dumps(run_plain(record), indent=1))
+        return
 
     # State and configuration.
     imported = "  imported" if record.imported else ""

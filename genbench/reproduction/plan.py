@@ -67,10 +67,10 @@ def cell_changes(cell: RecipeCell, overrides: RecipeOverrides, registry: Registr
     """The options of a cell's models, metrics and so on whose values are not the recipe's."""
     recipe = create_components(cell_config(cell, replace(overrides, settings=())), registry)
     changes = []
-    for (kind, name), component in create_components(cell_config(cell, overrides), registry).items():
+    for (kind, name), (component,) in create_components(cell_config(cell, overrides), registry).items():
         known = specs(registry.get(kind, name).spec.factory)
         for option, value in component.options:
-            before, shown = recipe[kind, name].values[option], option.replace("_", "-")
+            before, shown = recipe[kind, name][0].values[option], option.replace("_", "-")
             if value != before:
                 changes.append(OptionChange(kind, name, shown, before, value, known[shown].meaning.file))
     return tuple(changes)
@@ -112,6 +112,9 @@ def cell_config(cell: RecipeCell, overrides: RecipeOverrides) -> ExperimentConfi
 def plan_cell(cell: RecipeCell, overrides: RecipeOverrides, registry: Registry, data_config: DataConfig) -> Plan:
     """The checked plan of a cell at a fraction of the images of each run, at least one batch."""
     config = cell_config(cell, overrides)
+    for (_, name), components in create_components(config, registry).items():
+        if len(components) > 1:
+            raise UsageError(f"--set {name}.…: a published number is compared with one value of each option; give one")
     planned = plan(config, registry, data_config)
     if overrides.budget >= 1:
         return planned

@@ -23,16 +23,14 @@ if TYPE_CHECKING:
     from genbench.registry.listing import ComponentNames, Kind
 
 PACKAGES = ("torch", "torchvision", "POT", "torch-fidelity", "numpy", "scipy")
-PROGRAMS = ("genbench", "__main__")
-"""The stem of `sys.argv[0]` where this process is a command, which a message may quote."""
 
 
-def provenance(device: torch.device, arguments: list[str]) -> dict[str, object]:
-    """Facts that stand in run.json; none of them is part of a run's key."""
+def provenance(device: torch.device, command: str) -> dict[str, object]:
+    """Facts that stand in run.json, the command that makes the run among them; none of them is part of a run's key."""
     import torch
 
     return {
-        "command": command_line(arguments),
+        "command": command,
         "genbench": __version__,
         "commit": commit(),
         "python": platform.python_version(),
@@ -112,7 +110,9 @@ def check_components(run: Run, folder: Path, registry: ComponentNames) -> None:
     if not files:
         raise StoreError(f"{need}, and no plug-in provides that now (`genbench list plugins`): install its plug-in")
     options = [word for file in files for word in ("--plugin", file)]
-    again = f": {command_line([*arguments(), *options])}" if Path(sys.argv[0]).stem in PROGRAMS else ""
+    program = Path(sys.argv[0]).parts[-2:]
+    is_command = program[-1:] == ("genbench",) or program == ("genbench", "__main__.py")  # not a notebook
+    again = f": {command_line([*arguments(), *options])}" if is_command else ""
     raise StoreError(f"{need}; it was trained with {shlex.join(options)}: name it again{again}")
 
 

@@ -97,8 +97,8 @@ def test_equal_differences_are_no_test(seeds: int) -> None:
 
 
 def test_a_spread_of_rounding_is_none() -> None:
-    """0.1 + 0.2 against 0.3: the deviation of the differences is 1e-17, and d_z was 3e15."""
-    a, b = [0.1 + 0.2, 0.3, 0.1 + 0.2], [0.2, 0.2, 0.2]
+    """1.1 + 2.2 against 3.3: the deviation of the differences is 1e-16, and d_z was 3e15."""
+    a, b = [1.1 + 2.2, 3.3, 1.1 + 2.2], [2.2, 2.2, 2.2]
     (comparison,) = compare([*group("a", a), *group("b", b)], "a", "b")[2]
     assert (comparison.conclusion, comparison.effect, comparison.sd) == ("no test", None, 0.0)
 

@@ -116,7 +116,7 @@ def summary(values: list[float]) -> Rate:
 def machine() -> dict[str, Any]:
     """What the figures depend on."""
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    facts = {**provenance(device, []), "command": shlex.join(["pytest", *sys.argv[1:]])}
+    facts = provenance(device, shlex.join(["pytest", *sys.argv[1:]]))
     return {**facts, "cpus": os.cpu_count(), "load": os.getloadavg()[0], "platform": platform.machine()}
 
 

@@ -13,7 +13,7 @@ from ratio import compare
 from ray.cluster_utils import Cluster
 from test_executors import SLEEPING, study
 
-from genbench.cli.executors import ExecutorConfig
+from genbench.execution.executors.choice import ExecutorConfig
 
 NODES = 4
 LONGER = {**SLEEPING, "settings": ("sleeper.pause=1.0",)}

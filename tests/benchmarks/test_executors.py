@@ -18,7 +18,7 @@ import torch
 from ratio import compare
 
 from genbench.api import DataConfig
-from genbench.cli.executors import SERIAL, ExecutorConfig, create_executor
+from genbench.execution.executors.choice import SERIAL, ExecutorConfig, create_executor
 from genbench.execution.runner import Runner
 from genbench.execution.scheduler import run_all
 from genbench.experiment.config import ExperimentConfig

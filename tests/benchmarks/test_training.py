@@ -24,7 +24,7 @@ from torch import Tensor
 from usual import PYTHAE, Pythae, UsualLoop, UsualLoops, pythae_python
 
 from genbench.api import DataConfig, Model, ModelContext, Prior
-from genbench.cli.executors import ExecutorConfig, create_executor
+from genbench.execution.executors.choice import ExecutorConfig, create_executor
 from genbench.execution.runner import Runner
 from genbench.execution.scheduler import run_all
 from genbench.experiment.config import ExperimentConfig

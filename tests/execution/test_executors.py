@@ -14,8 +14,8 @@ import torch
 from click.testing import Result
 
 from genbench.api import DataConfig
-from genbench.cli.executors import SERIAL, ExecutorConfig, create_executor
 from genbench.errors import UsageError
+from genbench.execution.executors.choice import SERIAL, ExecutorConfig, create_executor
 from genbench.execution.executors.process import how_it_ended, visible_gpus
 from genbench.execution.executors.ray import check_address
 from genbench.execution.runner import RunOutcome
@@ -243,8 +243,8 @@ def test_how_a_worker_ended_is_one_line() -> None:
         (("--executor", "process", "--executor-option", "address=auto"), "--executor process takes none"),
         (("--executor", "ray", "--executor-option", "adress=auto"), "did you mean 'address'?"),
         (("--executor", "ray", "--executor-option", "address"), "it takes the form address=VALUE"),
-        (("--executor", "ray", "--executor-option", "cpus-per-run=0"), "0.0 is not in the range x>0"),
-        (("--executor", "slurm", "--executor-option", "gpus-per-run=half"), "'half' is not a valid integer"),
+        (("--executor", "ray", "--executor-option", "cpus-per-run=0"), "Expected float > 0.0"),
+        (("--executor", "slurm", "--executor-option", "gpus-per-run=half"), "gpus-per-run=half: Expected int"),
     ],
 )
 def test_options_that_do_not_fit_are_refused(

@@ -13,8 +13,8 @@ from conftest import DOTS
 from genbench.api import DataConfig
 from genbench.errors import GenbenchError, UnsupportedError, UsageError
 from genbench.experiment.config import ExperimentConfig
-from genbench.experiment.plan import Plan, changed_sources, plan
-from genbench.experiment.run import Run, run_of_record
+from genbench.experiment.plan import Plan, changed_sources, create_components, plan
+from genbench.experiment.run import Run, distinct_names, run_of_record
 from genbench.registry.loader import Registry, load
 
 
@@ -23,7 +23,7 @@ from genbench.registry.loader import Registry, load
     [
         (["swea"], {}, "there is no model 'swea': did you mean 'swae'?"),
         (["swae"], {"priors": ("rong",)}, "there is no prior 'rong': did you mean 'ring'?"),
-        (["swae", "ring"], {}, "there is no model 'ring': it is a prior; several of a kind are given with commas"),
+        (["swae", "ring"], {}, "there is no model 'ring': it is a prior; several are given with commas: --prior"),
         (["swae"], {"dataset": "mnits"}, "did you mean 'mnist'?"),
         (["swae"], {"network": "mpl"}, "there is no network 'mpl'"),
         (["swae"], {"metrics": ("reconstructon",)}, "did you mean 'reconstruction'?"),
@@ -34,7 +34,12 @@ from genbench.registry.loader import Registry, load
         (["swae"], {"settings": ("swae.weight=nan",)}, r"not a float"),
         (["swae"], {"settings": ("swae.weight",)}, r"it takes the form NAME\.OPTION=VALUE"),
         (["swae"], {"settings": ("vae.rate=1",)}, "the model 'vae' is no part of this study"),
-        (["swae"], {"settings": ("swae.weight=1", "swae.weight=2")}, "set twice"),
+        (["swae", "swae"], {}, "--set swae.OPTION=A,B"),
+        (["swae"], {"settings": ("swae.weight=1", "swae.weight=1")}, "swae.weight has a value twice"),
+        (["swae"], {"settings": ("swae.weight=1,1.0",)}, "two of these values are equal"),
+        (["swae"], {"settings": ("swae.weight=1", "model.weight=2")}, "is set by swae.weight and by model.weight"),
+        (["swae"], {"settings": ("swae.weight=1,x",)}, "swae.weight=x: not a float"),
+        (["swae"], {"settings": ("dots.size=1,2",)}, "a study has one dataset"),
         (["swae", "ae"], {"settings": ("model.weight=1",)}, "ae has none called 'weight'"),
         (["swae"], {"batch": 101}, "has 100 training images"),
         (["swae"], {"priors": ("ring",), "latent_dims": (3,)}, "ring"),
@@ -63,6 +68,41 @@ def test_the_grid_is_the_product_of_its_axes(planned: Callable[..., Plan]) -> No
     assert len(study.runs) == 2 * 2 * 2 * 3
     assert len({run.key for run in study.runs}) == len(study.runs)
     assert [run.seed for run in study.runs] == sorted(run.seed for run in study.runs)  # balanced when interrupted
+
+
+def test_values_of_an_option_are_an_axis(planned: Callable[..., Plan]) -> None:
+    """Of a model, a prior and a network alike; the keys are those of studies with a single value."""
+    settings = ("swae.weight=1,10", "uniform.high=2, 3", "mlp.width=8", "mlp.width=16")
+    study = planned("swae", "ae", priors=("uniform",), settings=settings, seeds=(0, 1))
+    assert len(study.runs) == (2 + 1) * 2 * 2 * 2
+    assert len({run.key for run in study.runs}) == len(study.runs)
+    single = planned("swae", priors=("uniform",), settings=("swae.weight=10", "uniform.high=3", "mlp.width=16"))
+    assert single.runs[0].key in {run.key for run in study.runs}
+    assert study.size(study.runs[0]) < study.size(next(run for run in study.runs if run.network.values["width"] == 16))
+
+
+def test_values_of_a_metrics_option_are_measurements_of_one_run(planned: Callable[..., Plan]) -> None:
+    study = planned("swae", metrics=("latent-w2",), settings=("latent-w2.n=20,40",))
+    assert len(study.runs) == 1
+    assert [metric.values["n"] for metric in study.metrics] == [20, 40]
+
+
+def test_a_comma_within_a_text_is_part_of_it(registry: Registry, grid: Callable[..., ExperimentConfig]) -> None:
+    """Several texts are given by a setting for each."""
+    config = grid(("swae",), dataset="folder", settings=("folder.path=a,b",))
+    assert create_components(config, registry)["dataset", "folder"][0].values["path"] == "a,b"
+    config = grid(("swae",), metrics=("fid",), settings=("fid.weights=a,b", "fid.weights=c"))
+    components = create_components(config, registry)["metric", "fid"]
+    assert [component.values["weights"] for component in components] == ["a,b", "c"]
+
+
+def test_components_of_one_name_are_named_by_the_options_that_differ(planned: Callable[..., Plan]) -> None:
+    study = planned("swae", "ae", settings=("swae.weight=1,10",))
+    assert [*distinct_names(run.model for run in study.runs).values()] == [
+        "swae (weight=1.0)",
+        "swae (weight=10.0)",
+        "ae",
+    ]
 
 
 def test_the_key_covers_what_affects_the_weights_and_nothing_else(planned: Callable[..., Plan]) -> None:

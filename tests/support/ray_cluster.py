@@ -17,8 +17,8 @@ import torch
 from ray.cluster_utils import Cluster
 
 from genbench.api import DataConfig
-from genbench.cli.executors import SERIAL, ExecutorConfig, create_executor
 from genbench.execution.executors import ray as executors_ray
+from genbench.execution.executors.choice import SERIAL, ExecutorConfig, create_executor
 from genbench.execution.scheduler import run_all
 from genbench.experiment.config import ExperimentConfig
 from genbench.experiment.plan import Plan, plan

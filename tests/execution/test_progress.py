@@ -8,7 +8,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from genbench.cli.progress import Bars, Lines, titles
+from genbench.execution.progress import Bars, Lines, titles
 from genbench.experiment.plan import Plan
 from genbench.experiment.run import Run
 from genbench.training.loop import TrainState

@@ -1,0 +1,70 @@
+"""From flags and study files to studies, and back: what `genbench run` reads, and the command `genbench config`."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import click
+from click.core import ParameterSource
+
+from genbench.cli.completion import DISABLED
+from genbench.cli.executors import given_executor_flags
+from genbench.cli.options import disabled_plugins, run_paths
+from genbench.errors import StoreError, UsageError
+from genbench.interface.config import StudyConfig, override, study_config
+from genbench.interface.study_file import SUFFIX, read_study, studies_of_runs, study_toml, write_study
+
+
+def read_study_flags(arguments: tuple[str, ...], flags: Mapping[str, Any]) -> StudyConfig:
+    """The study of a command: that of the file among the arguments, if there is one, and the flags that were given."""
+    context = click.get_current_context()
+    files = [argument for argument in arguments if argument.endswith(SUFFIX)]
+    models = [name for argument in arguments if argument not in files for name in argument.split(",") if name]
+    if len(files) > 1:
+        raise UsageError(f"{', '.join(files)}: a command runs one study file; run it once for each")
+    given = {
+        name: value for name, value in flags.items() if context.get_parameter_source(name) != ParameterSource.DEFAULT
+    }
+    given |= given_executor_flags(context)
+    if disabled_plugins():
+        given["disabled_plugins"] = disabled_plugins()
+    if models:
+        given["models"] = models
+    study = override(read_study(Path(files[0])), given, files[0]) if files else study_config(given, "genbench run")
+    context.meta[DISABLED] = study.disabled_plugins
+    return study
+
+
+@click.command(short_help="Write the study file that makes RUNS.")
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
+@click.option(
+    "--write",
+    type=click.Path(path_type=Path, dir_okay=False),
+    metavar="FILE.toml",
+    help="Write the study to this file; where the runs are several grids, each to a file of its own.",
+)
+def config(runs: tuple[Path, ...], write: Path | None) -> None:
+    """Print the study file with which `genbench run` makes RUNS: run folders, or folders of them. [runs]
+
+    Every option is written out, so that a default that changes later changes no run.
+    """
+    from genbench.reporting.summary import readable_runs
+
+    records = readable_runs(runs or (Path("runs"),))
+    if not records:
+        raise StoreError("no run folder could be read")
+    studies = studies_of_runs(records)
+    if write is None and len(studies) > 1:
+        raise UsageError(
+            f"these runs are {len(studies)} grids, each a study: name a file, --write study{SUFFIX}, and each is"
+            " written beside it with a number"
+        )
+    if write is None:
+        click.echo(study_toml(studies[0]), nl=False)
+        return
+    for number, study in enumerate(studies, 1):
+        path = write if len(studies) == 1 else write.with_name(f"{write.stem}-{number}{write.suffix}")
+        write_study(path, study)
+        click.echo(f"wrote {path}")

@@ -1,0 +1,74 @@
+"""Figures by the name of their kind, as `genbench plot` draws them. Torch is loaded by those that need models."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from genbench.errors import StoreError
+from genbench.storage.provenance import check_components
+
+if TYPE_CHECKING:
+    from genbench.analysis.curves import By
+    from genbench.api import DataConfig
+    from genbench.plotting.style import Drawing
+    from genbench.registry.loader import Registry
+    from genbench.storage.results import Row
+    from genbench.storage.run_dir import RunRecord
+
+FROM_ROWS = ("ranks", "curves", "latent-size", "ladder", "losses")
+FROM_MODELS = ("samples", "reconstructions", "interpolations", "grid", "codes")
+
+
+def draw_rows(
+    kind: str, records: Sequence[RunRecord], tidy: Sequence[Row], metric: str | None, by: tuple[By, ...]
+) -> Drawing:
+    """A figure of the numbers of the runs."""
+    from genbench.plotting.curves import curves, fid_ladder, latent_size, losses
+    from genbench.plotting.ranks import ranks
+
+    draw: dict[str, Callable[[], Drawing]] = {
+        "curves": lambda: curves(tidy, metric, by),
+        "latent-size": lambda: latent_size(tidy, metric),
+        "ladder": lambda: fid_ladder(tidy),
+        "losses": lambda: losses(records),
+        "ranks": lambda: ranks(tidy, metric),
+    }
+    return draw[kind]()
+
+
+def draw_models(
+    kind: str,
+    records: Sequence[RunRecord],
+    registry: Registry,
+    data_config: DataConfig,
+    device: str,
+    seed: int,
+    count: int,
+) -> Drawing:
+    """A figure that needs the trained models."""
+    import torch
+
+    from genbench.plotting.latent import FigureBuilder, trained
+    from genbench.utils.torch_state import pick_device
+
+    chosen = pick_device(device)
+    with torch.no_grad():
+        groups = trained(records, registry, chosen)
+        return FigureBuilder(groups, registry, data_config, chosen, seed, count).kinds()[kind]()
+
+
+def drawable(records: Sequence[RunRecord], registry: Registry) -> tuple[list[RunRecord], list[str]]:
+    """The runs that have their weights and plug-ins, and a line for each other; `StoreError` where none has."""
+    usable, problems = [], []
+    for record in records:
+        try:
+            if record.run.role == "model" and record.state == "trained":
+                record.folder.weights()
+                check_components(record.run, record.path, registry)
+            usable.append(record)
+        except StoreError as error:
+            problems.append(str(error))
+    if not usable:
+        raise StoreError(problems[0])
+    return usable, problems
