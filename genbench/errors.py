@@ -60,6 +60,7 @@ def one_line(error: BaseException, limit: int = 300) -> str:
 def unknown(kind: str, given: str, possible: Iterable[str]) -> UsageError:
     """An error for a name that does not exist, with the nearest one and the whole list."""
     names = sorted(possible)
-    near = difflib.get_close_matches(given, names, n=1, cutoff=0.5)
-    hint = f"did you mean '{near[0]}'? " if near else ""
+    folded = {name.casefold(): name for name in reversed(names)}
+    near = difflib.get_close_matches(given.casefold(), folded, n=1, cutoff=0.55)
+    hint = f"did you mean '{folded[near[0]]}'? " if near else ""
     return UsageError(f"there is no {kind} '{given}': {hint}possible: {', '.join(names) or 'none'}")

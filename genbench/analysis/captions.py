@@ -80,11 +80,12 @@ def _reading(table: Table) -> Iterable[str]:
     if "best" in marks:
         yield (
             "{bold}: not distinguishable from the best of the column (paired one-sided tests over shared seeds,"
-            " Holm's correction, family-wise error 5%); such a model may have a worse mean than another whose seeds"
-            " vary less."
+            " Holm's correction, family-wise error 5%)."
         )
-    if "undecided" in marks:
-        yield "?: not tested: fewer than three shared seeds, or differences that are all equal."
+    elif sum(row.role == "model" for row in table.rows) > 1:
+        yield "The seeds are too few to tell which models may be the best."
+    if "undecided" in marks and "best" in marks:
+        yield "?: not tested."
     heads: dict[int, list[str]] = {}
     for column in table.columns:
         if column.counts:

@@ -1,12 +1,11 @@
-"""Columns of a table by their names: a label, a metric's name, or the metric's first part. Data only, no text."""
+"""Columns of a table chosen and ordered by their names. Data only, no text."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
-from genbench.analysis.table import Column, Table, assemble
-from genbench.errors import unknown
+from genbench.analysis.table import Column, Table, assemble, resolve_metric
 from genbench.storage.results import Row
 
 SPEED = "speed"
@@ -16,15 +15,15 @@ SPEED = "speed"
 def choose_tables(rows: Sequence[Row], sort: str | None = None, columns: Sequence[str] = ()) -> tuple[Table, ...]:
     """The tables of `assemble` with some columns alone, in their order; all of them where none is named.
 
-    A name is a metric ("latent-w2.excess"), a column's label ("FID (grey28)"), or a metric's first part ("latent-w2"),
-    which means its main number. Without `sort` the first of the columns that has a better direction ranks.
+    A name is a column's label ("FID (grey28)") or any that `resolve_metric` knows ("latent-w2", "latent-w2.excess").
+    Without `sort` the first of the columns that has a better direction ranks.
     Raises `UsageError` for a name that no table has.
     """
     tables = assemble(rows, sort)
     if not columns:
         return tables
     possible = [column for table in tables for column in table.columns]
-    matches = [match for name in columns for match in _named(possible, name)]
+    matches = [match for name in columns for match in _named(rows, possible, name)]
     if sort is None:
         ranking = next((column.metric for column in matches if column.higher_is_better is not None), None)
         tables = assemble(rows, ranking)
@@ -46,26 +45,15 @@ def headlines(table: Table) -> Table:
     return _restricted(table, chosen or table.columns)
 
 
-def _named(possible: Sequence[Column], name: str) -> list[Column]:
+def _named(rows: Iterable[Row], possible: Sequence[Column], name: str) -> list[Column]:
     """The columns that a name means: several where a metric was measured under several protocols."""
-    wanted = name.strip().casefold()
-    for matches in (
-        [column for column in possible if column.metric.casefold() == wanted],
-        [column for column in possible if column.head.casefold() == wanted],
-        [column for column in _main(possible) if column.metric.casefold().split(".")[0] == wanted],
-    ):
-        if matches:
-            return matches
-    raise unknown("column", name, dict.fromkeys(column.metric for column in possible))
-
-
-def _main(possible: Sequence[Column]) -> list[Column]:
-    """The columns of the main number of each metric: its headline, else its first part."""
-    main: dict[str, Column] = {}
-    for column in sorted(possible, key=lambda column: column.section != "headline"):
-        main.setdefault(column.metric.split(".")[0], column)
-    metrics = {column.metric for column in main.values()}
-    return [column for column in possible if column.metric in metrics]
+    wanted, metrics = name.strip().casefold(), {column.metric for column in possible}
+    if wanted not in {metric.casefold() for metric in metrics}:
+        labelled = [column for column in possible if column.head.casefold() == wanted]
+        if labelled:  # also where the label names the prior of its column
+            return labelled
+    metric = resolve_metric((row for row in rows if row.metric in metrics), name, "column")
+    return [column for column in possible if column.metric == metric]
 
 
 def _restricted(table: Table, chosen: Iterable[Column]) -> Table:

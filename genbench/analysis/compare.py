@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from genbench.analysis.table import ColumnValues, GatheredRows, gather, labels
+from genbench.analysis.table import ColumnValues, GatheredRows, gather, labels, resolve_metric
 from genbench.errors import UsageError, unknown
-from genbench.stats.comparison import holm
+from genbench.stats.comparison import holm_of_tests
 from genbench.stats.intervals import (
     RESOLUTION,
     Estimate,
@@ -72,10 +72,8 @@ def compare(rows: Sequence[Row], a: str, b: str, metric: str | None = None) -> t
     gathered, names = gather(rows)[first[0]], labels(gather(rows)[first[0]].groups)
     chosen = _shared(gathered, first[1], second[1], (a, b), metric)
     raw = [_compare(values, first[1], second[1]) for values in chosen]
-    adjusted = iter(holm([comparison.p for comparison in raw if comparison.p is not None]))
-    concluded = tuple(
-        comparison if comparison.p is None else _concluded(comparison, next(adjusted)) for comparison in raw
-    )
+    adjusted = holm_of_tests([comparison.p for comparison in raw])
+    concluded = tuple(c if p is None else _concluded(c, p) for c, p in zip(raw, adjusted, strict=True))
     return names[first[1]], names[second[1]], concluded
 
 
@@ -98,9 +96,9 @@ def _resolve(rows: Sequence[Row], name: str) -> tuple[str, str]:
 def _shared(gathered: GatheredRows, a: str, b: str, names: tuple[str, str], metric: str | None) -> list[ColumnValues]:
     """The columns in which both groups have at least two shared seeds; why there is none, as an error."""
     directed = {key: values for key, values in gathered.columns.items() if values.example.higher_is_better is not None}
-    known = {key[0] for key in directed}
-    if metric is not None and metric not in known:
-        raise unknown("metric with a better direction", metric, known)
+    if metric is not None:
+        examples = [values.example for values in directed.values()]
+        metric = resolve_metric(examples, metric, "metric with a better direction")
     requested = {key: values for key, values in directed.items() if metric in (None, key[0])}
     both = [values for values in requested.values() if a in values.values and b in values.values]
     if not both:
@@ -219,9 +217,7 @@ def forecast(
     varies over seeds, or the metric was not measured.
     """
     rows = [row for row in rows if row.role == "model"]
-    known = {row.metric for row in rows if row.metric}
-    if metric not in known:
-        raise unknown("metric", metric, known)
+    metric = resolve_metric(rows, metric)
     forecasts, unspread = [], False
     for dataset, gathered in gather(rows).items():
         names = labels(gathered.groups)

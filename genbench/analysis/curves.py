@@ -12,8 +12,8 @@ from collections.abc import Collection, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
-from genbench.analysis.table import Mark, assemble, column_marks
-from genbench.errors import UsageError, unknown
+from genbench.analysis.table import Mark, assemble, column_marks, resolve_metric
+from genbench.errors import UsageError
 from genbench.stats.intervals import Estimate, estimate, share_errors, share_scale
 from genbench.storage.results import Row
 
@@ -105,21 +105,10 @@ def compute(row: Row, by: By) -> float | None:
     return {"images": float(row.images), "seconds": row.seconds, "flops": row.flops}[by]
 
 
-def resolve(rows: Iterable[Row], name: str) -> str:
-    """The full name of the metric called `name`, or its component that ranks ("latent-w2.excess")."""
-    directions = {row.metric: row.higher_is_better for row in rows if row.metric and row.value is not None}
-    if name in directions:
-        return name
-    parts = [metric for metric, higher in directions.items() if metric.split(".")[0] == name and higher is not None]
-    if not parts:
-        raise unknown("measured metric", name, directions)
-    return next((part for part in parts if part.endswith(".excess")), parts[0])
-
-
 def requested_metric(rows: Sequence[Row], metric: str | None) -> str:
     """The full name of a metric; where none is named, of the metric that ranks the table of these rows."""
     if metric is not None:
-        return resolve(rows, metric)
+        return resolve_metric(rows, metric)
     ranking = [table.columns[0].metric for table in assemble(rows) if table.columns]
     if not ranking:
         raise UsageError("nothing was measured of these runs: genbench evaluate RUNS --metrics METRIC")
@@ -260,7 +249,9 @@ def at_budgets(
     Raises `UsageError` for a metric that was not measured or ranks nothing, and for a budget that no group has.
     """
     ranking = [
-        curve_set for curve_set in curve_sets(rows, resolve(rows, metric)) if curve_set.higher_is_better is not None
+        curve_set
+        for curve_set in curve_sets(rows, resolve_metric(rows, metric))
+        if curve_set.higher_is_better is not None
     ]
     if not ranking:
         raise UsageError(f"--metric {metric}: it has no better direction, so it makes no curve to compare")

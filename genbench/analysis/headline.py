@@ -54,8 +54,6 @@ def options_words(rows: Sequence[TableRow]) -> str:
 
     Those of datasets and networks stand elsewhere in the head. "" where the runs do not record the defaults.
     """
-    if any(row.defaults is None for row in rows):
-        return ""
     values: dict[str, dict[str, None]] = {}
     defaults: dict[str, str] = {}
     for row in rows:
@@ -65,7 +63,7 @@ def options_words(rows: Sequence[TableRow]) -> str:
                 defaults[name] = option_text(default)
     texts = [f"{name} = {', '.join(values[name])} ({defaults[name]})" for name in values]
     if not texts:
-        return "options at their defaults"
+        return "" if any(row.defaults is None for row in rows) else "options at their defaults"
     more = f" and {len(texts) - OPTIONS_SHOWN} more" if len(texts) > OPTIONS_SHOWN else ""
     return f"not the default: {', '.join(texts[:OPTIONS_SHOWN])}{more}"
 
@@ -137,8 +135,9 @@ class Verdict:
 def verdict(table: Table) -> Verdict:
     """The verdict on a table; without sentences where it has no models."""
     models = [row for row in table.rows if row.role == "model" and row.done]
-    column = table.columns[0] if table.columns and table.columns[0].higher_is_better is not None else None
-    ranked = [(row, cell) for row in models if column is not None and (cell := row.cells[0]) is not None]
+    place = table.ranking
+    column = None if place is None else table.columns[place]
+    ranked = [(row, cell) for row in models if place is not None and (cell := row.cells[place]) is not None]
     best = tuple(row.label for row, cell in ranked if cell.mark == "best")
     worse: list[Behind] = []
     for row, cell in ranked:
@@ -151,7 +150,7 @@ def verdict(table: Table) -> Verdict:
     sentences += _fit(table, models)
     if column is not None and len(best) > 1 and column.detectable:
         size = format_value(column.detectable, digits=2).plain
-        sentences.append(f"{column.head} values less than {size} apart need more seeds (genbench power RUNS)")
+        sentences.append(f"Differences below {size} need more seeds (genbench power RUNS)")
     if len(models) > 1 and at_defaults(models):
         sentences.append("Not tuned: a comparison of defaults")
     return Verdict(column.metric if column else "", best, tuple(worse), undecided, tuple(sentences))
@@ -182,11 +181,13 @@ def _ranking(head: str, best: Sequence[str], worse: Sequence[Behind], seeds: Seq
         return sentence
     if len(worse) > MODELS_NAMED - 1:
         return f"{sentence}; {len(worse)} are worse"
-    texts = []
-    for behind in worse:
-        p = "" if behind.p is None else f" ({p_value(behind.p)})"
-        texts.append(f"{behind.label} is worse by {format_estimate(behind.difference).plain}{p}")
-    return f"{sentence}; {join_words(texts)}"
+    texts = [_behind(behind) for behind in worse]
+    return f"{sentence}; {worse[0].label} is worse by {join_words([texts[0].partition(' by ')[2], *texts[1:]])}"
+
+
+def _behind(behind: Behind) -> str:
+    p = "" if behind.p is None else f" ({p_value(behind.p)})"
+    return f"{behind.label} by {format_estimate(behind.difference).plain}{p}"
 
 
 def _fit(table: Table, models: Sequence[TableRow]) -> list[str]:

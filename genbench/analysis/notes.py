@@ -6,6 +6,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from genbench.analysis.formatting import format_estimate, format_value, p_value
+from genbench.analysis.headline import verdict
 from genbench.analysis.ladder import ladder
 from genbench.analysis.table import COPIES_ALLOWED, Column, Mark, RowRole, Table, TableCell, TableRow
 from genbench.stats.comparison import FEWEST
@@ -15,7 +16,9 @@ Protocols = Mapping[str, Mapping[str, object]]
 """The fields of each protocol, by its hash."""
 
 ARROWS: dict[bool | None, str] = {False: "↓", True: "↑"}
-SIGNS: dict[Mark, str] = {"": "", "best": "*", "undecided": "?"}
+SIGNS: dict[Mark, str] = {"": "", "best": "•", "undecided": "?"}
+PERFECT = "a perfect model"
+"""The label of the row of floors."""
 
 ONE_SEED = "one seed: no interval and no marks; differences may be noise (use --seeds 5)"
 BEST = (
@@ -26,6 +29,8 @@ FEW = "no marks: too few seeds to tell which models may be the best (from three 
 SELECTED = "selected: the snapshot of each run that was best on validation images; its test value is measured once"
 UNDECIDED = "? not tested: fewer than three seeds shared with any other group, or differences that are all equal"
 HASH_LENGTH = 16
+SYMBOL = 3
+"""Letters of the longest unit that is a symbol and not words."""
 UNEQUAL = 1.1
 """From this ratio of the floating point operations on, the costs of groups are said to differ."""
 ROLES: dict[RowRole, str] = {
@@ -78,10 +83,10 @@ class FailureNote:
 def title(table: Table) -> str:
     """One line: the dataset, the count of groups, the seeds, the ranking metric."""
     models = [row for row in table.rows if row.role != "control"]
-    counts = sorted({len(row.seeds) for row in models})
+    seeds = seed_counts([(row.label, len(row.seeds)) for row in models]) if models else "no models"
     groups = f"{len(models)} model{'' if len(models) == 1 else 's'}"
     ranked = f" · ranked by {table.ranked_by}" if table.ranked_by and len(models) > 1 else ""
-    return f"{table.dataset} · {groups} · {_counted(counts, 'seed')}{ranked}"
+    return f"{table.dataset} · {groups} · {seeds}{ranked}"
 
 
 def blocks(rows: Sequence[TableRow]) -> list[tuple[str, list[TableRow]]]:
@@ -95,9 +100,10 @@ def progress(seeds: int, done: int) -> str:
 
 
 def head(column: Column) -> str:
-    """A column's name with an arrow towards the better values."""
+    """A column's name with its unit, where that is a symbol such as ms, and an arrow towards the better values."""
     arrow = ARROWS.get(column.higher_is_better, "")
-    return f"{column.head} {arrow}".rstrip()
+    unit = f" ({column.unit})" if len(column.unit) in range(1, SYMBOL + 1) else ""
+    return f"{column.head}{unit} {arrow}".rstrip()
 
 
 def floor(value: float, sd: float | None = None) -> str:
@@ -107,11 +113,14 @@ def floor(value: float, sd: float | None = None) -> str:
     return f"floor {format_estimate(Estimate(value, 2, value - sd, value + sd)).plain}"
 
 
+def perfect(column: Column) -> str:
+    """What a perfect model would score in a column; "" where it is unknown or differs between groups."""
+    return "" if column.floor is None else floor(column.floor, column.floor_sd).removeprefix("floor ")
+
+
 def below_head(column: Column) -> list[str]:
-    """The lines under a column's head: how many images or codes, the floor, the MDE."""
+    """The lines under a column's head: how many images or codes, the MDE."""
     texts = [f"n = {_range(column.counts)}"] if column.counts else []
-    if column.floor is not None:
-        texts.append(floor(column.floor, column.floor_sd))
     return texts + (
         []
         if column.minimum_detectable_effect is None
@@ -148,7 +157,26 @@ def spreads(table: Table) -> list[str]:
     return texts
 
 
-def notes(table: Table, best: str = "*") -> list[str]:
+def short_notes(table: Table, best: str) -> list[str]:
+    """What a reader must know: the meaning of ± and of the marks shown, the verdict, and what must not be compared."""
+    cells = [cell for row in table.rows for cell in row.cells if cell]
+    shown = {cell.mark for cell in cells}
+    parts = ["± half the 95 % interval"] * any(cell.estimate.low is not None for cell in cells)
+    parts += [f"{best} cannot be told from the best (tests at 5 %)"] * ("best" in shown)
+    parts += ["? not tested"] * ("undecided" in shown)
+    return ["; ".join(parts)] * bool(parts) + _findings(table)
+
+
+def all_notes(table: Table, best: str) -> list[str]:
+    """The verdict, what must not be compared, and every other note: for files and pages."""
+    return _findings(table) + notes(table, best)
+
+
+def _findings(table: Table) -> list[str]:
+    return [text for text in (verdict(table).text, *warnings(table)) if text]
+
+
+def notes(table: Table, best: str = SIGNS["best"]) -> list[str]:
     """Sentences on intervals, marks, floors and unequal conditions; `best` is how bests are shown."""
     rows = [row for row in table.rows if row.role != "control"] or list(table.rows)
     cells = [cell for row in rows for cell in row.cells if cell]
@@ -173,7 +201,7 @@ def notes(table: Table, best: str = "*") -> list[str]:
     if any(column.floor is not None for column in table.columns) or any(cell.floor is not None for cell in cells):
         spread = any(column.floor_sd for column in table.columns)
         more = ", ± its standard deviation over draws" if spread else ""
-        texts.append(f"floor: what a perfect model would score with this many images or codes{more}")
+        texts.append(f"a perfect model: what one would score with this many images or codes{more}")
     if any(cell.p is not None for cell in cells):
         texts.append(
             "p: of a perfect fit in every seed, the smallest of the seeds' p-values times their number (Bonferroni)"
@@ -184,14 +212,10 @@ def notes(table: Table, best: str = "*") -> list[str]:
         )
     if any(cell.se is not None for cell in cells):
         texts.append("se: standard error over the draws of one run, its weights fixed; no interval over training seeds")
-    if any(row.role == "copy" for row in table.rows):
-        texts.append(
-            f"copies training images: more than {COPIES_ALLOWED:.0%} of the samples sit on one; cannot be a best"
-        )
-    return texts + spreads(table) + ladder(table) + _unequal(table)
+    return texts + spreads(table) + ladder(table) + _costs(table)
 
 
-def marks(shown: Container[Mark], seeds: Sequence[int], best: str = "*") -> list[str]:
+def marks(shown: Container[Mark], seeds: Sequence[int], best: str = SIGNS["best"]) -> list[str]:
     """What the marks shown mean; without any, why there are none where `seeds` (of each value) are too few."""
     if "best" not in shown and "undecided" not in shown:
         return [FEW] if max(seeds, default=FEWEST) < FEWEST and max(seeds) > 1 else []
@@ -216,8 +240,14 @@ def _kinds(cells: Sequence[TableCell]) -> str:
     return " or ".join(f"{name}{from_on * (kind == 'bootstrap')}" for kind, name in INTERVALS.items() if kind in kinds)
 
 
-def _unequal(table: Table) -> list[str]:
-    texts = [SELECTED] * any(row.stage == "selected" for row in table.rows)
+def warnings(table: Table) -> list[str]:
+    """What must not be compared, or with care."""
+    texts = []
+    if any(row.role == "copy" for row in table.rows):
+        texts.append(
+            f"copies training images: more than {COPIES_ALLOWED:.0%} of the samples sit on one; cannot be a best"
+        )
+    texts += [SELECTED] * any(row.stage == "selected" for row in table.rows)
     texts += [f"images: {data}" for data in dict.fromkeys(row.data for row in table.rows) if data]
     models = [row for row in table.rows if row.role != "control"]
     for subject, values in (
@@ -228,7 +258,6 @@ def _unequal(table: Table) -> list[str]:
             texts.append(f"the groups differ in {subject} ({', '.join(sorted(values))}): compare with care")
         elif len(values) > 6:
             texts.append(f"the groups differ in {subject} ({len(values)} values): compare with care")
-    texts += _costs(table)
     metrics = dict.fromkeys(column.metric for column in table.columns if column.shared)
     for metric in metrics:
         count = sum(column.metric == metric for column in table.columns)
@@ -246,8 +275,8 @@ def _costs(table: Table) -> list[str]:
     seconds = [row.seconds for row in models if row.seconds is not None]
     clock = f", {min(seconds):,.3g} to {max(seconds):,.3g} seconds" if seconds else ""
     return [
-        f"training cost {least:.2g} ({cheap}) to {most:.2g} FLOPs ({dear}){clock}: "
-        "genbench curves --by flops compares at equal cost"
+        f"training cost {least:.2g} ({cheap}) to {most:.2g} FLOPs ({dear}){clock}; compare at equal cost: "
+        "genbench curves --by flops"
     ]
 
 

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from genbench.analysis.curves import resolve
+from genbench.analysis.table import resolve_metric
 from genbench.errors import UsageError
 from genbench.storage.results import Row
 
@@ -60,7 +60,7 @@ def select_options(rows: Sequence[Row], name: str) -> tuple[list[Row], list[Opti
         raise UsageError(
             f"--select-options-by {name}: no validation values; re-run the genbench run with --snapshots 1 to get them"
         )
-    metric = resolve(validation, name)
+    metric = resolve_metric(validation, name)
     values = {(row.run, row.images): row for row in validation if row.metric == metric and row.value is not None}
     ends = {row.run: row.images for row in sorted(rows, key=lambda row: row.images)}  # the largest count of each run
 

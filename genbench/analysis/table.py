@@ -12,7 +12,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
-from genbench.errors import unknown
+from genbench.errors import UsageError, unknown
 from genbench.stats.comparison import BestSetResult, set_of_best
 from genbench.stats.intervals import (
     RESOLUTION,
@@ -46,6 +46,9 @@ RowRole = Literal["model", "copy", "control"]
 ROW_ROLES: tuple[RowRole, ...] = ("model", "copy", "control")
 MEMORIZATION = "memorization"
 """The role of a metric whose value is the share of samples that are copies of training images."""
+
+MOST_COMPARED = 100
+"""Models up to which the smallest detectable difference between two of them is computed."""
 
 COPIES_ALLOWED = 0.05
 """The share above which a model is a copy: a perfect model's samples come that near by chance far less often."""
@@ -188,6 +191,33 @@ def _no_cause(row: Row) -> str:
     return "no cause was recorded" if row.status == "failed" else ""
 
 
+def resolve_metric(rows: Iterable[Row], name: str, kind: str = "metric") -> str:
+    """The full name of a metric that was measured, from any name that a reader of a table has for it.
+
+    In this order, whatever the case: its full name ("latent-w2.excess"), its label ("MSE per pixel"), its first part
+    ("latent-w2", which means its excess over the floor, else the first part that ranks), or a beginning of one label
+    alone. `UsageError` for another name, and for one that fits several metrics; `kind` is what the error calls it.
+    """
+    rows_of = {row.metric: row for row in rows if row.metric and (row.value is not None or row.metric == name)}
+    wanted = name.strip().casefold()
+    heads = {metric: (row.head or metric).casefold() for metric, row in rows_of.items()}
+    parts = [metric for metric in rows_of if metric.casefold().split(".")[0] == wanted]
+    ranked = [metric for metric in parts if rows_of[metric].higher_is_better is not None] or parts
+    excess = [metric for metric in ranked if metric.endswith(".excess")]
+    for matches in (
+        [metric for metric in rows_of if metric.casefold() == wanted],
+        [metric for metric, head in heads.items() if head == wanted],
+        (excess or ranked)[:1],
+        [metric for metric, head in heads.items() if wanted and head.startswith(wanted)],
+    ):
+        if len(matches) > 1:
+            listed = ", ".join(f"'{metric}' ({rows_of[metric].head or metric})" for metric in matches)
+            raise UsageError(f"'{name}' names {len(matches)} metrics: give one of {listed}")
+        if matches:
+            return matches[0]
+    raise unknown(kind, name, rows_of)
+
+
 # ---------------------------------------------------------------- tables
 
 
@@ -285,15 +315,23 @@ class Table:
     problems: tuple[RunProblem, ...]
     ranked_by: str = ""
 
+    @property
+    def ranking(self) -> int | None:
+        """The place of the column that ranks; None where none does or it is not among those shown."""
+        places = (
+            i for i, c in enumerate(self.columns) if c.metric == self.ranked_by and c.higher_is_better is not None
+        )
+        return next(places, None)
+
 
 def assemble(rows: Sequence[Row], sort: str | None = None) -> tuple[Table, ...]:
     """A table for each dataset, in the order in which the rows name them; ranked by the metric `sort`.
 
-    Without `sort` that is the first metric of the role `DEFAULT_SORT`, else the first that has a better direction.
+    `sort` is a name that `resolve_metric` takes. Without it the first metric of the role `DEFAULT_SORT` ranks, else
+    the first that has a better direction.
     """
-    measured = {row.metric for row in rows if row.metric}
-    if sort is not None and sort not in measured:
-        raise unknown("metric", sort, measured)
+    if sort is not None:
+        sort = resolve_metric(rows, sort)
     return tuple(_table(dataset, gathered, sort) for dataset, gathered in gather(rows).items())
 
 
@@ -412,6 +450,8 @@ def _priors(gathered: GatheredRows) -> dict[ColumnKey, str]:
 def _detectable(measured: ColumnValues, roles: Mapping[str, RowRole]) -> float | None:
     """The smallest difference that the models' shared seeds detect with a power of 80 %; None where none varies."""
     names = [name for name in measured.values if roles[name] == "model"]
+    if len(names) > MOST_COMPARED:
+        return None
     models = [measured.by_seed(name) for name in names]
     study = pilot(models, [measured.known_errors(name) for name in names])
     if study is None or study.sd == 0:

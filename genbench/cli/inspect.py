@@ -60,6 +60,7 @@ columns_option = click.option(
 @click.option(
     "--sort", metavar="METRIC", shell_complete=complete_metrics_of_runs, help="Rank by this metric. [the first one]"
 )
+@click.option("--notes", "noted", is_flag=True, help="Add counts, p-values, protocols and all notes to the table.")
 @columns_option
 @click.option("--title", default="", metavar="TEXT", help="Title of report.html. [what was compared]")
 @click.option(
@@ -86,6 +87,7 @@ def report(
     export: Path | None,
     form: str,
     sort: str | None,
+    noted: bool,
     columns: tuple[str, ...],
     title: str,
     anonymous: bool,
@@ -108,7 +110,9 @@ def report(
         data_config = make_data_config(data_root, download=download, skip_corrupt=skip_corrupt)
         figure_context = FigureContext(load_registry(plugins, allow_changed_source), data_config, pick_device(device))
     page = PageOptions(title, anonymous)
-    report_runs(runs or (Path("runs"),), export, form, sort, select_options_by, figure_context, columns, page)
+    report_runs(
+        runs or (Path("runs"),), export, form, sort, select_options_by, figure_context, columns, page, noted=noted
+    )
 
 
 @click.command(short_help="Compare RUNS at equal compute.")
@@ -252,7 +256,7 @@ def sample(
 
 
 @click.command(short_help="Print the BibTeX of everything that RUNS used.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
 @plugin_option
 def cite(runs: tuple[Path, ...], plugins: tuple[Path, ...]) -> None:
     """Print the BibTeX of everything that RUNS used; without RUNS, that of genbench.
@@ -275,7 +279,7 @@ def cite(runs: tuple[Path, ...], plugins: tuple[Path, ...]) -> None:
 
 
 @click.command(short_help="Write a paper of RUNS in LaTeX.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path))
+@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
 @click.option(
     "--out",
     "target",

@@ -76,10 +76,10 @@ def study_option(name: str, flag: str = "", *, complete: Kind | None = None, **a
 
 SECTIONS = {
     "Train and evaluate": ("run", "reproduce", "evaluate", "config"),
-    "Look at runs": ("report", "curves", "plot", "show", "sample"),
+    "Look at runs": ("report", "curves", "plot", "show", "sample", "paper", "cite"),
     "Compare": ("compare", "power", "diff"),
     "Manage runs": ("rm", "prune", "bundle"),
-    "Plug-ins": ("list", "new", "check", "completion"),
+    "Plug-ins": ("list", "new", "check", "docs", "completion"),
 }
 """The commands as `genbench --help` groups them; each once."""
 

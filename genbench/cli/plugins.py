@@ -1,4 +1,4 @@
-"""The commands on plug-ins: list, new, check, completion. Heavy modules are imported inside the commands."""
+"""The commands on plug-ins: list, new, check, docs, completion. Heavy modules are imported inside the commands."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ import json
 import sys
 from collections.abc import Iterator
 from dataclasses import asdict
+from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -13,7 +14,7 @@ import click
 
 from genbench.cli.options import form_option, load_listing, load_registry, plugin_option, run_paths
 from genbench.cli.store import list_runs
-from genbench.errors import UsageError
+from genbench.errors import UsageError, unknown
 from genbench.interface.components import listing_plain
 from genbench.registry.listing import KINDS, Kind
 from genbench.registry.scaffold import TRY, check_name, next_steps, write_plugin
@@ -132,6 +133,38 @@ def new(kind: Kind, name: str, package: bool, to: Path) -> None:
         click.echo(f"  {command}")
 
 
+@click.command(short_help="Show a page of the documentation.")
+@click.argument("page", required=False)
+def docs(page: str | None) -> None:
+    """Show a PAGE of the documentation that is installed with genbench; without a PAGE, list them.
+
+    The page is Markdown where the output is no terminal. `agents` has instructions for coding agents.
+    """
+    texts = doc_pages()
+    if page is None:
+        for name, text in texts.items():
+            click.echo(f"genbench docs {name:14}{text.partition(chr(10))[0].lstrip('# ')}")
+    elif page not in texts:
+        raise unknown("page", page, texts)
+    elif sys.stdout.isatty():
+        from rich.console import Console
+        from rich.markdown import Markdown
+
+        console = Console()
+        with console.capture() as captured:
+            console.print(Markdown(texts[page]))
+        click.echo_via_pager(captured.get(), color=True)
+    else:
+        click.echo(texts[page], nl=False)
+
+
+def doc_pages() -> dict[str, str]:
+    """The packaged pages by name."""
+    folder = files("genbench").joinpath("docs")
+    pages = sorted((path for path in folder.iterdir() if path.name.endswith(".md")), key=lambda path: path.name)
+    return {path.name.removesuffix(".md"): path.read_text(encoding="utf-8") for path in pages}
+
+
 @click.command(short_help="Print the completion script for SHELL.")
 @click.argument("shell", type=click.Choice(["bash", "zsh", "fish"]))
 def completion(shell: str) -> None:
@@ -202,4 +235,4 @@ def show_result(console: Console, result: Result) -> None:
         console.print(f"           to do: {escape(result.advice)}", highlight=False, soft_wrap=True)
 
 
-COMMANDS: tuple[click.Command, ...] = (list_, new, check, completion)
+COMMANDS: tuple[click.Command, ...] = (list_, new, check, docs, completion)

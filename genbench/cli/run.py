@@ -19,7 +19,7 @@ from rich.table import Table
 from genbench.execution.executors.choice import SERIAL, ExecutorConfig
 from genbench.experiment.run import distinct_names
 from genbench.interface.context import data_config_of, make_room, stoppable
-from genbench.reporting.console import BrokenPipeConsole
+from genbench.reporting.console import BrokenPipeConsole, ConsoleWriter
 from genbench.reporting.summary import readable_runs, show_table
 from genbench.storage.provenance import command_line
 from genbench.storage.run_dir import RUN, RunRecord, read_runs
@@ -172,13 +172,10 @@ def closing(console: Console, outcome: Outcome, out: Path) -> int:
         console.print(f"skipped: {escape(name)} is running in another process", soft_wrap=True, highlight=False)
     if outcome.interrupted:
         console.print("Interrupted. Re-run the same command to resume.")
-    console.print(
-        f"Everything is in {out}/ (models, pictures, numbers). All columns and protocols: genbench report {out};"
-        " tables and page: --export reports/NAME/",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
-    )
+    folder = shlex.quote(str(out))
+    writer = ConsoleWriter(console)
+    writer.line(f"Everything is in {folder}: models, pictures, numbers. All columns: genbench report {folder}")
+    writer.line("Counts, p-values and protocols: add --notes. Tables, figures and a page: add --export reports/NAME")
     return INTERRUPTED if outcome.interrupted else int(bool(outcome.failed))
 
 
@@ -213,33 +210,27 @@ def show_plan(
     """The cells of a plan, their parameters and states; in brief one line."""
     from genbench.experiment.plan import changed_sources
 
-    runs, states = planned.runs, status.states
+    runs, states, writer = planned.runs, status.states, ConsoleWriter(console)
     first, summary = runs[0], planned.dataset_info
     counts = ", ".join(f"{count} {state}" for state, count in Counter(states.values()).items())
     controls = sum(run.role == "control" for run in runs)
     trained = len(runs) - controls
     beside = f" and {controls} control{'s' * (controls > 1)}" if controls else ""
-    console.print(
+    writer.line(
         f"{trained} run{'s' * (trained != 1)}{beside} on {first.dataset.name} ({summary.train:,} training,"
         f" {summary.test:,} test, {summary.validation:,} validation images,"
         f" {'x'.join(map(str, summary.shape))}), network {first.network.name}, {first.images:,} images each"
         f" in batches of {first.batch}{'' if first.precision == 'float32' else f', {first.precision}'},"
-        f" on {device}: {counts}",
-        markup=False,
-        highlight=False,
-        soft_wrap=True,
+        f" on {device}: {counts}"
     )
     if summary.notes:
         console.print(f"images: {'; '.join(summary.notes)}", markup=False, highlight=False, soft_wrap=True)
     new = [run for run in runs if states[run.name] == "new"]
     if changed := changed_sources(new, stored_runs(store, new)):
         sources = ", ".join(f"the {name} ({count} run{'s' * (count != 1)})" for name, count in changed.items())
-        console.print(
+        writer.line(
             f"new because its source has changed since the training: {sources}; restore it to keep the trained runs, or"
-            " evaluate them as they are: genbench evaluate --allow-changed-source",
-            markup=False,
-            highlight=False,
-            soft_wrap=True,
+            " evaluate them as they are: genbench evaluate --allow-changed-source"
         )
     if brief:
         return

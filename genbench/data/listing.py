@@ -44,7 +44,7 @@ SYSTEM_NAMES = frozenset(
 )
 """Files and folders that systems lay beside pictures, in lower case; names with a dot in front are hidden anyway."""
 
-LINKS = 4
+LINKS = 3
 """Links to folders in one path at most: folders that link to each other would otherwise be read in every order."""
 
 HIDDEN = "hidden or of the system"
@@ -142,7 +142,12 @@ def _identity(path: Path) -> tuple[int, int]:
 
 
 def _files_below(folder: Path, name: str) -> list[str]:
-    return [f"{name}/{(Path(root) / file).relative_to(folder)}" for root, _, files in os.walk(folder) for file in files]
+    """The files and links below a folder, by names that begin with `name`."""
+    return [
+        f"{name}/{(Path(root) / below).relative_to(folder)}"
+        for root, folders, files in os.walk(folder)
+        for below in (*files, *(link for link in folders if Path(root, link).is_symlink()))
+    ]
 
 
 def is_hidden(name: str) -> bool:
@@ -179,7 +184,8 @@ def describe_passed_over(passed_over: Mapping[str, list[str]]) -> str:
 
 def count_reasons(passed_over: Mapping[str, list[str]]) -> str:
     """The reasons with their counts, the most frequent first: "39 .txt, 20 .heic"."""
-    ordered = sorted(passed_over.items(), key=lambda pair: (-len(pair[1]), pair[0]))
+    present = [(reason, names) for reason, names in passed_over.items() if names]
+    ordered = sorted(present, key=lambda pair: (-len(pair[1]), pair[0]))
     parts = [_count(reason, names) for reason, names in ordered[:8]]
     rest = sum(len(names) for _, names in ordered[8:])
     return ", ".join(parts + [f"{rest:,} of {len(ordered) - 8} more kinds"] * bool(rest))
@@ -193,7 +199,7 @@ def _count(reason: str, names: list[str]) -> str:
 
 # ---------------------------------------------------------------- zip archives
 
-_DRIVE = re.compile(r"^[A-Za-z]:/*")
+_DRIVE = re.compile(r"^[A-Za-z]:/")
 
 
 def list_archive(archive: zipfile.ZipFile) -> tuple[dict[str, zipfile.ZipInfo], PassedOver]:

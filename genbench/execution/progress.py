@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from rich.console import Console
 from rich.markup import escape
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskID, TextColumn, TimeRemainingColumn
+from rich.table import Column
 
 from genbench.api import ProgressEvent
 from genbench.experiment.plan import Plan
@@ -16,19 +17,44 @@ from genbench.experiment.run import Run
 from genbench.training.loop import TrainState
 from genbench.training.step import EAGER_FALLBACK
 
+WIDE = 110
+"""The width of a terminal from which bars have their full length."""
+
+FIXED = 2 + 6 + 8 + 3
+"""Characters of the spinner, the percentage, the time left and the gaps beside them."""
+
 LINE_SECONDS = 10.0
 """The interval of a training's lines where there is no terminal."""
 
 
-def title(run: Run) -> str:
-    """A run in a few words."""
-    control = "control " if run.role == "control" else ""
-    return f"{control}{run.model.name}, {run.prior.name} prior, d={run.latent_dim}, seed {run.seed}"
+def titles(runs: Sequence[Run]) -> dict[str, str]:
+    """Each run in a few words, by its name: the model, and of prior, latent size and seed what not all runs share."""
+    priors, dims = {run.prior.name for run in runs}, {run.latent_dim for run in runs}
+    seeds = {run.seed for run in runs}
+    return {
+        run.name: ", ".join(
+            [("control " if run.role == "control" else "") + run.model.name]
+            + [f"{run.prior.name} prior"] * (len(priors) > 1)
+            + [f"d={run.latent_dim}"] * (len(dims) > 1)
+            + [f"seed {run.seed}"] * (len(seeds) > 1)
+        )
+        for run in runs
+    }
 
 
-def loss_words(terms: Mapping[str, float]) -> str:
-    """The loss terms in one line."""
-    return "  ".join(f"{name} {value:.4g}" for name, value in terms.items())
+def loss_words(terms: Mapping[str, float], width: int | None = None) -> str:
+    """The loss terms in one line, as many of the first as fit into so many characters.
+
+    >>> loss_words({"reconstruction": 33.17, "penalty": 0.5}, 24)
+    'reconstruction 33.17'
+    """
+    text = ""
+    for name, value in terms.items():
+        longer = f"{text}{'  ' if text else ''}{name} {value:.4g}"
+        if width is not None and len(longer) > width:
+            break
+        text = longer
+    return text
 
 
 def clock(seconds: float) -> str:
@@ -43,6 +69,7 @@ class ActiveRun:
     """An active run: its bar where there are bars, the times of its start and last line, its images so far."""
 
     run: Run
+    title: str
     began: float
     printed: float
     bar: TaskID | None = None
@@ -55,7 +82,7 @@ class ActiveRun:
             return ""
         self.without_graph = True
         reason = state.how.removeprefix(EAGER_FALLBACK)
-        return f"{title(self.run)}: its step cannot be a CUDA graph, and is slower: {reason}"
+        return f"{self.title}: its step cannot be a CUDA graph, and is slower: {reason}"
 
 
 class Bars:
@@ -64,16 +91,22 @@ class Bars:
     def __init__(self, console: Console, plan: Plan, total: int) -> None:
         """For a terminal, and `total` runs of the plan that lack something; use as a context."""
         self._console, self._total = console, total
+        self._titles = titles(plan.runs)
         self._each = max(
             run.images for run in plan.runs
         )  # a control trains on none, and counts as one run all the same
+        # Bar, percentage and time left keep their width; descriptions are cut, and facts get the rest.
+        bar = 24 if console.width >= WIDE else 10
+        longest = max(map(len, (*self._titles.values(), f"run {total} of {total}")))
+        description = min(longest, max(12, console.width // 3))
+        self._room = max(0, console.width - description - bar - FIXED)
         self._bars = Progress(
             SpinnerColumn(),
-            TextColumn("{task.description}"),
-            BarColumn(bar_width=24),
-            TextColumn("{task.percentage:>3.0f} %"),
-            TimeRemainingColumn(),
-            TextColumn("[dim]{task.fields[facts]}"),
+            TextColumn("{task.description}", table_column=_cut(description)),
+            BarColumn(bar_width=bar),
+            TextColumn("{task.percentage:>3.0f} %", table_column=_cut(5)),
+            TimeRemainingColumn(table_column=_cut(7)),
+            TextColumn("[dim]{task.fields[facts]}", table_column=_cut(self._room)),
             console=console,
             transient=True,
         )
@@ -109,8 +142,9 @@ class Bars:
             if self._data is not None:
                 self._bars.remove_task(self._data)
             self._study = self._bars.add_task("study", total=self._total * self._each, facts="")
-        bar = self._bars.add_task(escape(title(run)), total=run.images, facts="")
-        self._active[run.name] = ActiveRun(run, time.perf_counter(), 0.0, bar)
+        title = self._titles[run.name]
+        bar = self._bars.add_task(escape(title), total=run.images, facts="")
+        self._active[run.name] = ActiveRun(run, title, time.perf_counter(), 0.0, bar)
         self._started += 1
         self._bars.update(self._study, description=f"run {self._started} of {self._total}")
         self._count()
@@ -121,8 +155,10 @@ class Bars:
         assert work.bar is not None
         if reason := work.reason(state):
             self._console.print(f"[yellow]![/] {escape(reason)}", highlight=False)
-        facts = f"{state.rate:,.0f} images/s  {escape(loss_words(state.terms))}"
-        self._bars.update(work.bar, completed=state.images, facts=facts if state.step < state.steps else "measuring")
+        rate = f"{state.rate:,.0f} images/s"
+        facts = f"{rate}  {loss_words(state.terms, self._room - len(rate) - 2)}".rstrip()
+        facts = escape(facts) if state.step < state.steps else "measuring"
+        self._bars.update(work.bar, completed=state.images, facts=facts)
         work.images = min(state.images, self._each)
         self._count()
 
@@ -143,7 +179,7 @@ class Bars:
             return
         mark = {"done": "[green]✓[/]", "locked": "[dim]-[/]"}.get(status, "[red]✗[/]")
         seconds = clock(time.perf_counter() - work.began)
-        line = f"{mark} {escape(title(run))}{f': {escape(problem)}' if problem else ''}"
+        line = f"{mark} {escape(work.title)}{f': {escape(problem)}' if problem else ''}"
         self._console.print(f"{line} [dim]({seconds})[/]", highlight=False)
 
     def _count(self) -> None:
@@ -152,12 +188,18 @@ class Bars:
         self._bars.update(self._study, completed=self._ended * self._each + images)
 
 
+def _cut(width: int) -> Column:
+    """A column of one width, whose text is cut where it is longer."""
+    return Column(width=width, no_wrap=True, overflow="ellipsis")
+
+
 class Lines:
     """Few plain lines, for logs and pipes."""
 
     def __init__(self, console: Console, plan: Plan, total: int) -> None:
         """For anything but a terminal, and `total` runs of the plan that lack something; use as a context."""
         self._console, self._total = console, total
+        self._titles = titles(plan.runs)
         self._last = time.perf_counter()
         self._name = ""
         self._active: dict[str, ActiveRun] = {}
@@ -183,12 +225,13 @@ class Lines:
 
     def on_run_start(self, run: Run, state: str) -> None:
         now = time.perf_counter()
-        self._active[run.name] = ActiveRun(run, now, now)
+        title = self._titles[run.name]
+        self._active[run.name] = ActiveRun(run, title, now, now)
         self._several = self._several or len(self._active) > 1
         self._started += 1
         verb = {"interrupted": "resuming", "trained": "measuring"}.get(state, "training")
         work = f"{verb}, {run.images:,} images" if run.role == "model" else "measuring"
-        self._print(f"[{self._started}/{self._total}] {title(run)}: {work}")
+        self._print(f"[{self._started}/{self._total}] {title}: {work}")
 
     def on_log(self, run: Run, state: TrainState) -> None:
         """A line now and then."""
@@ -220,7 +263,7 @@ class Lines:
 
     def _suffix(self, run: Run) -> str:
         """The run's name, where lines of several mix."""
-        return f"  [{title(run)}]" if self._several else ""
+        return f"  [{self._titles[run.name]}]" if self._several else ""
 
 
 def show_progress(console: Console, plan: Plan, total: int) -> Bars | Lines:

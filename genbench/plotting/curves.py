@@ -7,10 +7,10 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from genbench.analysis.curves import By, CurveSet, curve_points, curve_sets, requested_metric, resolve
+from genbench.analysis.curves import By, CurveSet, curve_points, curve_sets, requested_metric
 from genbench.analysis.ladder import ROLE, RUNGS
 from genbench.analysis.losses import LossCurve, loss_curves
-from genbench.analysis.table import Table, assemble
+from genbench.analysis.table import Table, assemble, resolve_metric
 from genbench.errors import UsageError, one_line
 from genbench.plotting.images import CLASSES
 from genbench.plotting.ranks import BARS, contestants, direction, near, ranks, row_styles, scale
@@ -56,7 +56,7 @@ def curves(rows: Sequence[Row], metric: str | None = None, by: Sequence[By] = ("
             "curves: these runs have no snapshots; repeat their genbench run with --snapshots 5, or plot another kind"
         )
     first = next((row.metric for row in snapshots if row.metric), "")
-    name = resolve(snapshots, metric) if metric is not None else first
+    name = resolve_metric(snapshots, metric) if metric is not None else first
     validation = [curve_set for curve_set in curve_sets(snapshots, name) if curve_set.split == "validation"]
     styles = row_styles(snapshots)
     with styled():

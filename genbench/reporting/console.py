@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import math
 import os
+import re
 import sys
+import textwrap
 from collections.abc import Sequence
 
 from rich import box
@@ -17,6 +19,7 @@ from genbench.analysis import notes
 from genbench.analysis.columns import choose_tables
 from genbench.analysis.curves import BudgetResult, By, CurveSet, at_budgets, compare_at
 from genbench.analysis.formatting import format_estimate
+from genbench.analysis.headline import setup_lines
 from genbench.analysis.notes import FailureNote, ProtocolLegend, Protocols
 from genbench.analysis.table import Column, Section, Table, TableRow
 from genbench.storage.results import Row
@@ -33,11 +36,18 @@ FAILURES_SHOWN = 20
 GAP = 2
 NOTHING = "-"
 
-SECTIONS: dict[Section, str] = {"headline": "", "detail": "more parts", "fact": "not ranked"}
+SECTIONS: dict[Section, str] = {"headline": "", "detail": "further parts of these metrics", "fact": "facts, not ranked"}
 SPLITS = {"validation": "snapshots on the validation split", "test": "the ends of the runs on the test split"}
 UNITS: dict[By, str] = {"images": "images", "seconds": "seconds", "flops": "FLOPs"}
 STYLES = {"failed": "red", "unfinished": "yellow"}
-ASCII = {"±": "+-", "↓": "(low)", "↑": "(high)", "·": "-", "…": "...", "─": "-"}
+ASCII = {"±": "+-", "•": "*", "↓": "(low)", "↑": "(high)", "·": "-", "…": "...", "─": "-"}
+
+
+NO_BREAK = "\N{NO-BREAK SPACE}"
+UNBROKEN = re.compile(
+    r"\S+ ·|genbench [^();,:·]*|--[a-z-]+ \S+|\S+ (±|\+-) \S+|\bp [=<] \S+|\b\d[\d,]* images\b|\S+ = \S+( \(\S+\))?"
+)
+"""What a line is not broken within: commands, flags with their values, estimates, p-values, options."""
 
 
 class BrokenPipeConsole(Console):
@@ -63,18 +73,20 @@ def render(
     columns: Sequence[str] = (),
     protocols: Protocols | None = None,
     brief: bool = False,
+    noted: bool = False,
 ) -> None:
-    """Print a ranked table for each dataset with its notes, legend and failures.
+    """Print a ranked table for each dataset: what was trained, the numbers, the verdict, failures.
 
-    `sort` names the metric that ranks, `columns` those shown, in their order; `protocols` holds the fields of each
-    protocol by its hash, for the legend. In brief, only the headline columns and the failures.
+    `sort` names the metric that ranks, `columns` those shown, in their order. In brief only the headline columns.
+    `noted` adds counts, p-values and protocols' hashes to the numbers, and below them all notes and the legend of the
+    protocols, of which `protocols` holds the fields by hash.
     """
     if not rows:
         console.print("no runs to report")
         return
     writer = ConsoleWriter(console)
     for table in choose_tables(rows, sort, columns):
-        _render_table(writer, table, protocols or {}, brief)
+        _TableView(writer, table, protocols or {}, brief=brief, noted=noted).print()
 
 
 class ConsoleWriter:
@@ -99,13 +111,17 @@ class ConsoleWriter:
         return Text(self.plain(text), style=style)
 
     def line(self, text: str, style: str = "", indent: int = 0) -> None:
-        """Print a paragraph; where it is indented, its further lines are by two more."""
+        """Print a paragraph, wrapped at words; where it is indented, its further lines are by two more.
+
+        Commands, estimates and p-values stay on one line where that is wide enough.
+        """
         hanging = 2 if indent else 0
-        wrapped = self.text(text, style).wrap(self.console, max(20, self.width - indent - hanging))
-        for i, part in enumerate(wrapped):
-            part.rstrip()
-            part.pad_left(indent + hanging * (i > 0))
-            self.console.print(part)
+        width = max(20, self.width - indent - hanging)
+        joined = UNBROKEN.sub(lambda match: match.group().replace(" ", NO_BREAK), self.plain(text))
+        lines = textwrap.wrap(joined, width, break_long_words=False, break_on_hyphens=False) or [""]
+        for i, part in enumerate(lines):
+            start = " " * (indent + hanging * (i > 0))
+            self.console.print(Text(start + part.replace(NO_BREAK, " "), style), soft_wrap=True)
 
 
 def _encodes(console: Console, text: str) -> bool:
@@ -116,26 +132,154 @@ def _encodes(console: Console, text: str) -> bool:
     return True
 
 
-def _render_table(writer: ConsoleWriter, table: Table, protocols: Protocols, brief: bool) -> None:
-    writer.console.print()
-    writer.line(notes.title(table), "bold")
-    for section, columns in _pages(writer, table, brief):
+class _TableView:
+    """One table on the console."""
+
+    def __init__(self, writer: ConsoleWriter, table: Table, protocols: Protocols, *, brief: bool, noted: bool) -> None:
+        self.writer, self.table, self.protocols = writer, table, protocols
+        self.brief, self.noted = brief, noted
+        self.rows = table.rows[:ROWS_SHOWN]
+        labels = [_label_width(row) for row in self.rows]
+        labels += [len(notes.PERFECT)] * any(map(notes.perfect, table.columns))
+        self.label_width = min(LABEL_WIDTH, max(labels, default=0))
+
+    def print(self) -> None:
+        """Print the head, the numbers and what is said of them."""
+        writer, table = self.writer, self.table
         writer.console.print()
-        if SECTIONS[section] and columns[0] != 0:
-            writer.line(SECTIONS[section], "italic")
-        for title, rows in notes.blocks(table.rows[:ROWS_SHOWN]):
-            if title:
-                writer.console.print()
-                writer.line(title, "italic")
-            writer.console.print(_grid(writer, table, columns, rows, headed=not title))
-    writer.console.print()
-    if len(table.rows) > ROWS_SHOWN:
-        writer.line(f"{len(table.rows) - ROWS_SHOWN:,} more groups: --export writes them all", indent=1)
-    for note in notes.notes(table):
-        writer.line(note, "dim", indent=1)
-    _render_failures(writer, notes.failures(table))
-    if not brief:
-        _render_legend(writer, notes.legend(table, protocols))
+        writer.line(notes.title(table), "bold")
+        writer.line(" · ".join(setup_lines(table)), "dim")
+        for section, columns, rows in self._pages():
+            writer.console.print()
+            if SECTIONS[section] and columns[0] != 0:
+                writer.line(SECTIONS[section], "italic")
+            for title, members in notes.blocks(rows):
+                if title:
+                    writer.console.print()
+                    writer.line(title, "italic")
+                writer.console.print(self._grid(columns, members, headed=not title))
+        writer.console.print()
+        self._notes()
+        _render_failures(writer, notes.failures(table))
+        if self.noted:
+            _render_legend(writer, notes.legend(table, self.protocols))
+
+    def _notes(self) -> None:
+        writer = self.writer
+        if len(self.table.rows) > ROWS_SHOWN:
+            writer.line(f"{len(self.table.rows) - ROWS_SHOWN:,} more groups: --export writes them all", indent=1)
+        for note in notes.short_notes(self.table, notes.SIGNS["best"]):
+            writer.line(note, indent=1)
+        for note in notes.notes(self.table, notes.SIGNS["best"]) if self.noted else ():
+            writer.line(note, "dim", indent=1)
+
+    # ------------------------------------------------------------ the grid
+
+    def _pages(self) -> list[tuple[Section, list[int], list[TableRow]]]:
+        """The columns and rows of each stacked grid: all in one where they fit, else by section, as many as fit.
+
+        Columns that belong to one prior stand in grids without the rows of other priors.
+        """
+        table, shown = self.table, self._shown()
+        room = self.writer.width - self.label_width
+        widths = {i: self._column_width(i) + GAP for i in shown}
+        priors = {table.columns[i].prior for i in shown if i}
+        if len(priors) < 2 and sum(widths.values()) <= room:
+            return [("headline", shown, list(self.rows))]
+        pages: list[tuple[Section, list[int], list[TableRow]]] = []
+        for section in SECTIONS:
+            for prior in sorted(priors, key=bool):
+                used = 0
+                for i in shown:
+                    column = table.columns[i]
+                    if column.section != section or (column.prior if i else "") != prior:
+                        continue
+                    if not used or used + widths[i] > room:
+                        rows = [row for row in self.rows if not prior or row.cells[i] is not None]
+                        pages.append((section, [], rows))
+                        used = 0
+                    pages[-1][1].append(i)
+                    used += widths[i]
+        return pages
+
+    def _shown(self) -> list[int]:
+        """The columns of a brief table or of the whole one."""
+        columns = self.table.columns
+        return [i for i, column in enumerate(columns) if i == 0 or not self.brief or column.section == "headline"]
+
+    def _head_lines(self, column: Column) -> list[str]:
+        """The head broken after spaces, dots and hyphens."""
+        lines = [""]
+        for word in notes.head(column).replace("-", "-\0").replace(".", ".\0").replace(" ", " \0").split("\0"):
+            if lines[-1] and len(lines[-1]) + len(word.rstrip()) > HEAD_WIDTH and word not in notes.ARROWS.values():
+                lines.append("")
+            lines[-1] += word
+        return [line.rstrip() for line in lines]
+
+    def _below_head(self, column: Column) -> list[str]:
+        """The lines under a column's head: with notes its counts, MDE and protocol, else only what tells it apart."""
+        facts = notes.below_head(column) if self.noted else []
+        return [*facts, column.protocol[: notes.HASH_LENGTH]] if self.noted or column.shared else facts
+
+    def _below(self, row: TableRow, i: int) -> list[str]:
+        """The lines under a cell, with room for its mark."""
+        cell = row.cells[i]
+        return [f"{text}  " for text in notes.below_cell(cell)] if cell and self.noted else []
+
+    def _column_width(self, i: int) -> int:
+        column = self.table.columns[i]
+        texts = [*self._head_lines(column), *self._below_head(column), f"{notes.perfect(column)}  "]
+        for row in self.rows:
+            texts += [_cell_text(row, i), *self._below(row, i)]
+        return max(cell_len(self.writer.plain(text)) for text in texts)
+
+    def _grid(self, columns: Sequence[int], rows: Sequence[TableRow], *, headed: bool) -> RichTable:
+        """Some rows of a table; a grid without a head has the widths of the one above it."""
+        writer, table = self.writer, self.table
+        style = box.ASCII_DOUBLE_HEAD if writer.replacements else box.SIMPLE_HEAD
+        grid = RichTable(
+            box=style, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="", show_header=headed
+        )
+        perfect = [notes.perfect(table.columns[i]) for i in columns] if headed else []
+        head = writer.text("model", "bold")
+        grid.add_column(head, overflow="fold", min_width=self.label_width, max_width=LABEL_WIDTH, vertical="top")
+        for i in columns:
+            column = table.columns[i]
+            parts = [writer.text(part, "bold") for part in self._head_lines(column)]
+            parts += [writer.text(part, "dim") for part in self._below_head(column)]
+            several = len(columns) > 1  # one column alone may fold, so that it fits any terminal
+            width = self._column_width(i) if several else None
+            text = Text("\n").join(parts)
+            grid.add_column(text, justify="right", no_wrap=several, overflow="fold", min_width=width, vertical="top")
+        for row in rows:
+            grid.add_row(_label(writer, row), *(self._cell(row, i) for i in columns))
+        if any(perfect):
+            grid.add_row(writer.text(notes.PERFECT, "dim"), *(writer.text(f"{text}  ", "dim") for text in perfect))
+        return grid
+
+    def _cell(self, row: TableRow, i: int) -> Text:
+        writer, cell = self.writer, row.cells[i]
+        if cell is None:
+            return writer.text(_cell_text(row, i), STYLES.get(row.state, "dim"))
+        text = writer.text(_cell_text(row, i), "bold" if cell.mark == "best" else "")
+        return Text("\n").join([text, *(writer.text(below, "dim") for below in self._below(row, i))])
+
+
+def _label_width(row: TableRow) -> int:
+    return max(len("model"), cell_len(row.label), len(notes.progress(len(row.seeds), len(row.done))))
+
+
+def _label(writer: ConsoleWriter, row: TableRow) -> Text:
+    progress = notes.progress(len(row.seeds), len(row.done))
+    return Text("\n").join([writer.text(row.label), *([writer.text(progress, "dim")] if progress else [])])
+
+
+def _cell_text(row: TableRow, i: int) -> str:
+    """A cell with room for its mark, so that digits are aligned."""
+    cell = row.cells[i]
+    if cell is None:
+        return f"{(row.state if i == 0 else '') or NOTHING}  "
+    return f"{format_estimate(cell.estimate).plain} {notes.SIGNS[cell.mark] or ' '}"
 
 
 def _render_failures(writer: ConsoleWriter, failures: Sequence[FailureNote]) -> None:
@@ -160,98 +304,6 @@ def _render_legend(writer: ConsoleWriter, legend: ProtocolLegend) -> None:
         writer.line(f"{entry.protocol or 'unknown'}  {entry.heads}: {notes.listed(entry.facts)}", "dim", indent=1)
     if legend.common:
         writer.line(f"all  {notes.listed(legend.common)}", "dim", indent=1)
-
-
-# ---------------------------------------------------------------- the grid
-
-
-def _pages(writer: ConsoleWriter, table: Table, brief: bool) -> list[tuple[Section, list[int]]]:
-    """Column numbers of each stacked table: all in one where they fit, else section by section, as many as fit."""
-    shown = [i for i, column in enumerate(table.columns) if i == 0 or not brief or column.section == "headline"]
-    widths = {i: _column_width(writer, table, i) + GAP for i in shown}
-    room = writer.width - min(LABEL_WIDTH, max((_label_width(row) for row in table.rows), default=0))
-    if not table.columns or sum(widths.values()) <= room:
-        return [("headline", shown)]
-    pages: list[tuple[Section, list[int]]] = []
-    used = 0
-    for i in shown:
-        column = table.columns[i]
-        if not pages or pages[-1][0] != column.section or used + widths[i] > room:
-            pages.append((column.section, []))
-            used = 0
-        pages[-1][1].append(i)
-        used += widths[i]
-    return pages
-
-
-def _label_width(row: TableRow) -> int:
-    return max(len("model"), cell_len(row.label), len(notes.progress(len(row.seeds), len(row.done))))
-
-
-def _column_width(writer: ConsoleWriter, table: Table, i: int) -> int:
-    cells = [text for row in table.rows[:ROWS_SHOWN] for text in [_cell_text(row, i), *_below(row, i)]]
-    return max(cell_len(writer.plain(text)) for text in [*_head_lines(table.columns[i]), *cells])
-
-
-def _head_lines(column: Column) -> list[str]:
-    """The head broken after spaces, dots and hyphens, then n, the floor, and the protocol's hash."""
-    lines = [""]
-    for word in notes.head(column).replace("-", "-\0").replace(".", ".\0").replace(" ", " \0").split("\0"):
-        if lines[-1] and len(lines[-1]) + len(word.rstrip()) > HEAD_WIDTH and word not in notes.ARROWS.values():
-            lines.append("")
-        lines[-1] += word
-    return [line.rstrip() for line in lines] + notes.below_head(column) + [column.protocol[: notes.HASH_LENGTH]]
-
-
-def _grid(
-    writer: ConsoleWriter, table: Table, columns: Sequence[int], rows: Sequence[TableRow], *, headed: bool
-) -> RichTable:
-    """Some rows of a table; a grid without a head has the widths of the one above it."""
-    plain = bool(writer.replacements)
-    style = box.ASCII_DOUBLE_HEAD if plain else box.SIMPLE_HEAD
-    grid = RichTable(
-        box=style, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="", show_header=headed
-    )
-    label = min(LABEL_WIDTH, max(_label_width(row) for row in table.rows[:ROWS_SHOWN]))
-    head = writer.text("model", "bold")
-    grid.add_column(head, overflow="fold", min_width=label, max_width=LABEL_WIDTH, vertical="top")
-    for i in columns:
-        parts = _head_lines(table.columns[i])
-        named = len(parts) - 1 - len(notes.below_head(table.columns[i]))
-        head = Text("\n").join(writer.text(part, "bold" if k < named else "dim") for k, part in enumerate(parts))
-        several = len(columns) > 1  # one column alone may fold, so that it fits any terminal
-        width = _column_width(writer, table, i) if several else None
-        grid.add_column(head, justify="right", no_wrap=several, overflow="fold", min_width=width, vertical="top")
-    for row in rows:
-        grid.add_row(_label(writer, row), *(_cell(writer, row, i) for i in columns))
-    return grid
-
-
-def _label(writer: ConsoleWriter, row: TableRow) -> Text:
-    progress = notes.progress(len(row.seeds), len(row.done))
-    return Text("\n").join([writer.text(row.label), *([writer.text(progress, "dim")] if progress else [])])
-
-
-def _below(row: TableRow, i: int) -> list[str]:
-    """The lines under a cell, with room for its mark."""
-    cell = row.cells[i]
-    return [f"{text}  " for text in notes.below_cell(cell)] if cell else []
-
-
-def _cell_text(row: TableRow, i: int) -> str:
-    """A cell with room for its mark, so that digits are aligned."""
-    cell = row.cells[i]
-    if cell is None:
-        return (row.state if i == 0 else "") or NOTHING
-    return f"{format_estimate(cell.estimate).plain} {notes.SIGNS[cell.mark] or ' '}"
-
-
-def _cell(writer: ConsoleWriter, row: TableRow, i: int) -> Text:
-    cell = row.cells[i]
-    if cell is None:
-        return writer.text(_cell_text(row, i), STYLES.get(row.state, "dim"))
-    text = writer.text(_cell_text(row, i), "bold" if cell.mark == "best" else "")
-    return Text("\n").join([text, *(writer.text(below, "dim") for below in _below(row, i))])
 
 
 # ---------------------------------------------------------------- curves

@@ -17,7 +17,7 @@ from genbench.analysis.headline import MODELS_NAMED, join_words, setup_lines, ve
 from genbench.analysis.notes import FailureNote, ProtocolLegend, Protocols
 from genbench.analysis.table import Column, Table, TableRow, gather
 from genbench.errors import UsageError
-from genbench.stats.comparison import holm
+from genbench.stats.comparison import holm_of_tests
 from genbench.stats.intervals import Estimate
 from genbench.storage.results import Row
 
@@ -266,7 +266,7 @@ def _table(page: Page, table: Table) -> TableView:
         groups=groups,
         columns=columns,
         rows=rows,
-        notes=notes.notes(table, best="bold:"),
+        notes=[*notes.warnings(table), *notes.notes(table, best="bold:")],
         failures=notes.failures(table),
         legend=notes.legend(table, page.protocols),
         seeds=_seeds(page.rows, table),
@@ -292,7 +292,7 @@ def _column_order(table: Table) -> list[int]:
 
 
 def _column(column: Column, group: int, extra: bool) -> ColumnView:
-    below = [text for text in notes.below_head(column) if not text.startswith("floor ")]
+    below = notes.below_head(column)
     return ColumnView(column.head, BETTER[column.higher_is_better], below, column.protocol, group, extra)
 
 
@@ -404,15 +404,20 @@ def _pairs(rows: Sequence[Row], table: Table) -> dict[tuple[str, str], list[tupl
             continue
         for comparison in compared:
             raw.setdefault((comparison.metric, comparison.protocol), []).append((a, b, comparison))
-    return {key: list(_tested(compared)) for key, compared in raw.items()}
+    return {
+        key: [
+            (a, b, format_estimate(c.difference).plain, c.difference.n, _tested(c, c.p), _tested(c, p))
+            for (a, b, c), p in zip(compared, holm_of_tests([c.p for _, _, c in compared]), strict=True)
+        ]
+        for key, compared in raw.items()
+    }
 
 
-def _tested(compared: Sequence[tuple[str, str, Comparison]]) -> Iterable[tuple[str, str, str, int, str, str]]:
-    """The lines of one column; a comparison without a test has no p-values."""
-    adjusted = iter(holm([c.p for _, _, c in compared if c.p is not None]))
-    for a, b, c in compared:
-        texts = ("no test", "") if c.p is None else (p_value(c.p), p_value(next(adjusted)))
-        yield a, b, format_estimate(c.difference).plain, c.difference.n, *texts
+def _tested(comparison: Comparison, p: float | None) -> str:
+    """A p-value of a pair, or why it has none."""
+    if comparison.conclusion == "equal":
+        return "equal in every seed"
+    return "no test: all differences are equal" if p is None else p_value(p)
 
 
 # ---------------------------------------------------------------- the runs and their provenance

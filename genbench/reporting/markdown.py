@@ -6,8 +6,8 @@ import re
 from collections.abc import Iterable, Sequence
 
 from genbench.analysis import notes
-from genbench.analysis.captions import caption
-from genbench.analysis.formatting import format_estimate, format_value, one_line_text
+from genbench.analysis.formatting import format_estimate, one_line_text
+from genbench.analysis.headline import setup_lines
 from genbench.analysis.notes import ProtocolLegend, Protocols
 from genbench.analysis.table import Column, Table, TableCell, TableRow
 
@@ -26,16 +26,16 @@ def escape_markdown(text: str) -> str:
 
 
 def _lines(table: Table, protocols: Protocols) -> list[str]:
-    lines = [f"## {escape_markdown(notes.title(table))}", "", escape_markdown(caption(table).trained), ""]
+    lines = [f"## {escape_markdown(notes.title(table))}", "", escape_markdown(" · ".join(setup_lines(table))), ""]
     lines.append("| model | " + " | ".join(map(_head, table.columns)) + " |")
     lines.append("|:--" + "|--:" * len(table.columns) + "|")
     for title, members in notes.blocks(table.rows):
         lines += [f"| *{title}* | " + " | ".join("" for _ in table.columns) + " |"] * bool(title)
         lines += map(_row, members)
-    if any(column.floor is not None for column in table.columns):
-        floors = ("" if c.floor is None else escape_markdown(_floor(c.floor)) for c in table.columns)
-        lines.append("| *a perfect model* | " + " | ".join(floors) + " |")
-    lines += ["", *(f"- {escape_markdown(note)}" for note in notes.notes(table, best="bold:")), ""]
+    if any(map(notes.perfect, table.columns)):
+        floors = (escape_markdown(notes.perfect(column)) for column in table.columns)
+        lines.append(f"| *{notes.PERFECT}* | " + " | ".join(floors) + " |")
+    lines += ["", *(f"- {escape_markdown(note)}" for note in notes.all_notes(table, best="bold:")), ""]
     if table.problems:
         lines += ["### failed or unfinished", ""]
         lines += [*(f"- {escape_markdown(failure.text)}" for failure in notes.failures(table)), ""]
@@ -61,10 +61,6 @@ def _head(column: Column) -> str:
 
 def _code(text: str) -> str:
     return f"`{one_line_text(text).replace('`', '').replace('|', '')}`"
-
-
-def _floor(value: float) -> str:
-    return format_value(value, digits=3).plain
 
 
 def _cell(cell: TableCell) -> str:

@@ -291,10 +291,15 @@ def _statistics(tables: Sequence[Table]) -> str:
             "Shares of samples whose seeds vary less than their sampling error have the normal interval of that error,"
             " and their tests are no more certain than it allows."
         )
+    if "sampling" in kinds:
+        sentences.append(
+            "Shares whose seeds vary less than their draws have normal intervals of the known sampling error."
+        )
     if any(cell.mark == "best" for cell in cells):
         sentences.append(
             "In each column the set of models that are not distinguishable from the best is found by paired one-sided"
-            " t-tests over shared seeds with Holm's correction, at a family-wise error of 5%."
+            " tests over shared seeds with Holm's correction, at a family-wise error of 5%; a model of few or spread"
+            " seeds may be in it with a worse mean than one outside."
         )
     if any(column.floor is not None for table in tables for column in table.columns):
         sentences.append(

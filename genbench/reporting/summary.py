@@ -64,8 +64,12 @@ def report_runs(
     figure_context: FigureContext | None = None,
     columns: Sequence[str] = (),
     page: PageOptions = PageOptions(),
+    *,
+    noted: bool = False,
 ) -> None:
     """Show and export the runs below the paths, with all columns or the named ones in their order.
+
+    `noted` shows all notes and protocols on the console.
 
     Of options that compete, those that are best by `select_options_by` are shown. With a `figure_context` the export
     has the figures that need the models.
@@ -81,7 +85,7 @@ def report_runs(
         for choice in choices:
             click.echo(choice.text, err=form != "table")
     if form == "table":
-        render(Console(), tidy, sort=sort, columns=columns, protocols=fields)
+        render(Console(), tidy, sort=sort, columns=columns, protocols=fields, noted=noted)
     else:
         writers: dict[str, Callable[[], str]] = {
             "csv": lambda: export.tidy_csv(of_columns(tidy, columns)),

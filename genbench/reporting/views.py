@@ -18,14 +18,21 @@ from genbench.analysis.compare import Comparison, Forecast, compare, forecast
 from genbench.analysis.curves import By, requested_metric
 from genbench.analysis.diff import COMPARABLE, diff_runs
 from genbench.analysis.formatting import format_estimate, format_value, p_value
+from genbench.analysis.headline import join_words
 from genbench.evaluation.selection import describe_selection
-from genbench.reporting.console import render_curves
+from genbench.reporting.console import ConsoleWriter, render_curves
 from genbench.reporting.summary import readable_runs
 from genbench.storage.results import rows
 from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, RunRecord, read_run
 
 TRAINING_FIELDS = ("device", "threads", "precision", "memory_format", "step")
 """The fields of a training's record that `show` prints."""
+
+WIDE = 100
+"""The width of a terminal from which comparisons show the uncorrected p-value and the effect size."""
+
+METRIC_WIDTH = 16
+"""Characters of a metric's label that a narrow terminal does not break."""
 
 FIELD_WIDTH = 32
 """Characters of a field's name that a narrow terminal does not break."""
@@ -133,32 +140,49 @@ def show_comparison(paths: Sequence[Path], a: str, b: str, metric: str | None, f
         click.echo(json.dumps({"a": label_a, "b": label_b, "comparisons": plain}, indent=2))
         return
     console = Console()
-    console.print(f"A = {label_a}, B = {label_b}, paired by training seed", style="bold", markup=False, highlight=False)
+    writer, wide = ConsoleWriter(console), console.width >= WIDE
+    counts = sorted({n for each in comparisons for n in (each.difference.n, each.seeds_a, each.seeds_b)})
+    seeds = f"{counts[0]} training seeds" if len(counts) == 1 else "training seeds"
+    writer.line(f"A = {label_a}, B = {label_b}, paired by {seeds}", "bold")
     several = len(comparisons) > 1
     table = Table("metric", box=None, pad_edge=False, header_style="bold")
-    for head in ("A", "B", "A - B", "seeds", "p", *(["p (Holm)"] if several else []), "d_z"):
+    table.columns[0].min_width = min(METRIC_WIDTH, max(len(comparison.head) for comparison in comparisons))
+    heads = ["A", "B", "A - B", *(["seeds"] * (len(counts) > 1)), *(["p"] if wide or not several else [])]
+    for head in [*heads, *(["p (Holm)"] * several), *(["d_z"] * wide)]:
         table.add_column(head, justify="right", no_wrap=True)
-    table.add_column("conclusion")
+    table.add_column("conclusion", no_wrap=True)
+    table.add_column("more\nseeds", justify="right", no_wrap=True)
     for comparison in comparisons:
         difference = comparison.difference
         values = [format_value(comparison.a).plain, format_value(comparison.b).plain, format_estimate(difference).plain]
-        p_values = [comparison.p, comparison.p_holm] if several else [comparison.p]
-        tests = ["-" if p is None else p_value(p).removeprefix("p ").removeprefix("= ") for p in p_values]
-        effect = "" if comparison.effect is None else f"{comparison.effect:.2f}"
-        conclusion = escape(conclusion_words(comparison, label_a, label_b))
-        table.add_row(escape(comparison.head), *values, _seeds(comparison), *tests, effect, conclusion)
+        values += [_seeds(comparison)] * (len(counts) > 1)
+        values += [_bare_p(comparison.p)] * (wide or not several) + [_bare_p(comparison.p_holm)] * several
+        values += [_effect(comparison)] * wide
+        more = "-" if comparison.more_seeds is None else f"{comparison.more_seeds:,}"
+        table.add_row(escape(comparison.head), *values, comparison.conclusion.replace(" is ", " "), more)
     console.print(table)
+    for sentence in conclusion_words(comparisons, label_a, label_b):
+        writer.line(sentence, indent=1)
     kinds = {comparison.difference.kind for comparison in comparisons}
     interval = "studentised bootstrap" if "bootstrap" in kinds else "Student's t"
-    shares = "; shares of n draws: no narrower and no smaller than their sampling error allows" * ("sampling" in kinds)
-    console.print(
-        f" A - B: mean paired difference ± half its 95 % interval ({interval}); p: two-sided paired t-test{shares};"
-        " d_z: mean"
-        " over standard deviation of the differences, with Hedges' correction; more seeds: for a power of 80 % at 5 %,"
-        " if the observed difference and deviation are the true ones",
-        style="dim",
-        highlight=False,
-    )
+    words = f"A - B: mean paired difference ± half its 95 % interval ({interval}); p: two-sided paired t-test"
+    words += "; shares of n draws: no narrower and no smaller than their sampling error allows" * ("sampling" in kinds)
+    words += "; Holm: corrected for the number of metrics" * several
+    words += "; d_z: mean over standard deviation of the differences, with Hedges' correction" * wide
+    words += "; more seeds: for a power of 80 % at 5 %, if the observed difference and deviation are the true ones"
+    words += " (-: too uncertain to estimate)" * any(comparison.more_seeds is None for comparison in comparisons)
+    conclusions = {comparison.conclusion for comparison in comparisons}
+    words += "; equal: in every seed" * ("equal" in conclusions)
+    words += "; no test: all differences are equal, and have no spread" * ("no test" in conclusions)
+    writer.line(words, "dim", indent=1)
+
+
+def _bare_p(p: float | None) -> str:
+    return "-" if p is None else p_value(p).removeprefix("p ").removeprefix("= ")
+
+
+def _effect(comparison: Comparison) -> str:
+    return "" if comparison.effect is None else f"{comparison.effect:.2f}"
 
 
 def _seeds(comparison: Comparison) -> str:
@@ -167,18 +191,22 @@ def _seeds(comparison: Comparison) -> str:
     return str(n) if a == b == n else f"{n} (of {a} and {b})"
 
 
-def conclusion_words(comparison: Comparison, a: str, b: str) -> str:
-    """A comparison in words."""
-    if comparison.conclusion == "equal":
-        return "equal in every seed"
-    if comparison.conclusion == "no test":
-        return "all differences are equal: no test"
-    if comparison.conclusion != "undecided":
-        return f"{a if comparison.conclusion == 'A is better' else b} is better"
-    more = comparison.more_seeds
-    if more is None:
-        return "undecided; the difference is too uncertain to estimate the number of seeds needed"
-    return f"undecided; about {more:,} more seed{'s' * (more > 1)} needed"
+def conclusion_words(comparisons: Sequence[Comparison], a: str, b: str) -> list[str]:
+    """The comparisons in words: by what each group is better, or why they cannot be told apart."""
+    heads: dict[str, list[str]] = {}
+    for comparison in comparisons:
+        heads.setdefault(comparison.conclusion, []).append(comparison.head)
+    names = {"A is better": f"{a} is better", "B is better": f"{b} is better"}
+    sentences = [
+        f"{name} by {join_words(heads[conclusion])}" for conclusion, name in names.items() if conclusion in heads
+    ]
+    if sentences or len(comparisons) > 1:
+        return sentences or [f"{a} and {b} cannot be told apart"]
+    head = comparisons[0].head
+    if comparisons[0].conclusion == "equal":
+        return [f"{a} and {b} are equal in every seed by {head}"]
+    why = ": all differences are equal" if comparisons[0].conclusion == "no test" else ""
+    return [f"{a} and {b} cannot be told apart by {head}{why}"]
 
 
 def show_power(paths: Sequence[Path], metric: str, difference: float | None, seeds: Sequence[int], form: str) -> None:

@@ -60,9 +60,8 @@ def set_of_best(
     known = bool(errors) and all(error.keys() == model.keys() for error, model in zip(errors, models, strict=True))
     variances = np.square(_matrix(errors)[0]) if known else None
     evidence = [_evidence_against(i, values, present, variances) for i in range(len(models))]
-    adjusted = holm([p for p in evidence if p is not None])
-    remaining = iter(adjusted)
-    p_values = [None if p is None else next(remaining) for p in evidence]
+    p_values = holm_of_tests(evidence)
+    adjusted = [p for p in p_values if p is not None]
     if adjusted and max(adjusted) <= 1 - level:  # only where seeds differ between pairs: each beaten by another
         return tuple(BestSetResult("undecided", p) for p in p_values)
     return tuple(_result(p, 1 - level) for p in p_values)
@@ -80,6 +79,16 @@ def holm(p_values: Sequence[float]) -> tuple[float, ...]:
         running = max(running, min(1.0, (len(p_values) - rank) * p_values[i]))
         adjusted[i] = running
     return tuple(adjusted)
+
+
+def holm_of_tests(p_values: Sequence[float | None]) -> tuple[float | None, ...]:
+    """Holm's adjusted p-values where some comparisons could not be tested (None): those stay None and do not count.
+
+    >>> holm_of_tests([0.01, None, 0.04])
+    (0.02, None, 0.04)
+    """
+    adjusted = iter(holm([p for p in p_values if p is not None]))
+    return tuple(None if p is None else next(adjusted) for p in p_values)
 
 
 def _result(p: float | None, alpha: float) -> BestSetResult:

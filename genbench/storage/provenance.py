@@ -23,8 +23,6 @@ if TYPE_CHECKING:
     from genbench.registry.listing import ComponentNames, Kind
 
 PACKAGES = ("torch", "torchvision", "POT", "torch-fidelity", "numpy", "scipy")
-PROGRAMS = ("genbench", "__main__")
-"""The stem of `sys.argv[0]` where this process is a command, which a message may quote."""
 
 
 def provenance(device: torch.device, command: str) -> dict[str, object]:
@@ -112,7 +110,9 @@ def check_components(run: Run, folder: Path, registry: ComponentNames) -> None:
     if not files:
         raise StoreError(f"{need}, and no plug-in provides that now (`genbench list plugins`): install its plug-in")
     options = [word for file in files for word in ("--plugin", file)]
-    again = f": {command_line([*arguments(), *options])}" if Path(sys.argv[0]).stem in PROGRAMS else ""
+    program = Path(sys.argv[0]).parts[-2:]
+    is_command = program[-1:] == ("genbench",) or program == ("genbench", "__main__.py")  # not a notebook
+    again = f": {command_line([*arguments(), *options])}" if is_command else ""
     raise StoreError(f"{need}; it was trained with {shlex.join(options)}: name it again{again}")
 
 

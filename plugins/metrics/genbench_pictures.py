@@ -86,7 +86,7 @@ class Sharpness(Metric):
             n=self.n,
             protocol=protocol,
             floor=real,
-            label="Sharpness (floor: real)",
+            label="sharpness",
         )
 
 

@@ -6,6 +6,7 @@ import pytest
 
 from genbench.analysis.captions import caption
 from genbench.analysis.columns import choose_tables, headlines, of_columns
+from genbench.analysis.headline import verdict
 from genbench.analysis.table import Table
 from genbench.errors import UsageError
 from genbench.storage.results import Row
@@ -56,6 +57,7 @@ def test_columns_stand_in_the_order_asked_for_with_their_cells() -> None:
         ("latent-w2", "latent-w2"),
         ("latent-w2.excess", "latent-w2.excess"),
         ("speed", "speed.step"),
+        ("fid (g", "fid"),
     ],
 )
 def test_a_column_has_three_names(name: str, metric: str) -> None:
@@ -82,9 +84,17 @@ def test_the_first_column_with_a_better_direction_ranks_unless_sort_is_given() -
     assert table.ranked_by == "fid"
 
 
+def test_the_verdict_is_on_the_column_that_ranks_wherever_it_stands() -> None:
+    table = chosen("latent-w2", "recall", "fid", sort="fid")
+    assert table.ranking == 2
+    assert verdict(table).metric == "fid"
+    assert chosen("latent-w2").ranking is None
+    assert verdict(chosen("latent-w2")).metric == ""
+
+
 def test_an_unknown_column_is_named_with_the_nearest() -> None:
     with pytest.raises(UsageError, match="did you mean 'recall'"):
-        chosen("fid", "recal")
+        chosen("fid", "recoll")
 
 
 def test_protocols_of_a_metric_stay_columns_of_their_own() -> None:

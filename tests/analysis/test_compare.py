@@ -91,12 +91,14 @@ def test_equal_differences_are_no_test(seeds: int) -> None:
     (comparison,) = compare(rows, "a", "b")[2]
     assert (comparison.conclusion, comparison.p, comparison.p_holm) == ("no test", None, None)
     assert (comparison.effect, comparison.difference.low, comparison.more_seeds) == (None, None, None)
-    assert conclusion_words(comparison, "a", "b") == "all differences are equal: no test"
+    assert conclusion_words([comparison], "a", "b") == [
+        "a and b cannot be told apart by fid: all differences are equal"
+    ]
 
 
 def test_a_spread_of_rounding_is_none() -> None:
-    """0.1 + 0.2 against 0.3: the deviation of the differences is 1e-17, and d_z was 3e15."""
-    a, b = [0.1 + 0.2, 0.3, 0.1 + 0.2], [0.2, 0.2, 0.2]
+    """1.1 + 2.2 against 3.3: the deviation of the differences is 1e-16, and d_z was 3e15."""
+    a, b = [1.1 + 2.2, 3.3, 1.1 + 2.2], [2.2, 2.2, 2.2]
     (comparison,) = compare([*group("a", a), *group("b", b)], "a", "b")[2]
     assert (comparison.conclusion, comparison.effect, comparison.sd) == ("no test", None, 0.0)
 
@@ -119,7 +121,7 @@ def test_identical_models_are_equal_and_not_better() -> None:
     values = [1.0, 2.5, 1.7]
     (comparison,) = compare([*group("a", values), *group("b", values)], "a", "b")[2]
     assert (comparison.conclusion, comparison.p, comparison.more_seeds) == ("equal", 1.0, None)
-    assert conclusion_words(comparison, "a", "b") == "equal in every seed"
+    assert conclusion_words([comparison], "a", "b") == ["a and b are equal in every seed by fid"]
 
 
 def test_a_metric_without_a_test_does_not_weaken_the_others() -> None:

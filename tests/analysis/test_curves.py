@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from genbench.analysis import curves, notes
 from genbench.analysis.curves import By, CurveSet
 from genbench.analysis.selection import of_stage, select_options
-from genbench.analysis.table import assemble, gather
+from genbench.analysis.table import assemble, gather, resolve_metric
 from genbench.errors import UsageError
 from genbench.storage.results import Row
 
@@ -146,10 +146,25 @@ def test_validation_and_test_values_never_share_a_curve_set() -> None:
 
 def test_the_part_that_ranks_is_meant_by_a_metrics_name() -> None:
     rows = [row("a", 0, 1, 1.0, metric=f"latent-w2.{component}") for component in ("raw", "excess")]
-    assert curves.resolve(rows, "latent-w2") == "latent-w2.excess"
-    assert curves.resolve(rows, "latent-w2.raw") == "latent-w2.raw"
-    with pytest.raises(UsageError, match="no measured metric 'fid'"):
-        curves.resolve(rows, "fid")
+    assert resolve_metric(rows, "latent-w2") == "latent-w2.excess"
+    assert resolve_metric(rows, "latent-w2.raw") == "latent-w2.raw"
+    with pytest.raises(UsageError, match="no metric 'fid'"):
+        resolve_metric(rows, "fid")
+
+
+def test_a_metric_is_named_by_its_name_its_label_or_a_beginning_of_one_label_whatever_the_case() -> None:
+    heads = {"reconstruction.pixel": "MSE per pixel", "reconstruction.image": "MSE per image", "fid": "FID (grey28)"}
+    rows = [row("a", 0, 1, 1.0, metric=metric, head=head) for metric, head in heads.items()]
+    for name in ("reconstruction", "MSE per pixel", "mse per pixel", "Reconstruction.Pixel", "MSE per p"):
+        assert resolve_metric(rows, name) == "reconstruction.pixel"
+    for name in ("FID", "fid", "FID (grey28)", " fid "):
+        assert resolve_metric(rows, name) == "fid"
+    with pytest.raises(
+        UsageError, match=r"'MSE' names 2 metrics: give one of 'reconstruction.pixel' \(MSE per pixel\)"
+    ):
+        resolve_metric(rows, "MSE")
+    with pytest.raises(UsageError, match="did you mean 'fid'"):
+        resolve_metric(rows, "FIDD")
 
 
 def test_snapshots_are_in_no_table() -> None:

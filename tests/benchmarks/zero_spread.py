@@ -151,7 +151,7 @@ POWERS = {
 }
 
 
-def found(name: str, seeds: int, rng: np.random.Generator) -> dict[str, object]:
+def detections(name: str, seeds: int, rng: np.random.Generator) -> dict[str, object]:
     """How often `compare` finds a true difference: t alone, both tests, and t with a spread of at least the error."""
     truth, training = POWERS[name]
     before = after = floored = 0
@@ -202,7 +202,7 @@ def main() -> None:
     """Simulate and write."""
     rng = np.random.default_rng(SEED)
     levels = [level(name, seeds, rng) for name in TRUTHS for seeds in (2, 3, 5)]
-    powers = [found(name, seeds, rng) for name in POWERS for seeds in (2, 3, 5)]
+    powers = [detections(name, seeds, rng) for name in POWERS for seeds in (2, 3, 5)]
     drawn = [shared_draws(seeds, truth, rng) for seeds in (3, 5) for truth in (0.0, 1.5)]
     worst = {
         key: max(float(str(record[key])) for record in levels)
@@ -221,8 +221,8 @@ def main() -> None:
         "*Set* errs where a model that truly is a best is left out of the set of bests, *compare* where the p-value of"
         " two equal models is at most 5 %; *interval* and *difference* are the coverages of the 95 % intervals of one"
         " model's share and of a paired difference (an interval that is not given claims nothing). *Before* is"
-        " Student's paired t-test alone, to which equal differences are certain. After: from three seeds on for sets; p"
-        " is the larger of the t-test's and of the z-test's by the shares' known errors.",
+        " Student's paired t-test alone, to which equal differences are certain. After: from three seeds on for sets;"
+        " p is the larger of the t-test's and of the z-test's by the shares' known errors.",
         "",
         "| over all kinds below | before | after |",
         "|:--|--:|--:|",

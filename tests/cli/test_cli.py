@@ -34,7 +34,7 @@ def test_run_ends_with_a_ranked_table_and_where_everything_is(genbench: Genbench
     assert result.exit_code == 0, result.output
     assert "[4/4]" in result.output
     assert "MSE per pixel" in result.output
-    assert "Everything is in runs/" in result.output.splitlines()[-1]
+    assert "Everything is in runs: " in result.output.splitlines()[-2]
     assert len(list(Path("runs").glob("*/weights.safetensors"))) == 4
 
 

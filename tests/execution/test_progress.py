@@ -8,23 +8,24 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from genbench.execution.progress import Bars, Lines, title
+from genbench.execution.progress import Bars, Lines, titles
 from genbench.experiment.plan import Plan
 from genbench.experiment.run import Run
 from genbench.training.loop import TrainState
 
+TERMS = {"autoencoder": 39.16, "reconstruction": 33.17, "penalty": 5.99, "critic": 0.6931}
 View = type[Bars] | type[Lines]
 
 
-def output(view: View, planned: Plan, steps: tuple[tuple[Run, str], ...]) -> str:
+def output(view: View, planned: Plan, steps: tuple[tuple[Run, str], ...], width: int = 200) -> str:
     """What stands there in the end, after log points of the runs whose steps were done so."""
     screen = io.StringIO()
-    console = Console(file=screen, force_terminal=view is Bars, width=200, color_system=None)
+    console = Console(file=screen, force_terminal=view is Bars, width=width, color_system=None)
     with view(console, planned, len(planned.runs)) as callback:
         for run in planned.runs:
             callback.on_run_start(run, "new")
         for step, (run, how) in enumerate(steps):
-            callback.on_log(run, TrainState(step + 1, 100, 16, 1.0, 16.0, {"autoencoder": 0.5}, how))
+            callback.on_log(run, TrainState(step + 1, 100, 16, 1.0, 16.0, TERMS, how))
         for run in planned.runs:
             callback.on_run_end(run, "done", "")
     return screen.getvalue()
@@ -39,7 +40,7 @@ def test_a_run_that_does_without_a_graph_says_so_once_and_why(view: View, planne
     text = output(view, plan, steps)
     assert text.count(reason) == 1
     assert text.count("CUDA graph") == 1
-    assert f"{title(first)}: its step cannot be a CUDA graph, and is slower: {reason}" in text
+    assert f"{titles(plan.runs)[first.name]}: its step cannot be a CUDA graph, and is slower: {reason}" in text
     again = output(view, plan, ((first, f"eager: {reason}"), (second, f"eager: {reason}")))
     assert again.count(reason) == 2  # once a run
 
@@ -58,3 +59,26 @@ def test_how_a_run_ended_is_shown_but_for_an_interruption(view: View, planned: C
     last = screen.getvalue().rsplit("worker died", 1)[1]
     assert "done" not in last
     assert "✓" not in last
+
+
+@pytest.mark.parametrize("width", [60, 80, 100, 120, 200])
+def test_bar_percentage_and_time_left_stay_at_any_width(width: int, planned: Callable[..., Plan]) -> None:
+    plan = planned("swae", "wae-gan", seeds=(0, 1))
+    screen = io.StringIO()
+    with Bars(Console(file=screen, force_terminal=True, width=width, color_system=None), plan, 4) as bars:
+        bars.on_run_start(plan.runs[0], "new")
+        for step in (1, 25):
+            bars.on_log(plan.runs[0], TrainState(step, 100, 16 * step, 1.0, 16.0, TERMS, "eager"))
+        screen.truncate(0)
+        bars._bars.refresh()
+        lines = [line for line in screen.getvalue().splitlines() if "%" in line]
+    study, run = lines[-2:]
+    assert "run 1 of 4" in study
+    assert "swae, seed 0" in run
+    assert "prior" not in run  # all runs share it
+    for line in (study, run):
+        assert "%" in line
+        assert ":" in line.split("%")[1]  # the time left
+        assert "━" in line
+    assert ("critic" in run) == (width == 200)
+    assert "…" not in run

@@ -29,7 +29,8 @@ def test_every_template_is_short_and_runs_as_printed(kind: str, genbench: Callab
     assert all(command in made.output for command in (check, run, report))
     dots = () if kind == "dataset" else (*DOTS, "--dataset", "dots")
     small = () if kind == "network" else ("--network", "mlp")
-    metrics = () if kind == "metric" else ("--metrics", "reconstruction")
+    measured = {"sampler": "sharpness", "extractor": "fid"}.get(kind, "reconstruction")  # of samples, of features
+    metrics = () if kind == "metric" else ("--metrics", measured)
     sizes = ("--budget", "0.05") if kind == "recipe" else (*dots, *small, *metrics, *TINY)
     result = genbench(*shlex.split(run)[1:], *sizes)
     assert result.exit_code == 0, result.output

@@ -20,7 +20,7 @@ from support.records import component, listing, record
 def study() -> list[RunRecord]:
     """Two models with three seeds; the second has no plug-in here."""
     return [
-        record(model, seed, 10.0 * (k + 1) + 0.1 * seed)
+        record(model, seed, 10.0 * (k + 1) + 0.1 * seed ** (k + 1))
         for k, model in enumerate(("swae", "th_$eir"))
         for seed in range(3)
     ]

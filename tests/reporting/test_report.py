@@ -33,9 +33,12 @@ def failed(model: str, seed: int = 0, error: str = "DivergenceError: loss is NaN
     )
 
 
-def shown(rows: list[Row], width: int = 100, sort: str | None = None, encoding: str = "utf-8") -> str:
+def shown(
+    rows: list[Row], width: int = 100, sort: str | None = None, encoding: str = "utf-8", *, noted: bool = False
+) -> str:
     file = io.TextIOWrapper(io.BytesIO(), encoding=encoding)
-    render(Console(file=file, width=width), rows, sort=sort, protocols={"aaaa1111": {"method": "Frechet distance"}})
+    protocols = {"aaaa1111": {"method": "Frechet distance"}}
+    render(Console(file=file, width=width), rows, sort=sort, protocols=protocols, noted=noted)
     file.seek(0)
     return file.read()
 
@@ -143,17 +146,20 @@ def test_set_of_bests_is_marked_and_the_worse_is_not() -> None:
 
 def test_one_seed_has_no_mark_and_the_notes_say_so() -> None:
     text = shown([row("a", value=1.5), row("b", value=2.5)])
-    assert "*" not in text
-    assert notes.ONE_SEED in " ".join(text.split())
+    assert notes.SIGNS["best"] not in text
+    assert "One seed: differences may be noise" in text
+    assert notes.ONE_SEED in " ".join(shown([row("a", value=1.5), row("b", value=2.5)], noted=True).split())
     assert "±" not in text
 
 
-def test_floor_stands_in_the_head_where_shared_and_under_values_where_not() -> None:
+def test_floor_is_a_row_where_shared_and_under_values_where_not() -> None:
     same = only([row("a", floor=0.41), row("b", floor=0.41)])
     assert same.columns[0].floor == pytest.approx(0.41)
-    assert "floor 0.410" in shown([row("a", floor=0.41)])
+    last = shown([row("a", floor=0.41), row("b", floor=0.41)]).split("a perfect model")[1]
+    assert last.split()[0] == "0.410"
     apart = only([row("a", floor=0.41), row("b", floor=0.9)])
     assert apart.columns[0].floor is None
+    assert "a perfect model" not in shown([row("a", floor=0.41), row("b", floor=0.9)])
     assert sorted(cell.floor or 0 for line in apart.rows for cell in line.cells if cell) == [0.41, 0.9]
 
 
@@ -235,11 +241,12 @@ def test_snapshots_and_validation_numbers_never_enter() -> None:
 
 
 def test_the_statistics_of_a_single_run_stand_under_its_value() -> None:
-    text = shown(
-        [row("a", se=0.25, p_value=0.0001, floor=1.47, floor_sd=0.012, minimum_detectable_effect=0.05, n=10_000)]
-    )
-    for phrase in ("se 0.25", "p < 0.001", "floor 1.470 ± 0.012", "MDE 0.05", "n = 10,000"):
-        assert phrase in text
+    rows = [row("a", se=0.25, p_value=0.0001, floor=1.47, floor_sd=0.012, minimum_detectable_effect=0.05, n=10_000)]
+    text, noted = shown(rows), shown(rows, noted=True)
+    assert not any(phrase in text for phrase in ("se 0.25", "MDE", "n = ", "aaaa1111"))
+    assert "aaaa1111" in noted
+    for phrase in ("se 0.25", "p < 0.001", "1.470 ± 0.012", "MDE 0.05", "n = 10,000"):
+        assert phrase in noted
     seeds = [row("a", seed, p_value=p) for seed, p in enumerate((0.004, 0.5, 0.9))]
     cell = only(seeds).rows[0].cells[0]
     assert cell is not None
@@ -248,17 +255,51 @@ def test_the_statistics_of_a_single_run_stand_under_its_value() -> None:
 
 def test_the_spread_over_seeds_is_split() -> None:
     rows = [row(m, seed, 10 + value, se=0.5) for m in "ab" for seed, value in enumerate((-1.0, 0.0, 1.0))]
-    text = " ".join(shown(rows).split())
+    text = " ".join(shown(rows, noted=True).split())
     assert "fid: sd over training seeds 1, of which sampling draw at most 0.50 (more seeds" in text
-    loud = " ".join(shown([replace(r, se=5.0) for r in rows]).split())
+    loud = " ".join(shown([replace(r, se=5.0) for r in rows], noted=True).split())
     assert "set to 0" in loud
 
 
 def test_the_notes_name_the_interval() -> None:
     few = three("a", 5.0)
     many = [row("b", seed, 5 + seed**0.5) for seed in range(10)]
-    assert "95 % t-interval of the mean over 3 training seeds" in " ".join(shown(few).split())
-    assert "95 % studentised bootstrap interval of the mean" in " ".join(shown(many).split())
+    assert "95 % t-interval of the mean over 3 training seeds" in " ".join(shown(few, noted=True).split())
+    assert "95 % studentised bootstrap interval of the mean" in " ".join(shown(many, noted=True).split())
+
+
+def test_columns_of_priors_are_named_by_them_and_stand_without_the_rows_of_others() -> None:
+    def fit(model: str, prior: str, metric: str = "w2", **facts: object) -> list[Row]:
+        group = {"label": f"{model} ({prior})", "group": f"{model}-{prior}", "prior": prior}
+        return three(f"{model}-{prior}", 3.0, metric=metric, **{"protocol": f"w{prior}", **group, **facts})
+
+    rows = [r for m in ("swae", "vae") for prior in ("ring", "uniform") for r in fit(m, prior)]
+    rows += [r for m in ("swae", "vae") for prior in ("ring", "uniform") for r in fit(m, prior, "fid", protocol="f")]
+    table = only(rows, "fid")
+    assert [(c.head, c.prior, c.shared) for c in table.columns] == [
+        ("fid", "", False),
+        ("w2 (ring)", "ring", False),
+        ("w2 (uniform)", "uniform", False),
+    ]
+    text = shown(rows, sort="fid")
+    assert " - " not in text
+    ring = text.split("w2 (ring)")[1].split("\n\n")[0]
+    assert "swae (ring)" in ring
+    assert "swae (uniform)" not in ring
+    only_dims = [replace(r, prior="normal", latent_dim=2 if "ring" in r.label else 8) for r in rows]
+    assert [c.head for c in only(only_dims, "fid").columns] == ["fid", "w2 (d = 2)", "w2 (d = 8)"]
+
+
+@pytest.mark.parametrize("width", [80, 100])
+def test_what_is_said_below_a_table_has_five_lines_at_most_and_breaks_at_words(width: int) -> None:
+    study = [r for k, m in enumerate(("wae-mmd", "swae", "vae", "wae-gan")) for r in three(m, 30.0 + k % 3 * 5)]
+    study = [replace(r, value=(r.value or 0.0) + len(r.model) * r.seed % 3 / 9) for r in study]
+    study = [replace(r, batch=128, defaults={}, minimum_detectable_effect=0.1, se=0.05) for r in study]
+    said = shown(study, width).split("\n\n")[-1].splitlines()
+    assert 2 <= len(said) <= 5
+    assert max(map(len, said)) <= width
+    assert any("genbench power RUNS" in line for line in said)  # a command is never broken
+    assert len(shown(study, width, noted=True).split("\n\n")[-2].splitlines()) > len(said)
 
 
 # ---------------------------------------------------------------- the terminal
@@ -322,7 +363,7 @@ def test_one_sentence_explains_the_marks_and_that_they_need_not_follow_the_means
         ("swae", ""),
         ("gan", "best"),
     ]
-    (sentence,) = (text for text in notes.notes(table) if text.startswith("*"))
+    (sentence,) = (text for text in notes.notes(table) if text.startswith(notes.SIGNS["best"]))
     assert "worse mean than an unmarked one because its seeds vary more" in sentence
 
 

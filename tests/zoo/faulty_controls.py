@@ -59,6 +59,19 @@ class Leaky(Network):
         return self.inner.decoder(latent_dim)
 
 
+class Squashed(Network):
+    """A decoder that ends in a sigmoid, to which models add another."""
+
+    def __init__(self, shape: Shape) -> None:
+        self.shape, self.inner = shape, MLP(shape)
+
+    def encoder(self, outputs: int) -> nn.Module:
+        return self.inner.encoder(outputs)
+
+    def decoder(self, latent_dim: int) -> nn.Module:
+        return nn.Sequential(self.inner.decoder(latent_dim), nn.Sigmoid())
+
+
 @hookimpl
 def genbench_controls() -> Iterable[ComponentSpec[Control]]:
     for name, kind in {"peeping": Peeping, "unseeded": Unseeded, "reordered": Reordered, "floats": Floats}.items():
@@ -68,3 +81,4 @@ def genbench_controls() -> Iterable[ComponentSpec[Control]]:
 @hookimpl
 def genbench_networks() -> Iterable[ComponentSpec[Network]]:
     yield ComponentSpec(name="leaky", description="Faulty", factory=Leaky)
+    yield ComponentSpec(name="squashed", description="Faulty", factory=Squashed)

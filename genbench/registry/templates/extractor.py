@@ -28,7 +28,7 @@ class MyNetwork(nn.Module):
 
 
 class MyExtractor(Extractor):
-    """For every metric on features alike: `--set fid.extractor=my-extractor`."""
+    """For every metric on features alike: `--set fid.features=my-extractor`."""
 
     layers = tuple(GRIDS)
     default_layer = "8x8"

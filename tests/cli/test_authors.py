@@ -1,0 +1,146 @@
+"""What the author of a plug-in meets: errors with their place, checks that are said once, files named again."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from click.testing import Result
+
+from genbench.api import ComponentSpec, Noise, Prior, UnsupportedError
+from genbench.experiment.plan import check_noise
+from genbench.registry.loader import load
+from genbench.testing.priors import CHECKS, build
+from genbench.testing.results import BoundFactory, check_subject
+
+ROOT = Path(__file__).parents[1]
+DOTS = ("--plugin", str(ROOT / "fixtures" / "dots.py"))
+FAULTY = ("--plugin", str(ROOT / "fixtures" / "faulty.py"))
+TINY = (
+    *DOTS,
+    "--dataset",
+    "dots",
+    "--network",
+    "mlp",
+    "--latent-dim",
+    "2",
+    "--images",
+    "64",
+    "--batch",
+    "16",
+    "--metrics",
+    "reconstruction",
+)
+
+
+def test_a_failed_run_names_the_line_show_prints_the_trace_and_no_empty_table_is_drawn(
+    genbench: Callable[..., Result],
+) -> None:
+    result = genbench("run", "raises", *TINY, *FAULTY)
+    assert result.exit_code == 1
+    place = "faulty.py:59, in loss: ZeroDivisionError: a plug-in's own fault"
+    assert f"FAILED: {place}" in result.output
+    assert "MSE per pixel" not in result.output
+    (run,) = Path("runs").iterdir()
+    assert f"genbench show {run}" in result.output
+    shown = genbench("show", str(run)).output
+    assert place in shown
+    assert "Traceback (most recent call last)" in shown
+    assert 'faulty.py", line 59, in loss' in shown
+
+
+def test_a_check_says_an_error_once(genbench: Callable[..., Result]) -> None:
+    result = genbench("check", "raises", *FAULTY, "--format", "json")
+    assert result.exit_code == 1
+    details = [(check["status"], check["detail"]) for check in json.loads(result.stdout)]
+    raised = [detail for status, detail in details if status == "fails"]
+    assert [detail for detail in raised if "ZeroDivisionError" in detail] == [
+        "faulty.py:59, in loss: ZeroDivisionError: a plug-in's own fault"
+    ]
+    assert ("skipped", "the error of optimizers_have_all_parameters again") in details
+
+
+def test_a_prior_that_ignores_its_noise_is_refused_while_planning(genbench: Callable[..., Result]) -> None:
+    result = genbench("run", "swae", "--prior", "global-prior", *TINY, "--plugin", str(ROOT / "zoo" / "priors.py"))
+    assert result.exit_code == 2
+    assert "the prior 'global-prior' ignores its noise" in result.output
+    assert "generator=noise.generator" in result.output
+    assert not Path("runs").exists()
+
+
+def test_a_sampler_that_ignores_its_noise_is_seen() -> None:
+    check_noise("sampler 'x'", lambda n, noise: noise.normal(n, 2))
+    with pytest.raises(Exception, match="the sampler 'x' ignores its noise"):
+        check_noise("sampler 'x'", lambda n, noise: torch.randn(n, 2))
+
+
+class Arrays(Prior):
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+
+    def sample(self, n: int, noise: Noise) -> np.ndarray:  # type: ignore[override,type-arg]
+        return np.zeros((n, self.latent_dim), dtype=np.float32)
+
+
+def test_an_array_is_called_an_array() -> None:
+    subject = build(BoundFactory(ComponentSpec(name="x", description="", factory=Arrays), {}))
+    first = next(iter(check_subject("prior", "x", CHECKS, subject)))
+    assert first.detail == "sample(1) is a numpy.ndarray, expected a torch.Tensor"
+
+
+class Bare(Prior):
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+
+    def sample(self, n: int, noise: Noise) -> torch.Tensor:
+        return noise.normal(n, self.latent_dim)
+
+
+class Dense(Bare):
+    def log_prob(self, z: torch.Tensor) -> torch.Tensor:
+        return -0.5 * z.square().sum(1)
+
+
+@pytest.mark.parametrize(
+    ("prior", "lack"), [(Bare, "Bare states no log_prob"), (Dense, "Dense does not state full_support = True")]
+)
+def test_a_vae_names_what_the_file_of_a_prior_lacks(prior: type[Prior], lack: str) -> None:
+    require = load().get("model", "vae").spec.factory.__init__.__globals__["_require_finite_kl"]  # type: ignore[misc]
+    with pytest.raises(UnsupportedError, match=lack):
+        require(prior(2))
+
+
+def test_runs_of_a_plugin_file_say_which_file_to_name_again(genbench: Callable[..., Result]) -> None:
+    assert genbench("new", "prior", "ripple").exit_code == 0
+    plugin = ("--plugin", "./ripple.py")
+    # The recorded command is that of this process: write the user's.
+    assert genbench("run", "swae", "--prior", "normal,ripple", *TINY, *plugin).exit_code == 0
+    (mine,) = Path("runs").glob("*ripple*")
+    record = json.loads((mine / "run.json").read_text())
+    record["provenance"]["command"] = "genbench run swae --prior normal,ripple --plugin ./ripple.py"
+    (mine / "run.json").write_text(json.dumps(record))
+    line = f"{mine.name} needs the prior 'ripple'; it was trained with --plugin ./ripple.py: name it again"
+
+    measured = genbench("evaluate", "runs", "--metrics", "speed", *DOTS)
+    assert measured.exit_code == 0
+    assert f"left out: {line}" in measured.output
+    (other,) = Path("runs").glob("*normal*")
+    assert "speed" in (other / "metrics.json").read_text()
+    assert "speed" not in (mine / "metrics.json").read_text()
+    drawn = genbench("plot", "samples", "runs", *DOTS, "--out", "x.png")
+    assert drawn.exit_code == 0
+    assert line in drawn.output
+    for command in (
+        ("evaluate", str(mine), "--metrics", "speed", *DOTS),
+        ("sample", str(mine), "--out", "y.png", *DOTS),
+    ):
+        refused = genbench(*command)
+        assert refused.exit_code == 2
+        assert line in refused.output
+    assert genbench("sample", str(mine), "--out", "y.png", *DOTS, *plugin).exit_code == 0
