@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 
 
 class GenbenchError(Exception):
@@ -29,6 +29,10 @@ class PluginError(GenbenchError):
 
 class StoreError(GenbenchError):
     """A run folder that is not what the run's record says, or cannot be read."""
+
+
+class SystemFailureError(StoreError):
+    """The system refuses what every run needs (space on the disk, locks): no further run can succeed either."""
 
 
 class DivergenceError(GenbenchError):
@@ -57,10 +61,13 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     return " ".join(text.split())[:limit] or type(error).__name__
 
 
-def unknown(kind: str, given: str, possible: Iterable[str]) -> UsageError:
-    """An error for a name that does not exist, with the nearest one and the whole list."""
+def unknown(kind: str, given: str, possible: Iterable[str], aliases: Mapping[str, str] | None = None) -> UsageError:
+    """An error for a name that does not exist, with the nearest one, whatever its case, and the whole list.
+
+    `aliases` are further words for the possible names.
+    """
     names = sorted(possible)
-    folded = {name.casefold(): name for name in reversed(names)}
-    near = difflib.get_close_matches(given.casefold(), folded, n=1, cutoff=0.55)
-    hint = f"did you mean '{folded[near[0]]}'? " if near else ""
+    words = {**{name.casefold(): name for name in reversed(names)}, **(aliases or {})}
+    near = difflib.get_close_matches(given.casefold(), words, n=1, cutoff=0.55)
+    hint = f"did you mean '{words[near[0]]}'? " if near else ""
     return UsageError(f"there is no {kind} '{given}': {hint}possible: {', '.join(names) or 'none'}")

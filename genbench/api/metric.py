@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from abc import ABC, abstractmethod
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass
 from typing import ClassVar, Literal, TypeVar
 
@@ -256,6 +256,13 @@ class Metric(ABC):
 
     def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse at planning time, with a `GenbenchError`, what this metric cannot measure; cheap."""
+
+    def fit_to(self, info: DatasetInfo) -> Mapping[str, int]:
+        """The options that ask for more images than a dataset has, each with a value that it allows.
+
+        They take the place of defaults. What the user has set is left to `validate`, which refuses it.
+        """
+        return {}
 
     @abstractmethod
     def measure(self, evaluation: Evaluation) -> Iterable[Measurement]:

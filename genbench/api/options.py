@@ -49,6 +49,7 @@ class ComponentSpec(Generic[T]):
         description: One line for lists.
         factory: Makes the component; `genbench.hookspecs` gives the positional arguments of each kind.
         reference: The paper or the code that it comes from ("ours" where there is none).
+        aliases: Further words for it, lower case, by which a user who does not know the name is led to it.
 
     Example:
         >>> ComponentSpec(name="half", description="A constant", factory=lambda: 0.5, reference="ours").factory()
@@ -59,3 +60,4 @@ class ComponentSpec(Generic[T]):
     description: str
     factory: Callable[..., T]
     reference: str = ""
+    aliases: tuple[str, ...] = ()

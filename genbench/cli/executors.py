@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from genbench.cli.options import Finite
+from genbench.cli.options import Finite, Whole
 from genbench.execution.executors.choice import (
     EXECUTOR_OPTIONS,
     EXECUTORS,
@@ -29,7 +29,7 @@ class _Jobs(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     name = "jobs"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        return "auto" if value == "auto" else int(click.IntRange(1).convert(value, param, ctx))
+        return "auto" if value == "auto" else int(Whole(1).convert(value, param, ctx))
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:

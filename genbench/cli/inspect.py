@@ -11,6 +11,7 @@ import click
 from genbench.cli.completion import complete_metrics_of_runs
 from genbench.cli.options import (
     Finite,
+    Whole,
     changed_source_option,
     counts,
     data_options,
@@ -206,12 +207,8 @@ def show(run_: str, out: Path, form: str) -> None:
 
 @click.command()
 @click.argument("run_", metavar="RUN")
-@click.option(
-    "--count", type=click.IntRange(1, 100_000), default=64, show_default=True, metavar="N", help="How many samples."
-)
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="K", help="Seed of the prior draws."
-)
+@click.option("--count", type=Whole(1, 100_000), default=64, show_default=True, metavar="N", help="How many samples.")
+@click.option("--seed", type=Whole(0), default=0, show_default=True, metavar="K", help="Seed of the prior draws.")
 @click.option(
     "--out",
     "target",

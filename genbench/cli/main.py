@@ -82,6 +82,11 @@ def main() -> None:
 @data_options
 @out_option
 @plugin_option
+@click.option(
+    "--skip-impossible",
+    is_flag=True,
+    help="Leave out the combinations of the grid that have no meaning, and say which and why.",
+)
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option(
     "--write",

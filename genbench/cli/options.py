@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import sys
 from collections.abc import Callable
 from io import TextIOWrapper
@@ -11,9 +12,10 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 import msgspec.inspect
+from click.exceptions import NoArgsIsHelpError
 
 from genbench.cli.completion import DISABLED, complete_names, complete_plugins, complete_settings
-from genbench.errors import GenbenchError, one_line
+from genbench.cli.errors import ARGUMENTS, adapt_environment, show_error
 from genbench.interface.config import FIELDS, LISTS
 from genbench.interface.context import load_plugins, plugin_problems
 from genbench.registry.cache import cached_listing, get_listing
@@ -33,6 +35,32 @@ class Finite(click.FloatRange):
         if not math.isfinite(number):
             self.fail(f"{number:g} is not a finite number", param, ctx)
         return number
+
+
+class Whole(click.IntRange):
+    """A whole number within bounds; of a text that is none the refusal says what it may have meant."""
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
+        try:
+            int(value)
+        except ValueError:
+            meant = _meant_number(value)
+            flag = f"{param.opts[0]} " if param is not None and param.opts else ""
+            self.fail(f"'{value}' is not a whole number{'' if meant is None else f': {flag}{meant}'}", param, ctx)
+        return int(super().convert(value, param, ctx))
+
+
+def _meant_number(text: str) -> int | None:
+    """What a text such as `2k`, `1e4`, `60,000` or `0,1,2` (three of them) may have meant; None for any other."""
+    plain = text.strip().lower()
+    if re.fullmatch(r"\d{1,3}(,\d{3})+", plain):
+        return int(plain.replace(",", ""))
+    if re.fullmatch(r"\d+(\s*,\s*\d+)+", plain):
+        return plain.count(",") + 1
+    if scaled := re.fullmatch(r"(\d+(?:\.\d+)?)\s*([km]|e\d)", plain):
+        factor = {"k": 1e3, "m": 1e6}.get(scaled[2]) or float(f"1{scaled[2]}")
+        return round(float(scaled[1]) * factor)
+    return None
 
 
 def names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
@@ -63,7 +91,7 @@ def study_option(name: str, flag: str = "", *, complete: Kind | None = None, **a
         attributes |= {"type": click.Choice([str(value) for value in literal.values])}
     elif (number := next((each for each in types if isinstance(each, msgspec.inspect.IntType)), None)) is not None:
         low, high = number.ge, number.le
-        attributes |= {"type": click.IntRange(low, high if high and high <= MAX_SHOWN else None)}
+        attributes |= {"type": Whole(low, high if high and high <= MAX_SHOWN else None)}
     if declared.default not in (None, ()):
         default = (",".join(map(str, declared.default)),) if repeatable else declared.default
         attributes |= {"default": default, "show_default": True}
@@ -106,21 +134,26 @@ class CommandGroup(click.Group):
                 with formatter.section(title):
                     formatter.write_dl(rows, col_spacing=2 + max(map(len, names)) - max(len(n) for n, _ in rows))
 
+    def parse_args(self, ctx: click.Context, args: list[str]) -> list[str]:
+        ctx.meta[ARGUMENTS] = tuple(args)
+        try:
+            return super().parse_args(ctx, args)
+        except NoArgsIsHelpError:
+            raise
+        except click.UsageError as error:
+            ctx.exit(show_error(error, ctx))
+
     def invoke(self, ctx: click.Context) -> Any:
+        adapt_environment()
         for stream in (sys.stdout, sys.stderr):
             if isinstance(stream, TextIOWrapper):  # a terminal that lacks a sign gets a question mark, not a traceback
                 stream.reconfigure(errors="replace")
         try:
             return super().invoke(ctx)
-        except GenbenchError as error:
-            click.echo(f"genbench: {one_line(error, limit=4000)}", err=True)
-            ctx.exit(2)
-        except BrokenPipeError:  # the reader, such as `head`, has closed the pipe; click exits quietly
-            raise
-        except OSError as error:  # a full disk, a folder without write permission
-            where = f" ({error.filename})" if error.filename else ""
-            click.echo(f"genbench: {error.strerror or error}{where}; nothing that was written is lost", err=True)
-            ctx.exit(2)
+        except (BrokenPipeError, click.exceptions.Exit, click.Abort, NoArgsIsHelpError):
+            raise  # click exits quietly where the reader, such as `head`, has closed the pipe
+        except Exception as error:
+            ctx.exit(show_error(error, ctx))
 
 
 def _keep_disabled(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> None:

@@ -9,6 +9,7 @@ import click
 
 from genbench.cli.completion import complete_metrics_of_runs
 from genbench.cli.options import (
+    Whole,
     changed_source_option,
     data_options,
     device_option,
@@ -40,12 +41,8 @@ if TYPE_CHECKING:
     type=click.Choice(["images", "seconds", "flops"]),
     help="Unit of compute of curves; repeatable. [images, seconds]",
 )
-@click.option(
-    "--count", type=click.IntRange(2, 32), default=12, show_default=True, metavar="N", help="Images in a row."
-)
-@click.option(
-    "--seed", type=click.IntRange(0), default=0, show_default=True, metavar="K", help="Seed of the prior draws."
-)
+@click.option("--count", type=Whole(2, 32), default=12, show_default=True, metavar="N", help="Images in a row.")
+@click.option("--seed", type=Whole(0), default=0, show_default=True, metavar="K", help="Seed of the prior draws.")
 @device_option
 @data_options
 @plugin_option

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
@@ -36,7 +36,6 @@ COLORS = {"holds": "green", "fails": "red", "skipped": "dim", "reported": "yello
 @click.argument(
     "kind",
     required=False,
-    type=click.Choice([*(f"{kind}s" for kind in KINDS), "plugins", "runs"]),
     metavar="[KIND]",
 )
 @click.argument("folders", nargs=-1, type=click.Path(path_type=Path), metavar="[FOLDER]...", callback=run_paths)
@@ -48,6 +47,9 @@ def list_(kind: str | None, folders: tuple[Path, ...], form: str, plugins: tuple
     KIND is one of them in the plural (`genbench list priors`), plugins, or runs: the state, date and size of every run
     in the FOLDERs. [runs]
     """
+    listed_kinds = (*(f"{each}s" for each in KINDS), "plugins", "runs")
+    if kind not in (None, *listed_kinds):
+        raise _unknown_kind(str(kind), listed_kinds, load_listing(plugins))
     if kind == "runs":
         list_runs(folders or (Path("runs"),), form)
         return
@@ -68,6 +70,14 @@ def list_(kind: str | None, folders: tuple[Path, ...], form: str, plugins: tuple
             console.print()
     if kind in (None, "plugins"):
         show_plugins(console, listing)
+
+
+def _unknown_kind(given: str, possible: Sequence[str], listing: Listing) -> UsageError:
+    """The refusal of `genbench list NAME`; it says where a component is listed."""
+    for kind, components in () if f"{given}s" in possible else listing.components.items():
+        if any(component.name == given.lower() for component in components):
+            return UsageError(f"genbench list takes a kind, and '{given}' is a {kind}: genbench list {kind}s")
+    return unknown("kind to list called", given, possible)
 
 
 def show_component(console: Console, component: ListedComponent) -> None:

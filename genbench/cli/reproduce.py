@@ -18,6 +18,7 @@ from genbench.cli.completion import complete_names
 from genbench.cli.executors import executor_options, read_executor_config
 from genbench.cli.options import (
     Finite,
+    Whole,
     data_options,
     device_option,
     installed_names,
@@ -55,7 +56,7 @@ if TYPE_CHECKING:
     metavar="F",
     help="Fraction of each run's images, or of an experiment's repeats; marked in the table.",
 )
-@click.option("--seeds", type=click.IntRange(1, 10_000), metavar="K", help="Training seeds, instead of the recipe's.")
+@click.option("--seeds", type=Whole(1, 10_000), metavar="K", help="Training seeds, instead of the recipe's.")
 @click.option(
     "--export",
     type=click.Path(path_type=Path, file_okay=False),

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shlex
 from collections import Counter
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
@@ -17,12 +16,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from genbench.execution.executors.choice import SERIAL, ExecutorConfig
-from genbench.experiment.run import distinct_names
+from genbench.experiment.run import distinct_names, split_sampler
 from genbench.interface.context import data_config_of, make_room, stoppable
 from genbench.reporting.console import BrokenPipeConsole, ConsoleWriter
 from genbench.reporting.summary import readable_runs, show_table
 from genbench.storage.provenance import command_line
 from genbench.storage.run_dir import RUN, RunRecord, read_runs
+from genbench.utils.io import shell_path
 
 if TYPE_CHECKING:
     import torch
@@ -56,7 +56,9 @@ def run_study(study: StudyConfig, registry: Registry, *, dry_run: bool, write: P
         console = BrokenPipeConsole(quiet=not distributed.is_main_process)
         if write is not None and distributed.is_main_process:
             write_study(write, study)
-            click.echo(f"Written to {write}: genbench run {shlex.quote(str(write))}", err=form == "json")
+            click.echo(f"Written to {write}: genbench run {shell_path(write)}", err=form == "json")
+        if not dry_run:
+            make_room(out)
         if form == "json":
             click.echo(plan_json(planned, session.status))
             return 0
@@ -66,7 +68,6 @@ def run_study(study: StudyConfig, registry: Registry, *, dry_run: bool, write: P
         if dry_run:
             show_estimate(console, session, registry)
             return 0
-        make_room(out)
 
         # Train and evaluate.
         with session.working(show_progress(console, planned, session.remaining), _warner(console)) as executor:
@@ -117,6 +118,7 @@ def measure_runs(
             executor_config,
         )
         for session in sessions:
+            show_notes(console, session.plan)
             show_estimate(console, session, registry)
             progress = show_progress(console, session.plan, session.remaining)
             with session.working(progress, _warner(console)) as executor:
@@ -165,18 +167,20 @@ def closing(console: Console, outcome: Outcome, out: Path) -> int:
     """Print the last lines: failed runs, the folder, the next command; the exit status."""
     for name, problem in outcome.failed.items():
         console.print(f"[red]failed[/] {escape(name)}: {escape(problem)}", soft_wrap=True, highlight=False)
+    if outcome.stopped:
+        console.print("Stopped, since every further run would meet this. Mend it and re-run the same command.")
     if outcome.failed:
-        first = shlex.quote(str(out / next(iter(outcome.failed))))
+        first = shell_path(out / next(iter(outcome.failed)))
         console.print(f"with its trace: genbench show {first}", markup=False, soft_wrap=True, highlight=False)
     for name in outcome.locked:
         console.print(f"skipped: {escape(name)} is running in another process", soft_wrap=True, highlight=False)
-    if outcome.interrupted:
+    if outcome.interrupted and not outcome.stopped:
         console.print("Interrupted. Re-run the same command to resume.")
-    folder = shlex.quote(str(out))
+    folder = shell_path(out)
     writer = ConsoleWriter(console)
     writer.line(f"Everything is in {folder}: models, pictures, numbers. All columns: genbench report {folder}")
     writer.line("Counts, p-values and protocols: add --notes. Tables, figures and a page: add --export reports/NAME")
-    return INTERRUPTED if outcome.interrupted else int(bool(outcome.failed))
+    return INTERRUPTED if outcome.interrupted and not outcome.stopped else int(bool(outcome.failed))
 
 
 def plan_json(planned: Plan, status: RunStatus) -> str:
@@ -227,11 +231,14 @@ def show_plan(
         console.print(f"images: {'; '.join(summary.notes)}", markup=False, highlight=False, soft_wrap=True)
     new = [run for run in runs if states[run.name] == "new"]
     if changed := changed_sources(new, stored_runs(store, new)):
+        metrics = ",".join(dict.fromkeys(split_sampler(metric)[0].name for metric in planned.metrics)) or "METRIC"
         sources = ", ".join(f"the {name} ({count} run{'s' * (count != 1)})" for name, count in changed.items())
         writer.line(
             f"new because its source has changed since the training: {sources}; restore it to keep the trained runs, or"
-            " evaluate them as they are: genbench evaluate --allow-changed-source"
+            f" evaluate them as they are: genbench evaluate {shell_path(store)} --metrics {metrics}"
+            " --allow-changed-source"
         )
+    show_notes(console, planned)
     if brief:
         return
     table = Table("model", "prior", "d", "parameters", "seeds", "state", box=None, pad_edge=False, header_style="bold")
@@ -249,6 +256,12 @@ def show_plan(
         table.add_row(*cell, *([] if control else [str(len(members))]), words)
     console.print(table)
     show_options(console, planned)
+
+
+def show_notes(console: Console, planned: Plan) -> None:
+    """What was left out of a study, and the counts that follow its dataset."""
+    for note in planned.notes:
+        console.print(note, markup=False, highlight=False, soft_wrap=True)
 
 
 def show_estimate(console: Console, session: Session, registry: Registry) -> None:

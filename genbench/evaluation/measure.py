@@ -15,7 +15,7 @@ from torch import Tensor
 
 from genbench.api import Measurement
 from genbench.data.images import save_grid, to_uint8
-from genbench.errors import MetricError, NotApplicableError, one_line
+from genbench.errors import MetricError, NotApplicableError, SystemFailureError, one_line
 from genbench.evaluation.evaluation import DataEvaluation
 from genbench.experiment.build import create_metric, create_sampler
 from genbench.experiment.run import Component, split_sampler
@@ -41,6 +41,8 @@ def measure(registry: Registry, component: Component, evaluation: DataEvaluation
         with torch.no_grad():
             stored = tuple(to_stored(number) for number in _numbers(registry, component, evaluation))
         _check_components([number.component for number in stored])
+    except SystemFailureError:  # of the disk and not of the metric: the other runs would meet it as well
+        raise
     except NotApplicableError as reason:
         return msgspec.structs.replace(entry, inapplicable=one_line(reason))
     except (Exception, SystemExit) as error:  # a metric that fails must not cost the others

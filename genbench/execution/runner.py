@@ -14,7 +14,7 @@ import torch
 
 from genbench.api import Control, DataConfig, Images, Model, Split, TrainingStats
 from genbench.data.images import describe_duplicates, without_test
-from genbench.errors import GenbenchError, StoreError
+from genbench.errors import GenbenchError, StoreError, SystemFailureError
 from genbench.evaluation.controls import ControlEvaluation, fit_control
 from genbench.evaluation.evaluation import DataEvaluation, RunEvaluation
 from genbench.evaluation.measure import measure, save_measurement, save_pictures
@@ -49,6 +49,8 @@ class RunOutcome:
 
     status: Literal["done", "failed", "interrupted", "locked"]
     problem: str = ""
+    stops: bool = False
+    """Whether every further run would fail alike."""
 
 
 INTERRUPTED = RunOutcome("interrupted")
@@ -244,6 +246,8 @@ class Runner:
         if self.distributed.world > 1 and not isinstance(error, GenbenchError):
             raise error  # the other processes may not have met it, and wait: torchrun ends them all
         release_memory()
+        if isinstance(error, SystemFailureError):
+            return RunOutcome("failed", str(error), stops=True)
         return RunOutcome("failed", failure.line)
 
 

@@ -15,7 +15,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
 
-from genbench.errors import StoreError, one_line
+from genbench.errors import StoreError, SystemFailureError, one_line
 from genbench.evaluation.snapshots import lacking_metrics, snapshots_measured
 from genbench.execution.runner import Runner, RunOutcome
 from genbench.experiment.plan import Plan
@@ -48,11 +48,14 @@ class Executor(Protocol):
 
 
 class WorkerError(Exception):
-    """The worker of a run died, or was killed after its time; `output` is the end of what it printed."""
+    """The worker of a run died, or was killed after its time.
 
-    def __init__(self, kind: str, message: str, output: str = "") -> None:
+    `output` is the end of what it printed. It `stops` the study where no worker can start.
+    """
+
+    def __init__(self, kind: str, message: str, output: str = "", *, stops: bool = False) -> None:
         super().__init__(f"{kind}: {message}")
-        self.kind, self.message, self.output = kind, message, output
+        self.kind, self.message, self.output, self.stops = kind, message, output, stops
 
 
 @dataclass
@@ -64,6 +67,8 @@ class Outcome:
     failed: dict[str, str] = field(default_factory=dict)
     locked: list[str] = field(default_factory=list)
     interrupted: bool = False
+    stopped: str = ""
+    """The problem that ended the study, since every further run would meet it."""
 
     def add(self, run: Run, ended: RunOutcome) -> None:
         """Add a run that has ended."""
@@ -72,6 +77,7 @@ class Outcome:
                 self.done.append(run.name)
             case "failed":
                 self.failed[run.name] = ended.problem
+                self.stopped = self.stopped or (ended.problem if ended.stops else "")
             case "locked":
                 self.locked.append(run.name)
             case "interrupted":
@@ -96,12 +102,15 @@ def run_all(plan: Plan, executor: Executor, runner: Runner, done: Collection[str
             outcome.skipped.append(run.name)
             continue
         follower = RunFollower(run, runner.folder(run), callback)
-        followed[executor.submit(run)] = follower
+        future = executor.submit(run)
+        followed[future] = follower
+        if executor.in_process and future.result().stops:
+            break
 
     # Follow.
     interrupted = False
     while followed:
-        if runner.stop() and not interrupted:
+        if (runner.stop() or outcome.stopped) and not interrupted:
             executor.interrupt()
             interrupted = True
         finished, _ = wait(followed, POLL_SECONDS, FIRST_COMPLETED)
@@ -133,8 +142,8 @@ def record_worker_failure(folder: RunFolder, run: Run, provenance: Mapping[str, 
     except RunLockedError:  # another command took it over
         return RunOutcome("locked", LOCKED)
     except StoreError as problem:
-        return RunOutcome("failed", f"{error}; {problem}")
-    return RunOutcome("failed", str(error))
+        return RunOutcome("failed", f"{error}; {problem}", stops=error.stops or isinstance(problem, SystemFailureError))
+    return RunOutcome("failed", str(error), stops=error.stops)
 
 
 class RunFollower:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from genbench.errors import UsageError, printable, unknown
+from genbench.errors import UnsupportedError, UsageError, printable, unknown
 from genbench.experiment.run import Precision
 from genbench.registry.listing import ComponentNames, Kind
 
@@ -40,6 +40,30 @@ class ExperimentConfig:
     precision: Precision = "float32"
     threads: int | None = None
     """CPU threads of a training; None: one for a small step, all of them for a large one."""
+    skip_impossible: bool = False
+    """Whether combinations that have no meaning are left out; they are refused otherwise."""
+    defaulted: frozenset[str] = frozenset()
+    """What the user has not set, and what follows a dataset that is too small for it: "batch", "metrics" (those that
+    cannot be measured are left out), "options" (the counts of metrics)."""
+
+
+class PlanError(UnsupportedError):
+    """Everything that is wrong with a study.
+
+    Attributes:
+        problems: A sentence for each.
+        config: The configuration that was refused; None for evaluations of trained runs.
+        repaired: A configuration near it that was planned without a problem; None where there is none.
+    """
+
+    def __init__(
+        self,
+        problems: Sequence[str],
+        config: ExperimentConfig | None = None,
+        repaired: ExperimentConfig | None = None,
+    ) -> None:
+        super().__init__("; ".join(problems))
+        self.problems, self.config, self.repaired = tuple(problems), config, repaired
 
 
 def check_config(config: ExperimentConfig, registry: ComponentNames) -> None:
@@ -131,8 +155,8 @@ def option_texts(settings: Sequence[str], names: Mapping[Kind, Sequence[str]], r
         target, equals, value = setting.partition("=")
         owner, dot, option = target.strip().partition(".")
         if not (equals and dot and owner and option):
-            raise UsageError(f"--set {setting}: it takes the form NAME.OPTION=VALUE, NAME a component or a kind")
-        for kind, name in _owners(owner, names, registry):
+            raise UsageError(f"--set {setting}: {_form(target.strip(), value, names, registry)}")
+        for kind, name in _owners(owner, option, names, registry):
             known, option = registry.option_kinds(kind, name), option.replace("_", "-")
             if option not in known:
                 raise unknown(f"option '{name}.{option}'; {name} has none called", option, known)
@@ -159,17 +183,32 @@ def _values(text: str, option_kind: str) -> tuple[str, ...]:
     return (text.strip(),) if is_text else tuple(value.strip() for value in text.split(","))
 
 
-def _owners(owner: str, names: Mapping[Kind, Sequence[str]], registry: ComponentNames) -> list[tuple[Kind, str]]:
+def _form(target: str, value: str, names: Mapping[Kind, Sequence[str]], registry: ComponentNames) -> str:
+    """How a setting is written; for an option without its owner, which components of the study have it."""
+    option = target.replace("_", "-")
+    owners = [name for kind, chosen in names.items() for name in chosen if option in registry.option_kinds(kind, name)]
+    if owners and option:
+        settings = " or ".join(f"--set {owner}.{option}={value or 'VALUE'}" for owner in owners)
+        return f"{option} is an option of {' and '.join(owners)}: {settings}"
+    return "it takes the form NAME.OPTION=VALUE, NAME a component or a kind (see `genbench list`)"
+
+
+def _owners(
+    owner: str, option: str, names: Mapping[Kind, Sequence[str]], registry: ComponentNames
+) -> list[tuple[Kind, str]]:
     """The components that an owner's name stands for."""
     components: list[tuple[Kind, str]] = [(kind, name) for kind, chosen in names.items() for name in chosen]
     by_kind = [(kind, name) for kind, name in components if kind == owner]
     by_name = [(kind, name) for kind, name in components if name == owner]
     if len(by_name) > 1 and not by_kind:
         kinds = " and a ".join(kind for kind, _ in by_name)
-        raise UsageError(f"--set {owner}.…: '{owner}' is a {kinds}; say which: {by_name[0][0]}.…")
+        raise UsageError(f"--set {owner}.{option}: '{owner}' is a {kinds}; say which: {by_name[0][0]}.{option}")
     if not by_kind and not by_name:
         absent = [kind for kind in names if owner in registry.names(kind)]
         if absent:
-            raise UsageError(f"--set {owner}.…: the {absent[0]} '{owner}' is no part of this study")
+            raise UsageError(
+                f"--set {owner}.{option}: the {absent[0]} '{owner}' is no part of this study;"
+                f" its {absent[0]}s are {', '.join(names[absent[0]]) or 'none'}"
+            )
         raise unknown("part of this study called", owner, {*names, *(name for _, name in components)})
     return by_kind or by_name

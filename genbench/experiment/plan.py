@@ -7,7 +7,9 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 import torch
 
@@ -24,9 +26,17 @@ from genbench.experiment.build import (
     create_sampler,
     create_tracker,
 )
-from genbench.experiment.config import ExperimentConfig, check_config, check_names, component_names, option_texts
-from genbench.experiment.run import COMPONENTS, Component, Run, split_sampler, with_sampler
-from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule, plan_snapshots
+from genbench.experiment.config import (
+    ExperimentConfig,
+    OptionTexts,
+    PlanError,
+    check_config,
+    check_names,
+    component_names,
+    option_texts,
+)
+from genbench.experiment.run import COMPONENTS, Component, Role, Run, distinct_names, split_sampler, with_sampler
+from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule, plan_snapshots, validation_setting
 from genbench.registry.listing import Kind
 from genbench.registry.loader import Registry
 from genbench.registry.options import complete
@@ -45,7 +55,8 @@ BYTES_PER_PARAMETER = 16
 class Plan:
     """Runs in the order in which they are done: seeds outermost, so that an interrupted study is balanced.
 
-    Controls come last. `parameters` are the counts of the models' parameters by the name of the run.
+    Controls come last. `parameters` are the counts of the models' parameters by the name of the run. `notes` say what
+    was left out of the study and which counts follow a small dataset, a line each.
     """
 
     runs: tuple[Run, ...]
@@ -55,27 +66,82 @@ class Plan:
     snapshots: SnapshotSchedule = NO_SNAPSHOTS
     threads: int | None = None
     trackers: tuple[Component, ...] = ()
+    notes: tuple[str, ...] = ()
 
     def size(self, run: Run) -> int:
         """Count of a run's parameters, all optimizers together; 0 for a control, which is counted when it is fitted."""
         return self.parameters.get(run.name, 0)
 
 
+class _Findings:
+    """What a plan finds: the problems, the notes, and the configuration without what was refused."""
+
+    def __init__(self, config: ExperimentConfig) -> None:
+        self.config, self.repaired = config, config
+        self.problems: dict[str, None] = {}
+        self.notes: dict[str, None] = {}
+
+    def refuse(self, problem: str, **changes: Any) -> None:
+        """Add a problem, and the changes of the configuration that remove it."""
+        self.problems[problem] = None
+        self.repaired = replace(self.repaired, **changes)
+
+    def leave_metric_out(self, name: str, problem: str) -> None:
+        """A default metric is left out with a note; one that the user has named is refused."""
+        if "metrics" in self.config.defaulted and name not in (*self.config.snapshot_metrics, self.config.select):
+            self.notes[f"left out: {problem}"] = None
+            return
+        left = {
+            "metrics": tuple(metric for metric in self.repaired.metrics if metric != name),
+            "snapshot_metrics": tuple(metric for metric in self.repaired.snapshot_metrics if metric != name),
+            "select": None if self.repaired.select == name else self.repaired.select,
+        }
+        self.refuse(_advised(problem), **left, settings=_without_owner(self.repaired.settings, name))
+
+    def check(self, registry: Registry, data_config: DataConfig) -> None:
+        """Raise `PlanError` where there are problems, with a repaired configuration that has been planned."""
+        if not self.problems:
+            return
+        repaired: ExperimentConfig | None = self.repaired
+        if self.repaired == self.config or (self.config.metrics and not self.repaired.metrics):
+            raise PlanError(tuple(self.problems))
+        try:
+            plan(self.repaired, registry, data_config)
+        except PlanError as error:
+            repaired = error.repaired
+        except GenbenchError:
+            repaired = None
+        raise PlanError(tuple(self.problems), self.config, repaired)
+
+
+def _advised(problem: str) -> str:
+    """A problem of a metric; where it names no option that removes it, the metric has to go."""
+    return problem if "--" in problem else f"{problem}: leave it out of --metrics"
+
+
+def _without_owner(settings: Sequence[str], owner: str) -> tuple[str, ...]:
+    return tuple(setting for setting in settings if setting.partition(".")[0].strip() != owner)
+
+
 def plan(config: ExperimentConfig, registry: Registry, data_config: DataConfig) -> Plan:
     """The checked plan of a configuration.
 
-    Raises `UsageError` for unknown names and options, `DataError` for missing data, and `UnsupportedError` for
-    combinations that have no meaning, all of them named in one line.
+    Raises:
+        UsageError: A name or an option does not exist, or a value does not fit it.
+        DataError: The dataset is missing or damaged.
+        PlanError: The study cannot be done on these data, or combinations have no meaning; it names all of them.
     """
     check_config(config, registry)
     components = create_components(config, registry)
+    findings = _Findings(config)
 
     def named(kind: Kind, names: Iterable[str]) -> list[Component]:
         return [component for name in names for component in components[kind, name]]
 
     # The runs of models, then those of controls.
     (dataset,) = components["dataset", config.dataset]
-    info = create_dataset(registry, dataset).info(data_config)
+    info = dataset_info(registry, dataset, data_config)
+    batch = _batch(findings, info)
     images = _images_shown(config, info)
     trained = tuple(
         Run(
@@ -86,7 +152,7 @@ def plan(config: ExperimentConfig, registry: Registry, data_config: DataConfig) 
             latent_dim,
             seed,
             images,
-            config.batch,
+            batch,
             precision=config.precision,
         )
         for seed in config.seeds
@@ -97,39 +163,146 @@ def plan(config: ExperimentConfig, registry: Registry, data_config: DataConfig) 
     )
     controls = named("control", (name for kind, name in components if kind == "control"))
     runs = trained + control_runs(registry, trained, controls)
+    cells = check_cells(registry, runs, info)
+    runs = _possible_runs(findings, runs, cells)
+    trained = tuple(run for run in runs if run.role == "model")
+    if not trained:
+        raise PlanError(tuple(dict.fromkeys(cells.problems.values())))
 
     # Metrics, at the end and at snapshots.
-    metrics = _with_samplers(
-        registry,
-        named("metric", config.metrics),
-        named("sampler", config.samplers),
-    )
-    parameters = _check_runs(registry, runs, metrics, info, data_config)
-    names = config.snapshot_metrics or config.metrics[: min(1, config.snapshots)]
+    given = option_texts(config.settings, component_names(config, registry), registry)
+    fit = partial(fit_metric, registry, given=given) if "options" in config.defaulted else None
+    measured: list[Component] = []
+    for metric in named("metric", config.metrics):
+        name, fitted = metric.name, fit(metric, info) if fit else metric
+        problems = check_metric(registry, fitted, cells.priors, info, data_config)
+        if not problems:
+            measured.append(fitted)
+            findings.notes |= dict.fromkeys(_fitted_notes(metric, fitted, info))
+            continue
+        (default,) = _create_components(registry, "metric", name, {})
+        default = fit_metric(registry, default, info)
+        if not check_metric(registry, default, cells.priors, info, data_config):
+            findings.refuse("; ".join(problems), settings=_without_owner(findings.repaired.settings, name))
+        else:
+            findings.leave_metric_out(name, "; ".join(problems))
+    metrics = _with_samplers(registry, list(dict.fromkeys(measured)), named("sampler", config.samplers))
+    for sampler in named("sampler", config.samplers):
+        for problem in check_sampler(registry, sampler, cells.priors):
+            left = tuple(name for name in findings.repaired.samplers if name != sampler.name)
+            findings.refuse(problem, samplers=left or (DEFAULT_SAMPLER,))
+
+    # Snapshots.
+    names = config.snapshot_metrics or [metric.name for metric in measured[: min(1, config.snapshots)]]
     snapshot_metrics = named("metric", dict.fromkeys(names))
     selecting = [] if config.select is None else components["metric", config.select]
     if len(selecting) > 1:
         raise UsageError(f"--select {config.select}: its options have several values; give each of them one")
     select = next(iter(selecting), None)
-    snapshots = plan_snapshots(config.snapshots, snapshot_metrics, select, trained, registry, info, data_config)
-    trackers = tuple(component for name in config.trackers for component in components["tracker", name])
+    if fit:
+        validation = replace(info, test=info.validation)
+        snapshot_metrics = [fit(metric, validation) for metric in snapshot_metrics]
+        select = fit(select, validation) if select else None
+    snapshots = NO_SNAPSHOTS
+    try:
+        snapshots = plan_snapshots(config.snapshots, snapshot_metrics, select, trained, registry, info, data_config)
+    except GenbenchError as error:
+        findings.refuse(str(error), **_snapshot_repair(findings.repaired, trained[0].dataset, info))
+    trackers = tuple(named("tracker", config.trackers))
     for tracker in trackers:
         create_tracker(registry, tracker)  # refuses what it lacks before anything trains
-    return Plan(runs, metrics, info, parameters, snapshots, config.threads, trackers)
+    findings.check(registry, data_config)
+    parameters = {run.name: cells.parameters[cell_of(run)] for run in runs}
+    return Plan(runs, metrics, info, parameters, snapshots, config.threads, trackers, tuple(findings.notes))
+
+
+def dataset_info(registry: Registry, dataset: Component, data_config: DataConfig) -> DatasetInfo:
+    """The dataset in words; `PluginError` where its plug-in fails."""
+    try:
+        return create_dataset(registry, dataset).info(data_config)
+    except (GenbenchError, OSError):
+        raise
+    except Exception as error:
+        cause = describe_error(error)
+        raise PluginError(f"the dataset '{dataset.name}' cannot be read: {cause}") from error
+
+
+def _batch(findings: _Findings, info: DatasetInfo) -> int:
+    """The images of a step: a default is no more than there are."""
+    config = findings.config
+    if config.batch <= info.train:
+        return config.batch
+    if "batch" in config.defaulted and info.train >= 2:
+        findings.notes[f"batches of {info.train}, not {config.batch}: there are no more training images"] = None
+        return info.train
+    problem = f"--batch {config.batch}: the dataset '{config.dataset}' has {info.train:,} training images"
+    findings.refuse(f"{problem}: --batch {info.train}" if info.train >= 2 else problem, batch=max(2, info.train))
+    return config.batch
+
+
+def _possible_runs(findings: _Findings, runs: Sequence[Run], cells: Cells) -> tuple[Run, ...]:
+    """The runs that have a meaning; the others are refused, or left out with a note."""
+    models, priors = distinct_names(run.model for run in runs), distinct_names(run.prior for run in runs)
+    for (role, model, _, prior, latent_dim), problem in cells.problems.items():
+        if findings.config.skip_impossible:
+            name = f"{'control ' * (role == 'control')}{models[model]}, prior {priors[prior]}, d = {latent_dim}"
+            findings.notes[f"left out: {name}: {problem}"] = None
+        else:
+            findings.refuse(problem, skip_impossible=True)
+    return tuple(run for run in runs if cell_of(run) not in cells.problems)
+
+
+def _snapshot_repair(config: ExperimentConfig, dataset: Component, info: DatasetInfo) -> dict[str, Any]:
+    """The changes that make the snapshots of a study possible: validation images, or none of them."""
+    setting = validation_setting(dataset, info)
+    if not info.validation and setting:
+        return {"settings": (*config.settings, setting)}
+    return {"snapshots": 0, "snapshot_metrics": (), "select": None}
+
+
+def fit_metric(
+    registry: Registry, component: Component, info: DatasetInfo, given: OptionTexts | None = None
+) -> Component:
+    """A metric whose options that were not given follow a dataset too small for their defaults."""
+    metric, sampler = split_sampler(component)
+    try:
+        smaller = create_metric(registry, metric).fit_to(info)
+    except GenbenchError:  # options that do not fit each other: `check_metric` says so
+        return component
+    texts = (given or {}).get(("metric", metric.name), {})
+    stated = {option.replace("-", "_") for option in texts}
+    options = {**metric.values, **{name: value for name, value in smaller.items() if name not in stated}}
+    fitted = replace(metric, options=tuple(sorted(options.items())))
+    return fitted if sampler is None else with_sampler(fitted, sampler)
+
+
+def _fitted_notes(metric: Component, fitted: Component, info: DatasetInfo) -> list[str]:
+    """A line on the options that follow the dataset."""
+    changed = [f"{metric.name}.{name}={value}" for name, value in fitted.options if metric.values[name] != value]
+    return [f"{', '.join(changed)}: there are {info.test:,} test images"] if changed else []
 
 
 def create_components(config: ExperimentConfig, registry: Registry) -> dict[tuple[Kind, str], tuple[Component, ...]]:
     """The components of a study with the value of every option; not checked against the data.
 
     A component whose options have several values is there once for each combination of them.
+
+    Raises:
+        UsageError: Values do not fit their options; it names all of them.
     """
     names = component_names(config, registry)
     texts = option_texts(config.settings, names, registry)
-    return {
-        (kind, name): _create_components(registry, kind, name, texts.get((kind, name), {}))
-        for kind, chosen in names.items()
-        for name in chosen
-    }
+    created: dict[tuple[Kind, str], tuple[Component, ...]] = {}
+    problems: dict[str, None] = {}
+    for kind, chosen in names.items():
+        for name in chosen:
+            try:
+                created[kind, name] = _create_components(registry, kind, name, texts.get((kind, name), {}))
+            except UsageError as error:
+                problems[str(error)] = None
+    if problems:
+        raise UsageError("; ".join(problems))
+    return created
 
 
 def create_metric_components(
@@ -165,9 +338,16 @@ def _with_samplers(
 
 
 def plan_of_runs(
-    folders: Iterable[tuple[Path, Run]], metrics: tuple[Component, ...], registry: Registry, data_config: DataConfig
+    folders: Iterable[tuple[Path, Run]],
+    metrics: tuple[Component, ...],
+    registry: Registry,
+    data_config: DataConfig,
+    given: OptionTexts | None = None,
 ) -> list[tuple[Path, Plan]]:
-    """Plans that evaluate trained runs, each given with its folder: a plan for each store and dataset."""
+    """Plans that evaluate trained runs, each given with its folder: a plan for each store and dataset.
+
+    Options of the metrics that are not `given` follow a small dataset.
+    """
     groups: dict[tuple[Path, Component], list[Run]] = {}
     for path, run in folders:
         if run.name != path.name:
@@ -175,9 +355,19 @@ def plan_of_runs(
         groups.setdefault((path.parent, run.dataset), []).append(run)
     plans = []
     for (store, dataset), members in groups.items():
-        info = create_dataset(registry, dataset).info(data_config)
-        parameters = _check_runs(registry, members, metrics, info, data_config)
-        plans.append((store, Plan(tuple(members), metrics, info, parameters)))
+        info = dataset_info(registry, dataset, data_config)
+        fitted = tuple(fit_metric(registry, metric, info, given) for metric in metrics)
+        cells = check_cells(registry, members, info)
+        problems = dict.fromkeys(cells.problems.values())
+        for metric in fitted:
+            name, sampler = split_sampler(metric)
+            problems |= dict.fromkeys(map(_advised, check_metric(registry, name, cells.priors, info, data_config)))
+            problems |= dict.fromkeys(check_sampler(registry, sampler, cells.priors) if sampler else ())
+        if problems:
+            raise PlanError(tuple(problems))
+        notes = [line for pair in zip(metrics, fitted, strict=True) for line in _fitted_notes(*pair, info)]
+        parameters = {run.name: cells.parameters[cell_of(run)] for run in members}
+        plans.append((store, Plan(tuple(members), fitted, info, parameters, notes=tuple(notes))))
     return plans
 
 
@@ -224,8 +414,6 @@ def _create_components(
 def _images_shown(config: ExperimentConfig, info: DatasetInfo) -> int:
     if (config.epochs is None) == (config.images is None):
         raise UsageError("say how long to train with one of --epochs and --images")
-    if config.batch > info.train:
-        raise UsageError(f"--batch {config.batch}: the dataset '{config.dataset}' has {info.train} training images")
     return config.images if config.images is not None else (config.epochs or 0) * info.train
 
 
@@ -259,50 +447,84 @@ def check_control(registry: Registry, run: Run, info: DatasetInfo) -> None:
 # ---------------------------------------------------------------- checks of combinations
 
 
-def _check_runs(
-    registry: Registry, runs: Iterable[Run], metrics: Iterable[Component], info: DatasetInfo, data_config: DataConfig
-) -> dict[str, int]:
-    """The parameter counts by run; raises one error that names all combinations that have no meaning.
+CellKey = tuple[Role, Component, Component, Component, int]
+"""Role, model, network, prior and latent dimension: runs of one cell differ by seed alone."""
 
-    Draws and metrics depend on the prior alone and are checked once for all models.
-    """
-    counts: dict[tuple[Component, Component, Component, int], int] = {}
-    problems: dict[str, None] = {}
-    drawable: dict[tuple[Component, int], bool] = {}
-    checked_metrics: set[tuple[Component, int]] = set()
-    runs = tuple(runs)
-    for run in runs:
-        prior = (run.prior, run.latent_dim)
-        combination = (run.model, run.network, *prior)
-        if combination in counts:
-            continue
-        counts[combination] = 0
+
+@dataclass(frozen=True)
+class Cells:
+    """The cells of a grid: parameter counts, the reason why one has no meaning, and the priors that can be drawn."""
+
+    parameters: Mapping[CellKey, int]
+    problems: Mapping[CellKey, str]
+    priors: tuple[Prior, ...]
+
+
+def cell_of(run: Run) -> CellKey:
+    """The cell of a run."""
+    return run.role, run.model, run.network, run.prior, run.latent_dim
+
+
+def check_cells(registry: Registry, runs: Iterable[Run], info: DatasetInfo) -> Cells:
+    """Check each combination of a model or control with a prior; the draws of a prior are checked once."""
+    parameters: dict[CellKey, int] = {}
+    problems: dict[CellKey, str] = {}
+    priors: dict[tuple[Component, int], Prior | str] = {}
+    for cell, run in {cell_of(run): run for run in runs}.items():
+        parameters[cell] = 0
         try:
-            if prior not in drawable:
-                drawable[prior] = False
-                check_draws(create_prior(registry, run), run)
-                drawable[prior] = True
-            if not drawable[prior]:
-                continue
-            if run.role == "control":
+            key = (run.prior, run.latent_dim)
+            if key not in priors:
+                priors[key] = _drawable_prior(registry, run)
+            if isinstance(problem := priors[key], str):
+                problems[cell] = problem
+            elif run.role == "control":
                 check_control(registry, run, info)
             else:
-                counts[combination] = count_parameters(registry, run, info.shape)
-                check_memory(counts[combination])
-            if prior not in checked_metrics:
-                checked_metrics.add(prior)
-                for component in metrics:
-                    metric, sampler = split_sampler(component)
-                    create_metric(registry, metric).validate(info, create_prior(registry, run), data_config)
-                    if sampler is not None:
-                        built = create_sampler(registry, sampler, create_prior(registry, run))
-                        if not built.training_codes:  # else it draws after a fit alone
-                            check_noise(f"sampler '{sampler.name}'", built.sample)
+                parameters[cell] = count_parameters(registry, run, info.shape)
+                check_memory(parameters[cell])
+        except GenbenchError as error:
+            problems[cell] = str(error)
+    return Cells(parameters, problems, tuple(prior for prior in priors.values() if not isinstance(prior, str)))
+
+
+def _drawable_prior(registry: Registry, run: Run) -> Prior | str:
+    """The prior of a run, or the reason why it cannot be drawn from."""
+    try:
+        prior = create_prior(registry, run)
+        check_draws(prior, run)
+    except GenbenchError as error:
+        return str(error)
+    return prior
+
+
+def check_metric(
+    registry: Registry, metric: Component, priors: Iterable[Prior], info: DatasetInfo, data_config: DataConfig
+) -> list[str]:
+    """The reasons why a metric cannot measure such runs; empty where it can."""
+    problems: dict[str, None] = {}
+    for prior in priors:
+        try:
+            create_metric(registry, metric).validate(info, prior, data_config)
         except GenbenchError as error:
             problems[str(error)] = None
-    if problems:
-        raise UnsupportedError("; ".join(problems))
-    return {run.name: counts[run.model, run.network, run.prior, run.latent_dim] for run in runs}
+        except (Exception, SystemExit) as error:
+            cause = describe_error(error)
+            problems[f"{metric.name} cannot measure a {type(prior).__name__} prior: {cause}"] = None
+    return list(problems)
+
+
+def check_sampler(registry: Registry, sampler: Component, priors: Iterable[Prior]) -> list[str]:
+    """The reasons why a sampler has no meaning for a prior; empty where it has."""
+    problems: dict[str, None] = {}
+    for prior in priors:
+        try:
+            built = create_sampler(registry, sampler, prior)
+            if not built.training_codes:  # else it draws after a fit alone
+                check_noise(f"sampler '{sampler.name}'", built.sample)
+        except GenbenchError as error:
+            problems[str(error)] = None
+    return list(problems)
 
 
 def check_draws(prior: Prior, run: Run) -> None:

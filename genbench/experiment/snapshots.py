@@ -71,12 +71,17 @@ def plan_snapshots(
 def _no_validation(dataset: Component, info: DatasetInfo) -> str:
     """The reason for the user, and how to set training images aside where the dataset can."""
     reason = f"--snapshots are measured on validation images, and the dataset '{dataset.name}' has none"
+    setting = validation_setting(dataset, info)
+    if setting is None:
+        return f"{reason}: take one that has, or leave --snapshots off"
+    return f"{reason}: set training images aside with --set {setting} (another training set, so other runs)"
+
+
+def validation_setting(dataset: Component, info: DatasetInfo) -> str | None:
+    """The setting that has a dataset set training images aside for validation; None where it has no such option."""
     examples: Mapping[type, object] = {int: max(1, info.train // 10), float: 0.1}
     amount = examples.get(type(dataset.values.get("validation")))
-    if amount is None:
-        return f"{reason}: take one that has, or leave --snapshots off"
-    option = f"--set {dataset.name}.validation={amount}"
-    return f"{reason}: set training images aside with {option} (another training set, so other runs)"
+    return None if amount is None else f"{dataset.name}.validation={amount}"
 
 
 def _check_metrics(

@@ -56,6 +56,7 @@ class StudyConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     select: Name | None = None
     samplers: Names = ("prior",)
     controls: tuple[Name, ...] = ()
+    skip_impossible: bool = False
     trackers: tuple[Name, ...] = ()
     device: Name = "auto"
     threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
@@ -74,10 +75,13 @@ class StudyConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
         """The part of the study that is planned; `UsageError` where both `epochs` and `images` are given."""
         if self.epochs is not None and self.images is not None:
             raise UsageError(f"--epochs {self.epochs} and --images {self.images}: give one of them")
-        same = {each.name: getattr(self, each.name) for each in fields(ExperimentConfig)}
+        same = {each.name: getattr(self, each.name) for each in fields(ExperimentConfig) if each.name != "defaulted"}
+        defaulted = {name for name in ("batch", "metrics") if getattr(self, name) == FIELDS[name].default}
         seeds = tuple(range(self.seeds)) if isinstance(self.seeds, int) else self.seeds
         epochs = None if self.images is not None else self.epochs or DEFAULT_EPOCHS
-        return ExperimentConfig(**{**same, "seeds": seeds, "epochs": epochs})
+        return ExperimentConfig(
+            **{**same, "seeds": seeds, "epochs": epochs}, defaulted=frozenset({"options", *defaulted})
+        )
 
     def executor_config(self) -> ExecutorConfig:
         """The executor; `UsageError` for options that do not fit each other."""

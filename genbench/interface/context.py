@@ -11,8 +11,9 @@ from pathlib import Path
 from types import FrameType
 from typing import TYPE_CHECKING
 
-from genbench.errors import UsageError
+from genbench.errors import StoreError, UsageError
 from genbench.registry.cache import cache_folder, cache_listing, cached_listing
+from genbench.storage.lock import lock_run
 
 if TYPE_CHECKING:
     from genbench.api import DataConfig
@@ -73,14 +74,20 @@ def data_config_of(study: StudyConfig) -> DataConfig:
 
 def make_room(out: Path, flag: str = "--out") -> None:
     """Make a folder before anything trains: one that cannot be written to is refused at once."""
+    folder = ""
     try:
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            pass
+        with tempfile.TemporaryDirectory(dir=out, prefix=".", ignore_cleanup_errors=True) as folder:  # noqa: SIM117
+            with lock_run(Path(folder)):
+                pass
+    except (FileExistsError, NotADirectoryError):
+        raise UsageError(f"{flag} {out}: a part of this path is a file; name a folder") from None
     except OSError as error:
         raise UsageError(
             f"{flag} {out}: the folder cannot be written to ({error.strerror}); name another one"
         ) from None
+    except StoreError as error:
+        raise UsageError(f"{flag} {out} {str(error).removeprefix(folder).strip()}") from None
 
 
 @contextmanager

@@ -16,6 +16,7 @@ from genbench.execution.executors.choice import SERIAL, ExecutorConfig, create_e
 from genbench.execution.runner import Runner
 from genbench.execution.scheduler import Executor, RunStatus, run_status
 from genbench.execution.trackers import TrackingCallback
+from genbench.experiment.config import option_texts
 from genbench.experiment.plan import Plan, create_metric_components, plan, plan_of_runs
 from genbench.interface.config import StudyConfig
 from genbench.registry.loader import Registry
@@ -127,7 +128,8 @@ def open_evaluations(
     components = create_metric_components(registry, metrics, settings, samplers)
     runs = [(record.path, record.run) for record in records]
     sessions = []
-    for store, planned in plan_of_runs(runs, components, registry, data_config):
+    given = option_texts(settings, {"metric": tuple(metrics), "sampler": tuple(samplers)}, registry)
+    for store, planned in plan_of_runs(runs, components, registry, data_config, given):
         runner = make_runner(registry, planned, store, data_config, chosen, command, stop)
         status = run_status(planned, store)
         sessions.append(Session(planned, runner, status, status.done, executor_config))

@@ -2,27 +2,62 @@
 
 from __future__ import annotations
 
+import getpass
 import hashlib
 import importlib.util
 import json
 import os
 import sys
+import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
+from functools import lru_cache
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from genbench import __version__
+from genbench.errors import UsageError
 from genbench.registry.listing import SELECT, ListedComponent, ListedOption, ListedPlugin, Listing
 
-SCHEMA = 3
+SCHEMA = 4
+CACHE = "GENBENCH_CACHE"
 
 
 def cache_folder() -> Path:
-    """The folder of files that genbench can make again: GENBENCH_CACHE, or the user's cache folder."""
-    home = Path(os.environ.get("GENBENCH_CACHE") or Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "genbench")
-    return home.expanduser()
+    """The folder of files that genbench can make again: GENBENCH_CACHE, or the user's cache folder.
+
+    Where there is no home folder, or it cannot be written to, a folder of temporary files takes its place, with a line
+    on stderr.
+    """
+    if given := os.environ.get(CACHE):
+        try:
+            return Path(given).expanduser()
+        except RuntimeError:
+            raise UsageError(f"{CACHE}={given}: there is no such home folder; give a path") from None
+    try:
+        folder = (Path(os.environ.get("XDG_CACHE_HOME") or "~/.cache") / "genbench").expanduser()
+        folder.mkdir(parents=True, exist_ok=True)
+        if os.access(folder, os.W_OK | os.X_OK):
+            return folder
+        cause = f"{folder} cannot be written to"
+    except RuntimeError:
+        cause = "there is no home folder"
+    except OSError as error:
+        cause = f"{folder} cannot be made ({error.strerror})"
+    return _temporary_cache(cause)
+
+
+@lru_cache
+def _temporary_cache(cause: str) -> Path:
+    """The cache among the temporary files: the user's own, so that nobody else can write into it."""
+    user = os.getuid() if hasattr(os, "getuid") else getpass.getuser()
+    folder = Path(tempfile.gettempdir()) / f"genbench-cache-{user}"
+    folder.mkdir(mode=0o700, exist_ok=True)
+    if hasattr(os, "getuid") and folder.lstat().st_uid != os.getuid():
+        folder = Path(tempfile.mkdtemp(prefix="genbench-cache-"))
+    print(f"genbench: {cause}: caches are in {folder}; set {CACHE} to choose a folder that stays", file=sys.stderr)
+    return folder
 
 
 def get_listing(files: Sequence[Path] = (), disabled: Sequence[str] = ()) -> Listing:
@@ -108,7 +143,13 @@ def _parse(plain: Any) -> Listing:
     plugins = tuple(ListedPlugin(**{**fields, "hooks": tuple(fields["hooks"])}) for fields in plain["plugins"])
     components = {
         kind: tuple(
-            ListedComponent(**{**fields, "options": tuple(ListedOption(**option) for option in fields["options"])})
+            ListedComponent(
+                **{
+                    **fields,
+                    "options": tuple(ListedOption(**option) for option in fields["options"]),
+                    "aliases": tuple(fields["aliases"]),
+                }
+            )
             for fields in listed
         )
         for kind, listed in plain["components"].items()

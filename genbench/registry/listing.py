@@ -10,6 +10,9 @@ from genbench.errors import PluginError, UsageError, unknown
 
 Kind = Literal["model", "prior", "network", "dataset", "metric", "extractor", "sampler", "control", "recipe", "tracker"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
+FLAGS: Mapping[Kind, str] = {"prior": "prior", "metric": "metrics", "sampler": "sampler", "control": "controls"}
+"""The options of the command line that take several components of a kind."""
+
 SELECT = "GENBENCH_LOAD_PLUGINS"
 """The environment variable that names the installed plug-ins to load."""
 
@@ -19,6 +22,9 @@ class ComponentNames(Protocol):
 
     def names(self, kind: Kind) -> Collection[str]:
         """The components of a kind."""
+
+    def aliases(self, kind: Kind) -> Mapping[str, str]:
+        """The components of a kind by further words for them."""
 
     def get(self, kind: Kind, name: str) -> object:
         """A component; `UsageError` or `PluginError` where there is none of this name."""
@@ -48,6 +54,7 @@ class ListedComponent:
     reference: str
     plugin: str
     options: tuple[ListedOption, ...] = ()
+    aliases: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -78,6 +85,10 @@ class Listing:
     def names(self, kind: Kind) -> tuple[str, ...]:
         """The components of a kind, sorted."""
         return tuple(component.name for component in self.components.get(kind, ()))
+
+    def aliases(self, kind: Kind) -> dict[str, str]:
+        """The components of a kind by further words for them."""
+        return {word: component.name for component in self.components.get(kind, ()) for word in component.aliases}
 
     def get(self, kind: Kind, name: str) -> ListedComponent:
         """A component; the same errors as `Registry.get`."""
@@ -110,11 +121,10 @@ def check_name(
         return
     kinds = [possible for possible in KINDS if name in registry.names(possible)]
     if kinds:
-        raise UsageError(
-            f"there is no {kind} '{name}': it is a {kinds[0]}; several of a kind are given with commas, as in"
-            f" --{kind} NAME,NAME"
-        )
-    error = unknown(kind, name, registry.names(kind))
+        flag = FLAGS.get(kinds[0])
+        where = f"several are given with commas: --{flag} NAME,NAME" if flag else f"see `genbench list {kinds[0]}s`"
+        raise UsageError(f"there is no {kind} '{name}': it is a {kinds[0]}; {where}")
+    error = unknown(kind, name, registry.names(kind), registry.aliases(kind))
     names = ", ".join(broken)
     if names:
         raise PluginError(f"{error} (broken plug-ins: {names}; see `genbench list plugins`)")

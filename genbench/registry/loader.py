@@ -103,6 +103,10 @@ class Registry:
         """The components of a kind, in the order of their registration."""
         return tuple(self.registrations[kind])
 
+    def aliases(self, kind: Kind) -> dict[str, str]:
+        """The components of a kind by further words for them."""
+        return {word: name for name, entry in self.registrations[kind].items() for word in entry.spec.aliases}
+
     def get(self, kind: Kind, name: str) -> Registration:
         """A component; the error says which names are near, which plug-ins share the name, or which are broken."""
         check_name(self, self.conflicts, (plugin.name for plugin in self.broken), kind, name)
@@ -344,7 +348,7 @@ def list_registry(registry: Registry) -> Listing:
 def _list_component(registration: Registration) -> ListedComponent:
     spec = registration.spec
     options = tuple(_list_option(option) for option in specs(spec.factory).values())
-    return ListedComponent(spec.name, spec.description, spec.reference, registration.plugin.name, options)
+    return ListedComponent(spec.name, spec.description, spec.reference, registration.plugin.name, options, spec.aliases)
 
 
 def _list_option(spec: OptionSpec) -> ListedOption:

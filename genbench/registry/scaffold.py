@@ -14,7 +14,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from genbench.errors import UsageError
-from genbench.utils.io import write_text
+from genbench.utils.io import shell_path, write_text
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 
@@ -85,11 +85,11 @@ def next_steps(kind: str, name: str, to: Path, *, package: bool) -> list[str]:
     """Three commands to try the new plug-in, as typed in this folder."""
     run = TRY[kind].format(name=name)
     if package:
-        return [f"pip install -e {_shell_path(to / name)}", f"genbench check {name}", run]
-    file = _shell_path(to / f"{name}.py")
+        return [f"pip install -e {shell_path(_explicit(to / name))}", f"genbench check {name}", run]
+    file = shell_path(_explicit(to / f"{name}.py"))
     return [f"genbench check --plugin {file}", f"{run} --plugin {file}", "genbench report"]
 
 
-def _shell_path(path: Path) -> str:
-    text = str(path) if path.is_absolute() else f"./{path}"
-    return f"'{text}'" if " " in text else text
+def _explicit(path: Path) -> Path | str:
+    """A path that pip takes for a folder and not for the name of a project."""
+    return path if path.is_absolute() else f"./{path}"

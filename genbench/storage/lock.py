@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from genbench.errors import StoreError
+from genbench.errors import StoreError, SystemFailureError
 from genbench.utils.io import disk_full_error
 
 LOCK = "lock"
@@ -38,7 +38,7 @@ def lock_run(path: Path) -> Iterator[None]:
         raise RunLockedError from None
     except (OSError, NotImplementedError) as error:
         cause = getattr(error, "strerror", None) or "its file system has no locks"
-        raise disk_full_error(path, error) or StoreError(
+        raise disk_full_error(path, error) or SystemFailureError(
             f"{path} cannot be locked ({cause}); name a folder on a file system that has locks"
         ) from None
     try:

@@ -265,6 +265,8 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
     for folder in folders:
         if not folder.exists():
             raise StoreError(f"there is no folder {folder}: {remedy}")
+        if not folder.is_dir():
+            raise StoreError(f"{folder} is a file: name a folder of runs")
         below = list(_below(folder))
         if not below:
             raise StoreError(f"{folder} holds no runs: {remedy}")

@@ -8,15 +8,19 @@ import json
 import math
 import os
 import re
+import shlex
 import shutil
+import tempfile
+import traceback
 from collections.abc import Callable, Iterable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from uuid import uuid4
 
 from safetensors import SafetensorError, safe_open
 
-from genbench.errors import DataError, StoreError, one_line, printable
+from genbench.errors import DataError, SystemFailureError, one_line, printable
 
 if TYPE_CHECKING:  # functions on tensors import torch themselves: reports write files without loading torch
     from torch import Tensor
@@ -51,7 +55,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
     temporary = path.with_name(f".{path.name}.{uuid4().hex[:8]}{PART}")
     try:
         write(temporary)
-        temporary.chmod(PERMISSIONS)
+        with suppress(PermissionError, NotImplementedError):  # CIFS, exFAT and others have no modes, and need none
+            temporary.chmod(PERMISSIONS)
         with temporary.open("rb+") as file:
             os.fsync(file.fileno())
         temporary.replace(path)
@@ -61,7 +66,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
         temporary.unlink(missing_ok=True)
 
 
-def disk_full_error(path: Path, error: Exception) -> StoreError | None:
+def disk_full_error(path: Path, error: Exception) -> SystemFailureError | None:
     """An error that names the file and the full disk; None where `error` is of another kind.
 
     safetensors has the system's error number in a text alone: "... (os error 28)", or "... Os { code: 28, ... }".
@@ -71,10 +76,53 @@ def disk_full_error(path: Path, error: Exception) -> StoreError | None:
         return None
     disk = next(folder for folder in (path.absolute(), *path.absolute().parents) if os.path.ismount(folder))
     free = shutil.disk_usage(disk).free
-    return StoreError(
+    return SystemFailureError(
         f"{path} cannot be written: the disk at {disk} is full ({free:,} bytes free); make room and repeat the"
         " command: what was written before is whole"
     )
+
+
+def shell_path(path: Path | str) -> str:
+    """A path as it is typed into a shell: quoted, and not to be taken for an option."""
+    text = str(path)
+    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+
+
+REMEDIES = {
+    errno.ENOSPC: "make room",
+    errno.EDQUOT: "make room: your quota on this disk is used up",
+    errno.EROFS: "that file system is read-only: name a folder elsewhere",
+    errno.EACCES: "name a folder that you may read and write",
+    errno.EPERM: "its file system does not allow this: name a folder on another one",
+    errno.ENOLCK: "its file system has no locks: name a folder on another one",
+    errno.ENOSYS: "its file system cannot do this: name a folder on another one",
+    errno.EOPNOTSUPP: "its file system cannot do this: name a folder on another one",
+    errno.ENAMETOOLONG: "name a folder with a shorter path",
+    errno.ENOTDIR: "a part of this path is a file: name another folder",
+    errno.EISDIR: "this is a folder: name a file",
+    errno.EMFILE: "too many files are open: raise the limit with `ulimit -n 4096`",
+    errno.ENFILE: "too many files are open on this machine: end other programs",
+    errno.ENOMEM: "end other programs, or use a smaller --batch or fewer --jobs",
+    errno.EAGAIN: "this machine can start no further process: use fewer --jobs",
+    errno.ESTALE: "the network folder was mounted anew: repeat the command",
+    errno.EIO: "the disk or the network folder is failing: check it, or name a folder elsewhere",
+}
+"""What to do about an error of the system."""
+
+
+def describe_os_error(error: OSError) -> str:
+    """The place, the cause and the remedy of an error of the system, in one line."""
+    if "AF_UNIX path too long" in str(error):
+        return (
+            f"the folder of temporary files, {tempfile.gettempdir()}, has too long a path for sockets: set TMPDIR to a"
+            " shorter one, as TMPDIR=/tmp"
+        )
+    place = error.filename if error.filename is not None else error.filename2
+    if place is None:
+        frames = traceback.extract_tb(error.__traceback__)
+        place = f"{frames[-1].name} ({Path(frames[-1].filename).name}:{frames[-1].lineno})" if frames else "the system"
+    remedy = REMEDIES.get(error.errno or 0, "mend it")
+    return f"{os.fsdecode(place) if isinstance(place, bytes) else place}: {error.strerror or error}: {remedy}"
 
 
 def write_text(path: Path, text: str) -> None:

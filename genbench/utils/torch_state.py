@@ -70,6 +70,8 @@ def pick_device(name: str) -> torch.device:
     """The device of `--device`; raises `UsageError` where this machine has no such device."""
     if name == "auto":
         return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    if name.partition(":")[0] == "mps":
+        raise UsageError(f"--device {name}: Apple GPUs are not supported: use --device cpu or an NVIDIA GPU")
     try:
         device = torch.device(name)
     except RuntimeError:

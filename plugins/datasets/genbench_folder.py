@@ -127,7 +127,7 @@ class Folder(Dataset):
         """The folder or archive: as given where that exists, else under the data root."""
         if not self.path:
             raise DataError("folder needs the images: --set dataset.path=DIR, a folder or a zip archive")
-        given = Path(self.path).expanduser()
+        given = Path(os.path.expanduser(self.path))  # noqa: PTH111  (of an unknown user as it stands)
         for path in (given, data_config.data_root / given):
             if path.exists():
                 return path

@@ -79,7 +79,9 @@ class ClassBalance(Metric):
         return replace(chosen, layer=chosen.extractor.logits_layer)
 
     def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
-        """Refuse datasets whose classes the classifier does not know."""
+        """Refuse datasets without test images, and those whose classes the classifier does not know."""
+        if not info.test:
+            raise UsageError("class-balance needs held-out images and the dataset has none")
         class_indices(info.class_names, self.classifier(data_config))
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:

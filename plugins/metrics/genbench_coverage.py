@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import KW_ONLY, dataclass
 from typing import Annotated
 
@@ -27,6 +27,9 @@ from genbench.api import (
 )
 from genbench.errors import MetricError, UnsupportedError
 from genbench.hookspecs import hookimpl
+
+LEAST = 100
+"""Codes."""
 
 FLOORS = 8
 """Samples of the prior whose values are the floor."""
@@ -55,7 +58,7 @@ class RingCoverage(Metric):
 
     uses_samples = False
     _: KW_ONLY
-    n: Annotated[int, Option("held-out images encoded, and prior draws", low=100)] = 2000
+    n: Annotated[int, Option("held-out images encoded, and prior draws", low=LEAST)] = 2000
     sectors: Annotated[int, Option("equal sectors about the origin", reference="ours", low=2, high=360)] = 36
 
     def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
@@ -63,9 +66,12 @@ class RingCoverage(Metric):
         if prior.latent_dim < 2:
             raise UnsupportedError("ring-coverage: angles are of a plane, and the latent dimension is 1")
         if info.test < self.n:
-            raise UnsupportedError(
-                f"ring-coverage: n = {self.n} and {info.test} held-out images: --set ring-coverage.n=…"
-            )
+            advice = f"--set ring-coverage.n={info.test}" if info.test >= LEAST else f"it needs {LEAST}"
+            raise UnsupportedError(f"ring-coverage: n = {self.n} and {info.test} held-out images: {advice}")
+
+    def fit_to(self, info: DatasetInfo) -> Mapping[str, int]:
+        """As many codes as there are held-out images."""
+        return {"n": info.test} if self.n > info.test >= LEAST else {}
 
     def measure(self, evaluation: Evaluation) -> Iterable[Measurement]:
         """The two numbers."""

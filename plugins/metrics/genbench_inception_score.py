@@ -157,6 +157,7 @@ def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """The inception score."""
     yield ComponentSpec(
         name="inception-score",
+        aliases=("is", "isc"),
         description="Sureness and variety of the samples' classes",
         factory=InceptionScore,
         reference="arXiv:1606.03498",

@@ -162,6 +162,7 @@ def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """The distance to the nearest training image."""
     yield ComponentSpec(
         name="nearest-train",
+        aliases=("memorization", "copies", "nearest-neighbor"),
         description="Distance of samples to the nearest training image, and the share of copies",
         factory=NearestTrain,
         reference="arXiv:2004.05675",

@@ -207,12 +207,14 @@ def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """Precision and recall, density and coverage."""
     yield ComponentSpec(
         name="precision-recall",
+        aliases=("precision", "recall"),
         description="Samples among the real images, and real images among the samples",
         factory=PrecisionRecall,
         reference="arXiv:1904.06991",
     )
     yield ComponentSpec(
         name="density-coverage",
+        aliases=("prdc", "density", "coverage"),
         description="Samples around each real image, real images that have any",
         factory=DensityCoverage,
         reference="arXiv:2002.09797",

@@ -10,8 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genbench.api import ComponentSpec, Evaluation, Measurement, Metric, Option
+from genbench.api import ComponentSpec, DataConfig, DatasetInfo, Evaluation, Measurement, Metric, Option, Prior
 from genbench.data.images import to_float
+from genbench.errors import UsageError
 from genbench.hookspecs import hookimpl
 
 LAPLACE = ((0.0, 1.0, 0.0), (1.0, -4.0, 1.0), (0.0, 1.0, 0.0))
@@ -26,6 +27,10 @@ class Reconstruction(Metric):
 
     def __init__(self, *, n: Annotated[int, Option("test images; 0: all", low=0)] = 0) -> None:
         self.n = n
+
+    def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
+        """Refuse a dataset without test images."""
+        _refuse_none("reconstruction", info)
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """Two reductions of one error: mean over pixels, and sum over an image's pixels."""
@@ -67,6 +72,10 @@ class Sharpness(Metric):
     def __init__(self, *, n: Annotated[int, Option("samples", reference="arXiv:1711.01558", low=1)] = 1000) -> None:
         self.n = n
 
+    def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
+        """Refuse a dataset without test images, whose sharpness is the scale."""
+        _refuse_none("sharpness", info)
+
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """The samples' sharpness, beside that of the real images as its reference value."""
         references = min(self.n, len(e.references))
@@ -90,6 +99,11 @@ class Sharpness(Metric):
         )
 
 
+def _refuse_none(metric: str, info: DatasetInfo) -> None:
+    if not info.test:
+        raise UsageError(f"{metric} needs held-out images and the dataset has none")
+
+
 def sharpness(images: Tensor) -> float:
     """Mean over images of the variance of the Laplace-filtered grey image, `(n, c, h, w)` uint8."""
     x = to_float(images)
@@ -104,7 +118,11 @@ def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """Reconstruction and sharpness."""
     source = "arXiv:1711.01558, section 4: the cost |x - y|^2"
     yield ComponentSpec(
-        name="reconstruction", description="Squared error on held-out images", factory=Reconstruction, reference=source
+        name="reconstruction",
+        aliases=("mse", "rmse", "l2", "reconstruction-error"),
+        description="Squared error on held-out images",
+        factory=Reconstruction,
+        reference=source,
     )
     yield ComponentSpec(
         name="sharpness", description="Sharpness of the samples", factory=Sharpness, reference="arXiv:1711.01558"

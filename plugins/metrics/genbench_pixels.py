@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 import statistics
 from abc import abstractmethod
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -41,7 +41,10 @@ DIRECTIONS_SEED = 1804_01947
 """Seed of the directions of `pixel-sw`: the same in every run."""
 
 SQUARED = "\N{SUPERSCRIPT TWO}"
-N = Option("held-out images, and samples", reference="ours", low=16)
+LEAST = 16
+"""Images of each set: four in each of four blocks."""
+
+N = Option("held-out images, and samples", reference="ours", low=LEAST)
 BLOCKS = Option("blocks of each sample: for the debiased distance and its standard error", reference="ours", low=4)
 
 
@@ -67,15 +70,24 @@ class PixelDistance(Metric):
     def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse more images than there are, and blocks of fewer than four."""
         there = min(info.test, info.train)
+        if there < LEAST:
+            raise UsageError(f"{self.name} needs {LEAST} test and training images, and there are {there}")
         if self.n > there:
+            settings = " ".join(f"--set {self.name}.{option}={value}" for option, value in self.fit_to(info).items())
             raise UsageError(
                 f"{self.name} compares {self.n} images and the smaller of the test and training sets has {there}: "
-                f"--set {self.name}.n={there} or less"
+                f"{settings}"
             )
         if self.n < 4 * self.blocks:
             raise UsageError(
                 f"{self.name}: {self.n} images in {self.blocks} blocks: --set {self.name}.n={4 * self.blocks}"
             )
+
+    def fit_to(self, info: DatasetInfo) -> Mapping[str, int]:
+        """As many images as the smaller of the test and training sets has, in blocks that are large enough."""
+        n = min(self.n, info.test, info.train)
+        fitted = {"n": n, "blocks": min(self.blocks, n // 4)}
+        return {} if n < LEAST else {name: x for name, x in fitted.items() if x != getattr(self, name)}
 
     def measure(self, evaluation: Evaluation) -> Iterator[Measurement]:
         """The distance beside its floor, then the excess beside that of training images."""

@@ -9,7 +9,7 @@ the image. Neither default is taken.
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated, ClassVar
 
 import torch
@@ -82,11 +82,17 @@ class Similarity(Metric):
 
     def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse more images than there are held out."""
+        if not info.test:
+            raise UsageError(f"{self.name} needs held-out images and the dataset has none")
         if self.n > info.test:
             raise UsageError(
                 f"{self.name}: {self.n} held-out images were asked for and the dataset has {info.test}: "
-                f"--set {self.name}.n={info.test} or less"
+                f"--set {self.name}.n={info.test}"
             )
+
+    def fit_to(self, info: DatasetInfo) -> Mapping[str, int]:
+        """As many images as there are held out."""
+        return {"n": info.test} if self.n > info.test > 0 else {}
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """One number; it has no sampling error, as the images are fixed and reconstruction draws nothing."""
@@ -153,7 +159,7 @@ class SSIM(Similarity):
         super().validate(info, prior, data_config)
         _, h, w = info.shape
         if min(h, w) < WINDOW:
-            raise UsageError(f"ssim: its window has {WINDOW}x{WINDOW} pixels and the images {h}x{w}: leave it out")
+            raise UsageError(f"ssim: its window has {WINDOW}x{WINDOW} pixels and the images {h}x{w}")
 
     def compare(self, x: Tensor, y: Tensor) -> Tensor:
         """SSIM of each pair."""

@@ -58,6 +58,7 @@ def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """Speed."""
     yield ComponentSpec(
         name="speed",
+        aliases=("time", "memory", "parameters"),
         description="Images per second, seconds, parameters of training; on a GPU its peak memory",
         factory=Speed,
         reference="ours",

@@ -23,7 +23,7 @@ from genbench.registry.loader import Registry, load
     [
         (["swea"], {}, "there is no model 'swea': did you mean 'swae'?"),
         (["swae"], {"priors": ("rong",)}, "there is no prior 'rong': did you mean 'ring'?"),
-        (["swae", "ring"], {}, "there is no model 'ring': it is a prior; several of a kind are given with commas"),
+        (["swae", "ring"], {}, "there is no model 'ring': it is a prior; several are given with commas: --prior"),
         (["swae"], {"dataset": "mnits"}, "did you mean 'mnist'?"),
         (["swae"], {"network": "mpl"}, "there is no network 'mpl'"),
         (["swae"], {"metrics": ("reconstructon",)}, "did you mean 'reconstruction'?"),

@@ -18,6 +18,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
 from multiprocessing import forkserver, get_context, parent_process
 from multiprocessing.reduction import DupFd
+from multiprocessing.util import get_temp_dir
 from pathlib import Path
 from typing import IO, Any, cast
 
@@ -36,6 +37,8 @@ GRACE_SECONDS = 60.0
 """How long a run may take to save its state once the command is gone; then its process ends itself."""
 OUTPUT_BYTES = 4000
 """The last bytes of a worker's output that are kept when it dies."""
+SOCKET_FOLDER_BYTES = 60
+"""The longest path of TMPDIR below which multiprocessing may keep its sockets."""
 STOP = "stop"
 """The file whose presence means that the user has stopped."""
 
@@ -95,6 +98,7 @@ class ProcessExecutor:
 
         # A worker costs a fork, not the import of torch; BLAS reads its threads when it is loaded.
         context = get_context("forkserver")
+        _make_socket_folder()
         context.set_forkserver_preload([__name__])
         with environment({"OMP_NUM_THREADS": str(self._spec.threads)}):
             forkserver.ensure_running()
@@ -110,10 +114,27 @@ class ProcessExecutor:
             printed = file.read().decode(errors="replace")
         if isinstance(error, ProcessExpired):
             return WorkerError("worker died", how_it_ended(error.exitcode, printed), printed)
+        if isinstance(error, WorkerStartError):
+            return WorkerError("worker failed", one_line(error), printed, stops=True)
         if isinstance(error, TimeoutError):
             message = f"no end within {self._timeout:g} s (--run-timeout); the worker was killed"
             return WorkerError("timeout", message, printed)
         return WorkerError("worker failed", one_line(error), printed)
+
+
+def _make_socket_folder() -> None:
+    """Have multiprocessing keep its sockets where their paths are short enough, whatever TMPDIR is.
+
+    A path of a socket has at most 108 bytes; the data stay in TMPDIR.
+    """
+    if len(os.fsencode(tempfile.gettempdir())) <= SOCKET_FOLDER_BYTES:
+        return
+    given = tempfile.tempdir
+    tempfile.tempdir = "/tmp" if os.access("/tmp", os.W_OK) else None
+    try:
+        get_temp_dir()  # made once for a process
+    finally:
+        tempfile.tempdir = given
 
 
 def _translated(answer: Future[str], explain: Any) -> Future[RunOutcome]:
@@ -199,6 +220,10 @@ class Descriptor:
         self.number = state.detach()
 
 
+class WorkerStartError(RuntimeError):
+    """No worker can be prepared: a plug-in cannot be imported there, or there is no space."""
+
+
 class _Worker:
     """This worker process: its runner, or why there is none."""
 
@@ -237,7 +262,7 @@ def do_run(record: str) -> str:
         os.dup2(printed.fileno(), 1)
         os.dup2(printed.fileno(), 2)
     if _Worker.runner is None:
-        raise RuntimeError(f"the worker cannot start: {one_line(_Worker.error)}")
+        raise WorkerStartError(f"the worker cannot start: {one_line(_Worker.error)}")
     outcome = _Worker.runner.run(run)
     sys.stdout.flush()
     if _Worker.terminated:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from genbench.api import DataConfig, DatasetInfo, EvalProtocol, Evaluation, Metric, Option, Prior, Shape
-from genbench.errors import MetricError
+from genbench.errors import MetricError, UsageError
 from genbench.features import FeatureLayer, extract, feature_layer, finite, probe
 from genbench_fid.cache import kept
 
@@ -30,6 +30,8 @@ class FeatureMetric(Metric):
 
     name: ClassVar[str]
     method: ClassVar[str]
+    least: ClassVar[int] = 2
+    """References and samples that it needs."""
 
     def __init__(self, features: str, layer: str, weights: str, count: int, split: References) -> None:
         """Options that the metrics declare."""
@@ -44,7 +46,12 @@ class FeatureMetric(Metric):
         return feature_layer(name, layer, weights, data_config)
 
     def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
-        """Refuse missing weights, and layers that they do not hold, before any training."""
+        """Refuse missing weights, layers that they do not hold, and too few images, before any training."""
+        references, generated = self.expected(info)
+        if references < self.least:
+            raise UsageError(f"{self.name} needs {self.least} held-out images and the dataset has {references}")
+        if generated < self.least:
+            raise UsageError(f"{self.name}: {generated} samples; it needs {self.least}: --set {self.name}.count=0")
         probe(self.extractor(info.shape, data_config), *info.shape)
 
     def expected(self, info: DatasetInfo) -> tuple[int, int]:
@@ -107,7 +114,9 @@ class FeatureMetric(Metric):
             detail=detail,
         )
 
-    def refuse_few(self, generated: int, real: int, least: int = 2) -> None:
+    def refuse_few(self, generated: int, real: int) -> None:
         """Raise where either set is too small."""
-        if min(generated, real) < least:
-            raise MetricError(f"{self.name}: {generated} samples against {real} references; it needs {least} of each")
+        if min(generated, real) < self.least:
+            raise MetricError(
+                f"{self.name}: {generated} samples against {real} references; it needs {self.least} of each"
+            )

@@ -110,13 +110,14 @@ class FIDInfinity(FeatureMetric):
 
     def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse samples that are too few for the law in 1/n to hold."""
+        super().validate(info, prior, data_config)
         width = probe(self.extractor(info.shape, data_config), *info.shape)
         _, generated = self.expected(info)
         least = DIVISORS[-1] * (width + 1)
         if generated < least:
             raise UsageError(
                 f"fid-infinity: {generated} samples; its smallest subsets, a quarter each, must have more images than"
-                f" the {width} features: --set fid-infinity.count={least} or more, or a layer of fewer features"
+                f" the {width} features: --set fid-infinity.count={least}, or a layer of fewer features"
             )
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:

@@ -30,6 +30,7 @@ class KID(FeatureMetric):
     """
 
     name = "kid"
+    least = 3
     method = "unbiased MMD^2 of features, kernel (x.y/f + 1)^3, mean over subsets"
 
     def __init__(
@@ -51,7 +52,7 @@ class KID(FeatureMetric):
         extractor = self.extractor(e.images.shape, e.data_config)
         real = self.reference_features(e, extractor)
         n = self.count or len(real)
-        self.refuse_few(n, len(real), 3)
+        self.refuse_few(n, len(real))
         generated = self.sample_features(e, extractor, n)
         size = min(self.subset_size, n, len(real))
         result = kid_features_to_metric(

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Annotated
 
@@ -16,6 +16,9 @@ from genbench.features import FeatureLayer
 from genbench_fid.base import COUNT, FEATURES, LAYER, WEIGHTS, FeatureMetric
 from genbench_fid.frechet import UNIT, distance, standard_error
 from genbench_samplers import MixtureSampler
+
+LEAST = 100
+"""Codes to which the densities are fitted."""
 
 
 class FIDLadder(FeatureMetric):
@@ -38,7 +41,7 @@ class FIDLadder(FeatureMetric):
         layer: Annotated[str, LAYER] = "auto",
         weights: Annotated[str, WEIGHTS] = "none",
         count: Annotated[int, COUNT] = 0,
-        codes: Annotated[int, Option("training images whose codes are fitted", low=100)] = 5_000,
+        codes: Annotated[int, Option("training images whose codes are fitted", low=LEAST)] = 5_000,
         components: Annotated[int, Option("Gaussians in the mixture", reference="arXiv:1903.12436", low=1)] = 10,
     ) -> None:
         super().__init__(features, layer, weights, count, "test")
@@ -49,9 +52,13 @@ class FIDLadder(FeatureMetric):
         if self.codes > info.train:
             raise UsageError(
                 f"fid-ladder fits the codes of {self.codes} training images and the dataset has {info.train}: "
-                f"--set fid-ladder.codes={info.train} or less"
+                + (f"--set fid-ladder.codes={info.train}" if info.train >= LEAST else f"it needs {LEAST}")
             )
         super().validate(info, prior, data_config)
+
+    def fit_to(self, info: DatasetInfo) -> Mapping[str, int]:
+        """As many codes as there are training images."""
+        return {"codes": info.train} if self.codes > info.train >= LEAST else {}
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """A number for each rung."""

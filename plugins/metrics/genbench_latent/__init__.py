@@ -19,7 +19,7 @@ from genbench.distances import exact_transport, random_projections, transport_st
 from genbench.errors import UsageError
 from genbench.hookspecs import hookimpl
 from genbench_latent.blocks import Distance
-from genbench_latent.fit import CPU, FitComponent, LatentFit
+from genbench_latent.fit import CPU, LEAST_BLOCKS, LEAST_CODES, FitComponent, LatentFit
 from genbench_latent.kernel import kernel_distance, translation_slope, unbiased
 
 DIRECTIONS_SEED = 1804_01947
@@ -27,8 +27,8 @@ DIRECTIONS_SEED = 1804_01947
 
 SQUARED = "\N{SUPERSCRIPT TWO}"
 
-N = Option("held-out images encoded, and prior draws", low=16)
-BLOCKS = Option("blocks of each sample: for the debiased distance, its standard error and its null", low=4)
+N = Option("held-out images encoded, and prior draws", low=LEAST_CODES)
+BLOCKS = Option("blocks of each sample: for the debiased distance, its standard error and its null", low=LEAST_BLOCKS)
 REPLICATES = Option("pairs of prior samples behind the p-value; up to eight of them give the floor", low=2)
 
 
@@ -101,7 +101,9 @@ class LatentMMD(LatentFit):
     """Unbiased squared MMD with WAE's kernel: its mean under a perfect fit is zero, its median a little below."""
 
     n: Annotated[int, N] = 2000
-    blocks: Annotated[int, Option("blocks of each sample, for the standard error and the null alone", low=4)] = 20
+    blocks: Annotated[
+        int, Option("blocks of each sample, for the standard error and the null alone", low=LEAST_BLOCKS)
+    ] = 20
     replicates: Annotated[int, REPLICATES] = 10
 
     name: ClassVar[str] = "latent-mmd"
@@ -149,18 +151,21 @@ def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
     """Three views of the latent fit."""
     yield ComponentSpec(
         name="latent-w2",
+        aliases=("w2", "wasserstein", "emd"),
         description="Exact 2-Wasserstein distance of codes to the prior",
         factory=LatentW2,
         reference="POT",
     )
     yield ComponentSpec(
         name="latent-sw",
+        aliases=("sw", "sw2", "swd", "sliced-wasserstein"),
         description="Sliced 2-Wasserstein distance of codes to the prior",
         factory=LatentSW,
         reference="arXiv:1804.01947",
     )
     yield ComponentSpec(
         name="latent-mmd",
+        aliases=("mmd",),
         description="Unbiased squared MMD of codes to the prior",
         factory=LatentMMD,
         reference="arXiv:1711.01558, algorithm 2",

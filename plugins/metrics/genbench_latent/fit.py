@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, replace
 from typing import ClassVar, TypeVar
@@ -29,6 +29,12 @@ CPU = torch.device("cpu")
 
 LEAST_BLOCK = 4
 """Points in the smallest block."""
+
+LEAST_BLOCKS = 4
+"""Blocks of a sample: the variance within a table has no fewer degrees of freedom."""
+
+LEAST_CODES = LEAST_BLOCK * LEAST_BLOCKS
+"""Codes of a latent fit."""
 
 
 @dataclass(frozen=True)
@@ -67,7 +73,7 @@ class LatentFit(Metric):
         if self.n < least:
             raise UsageError(
                 f"{self.name}: {self.n} codes in {self.blocks} blocks are fewer than {LEAST_BLOCK} to a block: "
-                f"--set {self.name}.n={least} or more, or fewer blocks (at least 4)"
+                f"--set {self.name}.blocks={max(LEAST_BLOCKS, self.n // LEAST_BLOCK)}, or --set {self.name}.n={least}"
             )
 
     @abstractmethod
@@ -88,11 +94,19 @@ class LatentFit(Metric):
 
     def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse more codes than there are held-out images."""
+        if info.test < LEAST_CODES:
+            raise UsageError(f"{self.name} needs {LEAST_CODES} held-out images and the dataset has {info.test}")
         if self.n > info.test:
+            settings = " ".join(f"--set {self.name}.{option}={value}" for option, value in self.fit_to(info).items())
             raise UsageError(
-                f"{self.name} encodes {self.n} held-out images and the dataset has {info.test}: "
-                f"--set {self.name}.n={info.test} or less"
+                f"{self.name} encodes {self.n} held-out images and the dataset has {info.test}: {settings}"
             )
+
+    def fit_to(self, info: DatasetInfo) -> Mapping[str, int]:
+        """As many codes as there are held-out images, in blocks that are large enough."""
+        n = min(self.n, info.test)
+        fitted = {"n": n, "blocks": min(self.blocks, n // LEAST_BLOCK)}
+        return {} if n < LEAST_CODES else {name: x for name, x in fitted.items() if x != getattr(self, name)}
 
     def measure(self, evaluation: Evaluation) -> Iterator[Measurement]:
         """The debiased distance with its standard error and p-value; before it the raw one beside its floor."""

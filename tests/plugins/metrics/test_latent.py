@@ -225,7 +225,7 @@ def test_more_codes_than_images_are_refused_while_planning(make: type[LatentFit]
 @pytest.mark.parametrize("make", METRICS)
 def test_blocks_of_fewer_than_four_codes_are_refused_while_planning(make: type[LatentFit]) -> None:
     small(make, 20)
-    with pytest.raises(UsageError, match=r"latent-\w+: 19 codes in 5 blocks .* --set latent-\w+\.n=20 or more"):
+    with pytest.raises(UsageError, match=r"latent-\w+: 19 codes in 5 blocks .* --set latent-\w+\.n=20"):
         small(make, 19)
 
 

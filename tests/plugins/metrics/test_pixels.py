@@ -79,5 +79,5 @@ def test_copies_of_one_image_beat_the_raw_floor_and_lose_by_the_excess() -> None
 
 
 def test_too_few_images_are_refused_with_the_setting_that_helps() -> None:
-    with pytest.raises(UsageError, match=r"--set pixel-w2.n=30 or less"):
+    with pytest.raises(UsageError, match=r"--set pixel-w2.n=30"):
         PixelW2(n=80).validate(DatasetInfo((1, 8, 8), 400, 30, 0), Normal(2), DataConfig(Path(), Path()))
