@@ -1,6 +1,7 @@
 """genbench trains autoencoder-type generative models side by side and measures which one is better.
 
-From Python: `run` trains and compares, `load_results` reads the numbers, `load_model` a trained model.
+From Python: `run` trains and compares, `score` takes in what was trained elsewhere, `load_results` reads the numbers,
+`load_model` a trained model.
 
     import genbench
 
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
     from genbench.interface.components import list_components
     from genbench.interface.model import TrainedModel, load_model
     from genbench.interface.results import Results, Study, load_results
+    from genbench.interface.score import score
     from genbench.interface.study import evaluate, read_study, run
     from genbench.storage.results import Row
 
@@ -43,6 +45,7 @@ __all__ = [
     "load_results",
     "read_study",
     "run",
+    "score",
 ]
 
 _MODULES = {
@@ -50,6 +53,7 @@ _MODULES = {
     "interface.components": ("list_components",),
     "interface.model": ("TrainedModel", "load_model"),
     "interface.results": ("Results", "Study", "load_results"),
+    "interface.score": ("score",),
     "interface.study": ("evaluate", "read_study", "run"),
     "storage.results": ("Row",),
 }

@@ -35,8 +35,11 @@ def caption(table: Table) -> Caption:
 def trained(table: Table) -> str:
     """What was trained: images, networks, latent sizes, priors, seeds, and the options that are off their defaults."""
     models = [row for row in table.rows if row.role != "control"] or list(table.rows)
+    elsewhere = len([row for row in models if row.elsewhere])
+    beside = f" {elsewhere} model{'' if elsewhere == 1 else 's'} trained elsewhere." if elsewhere else ""
+    models = [row for row in models if not row.elsewhere]
     if not models:
-        return "Nothing was trained."
+        return beside.strip() or "Nothing was trained."
     budgets = _alternatives(f"{row.images:,}" for row in models if row.stage == "final")
     batches = _alternatives(f"{row.batch:,}" for row in models if row.batch)
     precisions = _alternatives(row.precision for row in models)
@@ -49,7 +52,7 @@ def trained(table: Table) -> str:
         _counted_seeds(models),
     ]
     counted = f"{len(models)} model{'' if len(models) == 1 else 's'}"
-    sentence = f"{counted} trained on {table.dataset}: {', '.join(part for part in parts if part)}."
+    sentence = f"{counted} trained on {table.dataset}: {', '.join(part for part in parts if part)}.{beside}"
     options = options_words(models)
     return f"{sentence} {options[:1].upper()}{options[1:]}." if options else sentence
 

@@ -216,7 +216,7 @@ def forecast(
     Groups that share fewer than two seeds with others are left out. `UsageError` where no two share two, no difference
     varies over seeds, or the metric was not measured.
     """
-    rows = [row for row in rows if row.role == "model"]
+    rows = [row for row in rows if row.role != "control"]
     metric = resolve_metric(rows, metric)
     forecasts, unspread = [], False
     for dataset, gathered in gather(rows).items():

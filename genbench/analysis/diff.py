@@ -30,6 +30,8 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     ("run.seed", "the training seed: replicates, paired by seed with other models' runs"),
     ("run.images", "another training budget"),
     ("run.batch", "another training budget"),
+    ("run.results", "other files"),
+    ("provenance.results*", "other files"),
     ("run.*", "the configuration that is compared"),
     ("provenance.command", "no effect by itself"),
     ("provenance.started", "no effect by itself"),

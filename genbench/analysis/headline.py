@@ -29,9 +29,10 @@ SIGNIFICANT = 0.05
 def setup_lines(table: Table) -> list[str]:
     """What the models of a table were trained with: network, prior and latent size; images, batch, precision, options.
 
-    A field that differs between models has all its values: `conv or mlp`. Empty for a table without models.
+    A field that differs between models has all its values: `conv or mlp`. Empty for a table without models that were
+    trained here.
     """
-    models = [row for row in table.rows if row.role != "control"]
+    models = [row for row in table.rows if row.role != "control" and not row.elsewhere]
     if not models:
         return []
     networks = _alternatives(sorted(map(_network, models)))
@@ -158,7 +159,8 @@ def verdict(table: Table) -> Verdict:
     if column is not None and len(best) > 1 and column.detectable:
         size = format_value(column.detectable, digits=2).plain
         sentences.append(f"Differences below {size} need more seeds (genbench power RUNS)")
-    if len(models) > 1 and at_defaults(models):
+    here = [row for row in models if not row.elsewhere]
+    if len(here) > 1 and at_defaults(here):
         sentences.append("Not tuned: a comparison of defaults")
     return Verdict(column.metric if column else "", best, tuple(worse), undecided, tuple(sentences))
 

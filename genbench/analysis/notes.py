@@ -249,7 +249,7 @@ def warnings(table: Table) -> list[str]:
         )
     texts += [SELECTED] * any(row.stage == "selected" for row in table.rows)
     texts += [f"images: {data}" for data in dict.fromkeys(row.data for row in table.rows) if data]
-    models = [row for row in table.rows if row.role != "control"]
+    models = [row for row in table.rows if row.role != "control" and not row.elsewhere]
     for subject, values in (
         ("images trained on", {f"{row.images:,}" for row in models if row.stage == "final"}),
         ("networks", {row.network for row in models}),
@@ -258,6 +258,10 @@ def warnings(table: Table) -> list[str]:
             texts.append(f"the groups differ in {subject} ({', '.join(sorted(values))}): compare with care")
         elif len(values) > 6:
             texts.append(f"the groups differ in {subject} ({len(values)} values): compare with care")
+    if elsewhere := [row.model for row in table.rows if row.elsewhere]:
+        texts.append(
+            f"trained elsewhere, on what and with which budget is not known: {', '.join(dict.fromkeys(elsewhere))}"
+        )
     metrics = dict.fromkeys(column.metric for column in table.columns if column.shared)
     for metric in metrics:
         count = sum(column.metric == metric for column in table.columns)

@@ -298,6 +298,8 @@ class TableRow:
     precision: str = "float32"
     options: Mapping[str, Scalar] = field(default_factory=dict, hash=False)
     defaults: Mapping[str, Scalar] | None = field(default=None, hash=False)
+    elsewhere: bool = False
+    """Whether it was trained elsewhere: then nothing is known of its training."""
 
     @property
     def state(self) -> str:
@@ -358,6 +360,7 @@ def _table(dataset: str, gathered: GatheredRows, sort: str | None) -> Table:
             flops=group.first.flops,
             stage=group.first.stage,
             role=roles[name],
+            elsewhere=group.first.role == "external",
             **{fact: getattr(group.first, fact) for fact in SETUP},
         )
         for name, group in gathered.groups.items()

@@ -261,8 +261,9 @@ def sample(
 
     path = run_folder(run_, runs)
     record = read_run(path)
-    if record.run.role == "control":
-        raise UsageError(f"{path} is a control, not a model: its samples are in {path / SAMPLES}")
+    if record.run.role != "model":
+        reason = "is a control, not a model" if record.run.role == "control" else "was trained elsewhere"
+        raise UsageError(f"{path} {reason}: its samples are in {path / SAMPLES}")
     if target.suffix.lower() != ".png":
         raise UsageError(f"--out {target}: the picture is a PNG; name a file that ends in .png")
     registry = load_registry(plugins, allow_changed_source)

@@ -15,6 +15,7 @@ from genbench.cli.completion import complete_names
 from genbench.cli.executors import executor_options, read_executor_config
 from genbench.cli.options import (
     CommandGroup,
+    Whole,
     changed_source_option,
     controls_option,
     data_options,
@@ -24,6 +25,7 @@ from genbench.cli.options import (
     load_registry,
     names,
     out_option,
+    piece_option,
     plugin_option,
     run_paths,
     sampler_option,
@@ -155,6 +157,50 @@ def evaluate(
     sys.exit(
         measure_runs(runs or (Path("runs"),), registry, data_config, device, metrics, settings, executor, samplers)
     )
+
+
+@main.command(short_help="Measure samples of a model that was trained elsewhere.")
+@click.argument("name")
+@piece_option("samples", "Samples: a folder or zip archive of pictures, or an .npz, .npy or .safetensors file.")
+@piece_option("reconstructions", "The same of all test images, in the dataset's order.")
+@piece_option("codes", "Codes of test images, (n, d), in an .npz, .npy or .safetensors file.")
+@click.option(
+    "--dataset", required=True, metavar="D", shell_complete=complete_names("dataset"), help="The dataset of the model."
+)
+@click.option(
+    "--prior",
+    default="normal",
+    show_default=True,
+    metavar="P",
+    shell_complete=complete_names("prior"),
+    help="The prior that --codes are compared with.",
+)
+@click.option("--seed", type=Whole(0), default=0, show_default=True, metavar="K", help="The model's training seed.")
+@study_option("metrics", metavar="M,...", complete="metric", help="The metrics; the first one ranks.")
+@set_option
+@device_option
+@data_options
+@out_option
+@plugin_option
+def score(
+    metrics: tuple[str, ...],
+    plugins: tuple[Path, ...],
+    data_root: Path | None,
+    download: bool,
+    skip_corrupt: bool,
+    **given: Any,
+) -> None:
+    """Measure the results of a model NAME that was trained elsewhere; its row is marked so, and ranked like any other.
+
+    Call it once for each training seed. Metrics that need what is not given are not applicable. Other files under the
+    same name and seed are another run, and take the place of the earlier one in reports: `genbench docs external`.
+    """
+    from genbench.cli.run import score_results
+    from genbench.interface.score import ScoreConfig
+
+    config = ScoreConfig(**{**given, "metrics": tuple(metrics)})
+    data_config = make_data_config(data_root, download=download, skip_corrupt=skip_corrupt)
+    sys.exit(score_results(config, load_registry(plugins), data_config))
 
 
 for command in (reproduce, config_command, *inspect.COMMANDS, plot, *store.COMMANDS, *authoring.COMMANDS):

@@ -103,7 +103,7 @@ def study_option(name: str, flag: str = "", *, complete: Kind | None = None, **a
 
 
 SECTIONS = {
-    "Train and evaluate": ("run", "reproduce", "evaluate", "config"),
+    "Train and evaluate": ("run", "reproduce", "evaluate", "score", "config"),
     "Look at runs": ("report", "curves", "plot", "show", "sample", "paper", "cite"),
     "Compare": ("compare", "power", "diff"),
     "Manage runs": ("rm", "prune", "bundle"),
@@ -266,6 +266,11 @@ def snapshot_options(command: Any) -> Any:
     ):
         command = option(command)
     return command
+
+
+def piece_option(name: str, text: str) -> Callable[[FC], FC]:
+    """The option of a piece of results from elsewhere."""
+    return click.option(f"--{name}", type=click.Path(path_type=Path), metavar="PATH", help=text)
 
 
 def data_options(command: Any) -> Any:

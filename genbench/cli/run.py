@@ -19,7 +19,7 @@ from genbench.execution.executors.choice import SERIAL, ExecutorConfig
 from genbench.experiment.run import distinct_names
 from genbench.interface.context import data_config_of, make_room, stoppable
 from genbench.reporting.console import BrokenPipeConsole, ConsoleWriter
-from genbench.reporting.summary import readable_runs, show_table
+from genbench.reporting.summary import compared_runs, readable_runs, show_table
 from genbench.storage.provenance import command_line
 from genbench.storage.run_dir import RUN, RunRecord, read_runs
 from genbench.storage.study import mixed_images, without_copies
@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from genbench.experiment.plan import Plan
     from genbench.experiment.run import Run
     from genbench.interface.config import StudyConfig
+    from genbench.interface.score import ScoreConfig
     from genbench.interface.session import Session
     from genbench.registry.loader import Registry
 
@@ -131,6 +132,33 @@ def measure_runs(
     records, _ = without_copies([record for session in sessions for record in _readable(session)])
     show_table(console, records, measured, sort=None)
     return total
+
+
+def score_results(config: ScoreConfig, registry: Registry, data_config: DataConfig) -> int:
+    """Measure results from elsewhere and show them among the runs of the folder; the exit status as in `run_study`."""
+    from genbench.execution.progress import show_progress
+    from genbench.execution.scheduler import run_all
+    from genbench.interface.score import open_score
+
+    console = BrokenPipeConsole()
+    with stoppable(_announce) as stop:
+        session, notes = open_score(config, registry, data_config, command_line(), stop)
+        for note in notes:
+            console.print(note, markup=False, highlight=False, soft_wrap=True)
+        with session.working(show_progress(console, session.plan, session.remaining), _warner(console)) as executor:
+            outcome = run_all(session.plan, executor, session.runner, session.done)
+
+    # The table of all runs on this dataset, then what does not apply.
+    run, metrics = session.plan.runs[0], list(dict.fromkeys(metric.name for metric in session.plan.metrics))
+    records = [record for record in compared_runs([config.out]) if record.run.dataset == run.dataset]
+    if any(record.measurements for record in records):
+        show_table(console, records, metrics, sort=next(iter(metrics), None))
+    for record in records:
+        for entry in record.measurements.values() if record.run == run else ():
+            if entry.inapplicable:
+                line = f"not applicable: {entry.metric}: {entry.inapplicable}"
+                console.print(line, markup=False, highlight=False, soft_wrap=True)
+    return closing(console, outcome, config.out)
 
 
 def _announce(text: str) -> None:

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Callable, MutableMapping
-from typing import Any, Self, TypeVar, cast
+from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import torch
 from torch import Generator, Tensor
 
 from genbench.api import DataConfig, Evaluation, Images, Model, ModelContext, Prior, Sampler, Split, TrainingStats
 from genbench.data.images import to_float, to_uint8
-from genbench.errors import MetricError
+from genbench.errors import MetricError, NotApplicableError
 from genbench.utils.rng import generator
 
 T = TypeVar("T")
@@ -41,23 +41,35 @@ class DataEvaluation(Evaluation):
 
     def __init__(
         self,
-        context: ModelContext,
+        context: ModelContext | None,
         images: Images,
         *,
         seed: int,
         device: torch.device,
-        training: TrainingStats,
+        training: TrainingStats | None,
         data_config: DataConfig,
         memory: MutableMapping[str, Any],
         split: Split = "test",
     ) -> None:
-        self.context, self.images, self.split = context, images, split
-        self.seed, self.device, self.training, self.data_config = seed, device, training, data_config
+        if context is not None:
+            self.context = context
+        if training is not None:
+            self.training = training
+        self.images, self.split = images, split
+        self.seed, self.device, self.data_config = seed, device, data_config
         self._memory = memory
         self._pieces: dict[str, Tensor] = {}
         self._of_run: dict[str, Any] = {}
         self._sampler: Sampler | None = None
         self._sampled: dict[str, Self] = {}
+
+    if not TYPE_CHECKING:
+
+        def __getattr__(self, name: str) -> Any:
+            """Of a model that was trained elsewhere there is neither context nor training."""
+            if name in ("context", "training"):
+                raise NotApplicableError(f"the {name} of a model that was trained elsewhere is not known")
+            raise AttributeError(name)
 
     @property
     def prior(self) -> Prior:
@@ -91,9 +103,16 @@ class DataEvaluation(Evaluation):
         split = () if self.split == "test" else (self.split,)
         return generator("cpu", self.seed, "evaluation", *split, purpose)
 
+    def order(self, n: int) -> Tensor:
+        """The places of the images of `held_out(n)` in the dataset's order."""
+        return _order(len(self.references), n, f"{self.split} images", self._split_name)
+
     def held_out(self, n: int) -> Tensor:
-        name = "held-out" if self.split == "test" else self.split
-        return _first(self.references, n, f"{self.split} images", name)
+        return _first(self.references, n, f"{self.split} images", self._split_name)
+
+    @property
+    def _split_name(self) -> str:
+        return "held-out" if self.split == "test" else self.split
 
     def training_images(self, n: int) -> Tensor:
         return _first(self.images.train, n, "training images", "train")
@@ -124,11 +143,14 @@ class DataEvaluation(Evaluation):
 
 def _first(images: Tensor, n: int, kind: str, order: str) -> Tensor:
     """The first n of some images in the random order of that name; n = 0 is all of them."""
-    total = len(images)
+    return images[_order(len(images), n, kind, order).to(images.device)]
+
+
+def _order(total: int, n: int, kind: str, order: str) -> Tensor:
+    """The first n of a random order of that name."""
     if n > total or not total:
         raise MetricError(f"{n or 'all'} {kind} were asked for; the dataset has {total}")
-    chosen = torch.randperm(total, generator=generator("cpu", ORDER_SEED, order))[: n or total]
-    return images[chosen.to(images.device)]
+    return torch.randperm(total, generator=generator("cpu", ORDER_SEED, order))[: n or total]
 
 
 def _whole(n: int, total: int) -> int:

@@ -17,6 +17,7 @@ from genbench.data.images import describe_duplicates, without_test
 from genbench.errors import GenbenchError, StoreError, SystemFailureError
 from genbench.evaluation.controls import ControlEvaluation, fit_control
 from genbench.evaluation.evaluation import DataEvaluation, RunEvaluation
+from genbench.evaluation.external import ExternalEvaluation, ExternalResults, load_results
 from genbench.evaluation.measure import measure, save_measurement, save_pictures
 from genbench.evaluation.snapshots import (
     SnapshotEvaluator,
@@ -26,8 +27,8 @@ from genbench.evaluation.snapshots import (
     snapshots_measured,
     training_stats,
 )
-from genbench.experiment.build import create_context, load_dataset, replaced_defaults
-from genbench.experiment.run import Component, Run
+from genbench.experiment.build import create_context, create_prior, load_dataset, replaced_defaults
+from genbench.experiment.run import NONE, Component, Run
 from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule
 from genbench.registry.loader import Registry
 from genbench.storage.lock import RunLockedError, lock_run
@@ -54,6 +55,9 @@ class RunOutcome:
 
 
 INTERRUPTED = RunOutcome("interrupted")
+
+Evaluated = Model | Control | ExternalResults
+"""What metrics measure."""
 
 
 def never() -> bool:
@@ -144,11 +148,13 @@ class Runner:
             self.images = on_device(load_images(self.registry, run, self.data_config, self.callback), self.device)
         return self.images
 
-    def _restore(self, run: Run) -> Model | Control | None:
-        """The trained model of a finished training, or a fitted control; only the main process needs one."""
+    def _restore(self, run: Run) -> Evaluated | None:
+        """The trained model of a finished training, a fitted control or results; only the main process needs one."""
         if not self.distributed.is_main_process:
             return None
         images, folder = self.load_images(run), self.folder(run)
+        if run.role == "external":
+            return load_results(folder, run.key)
         if run.role == "control":
             return fit_control(self.registry, run, folder, images, self.device)
         return restore_model(self._job(run).build_model(), run, folder)
@@ -190,7 +196,7 @@ class Runner:
             checkpoint.unlink(missing_ok=True)
         return model
 
-    def _evaluate(self, run: Run, model: Model | Control | None) -> RunOutcome:
+    def _evaluate(self, run: Run, model: Evaluated | None) -> RunOutcome:
         """Take the pictures, measurements and snapshot measurements that are missing."""
         if not self.distributed.is_main_process:
             return RunOutcome("done")
@@ -199,7 +205,8 @@ class Runner:
         folder = self.folder(run)
 
         # The end of the training, unless a snapshot is selected instead.
-        evaluation = self.evaluation(run, model, training_stats(folder.training()))
+        stats = None if isinstance(model, ExternalResults) else training_stats(folder.training())
+        evaluation = self.evaluation(run, model, stats)
         problems = save_pictures(evaluation, folder)
         selects = run.role == "model" and self.snapshots.select is not None
         for component in [] if selects else lacking_metrics(folder.measurements(), self.metrics):
@@ -217,20 +224,28 @@ class Runner:
         return _outcome(problems, complete=True)
 
     def evaluation(
-        self, run: Run, model: Model | Control, record: TrainingStats, split: Split = "test"
+        self, run: Run, model: Evaluated, record: TrainingStats | None, split: Split = "test"
     ) -> DataEvaluation:
-        """The evaluation of a trained run, or of a fitted control; one on the validation split holds no test image."""
+        """The evaluation of a trained run, a fitted control or results; one on validation images holds no test image.
+
+        `record` is the cost of the training, None where it is not known.
+        """
         images, memory = self.load_images(run), self.memory
         if split == "validation":
             images, memory = without_test(images), memory.setdefault("of the validation split", {})
         evaluate: Callable[..., DataEvaluation]
-        evaluate = partial(ControlEvaluation, model) if isinstance(model, Control) else partial(RunEvaluation, model)
+        if isinstance(model, ExternalResults):
+            evaluate = partial(
+                ExternalEvaluation, model, None if run.prior == NONE else create_prior(self.registry, run)
+            )
+        else:
+            context = create_context(self.registry, run, images.shape)
+            own = partial(ControlEvaluation, model) if isinstance(model, Control) else partial(RunEvaluation, model)
+            evaluate = partial(own, context, training=record)
         return evaluate(
-            create_context(self.registry, run, images.shape),
             images,
             seed=run.seed,
             device=self.device,
-            training=record,
             data_config=self.data_config,
             memory=memory,
             split=split,

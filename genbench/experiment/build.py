@@ -24,7 +24,7 @@ from genbench.api import (
     Tracker,
 )
 from genbench.errors import DataError, GenbenchError, PluginError, StoreError
-from genbench.experiment.run import Component, Run
+from genbench.experiment.run import Component, Run, registered_components
 from genbench.registry.listing import Kind
 from genbench.registry.loader import Registry
 from genbench.registry.options import REQUIRED, Value, default_text, specs
@@ -69,9 +69,7 @@ def create_context(registry: Registry, run: Run, shape: Shape) -> ModelContext:
 def replaced_defaults(registry: Registry, run: Run) -> dict[str, Value]:
     """The default of each option of a run that has another value, by NAME.OPTION; "required" where it has none."""
     replaced: dict[str, Value] = {}
-    kinds: dict[Kind, Component] = {"dataset": run.dataset, run.role: run.model}
-    kinds |= {"prior": run.prior, "network": run.network}
-    for kind, component in kinds.items():
+    for kind, component in registered_components(run).items():
         options = specs(registry.get(kind, component.name).spec.factory)
         for name, value in component.options:
             spec = options.get(name.replace("_", "-"))

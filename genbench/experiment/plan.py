@@ -37,6 +37,7 @@ from genbench.experiment.config import (
     option_texts,
 )
 from genbench.experiment.run import (
+    NONE,
     Component,
     Role,
     Run,
@@ -357,10 +358,13 @@ def plan_of_runs(
     registry: Registry,
     data_config: DataConfig,
     given: OptionTexts | None = None,
+    *,
+    leave_out: bool = False,
 ) -> list[tuple[Path, Plan]]:
     """Plans that evaluate trained runs, each given with its folder: a plan for each store and dataset.
 
-    Options of the metrics that are not `given` follow a small dataset.
+    Options of the metrics that are not `given` follow a small dataset. Metrics that cannot measure these data are
+    refused, or left out with a note.
     """
     groups: dict[tuple[Path, Component], list[Run]] = {}
     for path, run in folders:
@@ -372,17 +376,49 @@ def plan_of_runs(
         info = dataset_info(registry, dataset, data_config)
         fitted = tuple(fit_metric(registry, metric, info, given) for metric in metrics)
         cells = check_cells(registry, members, info)
-        problems = dict.fromkeys(cells.problems.values())
-        for metric in fitted:
-            name, sampler = split_sampler(metric)
-            problems |= dict.fromkeys(map(_advised, check_metric(registry, name, cells.priors, info, data_config)))
+        problems, notes, measured = dict.fromkeys(cells.problems.values()), [], []
+        for metric, chosen in zip(metrics, fitted, strict=True):
+            name, sampler = split_sampler(chosen)
+            refused = check_metric(registry, name, cells.priors or (_NoPrior(),), info, data_config)
+            if refused and leave_out:
+                notes += [f"left out: {problem}" for problem in refused]
+                continue
+            problems |= dict.fromkeys(map(_advised, refused))
             problems |= dict.fromkeys(check_sampler(registry, sampler, cells.priors) if sampler else ())
+            notes += _fitted_notes(metric, chosen, info)
+            measured.append(chosen)
         if problems:
             raise PlanError(tuple(problems))
-        notes = [line for pair in zip(metrics, fitted, strict=True) for line in _fitted_notes(*pair, info)]
         parameters = {run.name: cells.parameters[cell_of(run)] for run in members}
-        plans.append((store, Plan(tuple(members), fitted, info, parameters, notes=tuple(notes))))
+        plans.append((store, Plan(tuple(members), tuple(measured), info, parameters, notes=tuple(notes))))
     return plans
+
+
+class _NoPrior(Prior):
+    """Stands for the prior in the checks of metrics where no run has codes."""
+
+    latent_dim = 1
+
+    def sample(self, n: int, noise: Noise) -> torch.Tensor:
+        return noise.normal(n, 1)
+
+
+def named_components(registry: Registry, kind: Kind, names: Iterable[str], texts: OptionTexts) -> tuple[Component, ...]:
+    """The components of these names, once for each combination of the values of their options."""
+    return tuple(
+        component
+        for name in names
+        for component in _create_components(registry, kind, name, texts.get((kind, name), {}))
+    )
+
+
+def plan_dataset(
+    registry: Registry, name: str, texts: OptionTexts, data_config: DataConfig
+) -> tuple[Component, DatasetInfo]:
+    """A dataset as it is identified by its files, and what is known of it."""
+    (dataset,) = named_components(registry, "dataset", [name], texts)
+    info = dataset_info(registry, dataset, data_config)
+    return _with_originals(registry, "dataset", dataset, info.originals), info
 
 
 def changed_sources(new: Iterable[Run], stored: Iterable[Run]) -> Counter[str]:
@@ -497,13 +533,15 @@ def check_cells(registry: Registry, runs: Iterable[Run], info: DatasetInfo) -> C
         parameters[cell] = 0
         try:
             key = (run.prior, run.latent_dim)
+            if run.prior == NONE:
+                continue
             if key not in priors:
                 priors[key] = _drawable_prior(registry, run)
             if isinstance(problem := priors[key], str):
                 problems[cell] = problem
             elif run.role == "control":
                 check_control(registry, run, info)
-            else:
+            elif run.role == "model":
                 parameters[cell] = count_parameters(registry, run, info.shape)
                 check_memory(parameters[cell])
         except GenbenchError as error:

@@ -12,10 +12,14 @@ from typing import TYPE_CHECKING, Any, Literal, get_args
 from genbench.errors import StoreError
 
 if TYPE_CHECKING:
+    from genbench.registry.listing import Kind
     from genbench.registry.options import Value
 
-Role = Literal["model", "control"]
-"""Whether a run trains a model, or is a control, which is fitted in closed form and not ranked."""
+Role = Literal["model", "control", "external"]
+"""Whether a run trains a model, is a control, which is fitted in closed form and not ranked, or holds the results of a
+model that was trained elsewhere."""
+
+ROLES: tuple[Role, ...] = get_args(Role)
 
 Precision = Literal["float32", "tf32", "bfloat16"]
 """float32 throughout; products of float32 with 10 bits of mantissa, on a GPU alone; networks in bfloat16."""
@@ -91,6 +95,9 @@ class Run:
 
     `images` counts the images shown, repeats included; the last batch may exceed it. A control stands in
     for the model, with `images` and `batch` 0. A `precision` of float32 is no part of the key or the record.
+
+    Of a model that was trained elsewhere (`external_run`) nothing is known but its name, the `results` and what they
+    were compared with.
     """
 
     dataset: Component
@@ -103,6 +110,8 @@ class Run:
     batch: int
     role: Role = "model"
     precision: Precision = "float32"
+    results: str = ""
+    """A hash of the images and codes from elsewhere; "" where the model or control is genbench's."""
 
     @cached_property
     def key(self) -> str:
@@ -115,6 +124,8 @@ class Run:
     @property
     def label(self) -> str:
         """The readable part of the name."""
+        if self.role == "external":
+            return f"{self.dataset.name}-external-{self.model.name}-s{self.seed}"
         model = self.model.name if self.role == "model" else f"control-{self.model.name}"
         return f"{self.dataset.name}-{model}-{self.prior.name}-{self.latent_dim}d-s{self.seed}"
 
@@ -135,13 +146,34 @@ class Run:
         plain |= {kind: plain[kind].plain() for kind in COMPONENTS}
         if self.precision == "float32":
             del plain["precision"]
+        if not self.results:
+            del plain["results"]
         return plain
 
 
+NONE = Component("none", (), "")
+"""Stands for the network of results from elsewhere, and for the prior where there are no codes."""
+
+
+def external_run(name: str, dataset: Component, seed: int, results: str, prior: Component, latent_dim: int) -> Run:
+    """The run of a model that was trained elsewhere; `prior` is `NONE` and `latent_dim` 0 where it has no codes."""
+    return Run(dataset, Component(name, (), ""), prior, NONE, latent_dim, seed, 0, 0, role="external", results=results)
+
+
+def registered_components(run: Run) -> dict[Kind, Component]:
+    """The components of a run that plug-ins provide, by kind: no model or network where it was trained elsewhere."""
+    kinds: dict[Kind, Component] = {"dataset": run.dataset}
+    if run.role != "external":
+        kinds |= {run.role: run.model, "network": run.network}
+    if run.prior != NONE:
+        kinds["prior"] = run.prior
+    return kinds
+
+
 def any_source(run: Run) -> Run:
-    """The run without the fingerprints of its code and data: runs that share it were asked for with the same words."""
+    """The run without the fingerprints of its code, data and results: such runs were asked for with the same words."""
     components = {kind: replace(getattr(run, kind), fingerprint="", originals="", paths=()) for kind in COMPONENTS}
-    return replace(run, **components)
+    return replace(run, **components, results="")
 
 
 def changes(before: Run, now: Run) -> str:
@@ -156,6 +188,8 @@ def changes(before: Run, now: Run) -> str:
             paths = ", ".join(f"{path}={old.values[path]}" for path in old.paths or new.paths)
             known = "earlier files" if old.originals and new.originals else "unrecorded files"
             changed.append(f"{known} of {name}" + f" ({paths})" * bool(paths))
+    if before.results != now.results:
+        changed.append(f"earlier files of '{before.model.name}'")
     return " and ".join(changed)
 
 
@@ -196,10 +230,13 @@ def run_of_record(record: Mapping[str, Any]) -> Run:
     try:
         components = {kind: component_of_record(record[kind]) for kind in COMPONENTS}
         counts = {name: int(record[name]) for name in ("latent_dim", "seed", "images", "batch")}
-        role: Role = "control" if record["role"] == "control" else "model"
+        role: Role = record["role"]
+        if role not in ROLES:
+            raise ValueError(f"role {role!r}")
         precision: Precision = record.get("precision", "float32")
         if precision not in PRECISIONS:
             raise ValueError(f"precision {precision!r}")
     except (KeyError, TypeError, ValueError, AttributeError) as error:
         raise StoreError(f"the record describes no run: {type(error).__name__} {error}") from None
-    return Run(**components, **counts, role=role, precision=precision)  # type: ignore[arg-type]  # names are fields
+    results = str(record.get("results", ""))
+    return Run(**components, **counts, role=role, precision=precision, results=results)  # type: ignore[arg-type]  # names are fields

@@ -154,9 +154,9 @@ def run_study(config: StudyConfig, *, progress: bool = False) -> Study:
         for line in session.warnings:
             warnings.warn(line, stacklevel=3)
         make_room(config.folder)
-        outcome = _work(session, progress=progress)
+        outcome = work(session, progress=progress)
     records, problems = session.records()
-    return Study(config, records, _checked(outcome, problems))
+    return Study(config, records, checked(outcome, problems))
 
 
 def evaluate(
@@ -208,16 +208,16 @@ def evaluate(
     from genbench.storage.run_dir import find_runs, read_runs
 
     settings = settings_of(options or {}, EVALUATE)
-    files = [Path(file) for file in _listed(plugins)]
-    folders = [Path(folder) for folder in _listed(runs)]
+    files = [Path(file) for file in listed(plugins)]
+    folders = [Path(folder) for folder in listed(runs)]
     records, problems = read_runs(find_runs(folders))
-    registry = _registry(files, tuple(_listed(disabled_plugins)), allow_changed_source=allow_changed_source)
+    registry = _registry(files, tuple(listed(disabled_plugins)), allow_changed_source=allow_changed_source)
     root = None if data_root is None else Path(data_root)
     data_config = make_data_config(root, download=download, skip_corrupt=skip_corrupt)
 
     from genbench.interface.session import evaluable, open_evaluations
 
-    names, sources = tuple(_listed(metrics)), tuple(_listed(samplers))
+    names, sources = tuple(listed(metrics)), tuple(listed(samplers))
     command = f"{EVALUATE}({[str(folder) for folder in folders]!r}, {list(names)!r})"
     failed: dict[str, str] = {}
     with stoppable() as stop:
@@ -228,9 +228,9 @@ def evaluate(
             trained, names, settings, sources, registry, data_config, device, command, stop, SERIAL
         )
         for session in sessions:
-            outcome = _work(session, progress=progress)
+            outcome = work(session, progress=progress)
             _, unreadable = session.records()
-            failed |= _checked(outcome, unreadable)
+            failed |= checked(outcome, unreadable)
     records, problems = read_runs(find_runs(folders))
     if not records:
         raise StoreError(problems[0])
@@ -266,7 +266,7 @@ def read_study(path: str | Path) -> dict[str, Any]:
 # ---------------------------------------------------------------- shared
 
 
-def _work(session: Session, *, progress: bool) -> Outcome:
+def work(session: Session, *, progress: bool) -> Outcome:
     """Do the runs of a session that are not done."""
     from genbench.execution.scheduler import run_all
 
@@ -289,7 +289,7 @@ def _progress(session: Session, *, progress: bool) -> AbstractContextManager[Cal
     return show_progress(Console(), session.plan, session.remaining)
 
 
-def _checked(outcome: Outcome, problems: Iterable[str]) -> dict[str, str]:
+def checked(outcome: Outcome, problems: Iterable[str]) -> dict[str, str]:
     """The causes of failed runs, also as a warning; `KeyboardInterrupt` where the work was interrupted."""
     if outcome.interrupted:
         raise KeyboardInterrupt("interrupted; the state is saved: call it again to resume")
@@ -308,7 +308,8 @@ def _registry(files: Sequence[Path], disabled: Sequence[str], *, allow_changed_s
     return registry
 
 
-def _listed(values: Any) -> list[Any]:
+def listed(values: Any) -> list[Any]:
+    """A list of a single name or path, or of several."""
     return [values] if isinstance(values, str | Path) else list(values)
 
 

@@ -145,7 +145,7 @@ def studies_of_runs(records: Sequence[RunRecord]) -> list[StudyConfig]:
         for grid in _grids(dict.fromkeys(record.run for record in members))
     ]
     if not studies:
-        raise UsageError("these runs are controls alone; a study has at least one model")
+        raise UsageError("none of these runs trained a model, and a study trains at least one")
     return studies
 
 

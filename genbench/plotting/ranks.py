@@ -65,7 +65,7 @@ def scale(rows: Sequence[Row], metric: str) -> dict[tuple[str, str], list[tuple[
 
 def row_styles(rows: Sequence[Row]) -> dict[str, Style]:
     """The styles of the groups of some rows: a model has one color in every figure of these rows."""
-    return group_styles([(row.group, row.model) for row in rows if row.role == "model"])
+    return group_styles([(row.group, row.model) for row in rows if row.role != "control"])
 
 
 def near(value: float, values: Sequence[float]) -> bool:

@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 from genbench import __version__
 from genbench.analysis.formatting import one_line_text
-from genbench.experiment.run import SAMPLED
+from genbench.experiment.run import SAMPLED, registered_components
 from genbench.registry.listing import Kind, ListedComponent, Listing
 from genbench.storage.provenance import commit
 from genbench.storage.run_dir import RunRecord
@@ -83,10 +83,8 @@ def used_parts(records: Iterable[RunRecord], listing: Listing) -> tuple[Part, ..
     }
     for record in records:
         run = record.run
-        names["control" if run.role == "control" else "model"][run.model.name] = None
-        names["prior"][run.prior.name] = None
-        names["network"][run.network.name] = None
-        names["dataset"][run.dataset.name] = None
+        for kind, component in registered_components(run).items():
+            names[kind][component.name] = None
         for entry in record.measurements.values():
             metric, _, sampler = entry.metric.partition(SAMPLED)
             if entry.numbers:

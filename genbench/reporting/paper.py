@@ -19,6 +19,7 @@ from genbench.analysis.headline import join_words, verdict
 from genbench.analysis.notes import Protocols
 from genbench.analysis.table import Table
 from genbench.errors import StoreError
+from genbench.experiment.run import registered_components
 from genbench.plotting.report import row_drawings
 from genbench.plotting.style import COLUMN, Drawing, save
 from genbench.registry.listing import KINDS, ListedOption, Listing
@@ -348,12 +349,12 @@ def _checklist(records: Sequence[RunRecord], tables: Sequence[Table]) -> list[tu
     sources = dict.fromkeys(
         f"{component.name} {component.fingerprint}"
         for r in records
-        for component in (r.run.model, r.run.prior, r.run.network, r.run.dataset)
+        for component in registered_components(r.run).values()
     )
     seeds = sorted({r.run.seed for r in records})
     counts = {role: sum(row.role == role for table in tables for row in table.rows) for role in notes.ROLES}
     groups = ", ".join(f"{n} {role}{'' if n == 1 else 's'}" for role, n in counts.items() if n)
-    done = sum(record.training is not None for record in records)
+    done = sum(record.is_trained for record in records)
     problems = [failure.text for table in tables for failure in notes.failures(table)]
     selected = sorted({selection.by for r in records for selection in r.selections.values()})
     selection = (

@@ -36,6 +36,7 @@ from genbench.storage.run_dir import (
     IMPORTED,
     LOG,
     METRICS,
+    RESULTS,
     RUN,
     SELECTED,
     SNAPSHOT_FOLDER,
@@ -56,6 +57,7 @@ FILE = "|".join(
         *map(re.escape, JSON_FILES),
         r"[a-z0-9][a-z0-9_-]*\.png",
         re.escape(WEIGHTS),
+        re.escape(RESULTS),
         SNAPSHOT_FOLDER + r"/\d{10}\.safetensors",
     ]
 )
@@ -112,7 +114,7 @@ def export_bundle(records: Sequence[RunRecord], target: Path, *, weights: bool =
     if not trained:
         raise UsageError("none of the runs is trained: nothing to export; finish them with the command that began them")
     for record in trained.values():
-        if weights and not record.has(FITTED) and not record.has(WEIGHTS):
+        if weights and not any(map(record.has, (FITTED, WEIGHTS, RESULTS))):
             raise StoreError(
                 f"{record.path} was imported without its weights: --no-weights packs the numbers and pictures of all"
                 " runs, or name only runs that have theirs"
@@ -177,7 +179,7 @@ def import_bundle(bundle: Path, out: Path) -> Imported:
             same = [name for name in names if _is_there(temporary / name, out / name, bundle)]
             new = [name for name in names if name not in same]
             for name in new:
-                whole = any((temporary / name / kept).exists() for kept in (WEIGHTS, FITTED))
+                whole = any((temporary / name / kept).exists() for kept in (WEIGHTS, FITTED, RESULTS))
                 origin = {"bundle": bundle.name, "sha256": digest, "weights": whole}
                 write_json(temporary / name / IMPORTED, {"schema": SCHEMA, **origin})
             _move(temporary, out, new)
@@ -279,8 +281,8 @@ def _manifest(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], bun
         first = one_line(ValueError(unlisted[0]))
         raise DataError(f"{bundle}: its entries are not those that it lists, the first is {first}")
     for run in sorted({name.split("/")[0] for name in manifest.files}):
-        if not {f"{run}/{RUN}", f"{run}/{TRAINING}"} <= set(manifest.files):
-            raise DataError(f"{bundle}: the run {run} lacks {RUN} or {TRAINING}")
+        if f"{run}/{RUN}" not in manifest.files:
+            raise DataError(f"{bundle}: the run {run} lacks {RUN}")
     if not manifest.files:
         raise DataError(f"{bundle} holds no runs")
     return manifest
@@ -323,7 +325,8 @@ def check_run(record: RunRecord) -> None:
     run = record.run
     if run.name != record.name:
         raise StoreError(f"its record describes {run.name}: altered, or of a genbench that trains otherwise")
-    read_file(record.path / TRAINING, TrainingRecord)
+    if run.role != "external":
+        read_file(record.path / TRAINING, TrainingRecord)
     for name in run_files(record.path):
         path = record.path / name
         if name == LOG:

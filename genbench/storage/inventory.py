@@ -8,13 +8,13 @@ from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, cast
+from typing import TYPE_CHECKING, Any, Literal
 
 import msgspec
 
 from genbench.errors import StoreError, UsageError, one_line, unknown
-from genbench.experiment.run import COMPONENTS, Component, Run, run_of_record
-from genbench.registry.listing import Kind, conflict_key
+from genbench.experiment.run import Run, registered_components, run_of_record
+from genbench.registry.listing import conflict_key
 from genbench.storage.lock import LOCK, is_locked, lock_run
 from genbench.storage.run_dir import IMPORTED, RUN, State, state_of
 from genbench.storage.schema import RunFile, read_file
@@ -171,9 +171,7 @@ def match_run(text: str, store: Path) -> Path:
 def changed_components(run: Run, registry: Registry) -> tuple[str, ...]:
     """The components of a run whose plug-in has another source now; those of plug-ins that are absent do not count."""
     changed = []
-    for field in COMPONENTS:
-        component: Component = getattr(run, field)
-        kind: Kind = cast("Kind", run.role if field == "model" else field)
+    for kind, component in registered_components(run).items():
         if component.name not in registry.names(kind) or conflict_key(kind, component.name) in registry.conflicts:
             continue
         if registry.get(kind, component.name).plugin.fingerprint != component.fingerprint:

@@ -14,14 +14,14 @@ from typing import TYPE_CHECKING
 
 from genbench import __version__
 from genbench.errors import StoreError, printable
+from genbench.experiment.run import Run, registered_components
 from genbench.storage.run_dir import RUN
 from genbench.storage.schema import RunFile, read_file
 
 if TYPE_CHECKING:
     import torch
 
-    from genbench.experiment.run import Run
-    from genbench.registry.listing import ComponentNames, Kind
+    from genbench.registry.listing import ComponentNames
 
 PACKAGES = ("torch", "torchvision", "POT", "torch-fidelity", "numpy", "scipy")
 
@@ -101,8 +101,7 @@ def _bytes_quoted(word: str) -> str:
 
 def check_components(run: Run, folder: Path, registry: ComponentNames) -> None:
     """Raise `StoreError` for a run with a component that no plug-in provides; it names the file that the run had."""
-    kinds: dict[Kind, str] = {run.role: run.model.name, "prior": run.prior.name, "network": run.network.name}
-    kinds["dataset"] = run.dataset.name
+    kinds = {kind: component.name for kind, component in registered_components(run).items()}
     missing = [f"the {kind} '{name}'" for kind, name in kinds.items() if name not in registry.names(kind)]
     if not missing:
         return

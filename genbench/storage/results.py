@@ -78,6 +78,9 @@ class Row:
         return asdict(self)
 
 
+ELSEWHERE = "trained elsewhere"
+"""The mark of a row of results from elsewhere."""
+
 COLUMNS = tuple(each.name for each in fields(Row))
 
 
@@ -89,7 +92,7 @@ def rows(
     With `keys` (`genbench.experiment.run.Component.key`) the final measurements are only those of these components.
     With `folders`, one for each record, the runs of each folder are groups apart, whose labels end in "in FOLDER".
     """
-    groups = [group_key(record.run) for record in records]
+    groups = _groups(records)
     first = dict(zip(reversed(groups), reversed(records), strict=True))
     defaults = {group: _recorded_defaults(record) for group, record in first.items()}
     runs = {group: first[group].run for group in dict.fromkeys(groups)}
@@ -135,10 +138,11 @@ def _rows_of(record: RunRecord, shared: Mapping[str, Any], keys: Container[str] 
     }
     measured = {key: entry for key, entry in record.measurements.items() if keys is None or key in keys}
     columns["data"] = _remarks(record)
-    if record.training is None:
+    if not record.is_trained:
         yield Row(**columns, status="failed" if record.state == "failed" else "unfinished", error=record.failure)
         return
-    columns |= {"seconds": record.training.seconds, "flops": record.training.flops}
+    if record.training is not None:
+        columns |= {"seconds": record.training.seconds, "flops": record.training.flops}
     if record.failure:  # it failed after its training
         yield Row(**columns, status="failed", error=record.failure)
     yield from rows_of_measurements(columns, measured)
@@ -198,10 +202,28 @@ Variant = tuple[str, str]
 """The name of a component with the fingerprint of its source, or "data" with the hash of a dataset's files."""
 
 
+def _groups(records: Sequence[RunRecord]) -> list[str]:
+    """The group of each record; of results from elsewhere with one name and seed, the earlier ones stand apart."""
+    groups = [group_key(record.run) for record in records]
+    last: dict[tuple[str, int], RunRecord] = {}
+    for group, record in zip(groups, records, strict=True):
+        earlier = last.setdefault((group, record.run.seed), record)
+        if record.started > earlier.started:
+            last[group, record.run.seed] = record
+    return [
+        group if record.run.results == last[group, record.run.seed].run.results else f"{group} {record.run.results[:6]}"
+        for group, record in zip(groups, records, strict=True)
+    ]
+
+
 def group_key(run: Run) -> str:
-    """A hash of a run without its seed, and without the paths of files that are known by their bytes."""
+    """A hash of a run without its seed, and without the paths of files that are known by their bytes.
+
+    Results from elsewhere do not count: those of one name are its seeds.
+    """
     fields = run.record()
     del fields["seed"]
+    fields.pop("results", None)
     for kind in KINDS:
         for path in fields[kind].pop("paths", ()):
             del fields[kind]["options"][path]
@@ -275,8 +297,15 @@ def _labels(
             moments = [_moments(variants, begun) if len(variants) > 1 else {} for variants in differing]
             for key in equal:
                 named = [named[source] for source, named in zip(sources[key], moments, strict=True) if named]
-                labels[key] = _label(model, [*text, *named])
+                labels[key] = _label(model, [*_origin(key, groups[key]), *text, *named])
     return labels
+
+
+def _origin(group: str, run: Run) -> list[str]:
+    """The mark of results from elsewhere; of earlier files under one name and seed also the start of their hash."""
+    if run.role != "external":
+        return []
+    return [ELSEWHERE, *[f"earlier files {word}" for word in group.split(" ")[1:]]]
 
 
 def _label(model: str, fields: Sequence[str]) -> str:

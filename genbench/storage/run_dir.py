@@ -5,6 +5,7 @@ log.jsonl             a line for each log point of the training
 checkpoint.safetensors  from which an interrupted training resumes; removed when it is done
 training.json         the cost of the training
 weights.safetensors   the trained model
+results.safetensors   of a model that was trained elsewhere, instead of weights: its samples, reconstructions, codes
 fitted.json           of a control, instead of weights: it is fitted again wherever it is needed
 metrics.json          measurements, by the key of the metric's component
 failure.json          the cause of the last failure; removed when an attempt succeeds
@@ -52,6 +53,7 @@ RUN, LOG, CHECKPOINT, WEIGHTS = "run.json", "log.jsonl", "checkpoint.safetensors
 TRAINING, FITTED, METRICS, FAILURE = "training.json", "fitted.json", "metrics.json", "failure.json"
 SAMPLES, RECONSTRUCTIONS = "samples.png", "reconstructions.png"
 IMPORTED = "imported.json"
+RESULTS = "results.safetensors"
 DEFAULTS = "defaults"
 """The fact in a run's provenance that holds the default of each option which has another value, by NAME.OPTION."""
 
@@ -63,7 +65,7 @@ State = Literal["new", "interrupted", "trained", "failed"]
 def state_of(names: Iterable[str]) -> State:
     """The state of a training by the names of the folder's files; "failed" where the last attempt failed."""
     files = frozenset(names)
-    if not files.isdisjoint((WEIGHTS, FITTED, IMPORTED)):
+    if not files.isdisjoint((WEIGHTS, FITTED, RESULTS, IMPORTED)):
         return "trained"
     if FAILURE in files:
         return "failed"
@@ -91,7 +93,7 @@ class RunFolder:
     @property
     def state(self) -> State:
         """The state of the training."""
-        return state_of(name for name in (WEIGHTS, FITTED, IMPORTED, FAILURE, CHECKPOINT) if self.has(name))
+        return state_of(name for name in (WEIGHTS, FITTED, RESULTS, IMPORTED, FAILURE, CHECKPOINT) if self.has(name))
 
     def begin(self, run: Mapping[str, Any], provenance: Mapping[str, Any]) -> Provenance:
         """Write run.json, first of all, and return its provenance; that of an older one of the same run is kept.
@@ -115,6 +117,16 @@ class RunFolder:
             raise StoreError(
                 f"{self.path} was imported without its weights: measure it where it was trained, ask for a bundle with"
                 " weights, or move the folder away to train it here"
+            )
+        return path
+
+    def results(self) -> Path:
+        """The file of results from elsewhere; `StoreError` where it did not come along with an imported run."""
+        path = self.path / RESULTS
+        if not path.exists() and self.has(IMPORTED):
+            raise StoreError(
+                f"{self.path} was imported without its samples: measure it where it was scored, or ask for a bundle"
+                " with weights"
             )
         return path
 
@@ -229,7 +241,8 @@ Protocols = dict[str, dict[str, Scalar]]
 class RunRecord:
     """All that a run folder's JSON files say, as they were when it was read.
 
-    `training` is None where the run is not trained, `failure` the cause of the last failure in one line, or "".
+    `training` is None where the run is not trained, or was trained elsewhere; `failure` is the cause of the last
+    failure in one line, or "".
     """
 
     path: Path
@@ -248,6 +261,11 @@ class RunRecord:
     def name(self) -> str:
         """The run's name."""
         return self.path.name
+
+    @property
+    def is_trained(self) -> bool:
+        """Whether its training is done, here or elsewhere."""
+        return self.state == "trained"
 
     @property
     def started(self) -> str:
@@ -312,7 +330,8 @@ def read_run(path: Path, protocols: Protocols | None = None) -> RunRecord:
     if FITTED in names:
         read_file(path / FITTED, FittedRecord)
     state = state_of(names)
-    training = read_file(path / TRAINING, TrainingRecord) if state == "trained" else None
+    known_cost = state == "trained" and run.role != "external"
+    training = read_file(path / TRAINING, TrainingRecord) if known_cost else None
     measurements = read_file(path / METRICS, MetricsFile).measurements if METRICS in names else {}
     snapshots = read_file(path / SNAPSHOTS, SnapshotsFile).snapshots if SNAPSHOTS in names else {}
     selections = read_file(path / SELECTED, SelectionsFile).selections if SELECTED in names else {}

@@ -64,6 +64,7 @@ class StoredRun(Record, frozen=True, omit_defaults=True):
     batch: Count
     role: Role
     precision: Precision = "float32"
+    results: str = ""
 
 
 Provenance = dict[str, Scalar | dict[str, Scalar]]

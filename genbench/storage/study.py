@@ -52,8 +52,8 @@ def _merged(a: RunRecord, b: RunRecord) -> RunRecord:
             raise StoreError(f"{text}: move {b.path if a.path.name == a.run.name else a.path} away")
         folders = shlex.join(map(str, (a.path.parent, b.path.parent)))
         raise StoreError(f"{text}: name one of the folders, or compare them: genbench report --by-folder {folders}")
-    if (a.training is None) != (b.training is None):
-        return b if a.training is None else a
+    if a.is_trained != b.is_trained:
+        return a if a.is_trained else b
     both = tuple({**getattr(b, name), **getattr(a, name)} for name in ("measurements", "snapshots", "selections"))
     measurements, snapshots, selections = both
     return replace(a, measurements=measurements, snapshots=snapshots, selections=selections)
@@ -96,14 +96,14 @@ def newest(records: Iterable[RunRecord]) -> tuple[list[RunRecord], list[str]]:
     records = list(records)
     last: dict[Run, RunRecord] = {}
     for record in records:
-        choices = replace(any_source(record.run), seed=0)
-        if record.training is not None and record.started >= last.get(choices, record).started:
+        choices = _choices(record.run)
+        if record.is_trained and record.started >= last.get(choices, record).started:
             last[choices] = record
     kept, older = [], Counter[str]()
     for record in records:
-        latest = last.get(replace(any_source(record.run), seed=0), record)
+        latest = last.get(_choices(record.run), record)
         difference = changes(record.run, latest.run)
-        if record.training is None or not latest.started or not difference:
+        if not record.is_trained or not latest.started or not difference:
             kept.append(record)
         else:
             older[difference] += 1
@@ -112,6 +112,11 @@ def newest(records: Iterable[RunRecord]) -> tuple[list[RunRecord], list[str]]:
         for words, n in older.items()
     ]
     return kept, lines
+
+
+def _choices(run: Run) -> Run:
+    """What was asked for, apart from the seed; results from elsewhere are replaced seed by seed."""
+    return any_source(run) if run.role == "external" else replace(any_source(run), seed=0)
 
 
 def mixed_images(records: Iterable[RunRecord]) -> list[str]:
@@ -124,7 +129,7 @@ def mixed_images(records: Iterable[RunRecord]) -> list[str]:
     names: dict[str, str] = {}
     for record in records:
         content = record.provenance.get("content")
-        if record.training is not None and isinstance(content, str):
+        if record.is_trained and isinstance(content, str):
             contents.setdefault(record.run.dataset.key, Counter())[content] += 1
             names[record.run.dataset.key] = record.run.dataset.name
     return [

@@ -1,0 +1,178 @@
+"""Results from elsewhere: rows like any other, with the numbers that the same images give wherever they come from."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from click.testing import Result
+
+import genbench
+from genbench.api import DataConfig, Images
+from genbench.data.images import to_float
+from genbench.evaluation.evaluation import ORDER_SEED
+from genbench.experiment.build import create_dataset
+from genbench.experiment.plan import named_components
+from genbench.registry.loader import Registry
+from genbench.storage.results import ELSEWHERE
+from tests.conftest import DOTS
+
+ON_DOTS = {"dataset": "dots", "plugins": DOTS}
+METRICS = ("sharpness", "reconstruction", "latent-w2", "speed", "pixel-sw")
+OPTIONS = {"sharpness.n": 64, "latent-w2.n": 40, "pixel-sw.n": 60}
+
+
+@pytest.fixture
+def images(registry: Registry, data_config: DataConfig) -> Images:
+    """The tiny dataset."""
+    (component,) = named_components(registry, "dataset", ["dots"], {})
+    return create_dataset(registry, component).load(data_config)
+
+
+@pytest.fixture
+def score(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., genbench.Results]:
+    """`genbench.score` on the tiny dataset, in an empty folder."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GENBENCH_CACHE", str(tmp_path / "cache"))
+
+    def call(name: str, samples: Any = None, **given: Any) -> genbench.Results:
+        metrics = given.get("metrics", METRICS)
+        options = {name: value for name, value in OPTIONS.items() if name.split(".")[0] in metrics}
+        return genbench.score(name, samples, **{**ON_DOTS, "metrics": METRICS, "options": options, **given})
+
+    return call
+
+
+def values(results: genbench.Results) -> dict[str, float | None]:
+    return {row.metric: row.value for row in results}
+
+
+def test_a_row_has_what_was_given_and_no_more(score: Callable[..., genbench.Results], images: Images) -> None:
+    results = score("my-gan", images.train)
+    assert set(values(results)) == {"sharpness", "pixel-sw", "pixel-sw.excess"}
+    assert {row.label for row in results} == {f"my-gan ({ELSEWHERE})"}
+    assert {(row.role, row.seconds, row.prior, row.network) for row in results} == {("external", None, "none", "none")}
+    (folder,) = Path("runs").iterdir()
+    record = json.loads((folder / "run.json").read_text())
+    assert record["provenance"]["results"] == {"samples": "array", "samples-n": 100}
+    measured = json.loads((folder / "metrics.json").read_text())["measurements"].values()
+    reasons = {entry["metric"]: entry["inapplicable"] for entry in measured if entry["inapplicable"]}
+    assert reasons == {
+        "reconstruction": "no reconstructions were given",
+        "latent-w2": "no codes were given",
+        "speed": "the training of a model that was trained elsewhere is not known",
+    }
+    assert (folder / "samples.png").exists()
+    assert not (folder / "training.json").exists()
+
+
+def test_reconstructions_are_compared_with_their_own_images(
+    score: Callable[..., genbench.Results], images: Images
+) -> None:
+    rebuilt = to_float(images.test).mul(0.9).numpy()
+    found = values(score("my-ae", reconstructions=rebuilt, options={**OPTIONS, "reconstruction.n": 20}))
+    order = torch.randperm(60, generator=torch.Generator().manual_seed(ORDER_SEED))  # any 20 of them have this error
+    assert len(order) == 60
+    assert found["reconstruction.pixel"] == pytest.approx(0.01 * float(to_float(images.test).square().mean()), rel=1e-4)
+    shifted = values(score("shifted", reconstructions=np.roll(rebuilt, 1, 0)))
+    assert (shifted["reconstruction.pixel"] or 0) > 5 * (found["reconstruction.pixel"] or 0)
+    with pytest.raises(genbench.GenbenchError, match=r"59 images, and dots has 60 test images"):
+        score("my-ae", reconstructions=rebuilt[:-1])
+
+
+def test_codes_are_compared_with_the_prior(score: Callable[..., genbench.Results]) -> None:
+    draws = np.random.default_rng(0).normal(size=(60, 3))
+    metrics = ("latent-w2", "latent-sw", "latent-mmd")
+    options = {f"{metric}.n": 60 for metric in metrics}
+    fit = values(score("fits", codes=draws, metrics=metrics, options=options))
+    far = values(score("far", codes=draws + 3, metrics=metrics, options=options))
+    for metric in metrics:
+        assert (far[f"{metric}.excess"] or 0) > 5 * abs(fit[f"{metric}.excess"] or 0), metric
+    other = values(score("fits", codes=draws, prior="uniform", metrics=metrics, options=options))
+    assert other["latent-w2.excess"] != fit["latent-w2.excess"]
+
+
+def test_seeds_are_one_row_and_changed_files_another_run(
+    score: Callable[..., genbench.Results], images: Images
+) -> None:
+    for seed in (0, 1):
+        score("my-gan", images.train.roll(seed, 0), seed=seed, metrics="pixel-sw")
+    before = {path.name for path in Path("runs").iterdir()}
+    again = score("my-gan", images.train.clone(), metrics="pixel-sw")
+    assert {path.name for path in Path("runs").iterdir()} == before
+    changed = score("my-gan", 255 - images.train, metrics="pixel-sw")
+    assert values(changed) != values(again)
+    assert len(list(Path("runs").iterdir())) == 3
+
+    rows = [row for row in genbench.load_results("runs") if row.metric == "pixel-sw"]
+    assert len({row.group for row in rows}) == 2  # both seeds, and apart from them the earlier files
+    later = {row.run: row.label for row in rows}
+    assert sorted(later.values())[0] == f"my-gan ({ELSEWHERE})"
+    assert sum("earlier files" in label for label in later.values()) == 1
+
+
+def test_the_command_ranks_it_among_trained_models(genbench: Callable[..., Result], images: Images) -> None:
+    tiny = ("--plugin", str(DOTS), "--dataset", "dots", "--set", "pixel-sw.n=60")
+    genbench(
+        *("run", "swae", *tiny, "--network", "mlp", "--latent-dim", "2", "--images", "64", "--batch", "16"),
+        *("--metrics", "pixel-sw", "--seeds", "2"),
+    )
+    np.savez("real.npz", samples=images.train.numpy())
+    for seed in ("0", "1"):
+        scored = genbench("score", "my-gan", *tiny, "--samples", "real.npz", "--seed", seed, "--metrics", "pixel-sw")
+        assert scored.exit_code == 0, scored.output
+    assert scored.output.index(ELSEWHERE) < scored.output.index("swae ")
+    assert "trained elsewhere, on what and with which budget is not known: my-gan" in scored.output
+    assert "mlp (depth 3, width 200) · normal prior · d = 2" in scored.output
+
+    for command in (
+        ("report", "runs", "--export", "out"),
+        ("compare", "my-gan", "swae", "--metric", "pixel-sw.excess"),
+        ("power", "--metric", "pixel-sw.excess"),
+        ("paper", "--out", "paper", "--plugin", str(DOTS)),
+        ("list", "runs"),
+        ("cite", "runs", "--plugin", str(DOTS)),
+        ("diff", "dots-external-my-gan-s0", "dots-external-my-gan-s1"),
+        ("show", "dots-external-my-gan-s0"),
+        ("plot", "ranks", "runs"),
+        ("evaluate", "runs", "--plugin", str(DOTS), "--metrics", "sharpness", "--set", "sharpness.n=64"),
+        ("bundle", "export", "runs", "--out", "b.tar"),
+        ("bundle", "import", "b.tar", "--out", "copy"),
+        ("evaluate", "copy", "--plugin", str(DOTS), "--metrics", "pixel-w2", "--set", "pixel-w2.n=60"),
+        ("rm", "dots-external-my-gan-s1", "--yes"),
+    ):
+        done = genbench(*command)
+        assert done.exit_code == 0, f"{command}: {done.output}"
+    assert ELSEWHERE in Path("out/table.md").read_text()
+    assert ELSEWHERE in Path("out/report.html").read_text()
+    refused = genbench("sample", "dots-external-my-gan-s0", "--out", "x.png")
+    assert refused.exit_code == 2
+    assert "was trained elsewhere" in refused.output
+
+
+def test_too_few_samples_cost_one_metric_alone(score: Callable[..., genbench.Results], images: Images) -> None:
+    with pytest.warns(UserWarning, match=r"sharpness: 2,000 samples are needed and 100 were given"):
+        found = score("my-gan", images.train, options={"pixel-sw.n": 60, "sharpness.n": 2000})
+    assert found.rows
+    assert any(row.metric == "pixel-sw" and row.value is not None for row in found)
+
+
+def test_wrong_calls_are_refused_and_leave_nothing(score: Callable[..., genbench.Results], images: Images) -> None:
+    for given, words in (
+        ({}, "nothing to score"),
+        ({"samples": images.train[:63]}, "63 samples; give at least 64"),
+        ({"samples": "absent.npz"}, "there is no file or folder"),
+        ({"samples": images.train, "metrics": "fidd"}, "there is no metric 'fidd'"),
+        ({"samples": images.train, "options": {"swae.weight": 1}}, "swae"),
+        ({"codes": np.random.default_rng(0).normal(size=(60, 3)), "prior": "ring"}, "ring"),
+    ):
+        with pytest.raises(genbench.GenbenchError, match=words):
+            score("my-gan", **given)
+    with pytest.raises(genbench.GenbenchError, match="'My GAN' is no name"):
+        score("My GAN", images.train)
+    assert not Path("runs").exists() or not list(Path("runs").iterdir())
