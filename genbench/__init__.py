@@ -21,7 +21,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from genbench.errors import GenbenchError
     from genbench.interface.components import list_components
-    from genbench.interface.model import TrainedModel, load_model
+    from genbench.interface.model import TrainedModel, load_dataset, load_model
     from genbench.interface.results import Results, Study, load_results
     from genbench.interface.score import score
     from genbench.interface.study import evaluate, read_study, run
@@ -41,6 +41,7 @@ __all__ = [
     "__version__",
     "evaluate",
     "list_components",
+    "load_dataset",
     "load_model",
     "load_results",
     "read_study",
@@ -51,7 +52,7 @@ __all__ = [
 _MODULES = {
     "errors": ("GenbenchError",),
     "interface.components": ("list_components",),
-    "interface.model": ("TrainedModel", "load_model"),
+    "interface.model": ("TrainedModel", "load_dataset", "load_model"),
     "interface.results": ("Results", "Study", "load_results"),
     "interface.score": ("score",),
     "interface.study": ("evaluate", "read_study", "run"),

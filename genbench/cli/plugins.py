@@ -8,7 +8,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import asdict
 from importlib.resources import files
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
@@ -17,7 +17,7 @@ from genbench.cli.store import list_runs
 from genbench.errors import UsageError, unknown
 from genbench.interface.components import listing_plain
 from genbench.registry.listing import KINDS, Kind
-from genbench.registry.scaffold import TRY, check_name, next_steps, write_plugin
+from genbench.registry.scaffold import SCRIPT, TRY, check_name, next_steps, write_plugin
 
 if TYPE_CHECKING:
     from rich.console import Console
@@ -123,7 +123,7 @@ def show_plugins(console: Console, listing: Listing) -> None:
 
 
 @click.command(short_help="Write a working plug-in of a KIND to start from.")
-@click.argument("kind", type=click.Choice(list(TRY)))
+@click.argument("kind", type=click.Choice([*TRY, SCRIPT]))
 @click.argument("name")
 @click.option("--package", is_flag=True, help="Write a whole distribution, with a test, instead of one file.")
 @click.option(
@@ -133,9 +133,14 @@ def show_plugins(console: Console, listing: Listing) -> None:
     metavar="DIR",
     help="Folder to write it to. [here]",
 )
-def new(kind: Kind, name: str, package: bool, to: Path) -> None:
-    """Write a working plug-in of a KIND called NAME to start from; the contract is in its comments."""
-    check_name(kind, name, load_listing(()).names(kind))
+def new(kind: str, name: str, package: bool, to: Path) -> None:
+    """Write a working plug-in of a KIND called NAME to start from; the contract is in its comments.
+
+    `external` is no plug-in but a script, which scores a model that was trained elsewhere by its weights file.
+    """
+    if kind == SCRIPT and package:
+        raise UsageError("genbench new external writes a script: leave --package off")
+    check_name(kind, name, () if kind == SCRIPT else load_listing(()).names(cast("Kind", kind)))
     for path in write_plugin(kind, name, to, package=package):
         click.echo(f"wrote {path}")
     click.echo("next:")

@@ -15,9 +15,13 @@ from genbench.errors import StoreError, UsageError
 from genbench.evaluation.evaluation import BATCH, finite
 from genbench.evaluation.snapshots import trained_model
 from genbench.experiment.build import create_dataset
+from genbench.experiment.config import check_names, option_texts
+from genbench.experiment.plan import named_components
+from genbench.interface.config import settings_of
 from genbench.interface.context import load_plugins, make_data_config
 from genbench.interface.results import Results
 from genbench.interface.study import Names, Value, evaluate
+from genbench.registry.listing import Kind
 from genbench.registry.loader import Registry
 from genbench.storage.inventory import match_run
 from genbench.storage.run_dir import SAMPLES, RunRecord, read_run
@@ -187,6 +191,48 @@ class TrainedModel:
             moved = block.to(self.device)
             blocks.append(function(to_float(moved) if moved.dtype == torch.uint8 else moved).cpu())
         return torch.cat(blocks)
+
+
+def load_dataset(
+    name: str,
+    *,
+    options: Mapping[str, Value | Sequence[Value]] | None = None,
+    data_root: str | Path | None = None,
+    download: bool = False,
+    skip_corrupt: bool = False,
+    plugins: str | Path | Iterable[str | Path] = (),
+) -> Images:
+    """The images of a dataset, as models are trained and measured on them.
+
+    Args:
+        name: The dataset.
+        options: Its options by "NAME.OPTION".
+        data_root: Folder of the datasets. [~/.cache/genbench/data]
+        download: Allow the download of the dataset.
+        skip_corrupt: Leave corrupt images out.
+        plugins: Plug-in files to load.
+
+    Returns:
+        `train`, `validation` and `test`, `(n, c, h, w)` uint8 in the dataset's order, and their labels.
+
+    Raises:
+        UsageError: There is no such dataset or option.
+        DataError: Its files are missing or damaged.
+
+    Example:
+        >>> import genbench
+        >>> genbench.load_dataset("glyphs").test.shape[1:]
+        torch.Size([1, 28, 28])
+    """
+    files = [Path(plugins)] if isinstance(plugins, str | Path) else [Path(file) for file in plugins]
+    registry, _ = load_plugins(files)
+    names: dict[Kind, tuple[str, ...]] = {"dataset": (name,)}
+    check_names(names, registry)
+    texts = option_texts(settings_of(options or {}, "genbench.load_dataset"), names, registry)
+    (dataset,) = named_components(registry, "dataset", [name], texts)
+    root = None if data_root is None else Path(data_root)
+    data_config = make_data_config(root, download=download, skip_corrupt=skip_corrupt)
+    return create_dataset(registry, dataset).load(data_config)
 
 
 def load_model(

@@ -44,7 +44,7 @@ def render(text: str, kind: str, name: str) -> str:
     for kind_word in (kind, "plugin"):
         text = text.replace(f"my-{kind_word}", name).replace(f"my_{kind_word}", module)
         text = text.replace(f"My{kind_word.capitalize()}", camel)
-    return text.replace("{{kind}}", kind).replace("{{try}}", TRY[kind].format(name=name))
+    return text.replace("{{kind}}", kind).replace("{{try}}", TRY.get(kind, "").format(name=name))
 
 
 def template(file: str) -> str:
@@ -56,12 +56,17 @@ TRY: Mapping[str, str] = tomllib.loads(template("commands.toml"))
 """The command that tries a new plug-in, for each kind that has a template."""
 
 
+SCRIPT = "external"
+"""The template that is no plug-in: a script that scores a model that was trained elsewhere by its weights."""
+
+
 def planned_files(kind: str, name: str, *, package: bool) -> dict[Path, str]:
     """The files to write, by relative path."""
-    plugin = render(template(f"{kind}.py"), kind, name)
+    plugin, module = render(template(f"{kind}.py"), kind, name), module_name(name)
+    if kind == SCRIPT:
+        return {Path(f"{module}.py"): plugin}
     if not package:
         return {Path(f"{name}.py"): plugin}
-    module = module_name(name)
     return {
         Path(name, f"{module}.py"): plugin,
         Path(name, "pyproject.toml"): render(template("package/pyproject.toml.txt"), kind, name),
@@ -82,7 +87,9 @@ def write_plugin(kind: str, name: str, to: Path, *, package: bool) -> list[Path]
 
 
 def next_steps(kind: str, name: str, to: Path, *, package: bool) -> list[str]:
-    """Three commands to try the new plug-in, as typed in this folder."""
+    """The commands to try what was written, as typed in this folder."""
+    if kind == SCRIPT:
+        return [f"python {shell_path(_explicit(to / f'{module_name(name)}.py'))}", "genbench docs external"]
     run = TRY[kind].format(name=name)
     if package:
         return [f"pip install -e {shell_path(_explicit(to / name))}", f"genbench check {name}", run]

@@ -12,6 +12,7 @@ from typing import cast
 import pytest
 import torch
 import torch_fidelity
+from PIL import Image
 from torch import Tensor
 from torch.utils.data import Dataset as TorchDataset
 from torch_fidelity.feature_extractor_base import FeatureExtractorBase
@@ -19,8 +20,9 @@ from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorIncepti
 from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 from torch_fidelity.registry import FEATURE_EXTRACTORS_REGISTRY
 
+import genbench
 import genbench.features.extractor
-from conftest import INCEPTION
+from conftest import DOTS, INCEPTION
 from genbench.api import ComponentSpec, DataConfig, DatasetInfo, Evaluation, Extractor, Images
 from genbench.distances import frechet_distance
 from genbench.errors import DataError, GenbenchError, MetricError, UsageError
@@ -122,6 +124,44 @@ def test_fid_with_inception_equals_that_of_torch_fidelity(channels: int) -> None
     extractor = feature_layer("inception", "192", str(INCEPTION), NOWHERE)
     expected = fidelity(first, second, extractor, fid=True, feature_layer_fid="192")["frechet_inception_distance"]
     assert ours(first, second, extractor) == pytest.approx(expected, rel=1e-3)
+
+
+@pytest.mark.parametrize("inception", [False, pytest.param(True, marks=needs_inception)])
+@pytest.mark.filterwarnings("ignore")
+def test_scored_pictures_have_the_fid_of_torch_fidelitys_own_folders(
+    inception: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("GENBENCH_CACHE", str(tmp_path / "cache"))
+    dataset = genbench.load_dataset("dots", plugins=DOTS, options={"dots.size": 28})
+    folders = tmp_path / "samples", tmp_path / "test"
+    shown = (pictures(64, 28, 0), dataset.test)
+    for folder, images in zip(folders, shown, strict=True):
+        folder.mkdir()
+        for i, image in enumerate(images):
+            Image.fromarray(image[0].numpy()).save(folder / f"{i}.png")
+    if inception:
+        extractor, layer = feature_layer("inception", "192", str(INCEPTION), NOWHERE), {"feature_layer_fid": "192"}
+        chosen = {"fid.features": "inception", "fid.layer": "192", "fid.weights": str(INCEPTION)}
+        weights = {"feature_extractor_weights_path": extractor.weights}
+    else:
+        extractor, layer, chosen, weights = feature_layer("grey28", "", "", NOWHERE), {}, {"fid.features": "grey28"}, {}
+    expected = torch_fidelity.calculate_metrics(
+        input1=str(folders[0]),
+        input2=str(folders[1]),
+        cuda=False,
+        verbose=False,
+        cache=False,
+        fid=True,
+        feature_extractor=extractor.implementation,
+        **weights,
+        **layer,
+    )["frechet_inception_distance"]
+    options = {**chosen, "fid.count": 64, "dots.size": 28}
+    results = genbench.score(
+        "pictures", folders[0], metrics="fid", dataset="dots", plugins=DOTS, options=options, out=tmp_path / "runs"
+    )
+    (value,) = (row.value for row in results if row.metric == "fid")
+    assert value == pytest.approx(expected, rel=1e-3)
 
 
 def test_folding_batch_norm_changes_inception_by_rounding_alone() -> None:
