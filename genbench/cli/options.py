@@ -238,6 +238,9 @@ tracker_option = click.option(
 changed_source_option = click.option(
     "--allow-changed-source", is_flag=True, help="Accept plug-ins whose source has changed since the training."
 )
+all_sources_option = click.option(
+    "--all-sources", is_flag=True, help="Show also runs of earlier sources of plug-ins and of earlier data."
+)
 device_option = study_option("device", metavar="DEVICE", help="auto, cpu, cuda or cuda:i.")
 threads_option = study_option(
     "threads", metavar="N", help="CPU threads of a training. [1 for small steps, all cores for large ones]"

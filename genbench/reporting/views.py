@@ -21,7 +21,7 @@ from genbench.analysis.formatting import format_estimate, format_value, p_value
 from genbench.analysis.headline import join_words
 from genbench.evaluation.selection import describe_selection
 from genbench.reporting.console import ConsoleWriter, render_curves
-from genbench.reporting.summary import readable_runs
+from genbench.reporting.summary import compared_runs
 from genbench.storage.results import rows
 from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, RunRecord, read_run
 
@@ -122,9 +122,11 @@ def _words(value: Any) -> str:
 # ---------------------------------------------------------------- metric against compute
 
 
-def show_curves(paths: Sequence[Path], metric: str | None, by: By, budgets: Sequence[float]) -> None:
+def show_curves(
+    paths: Sequence[Path], metric: str | None, by: By, budgets: Sequence[float], all_sources: bool = False
+) -> None:
     """Print the groups below the paths at equal budgets, by default in the first metric of snapshots."""
-    tidy = rows(readable_runs(paths))
+    tidy = rows(compared_runs(paths, all_sources))
     at_snapshots = next((row.metric for row in tidy if row.stage == "snapshot" and row.metric), None)
     render_curves(Console(), tidy, requested_metric(tidy, metric or at_snapshots), by, budgets)
 
@@ -132,9 +134,11 @@ def show_curves(paths: Sequence[Path], metric: str | None, by: By, budgets: Sequ
 # ---------------------------------------------------------------- two groups, and the power of seeds
 
 
-def show_comparison(paths: Sequence[Path], a: str, b: str, metric: str | None, form: str) -> None:
+def show_comparison(
+    paths: Sequence[Path], a: str, b: str, metric: str | None, form: str, all_sources: bool = False
+) -> None:
     """Print group A against group B."""
-    label_a, label_b, comparisons = compare(rows(readable_runs(paths)), a, b, metric)
+    label_a, label_b, comparisons = compare(rows(compared_runs(paths, all_sources)), a, b, metric)
     if form == "json":
         plain = [asdict(comparison) for comparison in comparisons]
         click.echo(json.dumps({"a": label_a, "b": label_b, "comparisons": plain}, indent=2))
@@ -209,9 +213,16 @@ def conclusion_words(comparisons: Sequence[Comparison], a: str, b: str) -> list[
     return [f"{a} and {b} cannot be told apart by {head}{why}"]
 
 
-def show_power(paths: Sequence[Path], metric: str, difference: float | None, seeds: Sequence[int], form: str) -> None:
+def show_power(
+    paths: Sequence[Path],
+    metric: str,
+    difference: float | None,
+    seeds: Sequence[int],
+    form: str,
+    all_sources: bool = False,
+) -> None:
     """Print the differences that numbers of seeds can detect, estimated from a pilot's runs."""
-    forecasts = forecast(rows(readable_runs(paths)), metric, seeds, difference)
+    forecasts = forecast(rows(compared_runs(paths, all_sources)), metric, seeds, difference)
     if form == "json":
         click.echo(json.dumps([asdict(each) for each in forecasts], indent=2))
         return

@@ -370,3 +370,26 @@ def test_a_file_changed_within_a_second_runs_as_it_stands(tmp_path: Path, monkey
         module = _import_file(path)
         assert str(module.VALUE) == value
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("package", [False, True])
+def test_an_installed_plugin_changed_within_a_second_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: bool
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "theirs_package" if package else "theirs_module"
+    folder = tmp_path / name if package else tmp_path
+    folder.mkdir(exist_ok=True)
+    if package:
+        (folder / "__init__.py").write_text(f"from {name}.part import genbench_priors\n")
+    for described in ("first", "other"):
+        path = folder / ("part.py" if package else f"{name}.py")
+        path.write_text(PRIOR.format(name="theirs").replace("a test", described))
+        os.utime(path, (1e9, 1e9))
+        registry = installed(monkeypatch, point("theirs", name, "theirs"))
+        assert registry.get("prior", "theirs").spec.description == described
+        assert list(folder.glob("__pycache__/*.pyc"))
+        for module in [module for module in sys.modules if module.partition(".")[0] == name]:
+            del sys.modules[module]
+    assert not [finder for finder in sys.meta_path if isinstance(finder, plugins._PluginFinder)]
