@@ -128,11 +128,15 @@ def join_words(words: Sequence[str], last: str = "and") -> str:
 
 @dataclass(frozen=True)
 class Behind:
-    """A model that is worse than the best: by how much (the absolute paired difference), and the adjusted p-value."""
+    """A model that is not a best: the absolute paired difference from a better one, and the adjusted p-value.
+
+    `rival` is the label of that better model, against which the evidence is strongest.
+    """
 
     label: str
     difference: Estimate
     p: float | None
+    rival: str = ""
 
 
 @dataclass(frozen=True)
@@ -165,12 +169,15 @@ def verdict(table: Table) -> Verdict:
     best = tuple(row.label for row, cell in ranked if cell.mark == "best")
     worse: list[Behind] = []
     for row, cell in ranked:
-        if best and cell.mark == "" and cell.behind is not None:
-            worse.append(Behind(row.label, absolute(cell.behind), cell.p_best))
+        if best and cell.mark == "" and cell.worse_than is not None:
+            rival, difference = cell.worse_than
+            label = next(each.label for each, _ in ranked if each.group == rival)
+            worse.append(Behind(row.label, absolute(difference), cell.p_best, label))
     undecided = tuple(row.label for row, cell in ranked if cell.mark == "undecided")
     sentences: list[str] = []
     if column is not None and len(ranked) > 1:
-        sentences.append(_ranking(column.head, best, worse, [cell.estimate.n for _, cell in ranked]))
+        leader = ranked[0][0].label
+        sentences.append(_ranking(column.head, leader, best, worse, [cell.estimate.n for _, cell in ranked]))
     sentences += _fit(table, models)
     if column is not None and len(best) > 1 and column.detectable:
         size = format_value(column.detectable, digits=2).plain
@@ -188,8 +195,8 @@ def absolute(difference: Estimate) -> Estimate:
     return Estimate(-difference.mean, difference.n, low, high, difference.kind)
 
 
-def _ranking(head: str, best: Sequence[str], worse: Sequence[Behind], seeds: Sequence[int]) -> str:
-    """The sentence on the ranking column."""
+def _ranking(head: str, leader: str, best: Sequence[str], worse: Sequence[Behind], seeds: Sequence[int]) -> str:
+    """The sentence on the ranking column; a rival is named where it is not the leader, the model of the best mean."""
     if not best:
         if max(seeds) == 1:
             return "One seed: differences may be noise (--seeds 5 gives intervals and tests)"
@@ -205,13 +212,15 @@ def _ranking(head: str, best: Sequence[str], worse: Sequence[Behind], seeds: Seq
         return sentence
     if len(worse) > MODELS_NAMED - 1:
         return f"{sentence}; {len(worse)} are worse"
-    texts = [_behind(behind) for behind in worse]
-    return f"{sentence}; {worse[0].label} is worse by {join_words([texts[0].partition(' by ')[2], *texts[1:]])}"
+    first, *further = worse
+    texts = [_behind(first, leader), *(f"{behind.label} {_behind(behind, leader)}" for behind in further)]
+    return f"{sentence}; {first.label} is worse {join_words(texts)}"
 
 
-def _behind(behind: Behind) -> str:
+def _behind(behind: Behind, leader: str) -> str:
     p = "" if behind.p is None else f" ({p_value(behind.p)})"
-    return f"{behind.label} by {format_estimate(behind.difference).plain}{p}"
+    than = "" if behind.rival in ("", leader) else f"than {behind.rival} "
+    return f"{than}by {format_estimate(behind.difference).plain}{p}"
 
 
 def _fit(table: Table, models: Sequence[TableRow]) -> list[str]:

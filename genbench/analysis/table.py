@@ -270,6 +270,8 @@ class TableCell:
     se: float | None = None
     spread: Spread | None = None
     p_best: float | None = None
+    worse_than: tuple[str, Estimate] | None = None
+    """Of a model that is not a best: the group against which the evidence is strongest, and the paired difference."""
 
 
 @dataclass(frozen=True)
@@ -528,8 +530,25 @@ def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole])
             se=errors[0] if estimates[name].low is None and errors and errors[0] > rounding else None,
             spread=spread([_spread_of(measured, name)]),
             p_best=tests[name].p if name in tests else None,
+            worse_than=_rival(name, models, known) if name in tests and tests[name].status == "worse" else None,
         )
     return cells
+
+
+def _rival(
+    name: str, models: Mapping[str, Mapping[int, float]], known: Mapping[str, Errors]
+) -> tuple[str, Estimate] | None:
+    """The model against which the evidence is strongest, by the difference in half-widths, and that difference."""
+    differences = {
+        rival: difference
+        for rival, values in models.items()
+        if rival != name and (difference := paired_difference(models[name], values, errors=(known[name], known[rival])))
+    }
+    tested = {rival: abs(d.mean) / d.half_width for rival, d in differences.items() if d.half_width}
+    if not tested:
+        return None
+    rival = max(tested, key=lambda rival: tested[rival])
+    return rival, differences[rival]
 
 
 def column_marks(

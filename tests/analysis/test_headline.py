@@ -126,3 +126,16 @@ def test_a_single_model_has_no_ranking() -> None:
 
 def test_words_are_joined() -> None:
     assert [join_words(list("abc")[:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
+
+
+def test_a_model_is_worse_than_the_one_against_which_the_evidence_is_strongest() -> None:
+    """The noisy leader's difference from the worse model is not significant; that of a steadier rival is."""
+    noisy = study("noisy", (5.0, 60.0, 10.0, 55.0))
+    steady = study("steady", (40.0, 40.1, 40.0, 40.1))
+    worse = study("vae", (50.0, 50.3, 50.0, 50.2))
+    result = verdict(only(noisy, steady, worse))
+    (behind,) = result.worse
+    assert (behind.label, behind.rival) == ("vae", "steady")
+    assert behind.difference.low is not None
+    assert behind.difference.low > 0
+    assert "vae is worse than steady by 10." in result.sentences[0]
