@@ -14,6 +14,7 @@ from genbench.experiment.config import check_config
 from genbench.interface.config import (
     DEFAULT_METRICS,
     StudyConfig,
+    lower_case,
     settings_of,
     study_config,
 )
@@ -219,7 +220,7 @@ def evaluate(
 
     from genbench.interface.session import evaluable, open_evaluations
 
-    names, sources = tuple(_listed(metrics)), tuple(_listed(samplers))
+    names, sources = lower_case(_listed(metrics)), lower_case(_listed(samplers))
     command = f"{EVALUATE}({[str(folder) for folder in folders]!r}, {list(names)!r})"
     failed: dict[str, str] = {}
     with stoppable() as stop:
