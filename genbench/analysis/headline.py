@@ -181,7 +181,7 @@ def verdict(table: Table) -> Verdict:
     sentences += _fit(table, models)
     if column is not None and len(best) > 1 and column.detectable:
         size = format_value(column.detectable, digits=2).plain
-        sentences.append(f"Differences below {size} need more seeds (genbench power RUNS)")
+        sentences.append(f"Differences below {size} are often missed with these seeds (genbench power RUNS)")
     if len(models) > 1 and at_defaults(models):
         sentences.append("Not tuned: a comparison of defaults")
     return Verdict(column.metric if column else "", best, tuple(worse), undecided, tuple(sentences))
