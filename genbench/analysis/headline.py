@@ -36,7 +36,7 @@ def counted_models(rows: Sequence[TableRow]) -> str:
     """
     axes = {"prior": [row.prior for row in rows], "latent size": [row.latent_dim for row in rows]}
     wide = {noun: len({*values}) for noun, values in axes.items() if len({*values}) > 1}
-    cells = Counter(zip(*axes.values(), strict=True))
+    cells = Counter((row.prior, row.latent_dim) for row in rows)
     size = math.prod(wide.values())
     if len({*cells.values()}) == 1 and len(cells) == size:
         models = len(rows) // size
