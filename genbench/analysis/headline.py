@@ -35,7 +35,7 @@ def counted_models(rows: Sequence[TableRow]) -> str:
     '0 models'
     """
     axes = {"prior": [row.prior for row in rows], "latent size": [row.latent_dim for row in rows]}
-    wide = {noun: len({*values}) for noun, values in axes.items() if len({*values}) > 1}
+    wide = {noun: len(set(values)) for noun, values in axes.items() if len(set(values)) > 1}
     cells = Counter((row.prior, row.latent_dim) for row in rows)
     size = math.prod(wide.values())
     if len({*cells.values()}) == 1 and len(cells) == size:
