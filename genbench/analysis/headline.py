@@ -34,8 +34,8 @@ def counted_models(rows: Sequence[TableRow]) -> str:
     >>> counted_models([])
     '0 models'
     """
-    axes = {"prior": [row.prior for row in rows], "latent size": [row.latent_dim for row in rows]}
-    wide = {noun: len(set(values)) for noun, values in axes.items() if len(set(values)) > 1}
+    counts = {"prior": len({row.prior for row in rows}), "latent size": len({row.latent_dim for row in rows})}
+    wide = {noun: count for noun, count in counts.items() if count > 1}
     cells = Counter((row.prior, row.latent_dim) for row in rows)
     size = math.prod(wide.values())
     if len({*cells.values()}) == 1 and len(cells) == size:
