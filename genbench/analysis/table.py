@@ -125,6 +125,10 @@ class ColumnValues:
         by_seed = self.by_seed(group)
         return dict(zip(by_seed, share_errors(by_seed.values(), n, whole), strict=True)) if whole else {}
 
+    def estimate(self, group: str) -> Estimate:
+        """The mean of a group over seeds and its interval, which is not narrower than known errors allow."""
+        return estimate(list(self.by_seed(group).values()), errors=list(self.known_errors(group).values()))
+
     def errors_of(self, group: str) -> list[float]:
         """The standard errors over draws, one for each seed; empty where any is unknown."""
         known = self.errors.get(group, {})
@@ -505,9 +509,7 @@ def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole])
     """The groups' cells in one column; only models are marked, and only they are compared."""
     by_seed = {name: measured.by_seed(name) for name in measured.values}
     known = {name: measured.known_errors(name) for name in by_seed}
-    estimates = {
-        name: estimate(list(values.values()), errors=list(known[name].values())) for name, values in by_seed.items()
-    }
+    estimates = {name: measured.estimate(name) for name in by_seed}
     models = {name: values for name, values in by_seed.items() if roles[name] == "model"}
     marks: Mapping[str, Mark] = {}
     tests: Mapping[str, BestSetResult] = {}

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genbench import __version__
-from genbench.errors import StoreError, printable
+from genbench.errors import StoreError, shell_word
 from genbench.storage.run_dir import RUN
 from genbench.storage.schema import RunFile, read_file
 
@@ -90,13 +90,7 @@ def _version(name: str) -> str:
 def command_line(arguments: list[str] | None = None) -> str:
     """The command as one would type it again."""
     words = ["genbench", *(sys.argv[1:] if arguments is None else arguments)]
-    return " ".join(shlex.quote(word) if word == printable(word) else _bytes_quoted(word) for word in words)
-
-
-def _bytes_quoted(word: str) -> str:
-    """A word with bytes that are not UTF-8, as bash and zsh read it: $'caf\\xe9'."""
-    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
-    return f"$'{printable(escaped)}'"
+    return " ".join(map(shell_word, words))
 
 
 def check_components(run: Run, folder: Path, registry: ComponentNames) -> None:
@@ -115,7 +109,7 @@ def check_components(run: Run, folder: Path, registry: ComponentNames) -> None:
     program = Path(sys.argv[0]).parts[-2:]
     is_command = program[-1:] == ("genbench",) or program == ("genbench", "__main__.py")  # not a notebook
     again = f": {command_line([*arguments(), *options])}" if is_command else ""
-    raise StoreError(f"{need}; it was trained with {shlex.join(options)}: name it again{again}")
+    raise StoreError(f"{need}; it was trained with {' '.join(map(shell_word, options))}: name it again{again}")
 
 
 def plugin_files(command: str) -> list[str]:
