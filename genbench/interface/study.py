@@ -71,6 +71,7 @@ def run(
     data_root: str | Path | None = None,
     download: bool = False,
     skip_corrupt: bool = False,
+    skip_impossible: bool = False,
     out: str | Path = "runs",
     plugins: str | Path | Iterable[str | Path] = (),
     disabled_plugins: Names = (),
@@ -109,6 +110,7 @@ def run(
         data_root: Folder of the datasets. [~/.cache/genbench/data]
         download: Allow downloads of datasets and weights.
         skip_corrupt: Leave corrupt images out.
+        skip_impossible: Leave combinations without meaning out, such as a VAE with a prior without density.
         out: Folder of the runs.
         plugins: Plug-in files to load, such as one that a notebook's cell wrote with `%%writefile moons.py`.
         disabled_plugins: Installed plug-ins that are not loaded.

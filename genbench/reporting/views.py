@@ -77,7 +77,8 @@ def show_run(path: Path, form: str = "table") -> None:
         console.print(f"[red]{printable(record.failure)}[/]", highlight=False)
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in {**record.run.record(), **record.provenance}.items():
-        table.add_row(f"[dim]{printable(name)}[/]", printable(_words(value)))
+        if words := _words(value):
+            table.add_row(f"[dim]{printable(name)}[/]", printable(words))
     if record.training is not None:
         fields = {name: getattr(record.training, name) for name in TRAINING_FIELDS}
         words = ", ".join(f"{name} {value}" for name, value in fields.items() if value)
@@ -124,7 +125,7 @@ def _words(value: Any) -> str:
         options = ", ".join(f"{name.replace('_', '-')}={option}" for name, option in value.get("options", {}).items())
         return f"{value['name']}" + (f" ({options})" if options else "")
     if isinstance(value, dict):
-        return ", ".join(f"{name} {inner}" for name, inner in value.items())
+        return ", ".join(f"{name} {inner}" for name, inner in value.items() if inner not in ("", [], {}, None))
     return str(value)
 
 
