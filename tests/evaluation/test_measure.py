@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from pathlib import Path
 from types import SimpleNamespace
@@ -16,7 +16,7 @@ import torch
 from click.testing import Result
 
 from genbench.analysis.ladder import verdict
-from genbench.api import ComponentSpec, EvalProtocol, Measurement
+from genbench.api import ComponentSpec, EvalProtocol, Evaluation, Measurement, Metric
 from genbench.errors import MetricError, StoreError
 from genbench.evaluation.evaluation import DataEvaluation
 from genbench.evaluation.measure import measure, to_stored
@@ -105,16 +105,17 @@ def test_a_list_instead_of_an_object_is_damage_and_no_traceback() -> None:
 def test_the_trace_of_a_failing_metric_and_the_caution_of_a_number_are_kept_and_shown(
     genbench: Callable[..., Result], tmp_path: Path
 ) -> None:
-    def broken(evaluation: object) -> None:
-        raise ZeroDivisionError("planted")
+    class Broken(Metric):
+        def measure(self, evaluation: Evaluation) -> Iterable[Measurement]:
+            raise ZeroDivisionError("planted")
 
-    spec = ComponentSpec(name="broken", description="", factory=lambda: SimpleNamespace(measure=broken))
+    spec = ComponentSpec(name="broken", description="", factory=Broken)
     registry = Registry()
     registry.register("metric", Registration(spec, Plugin("mine", "mine.py", "loaded")))
     evaluation = cast("DataEvaluation", SimpleNamespace(split="test"))
     entry = measure(registry, Component("broken", (), "f"), evaluation)
     assert entry.error.endswith("ZeroDivisionError: planted")
-    assert "in broken" in entry.trace
+    assert "in measure" in entry.trace
     cautious = MetricRecord("m", {}, "test", numbers=(to_stored(replace(SOUND, caution="use another")),))
     path = store_run(tmp_path / "runs", fake_run())
     RunFolder(path).save_measurements({"a": entry, "b": cautious})

@@ -219,13 +219,29 @@ def test_workers_that_cannot_start_stop_the_study_once(studies: Studies) -> None
     planned = studies.plan("ae", seeds=(0, 1, 2))
     first = planned.runs[0].name
     cause = WorkerError("worker failed", "the worker cannot start: no module x", stops=True)
-    executor = Scripted(lambda run: cause if run.name == first else RunOutcome("interrupted"))
+    executor = Waiting(lambda run: cause)
     runner = runner_of(planned, studies.registry, studies.folder / "store", studies.data_config, stop=lambda: False)
     outcome = run_all(planned, executor, runner)
     assert outcome.failed == {first: str(cause)}
     assert outcome.stopped == str(cause)
     assert outcome.interrupted
     assert executor.interrupts == 1
+
+
+class Waiting(Scripted):
+    """An executor whose first run ends at once, and whose other runs wait for it to be interrupted."""
+
+    def submit(self, run: Run) -> Future[RunOutcome]:
+        if not self.runs:
+            return super().submit(run)
+        self.runs.append(run)
+        self.waiting = [*getattr(self, "waiting", []), Future[RunOutcome]()]
+        return self.waiting[-1]
+
+    def interrupt(self) -> None:
+        super().interrupt()
+        for future in self.waiting:
+            future.set_result(RunOutcome("interrupted"))
 
 
 class Job:
