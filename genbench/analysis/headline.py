@@ -34,9 +34,9 @@ def counted_models(rows: Sequence[TableRow]) -> str:
     >>> counted_models([])
     '0 models'
     """
-    cells = Counter((row.prior, row.latent_dim) for row in rows)
-    counts = {"prior": len({prior for prior, _ in cells}), "latent size": len({dim for _, dim in cells})}
+    counts = {"prior": len({row.prior for row in rows}), "latent size": len({row.latent_dim for row in rows})}
     wide = {noun: count for noun, count in counts.items() if count > 1}
+    cells = Counter((row.prior, row.latent_dim) for row in rows)
     size = math.prod(wide.values())
     if len({*cells.values()}) == 1 and len(cells) == size:
         models = len(rows) // size
@@ -181,7 +181,7 @@ def verdict(table: Table) -> Verdict:
     sentences += _fit(table, models)
     if column is not None and len(best) > 1 and column.detectable:
         size = format_value(column.detectable, digits=2).plain
-        sentences.append(f"Differences below {size} need more seeds (genbench power RUNS)")
+        sentences.append(f"Differences below {size} are often missed with these seeds (genbench power RUNS)")
     if len(models) > 1 and at_defaults(models):
         sentences.append("Not tuned: a comparison of defaults")
     return Verdict(column.metric if column else "", best, tuple(worse), undecided, tuple(sentences))

@@ -532,21 +532,27 @@ def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole])
             se=errors[0] if estimates[name].low is None and errors and errors[0] > rounding else None,
             spread=spread([_spread_of(measured, name)]),
             p_best=tests[name].p if name in tests else None,
-            worse_than=_rival(name, models, known) if name in tests and tests[name].status == "worse" else None,
+            worse_than=(
+                _rival(name, models, known, lower=not column.higher_is_better)
+                if name in tests and tests[name].status == "worse"
+                else None
+            ),
         )
     return cells
 
 
 def _rival(
-    name: str, models: Mapping[str, Mapping[int, float]], known: Mapping[str, Errors]
+    name: str, models: Mapping[str, Mapping[int, float]], known: Mapping[str, Errors], *, lower: bool
 ) -> tuple[str, Estimate] | None:
-    """The model against which the evidence is strongest, by the difference in half-widths, and that difference."""
+    """The better model with the strongest evidence, by the difference in half-widths, and that difference."""
+    sign = 1.0 if lower else -1.0
     differences = {
         rival: difference
         for rival, values in models.items()
         if rival != name and (difference := paired_difference(models[name], values, errors=(known[name], known[rival])))
     }
-    tested = {rival: abs(d.mean) / d.half_width for rival, d in differences.items() if d.half_width}
+    better = {rival: d for rival, d in differences.items() if sign * d.mean > 0}
+    tested = {rival: abs(d.mean) / d.half_width for rival, d in better.items() if d.half_width}
     if not tested:
         return None
     rival = max(tested, key=lambda rival: tested[rival])
