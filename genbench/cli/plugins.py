@@ -1,4 +1,4 @@
-"""The commands on plug-ins: list, new, check, docs, news, completion. Heavy modules are imported inside the commands."""
+"""The commands list, new, check, docs, news and completion. Heavy modules are imported inside the commands."""
 
 from __future__ import annotations
 

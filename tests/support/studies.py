@@ -60,7 +60,7 @@ KEPT = {"fid": "sample quality", "reconstruction.pixel": "reconstruction", "late
 
 
 def kept_rows() -> list[Row]:
-    """Four models and three metrics of the study in reports/fashion-mnist, whose rows have an earlier version's names."""
+    """Four models and three metrics of the study in reports/fashion-mnist; its rows have an earlier version's names."""
     path = Path(__file__).parents[2] / "reports" / "fashion-mnist" / "rows.csv"
 
     def rows() -> Iterator[Row]:
