@@ -34,9 +34,9 @@ def counted_models(rows: Sequence[TableRow]) -> str:
     >>> counted_models([])
     '0 models'
     """
-    axes = {"prior": [row.prior for row in rows], "latent size": [row.latent_dim for row in rows]}
-    wide = {noun: len({*values}) for noun, values in axes.items() if len({*values}) > 1}
-    cells = Counter(zip(*axes.values(), strict=True))
+    counts = {"prior": len({row.prior for row in rows}), "latent size": len({row.latent_dim for row in rows})}
+    wide = {noun: count for noun, count in counts.items() if count > 1}
+    cells = Counter((row.prior, row.latent_dim) for row in rows)
     size = math.prod(wide.values())
     if len({*cells.values()}) == 1 and len(cells) == size:
         models = len(rows) // size

@@ -1,4 +1,4 @@
-"""The commands list, new, check, docs, news and completion. Heavy modules are imported inside the commands."""
+"""The commands on plug-ins: list, new, check, docs, news, completion. Heavy modules are imported in the commands."""
 
 from __future__ import annotations
 
@@ -153,9 +153,8 @@ def docs(page: str | None) -> None:
     texts = doc_pages()
     if page is None:
         width = max(map(len, texts))
-        click.echo("genbench docs PAGE prints one of:")
         for name, text in texts.items():
-            click.echo(f"  {name:{width}}  {page_summary(text)}")
+            click.echo(f"genbench docs {name:{width}}  {page_summary(text)}")
     elif page not in texts:
         raise unknown("page", page, texts)
     else:
