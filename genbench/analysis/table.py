@@ -102,6 +102,7 @@ class ColumnValues:
     errors: dict[str, dict[int, list[float]]] = field(default_factory=dict)
     p_values: dict[str, dict[int, float]] = field(default_factory=dict)
     minimum_detectable_effect: float | None = None
+    cautions: dict[str, None] = field(default_factory=dict)
     _by_seed: dict[str, dict[int, float]] = field(default_factory=dict, repr=False, compare=False)
     _shares: tuple[int, float | None] | None = field(default=None, repr=False, compare=False)
 
@@ -123,6 +124,10 @@ class ColumnValues:
         n, whole = self._shares
         by_seed = self.by_seed(group)
         return dict(zip(by_seed, share_errors(by_seed.values(), n, whole), strict=True)) if whole else {}
+
+    def estimate(self, group: str) -> Estimate:
+        """The mean of a group over seeds and its interval, which is not narrower than known errors allow."""
+        return estimate(list(self.by_seed(group).values()), errors=list(self.known_errors(group).values()))
 
     def errors_of(self, group: str) -> list[float]:
         """The standard errors over draws, one for each seed; empty where any is unknown."""
@@ -172,6 +177,8 @@ def _collect(columns: dict[ColumnKey, ColumnValues], row: Row, value: float) -> 
     if row.n is not None:
         column.counts.add(row.n)
     column.values.setdefault(row.group, {}).setdefault(row.seed, []).append(value)
+    if row.caution:
+        column.cautions[row.caution] = None
     if row.floor is not None and math.isfinite(row.floor):
         column.floors.setdefault(row.group, []).append(row.floor)
     if row.floor_sd is not None and math.isfinite(row.floor_sd):
@@ -247,6 +254,7 @@ class Column:
     role: str = ""
     detectable: float | None = None
     prior: str = ""
+    cautions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -422,6 +430,7 @@ def _columns(gathered: GatheredRows, sort: str | None, roles: Mapping[str, RowRo
                 floor=floor,
                 floor_sd=_mean(measured.floor_sds) if floor is not None and measured.floor_sds else None,
                 minimum_detectable_effect=measured.minimum_detectable_effect,
+                cautions=tuple(measured.cautions),
                 spread=spread([_spread_of(measured, name) for name in measured.values if roles[name] == "model"]),
             )
         )
@@ -503,9 +512,7 @@ def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole])
     """The groups' cells in one column; only models are marked, and only they are compared."""
     by_seed = {name: measured.by_seed(name) for name in measured.values}
     known = {name: measured.known_errors(name) for name in by_seed}
-    estimates = {
-        name: estimate(list(values.values()), errors=list(known[name].values())) for name, values in by_seed.items()
-    }
+    estimates = {name: measured.estimate(name) for name in by_seed}
     models = {name: values for name, values in by_seed.items() if roles[name] == "model"}
     marks: Mapping[str, Mark] = {}
     tests: Mapping[str, BestSetResult] = {}
@@ -528,21 +535,27 @@ def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole])
             se=errors[0] if estimates[name].low is None and errors and errors[0] > rounding else None,
             spread=spread([_spread_of(measured, name)]),
             p_best=tests[name].p if name in tests else None,
-            worse_than=_rival(name, models, known) if name in tests and tests[name].status == "worse" else None,
+            worse_than=(
+                _rival(name, models, known, lower=not column.higher_is_better)
+                if name in tests and tests[name].status == "worse"
+                else None
+            ),
         )
     return cells
 
 
 def _rival(
-    name: str, models: Mapping[str, Mapping[int, float]], known: Mapping[str, Errors]
+    name: str, models: Mapping[str, Mapping[int, float]], known: Mapping[str, Errors], *, lower: bool
 ) -> tuple[str, Estimate] | None:
-    """The model against which the evidence is strongest, by the difference in half-widths, and that difference."""
+    """The better model with the strongest evidence, by the difference in half-widths, and that difference."""
+    sign = 1.0 if lower else -1.0
     differences = {
         rival: difference
         for rival, values in models.items()
         if rival != name and (difference := paired_difference(models[name], values, errors=(known[name], known[rival])))
     }
-    tested = {rival: abs(d.mean) / d.half_width for rival, d in differences.items() if d.half_width}
+    better = {rival: d for rival, d in differences.items() if sign * d.mean > 0}
+    tested = {rival: abs(d.mean) / d.half_width for rival, d in better.items() if d.half_width}
     if not tested:
         return None
     rival = max(tested, key=lambda rival: tested[rival])

@@ -24,6 +24,10 @@ Split = Literal["test", "validation"]
 """Which held-out images an evaluation uses: a choice is made on validation images, and its result told on test ones."""
 
 
+MetricRole = Literal["", "sample quality", "reconstruction", "latent fit", "ladder", "memorization", "speed"]
+"""What a number says of a model; see `Measurement`."""
+
+
 @dataclass(frozen=True)
 class EvalProtocol:
     """How a number was measured. Numbers of different protocols are never compared.
@@ -83,6 +87,8 @@ class Measurement:
         high: Its upper end.
         p_value: The p-value of "this model is perfect by this measure", in [0, 1].
         minimum_detectable_effect: The smallest true value that n finds with a power of 80 % at a level of 5 %.
+        caution: Why this number is to be read with care and what to do, a few words without a stop ("biased upwards:
+            40 samples for 128 features; use KID"); it stands with every table that shows the number.
 
     The optional numbers are None where they are unknown or have no meaning.
     """
@@ -93,7 +99,7 @@ class Measurement:
     n: int
     protocol: EvalProtocol
     component: str = ""
-    role: str = ""
+    role: MetricRole = ""
     label: str = ""
     floor: float | None = None
     floor_sd: float | None = None
@@ -102,6 +108,7 @@ class Measurement:
     high: float | None = None
     p_value: float | None = None
     minimum_detectable_effect: float | None = None
+    caution: str = ""
 
 
 @dataclass(frozen=True)

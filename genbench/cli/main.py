@@ -41,7 +41,7 @@ from genbench.cli.study import config as config_command
 from genbench.cli.study import read_study_flags
 from genbench.errors import UsageError
 from genbench.experiment.config import check_config, check_metrics
-from genbench.interface.config import DEFAULT_EPOCHS
+from genbench.interface.config import DEFAULT_EPOCHS, lower_case
 from genbench.interface.context import make_data_config
 
 
@@ -148,6 +148,7 @@ def evaluate(
 ) -> None:
     """Evaluate trained RUNS anew or by further metrics; nothing is trained. [runs]"""
     executor = read_executor_config()
+    metrics, samplers = lower_case(metrics), lower_case(samplers)
     if installed := installed_names(plugins):
         check_metrics(metrics, samplers, settings, installed)
     from genbench.cli.run import measure_runs
@@ -198,7 +199,7 @@ def score(
     from genbench.cli.run import score_results
     from genbench.interface.score import ScoreConfig
 
-    config = ScoreConfig(**{**given, "metrics": tuple(metrics)})
+    config = ScoreConfig(**{**given, "metrics": lower_case(metrics)})
     data_config = make_data_config(data_root, download=download, skip_corrupt=skip_corrupt)
     sys.exit(score_results(config, load_registry(plugins), data_config))
 

@@ -1,4 +1,4 @@
-"""The commands on plug-ins: list, new, check, docs, completion. Heavy modules are imported inside the commands."""
+"""The commands on plug-ins: list, new, check, docs, news, completion. Heavy modules are imported in the commands."""
 
 from __future__ import annotations
 
@@ -12,7 +12,14 @@ from typing import TYPE_CHECKING, Literal, cast
 
 import click
 
-from genbench.cli.options import form_option, load_listing, load_registry, plugin_option, run_paths
+from genbench.cli.options import (
+    form_option,
+    load_listing,
+    load_registry,
+    plugin_option,
+    refuse_plugin_files,
+    run_paths,
+)
 from genbench.cli.store import list_runs
 from genbench.errors import UsageError, unknown
 from genbench.interface.components import listing_plain
@@ -157,20 +164,38 @@ def docs(page: str | None) -> None:
     """
     texts = doc_pages()
     if page is None:
+        width = max(map(len, texts))
         for name, text in texts.items():
-            click.echo(f"genbench docs {name:14}{text.partition(chr(10))[0].lstrip('# ')}")
+            click.echo(f"genbench docs {name:{width}}  {page_summary(text)}")
     elif page not in texts:
         raise unknown("page", page, texts)
-    elif sys.stdout.isatty():
-        from rich.console import Console
-        from rich.markdown import Markdown
-
-        console = Console()
-        with console.capture() as captured:
-            console.print(Markdown(texts[page]))
-        click.echo_via_pager(captured.get(), color=True)
     else:
-        click.echo(texts[page], nl=False)
+        show_page(texts[page])
+
+
+@click.command(short_help="Show what is new in each version.")
+def news() -> None:
+    """Show what is new, changed and mended in each version; the same as `genbench docs news`."""
+    show_page(doc_pages()["news"])
+
+
+def show_page(text: str) -> None:
+    """Print a page: rendered in a pager in a terminal, as Markdown elsewhere."""
+    if not sys.stdout.isatty():
+        click.echo(text, nl=False)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    console = Console()
+    with console.capture() as captured:
+        console.print(Markdown(text))
+    click.echo_via_pager(captured.get(), color=True)
+
+
+def page_summary(text: str) -> str:
+    """What a page holds: the line below its title, which is a paragraph by itself."""
+    return text.split("\n\n")[1]
 
 
 def doc_pages() -> dict[str, str]:
@@ -208,6 +233,7 @@ def check(names_: tuple[str, ...], form: Literal["table", "json"], plugins: tupl
     from rich.console import Console
     from rich.markup import escape
 
+    refuse_plugin_files(names_)
     console, last = Console(), ("", "")
     results: list[Result] = []
     for result in run_checks(load_registry(plugins), names_, plugins):
@@ -250,4 +276,4 @@ def show_result(console: Console, result: Result) -> None:
         console.print(f"           to do: {escape(result.advice)}", highlight=False, soft_wrap=True)
 
 
-COMMANDS: tuple[click.Command, ...] = (list_, new, check, docs, completion)
+COMMANDS: tuple[click.Command, ...] = (list_, new, check, docs, news, completion)

@@ -14,7 +14,7 @@ from genbench.execution.scheduler import run_status
 from genbench.experiment.config import check_names, option_texts
 from genbench.experiment.plan import named_components, plan_dataset, plan_of_runs
 from genbench.experiment.run import NONE, external_run
-from genbench.interface.config import DEFAULT_METRICS, settings_of
+from genbench.interface.config import DEFAULT_METRICS, lower_case, settings_of
 from genbench.interface.context import load_plugins, make_data_config, make_room, stoppable
 from genbench.interface.results import Results
 from genbench.interface.session import Session, make_runner
@@ -110,7 +110,17 @@ def score(
     """
     settings = settings_of(options or {}, SCORE)
     config = ScoreConfig(
-        name, dataset, samples, reconstructions, codes, prior, seed, tuple(listed(metrics)), settings, device, Path(out)
+        name,
+        dataset,
+        samples,
+        reconstructions,
+        codes,
+        prior,
+        seed,
+        lower_case(listed(metrics)),
+        settings,
+        device,
+        Path(out),
     )
     files = [Path(file) for file in listed(plugins)]
     registry, _ = load_plugins(files, tuple(listed(disabled_plugins)))

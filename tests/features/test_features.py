@@ -126,10 +126,9 @@ def test_fid_with_inception_equals_that_of_torch_fidelity(channels: int) -> None
     assert ours(first, second, extractor) == pytest.approx(expected, rel=1e-3)
 
 
-@pytest.mark.parametrize("inception", [False, pytest.param(True, marks=needs_inception)])
 @pytest.mark.filterwarnings("ignore")
 def test_scored_pictures_have_the_fid_of_torch_fidelitys_own_folders(
-    inception: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setenv("GENBENCH_CACHE", str(tmp_path / "cache"))
     dataset = genbench.load_dataset("dots", plugins=DOTS, options={"dots.size": 28})
@@ -139,12 +138,6 @@ def test_scored_pictures_have_the_fid_of_torch_fidelitys_own_folders(
         folder.mkdir()
         for i, image in enumerate(images):
             Image.fromarray(image[0].numpy()).save(folder / f"{i}.png")
-    if inception:
-        extractor, layer = feature_layer("inception", "192", str(INCEPTION), NOWHERE), {"feature_layer_fid": "192"}
-        chosen = {"fid.features": "inception", "fid.layer": "192", "fid.weights": str(INCEPTION)}
-        weights = {"feature_extractor_weights_path": extractor.weights}
-    else:
-        extractor, layer, chosen, weights = feature_layer("grey28", "", "", NOWHERE), {}, {"fid.features": "grey28"}, {}
     expected = torch_fidelity.calculate_metrics(
         input1=str(folders[0]),
         input2=str(folders[1]),
@@ -152,11 +145,9 @@ def test_scored_pictures_have_the_fid_of_torch_fidelitys_own_folders(
         verbose=False,
         cache=False,
         fid=True,
-        feature_extractor=extractor.implementation,
-        **weights,
-        **layer,
+        feature_extractor="grey28",
     )["frechet_inception_distance"]
-    options = {**chosen, "fid.count": 64, "dots.size": 28}
+    options = {"fid.features": "grey28", "fid.count": 64, "dots.size": 28}
     results = genbench.score(
         "pictures", folders[0], metrics="fid", dataset="dots", plugins=DOTS, options=options, out=tmp_path / "runs"
     )
