@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +26,28 @@ SIGNIFICANT = 0.05
 
 
 # ---------------------------------------------------------------- what was trained
+
+
+def counted_models(rows: Sequence[TableRow]) -> str:
+    """How many groups there are; of a full grid, models, priors and latent sizes apart.
+
+    >>> counted_models([])
+    '0 models'
+    """
+    counts = {"prior": len({row.prior for row in rows}), "latent size": len({row.latent_dim for row in rows})}
+    wide = {noun: count for noun, count in counts.items() if count > 1}
+    cells = Counter((row.prior, row.latent_dim) for row in rows)
+    size = math.prod(wide.values())
+    if len({*cells.values()}) == 1 and len(cells) == size:
+        models = len(rows) // size
+        return " x ".join([_counted(models, "model"), *(f"{count} {noun}s" for noun, count in wide.items())])
+    if len({row.model for row in rows}) == len(rows):
+        return _counted(len(rows), "model")
+    return f"{len(rows)} combinations of {join_words(['model', *wide])}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def setup_lines(table: Table) -> list[str]:
@@ -157,7 +181,7 @@ def verdict(table: Table) -> Verdict:
     sentences += _fit(table, models)
     if column is not None and len(best) > 1 and column.detectable:
         size = format_value(column.detectable, digits=2).plain
-        sentences.append(f"Differences below {size} need more seeds (genbench power RUNS)")
+        sentences.append(f"Differences below {size} are often missed with these seeds (genbench power RUNS)")
     if len(models) > 1 and at_defaults(models):
         sentences.append("Not tuned: a comparison of defaults")
     return Verdict(column.metric if column else "", best, tuple(worse), undecided, tuple(sentences))

@@ -102,6 +102,7 @@ class ColumnValues:
     errors: dict[str, dict[int, list[float]]] = field(default_factory=dict)
     p_values: dict[str, dict[int, float]] = field(default_factory=dict)
     minimum_detectable_effect: float | None = None
+    cautions: dict[str, None] = field(default_factory=dict)
     _by_seed: dict[str, dict[int, float]] = field(default_factory=dict, repr=False, compare=False)
     _shares: tuple[int, float | None] | None = field(default=None, repr=False, compare=False)
 
@@ -172,6 +173,8 @@ def _collect(columns: dict[ColumnKey, ColumnValues], row: Row, value: float) -> 
     if row.n is not None:
         column.counts.add(row.n)
     column.values.setdefault(row.group, {}).setdefault(row.seed, []).append(value)
+    if row.caution:
+        column.cautions[row.caution] = None
     if row.floor is not None and math.isfinite(row.floor):
         column.floors.setdefault(row.group, []).append(row.floor)
     if row.floor_sd is not None and math.isfinite(row.floor_sd):
@@ -247,6 +250,7 @@ class Column:
     role: str = ""
     detectable: float | None = None
     prior: str = ""
+    cautions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -419,6 +423,7 @@ def _columns(gathered: GatheredRows, sort: str | None, roles: Mapping[str, RowRo
                 floor=floor,
                 floor_sd=_mean(measured.floor_sds) if floor is not None and measured.floor_sds else None,
                 minimum_detectable_effect=measured.minimum_detectable_effect,
+                cautions=tuple(measured.cautions),
                 spread=spread([_spread_of(measured, name) for name in measured.values if roles[name] == "model"]),
             )
         )

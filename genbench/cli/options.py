@@ -109,7 +109,8 @@ SECTIONS = {
     "Look at runs": ("report", "curves", "plot", "show", "sample", "paper", "cite"),
     "Compare": ("compare", "power", "diff"),
     "Manage runs": ("rm", "prune", "bundle"),
-    "Plug-ins": ("list", "new", "check", "docs", "completion"),
+    "Plug-ins": ("list", "new", "check"),
+    "Help": ("docs", "news", "completion"),
 }
 """The commands as `genbench --help` groups them; each once."""
 

@@ -27,6 +27,7 @@ from genbench.api import ComponentSpec
 from genbench.errors import PluginError, unknown
 from genbench.features import register_extractors
 from genbench.registry.listing import (
+    FILE_FLAG,
     KINDS,
     SELECT,
     Kind,
@@ -38,6 +39,7 @@ from genbench.registry.listing import (
     conflict_key,
 )
 from genbench.registry.options import OptionSpec, bounds_text, default_text, specs
+from genbench.utils.io import shell_path
 from genbench.utils.plugin_code import add_source, describe_error, plugin_options
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
@@ -98,10 +100,15 @@ class Registry:
         name, plugin = registration.spec.name, registration.plugin
         if name in self.registrations[kind]:
             first = self.registrations[kind][name].plugin
-            plugins = self.conflicts.setdefault(conflict_key(kind, name), [f"{first.name} ({first.origin})"])
-            plugins.append(f"{plugin.name} ({plugin.origin})")
+            self.conflicts.setdefault(conflict_key(kind, name), [self._words(first)]).append(self._words(plugin))
         else:
             self.registrations[kind][name] = registration
+
+    def _words(self, plugin: Plugin) -> str:
+        """A plug-in by the flag that selects it, or by its name and origin."""
+        if plugin.origin in map(str, self.files):
+            return f"{FILE_FLAG} {shell_path(plugin.origin)}"
+        return f"{plugin.name} ({plugin.origin})"
 
     def names(self, kind: Kind) -> tuple[str, ...]:
         """The components of a kind, in the order of their registration."""
@@ -337,7 +344,8 @@ def _import_file(path: Path) -> ModuleType:
 def fingerprint(module: ModuleType) -> str:
     """Twelve hexadecimal digits of a plug-in's code: runs of another code are other runs.
 
-    Comments, docstrings and formatting do not count. Of a package, all Python files count and the bytes of data files.
+    Comments, docstrings, formatting and the `aliases` of components do not count. Of a package, all Python files count
+    and the bytes of data files.
     """
     if not module.__file__:
         return ""
@@ -359,7 +367,7 @@ def fingerprint(module: ModuleType) -> str:
 
 @lru_cache(maxsize=256)
 def _code(source: bytes) -> bytes:
-    """The parsed tree of a Python source without positions, comments and docstrings."""
+    """The parsed tree of a Python source without positions, comments, docstrings and aliases of components."""
     return "\n".join(_tokens(ast.parse(source))).encode()
 
 
@@ -372,7 +380,7 @@ def _tokens(node: ast.AST) -> Iterator[str]:
     for name, value in ast.iter_fields(node):
         values = value if isinstance(value, list) else [value]
         # Statements that are a string alone do nothing: docstrings, also those of attributes.
-        values = [child for child in values if not _is_docstring(child)]
+        values = [child for child in values if not _is_docstring(child) and not _is_hint(node, child)]
         if not values or (values == [None] and (name != "value" or not isinstance(node, ast.Constant))):
             continue
         yield f".{name} {len(values)}"
@@ -385,6 +393,14 @@ def _tokens(node: ast.AST) -> Iterator[str]:
 
 def _is_docstring(node: object) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _is_hint(call: ast.AST, child: object) -> bool:
+    """Whether a child of a call is the `aliases` of a component: they lead to its name, and change no number."""
+    if not (isinstance(call, ast.Call) and isinstance(child, ast.keyword) and child.arg == "aliases"):
+        return False
+    called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    return called == ComponentSpec.__name__
 
 
 # ---------------------------------------------------------------- listing

@@ -57,6 +57,7 @@ def run_plain(record: RunRecord) -> dict[str, Any]:
         "provenance": record.provenance,
         "training": msgspec.to_builtins(record.training),
         "numbers": [row.as_dict() for row in rows([record]) if row.metric],
+        "traces": {e.metric: e.trace for e in record.measurements.values() if e.trace},
         "inapplicable": {e.metric: e.inapplicable for e in record.measurements.values() if e.inapplicable},
         "pictures": [str(record.path / picture) for picture in (SAMPLES, RECONSTRUCTIONS) if record.has(picture)],
     }
@@ -76,7 +77,8 @@ def show_run(path: Path, form: str = "table") -> None:
         console.print(f"[red]{printable(record.failure)}[/]", highlight=False)
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in {**record.run.record(), **record.provenance}.items():
-        table.add_row(f"[dim]{printable(name)}[/]", printable(_words(value)))
+        if words := _words(value):
+            table.add_row(f"[dim]{printable(name)}[/]", printable(words))
     if record.training is not None:
         fields = {name: getattr(record.training, name) for name in TRAINING_FIELDS}
         words = ", ".join(f"{name} {value}" for name, value in fields.items() if value)
@@ -85,7 +87,7 @@ def show_run(path: Path, form: str = "table") -> None:
     for selection in record.selections.values():
         console.print(printable(describe_selection(selection)), highlight=False, soft_wrap=True)
 
-    # Numbers.
+    # Numbers, and what is to be known of them.
     numbers = Table("metric", "value", "floor", "n", "protocol", box=None, pad_edge=False, header_style="bold")
     for row in rows([record]):
         if row.metric and row.stage != "snapshot":
@@ -97,10 +99,18 @@ def show_run(path: Path, form: str = "table") -> None:
             reason = printable(f"does not apply: {entry.inapplicable}")
             numbers.add_row(printable(entry.metric), reason, "", "", "")
     console.print(numbers)
+    cautions = {row.caution: row.metric for row in rows([record]) if row.caution}
+    for caution, metric in cautions.items():
+        console.print(printable(f"! {metric}: {caution}"), highlight=False, soft_wrap=True)
 
-    # The trace of a failure, last, where it is looked for.
-    if (failure := record.folder.failure()) is not None and failure.trace:
-        for line in failure.trace.rstrip().splitlines():
+    # The traces of failures, last, where they are looked for.
+    failure = record.folder.failure()
+    traces = {"": failure.trace if failure is not None else ""}
+    traces |= {f"{entry.metric}: {entry.error}": entry.trace for entry in record.measurements.values()}
+    for title, trace in traces.items():
+        if trace and title:
+            console.print(printable(title), style="red", highlight=False, soft_wrap=True)
+        for line in trace.rstrip().splitlines():
             console.print(printable(line), style="dim", highlight=False, soft_wrap=True)
 
     # Pictures.
@@ -115,7 +125,7 @@ def _words(value: Any) -> str:
         options = ", ".join(f"{name.replace('_', '-')}={option}" for name, option in value.get("options", {}).items())
         return f"{value['name']}" + (f" ({options})" if options else "")
     if isinstance(value, dict):
-        return ", ".join(f"{name} {inner}" for name, inner in value.items())
+        return ", ".join(f"{name} {inner}" for name, inner in value.items() if inner not in ("", [], {}, None))
     return str(value)
 
 

@@ -16,7 +16,7 @@ from genbench.storage.schema import MetricRecord, Scalar, SnapshotRecord
 
 NUMBER = (
     *("value", "floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectable_effect"),
-    *("unit", "higher_is_better", "n", "protocol"),
+    *("unit", "higher_is_better", "n", "protocol", "caution"),
 )
 """The fields that a row has from its measurement."""
 KINDS: tuple[Literal["dataset", "model", "prior", "network"], ...] = ("dataset", "model", "prior", "network")
@@ -27,10 +27,10 @@ class Row:
     """One number of one run, or one failed or unfinished run (then `metric` is "" and `value` None).
 
     `group` is the run without its seed: rows that share it differ by training seed alone. `dataset` is the dataset's
-    name with its options that are not at their defaults. `label` is the group's
-    short name in tables, `head` the metric's column head, `protocol` the hash of how the number was
-    measured, `metric_role` its `Measurement.role`, `higher_is_better` None for a fact that ranks nothing. `seconds` is
-    the run's training time, `images` the count of images it trained on, `status` one of "done", "failed", "unfinished".
+    name with its options that are not at their defaults. `label` is the group's short name in tables, `head` the
+    metric's column head, `protocol` the hash of how the number was measured, `metric_role` its `Measurement.role`,
+    `caution` its `Measurement.caution`, `higher_is_better` None for a fact that ranks nothing. `seconds` is the run's
+    training time, `images` the count of images it trained on, `status` one of "done", "failed", "unfinished".
     `options` has every option of the run as NAME.OPTION, `defaults` the default of each that has another value
     (None where the run does not record them). `data` is what a reader must know of the images, "" where nothing.
     """
@@ -72,6 +72,7 @@ class Row:
     precision: str = "float32"
     options: Mapping[str, Scalar] = field(default_factory=dict, hash=False)
     defaults: Mapping[str, Scalar] | None = field(default=None, hash=False)
+    caution: str = ""
 
     def as_dict(self) -> dict[str, object]:
         """The row as plain data, columns in their fixed order."""

@@ -129,7 +129,7 @@ class ImportRecord(StoredFile, frozen=True):
 # ---------------------------------------------------------------- metrics.json, snapshots.json, selected.json
 
 
-class StoredMeasurement(Record, frozen=True):
+class StoredMeasurement(Record, frozen=True, omit_defaults=True):
     """The fields of a `genbench.api.Measurement`, its protocol's hash and, as `how`, its protocol's fields."""
 
     value: float
@@ -148,10 +148,14 @@ class StoredMeasurement(Record, frozen=True):
     p_value: Probability | None
     minimum_detectable_effect: float | None
     how: dict[str, Scalar]
+    caution: str = ""
 
 
-class MetricRecord(Record, frozen=True):
-    """One metric under one choice of options: its numbers, or why it has none, and the seconds that it took."""
+class MetricRecord(Record, frozen=True, omit_defaults=True):
+    """One metric under one choice of options: its numbers, or why it has none, and the seconds that it took.
+
+    `trace` is the traceback of an error that is not in genbench's words.
+    """
 
     metric: str
     options: dict[str, Scalar]
@@ -160,6 +164,7 @@ class MetricRecord(Record, frozen=True):
     inapplicable: str = ""
     numbers: tuple[StoredMeasurement, ...] = ()
     seconds: float | None = None
+    trace: str = ""
 
 
 Measurements = dict[str, MetricRecord]

@@ -74,7 +74,7 @@ def test_models_in_the_set_of_bests_cannot_be_told_apart_and_the_others_are_behi
     assert said.worse[0].p is not None
     assert said.worse[0].p < 0.01
     assert said.text.startswith("swae and vae cannot be told apart by fid; wae-gan is worse by 5.13 ± 0.14 (p < 0.0")
-    assert "Differences below 2.9 need more seeds (genbench power RUNS)" in said.sentences
+    assert "Differences below 2.9 are often missed with these seeds (genbench power RUNS)" in said.sentences
     assert said.sentences[-1] == "Not tuned: a comparison of defaults"
 
 

@@ -47,6 +47,7 @@ EVERYTHING = StudyConfig(
     data_root="data",
     download=True,
     skip_corrupt=True,
+    skip_impossible=True,
     out="elsewhere",
     plugins=("a.py",),
     disabled_plugins=("mlp",),
