@@ -24,8 +24,8 @@ from genbench.registry.loader import load
 from genbench.registry.options import complete
 from genbench.testing import check, describe, suite
 from genbench.testing.checks import CHECKED, PUBLIC, check_imports, check_names, deeper
-from genbench.testing.metrics import contrast_is_seen, finite_measurements, smaller_batches
 from genbench.testing.metrics import build as build_metric
+from genbench.testing.metrics import contrast_is_seen, finite_measurements, smaller_batches
 from genbench.testing.priors import CHECKS, build
 from genbench.testing.results import BoundFactory, ConformanceCheck, Failed, Reported, Skipped, check_subject
 
@@ -83,7 +83,8 @@ class MeanImages(Metric):
         n = len(e.references)
         references = e.held_out(n).double().mean(0) / self.scale
         apart, perfect = (
-            float((images.double().mean(0) - references).abs().mean()) for images in (e.samples(n), e.training_images(n))
+            float((images.double().mean(0) - references).abs().mean())
+            for images in (e.samples(n), e.training_images(n))
         )
         protocol = e.protocol(method="mean images", references=n, generated=n, values="uint8")
         yield Measurement(
