@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genbench import __version__
-from genbench.errors import StoreError, printable
+from genbench.errors import StoreError, shell_word
 from genbench.storage.run_dir import RUN
 from genbench.storage.schema import RunFile, read_file
 from genbench.utils.plugin_code import plugin_options
@@ -93,13 +93,7 @@ def _version(name: str) -> str:
 def command_line(arguments: list[str] | None = None) -> str:
     """The command as one would type it again."""
     words = ["genbench", *(sys.argv[1:] if arguments is None else arguments)]
-    return " ".join(shlex.quote(word) if word == printable(word) else _bytes_quoted(word) for word in words)
-
-
-def _bytes_quoted(word: str) -> str:
-    """A word with bytes that are not UTF-8, as bash and zsh read it: $'caf\\xe9'."""
-    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
-    return f"$'{printable(escaped)}'"
+    return " ".join(map(shell_word, words))
 
 
 @dataclass(frozen=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import shlex
 import traceback
 from collections.abc import Iterable
 from pathlib import Path
 
-from genbench.errors import GenbenchError, one_line
+from genbench.errors import GenbenchError, one_line, shell_word
 
 _SOURCES: set[Path] = set()
 """Plug-in files, and the folders of plug-ins that are packages. They say how an error is worded, and nothing else."""
@@ -15,7 +14,7 @@ _SOURCES: set[Path] = set()
 
 def plugin_options(files: Iterable[str]) -> str:
     """Plug-in files as a command names them, quoted for the shell: `--plugin ./a.py --plugin ./b.py`."""
-    return shlex.join(word for file in files for word in ("--plugin", file))
+    return " ".join(map(shell_word, (word for file in files for word in ("--plugin", file))))
 
 
 def add_source(file: Path) -> None:
