@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 
 
@@ -53,6 +54,14 @@ _SURROGATE = re.compile("[\ud800-\udfff]")
 def printable(text: str) -> str:
     """Text with the bytes of names that are not UTF-8 written out, as in 'caf\\xe9.png': JSON takes no surrogates."""
     return _SURROGATE.sub(lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", text)
+
+
+def shell_word(word: str) -> str:
+    """A word as it is typed into a shell, with bytes that are not UTF-8 as bash and zsh read them: $'caf\\xe9'."""
+    if word == printable(word):
+        return shlex.quote(word)
+    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{printable(escaped)}'"
 
 
 def one_line(error: BaseException, limit: int = 300) -> str:
