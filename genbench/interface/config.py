@@ -117,6 +117,9 @@ def decode_study(plain: Mapping[str, Any], where: str) -> StudyConfig:
     for key in plain:
         if key not in keys:
             raise UsageError(f"{where}: {unknown('key', str(key), keys)}")
+    for key, value in plain.items():
+        if "\0" in str(value):
+            raise UsageError(f"{where}: key '{key}': no value can hold the character NUL")
     plain = {key: _listed(value) if key in LISTS else _plain(value) for key, value in plain.items()}
     if "models" not in plain:
         raise UsageError(f"{where}: the key 'models' is missing: a list of names")

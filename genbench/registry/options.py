@@ -15,6 +15,8 @@ from genbench.errors import PluginError, UsageError, unknown
 Value = int | float | bool | str | None
 REQUIRED = inspect.Parameter.empty
 
+LARGEST_INT = 2**63 - 1
+
 _TRUE = {"true", "yes", "on", "1"}
 _FALSE = {"false", "no", "off", "0"}
 
@@ -87,7 +89,8 @@ def parse(owner: str, spec: OptionSpec, text: str) -> Value:
     try:
         value = _convert(spec, text)
     except ValueError:
-        raise UsageError(f"{owner}.{spec.name}={text}: not a {spec.kind}") from None
+        possible = f"possible: {', '.join(spec.choices)}" if spec.choices else f"not a {spec.kind}"
+        raise UsageError(f"{owner}.{spec.name}={text}: {possible}") from None
     _check_bounds(owner, spec, value)
     return value
 
@@ -111,6 +114,8 @@ def _check_bounds(owner: str, spec: OptionSpec, value: Value) -> None:
     meaning = spec.meaning
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
+    if isinstance(value, int) and abs(value) > LARGEST_INT:  # records, tensors and other languages have 64 bits
+        raise UsageError(f"{owner}.{spec.name}: must be at most {LARGEST_INT}")
     bound = (
         (meaning.low is not None and value < meaning.low and f"at least {meaning.low:g}")
         or (meaning.high is not None and value > meaning.high and f"at most {meaning.high:g}")
