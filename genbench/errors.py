@@ -64,10 +64,11 @@ def one_line(error: BaseException, limit: int = 300) -> str:
 def unknown(kind: str, given: str, possible: Iterable[str], aliases: Mapping[str, str] | None = None) -> UsageError:
     """An error for a name that does not exist, with the nearest one, whatever its case, and the whole list.
 
-    `aliases` are further words for the possible names.
+    `aliases` are further words for the possible names. Of several words one that is a name or an alias is the nearest.
     """
     names = sorted(possible)
     words = {**{name.casefold(): name for name in reversed(names)}, **(aliases or {})}
-    near = difflib.get_close_matches(given.casefold(), words, n=1, cutoff=0.55)
+    near = [word for word in re.findall(r"[a-z0-9-]+", given.casefold()) if word in words]
+    near = near or difflib.get_close_matches(given.casefold(), words, n=1, cutoff=0.55)
     hint = f"did you mean '{words[near[0]]}'? " if near else ""
     return UsageError(f"there is no {kind} '{given}': {hint}possible: {', '.join(names) or 'none'}")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from hypothesis import HealthCheck, settings
 
 from genbench.api import DataConfig
 from genbench.cli.main import main
@@ -18,6 +19,9 @@ from genbench.registry.loader import Registry, load
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 INCEPTION = SHARED / "inception" / "inception-2015-12-05-to-mixed6e.pth"
 torch.set_num_threads(1)  # everything here is small, and several threads stall where cores are shared
+
+settings.register_profile("shared-cores", deadline=None, suppress_health_check=[HealthCheck.too_slow])
+settings.load_profile("shared-cores")  # seconds belong in benchmarks
 
 DOTS = Path(__file__).parent / "fixtures" / "dots.py"
 

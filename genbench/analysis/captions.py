@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from genbench.analysis import notes
-from genbench.analysis.headline import join_words, options_words
+from genbench.analysis.headline import counted_models, join_words, options_words
 from genbench.analysis.table import Table, TableRow
 
 LISTED = 4
@@ -48,8 +48,7 @@ def trained(table: Table) -> str:
         precisions if precisions != "float32" else "",
         _counted_seeds(models),
     ]
-    counted = f"{len(models)} model{'' if len(models) == 1 else 's'}"
-    sentence = f"{counted} trained on {table.dataset}: {', '.join(part for part in parts if part)}."
+    sentence = f"{counted_models(models)} trained on {table.dataset}: {', '.join(part for part in parts if part)}."
     options = options_words(models)
     return f"{sentence} {options[:1].upper()}{options[1:]}." if options else sentence
 
@@ -95,6 +94,7 @@ def _reading(table: Table) -> Iterable[str]:
     elif heads:
         listed = "; ".join(f"{n:,} for {' and '.join(dict.fromkeys(names))}" for n, names in heads.items())
         yield f"Images or codes of each run: {listed}."
+    yield from (f"{text.removeprefix(notes.CAUTION).strip()}." for text in notes.cautions(table))
     if any(column.floor is not None for column in table.columns):
         yield "Perfect: what a perfect model would score with as many."
 

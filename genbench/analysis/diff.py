@@ -32,6 +32,7 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     ("run.batch", "another training budget"),
     ("run.*", "the configuration that is compared"),
     ("provenance.command", "no effect by itself"),
+    ("provenance.started", "no effect by itself"),
     ("provenance.defaults*", "no effect by itself"),
     ("provenance.*", "another environment: rounding differs, and seconds are not comparable"),
 )
@@ -69,6 +70,8 @@ class RunDiff:
     state_b: str
     fields: tuple[FieldDifference, ...]
     metrics: tuple[MetricComparison, ...]
+    changed: tuple[str, ...] = ()
+    """The metrics whose numbers under one protocol differ."""
 
     @property
     def conclusion(self) -> str:
@@ -79,6 +82,8 @@ class RunDiff:
         if not comparable:
             return f"not comparable: {'; '.join(sorted({metric.conclusion for metric in self.metrics}))}"
         if len(comparable) == len(self.metrics):
+            if not self.fields and self.changed:
+                return f"the same run with different numbers: {', '.join(self.changed)}"
             return "comparable in every metric" if self.fields else "no difference"
         return f"comparable in {', '.join(comparable)}; not in the other metrics"
 
@@ -107,7 +112,9 @@ def diff_runs(a: RunRecord, b: RunRecord) -> RunDiff:
         metrics.append(MetricComparison(metric, tuple(protocols_a), tuple(protocols_b), conclusion))
     order: Mapping[FieldGroup, int] = {"run": 0, "protocol": 1, "provenance": 2}
     fields.sort(key=lambda difference: order[difference.group])
-    return RunDiff(a.name, b.name, a.state, b.state, tuple(fields), tuple(metrics))
+    values_a, values_b = _values(a), _values(b)
+    changed = {key[0] for key in values_a.keys() & values_b.keys() if values_a[key] != values_b[key]}
+    return RunDiff(a.name, b.name, a.state, b.state, tuple(fields), tuple(metrics), tuple(sorted(changed)))
 
 
 def _numbers(record: RunRecord) -> dict[str, dict[str, Mapping[str, Any]]]:
@@ -118,6 +125,15 @@ def _numbers(record: RunRecord) -> dict[str, dict[str, Mapping[str, Any]]]:
             name = f"{entry.metric}.{number.component}".rstrip(".")
             protocols.setdefault(name, {})[number.protocol] = {**number.how, "unit": number.unit}
     return protocols
+
+
+def _values(record: RunRecord) -> dict[tuple[str, str], float]:
+    """Each number by its metric and its protocol's hash."""
+    return {
+        (f"{entry.metric}.{number.component}".rstrip("."), number.protocol): number.value
+        for entry in record.measurements.values()
+        for number in entry.numbers
+    }
 
 
 def _protocol_fields(

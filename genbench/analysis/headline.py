@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+from collections import Counter
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
@@ -24,6 +26,28 @@ SIGNIFICANT = 0.05
 
 
 # ---------------------------------------------------------------- what was trained
+
+
+def counted_models(rows: Sequence[TableRow]) -> str:
+    """How many groups there are; of a full grid, models, priors and latent sizes apart.
+
+    >>> counted_models([])
+    '0 models'
+    """
+    counts = {"prior": len({row.prior for row in rows}), "latent size": len({row.latent_dim for row in rows})}
+    wide = {noun: count for noun, count in counts.items() if count > 1}
+    cells = Counter((row.prior, row.latent_dim) for row in rows)
+    size = math.prod(wide.values())
+    if len({*cells.values()}) == 1 and len(cells) == size:
+        models = len(rows) // size
+        return " x ".join([_counted(models, "model"), *(f"{count} {noun}s" for noun, count in wide.items())])
+    if len({row.model for row in rows}) == len(rows):
+        return _counted(len(rows), "model")
+    return f"{len(rows)} combinations of {join_words(['model', *wide])}"
+
+
+def _counted(count: int, noun: str) -> str:
+    return f"{count} {noun}{'' if count == 1 else 's'}"
 
 
 def setup_lines(table: Table) -> list[str]:
@@ -104,11 +128,15 @@ def join_words(words: Sequence[str], last: str = "and") -> str:
 
 @dataclass(frozen=True)
 class Behind:
-    """A model that is worse than the best: by how much (the absolute paired difference), and the adjusted p-value."""
+    """A model that is not a best: the absolute paired difference from a better one, and the adjusted p-value.
+
+    `rival` is the label of that better model, against which the evidence is strongest.
+    """
 
     label: str
     difference: Estimate
     p: float | None
+    rival: str = ""
 
 
 @dataclass(frozen=True)
@@ -141,16 +169,19 @@ def verdict(table: Table) -> Verdict:
     best = tuple(row.label for row, cell in ranked if cell.mark == "best")
     worse: list[Behind] = []
     for row, cell in ranked:
-        if best and cell.mark == "" and cell.behind is not None:
-            worse.append(Behind(row.label, absolute(cell.behind), cell.p_best))
+        if best and cell.mark == "" and cell.worse_than is not None:
+            rival, difference = cell.worse_than
+            label = next(each.label for each, _ in ranked if each.group == rival)
+            worse.append(Behind(row.label, absolute(difference), cell.p_best, label))
     undecided = tuple(row.label for row, cell in ranked if cell.mark == "undecided")
     sentences: list[str] = []
     if column is not None and len(ranked) > 1:
-        sentences.append(_ranking(column.head, best, worse, [cell.estimate.n for _, cell in ranked]))
+        leader = ranked[0][0].label
+        sentences.append(_ranking(column.head, leader, best, worse, [cell.estimate.n for _, cell in ranked]))
     sentences += _fit(table, models)
     if column is not None and len(best) > 1 and column.detectable:
         size = format_value(column.detectable, digits=2).plain
-        sentences.append(f"Differences below {size} need more seeds (genbench power RUNS)")
+        sentences.append(f"Differences below {size} are often missed with these seeds (genbench power RUNS)")
     if len(models) > 1 and at_defaults(models):
         sentences.append("Not tuned: a comparison of defaults")
     return Verdict(column.metric if column else "", best, tuple(worse), undecided, tuple(sentences))
@@ -164,8 +195,8 @@ def absolute(difference: Estimate) -> Estimate:
     return Estimate(-difference.mean, difference.n, low, high, difference.kind)
 
 
-def _ranking(head: str, best: Sequence[str], worse: Sequence[Behind], seeds: Sequence[int]) -> str:
-    """The sentence on the ranking column."""
+def _ranking(head: str, leader: str, best: Sequence[str], worse: Sequence[Behind], seeds: Sequence[int]) -> str:
+    """The sentence on the ranking column; a rival is named where it is not the leader, the model of the best mean."""
     if not best:
         if max(seeds) == 1:
             return "One seed: differences may be noise (--seeds 5 gives intervals and tests)"
@@ -181,13 +212,15 @@ def _ranking(head: str, best: Sequence[str], worse: Sequence[Behind], seeds: Seq
         return sentence
     if len(worse) > MODELS_NAMED - 1:
         return f"{sentence}; {len(worse)} are worse"
-    texts = [_behind(behind) for behind in worse]
-    return f"{sentence}; {worse[0].label} is worse by {join_words([texts[0].partition(' by ')[2], *texts[1:]])}"
+    first, *further = worse
+    texts = [_behind(first, leader), *(f"{behind.label} {_behind(behind, leader)}" for behind in further)]
+    return f"{sentence}; {first.label} is worse {join_words(texts)}"
 
 
-def _behind(behind: Behind) -> str:
+def _behind(behind: Behind, leader: str) -> str:
     p = "" if behind.p is None else f" ({p_value(behind.p)})"
-    return f"{behind.label} by {format_estimate(behind.difference).plain}{p}"
+    than = "" if behind.rival in ("", leader) else f"than {behind.rival} "
+    return f"{than}by {format_estimate(behind.difference).plain}{p}"
 
 
 def _fit(table: Table, models: Sequence[TableRow]) -> list[str]:

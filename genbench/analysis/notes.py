@@ -6,7 +6,7 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from genbench.analysis.formatting import format_estimate, format_value, p_value
-from genbench.analysis.headline import verdict
+from genbench.analysis.headline import counted_models, join_words, verdict
 from genbench.analysis.ladder import ladder
 from genbench.analysis.table import COPIES_ALLOWED, Column, Mark, RowRole, Table, TableCell, TableRow
 from genbench.stats.comparison import FEWEST
@@ -28,6 +28,10 @@ BEST = (
 FEW = "no marks: too few seeds to tell which models may be the best (from three shared seeds on)"
 SELECTED = "selected: the snapshot of each run that was best on validation images; its test value is measured once"
 UNDECIDED = "? not tested: fewer than three seeds shared with any other group, or differences that are all equal"
+CAUTION = "!"
+"""The mark in the head of a column that a note warns of."""
+SHORT = 5
+"""Lines of notes below a table on a console that was not asked for all."""
 HASH_LENGTH = 16
 SYMBOL = 3
 """Letters of the longest unit that is a symbol and not words."""
@@ -84,9 +88,8 @@ def title(table: Table) -> str:
     """One line: the dataset, the count of groups, the seeds, the ranking metric."""
     models = [row for row in table.rows if row.role != "control"]
     seeds = seed_counts([(row.label, len(row.seeds)) for row in models]) if models else "no models"
-    groups = f"{len(models)} model{'' if len(models) == 1 else 's'}"
     ranked = f" · ranked by {table.ranked_by}" if table.ranked_by and len(models) > 1 else ""
-    return f"{table.dataset} · {groups} · {seeds}{ranked}"
+    return f"{table.dataset} · {counted_models(models)} · {seeds}{ranked}"
 
 
 def blocks(rows: Sequence[TableRow]) -> list[tuple[str, list[TableRow]]]:
@@ -100,10 +103,13 @@ def progress(seeds: int, done: int) -> str:
 
 
 def head(column: Column) -> str:
-    """A column's name with its unit, where that is a symbol such as ms, and an arrow towards the better values."""
+    """A column's name with its unit, where that is a symbol such as ms, and an arrow towards the better values.
+
+    A column whose numbers are to be read with care is marked by `!`.
+    """
     arrow = ARROWS.get(column.higher_is_better, "")
     unit = f" ({column.unit})" if len(column.unit) in range(1, SYMBOL + 1) else ""
-    return f"{column.head}{unit} {arrow}".rstrip()
+    return f"{column.head}{unit} {CAUTION * bool(column.cautions)}{arrow}".rstrip()
 
 
 def floor(value: float, sd: float | None = None) -> str:
@@ -158,13 +164,19 @@ def spreads(table: Table) -> list[str]:
 
 
 def short_notes(table: Table, best: str) -> list[str]:
-    """What a reader must know: the meaning of ± and of the marks shown, the verdict, and what must not be compared."""
+    """What a reader must know: the meaning of ± and of the marks shown, the verdict, and what must not be compared.
+
+    At most `SHORT` lines; the last one says how many are left out.
+    """
     cells = [cell for row in table.rows for cell in row.cells if cell]
     shown = {cell.mark for cell in cells}
     parts = ["± half the 95 % interval"] * any(cell.estimate.low is not None for cell in cells)
     parts += [f"{best} cannot be told from the best (tests at 5 %)"] * ("best" in shown)
     parts += ["? not tested"] * ("undecided" in shown)
-    return ["; ".join(parts)] * bool(parts) + _findings(table)
+    texts = ["; ".join(parts)] * bool(parts) + _findings(table)
+    if len(texts) <= SHORT:
+        return texts
+    return [*texts[: SHORT - 1], f"{len(texts) - SHORT + 1} more notes: --notes"]
 
 
 def all_notes(table: Table, best: str) -> list[str]:
@@ -247,22 +259,44 @@ def warnings(table: Table) -> list[str]:
         texts.append(
             f"copies training images: more than {COPIES_ALLOWED:.0%} of the samples sit on one; cannot be a best"
         )
+    texts += cautions(table)
     texts += [SELECTED] * any(row.stage == "selected" for row in table.rows)
     texts += [f"images: {data}" for data in dict.fromkeys(row.data for row in table.rows) if data]
     models = [row for row in table.rows if row.role != "control"]
-    for subject, values in (
-        ("images trained on", {f"{row.images:,}" for row in models if row.stage == "final"}),
-        ("networks", {row.network for row in models}),
-    ):
-        if 1 < len(values) <= 6:
-            texts.append(f"the groups differ in {subject} ({', '.join(sorted(values))}): compare with care")
-        elif len(values) > 6:
-            texts.append(f"the groups differ in {subject} ({len(values)} values): compare with care")
-    metrics = dict.fromkeys(column.metric for column in table.columns if column.shared)
-    for metric in metrics:
-        count = sum(column.metric == metric for column in table.columns)
-        texts.append(f"{metric} was measured in {count} ways: a column each, never compared across (see the protocols)")
+    facts = {
+        "images trained on": {f"{row.images:,}" for row in models if row.stage == "final"},
+        "networks": {row.network for row in models},
+    }
+    differing = [
+        f"{subject} ({', '.join(sorted(values)) if len(values) <= 6 else f'{len(values)} values'})"
+        for subject, values in facts.items()
+        if len(values) > 1
+    ]
+    if differing:
+        texts.append(f"the groups differ in {' and in '.join(differing)}: compare with care")
+    ways: dict[int, list[str]] = {}
+    for metric in dict.fromkeys(column.metric for column in table.columns if column.shared):
+        ways.setdefault(sum(column.metric == metric for column in table.columns), []).append(metric)
+    if ways:
+        measured = [
+            f"{join_words(metrics)} {'was' if len(metrics) == 1 else 'were'} measured in {count} ways"
+            for count, metrics in ways.items()
+        ]
+        texts.append(f"{'; '.join(measured)}: a column each, never compared across (see the protocols)")
     return texts
+
+
+def cautions(table: Table) -> list[str]:
+    """What the metrics say of numbers that are to be read with care; columns of which they say the same share a line.
+
+    >>> cautions(Table("glyphs", (), (), ()))
+    []
+    """
+    heads: dict[str, list[str]] = {}
+    for column in table.columns:
+        for caution in column.cautions:
+            heads.setdefault(caution, []).append(column.head)
+    return [f"{CAUTION} {', '.join(dict.fromkeys(names))}: {caution}" for caution, names in heads.items()]
 
 
 def _costs(table: Table) -> list[str]:

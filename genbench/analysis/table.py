@@ -102,6 +102,7 @@ class ColumnValues:
     errors: dict[str, dict[int, list[float]]] = field(default_factory=dict)
     p_values: dict[str, dict[int, float]] = field(default_factory=dict)
     minimum_detectable_effect: float | None = None
+    cautions: dict[str, None] = field(default_factory=dict)
     _by_seed: dict[str, dict[int, float]] = field(default_factory=dict, repr=False, compare=False)
     _shares: tuple[int, float | None] | None = field(default=None, repr=False, compare=False)
 
@@ -172,6 +173,8 @@ def _collect(columns: dict[ColumnKey, ColumnValues], row: Row, value: float) -> 
     if row.n is not None:
         column.counts.add(row.n)
     column.values.setdefault(row.group, {}).setdefault(row.seed, []).append(value)
+    if row.caution:
+        column.cautions[row.caution] = None
     if row.floor is not None and math.isfinite(row.floor):
         column.floors.setdefault(row.group, []).append(row.floor)
     if row.floor_sd is not None and math.isfinite(row.floor_sd):
@@ -247,6 +250,7 @@ class Column:
     role: str = ""
     detectable: float | None = None
     prior: str = ""
+    cautions: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -266,6 +270,8 @@ class TableCell:
     se: float | None = None
     spread: Spread | None = None
     p_best: float | None = None
+    worse_than: tuple[str, Estimate] | None = None
+    """Of a model that is not a best: the group against which the evidence is strongest, and the paired difference."""
 
 
 @dataclass(frozen=True)
@@ -417,6 +423,7 @@ def _columns(gathered: GatheredRows, sort: str | None, roles: Mapping[str, RowRo
                 floor=floor,
                 floor_sd=_mean(measured.floor_sds) if floor is not None and measured.floor_sds else None,
                 minimum_detectable_effect=measured.minimum_detectable_effect,
+                cautions=tuple(measured.cautions),
                 spread=spread([_spread_of(measured, name) for name in measured.values if roles[name] == "model"]),
             )
         )
@@ -523,8 +530,25 @@ def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole])
             se=errors[0] if estimates[name].low is None and errors and errors[0] > rounding else None,
             spread=spread([_spread_of(measured, name)]),
             p_best=tests[name].p if name in tests else None,
+            worse_than=_rival(name, models, known) if name in tests and tests[name].status == "worse" else None,
         )
     return cells
+
+
+def _rival(
+    name: str, models: Mapping[str, Mapping[int, float]], known: Mapping[str, Errors]
+) -> tuple[str, Estimate] | None:
+    """The model against which the evidence is strongest, by the difference in half-widths, and that difference."""
+    differences = {
+        rival: difference
+        for rival, values in models.items()
+        if rival != name and (difference := paired_difference(models[name], values, errors=(known[name], known[rival])))
+    }
+    tested = {rival: abs(d.mean) / d.half_width for rival, d in differences.items() if d.half_width}
+    if not tested:
+        return None
+    rival = max(tested, key=lambda rival: tested[rival])
+    return rival, differences[rival]
 
 
 def column_marks(

@@ -61,6 +61,8 @@ class DatasetInfo:
             other counts are without them.
         notes: How the files were read, a phrase each ("from faces/train and faces/test", "3 files passed over:
             3 .txt"). They are printed with the plan and kept with each run.
+        originals: A hash of the bytes of the files that are read, "" where the options alone decide the images. It
+            takes the place of the options that say where files lie (`Option.file`) in the identity of a run.
     """
 
     shape: Shape
@@ -71,6 +73,7 @@ class DatasetInfo:
     class_names: tuple[str, ...] = ()
     skipped: int = 0
     notes: tuple[str, ...] = field(default=(), compare=False)
+    originals: str = ""
 
 
 @dataclass(frozen=True)
@@ -90,6 +93,7 @@ class Images:
         class_names: The meaning of each label, as in `DatasetInfo`.
         notes: How the files were read, as in `DatasetInfo`.
         duplicates: Count of test images that are training images as well: see `genbench.data.images.with_content`.
+        originals: The hash of the files that were read, as in `DatasetInfo`.
     """
 
     train: Tensor
@@ -104,6 +108,7 @@ class Images:
     class_names: tuple[str, ...] = ()
     notes: tuple[str, ...] = ()
     duplicates: int = 0
+    originals: str = ""
 
     @property
     def shape(self) -> Shape:

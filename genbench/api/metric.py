@@ -83,6 +83,8 @@ class Measurement:
         high: Its upper end.
         p_value: The p-value of "this model is perfect by this measure", in [0, 1].
         minimum_detectable_effect: The smallest true value that n finds with a power of 80 % at a level of 5 %.
+        caution: Why this number is to be read with care and what to do, a few words without a stop ("biased upwards:
+            40 samples for 128 features; use KID"); it stands with every table that shows the number.
 
     The optional numbers are None where they are unknown or have no meaning.
     """
@@ -102,6 +104,7 @@ class Measurement:
     high: float | None = None
     p_value: float | None = None
     minimum_detectable_effect: float | None = None
+    caution: str = ""
 
 
 @dataclass(frozen=True)

@@ -19,8 +19,9 @@ class Option:
         low: Inclusive lower bound of a number.
         high: Inclusive upper bound of a number.
         above: Exclusive lower bound of a number.
-        file: The value is the path of a file. Its content decides the number, not its place, so that a metric's
-            protocol records the hash of the content in the field `weights`.
+        file: The value is the path of a file or folder. Its content decides the number, not its place: a metric's
+            protocol records the hash of the content in the field `weights`, and a dataset that states
+            `DatasetInfo.originals` is the same one under every path.
 
     Example:
         >>> from typing import Annotated

@@ -13,6 +13,7 @@ from genbench.cli.options import (
     FilePath,
     Finite,
     Whole,
+    all_sources_option,
     changed_source_option,
     counts_within,
     data_options,
@@ -80,6 +81,8 @@ columns_option = click.option(
     show_default=True,
     help="Figures of --export; all: also those that need the models and their data.",
 )
+@click.option("--by-folder", is_flag=True, help="Compare the folders RUNS with each other: each is a group of its own.")
+@all_sources_option
 @device_option
 @data_options
 @plugin_option
@@ -95,6 +98,8 @@ def report(
     anonymous: bool,
     select_options_by: str | None,
     figures: str,
+    by_folder: bool,
+    all_sources: bool,
     device: str,
     data_root: Path | None,
     download: bool,
@@ -113,7 +118,17 @@ def report(
         figure_context = FigureContext(load_registry(plugins, allow_changed_source), data_config, pick_device(device))
     page = PageOptions(title, anonymous)
     report_runs(
-        runs or (Path("runs"),), export, form, sort, select_options_by, figure_context, columns, page, noted=noted
+        runs or (Path("runs"),),
+        export,
+        form,
+        sort,
+        select_options_by,
+        figure_context,
+        columns,
+        page,
+        all_sources=all_sources,
+        by_folder=by_folder,
+        noted=noted,
     )
 
 
@@ -135,14 +150,15 @@ def report(
     metavar="VALUE",
     help="Compare at this much compute; repeatable. [up to five values that all runs have]",
 )
-def curves(runs: tuple[Path, ...], metric: str | None, by: By, budgets: tuple[float, ...]) -> None:
+@all_sources_option
+def curves(runs: tuple[Path, ...], metric: str | None, by: By, budgets: tuple[float, ...], all_sources: bool) -> None:
     """Compare RUNS that were trained with --snapshots at equal images, seconds or FLOPs. [runs]
 
     `genbench plot curves` draws the curves, and `genbench report --export DIR` writes them to curves.csv.
     """
     from genbench.reporting.views import show_curves
 
-    show_curves(runs or (Path("runs"),), metric, by, budgets)
+    show_curves(runs or (Path("runs"),), metric, by, budgets, all_sources)
 
 
 @click.command(short_help="Compare groups A and B, paired by training seed.")
@@ -150,8 +166,9 @@ def curves(runs: tuple[Path, ...], metric: str | None, by: By, budgets: tuple[fl
 @click.argument("b", metavar="B")
 @click.option("--metric", metavar="M", help="One metric, as report names it. [all that have a better direction]")
 @runs_option
+@all_sources_option
 @form_option
-def compare(a: str, b: str, metric: str | None, runs: Path, form: str) -> None:
+def compare(a: str, b: str, metric: str | None, runs: Path, all_sources: bool, form: str) -> None:
     """Compare two groups A and B of the table, paired by training seed.
 
     A and B are labels of the table, models that one group has, or names of runs. Prints the mean difference with its
@@ -159,7 +176,7 @@ def compare(a: str, b: str, metric: str | None, runs: Path, form: str) -> None:
     """
     from genbench.reporting.views import show_comparison
 
-    show_comparison((runs,), a, b, metric, form)
+    show_comparison((runs,), a, b, metric, form, all_sources)
 
 
 @click.command(short_help="Estimate the differences that numbers of seeds can detect.")
@@ -175,12 +192,20 @@ def compare(a: str, b: str, metric: str | None, runs: Path, form: str) -> None:
     metavar="K,...",
     help="Numbers of seeds.",
 )
+@all_sources_option
 @form_option
-def power(pilot: tuple[Path, ...], metric: str, difference: float | None, seeds: tuple[int, ...], form: str) -> None:
+def power(
+    pilot: tuple[Path, ...],
+    metric: str,
+    difference: float | None,
+    seeds: tuple[int, ...],
+    all_sources: bool,
+    form: str,
+) -> None:
     """Estimate the differences that numbers of seeds can detect, from the runs of a PILOT study."""
     from genbench.reporting.views import show_power
 
-    show_power(pilot, metric, difference, seeds, form)
+    show_power(pilot, metric, difference, seeds, form, all_sources)
 
 
 @click.command(short_help="Show how two runs and their protocols differ.")
@@ -297,10 +322,10 @@ def paper(
     main.tex is written once and then yours; the files that it inputs are written anew at every call.
     """
     from genbench.reporting.paper import write_paper
-    from genbench.reporting.summary import readable_runs
+    from genbench.reporting.summary import compared_runs
     from genbench.storage.results import protocols, rows
 
-    listing, records = load_listing(plugins), readable_runs(runs or (Path("runs"),))
+    listing, records = load_listing(plugins), compared_runs(runs or (Path("runs"),))
     if not records:
         raise StoreError("no run folder could be read")
     files, problems = write_paper(

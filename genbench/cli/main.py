@@ -40,7 +40,7 @@ from genbench.cli.study import config as config_command
 from genbench.cli.study import read_study_flags
 from genbench.errors import UsageError
 from genbench.experiment.config import check_config, check_metrics
-from genbench.interface.config import DEFAULT_EPOCHS
+from genbench.interface.config import DEFAULT_EPOCHS, lower_case
 from genbench.interface.context import make_data_config
 
 
@@ -147,6 +147,7 @@ def evaluate(
 ) -> None:
     """Evaluate trained RUNS anew or by further metrics; nothing is trained. [runs]"""
     executor = read_executor_config()
+    metrics, samplers = lower_case(metrics), lower_case(samplers)
     if installed := installed_names(plugins):
         check_metrics(metrics, samplers, settings, installed)
     from genbench.cli.run import measure_runs

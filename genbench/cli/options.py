@@ -161,7 +161,8 @@ SECTIONS = {
     "Look at runs": ("report", "curves", "plot", "show", "sample", "paper", "cite"),
     "Compare": ("compare", "power", "diff"),
     "Manage runs": ("rm", "prune", "bundle"),
-    "Plug-ins": ("list", "new", "check", "docs", "completion"),
+    "Plug-ins": ("list", "new", "check"),
+    "Help": ("docs", "news", "completion"),
 }
 """The commands as `genbench --help` groups them; each once."""
 
@@ -291,6 +292,9 @@ tracker_option = click.option(
 )
 changed_source_option = click.option(
     "--allow-changed-source", is_flag=True, help="Accept plug-ins whose source has changed since the training."
+)
+all_sources_option = click.option(
+    "--all-sources", is_flag=True, help="Show also runs of earlier sources of plug-ins and of earlier data."
 )
 device_option = study_option("device", metavar="DEVICE", help="auto, cpu, cuda or cuda:i.")
 threads_option = study_option(

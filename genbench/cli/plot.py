@@ -11,6 +11,7 @@ from genbench.cli.completion import complete_metrics_of_runs
 from genbench.cli.options import (
     FilePath,
     Whole,
+    all_sources_option,
     changed_source_option,
     data_options,
     device_option,
@@ -44,6 +45,7 @@ if TYPE_CHECKING:
 )
 @click.option("--count", type=Whole(2, 32), default=12, show_default=True, metavar="N", help="Images in a row.")
 @click.option("--seed", type=Whole(0), default=0, show_default=True, metavar="K", help="Seed of the prior draws.")
+@all_sources_option
 @device_option
 @data_options
 @plugin_option
@@ -56,6 +58,7 @@ def plot(
     by: tuple[By, ...],
     count: int,
     seed: int,
+    all_sources: bool,
     device: str,
     data_root: Path | None,
     download: bool,
@@ -80,11 +83,11 @@ def plot(
     from genbench.errors import StoreError
     from genbench.plotting.kinds import draw_models, draw_rows, drawable
     from genbench.plotting.style import checked_target, save
-    from genbench.reporting.summary import readable_runs
+    from genbench.reporting.summary import compared_runs
     from genbench.storage.results import rows
 
     target = checked_target(target or Path(f"{kind}.pdf"))
-    records = readable_runs(runs or (Path("runs"),))
+    records = compared_runs(runs or (Path("runs"),), all_sources)
     if not records:
         raise StoreError("no run folder could be read")
     if kind in FROM_ROWS:

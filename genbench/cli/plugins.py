@@ -1,4 +1,4 @@
-"""The commands on plug-ins: list, new, check, docs, completion. Heavy modules are imported inside the commands."""
+"""The commands on plug-ins: list, new, check, docs, news, completion. Heavy modules are imported in the commands."""
 
 from __future__ import annotations
 
@@ -152,20 +152,38 @@ def docs(page: str | None) -> None:
     """
     texts = doc_pages()
     if page is None:
+        width = max(map(len, texts))
         for name, text in texts.items():
-            click.echo(f"genbench docs {name:14}{text.partition(chr(10))[0].lstrip('# ')}")
+            click.echo(f"genbench docs {name:{width}}  {page_summary(text)}")
     elif page not in texts:
         raise unknown("page", page, texts)
-    elif sys.stdout.isatty():
-        from rich.console import Console
-        from rich.markdown import Markdown
-
-        console = Console()
-        with console.capture() as captured:
-            console.print(Markdown(texts[page]))
-        click.echo_via_pager(captured.get(), color=True)
     else:
-        click.echo(texts[page], nl=False)
+        show_page(texts[page])
+
+
+@click.command(short_help="Show what is new in each version.")
+def news() -> None:
+    """Show what is new, changed and mended in each version; the same as `genbench docs news`."""
+    show_page(doc_pages()["news"])
+
+
+def show_page(text: str) -> None:
+    """Print a page: rendered in a pager in a terminal, as Markdown elsewhere."""
+    if not sys.stdout.isatty():
+        click.echo(text, nl=False)
+        return
+    from rich.console import Console
+    from rich.markdown import Markdown
+
+    console = Console()
+    with console.capture() as captured:
+        console.print(Markdown(text))
+    click.echo_via_pager(captured.get(), color=True)
+
+
+def page_summary(text: str) -> str:
+    """What a page holds: the line below its title, which is a paragraph by itself."""
+    return text.split("\n\n")[1]
 
 
 def doc_pages() -> dict[str, str]:
@@ -245,4 +263,4 @@ def show_result(console: Console, result: Result) -> None:
         console.print(f"           to do: {escape(result.advice)}", highlight=False, soft_wrap=True)
 
 
-COMMANDS: tuple[click.Command, ...] = (list_, new, check, docs, completion)
+COMMANDS: tuple[click.Command, ...] = (list_, new, check, docs, news, completion)

@@ -16,12 +16,13 @@ from rich.markup import escape
 from rich.table import Table
 
 from genbench.execution.executors.choice import SERIAL, ExecutorConfig
-from genbench.experiment.run import distinct_names, split_sampler
+from genbench.experiment.run import distinct_names
 from genbench.interface.context import data_config_of, make_room, stoppable
 from genbench.reporting.console import BrokenPipeConsole, ConsoleWriter
 from genbench.reporting.summary import readable_runs, show_table
 from genbench.storage.provenance import command_line
 from genbench.storage.run_dir import RUN, RunRecord, read_runs
+from genbench.storage.study import mixed_images, without_copies
 from genbench.utils.io import shell_path
 
 if TYPE_CHECKING:
@@ -78,6 +79,8 @@ def run_study(study: StudyConfig, registry: Registry, *, dry_run: bool, write: P
     records = _readable(session)
     if any(record.measurements or record.selections for record in records):  # else nothing but failures, listed below
         show_table(console, records, metrics, sort=next(iter(metrics), None), select=study.select)
+    for line in mixed_images(records):
+        console.print(line, markup=False, highlight=False, soft_wrap=True)
     return closing(console, outcome, out)
 
 
@@ -125,7 +128,8 @@ def measure_runs(
                 outcome = run_all(session.plan, executor, session.runner, session.done)
             total = total or (INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
     measured = [component.name for component in sessions[0].runner.metrics]
-    show_table(console, [record for session in sessions for record in _readable(session)], measured, sort=None)
+    records, _ = without_copies([record for session in sessions for record in _readable(session)])
+    show_table(console, records, measured, sort=None)
     return total
 
 
@@ -230,13 +234,10 @@ def show_plan(
     if summary.notes:
         console.print(f"images: {'; '.join(summary.notes)}", markup=False, highlight=False, soft_wrap=True)
     new = [run for run in runs if states[run.name] == "new"]
-    if changed := changed_sources(new, stored_runs(store, new)):
-        metrics = ",".join(dict.fromkeys(split_sampler(metric)[0].name for metric in planned.metrics)) or "METRIC"
-        sources = ", ".join(f"the {name} ({count} run{'s' * (count != 1)})" for name, count in changed.items())
+    for words, n in changed_sources(new, stored_runs(store, new)).items():
         writer.line(
-            f"new because its source has changed since the training: {sources}; restore it to keep the trained runs, or"
-            f" evaluate them as they are: genbench evaluate {shell_path(store)} --metrics {metrics}"
-            " --allow-changed-source"
+            f"{n} trained run{'s' * (n > 1)} of {words} stay{'s' * (n == 1)} apart, and this study trains anew"
+            " (genbench report shows the newest; --all-sources: all of them)"
         )
     show_notes(console, planned)
     if brief:
@@ -280,7 +281,7 @@ def stored_runs(store: Path, new: Collection[Run]) -> list[Run]:
     """The runs of a store that differ from new ones in the key alone."""
     labels = {run.label for run in new}
     paths = [file.parent for file in store.glob(f"*/{RUN}") if file.parent.name.rpartition("-")[0] in labels]
-    return [record.run for record in read_runs(paths)[0]]
+    return [record.run for record in read_runs(paths)[0] if record.state == "trained"]
 
 
 def show_options(console: Console, planned: Plan) -> None:

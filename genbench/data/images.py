@@ -64,7 +64,7 @@ def info_of(images: Images) -> DatasetInfo:
     class_names, notes = images.class_names, images.notes
     if images.duplicates:
         notes = (*notes, describe_duplicates(images.duplicates, len(images.test)))
-    return DatasetInfo(images.shape, *counts, len(class_names), class_names, images.skipped, notes)
+    return DatasetInfo(images.shape, *counts, len(class_names), class_names, images.skipped, notes, images.originals)
 
 
 def describe_duplicates(duplicates: int, test: int) -> str:
@@ -120,6 +120,7 @@ def _read(path: Path) -> Images:
             duplicates=int(facts["duplicates"]),
             sha256=facts["content"],
             class_names=(),
+            originals="",
             notes=(),
         )
     except (KeyError, ValueError, GenbenchError) as error:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 import time
+import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from operator import index
@@ -15,7 +16,7 @@ from torch import Tensor
 
 from genbench.api import Measurement
 from genbench.data.images import save_grid, to_uint8
-from genbench.errors import MetricError, NotApplicableError, SystemFailureError, one_line
+from genbench.errors import GenbenchError, MetricError, NotApplicableError, SystemFailureError, one_line, printable
 from genbench.evaluation.evaluation import DataEvaluation
 from genbench.experiment.build import create_metric, create_sampler
 from genbench.experiment.run import Component, split_sampler
@@ -46,7 +47,9 @@ def measure(registry: Registry, component: Component, evaluation: DataEvaluation
     except NotApplicableError as reason:
         return msgspec.structs.replace(entry, inapplicable=one_line(reason))
     except (Exception, SystemExit) as error:  # a metric that fails must not cost the others
-        return msgspec.structs.replace(entry, error=describe_error(error).removeprefix(f"{component.name}: "))
+        cause = describe_error(error).removeprefix(f"{component.name}: ")
+        trace = "" if isinstance(error, GenbenchError) else "".join(traceback.format_exception(error))
+        return msgspec.structs.replace(entry, error=cause, trace=printable(trace))
     return msgspec.structs.replace(entry, numbers=stored, seconds=round(time.perf_counter() - started, 3))
 
 
@@ -86,7 +89,8 @@ def to_stored(number: Measurement) -> StoredMeasurement:
         raise MetricError(f"the n{suffix} is {number.n!r}, and n counts images or codes")
     if number.higher_is_better not in (True, False, None):
         raise MetricError(f"higher_is_better{suffix} is {number.higher_is_better!r}; possible: True, False, None")
-    wrong = next((name for name in ("unit", "component", "role", "label") if not isinstance(plain[name], str)), None)
+    texts = ("unit", "component", "role", "label", "caution")
+    wrong = next((name for name in texts if not isinstance(plain[name], str)), None)
     if wrong is not None:
         raise MetricError(f"the {wrong} is {plain[wrong]!r}, and should be a string")
     plain |= {"protocol": number.protocol.key, "how": asdict(number.protocol)}

@@ -26,7 +26,7 @@ from genbench.evaluation.snapshots import (
     snapshots_measured,
     training_stats,
 )
-from genbench.experiment.build import create_context, create_dataset, replaced_defaults
+from genbench.experiment.build import create_context, load_dataset, replaced_defaults
 from genbench.experiment.run import Component, Run
 from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule
 from genbench.registry.loader import Registry
@@ -268,4 +268,4 @@ def data_facts(images: Images) -> dict[str, int | str]:
 
 def load_images(registry: Registry, run: Run, data_config: DataConfig, callback: Callback) -> Images:
     """The dataset of a run, on the CPU."""
-    return create_dataset(registry, run.dataset).load(replace(data_config, report=callback.on_data))
+    return load_dataset(registry, run.dataset, replace(data_config, report=callback.on_data))

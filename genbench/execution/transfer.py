@@ -17,7 +17,7 @@ from genbench.storage.run_dir import FITTED, METRICS, RUN, WEIGHTS
 from genbench.utils.io import write_atomically
 
 TENSORS = ("train", "test", "validation", "train_labels", "test_labels", "validation_labels")
-FACTS = ("preprocessing", "skipped", "sha256", "class_names", "notes", "duplicates")
+FACTS = ("preprocessing", "skipped", "sha256", "class_names", "originals", "notes", "duplicates")
 DTYPES = {"uint8": torch.uint8, "int64": torch.int64}
 
 

@@ -15,7 +15,7 @@ import torch
 from genbench.api import DataConfig, Images
 from genbench.errors import StoreError
 from genbench.execution.runner import Runner
-from genbench.experiment.run import Component, Run, run_of_record
+from genbench.experiment.run import Component, Run, component_of_record, run_of_record
 from genbench.experiment.snapshots import SnapshotSchedule
 from genbench.registry.loader import load
 from genbench.storage.provenance import provenance
@@ -80,8 +80,10 @@ def make_runner(
     registry = load([Path(file) for file in spec.plugins], disabled=spec.disabled)
     registry.allow_changed_source = spec.allow_changed_source
     select = spec.snapshots["select"]
-    metrics = tuple(component_of(metric) for metric in spec.snapshots["metrics"])
-    snapshots = SnapshotSchedule(spec.snapshots["count"], metrics, None if select is None else component_of(select))
+    metrics = tuple(component_of_record(metric) for metric in spec.snapshots["metrics"])
+    snapshots = SnapshotSchedule(
+        spec.snapshots["count"], metrics, None if select is None else component_of_record(select)
+    )
     return Runner(
         registry,
         store or Path(spec.store),
@@ -94,7 +96,7 @@ def make_runner(
         ),
         device,
         provenance(device, spec.command),
-        tuple(component_of(metric) for metric in spec.metrics),
+        tuple(component_of_record(metric) for metric in spec.metrics),
         snapshots,
         spec.training_threads,
         stop=stop,
@@ -122,8 +124,3 @@ def received_run(record: Mapping[str, Any]) -> Run:
 def component_record(component: Component) -> dict[str, Any]:
     """A component as JSON data."""
     return {**asdict(component), "options": component.values}
-
-
-def component_of(record: Mapping[str, Any]) -> Component:
-    """The component that `component_record` describes."""
-    return Component(record["name"], tuple(sorted(record["options"].items())), record["fingerprint"])

@@ -9,8 +9,21 @@ from typing import Any, TypeVar
 import torch
 from torch.overrides import TorchFunctionMode
 
-from genbench.api import Control, Dataset, Metric, Model, ModelContext, Network, Prior, Sampler, Shape, Tracker
-from genbench.errors import GenbenchError, PluginError, StoreError
+from genbench.api import (
+    Control,
+    DataConfig,
+    Dataset,
+    Images,
+    Metric,
+    Model,
+    ModelContext,
+    Network,
+    Prior,
+    Sampler,
+    Shape,
+    Tracker,
+)
+from genbench.errors import DataError, GenbenchError, PluginError, StoreError
 from genbench.experiment.run import Component, Run
 from genbench.registry.listing import Kind
 from genbench.registry.loader import Registry
@@ -73,6 +86,26 @@ def create_dataset(registry: Registry, component: Component) -> Dataset:
     return _create(registry, "dataset", component, Dataset)
 
 
+def load_dataset(registry: Registry, component: Component, data_config: DataConfig) -> Images:
+    """The dataset's images on the CPU; `DataError` where the files are not those that identify the component."""
+    images = create_dataset(registry, component).load(data_config)
+    check_originals(component, images.originals)
+    return images
+
+
+def check_originals(component: Component, originals: str) -> None:
+    """Raise `DataError` where these are not the files that identify the component."""
+    if not component.originals or originals == component.originals:
+        return
+    if not originals:
+        raise PluginError(f"the dataset '{component.name}' states its originals in info() and none in load()")
+    paths = ", ".join(f"{name}={component.values[name]}" for name in component.paths)
+    raise DataError(
+        f"the files of the dataset '{component.name}'{f' ({paths})' * bool(paths)} are not those of the run: restore"
+        " them, or train anew with genbench run"
+    )
+
+
 def create_metric(registry: Registry, component: Component) -> Metric:
     """The metric of a component."""
     return _create(registry, "metric", component, Metric)
@@ -110,8 +143,8 @@ def _create(registry: Registry, kind: Kind, component: Component, base: type[T],
     if plugin.fingerprint != component.fingerprint and kind in TRAINED and not registry.allow_changed_source:
         raise StoreError(
             f"the run was trained with another source of the {kind} '{component.name}'"
-            f" ({component.fingerprint or 'none'}) than {plugin.name} has now ({plugin.fingerprint}): restore it, or"
-            " add --allow-changed-source"
+            f" ({component.fingerprint or 'none'}) than {plugin.name} has now ({plugin.fingerprint}): train anew"
+            " with genbench run, restore it, or add --allow-changed-source"
         )
     try:
         created = registration.spec.factory(*arguments, **component.values)

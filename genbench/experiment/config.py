@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from genbench.errors import UnsupportedError, UsageError, printable, unknown
+from genbench.errors import GenbenchError, UnsupportedError, UsageError, printable, unknown
 from genbench.experiment.run import Precision
 from genbench.registry.listing import ComponentNames, Kind
 
@@ -91,14 +91,22 @@ def check_metrics(
 
 
 def check_names(names: Mapping[Kind, Sequence[str]], registry: ComponentNames) -> None:
-    """Raise an error for a name that does not exist or is given twice."""
+    """Raise an error that names every component that does not exist or is given twice."""
+    problems: list[GenbenchError] = []
     for kind, chosen in names.items():
-        for name in chosen:
-            registry.get(kind, name)
+        for name in dict.fromkeys(chosen):
+            try:
+                registry.get(kind, name)
+            except GenbenchError as error:
+                problems.append(error)
+                continue
             if chosen.count(name) > 1:
-                raise UsageError(
-                    f"the {kind} '{name}' is named twice; to compare values of an option: --set {name}.OPTION=A,B"
-                )
+                text = f"the {kind} '{name}' is named twice; to compare values of an option: --set {name}.OPTION=A,B"
+                problems.append(UsageError(text))
+    if len(problems) > 1:
+        raise UsageError("; ".join(map(str, problems)))
+    if problems:
+        raise problems[0]
 
 
 def component_names(config: ExperimentConfig, registry: ComponentNames) -> dict[Kind, tuple[str, ...]]:

@@ -17,6 +17,7 @@ from genbench.api import DataConfig, DatasetInfo, LatentControl, Noise, Prior
 from genbench.api.sampler import DEFAULT_SAMPLER
 from genbench.errors import GenbenchError, PluginError, StoreError, UnsupportedError, UsageError
 from genbench.experiment.build import (
+    check_originals,
     count_parameters,
     create_context,
     create_control,
@@ -35,11 +36,21 @@ from genbench.experiment.config import (
     component_names,
     option_texts,
 )
-from genbench.experiment.run import COMPONENTS, Component, Role, Run, distinct_names, split_sampler, with_sampler
+from genbench.experiment.run import (
+    Component,
+    Role,
+    Run,
+    any_source,
+    changes,
+    distinct_names,
+    split_sampler,
+    with_sampler,
+)
 from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule, plan_snapshots, validation_setting
 from genbench.registry.listing import Kind
 from genbench.registry.loader import Registry
-from genbench.registry.options import complete
+from genbench.registry.options import complete, specs
+from genbench.utils.io import hash_file
 from genbench.utils.plugin_code import describe_error
 from genbench.utils.rng import generator
 
@@ -141,6 +152,7 @@ def plan(config: ExperimentConfig, registry: Registry, data_config: DataConfig) 
     # The runs of models, then those of controls.
     (dataset,) = components["dataset", config.dataset]
     info = dataset_info(registry, dataset, data_config)
+    dataset = _with_originals(registry, "dataset", dataset, info.originals)
     batch = _batch(findings, info)
     images = _images_shown(config, info)
     trained = tuple(
@@ -217,14 +229,16 @@ def plan(config: ExperimentConfig, registry: Registry, data_config: DataConfig) 
 
 
 def dataset_info(registry: Registry, dataset: Component, data_config: DataConfig) -> DatasetInfo:
-    """The dataset in words; `PluginError` where its plug-in fails."""
+    """The dataset in words; `PluginError` where its plug-in fails, `DataError` where its files are not those known."""
     try:
-        return create_dataset(registry, dataset).info(data_config)
+        info = create_dataset(registry, dataset).info(data_config)
     except (GenbenchError, OSError):
         raise
     except Exception as error:
         cause = describe_error(error)
         raise PluginError(f"the dataset '{dataset.name}' cannot be read: {cause}") from error
+    check_originals(dataset, info.originals)
+    return info
 
 
 def _batch(findings: _Findings, info: DatasetInfo) -> int:
@@ -372,28 +386,13 @@ def plan_of_runs(
 
 
 def changed_sources(new: Iterable[Run], stored: Iterable[Run]) -> Counter[str]:
-    """The components whose source has changed since stored runs were trained, with the count of new runs of each.
+    """The changes of code and data since stored runs were trained, in words, with the count of those runs.
 
-    `new` are runs without a folder. One counts where a stored run equals it in everything but fingerprints.
+    `new` are runs without a folder. A stored run counts where a new one equals it in everything else.
     """
-    earlier: dict[Run, list[Run]] = {}
-    for run in stored:
-        earlier.setdefault(_without_fingerprints(run), []).append(run)
-    changed: Counter[str] = Counter()
-    for run in new:
-        names = {
-            f"{run.role if field == 'model' else field} '{getattr(run, field).name}'"
-            for candidate in earlier.get(_without_fingerprints(run), ())
-            for field in COMPONENTS
-            if getattr(candidate, field).fingerprint != getattr(run, field).fingerprint
-        }
-        changed.update(names)
-    return changed
-
-
-def _without_fingerprints(run: Run) -> Run:
-    components = {field: replace(getattr(run, field), fingerprint="") for field in COMPONENTS}
-    return replace(run, **components)
+    planned = {any_source(run): run for run in new}
+    pairs = ((before, planned.get(any_source(before))) for before in stored)
+    return Counter(changes(before, run) for before, run in pairs if run is not None)
 
 
 def _create_components(
@@ -404,11 +403,35 @@ def _create_components(
     components = []
     for values in itertools.product(*texts.values()):
         options = complete(name, registration.spec.factory, dict(zip(texts, values, strict=True)))
-        components.append(Component(name, tuple(sorted(options.items())), registration.plugin.fingerprint))
+        component = Component(name, tuple(sorted(options.items())), registration.plugin.fingerprint)
+        components.append(_with_files(registry, kind, component))
     if len(set(components)) < len(components):
         equal = next(option for option, given in texts.items() if len(given) > 1)
         raise UsageError(f"{name}.{equal}={','.join(texts[equal])}: two of these values are equal; give each once")
     return tuple(components)
+
+
+def _with_files(registry: Registry, kind: Kind, component: Component) -> Component:
+    """The component as it is identified by its files of weights; a dataset says itself which files it reads."""
+    if kind == "dataset":
+        return component
+    values = component.values
+    files = [Path(str(values[path])).expanduser() for path in _path_options(registry, kind, component.name)]
+    hashes = [hash_file(file) for file in files if file.is_file()]
+    return _with_originals(registry, kind, component, " ".join(hashes)) if len(hashes) == len(files) else component
+
+
+def _path_options(registry: Registry, kind: Kind, name: str) -> tuple[str, ...]:
+    """The options of a component whose values are paths, by their Python names."""
+    known = specs(registry.get(kind, name).spec.factory)
+    return tuple(option.replace("-", "_") for option, spec in known.items() if spec.meaning.file)
+
+
+def _with_originals(registry: Registry, kind: Kind, component: Component, originals: str) -> Component:
+    """The component as it is identified by the files that it reads; unchanged where it reads none."""
+    if not originals:
+        return component
+    return replace(component, originals=originals, paths=_path_options(registry, kind, component.name))
 
 
 def _images_shown(config: ExperimentConfig, info: DatasetInfo) -> int:

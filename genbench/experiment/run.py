@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Iterable, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Literal, get_args
 
@@ -31,11 +31,17 @@ TRAINING = 1
 
 @dataclass(frozen=True)
 class Component:
-    """A registered component by name, with the value of every option and the fingerprint of its plug-in's code."""
+    """A registered component by name, with the value of every option and the fingerprint of its plug-in's code.
+
+    `originals` is a hash of the files that it reads, where it reads any, and `paths` are the options that say where
+    those lie: the files' bytes identify the component, not their place.
+    """
 
     name: str
     options: tuple[tuple[str, Value], ...]
     fingerprint: str
+    originals: str = ""
+    paths: tuple[str, ...] = ()
 
     @property
     def values(self) -> dict[str, Value]:
@@ -44,12 +50,19 @@ class Component:
 
     def plain(self) -> dict[str, Any]:
         """The fields by name."""
-        return {"name": self.name, "options": self.options, "fingerprint": self.fingerprint}
+        read = {"originals": self.originals, "paths": self.paths} if self.originals else {}
+        return {"name": self.name, "options": self.options, "fingerprint": self.fingerprint, **read}
+
+    def identity(self) -> dict[str, Any]:
+        """The fields that identify the component."""
+        plain = self.plain()
+        paths = plain.pop("paths", ())
+        return {**plain, "options": tuple(pair for pair in self.options if pair[0] not in paths)}
 
     @cached_property
     def key(self) -> str:
-        """Eight hexadecimal digits of name, options and fingerprint."""
-        return hashlib.sha256(json.dumps(self.plain()).encode()).hexdigest()[:8]
+        """Eight hexadecimal digits of the identity."""
+        return hashlib.sha256(json.dumps(self.identity()).encode()).hexdigest()[:8]
 
 
 def distinct_names(components: Iterable[Component]) -> dict[Component, str]:
@@ -94,7 +107,7 @@ class Run:
     @cached_property
     def key(self) -> str:
         """A hash of everything that affects the weights."""
-        plain = self._plain()
+        plain = self._plain() | {kind: getattr(self, kind).identity() for kind in COMPONENTS}
         role = plain.pop("role")
         text = json.dumps([TRAINING, plain] if role == "model" else [TRAINING, role, plain], sort_keys=True)
         return hashlib.sha256(text.encode()).hexdigest()[:10]
@@ -125,6 +138,27 @@ class Run:
         return plain
 
 
+def any_source(run: Run) -> Run:
+    """The run without the fingerprints of its code and data: runs that share it were asked for with the same words."""
+    components = {kind: replace(getattr(run, kind), fingerprint="", originals="", paths=()) for kind in COMPONENTS}
+    return replace(run, **components)
+
+
+def changes(before: Run, now: Run) -> str:
+    """The earlier code and data of a run that was done `before`, in words; "" where they are those of `now`."""
+    changed = []
+    for kind in COMPONENTS:
+        old, new = getattr(before, kind), getattr(now, kind)
+        name = f"the {before.role if kind == 'model' else kind} '{old.name}'"
+        if old.fingerprint != new.fingerprint:
+            changed.append(f"an earlier source of {name}")
+        if old.originals != new.originals:
+            paths = ", ".join(f"{path}={old.values[path]}" for path in old.paths or new.paths)
+            known = "earlier files" if old.originals and new.originals else "unrecorded files"
+            changed.append(f"{known} of {name}" + f" ({paths})" * bool(paths))
+    return " and ".join(changed)
+
+
 SAMPLED = "@"
 """Between the names of a metric and of a sampler."""
 
@@ -133,7 +167,8 @@ def with_sampler(metric: Component, sampler: Component) -> Component:
     """A metric of samples by a sampler as one component, `METRIC@SAMPLER`, with the options of both."""
     options = {**metric.values, **{f"{sampler.name}.{name}": value for name, value in sampler.options}}
     name = f"{metric.name}{SAMPLED}{sampler.name}"
-    return Component(name, tuple(sorted(options.items())), f"{metric.fingerprint} {sampler.fingerprint}")
+    fingerprint = f"{metric.fingerprint} {sampler.fingerprint}"
+    return Component(name, tuple(sorted(options.items())), fingerprint, metric.originals, metric.paths)
 
 
 def split_sampler(component: Component) -> tuple[Component, Component | None]:
@@ -143,20 +178,23 @@ def split_sampler(component: Component) -> tuple[Component, Component | None]:
         return component, None
     fingerprints = component.fingerprint.split(" ")
     prefixed = tuple((key, value) for key, value in component.options if key.startswith(f"{sampler}."))
-    metric = Component(name, tuple(pair for pair in component.options if pair not in prefixed), fingerprints[0])
+    rest = tuple(pair for pair in component.options if pair not in prefixed)
+    metric = Component(name, rest, fingerprints[0], component.originals, component.paths)
     options = tuple((key.removeprefix(f"{sampler}."), value) for key, value in prefixed)
     return metric, Component(sampler, options, fingerprints[-1])
+
+
+def component_of_record(record: Mapping[str, Any]) -> Component:
+    """The component with the fields of `Component.plain`, options by name; raises what dictionaries raise."""
+    options = tuple(sorted(record["options"].items()))
+    paths = tuple(record.get("paths", ()))
+    return Component(record["name"], options, record["fingerprint"], record.get("originals", ""), paths)
 
 
 def run_of_record(record: Mapping[str, Any]) -> Run:
     """The run that `Run.record` describes; `StoreError` where it does not describe one."""
     try:
-        components = {
-            kind: Component(
-                record[kind]["name"], tuple(sorted(record[kind]["options"].items())), record[kind]["fingerprint"]
-            )
-            for kind in COMPONENTS
-        }
+        components = {kind: component_of_record(record[kind]) for kind in COMPONENTS}
         counts = {name: int(record[name]) for name in ("latent_dim", "seed", "images", "batch")}
         role: Role = "control" if record["role"] == "control" else "model"
         precision: Precision = record.get("precision", "float32")

@@ -17,27 +17,34 @@ BATCH = 100
 """Images at once on a GPU, and the most on a CPU."""
 
 _registered: dict[str, ComponentSpec[Extractor]] = {}
+_fingerprints: dict[str, str] = {}
 
 
-def register_extractors(specs: Mapping[str, ComponentSpec[Extractor]]) -> None:
+def register_extractors(specs: Mapping[str, ComponentSpec[Extractor]], fingerprints: Mapping[str, str]) -> None:
     """Make extractors available by name and drop those of an earlier call; called when plug-ins are loaded.
 
-    The table is global because a metric is created from its options alone.
+    `fingerprints` are those of the plug-ins' code. The table is global because a metric is created from its options
+    alone.
     """
     _registered.clear()
     _registered.update(specs)
+    _fingerprints.clear()
+    _fingerprints.update(fingerprints)
 
 
 @dataclass(frozen=True)
 class FeatureLayer:
     """One layer of a registered extractor, with the file of its weights ("" for the extractor's own).
 
-    Its text is part of cache keys.
+    `weights_label` names the weights in protocols: the start of their hash, and whether they are standard ones.
+    `fingerprint` is that of the extractor's code. The text of a layer is part of cache keys, and with it both.
     """
 
     name: str
     layer: str
     weights: str = ""
+    weights_label: str = ""
+    fingerprint: str = ""
     extractor: Extractor = field(kw_only=True, compare=False, repr=False)
 
     @property
@@ -49,11 +56,6 @@ class FeatureLayer:
     def resize(self) -> str:
         """The resizing of images to the extractor's size, in protocols."""
         return self.extractor.resize
-
-    @property
-    def weights_label(self) -> str:
-        """The weights in protocols: the start of their hash, and whether they are standard ones."""
-        return self.extractor.weights_label
 
     def label(self, default_layer: str = "") -> str:
         """The name for a column head, with the layer where it is not the default one (that of distances)."""
@@ -82,7 +84,9 @@ def feature_layer(name: str, layer: str, weights: str, data_config: DataConfig) 
     extractor = factory(data_config, **({"weights": weights} if weights else {}))
     if layer and layer not in extractor.layers:
         raise unknown(f"layer of the extractor '{name}' called", layer, extractor.layers)
-    return FeatureLayer(name, layer or extractor.default_layer, weights, extractor=extractor)
+    chosen = layer or extractor.default_layer
+    fingerprint = _fingerprints.get(name, "")
+    return FeatureLayer(name, chosen, weights, extractor.weights_label, fingerprint, extractor=extractor)
 
 
 @lru_cache(maxsize=16)

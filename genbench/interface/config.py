@@ -102,6 +102,14 @@ FIELDS: Mapping[str, msgspec.inspect.Field] = {
     each.name: each
     for each in msgspec.inspect.type_info(StudyConfig).fields  # type: ignore[attr-defined]  # a struct
 }
+COMPONENTS = frozenset(
+    FIELDS[name].encode_name
+    for name in (
+        *("models", "dataset", "priors", "network", "metrics", "snapshot_metrics", "select"),
+        *("samplers", "controls", "trackers"),
+    )
+)
+"""Keys whose values are names of components."""
 LISTS = frozenset(each.encode_name for each in FIELDS.values() if isinstance(each.type, msgspec.inspect.VarTupleType))
 """Keys whose value is a list; a single value stands for a list of it."""
 
@@ -121,6 +129,8 @@ def decode_study(plain: Mapping[str, Any], where: str) -> StudyConfig:
         if "\0" in str(value):
             raise UsageError(f"{where}: key '{key}': no value can hold the character NUL")
     plain = {key: _listed(value) if key in LISTS else _plain(value) for key, value in plain.items()}
+    for key in COMPONENTS.intersection(plain):
+        plain[key] = lower_case(plain[key]) if key in LISTS else lower_case([plain[key]])[0]
     if "models" not in plain:
         raise UsageError(f"{where}: the key 'models' is missing: a list of names")
     try:
@@ -132,6 +142,11 @@ def decode_study(plain: Mapping[str, Any], where: str) -> StudyConfig:
         if len(set(given)) < len(given):
             raise UsageError(f"{where}: key '{key}': {', '.join(map(str, given))}: each once")
     return config
+
+
+def lower_case(names: Iterable[Any]) -> tuple[Any, ...]:
+    """Names of components as plug-ins spell them: `FID` is fid. What is no text is left as it is."""
+    return tuple(name.lower() if isinstance(name, str) else name for name in names)
 
 
 def override(study: StudyConfig, changes: Mapping[str, Any], where: str) -> StudyConfig:

@@ -23,6 +23,7 @@ from genbench.reporting.console import render
 from genbench.reporting.summary import rows_of_study
 from genbench.storage.results import Row, protocols, rows
 from genbench.storage.run_dir import RunRecord, find_runs, read_runs
+from genbench.storage.study import mixed_images, without_copies
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -241,7 +242,7 @@ def load_results(paths: str | Path | Iterable[str | Path] = "runs") -> Results:
         Their numbers. A run that cannot be read is left out with a warning.
 
     Raises:
-        StoreError: There is no run.
+        StoreError: There is no run, or copies of one have different numbers.
 
     Example:
         >>> import genbench
@@ -254,7 +255,10 @@ def load_results(paths: str | Path | Iterable[str | Path] = "runs") -> Results:
         warnings.warn(f"left out: {problem}", stacklevel=2)
     if not records:
         raise StoreError("no run folder could be read")
-    return Results(records)
+    unique, lines = without_copies(records)
+    for line in (*lines, *mixed_images(unique)):
+        warnings.warn(line, stacklevel=2)
+    return Results(unique)
 
 
 def _html(table: Table) -> str:

@@ -14,6 +14,7 @@ from genbench.experiment.config import check_config
 from genbench.interface.config import (
     DEFAULT_METRICS,
     StudyConfig,
+    lower_case,
     settings_of,
     study_config,
 )
@@ -71,6 +72,7 @@ def run(
     data_root: str | Path | None = None,
     download: bool = False,
     skip_corrupt: bool = False,
+    skip_impossible: bool = False,
     out: str | Path = "runs",
     plugins: str | Path | Iterable[str | Path] = (),
     disabled_plugins: Names = (),
@@ -109,6 +111,7 @@ def run(
         data_root: Folder of the datasets. [~/.cache/genbench/data]
         download: Allow downloads of datasets and weights.
         skip_corrupt: Leave corrupt images out.
+        skip_impossible: Leave combinations without meaning out, such as a VAE with a prior without density.
         out: Folder of the runs.
         plugins: Plug-in files to load, such as one that a notebook's cell wrote with `%%writefile moons.py`.
         disabled_plugins: Installed plug-ins that are not loaded.
@@ -217,7 +220,7 @@ def evaluate(
 
     from genbench.interface.session import evaluable, open_evaluations
 
-    names, sources = tuple(_listed(metrics)), tuple(_listed(samplers))
+    names, sources = lower_case(_listed(metrics)), lower_case(_listed(samplers))
     command = f"{EVALUATE}({[str(folder) for folder in folders]!r}, {list(names)!r})"
     failed: dict[str, str] = {}
     with stoppable() as stop:

@@ -16,7 +16,7 @@ from genbench.distances import random_projections, sliced_wasserstein_cost
 from genbench.errors import UsageError
 from genbench.evaluation.evaluation import ORDER_SEED, finite
 from genbench.evaluation.snapshots import trained_model
-from genbench.experiment.build import create_dataset
+from genbench.experiment.build import load_dataset
 from genbench.experiment.run import Component, Run
 from genbench.plotting.images import Codes, ImageRow, Pixels, codes, plane, prior_key, prior_titles, strips
 from genbench.plotting.style import Drawing
@@ -109,7 +109,7 @@ class FigureBuilder:
     def held_out(self, group: TrainedGroup, n: int) -> tuple[Tensor, Tensor]:
         """The first test images in the order of all measurements, `(n, c, h, w)`, and their classes (-1: none)."""
         if group.run.dataset not in self.known:
-            self.known[group.run.dataset] = create_dataset(self.registry, group.run.dataset).load(self.data_config)
+            self.known[group.run.dataset] = load_dataset(self.registry, group.run.dataset, self.data_config)
         images = self.known[group.run.dataset]
         total = len(images.test)
         indices = torch.randperm(total, generator=generator("cpu", ORDER_SEED, "held-out"))[: min(n, total)]

@@ -93,7 +93,7 @@ def cache_path() -> Path:
 def installed_key(environment: Mapping[str, str] = os.environ, disabled: Iterable[str] = ()) -> str:
     """A hash of everything that decides the listing: versions, entry points, and the selection of plug-ins.
 
-    Sizes and times of the plug-ins' sources are part of it: in an editable install they change without the version.
+    The bytes of the plug-ins' sources are part of it: in an editable install they change without the version.
     """
     digest = hashlib.sha256()
     digest.update(repr([SCHEMA, __version__, sys.version, sys.prefix, environment.get(SELECT)]).encode())
@@ -102,8 +102,9 @@ def installed_key(environment: Mapping[str, str] = os.environ, disabled: Iterabl
         version = f"{point.dist.name} {point.dist.version}" if point.dist else ""
         digest.update(f"{point.name}={point.value} {version}\n".encode())
         for path in _sources(point):
-            stat = path.stat()
-            digest.update(os.fsencode(f"{path} {stat.st_size} {stat.st_mtime_ns}\n"))
+            source = path.read_bytes()
+            digest.update(os.fsencode(f"{path} {len(source)}\n"))
+            digest.update(source)
     return digest.hexdigest()
 
 

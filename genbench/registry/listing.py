@@ -15,6 +15,7 @@ FLAGS: Mapping[Kind, str] = {"prior": "prior", "metric": "metrics", "sampler": "
 
 SELECT = "GENBENCH_LOAD_PLUGINS"
 """The environment variable that names the installed plug-ins to load."""
+FILE_FLAG, DISABLE_FLAG = "--plugin", "--disable-plugin"
 
 
 class ComponentNames(Protocol):
@@ -116,7 +117,11 @@ def check_name(
     """
     plugins = conflicts.get(conflict_key(kind, name), ())
     if plugins:
-        raise PluginError(f"the {kind} '{name}' is offered by {' and '.join(plugins)}: leave one out with {SELECT}")
+        remedies = [
+            f"leave off {each}" if each.startswith(FILE_FLAG) else f"{DISABLE_FLAG} {each.partition(' ')[0]}"
+            for each in plugins
+        ]
+        raise PluginError(f"the {kind} '{name}' is offered by {' and '.join(plugins)}: {' or '.join(remedies)}")
     if name in registry.names(kind):
         return
     kinds = [possible for possible in KINDS if name in registry.names(possible)]

@@ -12,7 +12,8 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
 from dataclasses import dataclass, field, replace
-from importlib.machinery import SourceFileLoader
+from importlib.abc import MetaPathFinder
+from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
 from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import CodeType, ModuleType
@@ -25,6 +26,7 @@ from genbench.api import ComponentSpec
 from genbench.errors import PluginError, unknown
 from genbench.features import register_extractors
 from genbench.registry.listing import (
+    FILE_FLAG,
     KINDS,
     SELECT,
     Kind,
@@ -36,11 +38,14 @@ from genbench.registry.listing import (
     conflict_key,
 )
 from genbench.registry.options import OptionSpec, bounds_text, default_text, specs
+from genbench.utils.io import shell_path
 from genbench.utils.plugin_code import add_source, describe_error
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 BIBTEX = re.compile(r"@[A-Za-z]+\s*\{\s*[A-Za-z0-9:_.+/-]+\s*,.*\}", re.DOTALL)
 """One BibTeX entry with its key."""
+CLOCK_TICK_NS = 20_000_000
+"""Files written within it may have the same time."""
 SLOW_SECONDS = 10.0
 """An import that takes longer is reported: every command that loads plug-ins waits for it."""
 
@@ -94,10 +99,15 @@ class Registry:
         name, plugin = registration.spec.name, registration.plugin
         if name in self.registrations[kind]:
             first = self.registrations[kind][name].plugin
-            plugins = self.conflicts.setdefault(conflict_key(kind, name), [f"{first.name} ({first.origin})"])
-            plugins.append(f"{plugin.name} ({plugin.origin})")
+            self.conflicts.setdefault(conflict_key(kind, name), [self._words(first)]).append(self._words(plugin))
         else:
             self.registrations[kind][name] = registration
+
+    def _words(self, plugin: Plugin) -> str:
+        """A plug-in by the flag that selects it, or by its name and origin."""
+        if plugin.origin in map(str, self.files):
+            return f"{FILE_FLAG} {shell_path(plugin.origin)}"
+        return f"{plugin.name} ({plugin.origin})"
 
     def names(self, kind: Kind) -> tuple[str, ...]:
         """The components of a kind, in the order of their registration."""
@@ -166,7 +176,9 @@ def load(
         _load_plugin(manager, registry, file.stem, str(file), file)
         if registry.plugins[-1].state == "broken":  # named by the user, so not skipped
             raise PluginError(f"--plugin {file}: {registry.plugins[-1].cause}")
-    register_extractors({name: entry.spec for name, entry in registry.registrations["extractor"].items()})
+    extractors = registry.registrations["extractor"]
+    fingerprints = {name: entry.plugin.fingerprint for name, entry in extractors.items()}
+    register_extractors({name: entry.spec for name, entry in extractors.items()}, fingerprints)
     return registry
 
 
@@ -187,7 +199,7 @@ def _load_plugin(
             raise PluginError(f"a plug-in named '{name}' is loaded already")
         with redirect_stdout(sys.stderr):  # csv and json on standard output stay clean
             _add_sources(location)
-            module = _import_file(location) if isinstance(location, Path) else location.load()
+            module = _import_file(location) if isinstance(location, Path) else _import_installed(location)
             hooks = _register_hooks(manager, module, name)
             components = [(kind, spec) for kind in KINDS for spec in _call_hook(manager, kind, module)]
             bibtex = _call_bibtex(manager, module)
@@ -254,11 +266,50 @@ def _call_bibtex(manager: pluggy.PluginManager, module: object) -> dict[str, str
     return bibtex
 
 
-class _UncachedLoader(SourceFileLoader):
-    """Imports without .pyc files: they are keyed by mtime and size, so an edit within a second would run stale code."""
+class _SourceLoader(SourceFileLoader):
+    """Compiles the source, and reads no .pyc: those are known by a time in whole seconds and a size."""
 
     def get_code(self, fullname: str) -> CodeType:
         return self.source_to_code(self.get_data(self.path), self.path)
+
+
+class _PluginFinder(MetaPathFinder):
+    """Finds the modules of an installed plug-in; one that changed after its .pyc was written is compiled anew.
+
+    The system sets the time of a file's last change, and no copying or unpacking can set it back.
+    """
+
+    def __init__(self, package: str) -> None:
+        self.package = package
+
+    def find_spec(
+        self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None
+    ) -> ModuleSpec | None:
+        """The usual specification of a module, with another loader where its .pyc may be stale."""
+        if fullname.partition(".")[0] != self.package:
+            return None
+        spec = PathFinder.find_spec(fullname, path, target)
+        if spec is not None and type(spec.loader) is SourceFileLoader and _may_be_stale(spec):
+            spec.loader = _SourceLoader(fullname, spec.loader.path)
+        return spec
+
+
+def _may_be_stale(spec: ModuleSpec) -> bool:
+    try:
+        written = Path(spec.cached or "").stat().st_mtime_ns
+        return written - Path(spec.origin or "").stat().st_ctime_ns < CLOCK_TICK_NS
+    except OSError:
+        return False  # there is no .pyc yet
+
+
+def _import_installed(point: EntryPoint) -> ModuleType:
+    finder = _PluginFinder(point.module.partition(".")[0])
+    sys.meta_path.insert(0, finder)
+    try:
+        module: ModuleType = point.load()
+        return module
+    finally:
+        sys.meta_path.remove(finder)
 
 
 def _import_file(path: Path) -> ModuleType:
@@ -267,7 +318,7 @@ def _import_file(path: Path) -> ModuleType:
     spec = importlib.util.spec_from_file_location(name, path)
     if spec is None or not isinstance(spec.loader, SourceFileLoader):
         raise PluginError("not a Python file")
-    spec.loader = _UncachedLoader(name, str(path))
+    spec.loader = _SourceLoader(name, str(path))
     module = importlib.util.module_from_spec(spec)
     sys.modules[name] = module
     spec.loader.exec_module(module)
@@ -280,7 +331,8 @@ def _import_file(path: Path) -> ModuleType:
 def fingerprint(module: ModuleType) -> str:
     """Twelve hexadecimal digits of a plug-in's code: runs of another code are other runs.
 
-    Comments, docstrings and formatting do not count. Of a package, all Python files count and the bytes of data files.
+    Comments, docstrings, formatting and the `aliases` of components do not count. Of a package, all Python files count
+    and the bytes of data files.
     """
     if not module.__file__:
         return ""
@@ -301,7 +353,7 @@ def fingerprint(module: ModuleType) -> str:
 
 
 def _code(source: bytes) -> bytes:
-    """The parsed tree of a Python source without positions, comments and docstrings."""
+    """The parsed tree of a Python source without positions, comments, docstrings and aliases of components."""
     return "\n".join(_tokens(ast.parse(source))).encode()
 
 
@@ -314,7 +366,7 @@ def _tokens(node: ast.AST) -> Iterator[str]:
     for name, value in ast.iter_fields(node):
         values = value if isinstance(value, list) else [value]
         # Statements that are a string alone do nothing: docstrings, also those of attributes.
-        values = [child for child in values if not _is_docstring(child)]
+        values = [child for child in values if not _is_docstring(child) and not _is_hint(node, child)]
         if not values or (values == [None] and (name != "value" or not isinstance(node, ast.Constant))):
             continue
         yield f".{name} {len(values)}"
@@ -327,6 +379,14 @@ def _tokens(node: ast.AST) -> Iterator[str]:
 
 def _is_docstring(node: object) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
+def _is_hint(call: ast.AST, child: object) -> bool:
+    """Whether a child of a call is the `aliases` of a component: they lead to its name, and change no number."""
+    if not (isinstance(call, ast.Call) and isinstance(child, ast.keyword) and child.arg == "aliases"):
+        return False
+    called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    return called == ComponentSpec.__name__
 
 
 # ---------------------------------------------------------------- listing

@@ -168,10 +168,9 @@ class _TableView:
         writer = self.writer
         if len(self.table.rows) > ROWS_SHOWN:
             writer.line(f"{len(self.table.rows) - ROWS_SHOWN:,} more groups: --export writes them all", indent=1)
-        for note in notes.short_notes(self.table, notes.SIGNS["best"]):
+        written = notes.all_notes if self.noted else notes.short_notes
+        for note in written(self.table, notes.SIGNS["best"]):
             writer.line(note, indent=1)
-        for note in notes.notes(self.table, notes.SIGNS["best"]) if self.noted else ():
-            writer.line(note, "dim", indent=1)
 
     # ------------------------------------------------------------ the grid
 

@@ -293,7 +293,8 @@ def _column_order(table: Table) -> list[int]:
 
 def _column(column: Column, group: int, extra: bool) -> ColumnView:
     below = notes.below_head(column)
-    return ColumnView(column.head, BETTER[column.higher_is_better], below, column.protocol, group, extra)
+    head = f"{column.head} {notes.CAUTION}" if column.cautions else column.head
+    return ColumnView(head, BETTER[column.higher_is_better], below, column.protocol, group, extra)
 
 
 def _row(row: TableRow, order: Sequence[int], span: tuple[float, float], title: str) -> RowView:

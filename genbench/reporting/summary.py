@@ -20,6 +20,7 @@ from genbench.reporting.csv_json import curves_csv
 from genbench.storage.provenance import command_line
 from genbench.storage.results import Row, protocols, rows
 from genbench.storage.run_dir import RunRecord, find_runs, read_runs
+from genbench.storage.study import mixed_images, newest, without_copies
 from genbench.utils.io import write_text
 
 if TYPE_CHECKING:
@@ -55,6 +56,20 @@ def readable_runs(paths: Sequence[Path]) -> list[RunRecord]:
     return records
 
 
+def compared_runs(paths: Sequence[Path], all_sources: bool = False) -> list[RunRecord]:
+    """The records to compare: each run once, of the newest code and data unless all are asked for.
+
+    A line on stderr says what was left out.
+    """
+    records, lines = without_copies(readable_runs(paths))
+    if not all_sources:
+        records, older = newest(records)
+        lines += older
+    for line in (*lines, *mixed_images(records)):
+        click.echo(f"genbench: {line}", err=True)
+    return records
+
+
 def report_runs(
     paths: Sequence[Path],
     target: Path | None,
@@ -66,20 +81,28 @@ def report_runs(
     page: PageOptions = PageOptions(),
     *,
     noted: bool = False,
+    all_sources: bool = False,
+    by_folder: bool = False,
 ) -> None:
     """Show and export the runs below the paths, with all columns or the named ones in their order.
 
-    `noted` shows all notes and protocols on the console.
+    `noted` shows all notes and protocols on the console. With `by_folder` the runs of each path are groups apart.
 
     Of options that compete, those that are best by `select_options_by` are shown. With a `figure_context` the export
     has the figures that need the models.
     """
     if figure_context is not None and target is None:
         raise UsageError("--figures all needs --export DIR, the folder to draw into")
-    records = readable_runs(paths)
+    if by_folder and (target is not None or len(paths) < 2):
+        raise UsageError(
+            "--by-folder compares two folders or more in one table, and is not exported: leave --export out"
+        )
+    parts = [compared_runs([path], all_sources) for path in paths] if by_folder else [compared_runs(paths, all_sources)]
+    records = [record for part in parts for record in part]
     if not records:
         raise StoreError("no run folder could be read")
-    tidy, fields = rows(records), protocols(records)
+    folders = [str(path) for path, part in zip(paths, parts, strict=True) for _ in part] if by_folder else None
+    tidy, fields = rows(records, folders=folders), protocols(records)
     if select_options_by is not None:
         tidy, choices = select_options(tidy, select_options_by)
         for choice in choices:

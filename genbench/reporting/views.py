@@ -21,7 +21,7 @@ from genbench.analysis.formatting import format_estimate, format_value, p_value
 from genbench.analysis.headline import join_words
 from genbench.evaluation.selection import describe_selection
 from genbench.reporting.console import ConsoleWriter, render_curves
-from genbench.reporting.summary import readable_runs
+from genbench.reporting.summary import compared_runs
 from genbench.storage.results import rows
 from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, RunRecord, read_run
 
@@ -57,6 +57,7 @@ def run_plain(record: RunRecord) -> dict[str, Any]:
         "provenance": record.provenance,
         "training": msgspec.to_builtins(record.training),
         "numbers": [row.as_dict() for row in rows([record]) if row.metric],
+        "traces": {e.metric: e.trace for e in record.measurements.values() if e.trace},
         "inapplicable": {e.metric: e.inapplicable for e in record.measurements.values() if e.inapplicable},
         "pictures": [str(record.path / picture) for picture in (SAMPLES, RECONSTRUCTIONS) if record.has(picture)],
     }
@@ -76,7 +77,8 @@ def show_run(path: Path, form: str = "table") -> None:
         console.print(f"[red]{printable(record.failure)}[/]", highlight=False)
     table = Table(box=None, show_header=False, pad_edge=False)
     for name, value in {**record.run.record(), **record.provenance}.items():
-        table.add_row(f"[dim]{printable(name)}[/]", printable(_words(value)))
+        if words := _words(value):
+            table.add_row(f"[dim]{printable(name)}[/]", printable(words))
     if record.training is not None:
         fields = {name: getattr(record.training, name) for name in TRAINING_FIELDS}
         words = ", ".join(f"{name} {value}" for name, value in fields.items() if value)
@@ -85,7 +87,7 @@ def show_run(path: Path, form: str = "table") -> None:
     for selection in record.selections.values():
         console.print(printable(describe_selection(selection)), highlight=False, soft_wrap=True)
 
-    # Numbers.
+    # Numbers, and what is to be known of them.
     numbers = Table("metric", "value", "floor", "n", "protocol", box=None, pad_edge=False, header_style="bold")
     for row in rows([record]):
         if row.metric and row.stage != "snapshot":
@@ -97,10 +99,18 @@ def show_run(path: Path, form: str = "table") -> None:
             reason = printable(f"does not apply: {entry.inapplicable}")
             numbers.add_row(printable(entry.metric), reason, "", "", "")
     console.print(numbers)
+    cautions = {row.caution: row.metric for row in rows([record]) if row.caution}
+    for caution, metric in cautions.items():
+        console.print(printable(f"! {metric}: {caution}"), highlight=False, soft_wrap=True)
 
-    # The trace of a failure, last, where it is looked for.
-    if (failure := record.folder.failure()) is not None and failure.trace:
-        for line in failure.trace.rstrip().splitlines():
+    # The traces of failures, last, where they are looked for.
+    failure = record.folder.failure()
+    traces = {"": failure.trace if failure is not None else ""}
+    traces |= {f"{entry.metric}: {entry.error}": entry.trace for entry in record.measurements.values()}
+    for title, trace in traces.items():
+        if trace and title:
+            console.print(printable(title), style="red", highlight=False, soft_wrap=True)
+        for line in trace.rstrip().splitlines():
             console.print(printable(line), style="dim", highlight=False, soft_wrap=True)
 
     # Pictures.
@@ -115,16 +125,18 @@ def _words(value: Any) -> str:
         options = ", ".join(f"{name.replace('_', '-')}={option}" for name, option in value.get("options", {}).items())
         return f"{value['name']}" + (f" ({options})" if options else "")
     if isinstance(value, dict):
-        return ", ".join(f"{name} {inner}" for name, inner in value.items())
+        return ", ".join(f"{name} {inner}" for name, inner in value.items() if inner not in ("", [], {}, None))
     return str(value)
 
 
 # ---------------------------------------------------------------- metric against compute
 
 
-def show_curves(paths: Sequence[Path], metric: str | None, by: By, budgets: Sequence[float]) -> None:
+def show_curves(
+    paths: Sequence[Path], metric: str | None, by: By, budgets: Sequence[float], all_sources: bool = False
+) -> None:
     """Print the groups below the paths at equal budgets, by default in the first metric of snapshots."""
-    tidy = rows(readable_runs(paths))
+    tidy = rows(compared_runs(paths, all_sources))
     at_snapshots = next((row.metric for row in tidy if row.stage == "snapshot" and row.metric), None)
     render_curves(Console(), tidy, requested_metric(tidy, metric or at_snapshots), by, budgets)
 
@@ -132,9 +144,11 @@ def show_curves(paths: Sequence[Path], metric: str | None, by: By, budgets: Sequ
 # ---------------------------------------------------------------- two groups, and the power of seeds
 
 
-def show_comparison(paths: Sequence[Path], a: str, b: str, metric: str | None, form: str) -> None:
+def show_comparison(
+    paths: Sequence[Path], a: str, b: str, metric: str | None, form: str, all_sources: bool = False
+) -> None:
     """Print group A against group B."""
-    label_a, label_b, comparisons = compare(rows(readable_runs(paths)), a, b, metric)
+    label_a, label_b, comparisons = compare(rows(compared_runs(paths, all_sources)), a, b, metric)
     if form == "json":
         plain = [asdict(comparison) for comparison in comparisons]
         click.echo(json.dumps({"a": label_a, "b": label_b, "comparisons": plain}, indent=2))
@@ -209,9 +223,16 @@ def conclusion_words(comparisons: Sequence[Comparison], a: str, b: str) -> list[
     return [f"{a} and {b} cannot be told apart by {head}{why}"]
 
 
-def show_power(paths: Sequence[Path], metric: str, difference: float | None, seeds: Sequence[int], form: str) -> None:
+def show_power(
+    paths: Sequence[Path],
+    metric: str,
+    difference: float | None,
+    seeds: Sequence[int],
+    form: str,
+    all_sources: bool = False,
+) -> None:
     """Print the differences that numbers of seeds can detect, estimated from a pilot's runs."""
-    forecasts = forecast(rows(readable_runs(paths)), metric, seeds, difference)
+    forecasts = forecast(rows(compared_runs(paths, all_sources)), metric, seeds, difference)
     if form == "json":
         click.echo(json.dumps([asdict(each) for each in forecasts], indent=2))
         return

@@ -120,20 +120,21 @@ def varying_fields(runs: Sequence[Run]) -> dict[Run, tuple[str, ...]]:
 
 
 def _fields(run: Run) -> dict[str, str]:
-    """The fields of a run by name; sources are named after their component."""
+    """The fields of a run by name; sources and files are named after their component."""
     fields: dict[str, str] = {}
     for name, value in run.record().items():
         if isinstance(value, dict):
             fields[name] = str(value["name"])
             fields |= {f"{value['name']}.{option}".replace("_", "-"): str(v) for option, v in value["options"].items()}
             fields[f"source of {value['name']}"] = str(value["fingerprint"])
+            fields[f"files of {value['name']}"] = str(value.get("originals", ""))
         else:
             fields[name.replace("_", "-")] = str(value)
     return fields
 
 
 def _field_words(name: str, value: str) -> str:
-    return f"{name} {value[:6]}" if name.startswith("source of ") else f"{name}={value}"
+    return f"{name} {value[:6]}" if name.startswith(("source of ", "files of ")) else f"{name}={value}"
 
 
 # ---------------------------------------------------------------- names

@@ -6,6 +6,7 @@ import platform
 import shlex
 import subprocess
 import sys
+from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
 from pathlib import Path
@@ -30,6 +31,7 @@ def provenance(device: torch.device, command: str) -> dict[str, object]:
     import torch
 
     return {
+        "started": datetime.now(UTC).isoformat(timespec="milliseconds"),
         "command": command,
         "genbench": __version__,
         "commit": commit(),

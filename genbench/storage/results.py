@@ -6,16 +6,17 @@ import hashlib
 import json
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
+from datetime import datetime
 from pathlib import PurePath
 from typing import Any, Literal
 
-from genbench.experiment.run import Run
+from genbench.experiment.run import Component, Run
 from genbench.storage.run_dir import DEFAULTS, Protocols, RunRecord
 from genbench.storage.schema import MetricRecord, Scalar, SnapshotRecord
 
 NUMBER = (
     *("value", "floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectable_effect"),
-    *("unit", "higher_is_better", "n", "protocol"),
+    *("unit", "higher_is_better", "n", "protocol", "caution"),
 )
 """The fields that a row has from its measurement."""
 KINDS: tuple[Literal["dataset", "model", "prior", "network"], ...] = ("dataset", "model", "prior", "network")
@@ -26,10 +27,10 @@ class Row:
     """One number of one run, or one failed or unfinished run (then `metric` is "" and `value` None).
 
     `group` is the run without its seed: rows that share it differ by training seed alone. `dataset` is the dataset's
-    name with its options that are not at their defaults. `label` is the group's
-    short name in tables, `head` the metric's column head, `protocol` the hash of how the number was
-    measured, `metric_role` its `Measurement.role`, `higher_is_better` None for a fact that ranks nothing. `seconds` is
-    the run's training time, `images` the count of images it trained on, `status` one of "done", "failed", "unfinished".
+    name with its options that are not at their defaults. `label` is the group's short name in tables, `head` the
+    metric's column head, `protocol` the hash of how the number was measured, `metric_role` its `Measurement.role`,
+    `caution` its `Measurement.caution`, `higher_is_better` None for a fact that ranks nothing. `seconds` is the run's
+    training time, `images` the count of images it trained on, `status` one of "done", "failed", "unfinished".
     `options` has every option of the run as NAME.OPTION, `defaults` the default of each that has another value
     (None where the run does not record them). `data` is what a reader must know of the images, "" where nothing.
     """
@@ -71,6 +72,7 @@ class Row:
     precision: str = "float32"
     options: Mapping[str, Scalar] = field(default_factory=dict, hash=False)
     defaults: Mapping[str, Scalar] | None = field(default=None, hash=False)
+    caution: str = ""
 
     def as_dict(self) -> dict[str, object]:
         """The row as plain data, columns in their fixed order."""
@@ -80,16 +82,19 @@ class Row:
 COLUMNS = tuple(each.name for each in fields(Row))
 
 
-def rows(records: Sequence[RunRecord], keys: Container[str] | None = None) -> list[Row]:
+def rows(
+    records: Sequence[RunRecord], keys: Container[str] | None = None, folders: Sequence[str] | None = None
+) -> list[Row]:
     """One row for each run, metric and protocol; one for a run that failed or is unfinished.
 
     With `keys` (`genbench.experiment.run.Component.key`) the final measurements are only those of these components.
+    With `folders`, one for each record, the runs of each folder are groups apart, whose labels end in "in FOLDER".
     """
     groups = [group_key(record.run) for record in records]
     first = dict(zip(reversed(groups), reversed(records), strict=True))
     defaults = {group: _recorded_defaults(record) for group, record in first.items()}
     runs = {group: first[group].run for group in dict.fromkeys(groups)}
-    datasets, labels = group_labels(runs, defaults)
+    datasets, labels = group_labels(runs, defaults, _begun(records))
     shared = {
         group: {
             "group": group,
@@ -100,7 +105,13 @@ def rows(records: Sequence[RunRecord], keys: Container[str] | None = None) -> li
         }
         for group, run in runs.items()
     }
-    return [row for record, group in zip(records, groups, strict=True) for row in _rows_of(record, shared[group], keys)]
+    columns = [shared[group] for group in groups]
+    if folders is not None:
+        columns = [
+            {**known, "group": f"{known['group']} {folder}", "label": f"{known['label']} in {folder}"}
+            for known, folder in zip(columns, folders, strict=True)
+        ]
+    return [row for record, known in zip(records, columns, strict=True) for row in _rows_of(record, known, keys)]
 
 
 def protocols(records: Iterable[RunRecord]) -> Protocols:
@@ -184,21 +195,53 @@ Defaults = Mapping[str, Mapping[str, Scalar] | None]
 """By group the default of each option that has another value; None where it is not recorded."""
 
 
+Variant = tuple[str, str]
+"""The name of a component with the fingerprint of its source, or "data" with the hash of a dataset's files."""
+
+
 def group_key(run: Run) -> str:
-    """A hash of a run without its seed."""
+    """A hash of a run without its seed, and without the paths of files that are known by their bytes."""
     fields = run.record()
     del fields["seed"]
+    for kind in KINDS:
+        for path in fields[kind].pop("paths", ()):
+            del fields[kind]["options"][path]
     return hashlib.sha256(json.dumps(fields, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def group_labels(groups: Mapping[str, Run], defaults: Defaults) -> tuple[dict[str, str], dict[str, str]]:
+def group_labels(
+    groups: Mapping[str, Run], defaults: Defaults, begun: Mapping[Variant, str]
+) -> tuple[dict[str, str], dict[str, str]]:
     """For each group a short name of its dataset, and its label: the model, and the fields that tell it apart.
 
     Those are the fields that differ among the groups of the same model and dataset; an option is named where it has
-    another value than its default.
+    another value than its default. What differs in source code or files alone is told apart by its time in `begun`.
     """
-    datasets = _dataset_labels(groups, defaults)
-    return datasets, _labels(groups, datasets, defaults)
+    datasets = _dataset_labels(groups, defaults, begun)
+    return datasets, _labels(groups, datasets, defaults, begun)
+
+
+def _begun(records: Iterable[RunRecord]) -> dict[Variant, str]:
+    """The time at which the first run of each source, and of each state of a dataset's files, was begun."""
+    begun: dict[Variant, str] = {}
+    for record in records:
+        for variant in (*_sources(record.run), ("data", record.run.dataset.originals)):
+            begun[variant] = min(filter(None, (begun.get(variant), record.started)), default="")
+    return begun
+
+
+def _sources(run: Run) -> tuple[Variant, ...]:
+    return tuple((getattr(run, kind).name, getattr(run, kind).fingerprint) for kind in KINDS)
+
+
+def _moments(variants: Iterable[Variant], begun: Mapping[Variant, str]) -> dict[Variant, str]:
+    """Variants of one thing by the time of their first run, in the fewest words, else by the start of the hash."""
+    times = {variant: begun.get(variant, "") for variant in variants}
+    for form in ("%d %b %H:%M", "%d %b %H:%M:%S") if all(times.values()) else ():
+        texts = {variant: f"{datetime.fromisoformat(time).astimezone():{form}}" for variant, time in times.items()}
+        if len({*texts.values()}) == len(texts):
+            return {variant: f"{variant[0]} of {text}" for variant, text in texts.items()}
+    return {variant: f"{variant[0]} {variant[1][:6] or 'unrecorded'}" for variant in times}
 
 
 def _recorded_defaults(record: RunRecord) -> dict[str, Scalar] | None:
@@ -206,7 +249,9 @@ def _recorded_defaults(record: RunRecord) -> dict[str, Scalar] | None:
     return recorded if isinstance(recorded, dict) else None
 
 
-def _labels(groups: Mapping[str, Run], datasets: Mapping[str, str], defaults: Defaults) -> dict[str, str]:
+def _labels(
+    groups: Mapping[str, Run], datasets: Mapping[str, str], defaults: Defaults, begun: Mapping[Variant, str]
+) -> dict[str, str]:
     """The label of each group; `datasets` are the labels of their datasets."""
     fields = {key: _fields(run) for key, run in groups.items()}
     families: dict[tuple[str, str, str], list[str]] = {}
@@ -215,7 +260,7 @@ def _labels(groups: Mapping[str, Run], datasets: Mapping[str, str], defaults: De
     labels = {}
     for (_, _, model), members in families.items():
         distinctive = _distinctive([fields[key] for key in members])
-        texts: dict[str, list[str]] = {}
+        texts: dict[tuple[str, ...], list[str]] = {}
         for key in members:
             known = defaults.get(key)
             options = {name for _, name, _ in _options(groups[key])}
@@ -224,22 +269,19 @@ def _labels(groups: Mapping[str, Run], datasets: Mapping[str, str], defaults: De
                 for name in fields[key]
                 if name in distinctive and (name not in options or known is None or name in known)
             ]
-            texts.setdefault(_label(model, shown), []).append(key)
+            texts.setdefault(tuple(shown), []).append(key)
         for text, equal in texts.items():
+            sources = {key: _sources(groups[key]) for key in equal}
+            differing = [{*variants} for variants in zip(*sources.values(), strict=True)]
+            moments = [_moments(variants, begun) if len(variants) > 1 else {} for variants in differing]
             for key in equal:
-                sources = _sources([groups[each] for each in equal], groups[key])
-                labels[key] = text if len(equal) == 1 or not sources else f"{text} ({sources})"
+                named = [named[source] for source, named in zip(sources[key], moments, strict=True) if named]
+                labels[key] = _label(model, [*text, *named])
     return labels
 
 
 def _label(model: str, fields: Sequence[str]) -> str:
     return model + (f" ({', '.join(fields)})" if fields else "")
-
-
-def _sources(runs: Sequence[Run], run: Run) -> str:
-    """The sources of a run's components that not all of the runs share."""
-    differing = [kind for kind in KINDS if len({getattr(each, kind).fingerprint for each in runs}) > 1]
-    return ", ".join(f"source of {getattr(run, kind).name} {getattr(run, kind).fingerprint[:6]}" for kind in differing)
 
 
 def _distinctive(family: Sequence[Mapping[str, Any]]) -> set[str]:
@@ -288,18 +330,25 @@ def option_text(value: Scalar) -> str:
 # ---------------------------------------------------------------- datasets and their names
 
 
-def _dataset_labels(groups: Mapping[str, Run], defaults: Defaults) -> dict[str, str]:
+def _dataset_labels(groups: Mapping[str, Run], defaults: Defaults, begun: Mapping[Variant, str]) -> dict[str, str]:
     """The dataset of each group with its options that are not at their defaults: `folder: faces, size 64`.
 
     Where the defaults are not recorded, the options that differ among the runs of that dataset. Paths are named by
-    as many of their last parts as tell them apart.
+    as many of their last parts as tell them apart; of several paths of the same files the first one is named, and
+    of several states of a folder the time of the first run.
     """
     families: dict[str, list[str]] = {}
+    spellings: dict[tuple[str, str], Component] = {}
     for key, run in groups.items():
         families.setdefault(run.dataset.name, []).append(key)
-    labels = {}
+        spellings.setdefault((run.dataset.name, run.dataset.originals), run.dataset)
+    labels: dict[str, str] = {}
     for name, members in families.items():
-        options = {key: dict(groups[key].dataset.options) for key in members}
+        options: dict[str, dict[str, Scalar]] = {}
+        for key in members:
+            dataset = groups[key].dataset
+            first = spellings[name, dataset.originals].values
+            options[key] = {**dataset.values, **{path: first[path] for path in dataset.paths}}
         differing = _distinctive(list(options.values()))
         for key in members:
             known = defaults.get(key)
@@ -312,6 +361,12 @@ def _dataset_labels(groups: Mapping[str, Run], defaults: Defaults) -> dict[str, 
             texts = [_short_path(options[key][option], [o.get(option) for o in options.values()]) for option in paths]
             texts += [f"{o.replace('_', '-')} {option_text(options[key][o])}" for o in shown if o not in paths]
             labels[key] = name + (f": {', '.join(texts)}" if texts else "")
+        for label in {labels[key] for key in members}:
+            states = {key: ("data", groups[key].dataset.originals) for key in members if labels[key] == label}
+            if len({*states.values()}) > 1:
+                moments = _moments({*states.values()}, begun)
+                for key, state in states.items():
+                    labels[key] += f"{', ' if ': ' in label else ': '}{moments[state]}"
     return labels
 
 

@@ -21,6 +21,7 @@ import json
 import os
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -103,7 +104,7 @@ class RunFolder:
         if not self.has(RUN):
             write_json(self.path / RUN, {"schema": SCHEMA, "run": run, "provenance": provenance})
         written = read_file(self.path / RUN, RunFile)
-        if msgspec.to_builtins(written.run) != json.loads(json.dumps(run)):
+        if run_of_record(msgspec.to_builtins(written.run)).key != run_of_record(run).key:
             raise StoreError(f"{self.path / RUN} describes another run: move the folder away")
         return written.provenance
 
@@ -247,6 +248,15 @@ class RunRecord:
     def name(self) -> str:
         """The run's name."""
         return self.path.name
+
+    @property
+    def started(self) -> str:
+        """The time at which the run was begun, as ISO 8601 in UTC; "" where the record has none."""
+        text = self.provenance.get("started")
+        try:
+            return text if isinstance(text, str) and datetime.fromisoformat(text).tzinfo else ""
+        except ValueError:
+            return ""
 
     @property
     def folder(self) -> RunFolder:

@@ -16,7 +16,8 @@ from genbench.errors import StoreError, one_line
 from genbench.experiment.run import Precision, Role
 from genbench.utils.io import JSON_BYTES, read_bytes
 
-SCHEMA: Literal[3] = 3
+SCHEMA: Literal[4] = 4
+"""The schema that is written. One with 3 lacks `originals` and `paths` of components, and is read."""
 
 Scalar = str | bool | int | float | None
 """The value of an option, of a protocol's field or of a fact about the machine."""
@@ -37,18 +38,20 @@ class Record(Struct, frozen=True, forbid_unknown_fields=True, gc=False):
 class StoredFile(Record, frozen=True):
     """A file, which begins with the number of its schema."""
 
-    schema: Literal[3]
+    schema: Literal[3, 4]
 
 
 # ---------------------------------------------------------------- run.json
 
 
-class StoredComponent(Record, frozen=True):
-    """A component of a run: its name, every option's value and the fingerprint of its source."""
+class StoredComponent(Record, frozen=True, omit_defaults=True):
+    """A component's fields as `genbench.experiment.run.Component.plain` writes them, options by name."""
 
     name: str
     options: dict[str, Scalar]
     fingerprint: str
+    originals: str = ""
+    paths: tuple[str, ...] = ()
 
 
 class StoredRun(Record, frozen=True, omit_defaults=True):
@@ -129,7 +132,7 @@ class ImportRecord(StoredFile, frozen=True):
 # ---------------------------------------------------------------- metrics.json, snapshots.json, selected.json
 
 
-class StoredMeasurement(Record, frozen=True):
+class StoredMeasurement(Record, frozen=True, omit_defaults=True):
     """The fields of a `genbench.api.Measurement`, its protocol's hash and, as `how`, its protocol's fields."""
 
     value: Real
@@ -148,10 +151,14 @@ class StoredMeasurement(Record, frozen=True):
     p_value: Probability | None
     minimum_detectable_effect: Positive | None
     how: dict[str, Scalar]
+    caution: str = ""
 
 
-class MetricRecord(Record, frozen=True):
-    """One metric under one choice of options: its numbers, or why it has none, and the seconds that it took."""
+class MetricRecord(Record, frozen=True, omit_defaults=True):
+    """One metric under one choice of options: its numbers, or why it has none, and the seconds that it took.
+
+    `trace` is the traceback of an error that is not in genbench's words.
+    """
 
     metric: str
     options: dict[str, Scalar]
@@ -160,6 +167,7 @@ class MetricRecord(Record, frozen=True):
     inapplicable: str = ""
     numbers: tuple[StoredMeasurement, ...] = ()
     seconds: Positive | None = None
+    trace: str = ""
 
     def __post_init__(self) -> None:
         if len({number.component for number in self.numbers}) < len(self.numbers):
@@ -257,7 +265,7 @@ def _fault(data: bytes, error: Exception) -> str:
         schema = bytes(msgspec.json.decode(data, type=_AnySchema).schema)
     except (msgspec.MsgspecError, ValueError, RecursionError):
         return "is no genbench file"
-    if schema != str(SCHEMA).encode():
+    if schema not in (b"3", str(SCHEMA).encode()):
         given = one_line(ValueError(schema.decode("utf-8", "replace")), 40)
-        return f"has schema {given}; this version reads {SCHEMA}: use the one that wrote it"
+        return f"has schema {given}; this version reads 3 and {SCHEMA}: use the one that wrote it"
     return f"does not hold what its schema says: {one_line(error, 160)}"

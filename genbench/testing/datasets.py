@@ -65,6 +65,7 @@ def uint8_nchw(subject: Loaded) -> str:
         labels = getattr(images, f"{split}_labels")
         fits = labels is None or (labels.shape == (count,) and labels.dtype == torch.int64)
         expect(fits, f"{split}_labels are not ({count},) int64")
+    expect(summary.originals == images.originals, "`info` and `load` state different `originals`")
     expect(int(images.train.max()) > 1, "no training pixel exceeds 1: images in [0, 1] were not scaled to 0..255")
     return f"{summary.train} + {summary.test} + {summary.validation} images of {summary.shape}"
 

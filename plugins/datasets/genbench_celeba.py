@@ -26,7 +26,7 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from genbench.api import ComponentSpec, DataConfig, Dataset, DatasetInfo, Images, Option
-from genbench.data.decoding import Pictures, Split, decode_splits, missing, open_pictures, resized
+from genbench.data.decoding import Pictures, Split, cache_key, decode_splits, missing, open_pictures, resized
 from genbench.data.images import cached, info_of
 from genbench.data.listing import describe_folder
 from genbench.errors import DataError
@@ -61,13 +61,14 @@ class CelebA(Dataset):
         self.filter: Filter = filter
 
     def info(self, data_config: DataConfig) -> DatasetInfo:
-        """Counts by the partition file, after a look at which images are there."""
+        """Counts by the partition file; the images are looked for, and read once to identify them."""
         if data_config.skip_corrupt:
             return info_of(self.load(data_config))
         with open_pictures(_images_path(data_config)) as pictures:
             splits, _ = _splits(data_config, pictures)
+            originals = pictures.hash(splits, data_config)
         train, test, validation = (len(splits[split]) for split in ("train", "test", "validation"))
-        return DatasetInfo((3, self.size, self.size), train, test, validation)
+        return DatasetInfo((3, self.size, self.size), train, test, validation, originals=originals)
 
     def load(self, data_config: DataConfig) -> Images:
         """Faces in the order of the partition file, `(n, 3, size, size)`; decoded once, then kept."""
@@ -82,10 +83,11 @@ class CelebA(Dataset):
                 images = decode_splits(pictures, splits, decode, shape, data_config, preprocessing, finish)
                 return replace(images, skipped=images.skipped + absent)
 
-            key = pictures.key(splits, VERSION, preprocessing, absent, data_config.skip_corrupt)
+            originals = pictures.hash(splits, data_config)
+            key = cache_key(originals, VERSION, preprocessing, absent, data_config.skip_corrupt)
             images = cached(data_config, "celeba", key, make)
         skipped = f"{images.skipped:,} faces left out: {absent:,} absent, {images.skipped - absent:,} corrupt"
-        return replace(images, notes=(skipped,) if images.skipped else ())
+        return replace(images, notes=(skipped,) if images.skipped else (), originals=originals)
 
 
 def square(data: bytes, *, crop: int) -> Tensor:
@@ -126,7 +128,7 @@ def _images_path(data_config: DataConfig) -> Path:
 def _splits(data_config: DataConfig, pictures: Pictures) -> tuple[dict[Split, list[str]], int]:
     """Entry names by split in the partition's order, and the count of those left out because they are absent."""
     splits = _partition(data_config)
-    prefix = f"{FOLDER}/" if any(name.startswith(f"{FOLDER}/") for name in pictures.versions) else ""
+    prefix = f"{FOLDER}/" if any(name.startswith(f"{FOLDER}/") for name in pictures.names) else ""
     splits = {split: [prefix + name for name in names] for split, names in splits.items()}
     absent = missing((name for names in splits.values() for name in names), pictures)
     if absent and not data_config.skip_corrupt:

@@ -34,7 +34,7 @@ from torch import Tensor
 from torchvision.transforms.functional import pil_to_tensor
 
 from genbench.api import ComponentSpec, DataConfig, Dataset, DatasetInfo, Images, Option, Shape
-from genbench.data.decoding import Pictures, Split, decode_splits, image_names, open_pictures, resized
+from genbench.data.decoding import Pictures, Split, cache_key, decode_splits, image_names, open_pictures, resized
 from genbench.data.images import cached, info_of
 from genbench.data.listing import FORMATS, PassedOver, count_reasons, describe_passed_over
 from genbench.errors import DataError, UsageError, printable
@@ -62,7 +62,9 @@ class Folder(Dataset):
     def __init__(
         self,
         *,
-        path: Annotated[str, Option("folder or zip archive of images; relative to --data-root or to here")] = "",
+        path: Annotated[
+            str, Option("folder or zip archive of images; relative to --data-root or to here", file=True)
+        ] = "",
         size: Annotated[int, Option("side of the image, in pixels", low=1)] = 64,
         channels: Annotated[Channels, Option("colour or grey")] = "rgb",
         test: Annotated[float, Option("part held out where no folder is the test split", low=0.0, high=0.9)] = 0.1,
@@ -91,13 +93,14 @@ class Folder(Dataset):
         return (3 if self.channels == "rgb" else 1, self.size, self.size)
 
     def info(self, data_config: DataConfig) -> DatasetInfo:
-        """Counts, from the names alone; where corrupt images are left out, from the decoded images."""
+        """Counts by the names; the files are read to identify them, and decoded where corrupt ones are left out."""
         if data_config.skip_corrupt:
             return info_of(self.load(data_config))
         with open_pictures(self._where(data_config)) as pictures:
             splits, notes = self.splits(pictures)
+            originals = pictures.hash(splits, data_config)
         train, test, validation = (len(splits[split]) for split in ("train", "test", "validation"))
-        return DatasetInfo(self.shape, train, test, validation, notes=notes)
+        return DatasetInfo(self.shape, train, test, validation, notes=notes, originals=originals)
 
     def load(self, data_config: DataConfig) -> Images:
         """The images in the order of their names, `(n, c, size, size)`; decoded once, then kept."""
@@ -118,10 +121,11 @@ class Folder(Dataset):
                     )
                 return images
 
-            key = pictures.key(splits, VERSION, preprocessing, data_config.skip_corrupt)
+            originals = pictures.hash(splits, data_config)
+            key = cache_key(originals, VERSION, preprocessing, data_config.skip_corrupt)
             images = cached(data_config, "folder", key, make)
         skipped = f"{images.skipped:,} corrupt image{'s' * (images.skipped != 1)} left out"
-        return replace(images, notes=(*notes, *[skipped] * bool(images.skipped)))
+        return replace(images, notes=(*notes, *[skipped] * bool(images.skipped)), originals=originals)
 
     def _where(self, data_config: DataConfig) -> Path:
         """The folder or archive: as given where that exists, else under the data root."""

@@ -232,7 +232,9 @@ class Glyphs(Dataset):
 
     def info(self, data_config: DataConfig) -> DatasetInfo:
         """Shape and counts; nothing is read, so nothing can be missing."""
-        return DatasetInfo((1, SIDE, SIDE), **SPLITS, classes=len(VARIANTS), class_names=CLASS_NAMES, notes=())
+        return DatasetInfo(
+            (1, SIDE, SIDE), **SPLITS, classes=len(VARIANTS), class_names=CLASS_NAMES, originals="", notes=()
+        )
 
     def load(self, data_config: DataConfig) -> Images:
         """The images, drawn in seconds at the first call and kept under a hash of this file."""

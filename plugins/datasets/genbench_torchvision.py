@@ -102,6 +102,10 @@ class PublishedSet(Dataset):
     def _check(self, root: Path) -> tuple[int, int]:
         """Images to train on and to test on, from the files; `DataError` for a damaged file."""
 
+    def _is_published(self, root: Path, counts: tuple[int, int]) -> bool:
+        """Whether the files are the published ones or else refused, here or when they are read."""
+        return True
+
     @abstractmethod
     def _read(self, root: Path) -> tuple[Labelled, Labelled]:
         """The training and the test set, from files that were checked."""
@@ -114,10 +118,13 @@ class PublishedSet(Dataset):
                 f"{self.name} is missing: no {absent}{self._found(data_config.data_root, absent)}: give the folder with"
                 " torchvision's layout as --data-root DIR, or let it be fetched there with --download"
             )
-        train, test = self.published if absent else self._check(data_config.data_root)
+        root = data_config.data_root
+        train, test = self.published if absent else self._check(root)
         if self.validation >= train:
             raise UsageError(f"{self.name}: validation={self.validation} leaves none of the {train} training images")
-        return DatasetInfo(self.shape, train - self.validation, test, self.validation, CLASSES, self.class_names)
+        counts = (train - self.validation, test, self.validation)
+        originals = "" if absent or self._is_published(root, (train, test)) else hash_files(self._files(root))
+        return DatasetInfo(self.shape, *counts, CLASSES, self.class_names, originals=originals)
 
     def load(self, data_config: DataConfig) -> Images:
         """The images as published, labels beside them; validation is the end of the training file."""
@@ -134,7 +141,12 @@ class PublishedSet(Dataset):
                 )
         n = info.train
         split = Images(images[:n], test, images[n:], labels[:n], test_labels, labels[n:], class_names=self.class_names)
-        return with_content(split)
+        return with_content(replace(split, originals=info.originals))
+
+
+def hash_files(paths: Iterable[Path]) -> str:
+    """SHA-256 over the bytes of files in order, packed ones as they are unpacked."""
+    return sha256(" ".join(sha256(_unpacked(path)).hexdigest() for path in paths).encode()).hexdigest()
 
 
 def verify(path: Path, md5: str) -> None:
@@ -169,6 +181,9 @@ class MNIST(PublishedSet):
             if idx_count(images, 28, 28) != idx_count(labels):
                 raise DataError(f"{labels} has not one label for each of {images.name}: delete both, get them again")
         return idx_count(train, 28, 28), idx_count(test, 28, 28)
+
+    def _is_published(self, root: Path, counts: tuple[int, int]) -> bool:
+        return counts == self.published
 
     def _read(self, root: Path) -> tuple[Labelled, Labelled]:
         hashes = [self.hashes[path.name] for path in PublishedSet._files(self, root)]
@@ -291,6 +306,9 @@ class CIFAR10(PublishedSet):
             elif (length := path.stat().st_size) != self.records * 3073:
                 raise DataError(f"{path} has {length} bytes instead of {self.records * 3073}: get it again")
         return 5 * self.records, self.records
+
+    def _is_published(self, root: Path, counts: tuple[int, int]) -> bool:
+        return self._files(root)[0].suffix != ".bin"  # the files of the binary version have no published hashes
 
     def _read(self, root: Path) -> tuple[Labelled, Labelled]:
         *train, test = map(self._batch, self._files(root))

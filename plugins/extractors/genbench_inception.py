@@ -9,7 +9,6 @@ from __future__ import annotations
 import contextlib
 import os
 from collections.abc import Iterable, Iterator
-from functools import lru_cache
 from pathlib import Path
 from typing import Annotated
 
@@ -62,11 +61,12 @@ class Inception(Extractor):
         weights: Annotated[str, Option("file in torch-fidelity's format; none: its usual place", file=True)] = "none",
     ) -> None:
         self.path = find_weights("" if weights == "none" else weights, data_config)
+        self.sha256 = hash_file(self.path)  # 0.07 s; its time of modification would not tell another file for sure
 
     @property
     def weights_label(self) -> str:
         """Whether the file is the standard one, and the start of its hash."""
-        digest = _hash(self.path, self.path.stat().st_mtime_ns)
+        digest = self.sha256
         return f"{'standard' if digest == STANDARD else 'custom'} {digest[:12]}"
 
     def network(self, layer: str) -> nn.Module:
@@ -85,9 +85,10 @@ class Inception(Extractor):
 def find_weights(given: str, data_config: DataConfig) -> Path:
     """The file of weights: the given one, or the published one in torch's folder, downloaded where that is allowed."""
     if given:
-        if not Path(given).is_file():
+        path = Path(given).expanduser()
+        if not path.is_file():
             raise DataError(f"inception weights: there is no file {given}")
-        return Path(given)
+        return path
     usual = Path(torch.hub.get_dir()) / "checkpoints" / PUBLISHED_FILE
     if usual.is_file():
         return usual
@@ -120,11 +121,6 @@ def _no_pickle() -> Iterator[None]:
             del os.environ[name]
         else:
             os.environ[name] = before
-
-
-@lru_cache(maxsize=16)
-def _hash(path: Path, modified: int) -> str:
-    return hash_file(path)
 
 
 class FoldedInception(nn.Module):

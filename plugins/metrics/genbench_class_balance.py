@@ -96,7 +96,7 @@ class ClassBalance(Metric):
             raise MetricError(f"class-balance: the {e.split} images have no labels to compare with")
         shares = torch.bincount(labels.cpu(), minlength=len(indices)).double() / len(labels)
         measured = balance(self.counts(extractor, e.samples(self.n), indices), shares)
-        key = f"class-balance/floor/{e.split}/{e.images.sha256}/{self.n}"
+        key = f"class-balance/floor/{extractor}/{e.split}/{e.images.sha256}/{self.n}"
         null = e.cache_for_dataset(
             key, lambda: perfect(self.counts(extractor, e.references.to(e.device), indices), shares, self.n)
         )

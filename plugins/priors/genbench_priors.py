@@ -218,9 +218,31 @@ class Mixture(Prior):
 @hookimpl
 def genbench_priors() -> Iterable[ComponentSpec[Prior]]:
     """The four priors that exist in any dimension."""
-    yield ComponentSpec(name="normal", description="N(0, sigma^2 I)", factory=Normal, reference="arXiv:1711.01558")
-    yield ComponentSpec(name="uniform", description="Uniform on a cube", factory=Uniform, reference="arXiv:1804.01947")
-    yield ComponentSpec(name="sphere", description="Uniform on a sphere (no density)", factory=Sphere, reference="ours")
     yield ComponentSpec(
-        name="mixture", description="Well separated Gaussians in any dimension", factory=Mixture, reference="ours"
+        name="normal",
+        aliases=("gaussian", "gauss", "standard-normal"),
+        description="N(0, sigma^2 I)",
+        factory=Normal,
+        reference="arXiv:1711.01558",
+    )
+    yield ComponentSpec(
+        name="uniform",
+        aliases=("cube", "box"),
+        description="Uniform on a cube",
+        factory=Uniform,
+        reference="arXiv:1804.01947",
+    )
+    yield ComponentSpec(
+        name="sphere",
+        aliases=("hypersphere", "vmf"),
+        description="Uniform on a sphere (no density)",
+        factory=Sphere,
+        reference="ours",
+    )
+    yield ComponentSpec(
+        name="mixture",
+        aliases=("gmm", "gaussian-mixture"),
+        description="Well separated Gaussians in any dimension",
+        factory=Mixture,
+        reference="ours",
     )

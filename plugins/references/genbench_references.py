@@ -191,6 +191,18 @@ METRICS = {
 }""",
 }
 
+# ---------------------------------------------------------------- trackers
+
+TRACKERS = {
+    "arXiv:1603.04467": r"""@misc{abadi2016tensorflow,
+  author = {Abadi, Mart{\'i}n and Agarwal, Ashish and Barham, Paul and others},
+  title  = {{TensorFlow}: Large-Scale Machine Learning on Heterogeneous Distributed Systems},
+  year   = {2016},
+  eprint = {1603.04467},
+  archivePrefix = {arXiv}
+}""",
+}
+
 # ---------------------------------------------------------------- code that defaults come from
 
 CODE = {
@@ -278,4 +290,4 @@ LIBRARIES = {
 @hookimpl
 def genbench_bibtex() -> Mapping[str, str]:
     """The entries, by the text that stands in a reference, or by the name of a library."""
-    return {**MODELS, **DATASETS, **METRICS, **CODE, **LIBRARIES}
+    return {**MODELS, **DATASETS, **METRICS, **TRACKERS, **CODE, **LIBRARIES}

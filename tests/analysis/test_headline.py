@@ -74,7 +74,7 @@ def test_models_in_the_set_of_bests_cannot_be_told_apart_and_the_others_are_behi
     assert said.worse[0].p is not None
     assert said.worse[0].p < 0.01
     assert said.text.startswith("swae and vae cannot be told apart by fid; wae-gan is worse by 5.13 ± 0.14 (p < 0.0")
-    assert "Differences below 2.9 need more seeds (genbench power RUNS)" in said.sentences
+    assert "Differences below 2.9 are often missed with these seeds (genbench power RUNS)" in said.sentences
     assert said.sentences[-1] == "Not tuned: a comparison of defaults"
 
 
@@ -126,3 +126,16 @@ def test_a_single_model_has_no_ranking() -> None:
 
 def test_words_are_joined() -> None:
     assert [join_words(list("abc")[:n]) for n in range(4)] == ["", "a", "a and b", "a, b and c"]
+
+
+def test_a_model_is_worse_than_the_one_against_which_the_evidence_is_strongest() -> None:
+    """The noisy leader's difference from the worse model is not significant; that of a steadier rival is."""
+    noisy = study("noisy", (5.0, 60.0, 10.0, 55.0))
+    steady = study("steady", (40.0, 40.1, 40.0, 40.1))
+    worse = study("vae", (50.0, 50.3, 50.0, 50.2))
+    result = verdict(only(noisy, steady, worse))
+    (behind,) = result.worse
+    assert (behind.label, behind.rival) == ("vae", "steady")
+    assert behind.difference.low is not None
+    assert behind.difference.low > 0
+    assert "vae is worse than steady by 10." in result.sentences[0]

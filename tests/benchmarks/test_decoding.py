@@ -81,7 +81,7 @@ def rivals(root: Path, last: Callable[[Image.Image], Tensor]) -> dict[str, Calla
 
 def decode(root: Path, each: Callable[[bytes], Tensor], finish: Callable[..., Tensor] = torch.stack) -> float:
     with open_pictures(root / "celeba") as pictures:
-        names = sorted(name for name in pictures.versions if name.endswith(".jpg"))
+        names = sorted(name for name in pictures.names if name.endswith(".jpg"))
         data_config = DataConfig(root, root / "cache", workers=CORES)
         splits = {"train": names, "validation": [], "test": []}
         return len(decode_splits(pictures, splits, each, (3, 64, 64), data_config, "", finish).train)

@@ -69,8 +69,8 @@ def cycles(top: Path) -> None:
 def mutual(top: Path) -> None:
     for name in "abc":
         write(top / name, 1)
-    for name, other in ("ab", "ba", "bc", "cb"):
-        (top / name / other).symlink_to(f"../{other}")
+    for name, target in ("ab", "ba", "bc", "cb"):
+        (top / name / target).symlink_to(f"../{target}")
 
 
 def nas(top: Path) -> None:
@@ -126,8 +126,8 @@ def test_what_is_read_and_what_is_said(tmp_path: Path, make: Callable[[Path], No
 def test_folders_that_link_to_each_other_end(tmp_path: Path) -> None:
     for name in "abcde":
         write(tmp_path / name, 1)
-        for other in set("abcde") - {name}:
-            (tmp_path / name / other).symlink_to(f"../{other}")
+        for target in set("abcde") - {name}:
+            (tmp_path / name / target).symlink_to(f"../{target}")
     _, text = read(tmp_path)
     assert f"links behind {LINKS} others" in text
 

@@ -98,7 +98,7 @@ def test_a_measurement_by_a_sampler_has_another_protocol_and_label(
     (second,) = measure(registry, by_mixture, evaluation).numbers
     assert first.protocol != second.protocol
     assert first.value != second.value
-    assert second.label == "Sharpness (floor: real) @gmm"
+    assert second.label == "sharpness @gmm"
     assert "sampler gmm(" in str(second.how["detail"])
 
 

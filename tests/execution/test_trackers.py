@@ -76,9 +76,9 @@ def test_a_tracker_that_raises_is_told_once_and_costs_nothing(genbench: Callable
     Path("away.py").write_text(FAILING)
     result = genbench("run", "swae", *TINY, "--seeds", "2", "--tracker", "away,jsonl", "--plugin", "away.py")
     assert result.exit_code == 0, result.output
-    told = "the tracker 'away' is left out from here on: away.py:8, in on_log: ConnectionError: the service is away"
+    line = "the tracker 'away' is left out from here on: away.py:8, in on_log: ConnectionError: the service is away"
     assert result.output.count("is left out") == 1
-    assert told in result.output
+    assert line in result.output
     assert [lines[-1]["status"] for lines in events().values()] == ["done", "done"]
 
 

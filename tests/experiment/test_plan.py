@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 from click.testing import Result
+from PIL import Image
 
 from conftest import DOTS
 from genbench.api import DataConfig
@@ -210,12 +211,33 @@ def test_a_new_run_is_explained_by_a_changed_source(planned: Callable[..., Plan]
     runs = planned("swae", "ae", seeds=(0, 1), controls=("pca",)).runs
     swae, ae, control = runs[0], runs[1], runs[-1]
     assert changed_sources(runs, []) == {}
-    assert changed_sources(runs, [with_source(swae, model="old")]) == {"model 'swae'": 1}
+    assert changed_sources(runs, [with_source(swae, model="old")]) == {"an earlier source of the model 'swae'": 1}
     stored = [with_source(run, model="old") for run in runs[:4:2]]
-    assert changed_sources(runs, stored) == {"model 'swae'": 2}
+    assert changed_sources(runs, stored) == {"an earlier source of the model 'swae'": 2}
     both = with_source(ae, model="old", network="older")
-    assert changed_sources(runs, [*stored, both]) == {"model 'swae'": 2, "model 'ae'": 1, "network 'mlp'": 1}
-    assert changed_sources(runs, [with_source(control, model="old")]) == {"control 'pca'": 1}
+    assert changed_sources(runs, [*stored, both]) == {
+        "an earlier source of the model 'swae'": 2,
+        "an earlier source of the model 'ae' and an earlier source of the network 'mlp'": 1,
+    }
+    assert changed_sources(runs, [with_source(control, model="old")]) == {"an earlier source of the control 'pca'": 1}
+
+
+def test_a_new_run_is_explained_by_changed_files(
+    grid: Callable[..., ExperimentConfig], registry: Registry, data_config: DataConfig
+) -> None:
+    folder = data_config.data_root / "grow"
+    folder.mkdir()
+
+    def planned(count: int, path: str = "grow") -> Run:
+        for i in range(count):
+            Image.new("L", (12, 12), i).save(folder / f"{i}.png")
+        options = (f"folder.path={path}", "folder.size=12")
+        (run,) = plan(grid(dataset="folder", batch=4, settings=options), registry, data_config).runs
+        return run
+
+    before, after = planned(20), planned(30)
+    assert planned(30, str(folder)).name == after.name != before.name
+    assert changed_sources([after], [before]) == {"earlier files of the dataset 'folder' (path=grow)": 1}
 
 
 def test_a_stored_run_of_other_options_explains_nothing(planned: Callable[..., Plan]) -> None:
@@ -254,12 +276,13 @@ def test_the_plan_names_the_changed_source(genbench: Callable[..., Result], tmp_
     changed = genbench(*command, "--seeds", "3", "--dry-run")
     assert changed.exit_code == 0, changed.output
     (line,) = (line for line in changed.output.splitlines() if "source" in line)
-    assert "the prior 'scaled' (2 runs)" in line
-    assert "--allow-changed-source" in line
+    assert line.startswith("2 trained runs of an earlier source of the prior 'scaled' stay apart")
+    assert "--all-sources" in line
     measure = ("evaluate", "runs", *plugins, "--metrics", "sharpness", "--set", "sharpness.n=50")
     refused = genbench(*measure)
     assert refused.exit_code == 2
     assert "with another source of the prior 'scaled'" in refused.output
+    assert "train anew with genbench run, restore it, or add --allow-changed-source" in refused.output
     assert genbench(*measure, "--allow-changed-source").exit_code == 0
 
 

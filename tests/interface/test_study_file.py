@@ -47,6 +47,7 @@ EVERYTHING = StudyConfig(
     data_root="data",
     download=True,
     skip_corrupt=True,
+    skip_impossible=True,
     out="elsewhere",
     plugins=("a.py",),
     disabled_plugins=("mlp",),
@@ -161,7 +162,9 @@ def test_runs_that_are_no_grid_are_several_files(genbench: Genbench) -> None:
 
 def test_the_plugin_files_of_runs_are_in_their_file(genbench: Genbench) -> None:
     """They are in the command that the record of a run keeps, from Python as well."""
-    study = interface.run("ae", dataset="dots", network="mlp", images=32, batch=16, metrics=(), plugins=DOTS[1])
+    study = interface.run(
+        "ae", dataset="dots", network="mlp", images=32, batch=16, metrics="reconstruction", plugins=DOTS[1]
+    )
     records, _ = read_runs(study.runs)
     assert [made.plugins for made in studies_of_runs(records)] == [(DOTS[1],)]
     assert keys(genbench, *shlex.split(str(records[0].provenance["command"]))[2:]) == {records[0].run.key}

@@ -42,7 +42,11 @@ def test_the_key_follows_entry_points_sources_and_selection(tmp_path: Path, monk
     monkeypatch.setattr(cache, "entry_points", lambda group: [EntryPoint("theirs", "their_prior", "genbench")])
     keys.append(installed_key({}))
     assert installed_key({}) == keys[-1]
-    module.write_text("x = 22")
+    module.write_text("x = 2")  # of the same length
+    os.utime(module, (0, 0))
+    keys.append(installed_key({}))
+    module.write_text("x = 3")
+    os.utime(module, (0, 0))  # of the same length at the same time
     keys += [installed_key({}), installed_key({"GENBENCH_LOAD_PLUGINS": "theirs"}), installed_key({}, ["theirs"])]
     assert len(set(keys)) == len(keys)
 

@@ -77,7 +77,7 @@ def test_a_plugin_file_that_is_not_there_is_refused(tmp_path: Path) -> None:
 
 def test_two_components_of_one_name_are_refused_naming_both(tmp_path: Path) -> None:
     registry = load([write(tmp_path, f, PRIOR.format(name="twin")) for f in ("one", "two")])
-    with pytest.raises(PluginError, match=r"one \(.*one\.py\) and two \(.*two\.py\)"):
+    with pytest.raises(PluginError, match=r"offered by --plugin .*one\.py and --plugin .*two\.py"):
         registry.get("prior", "twin")
     assert registry.get("prior", "normal")
 
@@ -131,6 +131,25 @@ def test_plugins_are_selected_by_the_environment() -> None:
     assert {p.name for p in registry.plugins if p.state == "loaded"} == {"priors-any"}
     with pytest.raises(UsageError, match="did you mean 'priors-any'"):
         load(environment={SELECT: "prior-any"})
+
+
+def test_two_files_that_offer_one_name_are_named_by_their_flags(tmp_path: Path) -> None:
+    source = (
+        "from genbench.api import ComponentSpec\nfrom genbench.hookspecs import hookimpl\n\n"
+        "@hookimpl\ndef genbench_priors():\n    yield ComponentSpec(name='{}', description='', factory=dict)\n"
+    )
+    files = [write(tmp_path, name, source.format("moons")) for name in ("my one", "two")]
+    with pytest.raises(PluginError) as error:
+        load(files).get("prior", "moons")
+    flags = [f"--plugin '{files[0]}'", f"--plugin {files[1]}"]
+    assert all(f"leave off {flag}" in str(error.value) for flag in flags)
+    assert SELECT not in str(error.value)
+    assert load(files[:1]).get("prior", "moons")  # the advice, followed
+    files = [write(tmp_path, "three", source.format("normal"))]
+    with pytest.raises(PluginError, match=rf"leave off --plugin {files[0]}") as error:
+        load(files).get("prior", "normal")
+    assert "--disable-plugin priors-any" in str(error.value)
+    assert load(files, disabled=["priors-any"]).get("prior", "normal")
 
 
 # ---------------------------------------------------------------- fingerprints
@@ -217,6 +236,17 @@ def test_changed_code_changes_the_fingerprint(tmp_path: Path, old: str, new: str
     assert old in SOURCE
     path.write_text(SOURCE.replace(old, new))
     assert fingerprint_of(path) != before
+
+
+def test_the_aliases_of_a_component_leave_the_fingerprint_and_those_of_anything_else_change_it(tmp_path: Path) -> None:
+    source = "def make(ComponentSpec, api):\n    return {}(name='a'{}, factory=dict)\n"
+
+    def fingerprints(call: str) -> set[str]:
+        texts = ("", ", aliases=('b',)", ", aliases=('b', 'c')")
+        return {fingerprint_of(write(tmp_path, "mine", source.format(call, text))) for text in texts}
+
+    assert len(fingerprints("ComponentSpec")) == len(fingerprints("api.ComponentSpec")) == 1
+    assert len(fingerprints("dict")) == 3
 
 
 def test_the_fingerprint_of_a_package_covers_its_files(tmp_path: Path) -> None:
@@ -370,3 +400,26 @@ def test_a_file_changed_within_a_second_runs_as_it_stands(tmp_path: Path, monkey
         module = _import_file(path)
         assert str(module.VALUE) == value
     assert list(tmp_path.iterdir()) == [path]
+
+
+@pytest.mark.parametrize("package", [False, True])
+def test_an_installed_plugin_changed_within_a_second_runs_as_it_stands(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, package: bool
+) -> None:
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.syspath_prepend(tmp_path)
+    name = "theirs_package" if package else "theirs_module"
+    folder = tmp_path / name if package else tmp_path
+    folder.mkdir(exist_ok=True)
+    if package:
+        (folder / "__init__.py").write_text(f"from {name}.part import genbench_priors\n")
+    for described in ("first", "other"):
+        path = folder / ("part.py" if package else f"{name}.py")
+        path.write_text(PRIOR.format(name="theirs").replace("a test", described))
+        os.utime(path, (1e9, 1e9))
+        registry = installed(monkeypatch, point("theirs", name, "theirs"))
+        assert registry.get("prior", "theirs").spec.description == described
+        assert list(folder.glob("__pycache__/*.pyc"))
+        for module in [module for module in sys.modules if module.partition(".")[0] == name]:
+            del sys.modules[module]
+    assert not [finder for finder in sys.meta_path if isinstance(finder, plugins._PluginFinder)]

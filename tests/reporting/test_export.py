@@ -33,7 +33,7 @@ FIXED = (
 )
 LATER = (
     "role,stage,split,metric_role,floor_sd,se,low,high,p_value,minimum_detectable_effect,data,flops"
-    ",batch,precision,options,defaults"
+    ",batch,precision,options,defaults,caution"
 )
 EVIL = [
     "<script>alert(1)</script>",

@@ -16,6 +16,7 @@ from genbench.analysis import notes
 from genbench.analysis.table import Table, assemble
 from genbench.errors import UsageError
 from genbench.reporting.console import render
+from genbench.reporting.export import table_latex, table_markdown
 from genbench.storage.results import Row
 from support.studies import row
 
@@ -300,6 +301,50 @@ def test_what_is_said_below_a_table_has_five_lines_at_most_and_breaks_at_words(w
     assert max(map(len, said)) <= width
     assert any("genbench power RUNS" in line for line in said)  # a command is never broken
     assert len(shown(study, width, noted=True).split("\n\n")[-2].splitlines()) > len(said)
+
+
+def test_two_priors_and_what_differs_have_five_lines_at_most_and_all_notes_say_nothing_twice() -> None:
+    def fit(model: str, prior: str, metric: str, **facts: object) -> list[Row]:
+        group = {"label": f"{model} ({prior})", "group": f"{model}-{prior}", "prior": prior}
+        return three(f"{model}-{prior}", 3.0, metric=metric, **{"protocol": f"{metric}-{prior}", **group, **facts})
+
+    metrics = ("fid", "kid", "w2", "sw", "sharpness", "pixel")
+    rows = [r for m in ("swae", "vae") for p in ("ring", "bowl") for metric in metrics for r in fit(m, p, metric)]
+    rows += [r for p in ("ring", "bowl") for r in fit("ae", p, "fid", protocol="x", network="mlp", images=9)]
+    rows = [replace(r, caution="few images" if r.metric == "fid" else "") for r in rows]
+    table = only(rows, "fid")
+    assert len(notes.short_notes(table, "•")) <= notes.SHORT
+    crowded = replace(table, rows=(*table.rows, *(replace(r, data=f"{k} left out") for k, r in enumerate(table.rows))))
+    assert len(notes.short_notes(crowded, "•")) == notes.SHORT
+    assert notes.short_notes(crowded, "•")[-1].endswith("more notes: --notes")
+    noted = " ".join(shown(rows, noted=True).split())
+    assert noted.count("± half") == noted.count("• not distinguishable") == 1
+
+
+def test_models_priors_and_latent_sizes_are_counted_apart() -> None:
+    def grid(priors: tuple[str, ...], dims: tuple[int, ...], models: str = "abcd") -> list[Row]:
+        combinations = itertools.product(models, priors, dims)
+        return [row(m, group=f"{m}{p}{d}", prior=p, latent_dim=d) for m, p, d in combinations]
+
+    for rows, words in (
+        (grid(("normal",), (8,)), "4 models"),
+        (grid(("normal", "ring"), (8,)), "4 models x 2 priors"),
+        (grid(("normal", "ring"), (2, 4, 8), "a"), "1 model x 2 priors x 3 latent sizes"),
+        ([*grid(("normal", "ring"), (8,)), *grid(("ring",), (8,), "e")], "9 combinations of model and prior"),
+    ):
+        assert f"glyphs · {words} · 1 seed" in shown(rows, 120)
+
+
+def test_what_a_metric_warns_of_is_marked_in_the_head_and_said_once() -> None:
+    rows = [*three("a", 5.0), *three("b", 6.0)]
+    few = [replace(r, caution="biased upwards: use KID") for r in rows]
+    others = [replace(r, metric="w2") for r in rows]
+    for text in (shown([*few, *others]), shown([*few, *others], noted=True), table_markdown([*few, *others])):
+        assert " ".join(text.split()).count("! fid: biased upwards: use KID") == 1
+        assert "fid !" in " ".join(text.split())
+        assert "w2 !" not in text
+    assert "biased" not in shown([*rows, *others])
+    assert "fid: biased upwards: use KID." in table_latex([*few, *others])
 
 
 # ---------------------------------------------------------------- the terminal

@@ -25,7 +25,10 @@ class MyDataset(Dataset):
         self.largest = largest
 
     def info(self, data_config: DataConfig) -> DatasetInfo:
-        """Shape and counts before anything is decoded: plans are checked against it, so it must be cheap."""
+        """Shape and counts before anything is decoded: plans are checked against it, so it must be cheap.
+
+        A dataset that reads files states `originals`, a hash of their bytes, here and in `load`: it identifies runs.
+        """
         return DatasetInfo(shape=(1, SIZE, SIZE), train=TRAIN, test=TEST, validation=VALIDATION)
 
     def load(self, data_config: DataConfig) -> Images:

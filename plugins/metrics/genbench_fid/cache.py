@@ -9,6 +9,7 @@ import hashlib
 from collections.abc import Callable
 from pathlib import Path
 
+import torch
 from torch import Tensor
 
 from genbench.api import DataConfig, ProgressEvent
@@ -27,11 +28,12 @@ MOST_BYTES = 2 * 2**30
 def kept(data_config: DataConfig, extractor: FeatureLayer, images: Tensor, make: Callable[[], Tensor]) -> Tensor:
     """The features `(n, f)` of images, on their device, from `data_config.cache/features`, or made and kept there.
 
-    Found by the hash of the images' bytes, the extractor, its layer and weights, and the kind of device, since devices
-    round differently. A damaged file is replaced and reported to `data_config.report`.
+    Found by the hash of the images' bytes, the extractor with its code, layer and weights, the kind of device and the
+    version of torch, since these round differently. A damaged file is replaced and reported to `data_config.report`.
     """
     content = hash_tensors({"images": images})
-    fields = (SCHEMA, extractor.implementation, extractor.layer, extractor.weights_label, images.device.type, content)
+    computed_by = (extractor.implementation, extractor.fingerprint, extractor.layer, extractor.weights_label)
+    fields = (SCHEMA, *computed_by, images.device.type, torch.__version__, content)
     identity = " ".join(map(str, fields))
     path = data_config.cache / "features" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.safetensors"
     if path.exists():

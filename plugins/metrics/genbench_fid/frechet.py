@@ -22,6 +22,9 @@ UNIT = "squared feature distance"
 NORMAL = statistics.NormalDist().inv_cdf(0.975)
 DIVISORS = (1, 2, 4)
 """Into how many disjoint subsets the samples are split for the extrapolation."""
+FEATURES_FACTOR = 2
+"""Images for each feature below which a Frechet distance is marked. With that many the smallest eigenvalue of a sample
+covariance is (1 - sqrt(1/2))^2 = 0.09 of the true one (Marchenko-Pastur law); with as many as features it is 0."""
 
 
 class FID(FeatureMetric):
@@ -68,6 +71,7 @@ class FID(FeatureMetric):
             floor_sd=floor_sd,
             se=standard_error(real, generated),
             label=f"FID ({extractor.label()})",
+            caution=caution(real, generated),
         )
 
     def real_floor(
@@ -126,7 +130,8 @@ class FIDInfinity(FeatureMetric):
         real = self.reference_features(e, extractor)
         n = self.count or len(real)
         self.refuse_few(n, len(real))
-        result = extrapolated(real, self.sample_features(e, extractor, n), self.partitions)
+        generated = self.sample_features(e, extractor, n)
+        result = extrapolated(real, generated, self.partitions)
         floor = self._floor(e, extractor, real, n)
         sizes = ", ".join(str(n // divisor) for divisor in DIVISORS)
         detail = f"subsets of {sizes} samples, {self.partitions} partitions"
@@ -143,6 +148,7 @@ class FIDInfinity(FeatureMetric):
             low=result.value - NORMAL * result.se,
             high=result.value + NORMAL * result.se,
             label=f"FID\N{INFINITY} ({extractor.label()})",
+            caution=caution(real, generated),
         )
 
     def _floor(self, e: Evaluation, extractor: FeatureLayer, real: Tensor, n: int) -> Extrapolated | None:
@@ -171,6 +177,21 @@ def gaussian(features: Tensor) -> tuple[Tensor, Tensor]:
 def distance(real: Tensor, generated: Tensor) -> float:
     """The Frechet distance of features, `(n, f), (m, f)`."""
     return frechet_distance_of_samples(real, generated)
+
+
+def caution(real: Tensor, generated: Tensor) -> str:
+    """The warning of fewer images than twice the features, `(n, f), (m, f)`; "" where there are enough.
+
+    The distance is then biased upwards by as much as it may be worth (arXiv:1911.07023); the kernel distance (KID,
+    arXiv:1801.01401) is unbiased at any n.
+    """
+    images, features = min(len(real), len(generated)), generated.shape[1]
+    if images >= FEATURES_FACTOR * features:
+        return ""
+    return (
+        f"{images:,} images for {features:,} features, fewer than {FEATURES_FACTOR} each: biased upwards;"
+        " compare by KID (--metrics kid)"
+    )
 
 
 def influence(real: Tensor, generated: Tensor) -> Tensor:

@@ -14,7 +14,7 @@ from genbench.data.images import to_uint8
 from genbench.errors import MetricError, UsageError
 from genbench.features import FeatureLayer
 from genbench_fid.base import COUNT, FEATURES, LAYER, WEIGHTS, FeatureMetric
-from genbench_fid.frechet import UNIT, distance, standard_error
+from genbench_fid.frechet import UNIT, caution, distance, standard_error
 from genbench_samplers import MixtureSampler
 
 LEAST = 100
@@ -103,6 +103,7 @@ class FIDLadder(FeatureMetric):
             role="ladder",
             se=standard_error(real, generated),
             label=f"FID {component} ({extractor.label()})",
+            caution=caution(real, generated),
         )
 
 

@@ -80,7 +80,9 @@ def test_splits_and_order_are_the_partition_s(archive: Path, data_config: DataCo
     assert images.train.dtype == torch.uint8
     assert images.shape == (3, 64, 64)
     assert images.skipped == 0
-    assert CelebA(size=32).info(data_config) == DatasetInfo((3, 32, 32), train=3, test=2, validation=1)
+    assert replace(CelebA(size=32).info(data_config), originals="") == DatasetInfo(
+        (3, 32, 32), train=3, test=2, validation=1
+    )
 
 
 def test_the_folder_holds_the_same_images_as_the_archive(archive: Path, data_config: DataConfig) -> None:
@@ -257,7 +259,8 @@ def test_images_that_are_absent_stop_it_or_are_counted(archive: Path, data_confi
     assert f"'{name(4)}'" in text  # the training images come first
     assert "--skip-corrupt" in text
     lenient = replace(data_config, skip_corrupt=True)
-    assert CelebA().info(lenient) == DatasetInfo((3, 64, 64), train=2, test=1, validation=1, skipped=2)
+    info = DatasetInfo((3, 64, 64), train=2, test=1, validation=1, skipped=2)
+    assert replace(CelebA().info(lenient), originals="") == info
     assert CelebA().info(lenient).notes == ("2 faces left out: 2 absent, 0 corrupt",)
     images = CelebA().load(lenient)
     assert (greys(images.train), greys(images.test), images.skipped) == ([1, 5], [6], 2)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import zipfile
 from collections.abc import Callable
 from dataclasses import replace
@@ -61,7 +62,7 @@ def rgb(data: bytes, size: int = 8) -> Tensor:
 def test_splits_are_disjoint_complete_and_stable(data_config: DataConfig) -> None:
     folder = write(data_config.data_root / "some", numbered(50))
     dataset = Folder(path=str(folder), size=8, test=0.2, validation=0.1)
-    assert dataset.info(data_config) == DatasetInfo((3, 8, 8), train=35, test=10, validation=5)
+    assert replace(dataset.info(data_config), originals="") == DatasetInfo((3, 8, 8), train=35, test=10, validation=5)
     images = dataset.load(data_config)
     splits = [numbers(images.train), numbers(images.validation), numbers(images.test)]
     assert [len(split) for split in splits] == [35, 5, 10]
@@ -89,7 +90,9 @@ def test_subfolders_train_and_test_are_the_splits(data_config: DataConfig, top: 
     path = write_zip(data_config.data_root / "some.zip", files)
     images = Folder(path=str(path)).load(data_config)
     assert (numbers(images.train), numbers(images.test)) == ([3, 4, 5, 6, 7, 8], [0, 1, 2])
-    assert Folder(path=str(path), validation=0.5).info(data_config) == DatasetInfo((3, 64, 64), 3, 3, 3)
+    assert replace(Folder(path=str(path), validation=0.5).info(data_config), originals="") == DatasetInfo(
+        (3, 64, 64), 3, 3, 3
+    )
     files[f"{top}validation/x.png"] = files.popitem()[1]
     write_zip(path, files)
     assert numbers(Folder(path=str(path), validation=0.5).load(data_config).validation) == [8]
@@ -223,6 +226,42 @@ def test_a_program_in_an_image_s_clothes_is_not_run(data_config: DataConfig) -> 
         data_config.data_root / "some", numbered(3) | {"000.png": b"%!PS-Adobe-3.0 EPSF-3.0\n%%BoundingBox: 0 0 9 9\n"}
     )
     assert "no image format that PIL knows" in refusal(Folder(path="some", test=0.0).load, data_config)
+
+
+def plain_bmps(folder: Path, level: int) -> Path:
+    """Files whose names, sizes and times do not tell their contents."""
+    image = encoded(Image.new("RGB", (16, 16), (level,) * 3), "BMP")
+    for path in sorted(write(folder, {f"{n:03d}.bmp": image for n in range(10)}).iterdir()):
+        os.utime(path, (0, 0))
+    return folder
+
+
+def test_equal_names_sizes_and_times_are_not_equal_images(data_config: DataConfig) -> None:
+    levels = {}
+    for name, level in (("black", 0), ("white", 255)):
+        plain_bmps(data_config.data_root / name, level)
+        levels[name] = numbers(Folder(path=name, size=8).load(data_config).train)
+    assert set(levels["black"]) == {0}
+    assert set(levels["white"]) == {255}
+    plain_bmps(data_config.data_root / "black", 128)  # the folder keeps its name, its files their times
+    assert set(numbers(Folder(path="black", size=8).load(data_config).train)) == {128}
+
+
+def test_one_dataset_under_many_paths_is_decoded_once(data_config: DataConfig, monkeypatch: pytest.MonkeyPatch) -> None:
+    root = data_config.data_root
+    files = numbered(12)
+    write(root / "some", files)
+    write(root / "copy", files)  # at another time
+    (root / "link").symlink_to(root / "some")
+    write_zip(root / "some.zip", {f"some/{name}": data for name, data in files.items()})
+    monkeypatch.chdir(root)
+    monkeypatch.setenv("HOME", str(root.parent))
+    spellings = ("some", "some/", "./some", "../data/some", str(root / "some"), f"~/{root.name}/some")
+    loaded = [Folder(path=path, size=8) for path in (*spellings, "link", "copy", "some.zip")]
+    originals = {dataset.info(data_config).originals for dataset in loaded}
+    assert originals == {dataset.load(data_config).originals for dataset in loaded}
+    assert len(originals) == 1
+    assert len(list((data_config.cache / "images").iterdir())) == 1
 
 
 def test_a_file_that_was_touched_is_decoded_anew(data_config: DataConfig) -> None:

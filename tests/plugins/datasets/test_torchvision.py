@@ -63,7 +63,7 @@ def test_validation_is_the_end_of_the_training_file(mnist: DataConfig) -> None:
     assert torch.equal(torch.cat([parted.train, parted.validation]), whole.train)
     assert parted.validation_labels is not None
     assert parted.validation_labels.tolist() == [4, 5, 6, 7, 8, 9]
-    assert sets.MNIST(validation=6).info(mnist) == DatasetInfo(
+    assert replace(sets.MNIST(validation=6).info(mnist), originals="") == DatasetInfo(
         (1, 28, 28), 14, 10, 6, 10, tuple(f"mnist/{digit}" for digit in range(10))
     )
     with pytest.raises(UsageError, match="validation=20 leaves none of the 20"):
@@ -109,6 +109,19 @@ def test_a_label_beyond_nine_is_refused(mnist: DataConfig) -> None:
     path.write_bytes(path.read_bytes()[:-1] + b"\x0a")
     with pytest.raises(DataError, match=r"not one of 0\.\.9"):
         sets.MNIST().load(mnist)
+
+
+def test_files_that_are_not_the_published_ones_are_identified_by_their_bytes(
+    mnist: DataConfig, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first = sets.MNIST().info(mnist).originals
+    assert first == sets.MNIST().load(mnist).originals != ""
+    path = mnist.data_root / "MNIST" / "raw" / "t10k-labels-idx1-ubyte"
+    data = path.read_bytes()
+    path.write_bytes(data[:-1] + bytes([data[-1] ^ 1]))
+    assert sets.MNIST().info(mnist).originals not in ("", first)
+    monkeypatch.setattr(sets.MNIST, "published", (20, 10))
+    assert sets.MNIST().info(mnist).originals == ""  # as before a download: other bytes are refused
 
 
 @pytest.mark.parametrize("published", [(20, 99), (99, 10)])
@@ -324,7 +337,9 @@ def test_idx_files_are_read_as_people_have_them(
     there.mkdir(parents=True)
     for name, data in contents.items():
         (there / (rename(name) + ".gz" * packed)).write_bytes(gzip.compress(data) if packed else data)
-    assert sets.MNIST().info(mnist) == DatasetInfo((1, 28, 28), 20, 10, 0, 10, sets.MNIST.class_names)
+    info = sets.MNIST().info(mnist)
+    assert replace(info, originals="") == DatasetInfo((1, 28, 28), 20, 10, 0, 10, sets.MNIST.class_names)
+    assert info.originals == whole.originals
     assert sets.MNIST().load(mnist).sha256 == whole.sha256
 
 

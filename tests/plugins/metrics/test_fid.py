@@ -27,7 +27,7 @@ from genbench.experiment.plan import Plan
 from genbench.registry.loader import Registry
 from genbench.utils.io import load_tensors
 from genbench_fid import FID, KID, FIDInfinity, FIDLadder, cache, kid
-from genbench_fid.frechet import distance, extrapolated, gaussian, influence, standard_error
+from genbench_fid.frechet import caution, distance, extrapolated, gaussian, influence, standard_error
 from genbench_fid.ladder import gaussian_draws
 from genbench_priors import Normal
 from genbench_samplers import MixtureSampler
@@ -77,6 +77,14 @@ def test_the_standard_error_is_the_spread_over_redrawn_samples() -> None:
 
 def test_no_standard_error_where_the_covariance_is_singular() -> None:
     assert standard_error(drawn(50, 0, law(0)), drawn(WIDTH + 1, 1, law(0))) is None
+
+
+def test_a_distance_of_fewer_images_than_twice_the_features_is_marked_on_either_side() -> None:
+    few, enough = drawn(2 * WIDTH - 1, 0, law(0)), drawn(2 * WIDTH, 1, law(0))
+    assert caution(enough, enough) == ""
+    for real, made in ((few, enough), (enough, few)):
+        assert "11 images for 6 features" in caution(real, made)
+        assert "--metrics kid" in caution(real, made)
 
 
 def test_the_standard_error_of_kid_is_the_spread_over_redrawn_samples() -> None:
