@@ -102,7 +102,7 @@ def to_stored(number: Measurement) -> StoredMeasurement:
 
 def _finite(number: Any, name: str) -> float:
     try:
-        value = float(number)
+        value = float(number.detach() if isinstance(number, Tensor) else number)
     except (TypeError, ValueError):
         raise MetricError(f"the {name} is no number ({number!r})") from None
     except OverflowError:  # an int of 400 digits

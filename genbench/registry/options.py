@@ -74,7 +74,25 @@ def _spec(factory: Callable[..., object], parameter: inspect.Parameter, hint: An
             f"option '{parameter.name}' of {_where(factory)} needs an annotation int, float, bool, str or Literal of"
             " strings, alone or `| None`"
         )
-    return OptionSpec(parameter.name.replace("_", "-"), hint, parameter.default, meaning, choices, optional)
+    spec = OptionSpec(parameter.name.replace("_", "-"), hint, parameter.default, meaning, choices, optional)
+    if not _is_value(spec, spec.default):
+        raise PluginError(
+            f"the default of option '{parameter.name}' of {_where(factory)}, {spec.default!r}, is no {spec.kind}"
+        )
+    return spec
+
+
+def _is_value(spec: OptionSpec, default: Any) -> bool:
+    """Whether a default is a value that could be given as text, and can be recorded."""
+    if default is REQUIRED or (spec.optional and default is None):
+        return True
+    if spec.choices:
+        return default in spec.choices
+    if spec.type is float:
+        return isinstance(default, int | float) and not isinstance(default, bool) and math.isfinite(default)
+    if spec.type is int:
+        return type(default) is int and abs(default) <= LARGEST_INT
+    return type(default) is spec.type
 
 
 def _where(factory: Callable[..., object]) -> str:

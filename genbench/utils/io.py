@@ -62,6 +62,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
+        if isinstance(error, OSError) and error.filename is None:  # of a write, which names no file
+            error.filename = str(path)
         raise disk_full_error(path, error) or error from None
     finally:
         temporary.unlink(missing_ok=True)
@@ -91,6 +93,7 @@ def shell_path(path: Path | str) -> str:
 
 REMEDIES = {
     errno.ENOSPC: "make room",
+    errno.EFBIG: "the file is larger than its file system or `ulimit -f` allows: name a folder elsewhere, or raise it",
     errno.EDQUOT: "make room: your quota on this disk is used up",
     errno.EROFS: "that file system is read-only: name a folder elsewhere",
     errno.EACCES: "name a folder that you may read and write",
