@@ -74,6 +74,10 @@ def unknown(kind: str, given: str, possible: Iterable[str], aliases: Mapping[str
     """An error for a name that does not exist, with the nearest one, whatever its case, and the whole list.
 
     `aliases` are further words for the possible names. Of several words one that is a name or an alias is the nearest.
+
+    Example:
+        >>> print(unknown("model", "SWAE", ["swae", "vae"]))
+        there is no model 'SWAE': did you mean 'swae'? possible: swae, vae
     """
     names = sorted(possible)
     words = {**{name.casefold(): name for name in reversed(names)}, **(aliases or {})}

@@ -24,6 +24,10 @@ Split = Literal["test", "validation"]
 """Which held-out images an evaluation uses: a choice is made on validation images, and its result told on test ones."""
 
 
+MetricRole = Literal["", "sample quality", "reconstruction", "latent fit", "ladder", "memorization", "speed"]
+"""What a number says of a model; see `Measurement`."""
+
+
 @dataclass(frozen=True)
 class EvalProtocol:
     """How a number was measured. Numbers of different protocols are never compared.
@@ -95,7 +99,7 @@ class Measurement:
     n: int
     protocol: EvalProtocol
     component: str = ""
-    role: str = ""
+    role: MetricRole = ""
     label: str = ""
     floor: float | None = None
     floor_sd: float | None = None

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 import genbench.evaluation.evaluation
 import genbench.features.extractor
 from genbench.api import DatasetInfo, Measurement, Metric
-from genbench.errors import GenbenchError
+from genbench.errors import GenbenchError, MetricError
+from genbench.evaluation.measure import to_stored
 from genbench.registry.options import specs
 from genbench.testing.fixtures import Gauss
 from genbench.testing.results import ConformanceCheck, Failed, Reported, Skipped, expect
@@ -84,13 +85,17 @@ def build(make: Callable[..., Metric]) -> Measured:
 
 
 def finite_measurements(subject: Measured) -> str:
-    """It yields measurements with finite values, a unit, a count and a protocol."""
+    """It yields measurements with finite values, a unit, a count and a protocol, which metrics.json can store."""
     numbers = subject.on(GOOD)
     expect(bool(numbers), "no measurement")
     for component, each in numbers.items():
         expect(isinstance(each, Measurement), f"yields {type(each).__name__}, not Measurement")
         expect(math.isfinite(each.value), f"component '{component}' is {each.value}")
         expect(bool(each.unit) and each.n > 0, f"component '{component}' lacks a unit or a count")
+        try:
+            to_stored(each)
+        except MetricError as error:
+            raise Failed(str(error)) from None
     return f"{len(numbers)} numbers"
 
 
@@ -233,7 +238,9 @@ CHECKS: tuple[ConformanceCheck[Measured], ...] = (
         batches_do_not_matter, "treat each image alone; take statistics over all images, not over a batch of them"
     ),
     ConformanceCheck(
-        perfect_sits_at_the_floor, "state as `floor` what a perfect model gets at this n; do not average over batches"
+        perfect_sits_at_the_floor,
+        "compare on one scale (held_out, samples: uint8; reconstructions: in [0, 1]); do not average over batches; "
+        "state as `floor` what a perfect model gets at this n, as measured on training_images(n)",
     ),
     ConformanceCheck(contrast_is_seen, "scale all images by the same 255, never each by its own minimum and maximum"),
     ConformanceCheck(
