@@ -290,8 +290,8 @@ def show_findings(console: Console, findings: Sequence[Finding]) -> None:
     metrics, estimates = dict.fromkeys(finding.metric for finding in findings), estimate_findings(findings)
     table = Table("case", *map(escape, metrics), box=None, pad_edge=False, header_style="bold")
     for case in dict.fromkeys(finding.case for finding in findings):
-        found = (estimates.get((case, metric)) for metric in metrics)
-        table.add_row(escape(case), *(format_estimate(each).plain if each else "" for each in found))
+        cells = (estimates.get((case, metric)) for metric in metrics)
+        table.add_row(escape(case), *(format_estimate(each).plain if each else "" for each in cells))
     console.print(table)
 
 
