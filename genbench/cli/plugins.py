@@ -161,8 +161,9 @@ def docs(page: str | None) -> None:
     texts = doc_pages()
     if page is None:
         width = max(map(len, texts))
+        click.echo("genbench docs PAGE prints one of:")
         for name, text in texts.items():
-            click.echo(f"genbench docs {name:{width}}  {page_summary(text)}")
+            click.echo(f"  {name:{width}}  {page_summary(text)}")
     elif page not in texts:
         raise unknown("page", page, texts)
     else:
