@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 
 
@@ -55,6 +56,14 @@ def printable(text: str) -> str:
     return _SURROGATE.sub(lambda match: f"\\x{ord(match[0]) & 0xFF:02x}", text)
 
 
+def shell_word(word: str) -> str:
+    """A word as it is typed into a shell, with bytes that are not UTF-8 as bash and zsh read them: $'caf\\xe9'."""
+    if word == printable(word):
+        return shlex.quote(word)
+    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
+    return f"$'{printable(escaped)}'"
+
+
 def one_line(error: BaseException, limit: int = 300) -> str:
     """What an error says, in one line of printable characters: plug-ins may say anything, escape codes among it."""
     text = "".join(c if c.isprintable() else " " for c in printable(str(error)))
@@ -65,6 +74,10 @@ def unknown(kind: str, given: str, possible: Iterable[str], aliases: Mapping[str
     """An error for a name that does not exist, with the nearest one, whatever its case, and the whole list.
 
     `aliases` are further words for the possible names. Of several words one that is a name or an alias is the nearest.
+
+    Example:
+        >>> print(unknown("model", "SWAE", ["swae", "vae"]))
+        there is no model 'SWAE': did you mean 'swae'? possible: swae, vae
     """
     names = sorted(possible)
     words = {**{name.casefold(): name for name in reversed(names)}, **(aliases or {})}

@@ -8,17 +8,23 @@ import re
 import shlex
 import subprocess
 import sys
+import textwrap
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import click
 import pytest
 from click.testing import Result
 
+import genbench as genbench_package
 from conftest import DOTS, SHARED
 from genbench.cli.main import main
+from genbench.interface.results import Results
 from genbench.registry.loader import load
+from genbench.storage import run_dir
+from support.studies import kept_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "genbench" / "docs").glob("*.md"))
@@ -28,7 +34,8 @@ README = PAGES["README.md"]
 
 def blocks(page: str, language: str) -> list[str]:
     """The code blocks of a page in a language."""
-    return re.findall(rf"^```{language}\n(.*?)^```", page, flags=re.MULTILINE | re.DOTALL)
+    found = re.findall(rf"^ *```{language}\n(.*?)^ *```", page, flags=re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(block) for block in found]
 
 
 def commands(page: str) -> list[str]:
@@ -54,14 +61,26 @@ def parse(command: click.Command, arguments: list[str], parent: click.Context | 
     parse(member, rest, context)
 
 
+def mentions(page: str) -> list[str]:
+    """The `genbench` commands in a page's running text and indented lines; parts of commands among them."""
+    spans = re.findall(r"`(genbench [^`]+)`", page.replace("\n", " "))
+    return [*spans, *re.findall(r"^    (genbench .*)$", page, flags=re.MULTILINE)]
+
+
 COMMANDS = [(name, command) for name, page in PAGES.items() for command in commands(page)]
+PLUGINS = PAGES["genbench/docs/plugins.md"]
+STUDIES = PAGES["genbench/docs/studies.md"]
+STATISTICS = PAGES["genbench/docs/statistics.md"]
 (SPIRAL,) = (text for text in blocks(README, "python") if "# spiral.py" in text)
 
 
 def test_the_readme_is_short_and_names_the_two_installations() -> None:
     assert len(README.split()) <= 1000
     installs = [line for line in README.splitlines() if line.startswith("pip install")]
-    assert installs == ["pip install . && genbench run swae wae-gan wae-mmd vae", "pip install '.[test]' && pytest"]
+    assert installs == [
+        "pip install . && genbench run swae wae-gan wae-mmd vae --seeds 3",
+        "pip install '.[test]' && pytest",
+    ]
 
 
 @pytest.mark.parametrize(("name", "command"), COMMANDS)
@@ -69,14 +88,87 @@ def test_every_command_is_understood(name: str, command: str) -> None:
     parse(main, words(command))
 
 
+@pytest.mark.parametrize("name", [*PAGES, "reports/README.md"])
+def test_every_command_that_a_text_mentions_has_these_arguments_and_options(name: str) -> None:
+    for command in mentions((ROOT / name).read_text(encoding="utf-8")):
+        if not re.search(r"\.\.\.|COMMAND|KIND", command):
+            try:
+                parse(main, words(command))
+            except (click.MissingParameter, click.exceptions.Exit):  # a command alone, --version
+                pass
+            except click.UsageError as error:
+                raise AssertionError(f"{command}: {error.format_message()}") from None
+
+
 @pytest.mark.parametrize(
     "command", sorted({c for _, c in COMMANDS if c.startswith("genbench run") and "--plugin" not in c})
 )
 def test_every_study_can_be_planned(command: str, genbench: Callable[..., Result]) -> None:
-    if "DATA" in command and not SHARED.is_dir():
+    if ("DATA" in command or ".toml" in command) and not SHARED.is_dir():
         pytest.skip(f"no data at {SHARED}")
+    if command.startswith("genbench run study.toml"):
+        Path("study.toml").write_text(f'data-root = "{SHARED}"\n{blocks(STUDIES, "toml")[0]}')
     result = genbench(*words(command), "--dry-run")
     assert result.exit_code == 0, result.output
+
+
+def test_the_studies_of_the_documentation_are_read(tmp_path: Path) -> None:
+    first, final = blocks(STUDIES, "toml")
+    (tmp_path / "study.toml").write_text(first)
+    assert genbench_package.read_study(tmp_path / "study.toml")["options"]["swae.weight"] == ["1", "10", "100"]
+    (tmp_path / "final.toml").write_text(final)
+    assert genbench_package.read_study(tmp_path / "final.toml")["seeds"] == [10, 11, 12, 13, 14]
+
+
+def test_every_file_of_a_run_folder_is_documented() -> None:
+    files = {
+        name
+        for name in vars(run_dir).values()
+        if isinstance(name, str) and re.fullmatch(r"[\w-]+\.(jsonl?|safetensors|png)", name)
+    }
+    assert len(files) > 8
+    for page in (STUDIES, PAGES["genbench/docs/architecture.md"]):
+        rows = "".join(line for line in page.splitlines() if line.startswith("| "))
+        assert {name for name in files - {run_dir.FITTED, run_dir.IMPORTED} if f"`{name}`" not in rows} == set()
+
+
+@pytest.mark.parametrize("page", [README, STATISTICS], ids=["README", "statistics"])
+def test_the_table_of_the_kept_study_is_what_these_rows_print(page: str) -> None:
+    (printed,) = blocks(page, "text")
+    table = Results((), kept_rows()).table(width=80)
+    assert printed.rstrip() == table.rstrip()
+
+
+def test_the_worked_example_has_the_values_of_the_kept_study() -> None:
+    by_model: dict[str, list[float]] = {}
+    for row in kept_rows():
+        if row.metric == "fid" and row.value is not None:
+            by_model.setdefault(row.model, []).append(row.value)
+    for model, values in by_model.items():
+        stated = re.search(rf'"{model}": \((.*)\),', STATISTICS)
+        assert stated is not None
+        assert [float(value) for value in stated[1].split(", ")] == [round(value, 4) for value in values]
+    assert len(by_model) == 4
+
+
+def test_the_python_of_the_readme_runs_as_printed(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """With the tiny dataset in the place of the default one."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("GENBENCH_CACHE", str(tmp_path / "cache"))
+    tiny = {"dataset": "dots", "plugins": DOTS, "network": "mlp", "images": 160, "batch": 16, "progress": False}
+    run, load = genbench_package.run, genbench_package.load_model
+    monkeypatch.setattr(
+        genbench_package, "run", lambda models, **given: run(models, **{**given, **tiny, "metrics": "reconstruction"})
+    )
+    monkeypatch.setattr(genbench_package, "load_model", lambda folder: load(folder, plugins=DOTS))
+    (text,) = (block for block in blocks(README, "python") if block.startswith("import genbench"))
+    assert len(text.splitlines()) == 8
+    names: dict[str, Any] = {}
+    exec(text, names)
+    assert len(names["study"].runs) == 6
+    assert Path("ranks.pdf").is_file()
+    assert names["codes"].shape[1] == 8
+    assert len(names["images"]) == 64
 
 
 def test_the_recipe_of_the_readme_can_be_planned(genbench: Callable[..., Result]) -> None:
@@ -94,22 +186,26 @@ def test_the_plugin_of_the_readme_runs_as_printed(genbench: Callable[..., Result
     tiny = ("--images", "200", "--batch", "16", "--metrics", "reconstruction", "--set", "spiral.turns=3")
     result = genbench(*words(run), *dots, *tiny)
     assert result.exit_code == 0, result.output
-    (report,) = (command for command in commands(README) if command.startswith("genbench report"))
-    assert genbench(*words(report)).exit_code == 0
-    assert (Path("reports") / "mine" / "report.html").is_file()
+    for command in blocks(README.partition("## Write it up")[2], "sh")[0].splitlines():
+        result = genbench(*words(command.partition("#")[0]))
+        assert result.exit_code == 0, result.output
+    for file in ("reports/mine/report.html", "reports/mine/table.tex", "paper/main.tex", "study.tar"):
+        assert Path(file).is_file(), file
 
 
-def test_the_new_plugin_of_the_readme_works_as_printed(genbench: Callable[..., Result]) -> None:
-    new, check, run = (command for command in commands(README) if "laplace" in command)
+def test_the_new_plugins_work_as_printed(genbench: Callable[..., Result]) -> None:
+    (begin,) = (command for command in commands(README) if command.startswith("genbench new"))
+    assert genbench(*words(begin)).exit_code == 0
+    new, _, check, run = (command for command in commands(PLUGINS) if "laplace" in command)
     for arguments in (words(new), words(check), [*words(run), "--dry-run"]):
         result = genbench(*arguments)
         assert result.exit_code == 0, result.output
 
 
-def test_the_plugin_of_the_readme_is_installed_and_tested_by_what_is_printed(tmp_path: Path) -> None:
+def test_the_plugin_of_the_readme_is_installed_and_tested_by_what_plugins_says(tmp_path: Path) -> None:
     """With the entry point as printed, in a process that finds the distribution on its path."""
-    (points,) = blocks(README, "toml")
-    (test,) = (text for text in blocks(README, "python") if "suite(" in text)
+    (points,) = blocks(PLUGINS, "toml")
+    (test,) = (text for text in blocks(PLUGINS, "python") if "suite(" in text)
     ((name, module),) = tomllib.loads(points)["project"]["entry-points"]["genbench"].items()
     info = tmp_path / "theirs-1.0.dist-info"
     info.mkdir()
@@ -127,8 +223,9 @@ def test_the_plugin_of_the_readme_is_installed_and_tested_by_what_is_printed(tmp
 @pytest.mark.parametrize("name", PAGES)
 def test_every_option_and_command_that_a_page_names_exists(name: str) -> None:
     flags = {flag for command in main.commands.values() for option in command.params for flag in option.opts}
-    assert set(re.findall(r"`(--[a-z-]+)", PAGES[name])) <= flags
-    assert set(re.findall(r"`genbench\s([a-z]+)", PAGES[name])) <= set(main.commands)
+    text = re.sub(r"`[^`]+` is\s", "", PAGES[name])  # in the news, names that were replaced
+    assert set(re.findall(r"`(--[a-z-]+)", text)) <= flags
+    assert set(re.findall(r"`genbench\s([a-z]+)", text)) <= set(main.commands)
 
 
 @pytest.mark.parametrize("name", PAGES)

@@ -125,6 +125,10 @@ class ColumnValues:
         by_seed = self.by_seed(group)
         return dict(zip(by_seed, share_errors(by_seed.values(), n, whole), strict=True)) if whole else {}
 
+    def estimate(self, group: str) -> Estimate:
+        """The mean of a group over seeds and its interval, which is not narrower than known errors allow."""
+        return estimate(list(self.by_seed(group).values()), errors=list(self.known_errors(group).values()))
+
     def errors_of(self, group: str) -> list[float]:
         """The standard errors over draws, one for each seed; empty where any is unknown."""
         known = self.errors.get(group, {})
@@ -505,9 +509,7 @@ def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole])
     """The groups' cells in one column; only models are marked, and only they are compared."""
     by_seed = {name: measured.by_seed(name) for name in measured.values}
     known = {name: measured.known_errors(name) for name in by_seed}
-    estimates = {
-        name: estimate(list(values.values()), errors=list(known[name].values())) for name, values in by_seed.items()
-    }
+    estimates = {name: measured.estimate(name) for name in by_seed}
     models = {name: values for name, values in by_seed.items() if roles[name] == "model"}
     marks: Mapping[str, Mark] = {}
     tests: Mapping[str, BestSetResult] = {}
@@ -530,21 +532,27 @@ def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole])
             se=errors[0] if estimates[name].low is None and errors and errors[0] > rounding else None,
             spread=spread([_spread_of(measured, name)]),
             p_best=tests[name].p if name in tests else None,
-            worse_than=_rival(name, models, known) if name in tests and tests[name].status == "worse" else None,
+            worse_than=(
+                _rival(name, models, known, lower=not column.higher_is_better)
+                if name in tests and tests[name].status == "worse"
+                else None
+            ),
         )
     return cells
 
 
 def _rival(
-    name: str, models: Mapping[str, Mapping[int, float]], known: Mapping[str, Errors]
+    name: str, models: Mapping[str, Mapping[int, float]], known: Mapping[str, Errors], *, lower: bool
 ) -> tuple[str, Estimate] | None:
-    """The model against which the evidence is strongest, by the difference in half-widths, and that difference."""
+    """The better model with the strongest evidence, by the difference in half-widths, and that difference."""
+    sign = 1.0 if lower else -1.0
     differences = {
         rival: difference
         for rival, values in models.items()
         if rival != name and (difference := paired_difference(models[name], values, errors=(known[name], known[rival])))
     }
-    tested = {rival: abs(d.mean) / d.half_width for rival, d in differences.items() if d.half_width}
+    better = {rival: d for rival, d in differences.items() if sign * d.mean > 0}
+    tested = {rival: abs(d.mean) / d.half_width for rival, d in better.items() if d.half_width}
     if not tested:
         return None
     rival = max(tested, key=lambda rival: tested[rival])

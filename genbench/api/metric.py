@@ -24,6 +24,10 @@ Split = Literal["test", "validation"]
 """Which held-out images an evaluation uses: a choice is made on validation images, and its result told on test ones."""
 
 
+MetricRole = Literal["", "sample quality", "reconstruction", "latent fit", "ladder", "memorization", "speed"]
+"""What a number says of a model; see `Measurement`."""
+
+
 @dataclass(frozen=True)
 class EvalProtocol:
     """How a number was measured. Numbers of different protocols are never compared.
@@ -95,7 +99,7 @@ class Measurement:
     n: int
     protocol: EvalProtocol
     component: str = ""
-    role: str = ""
+    role: MetricRole = ""
     label: str = ""
     floor: float | None = None
     floor_sd: float | None = None
@@ -109,7 +113,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class TrainingStats:
-    """What training cost: seconds of training proper, images shown, parameters, and on what (`threads` of a CPU).
+    """What training cost: seconds of training proper, images shown, parameters, and the device (`threads` of a CPU).
 
     `peak_memory` is in bytes, the GPU's during the training; None on a CPU, where only the process's is known. `flops`
     are floating point operations, a multiplication and an addition counting two, of matrix products and convolutions in

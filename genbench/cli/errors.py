@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import os
 import platform
-import shlex
 import traceback
 from collections.abc import Sequence
 
 import click
 
 from genbench import __version__
-from genbench.errors import GenbenchError, one_line
+from genbench.errors import GenbenchError, one_line, shell_word
 from genbench.experiment.config import ExperimentConfig, PlanError
 from genbench.utils.io import describe_os_error
 
@@ -81,7 +80,7 @@ def _show_plan_error(error: PlanError, arguments: Sequence[str]) -> None:
         return
     repaired = repaired_arguments(arguments, error.config, error.repaired)
     if repaired is not None:
-        click.echo(f"This would run: {shlex.join(['genbench', *repaired])}", err=True)
+        click.echo(f"This would run: {' '.join(map(shell_word, ['genbench', *repaired]))}", err=True)
 
 
 def repaired_arguments(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -30,6 +29,7 @@ from genbench.cli.options import (
 )
 from genbench.errors import StoreError, UsageError
 from genbench.interface.context import make_data_config
+from genbench.utils.io import shell_path
 
 if TYPE_CHECKING:
     from genbench.analysis.curves import By
@@ -334,7 +334,7 @@ def paper(
     for problem in problems:
         click.echo(f"  {problem}")
     click.echo(f"Written to {target}/: {', '.join(str(path.relative_to(target)) for path in files)}")
-    click.echo(f"cd {shlex.quote(str(target))} && pdflatex main && bibtex main && pdflatex main && pdflatex main")
+    click.echo(f"cd {shell_path(target)} && pdflatex main && bibtex main && pdflatex main && pdflatex main")
 
 
 COMMANDS: tuple[click.Command, ...] = (report, curves, compare, power, diff, show, sample, cite, paper)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import re
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from io import TextIOWrapper
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -16,9 +16,11 @@ from click.exceptions import NoArgsIsHelpError
 
 from genbench.cli.completion import DISABLED, complete_names, complete_plugins, complete_settings
 from genbench.cli.errors import ARGUMENTS, adapt_environment, show_error
+from genbench.errors import UsageError
 from genbench.interface.config import FIELDS, LISTS
 from genbench.interface.context import load_plugins, plugin_problems
 from genbench.registry.cache import cached_listing, get_listing
+from genbench.utils.plugin_code import plugin_options
 
 if TYPE_CHECKING:
     from genbench.registry.listing import ComponentNames, Kind, Listing
@@ -365,6 +367,17 @@ def disabled_plugins() -> tuple[str, ...]:
     """The names of --disable-plugin of the command at work."""
     context = click.get_current_context(silent=True)
     return tuple(context.meta.get(DISABLED, ())) if context else ()
+
+
+def refuse_plugin_files(names: Iterable[str]) -> None:
+    """Raise `UsageError` for a Python file among names of components: --plugin takes one file, and is repeated."""
+    files = [name for name in names if name.endswith(".py")]
+    if files:
+        kind = "is a plug-in file" if len(files) == 1 else "are plug-in files"
+        each = "give it" if len(files) == 1 else "give each"
+        raise UsageError(
+            f"{', '.join(files)} {kind}, not a name: {each} with its own --plugin: {plugin_options(files)}"
+        )
 
 
 def show_plugin_problems(listing: Listing) -> None:

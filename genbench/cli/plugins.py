@@ -12,7 +12,15 @@ from typing import TYPE_CHECKING, Literal
 
 import click
 
-from genbench.cli.options import FilePath, form_option, load_listing, load_registry, plugin_option, run_paths
+from genbench.cli.options import (
+    FilePath,
+    form_option,
+    load_listing,
+    load_registry,
+    plugin_option,
+    refuse_plugin_files,
+    run_paths,
+)
 from genbench.cli.store import list_runs
 from genbench.errors import UsageError, unknown
 from genbench.interface.components import listing_plain
@@ -221,6 +229,7 @@ def check(names_: tuple[str, ...], form: Literal["table", "json"], plugins: tupl
     from rich.console import Console
     from rich.markup import escape
 
+    refuse_plugin_files(names_)
     console, last = Console(), ("", "")
     results: list[Result] = []
     for result in run_checks(load_registry(plugins), names_, plugins):

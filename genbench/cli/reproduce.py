@@ -268,7 +268,8 @@ def run_experiment(
         stated = bool(ours) and bool(ours[0].protocol)  # then the findings state the effect of options and budget
         fields, options = (ours[0].protocol, ()) if stated else (published.protocol, changes)
         values = [(finding.seed, finding.value) for finding in ours]
-        numbers.append(comparison.compare_number(published, values, fields, options))
+        n, unit = (ours[0].n, ours[0].unit) if ours else (None, "")
+        numbers.append(comparison.compare_number(published, values, fields, options, n=n, unit=unit))
     notes = comparison.notes(parsed, (), numbers, overrides.budget)
     show_findings(console, findings)
     show_numbers(console, numbers, notes)
@@ -285,13 +286,13 @@ def show_findings(console: Console, findings: Sequence[Finding]) -> None:
     from rich.table import Table
 
     from genbench.analysis.formatting import format_estimate
-    from genbench.stats.intervals import estimate
+    from genbench.stats.equivalence import estimate_findings
 
-    metrics = dict.fromkeys(finding.metric for finding in findings)
+    metrics, estimates = dict.fromkeys(finding.metric for finding in findings), estimate_findings(findings)
     table = Table("case", *map(escape, metrics), box=None, pad_edge=False, header_style="bold")
     for case in dict.fromkeys(finding.case for finding in findings):
-        values = ([f.value for f in findings if (f.case, f.metric) == (case, metric)] for metric in metrics)
-        table.add_row(escape(case), *(format_estimate(estimate(value)).plain if value else "" for value in values))
+        found = (estimates.get((case, metric)) for metric in metrics)
+        table.add_row(escape(case), *(format_estimate(each).plain if each else "" for each in found))
     console.print(table)
 
 

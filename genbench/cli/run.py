@@ -227,8 +227,9 @@ def show_plan(
     writer.line(
         f"{trained} run{'s' * (trained != 1)}{beside} on {first.dataset.name} ({summary.train:,} training,"
         f" {summary.test:,} test, {summary.validation:,} validation images,"
-        f" {'x'.join(map(str, summary.shape))}), network {first.network.name}, {first.images:,} images each"
-        f" in batches of {first.batch}{'' if first.precision == 'float32' else f', {first.precision}'},"
+        f" {'x'.join(map(str, summary.shape))}), network {first.network.name},"
+        f" {batches_words(first.images, first.batch)}"
+        f"{'' if first.precision == 'float32' else f', {first.precision}'},"
         f" on {device}: {counts}"
     )
     if summary.notes:
@@ -257,6 +258,18 @@ def show_plan(
         table.add_row(*cell, *([] if control else [str(len(members))]), words)
     console.print(table)
     show_options(console, planned)
+
+
+def batches_words(images: int, batch: int) -> str:
+    """What a run is trained on: whole batches, which may hold more images than were asked for.
+
+    >>> batches_words(4096, 128), batches_words(4000, 128)
+    ('4,096 images each in batches of 128', '4,000 images each (32 batches of 128: 4,096)')
+    """
+    steps = -(-images // batch)
+    if steps * batch == images:
+        return f"{images:,} images each in batches of {batch:,}"
+    return f"{images:,} images each ({steps:,} batch{'es' * (steps > 1)} of {batch:,}: {steps * batch:,})"
 
 
 def show_notes(console: Console, planned: Plan) -> None:

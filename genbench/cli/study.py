@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from genbench.cli.completion import DISABLED
 from genbench.cli.executors import given_executor_flags
-from genbench.cli.options import FilePath, disabled_plugins, run_paths
+from genbench.cli.options import FilePath, disabled_plugins, refuse_plugin_files, run_paths
 from genbench.errors import StoreError, UsageError
 from genbench.interface.config import StudyConfig, override, study_config
 from genbench.interface.study_file import SUFFIX, read_study, studies_of_runs, study_toml, write_study
@@ -20,6 +20,7 @@ from genbench.interface.study_file import SUFFIX, read_study, studies_of_runs, s
 def read_study_flags(arguments: tuple[str, ...], flags: Mapping[str, Any]) -> StudyConfig:
     """The study of a command: that of the file among the arguments, if there is one, and the flags that were given."""
     context = click.get_current_context()
+    refuse_plugin_files(arguments)
     files = [argument for argument in arguments if argument.endswith(SUFFIX)]
     models = [name for argument in arguments if argument not in files for name in argument.split(",") if name]
     if len(files) > 1:

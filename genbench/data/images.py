@@ -22,23 +22,56 @@ MARK_BYTES = 128
 
 
 def to_uint8(x: Tensor) -> Tensor:
-    """Round images in [0, 1] to 0..255 as a picture file would, `(n, c, h, w)` float -> uint8."""
+    """Round images in [0, 1] to 0..255 as a picture file would, `(n, c, h, w)` float -> uint8.
+
+    Values outside are clamped.
+
+    Example:
+        >>> to_uint8(torch.tensor([0.0, 0.5, 1.2]))
+        tensor([  0, 128, 255], dtype=torch.uint8)
+    """
     return x.mul(255.0).round_().clamp_(0, 255).to(torch.uint8)
 
 
 def to_float(images: Tensor) -> Tensor:
-    """Images in [0, 1], uint8 -> float32."""
+    """Images in [0, 1], `(n, c, h, w)` uint8 -> float32: value / 255.
+
+    Example:
+        >>> to_float(torch.tensor([0, 255], dtype=torch.uint8))
+        tensor([0., 1.])
+    """
     return images.to(torch.float32).div_(255.0)
 
 
 def with_content(images: Images) -> Images:
-    """The same images with `sha256`, a hash over every split and label, and `duplicates` filled in."""
+    """The same images with `sha256`, a hash over every split and label, and `duplicates` filled in.
+
+    A dataset's `load` returns its images through it: a run's record and every protocol name the hash.
+
+    Example:
+        >>> train, test = torch.zeros(2, 2, 1, 4, 4, dtype=torch.uint8)
+        >>> images = with_content(Images(train, test, validation=train[:0]))
+        >>> len(images.sha256), images.duplicates
+        (64, 2)
+    """
     sha256 = hash_tensors({name: getattr(images, name) for name in TENSORS})
     return replace(images, sha256=sha256, duplicates=count_duplicates(images.test, images.train))
 
 
 def count_duplicates(images: Tensor, references: Tensor) -> int:
-    """How many of the images are equal to one of the references, pixel for pixel; `(n, c, h, w)` uint8 both."""
+    """How many of the images are equal to one of the references, pixel for pixel.
+
+    Args:
+        images: Images, `(n, c, h, w)` uint8 on the CPU.
+        references: Images, `(m, c, h, w)` uint8 on the CPU.
+
+    Returns:
+        A count from 0 to n; 0 where the shapes differ.
+
+    Example:
+        >>> count_duplicates(torch.zeros(2, 1, 4, 4, dtype=torch.uint8), torch.zeros(1, 1, 4, 4, dtype=torch.uint8))
+        2
+    """
     if not len(images) or not len(references) or images.shape[1:] != references.shape[1:]:
         return 0
     rows, others = images.reshape(len(images), -1), references.reshape(len(references), -1)
@@ -91,6 +124,9 @@ def cached(data_config: DataConfig, name: str, key: str, make: Callable[[], Imag
 
     Returns:
         The images with their content hash.
+
+    Raises:
+        DataError: `make` raised it: the originals are missing or damaged.
     """
     path = data_config.cache / "images" / f"{name}-{key[:16]}.safetensors"
     if path.exists():
@@ -128,7 +164,18 @@ def _read(path: Path) -> Images:
 
 
 def save_grid(path: Path, images: Tensor, columns: int = 8, padding: int = 2) -> None:
-    """Write `(n, c, h, w)` uint8 images as one PNG, row by row."""
+    """Write images as one PNG, row by row.
+
+    Args:
+        path: The file.
+        images: Images, `(n, c, h, w)` uint8, on any device; grey or colored.
+        columns: Images in a row.
+        padding: Width of the white lines between images, in pixels.
+
+    Raises:
+        SystemFailureError: The disk is full.
+        OSError: The file cannot be written.
+    """
     grid = make_grid(images.cpu(), nrow=columns, padding=padding, pad_value=255)
     picture = Image.fromarray(grid.permute(1, 2, 0).contiguous().numpy())
     write_atomically(path, lambda temporary: picture.save(temporary, format="png", optimize=True))

@@ -9,7 +9,6 @@ from __future__ import annotations
 import os
 import posixpath
 import re
-import shlex
 import stat
 import struct
 import zipfile
@@ -21,6 +20,7 @@ from pathlib import Path, PurePosixPath
 from PIL import Image, UnidentifiedImageError
 
 from genbench.errors import DataError, one_line, printable
+from genbench.utils.io import shell_path
 
 Image.init()
 FORMATS = tuple(
@@ -273,7 +273,7 @@ def describe_file(path: Path) -> str:
             head = file.read(512)
     except OSError as error:
         return f"cannot be read ({describe_error(error)}): change its permissions, or name another one"
-    quoted, folder = shlex.quote(printable(str(path))), shlex.quote(printable(str(path.with_suffix(""))))
+    quoted, folder = shell_path(path), shell_path(path.with_suffix(""))
     unpack = f"mkdir -p {folder} && tar -xf {quoted} -C {folder}, then --set dataset.path={folder}"
     if head[257:262] == b"ustar":
         return f"is a tar archive: unpack it, {unpack}"
@@ -291,7 +291,7 @@ def describe_file(path: Path) -> str:
 
 
 def _parent(path: Path) -> str:
-    return shlex.quote(printable(str(path.parent)))
+    return shell_path(path.parent)
 
 
 _ARRAYS = (

@@ -8,13 +8,14 @@ import traceback
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, fields, replace
 from operator import index
-from typing import Any
+from typing import Any, get_args
 
 import msgspec
 import torch
 from torch import Tensor
 
 from genbench.api import Measurement
+from genbench.api.metric import MetricRole
 from genbench.data.images import save_grid, to_uint8
 from genbench.errors import GenbenchError, MetricError, NotApplicableError, SystemFailureError, one_line, printable
 from genbench.evaluation.evaluation import DataEvaluation
@@ -93,6 +94,9 @@ def to_stored(number: Measurement) -> StoredMeasurement:
     wrong = next((name for name in texts if not isinstance(plain[name], str)), None)
     if wrong is not None:
         raise MetricError(f"the {wrong} is {plain[wrong]!r}, and should be a string")
+    if number.role not in get_args(MetricRole):
+        possible = ", ".join(repr(role) for role in get_args(MetricRole))
+        raise MetricError(f"the role{suffix} is {number.role!r}; possible: {possible}")
     plain |= {"protocol": number.protocol.key, "how": asdict(number.protocol)}
     try:
         return msgspec.convert(plain, StoredMeasurement)

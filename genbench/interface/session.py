@@ -20,7 +20,7 @@ from genbench.experiment.config import option_texts
 from genbench.experiment.plan import Plan, create_metric_components, plan, plan_of_runs
 from genbench.interface.config import StudyConfig
 from genbench.registry.loader import Registry
-from genbench.storage.provenance import check_components, provenance
+from genbench.storage.provenance import MissingComponents, missing_components, provenance
 from genbench.storage.run_dir import RUN, RunRecord, read_runs
 from genbench.training.callbacks import Callback
 from genbench.training.distributed import init_distributed, launched, local_device, processes
@@ -92,16 +92,17 @@ def open_study(
 
 
 def evaluable(records: Sequence[RunRecord], registry: Registry) -> tuple[list[RunRecord], list[str]]:
-    """The trained runs whose plug-ins are loaded, and a line for each that needs another; `StoreError` for none."""
+    """The trained runs whose plug-ins are loaded, and a line for all that lack the same ones; `StoreError` for none."""
     usable: list[RunRecord] = []
-    problems: list[str] = []
+    lacking: dict[MissingComponents, list[str]] = {}
     for record in records:
         if record.state == "trained":
-            try:
-                check_components(record.run, record.path, registry)
+            missing = missing_components(record.run, record.path, registry)
+            if missing is None:
                 usable.append(record)
-            except StoreError as error:
-                problems.append(str(error))
+            else:
+                lacking.setdefault(missing, []).append(record.name)
+    problems = [missing.describe(names) for missing, names in lacking.items()]
     if not usable:
         raise StoreError(
             problems[0] if problems else "none of these runs is trained: finish them with the command that began them"

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import shlex
 import warnings
 from collections.abc import Iterable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from genbench.errors import StoreError
+from genbench.errors import StoreError, shell_word
 from genbench.experiment.config import check_config
 from genbench.interface.config import (
     DEFAULT_METRICS,
@@ -348,4 +347,4 @@ def command_of(config: StudyConfig) -> str:
             words += [word for each in value for word in (flag, str(each))]
         else:
             words += [flag] if value is True else [flag, str(value)]
-    return shlex.join(words)
+    return " ".join(map(shell_word, words))

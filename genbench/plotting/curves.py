@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from genbench.analysis.curves import By, CurveSet, curve_points, curve_sets, requested_metric
 from genbench.analysis.ladder import ROLE, RUNGS
 from genbench.analysis.losses import LossCurve, loss_curves
-from genbench.analysis.table import Table, assemble, resolve_metric
+from genbench.analysis.table import Table, assemble, gather, resolve_metric
 from genbench.errors import UsageError, one_line
 from genbench.plotting.images import CLASSES
 from genbench.plotting.ranks import BARS, contestants, direction, near, ranks, row_styles, scale
@@ -29,7 +29,8 @@ from genbench.plotting.style import (
     short,
     styled,
 )
-from genbench.stats.intervals import Estimate, estimate
+from genbench.stats.equivalence import estimate_findings
+from genbench.stats.intervals import Estimate
 from genbench.storage.results import Row
 from genbench.storage.run_dir import RunRecord
 
@@ -199,17 +200,15 @@ def latent_size(rows: Sequence[Row], metric: str | None = None) -> Drawing:
         ]
     )
     grey = scale(rows, name)
+    gathered = gather(known)
     with styled():
         figure = blank(COLUMN, 2.3 * len(shown) + 0.5)
         axes = figure.subplots(len(shown), 1, squeeze=False)[:, 0]
         for panel, ((dataset, protocol), entries) in zip(axes, shown.items(), strict=True):
+            column = gathered[dataset].columns[name, protocol]
             for series, cell in entries.items():
-                _errors(
-                    panel,
-                    {d: estimate(_by_seed(members)) for d, members in sorted(cell.items())},
-                    styles[series],
-                    series,
-                )
+                estimates = {d: column.estimate(members[0].group) for d, members in sorted(cell.items())}
+                _errors(panel, estimates, styles[series], series)
             values = [row.value or 0.0 for cell in entries.values() for members in cell.values() for row in members]
             for label, value in grey.get((dataset, protocol), ()):
                 if near(value, values):
@@ -226,10 +225,6 @@ def latent_size(rows: Sequence[Row], metric: str | None = None) -> Drawing:
             panel.set_title(f"{dataset}, protocol {protocol}", loc="left")
         share_legend(figure, axes[0])
     return Drawing("latent-size", f"{name} against the latent dimension: {BARS}", figure)
-
-
-def _by_seed(rows: Sequence[Row]) -> list[float]:
-    return [value for value in {row.seed: row.value for row in rows}.values() if value is not None]
 
 
 def _errors(axes: Axes, entries: Mapping[Any, Estimate], style: Style, label: str, shift: float = 0.0) -> None:
@@ -325,24 +320,25 @@ def findings(results: Sequence[Finding]) -> Drawing | None:
     if len(names) != 1 or len(across) < 2 or not 1 <= len(next(iter(names))) <= 2:
         return None
     metrics = tuple(dict.fromkeys(finding.metric for finding in results))
+    estimates = estimate_findings(results)
     with styled():
         figure = blank(PAGE, 2.1 * -(-len(metrics) // 2) + 0.4)
         panels = list(figure.subplots(-(-len(metrics) // 2), min(2, len(metrics)), squeeze=False).flat)
         for metric, axes in zip(metrics, panels, strict=False):
-            lines: dict[str, dict[float, list[float]]] = {}
-            for finding in results:
-                if finding.metric == metric:
-                    (_, x), *second = cases[finding.case]
+            lines: dict[str, dict[float, Estimate]] = {}
+            for (case, named), estimated in estimates.items():
+                if named == metric:
+                    (_, x), *second = cases[case]
                     label = ", ".join(f"{name} = {value:g}" for name, value in second) or metric
-                    lines.setdefault(label, {}).setdefault(x, []).append(finding.value)
+                    lines.setdefault(label, {})[x] = estimated
             for k, (label, values) in enumerate(lines.items()):
                 style = Style(CLASSES[k % len(CLASSES)], MARKERS[k % len(MARKERS)], DASHES[k % len(DASHES)])
-                band(axes, [(x, estimate(repeats)) for x, repeats in sorted(values.items())], style, label)
+                band(axes, sorted(values.items()), style, label)
             if min(across) > 0:
                 axes.set_xscale("log", base=2)
             axes.set_xticks(sorted(across), [f"{x:g}" for x in sorted(across)])
             axes.minorticks_off()
-            if all(value > 0 for line in lines.values() for repeats in line.values() for value in repeats):
+            if all(finding.value > 0 for finding in results if finding.metric == metric):
                 axes.set_yscale("log")
             axes.set_xlabel(next(iter(names))[0])
             axes.set_ylabel(short(metric))

@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from genbench.errors import StoreError
-from genbench.storage.provenance import check_components
+from genbench.storage.provenance import MissingComponents, missing_components
 
 if TYPE_CHECKING:
     from genbench.analysis.curves import By
@@ -59,16 +59,23 @@ def draw_models(
 
 
 def drawable(records: Sequence[RunRecord], registry: Registry) -> tuple[list[RunRecord], list[str]]:
-    """The runs that have their weights and plug-ins, and a line for each other; `StoreError` where none has."""
+    """The runs that have weights and plug-ins, and a line for all that lack the same; `StoreError` where none has."""
     usable, problems = [], []
+    lacking: dict[MissingComponents, list[str]] = {}
     for record in records:
+        missing = None
         try:
             if record.run.role == "model" and record.state == "trained":
                 record.folder.weights()
-                check_components(record.run, record.path, registry)
-            usable.append(record)
+                missing = missing_components(record.run, record.path, registry)
         except StoreError as error:
             problems.append(str(error))
+            continue
+        if missing is None:
+            usable.append(record)
+        else:
+            lacking.setdefault(missing, []).append(record.name)
+    problems += [missing.describe(names) for missing, names in lacking.items()]
     if not usable:
         raise StoreError(problems[0])
     return usable, problems

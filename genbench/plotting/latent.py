@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from genbench.analysis.headline import join_words
 from genbench.api import DataConfig, Images, Model, Noise
 from genbench.data.images import to_float, to_uint8
 from genbench.distances import random_projections, sliced_wasserstein_cost
@@ -32,6 +33,8 @@ SIDE = 12
 """Images along a side of the decoded plane: as many as are seen apart at the width of a column."""
 
 POINTS = 2000
+CODES_COMPARED = 8
+"""Images whose codes are drawn twice to see whether they are random."""
 DIRECTIONS = 2000
 STEPS = 50
 
@@ -179,9 +182,10 @@ class FigureBuilder:
 
     def codes(self) -> Drawing:
         """Codes of test images over draws of the prior, and their marginals along the worst projection."""
-        entries = []
+        entries, drawn = [], []
         for group in self.groups:
             x, classes = self.held_out(group, POINTS)
+            drawn += [group.label] * has_random_codes(group.model, x[:CODES_COMPARED])
             noise = Noise(generator("cpu", self.seed, "codes"))
             z = torch.cat([group.model.sample_codes(block, noise) for block in x.split(500)])
             prior = self.draws(group, len(z))
@@ -189,12 +193,20 @@ class FigureBuilder:
                 theta, distance = worst_projection(z, prior, Noise(generator("cpu", self.seed, "directions")))
             arrays = [tensor.double().cpu().numpy() for tensor in (z, prior, theta)]
             entries.append(Codes(group.label, arrays[0], classes.numpy(), arrays[1], arrays[2], distance))
-        return codes("Codes of test images (draws of q(z|x)) over draws of the prior", entries)
+        whose = "" if len(drawn) == len(self.groups) else f" for {join_words(drawn)}"
+        how = f" (draws of q(z|x){whose})" if drawn else ""
+        return codes(f"Codes of test images{how} over draws of the prior", entries)
 
     def decoded(self, group: TrainedGroup, z: Tensor) -> Pixels:
         """Decoded images of codes, `(n, d)` -> `(n, h, w, c)`."""
         blocks = [to_uint8(finite(group.model.decode(block), "samples")) for block in z.split(500)]
         return _pixels(torch.cat(blocks))
+
+
+def has_random_codes(model: Model, x: Tensor) -> bool:
+    """Whether two draws of the codes of images differ: a deterministic encoder has no q(z|x) to draw from."""
+    first, second = (model.sample_codes(x, Noise(generator("cpu", seed, "random codes"))) for seed in (0, 1))
+    return not torch.equal(first, second)
 
 
 def worst_projection(x: Tensor, y: Tensor, noise: Noise) -> tuple[Tensor, float]:

@@ -12,9 +12,10 @@ import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, Literal
@@ -40,7 +41,7 @@ from genbench.registry.listing import (
 )
 from genbench.registry.options import OptionSpec, bounds_text, default_text, specs
 from genbench.utils.io import shell_path
-from genbench.utils.plugin_code import add_source, describe_error
+from genbench.utils.plugin_code import add_source, describe_error, plugin_options
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
 BIBTEX = re.compile(r"@[A-Za-z]+\s*\{\s*[A-Za-z0-9:_.+/-]+\s*,.*\}", re.DOTALL)
@@ -173,7 +174,7 @@ def load(
     # Load plug-in files.
     for file in files:
         if not file.is_file():
-            raise PluginError(f"--plugin {file}: there is no such file")
+            raise PluginError(f"--plugin {file}: there is no such file{_separate_options(file)}")
         _load_plugin(manager, registry, file.stem, str(file), file)
         if registry.plugins[-1].state == "broken":  # named by the user, so not skipped
             raise PluginError(f"--plugin {file}: {registry.plugins[-1].cause}")
@@ -183,8 +184,20 @@ def load(
     return registry
 
 
+def _separate_options(file: Path) -> str:
+    """What several files in one --plugin were meant to be, or ""."""
+    files = [part.strip() for part in str(file).split(",") if part.strip()]
+    return f"; name each with its own --plugin: {plugin_options(files)}" if len(files) > 1 else ""
+
+
 def _origin(point: EntryPoint) -> str:
-    return f"{point.dist.name} {point.dist.version}" if point.dist else "unknown distribution"
+    return _name_and_version(point.dist) if point.dist else "unknown distribution"
+
+
+@lru_cache(maxsize=64)
+def _name_and_version(distribution: Distribution) -> str:
+    """Read once: `importlib.metadata` parses the whole METADATA file at every access."""
+    return f"{distribution.name} {distribution.version}"
 
 
 def _load_plugin(
@@ -366,6 +379,7 @@ def fingerprint(module: ModuleType) -> str:
     return digest.hexdigest()[:12]
 
 
+@lru_cache(maxsize=256)
 def _code(source: bytes) -> bytes:
     """The parsed tree of a Python source without positions, comments, docstrings and aliases of components."""
     return "\n".join(_tokens(ast.parse(source))).encode()

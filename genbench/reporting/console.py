@@ -155,6 +155,11 @@ class _TableView:
                 writer.line(SECTIONS[section], "italic")
             for title, members in notes.blocks(rows):
                 if title:
+                    members = [
+                        row for row in members if any(row.cells[i] for i in columns) or (row.state and 0 in columns)
+                    ]
+                    if not members:  # nothing of them in these columns
+                        continue
                     writer.console.print()
                     writer.line(title, "italic")
                 writer.console.print(self._grid(columns, members, headed=not title))
@@ -320,22 +325,42 @@ def render_curves(console: Console, rows: Sequence[Row], metric: str, by: By, re
             writer.line(f"no count of {UNITS[by]} lies within every run: name one by --at", "dim")
             continue
         results = {(r.group, budget): r for budget in budgets for r in compare_at(curve_set, by, budget)}
-        style = box.ASCII_DOUBLE_HEAD if writer.replacements else box.SIMPLE_HEAD
-        table = RichTable("at", box=style, pad_edge=False)
-        for budget in budgets:
-            text = f"{budget:,.0f}" if by == "images" else f"{budget:.3g}"
-            table.add_column(text, justify="right", overflow="fold")
         last = {group: result.estimate.mean for (group, budget), result in results.items() if budget == budgets[-1]}
         sign = 1.0 if curve_set.lower else -1.0
         ranks = {
             curve.group: sign * last[curve.group] if curve.group in last else math.inf for curve in curve_set.curves
         }
-        for curve in sorted(curve_set.curves, key=lambda curve: ranks[curve.group]):
-            cells = (_budget_cell(writer, results.get((curve.group, budget))) for budget in budgets)
-            table.add_row(writer.text(curve.label), *cells)
-        writer.console.print(table)
+        ranked = sorted(curve_set.curves, key=lambda curve: ranks[curve.group])
+        lines = [
+            (curve.label, [_budget_cell(writer, results.get((curve.group, b))) for b in budgets]) for curve in ranked
+        ]
+        heads = [f"{budget:,.0f}" if by == "images" else f"{budget:.3g}" for budget in budgets]
+        _render_budgets(writer, heads, lines)
         for note in _curve_notes(curve_set, by, list(results.values()), len(budgets) * len(curve_set.curves)):
             writer.line(note, "dim", indent=1)
+
+
+def _render_budgets(writer: ConsoleWriter, heads: Sequence[str], lines: Sequence[tuple[str, Sequence[Text]]]) -> None:
+    """Print stacked grids of as many budgets as fit, a number never being broken."""
+    labels = min(LABEL_WIDTH, max(cell_len(writer.plain(label)) for label, _ in lines))
+    widths = [max(cell_len(head), *(cell_len(cells[k].plain) for _, cells in lines)) for k, head in enumerate(heads)]
+    style = box.ASCII_DOUBLE_HEAD if writer.replacements else box.SIMPLE_HEAD
+    blocks: list[list[int]] = [[]]
+    for k in range(len(widths)):
+        if blocks[-1] and labels + sum(widths[i] + GAP for i in (*blocks[-1], k)) > writer.width:
+            blocks.append([])
+        blocks[-1].append(k)
+    for block in blocks:
+        table = RichTable(box=style, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
+        table.add_column("at", overflow="fold", min_width=labels, max_width=LABEL_WIDTH)
+        for k in block:
+            several = len(block) > 1  # one column alone may fold, so that it fits any terminal
+            table.add_column(heads[k], justify="right", no_wrap=several, overflow="fold", min_width=widths[k] * several)
+        for label, cells in lines:
+            table.add_row(writer.text(label), *(cells[k] for k in block))
+        writer.console.print()
+        writer.console.print(table)
+    writer.console.print()
 
 
 def _budget_cell(writer: ConsoleWriter, result: BudgetResult | None) -> Text:

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
-from genbench.stats.intervals import Estimate, estimate, share_errors, share_scale, upper_p
+from genbench.stats.intervals import Estimate, estimate, known_errors, upper_p
+
+if TYPE_CHECKING:
+    from genbench.api import Finding
 
 ALPHA = 0.05
 """Level of each one-sided test, and so of "equivalent" as a whole (Schuirmann 1987, doi:10.1007/BF01068419)."""
@@ -45,7 +48,7 @@ def assess_equivalence(
 ) -> EquivalenceResult:
     """Compare `values` over seeds, at least one, against a published number; `margin` is above 0.
 
-    `n` is the count of images behind a value, `unit` its unit: they give the error of shares (`share_errors`).
+    `n` is the count of images behind a value, `unit` its unit: they give the error of shares (`known_errors`).
 
     "equivalent" rejects both "mean <= published - margin" and "mean >= published + margin", each at 5 %; "different"
     rejects at 5 % that the mean is within the margin, on the side where it is seen; else "inconclusive", as one seed
@@ -55,8 +58,7 @@ def assess_equivalence(
     >>> assess_equivalence([10.0, 10.1, 9.9], 10.0, 1.0).conclusion, assess_equivalence([10.0], 10.0, 1.0).conclusion
     ('equivalent', 'inconclusive')
     """
-    whole = share_scale(values, n, unit) if n else None
-    errors = share_errors(values, n, whole) if n and whole else []
+    errors = known_errors(values, n, unit)
     ours = estimate(values, errors=errors)
     difference = ours.mean - published
     if fields or training:
@@ -75,6 +77,23 @@ def assess_equivalence(
     if inside <= ALPHA:
         return EquivalenceResult("equivalent", ours, difference, inside)
     return EquivalenceResult("different" if beyond <= ALPHA else "inconclusive", ours, difference, min(inside, beyond))
+
+
+def estimate_findings(findings: Sequence[Finding]) -> dict[tuple[str, str], Estimate]:
+    """The mean and interval over seeds of each case and metric; shares are recognized by all values of their metric."""
+    values: dict[tuple[str, str], list[Finding]] = {}
+    columns: dict[tuple[str, str, int], list[float]] = {}
+    for finding in findings:
+        values.setdefault((finding.case, finding.metric), []).append(finding)
+        columns.setdefault((finding.metric, finding.unit, finding.n), []).append(finding.value)
+    estimates = {}
+    for key, repeats in values.items():
+        numbers, first = [finding.value for finding in repeats], repeats[0]
+        alike = all((finding.unit, finding.n) == (first.unit, first.n) for finding in repeats)
+        column = columns[first.metric, first.unit, first.n]
+        errors = known_errors(numbers, first.n, first.unit, column) if alike else []
+        estimates[key] = estimate(numbers, errors=errors)
+    return estimates
 
 
 def differing(published: Mapping[str, str], ours: Mapping[str, object], tolerated: Sequence[str] = ()) -> list[str]:

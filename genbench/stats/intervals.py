@@ -160,6 +160,20 @@ def share_errors(values: Collection[float], n: int, whole: float = 1.0) -> list[
     return [whole * math.sqrt(share * (1 - share) / n)] * len(values)
 
 
+def known_errors(
+    values: Collection[float], n: int | None, unit: str = "", column: Collection[float] = ()
+) -> list[float]:
+    """The standard errors of a model's values where those of the whole column are shares of n draws; else none.
+
+    Without a `column` the values stand for it.
+
+    >>> len(known_errors([0.1, 0.2], 40)), known_errors([0.0, 0.0], 40), known_errors([0.11, 0.2], 40)
+    (2, [], [])
+    """
+    whole = share_scale(column or values, n, unit) if n else None
+    return share_errors(values, n, whole) if n and whole else []
+
+
 def resampled(level: float) -> bool:
     """Whether enough resamples lie beyond a level."""
     return (1 - level) * (RESAMPLES + 1) >= TAIL * (1 - 1e-9)

@@ -6,6 +6,8 @@ import platform
 import shlex
 import subprocess
 import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from importlib.metadata import PackageNotFoundError, version
 from itertools import pairwise
@@ -13,9 +15,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from genbench import __version__
-from genbench.errors import StoreError, printable
+from genbench.errors import StoreError, shell_word
 from genbench.storage.run_dir import RUN
 from genbench.storage.schema import RunFile, read_file
+from genbench.utils.plugin_code import plugin_options
 
 if TYPE_CHECKING:
     import torch
@@ -90,32 +93,53 @@ def _version(name: str) -> str:
 def command_line(arguments: list[str] | None = None) -> str:
     """The command as one would type it again."""
     words = ["genbench", *(sys.argv[1:] if arguments is None else arguments)]
-    return " ".join(shlex.quote(word) if word == printable(word) else _bytes_quoted(word) for word in words)
+    return " ".join(map(shell_word, words))
 
 
-def _bytes_quoted(word: str) -> str:
-    """A word with bytes that are not UTF-8, as bash and zsh read it: $'caf\\xe9'."""
-    escaped = word.replace("\\", "\\\\").replace("'", "\\'")
-    return f"$'{printable(escaped)}'"
+@dataclass(frozen=True)
+class MissingComponents:
+    """Components of runs that no plug-in provides, in words, and the plug-in files that the runs were trained with."""
+
+    components: tuple[str, ...]
+    files: tuple[str, ...]
+
+    def describe(self, names: Sequence[str]) -> str:
+        """One line for all runs of these names: what they need, and the command that names their files again."""
+        needing, past = (
+            (f"{names[0]} needs", "it was trained")
+            if len(names) == 1
+            else (f"{names[0]} and {len(names) - 1} more need", "they were trained")
+        )
+        need = f"{needing} {' and '.join(self.components)}"
+        if not self.files:
+            return f"{need}, and no plug-in provides that now (`genbench list plugins`): install its plug-in"
+        trained = f"{need}; {past} with {plugin_options(self.files)}"
+        program = Path(sys.argv[0]).parts[-2:]
+        if program[-1:] != ("genbench",) and program != ("genbench", "__main__.py"):  # a notebook
+            return f"{trained}: name it again"
+        named = {Path(file) for file in plugin_files(shlex.join(arguments()))}
+        absent = [file for file in self.files if Path(file) not in named]
+        if not absent:
+            return f"{trained}, which no longer provides that: restore it, or train anew with genbench run"
+        options = [word for file in absent for word in ("--plugin", file)]
+        return f"{trained}: name it again: {command_line([*arguments(), *options])}"
+
+
+def missing_components(run: Run, folder: Path, registry: ComponentNames) -> MissingComponents | None:
+    """What a run needs and no plug-in provides; None where nothing is missing."""
+    kinds: dict[Kind, str] = {run.role: run.model.name, "prior": run.prior.name, "network": run.network.name}
+    kinds["dataset"] = run.dataset.name
+    missing = tuple(f"the {kind} '{name}'" for kind, name in kinds.items() if name not in registry.names(kind))
+    if not missing:
+        return None
+    command = read_file(folder / RUN, RunFile).provenance.get("command", "")
+    return MissingComponents(missing, tuple(plugin_files(command if isinstance(command, str) else "")))
 
 
 def check_components(run: Run, folder: Path, registry: ComponentNames) -> None:
     """Raise `StoreError` for a run with a component that no plug-in provides; it names the file that the run had."""
-    kinds: dict[Kind, str] = {run.role: run.model.name, "prior": run.prior.name, "network": run.network.name}
-    kinds["dataset"] = run.dataset.name
-    missing = [f"the {kind} '{name}'" for kind, name in kinds.items() if name not in registry.names(kind)]
-    if not missing:
-        return
-    command = read_file(folder / RUN, RunFile).provenance.get("command", "")
-    files = plugin_files(command if isinstance(command, str) else "")
-    need = f"{run.name} needs {' and '.join(missing)}"
-    if not files:
-        raise StoreError(f"{need}, and no plug-in provides that now (`genbench list plugins`): install its plug-in")
-    options = [word for file in files for word in ("--plugin", file)]
-    program = Path(sys.argv[0]).parts[-2:]
-    is_command = program[-1:] == ("genbench",) or program == ("genbench", "__main__.py")  # not a notebook
-    again = f": {command_line([*arguments(), *options])}" if is_command else ""
-    raise StoreError(f"{need}; it was trained with {shlex.join(options)}: name it again{again}")
+    if (missing := missing_components(run, folder, registry)) is not None:
+        raise StoreError(missing.describe([run.name]))
 
 
 def plugin_files(command: str) -> list[str]:

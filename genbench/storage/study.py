@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import shlex
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,6 +10,7 @@ from genbench.errors import StoreError
 from genbench.experiment.run import Run, any_source, changes
 from genbench.storage.run_dir import RunRecord
 from genbench.storage.schema import MetricRecord
+from genbench.utils.io import shell_path
 
 # ---------------------------------------------------------------- copies
 
@@ -50,7 +50,7 @@ def _merged(a: RunRecord, b: RunRecord) -> RunRecord:
         text = f"{a.path} and {b.path} are one run with different numbers ({difference})"
         if a.path.parent == b.path.parent:
             raise StoreError(f"{text}: move {b.path if a.path.name == a.run.name else a.path} away")
-        folders = shlex.join(map(str, (a.path.parent, b.path.parent)))
+        folders = " ".join(map(shell_path, (a.path.parent, b.path.parent)))
         raise StoreError(f"{text}: name one of the folders, or compare them: genbench report --by-folder {folders}")
     if (a.training is None) != (b.training is None):
         return b if a.training is None else a

@@ -10,7 +10,8 @@ from dataclasses import dataclass, field, replace
 import genbench.evaluation.evaluation
 import genbench.features.extractor
 from genbench.api import DatasetInfo, Measurement, Metric
-from genbench.errors import GenbenchError
+from genbench.errors import GenbenchError, MetricError
+from genbench.evaluation.measure import to_stored
 from genbench.registry.options import specs
 from genbench.testing.fixtures import Gauss
 from genbench.testing.results import ConformanceCheck, Failed, Reported, Skipped, expect
@@ -84,13 +85,17 @@ def build(make: Callable[..., Metric]) -> Measured:
 
 
 def finite_measurements(subject: Measured) -> str:
-    """It yields measurements with finite values, a unit, a count and a protocol."""
+    """It yields measurements with finite values, a unit, a count and a protocol, which metrics.json can store."""
     numbers = subject.on(GOOD)
     expect(bool(numbers), "no measurement")
     for component, each in numbers.items():
         expect(isinstance(each, Measurement), f"yields {type(each).__name__}, not Measurement")
         expect(math.isfinite(each.value), f"component '{component}' is {each.value}")
         expect(bool(each.unit) and each.n > 0, f"component '{component}' lacks a unit or a count")
+        try:
+            to_stored(each)
+        except MetricError as error:
+            raise Failed(str(error)) from None
     return f"{len(numbers)} numbers"
 
 
@@ -184,7 +189,10 @@ def perfect_sits_at_the_floor(subject: Measured) -> str:
 
 
 def contrast_is_seen(subject: Measured) -> str:
-    """Samples at a third of their brightness are not taken for equally good (rescaling by each image's own range)."""
+    """Samples at a third of their brightness are not taken for equally good, nor for better than real ones.
+
+    Equally good: each image is rescaled by its own range. Better: samples and references are on two scales.
+    """
     good, noisy = subject.on(GOOD), subject.on(Scene(samples="noise"))
     dim = subject.on(Scene(samples="dim"))
     dependent = [
@@ -202,6 +210,9 @@ def contrast_is_seen(subject: Measured) -> str:
         values = f"{good[component].value:.4g} for real samples, {dim[component].value:.4g} at a third of their light"
         text = f"component '{component}': {values}"
         expect(change > 0.01 * gap, text)
+        worse = good[component].value - dim[component].value
+        worse = worse if good[component].higher_is_better else -worse
+        expect(worse >= -SHARE * gap, f"{text}, which is better")
     return text
 
 
@@ -223,7 +234,9 @@ def refuses_what_it_cannot_measure(subject: Measured) -> str:
 
 
 CHECKS: tuple[ConformanceCheck[Measured], ...] = (
-    ConformanceCheck(finite_measurements, "yield one Measurement for each component"),
+    ConformanceCheck(
+        finite_measurements, "yield one Measurement for each component, its fields as genbench.api.Measurement says"
+    ),
     ConformanceCheck(repeatable, "draw from e.generator(purpose) or e.prior_draws(n, purpose)"),
     ConformanceCheck(
         direction_holds, "state the opposite direction in `higher_is_better`, or None where the value ranks nothing"
@@ -233,9 +246,14 @@ CHECKS: tuple[ConformanceCheck[Measured], ...] = (
         batches_do_not_matter, "treat each image alone; take statistics over all images, not over a batch of them"
     ),
     ConformanceCheck(
-        perfect_sits_at_the_floor, "state as `floor` what a perfect model gets at this n; do not average over batches"
+        perfect_sits_at_the_floor,
+        "compare on one scale (held_out, samples: uint8; reconstructions: in [0, 1]); do not average over batches; "
+        "state as `floor` what a perfect model gets at this n, as measured on training_images(n)",
     ),
-    ConformanceCheck(contrast_is_seen, "scale all images by the same 255, never each by its own minimum and maximum"),
+    ConformanceCheck(
+        contrast_is_seen,
+        "scale samples and references, both uint8, by the same 255, never an image by its own minimum and maximum",
+    ),
     ConformanceCheck(
         refuses_what_it_cannot_measure,
         "raise genbench.errors.MetricError with the count and the reason, e.g. where not codes.isfinite().all()",

@@ -8,7 +8,6 @@ import json
 import math
 import os
 import re
-import shlex
 import shutil
 import stat
 import tempfile
@@ -21,7 +20,7 @@ from uuid import uuid4
 
 from safetensors import SafetensorError, safe_open
 
-from genbench.errors import DataError, SystemFailureError, one_line, printable
+from genbench.errors import DataError, SystemFailureError, one_line, printable, shell_word
 
 if TYPE_CHECKING:  # functions on tensors import torch themselves: reports write files without loading torch
     from torch import Tensor
@@ -88,7 +87,7 @@ def disk_full_error(path: Path, error: Exception) -> SystemFailureError | None:
 def shell_path(path: Path | str) -> str:
     """A path as it is typed into a shell: quoted, and not to be taken for an option."""
     text = str(path)
-    return shlex.quote(f"./{text}" if text.startswith("-") else text)
+    return shell_word(f"./{text}" if text.startswith("-") else text)
 
 
 REMEDIES = {

@@ -3,12 +3,18 @@
 from __future__ import annotations
 
 import traceback
+from collections.abc import Iterable
 from pathlib import Path
 
-from genbench.errors import GenbenchError, one_line
+from genbench.errors import GenbenchError, one_line, shell_word
 
 _SOURCES: set[Path] = set()
 """Plug-in files, and the folders of plug-ins that are packages. They say how an error is worded, and nothing else."""
+
+
+def plugin_options(files: Iterable[str]) -> str:
+    """Plug-in files as a command names them, quoted for the shell: `--plugin ./a.py --plugin ./b.py`."""
+    return " ".join(map(shell_word, (word for file in files for word in ("--plugin", file))))
 
 
 def add_source(file: Path) -> None:

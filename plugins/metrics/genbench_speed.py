@@ -8,6 +8,9 @@ from genbench.api import ComponentSpec, Evaluation, Measurement, Metric
 from genbench.errors import NotApplicableError
 from genbench.hookspecs import hookimpl
 
+LABELS = {"seconds": "training time", "step": "time a step"}
+"""Column heads, beside which the unit stands."""
+
 
 class Speed(Metric):
     """The cost of the training: facts that rank nothing, since they tell as much of the machine and its load."""
@@ -49,7 +52,7 @@ class Speed(Metric):
                 protocol=protocol,
                 component=component,
                 role="speed",
-                label="time a step" if component == "step" else component.replace("-", " "),
+                label=LABELS.get(component, component.replace("-", " ")),
             )
 
 

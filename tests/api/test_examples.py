@@ -13,6 +13,8 @@ import genbench.distances
 import genbench.nn
 
 MODULES = [
+    "genbench.data.images",
+    "genbench.errors",
     "genbench.nn",
     *(
         f"{package.__name__}.{module.name}"

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -12,8 +14,9 @@ import torch
 from click.testing import Result
 
 from genbench.api import ComponentSpec, Noise, Prior, UnsupportedError
-from genbench.experiment.plan import check_noise
-from genbench.registry.loader import load
+from genbench.experiment.plan import Plan, check_noise
+from genbench.interface.session import evaluable
+from genbench.registry.loader import Registry, load
 from genbench.testing.priors import CHECKS, build
 from genbench.testing.results import BoundFactory, check_subject
 
@@ -144,3 +147,48 @@ def test_runs_of_a_plugin_file_say_which_file_to_name_again(genbench: Callable[.
         assert refused.exit_code == 2
         assert line in refused.output
     assert genbench("sample", str(mine), "--out", "y.png", *DOTS, *plugin).exit_code == 0
+
+
+@pytest.mark.parametrize("command", [("check", "./a.py"), ("run", "swae", "./a.py", "--plugin", "b.py", "--dry-run")])
+def test_a_file_among_names_is_told_how_files_are_named(
+    genbench: Callable[..., Result], command: tuple[str, ...]
+) -> None:
+    refused = genbench(*command)
+    assert refused.exit_code == 2
+    line = "./a.py is a plug-in file, not a name: give it with its own --plugin: --plugin ./a.py"
+    assert refused.output.strip() == f"genbench: {line}"
+
+
+def test_two_files_in_one_option_are_told_how_files_are_named(genbench: Callable[..., Result]) -> None:
+    refused = genbench("check", "--plugin", "a.py,my b.py")
+    assert refused.exit_code == 2
+    assert "there is no such file; name each with its own --plugin: --plugin a.py --plugin 'my b.py'" in refused.output
+
+
+@pytest.mark.parametrize(
+    ("given", "advice"),
+    [
+        ((), "name it again: genbench evaluate runs --plugin ./a.py --plugin ./b.py"),
+        (("--plugin", "b.py"), "name it again: genbench evaluate runs --plugin b.py --plugin ./a.py"),
+        (("--plugin", "b.py", "--plugin", "a.py"), "no longer provides that: restore it, or train anew"),
+    ],
+)
+def test_runs_that_lack_the_same_files_share_a_line_that_names_no_file_twice(
+    registry: Registry,
+    planned: Callable[..., Plan],
+    monkeypatch: pytest.MonkeyPatch,
+    given: tuple[str, ...],
+    advice: str,
+) -> None:
+    command = "genbench run swae --plugin ./a.py --plugin ./b.py"
+    recorded = SimpleNamespace(provenance={"command": command})
+    monkeypatch.setattr("genbench.storage.provenance.read_file", lambda path, kind: recorded)
+    monkeypatch.setattr(sys, "argv", ["genbench", "evaluate", "runs", *given])
+    runs = [*planned("swae", seeds=(0, 1, 2)).runs, *planned("ae").runs]
+    records = [SimpleNamespace(state="trained", run=run, path=Path("runs"), name=run.name) for run in runs]
+    present = SimpleNamespace(names=lambda kind: tuple(name for name in registry.names(kind) if name != "swae"))
+    usable, problems = evaluable(records, present)  # type: ignore[arg-type]
+    assert [record.run for record in usable] == [runs[-1]]
+    (line,) = problems
+    assert line.startswith(f"{runs[0].name} and 2 more need the model 'swae'; they were trained with --plugin ./a.py ")
+    assert advice in line

@@ -7,6 +7,7 @@ import fcntl
 import os
 import re
 import shlex
+import subprocess
 import tempfile
 from collections.abc import Callable
 from pathlib import Path
@@ -151,6 +152,14 @@ def test_paths_in_commands_survive_the_shell(name: str) -> None:
     (word,) = shlex.split(shell_path(name))
     assert Path(word) == Path(name)
     assert not word.startswith("-")
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9", b"caf\xe9 it's", b"a\\\xff", "été".encode(), b"-\xe9"])
+def test_paths_that_are_not_utf_8_survive_the_shell(name: bytes) -> None:
+    path = shell_path(os.fsdecode(name))
+    assert path.isascii() or path == "'été'"
+    done = subprocess.run(["bash", "-c", f"printf %s {path}"], capture_output=True, check=True)
+    assert done.stdout.removeprefix(b"./") == name
 
 
 # ---------------------------------------------------------------- small data

@@ -3,19 +3,28 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
+from pathlib import Path
+from types import SimpleNamespace
+from typing import cast
 
 import msgspec
 import numpy as np
 import pytest
 import torch
+from click.testing import Result
 
 from genbench.analysis.ladder import verdict
-from genbench.api import EvalProtocol, Measurement
+from genbench.api import ComponentSpec, EvalProtocol, Evaluation, Measurement, Metric
 from genbench.errors import MetricError, StoreError
-from genbench.evaluation.measure import to_stored
+from genbench.evaluation.evaluation import DataEvaluation
+from genbench.evaluation.measure import measure, to_stored
+from genbench.experiment.run import Component
+from genbench.registry.loader import Plugin, Registration, Registry
+from genbench.storage.run_dir import RunFolder
 from genbench.storage.schema import SCHEMA, MetricRecord, MetricsFile, decode
+from support.studies import fake_run, store_run
 
 SOUND = Measurement(
     value=1.0, unit="unit", higher_is_better=False, n=10, protocol=EvalProtocol("none", "", "", "test", 1, 1, "none")
@@ -43,6 +52,7 @@ def test_numbers_of_numpy_and_torch_become_plain_json() -> None:
         ("unit", None, "the unit is None"),
         ("component", 3, "the component is 3"),
         ("role", None, "the role is None"),
+        ("role", "quality", "the role is 'quality'; possible: '', 'sample quality'"),
     ],
 )
 def test_a_field_that_breaks_the_contract_is_refused(field: str, value: object, message: str | None) -> None:
@@ -91,3 +101,29 @@ def test_a_list_instead_of_an_object_is_damage_and_no_traceback() -> None:
     for data in (metrics_file([], measurements=[{}]), metrics_file({"a": fields_of_sound()})):
         with pytest.raises(StoreError, match="does not hold"):
             decode(data, MetricsFile, "x.json")
+
+
+def test_the_trace_of_a_failing_metric_and_the_caution_of_a_number_are_kept_and_shown(
+    genbench: Callable[..., Result], tmp_path: Path
+) -> None:
+    class Broken(Metric):
+        def measure(self, evaluation: Evaluation) -> Iterable[Measurement]:
+            raise ZeroDivisionError("planted")
+
+    spec = ComponentSpec(name="broken", description="", factory=Broken)
+    registry = Registry()
+    registry.register("metric", Registration(spec, Plugin("mine", "mine.py", "loaded")))
+    evaluation = cast("DataEvaluation", SimpleNamespace(split="test"))
+    entry = measure(registry, Component("broken", (), "f"), evaluation)
+    assert entry.error.endswith("ZeroDivisionError: planted")
+    assert "in measure" in entry.trace
+    cautious = MetricRecord("m", {}, "test", numbers=(to_stored(replace(SOUND, caution="use another")),))
+    path = store_run(tmp_path / "runs", fake_run())
+    RunFolder(path).save_measurements({"a": entry, "b": cautious})
+    shown = genbench("show", str(path)).output
+    assert "ZeroDivisionError: planted" in shown
+    assert 'raise ZeroDivisionError("planted")' in shown
+    assert "! m: use another" in shown
+    stated = MetricRecord("m", {}, "test", error="no right value")
+    RunFolder(path).save_measurements({"a": stated})
+    assert "Traceback" not in genbench("show", str(path)).output

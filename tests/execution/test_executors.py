@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import json
 import socket
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future
+from dataclasses import asdict, replace
 from pathlib import Path
 from types import SimpleNamespace
 
@@ -15,15 +17,17 @@ from click.testing import Result
 
 from genbench.api import DataConfig
 from genbench.errors import UsageError
+from genbench.execution.executors import ray as ray_executor
+from genbench.execution.executors import slurm
 from genbench.execution.executors.choice import SERIAL, ExecutorConfig, create_executor
 from genbench.execution.executors.process import how_it_ended, visible_gpus
 from genbench.execution.executors.ray import check_address
 from genbench.execution.runner import RunOutcome
 from genbench.execution.scheduler import Outcome, WorkerError, run_all
-from genbench.execution.worker import component_of, component_record
+from genbench.execution.worker import component_record, worker_spec
 from genbench.experiment.config import ExperimentConfig
 from genbench.experiment.plan import Plan, plan
-from genbench.experiment.run import Run
+from genbench.experiment.run import Run, component_of_record
 from genbench.registry.loader import load
 from genbench.storage.results import rows
 from genbench.storage.run_dir import RunRecord, find_runs, read_run, read_runs
@@ -211,10 +215,87 @@ def test_after_a_stop_the_executor_is_notified_once(studies: Studies) -> None:
     assert executor.interrupts == 1
 
 
+def test_workers_that_cannot_start_stop_the_study_once(studies: Studies) -> None:
+    planned = studies.plan("ae", seeds=(0, 1, 2))
+    first = planned.runs[0].name
+    cause = WorkerError("worker failed", "the worker cannot start: no module x", stops=True)
+    executor = Waiting(lambda run: cause)
+    runner = runner_of(planned, studies.registry, studies.folder / "store", studies.data_config, stop=lambda: False)
+    outcome = run_all(planned, executor, runner)
+    assert outcome.failed == {first: str(cause)}
+    assert outcome.stopped == str(cause)
+    assert outcome.interrupted
+    assert executor.interrupts == 1
+
+
+class Waiting(Scripted):
+    """An executor whose first run ends at once, and whose other runs wait for it to be interrupted."""
+
+    def submit(self, run: Run) -> Future[RunOutcome]:
+        if not self.runs:
+            return super().submit(run)
+        self.runs.append(run)
+        self.waiting = [*getattr(self, "waiting", []), Future[RunOutcome]()]
+        return self.waiting[-1]
+
+    def interrupt(self) -> None:
+        super().interrupt()
+        for future in self.waiting:
+            future.set_result(RunOutcome("interrupted"))
+
+
+class Job:
+    """A Slurm job that has ended with a result."""
+
+    job_id, state = "7", "COMPLETED"
+
+    def __init__(self, result: str) -> None:
+        self.result = lambda: result
+
+    def done(self) -> bool:
+        return True
+
+    def exception(self) -> None:
+        return None
+
+
+def test_slurm_workers_that_cannot_start_say_so(studies: Studies, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(slurm.signal, "signal", lambda *_: None)
+    runner = runner_of(studies.plan("ae"), studies.registry, studies.folder / "store", studies.data_config)
+    spec = replace(worker_spec(runner), plugins=["/nowhere/moons.py"])
+    result = slurm.do_run(json.dumps(asdict(spec)), "{}", str(studies.folder))
+    executor = object.__new__(slurm.SlurmExecutor)
+    future: Future[RunOutcome] = Future()
+    assert executor._finish(Job(result), future)
+    error = future.exception()
+    assert isinstance(error, WorkerError)
+    assert error.stops
+    assert "--plugin /nowhere/moons.py: there is no such file" in str(error)
+
+
+def test_ray_workers_that_cannot_start_stop_the_study(studies: Studies, monkeypatch: pytest.MonkeyPatch) -> None:
+    class RayError(Exception): ...
+
+    def attempt(run: Run) -> RunOutcome:
+        raise RayError("The actor died because of an error raised in its creation task\nImportError: no module x")
+
+    executor = object.__new__(ray_executor.RayExecutor)
+    (run,) = (planned := studies.plan("ae")).runs
+    exceptions = SimpleNamespace(RayError=RayError, RayTaskError=type("RayTaskError", (RayError,), {}))
+    executor._ray = SimpleNamespace(exceptions=exceptions)  # type: ignore[assignment]
+    executor._runner = runner_of(planned, studies.registry, studies.folder / "store", studies.data_config)
+    executor._mutex, executor._local, executor._waiting = threading.Lock(), threading.local(), 1
+    executor._interrupted_at = float("inf")
+    monkeypatch.setattr(executor, "_attempt", attempt)
+    with pytest.raises(WorkerError, match="cannot start: ImportError: no module x") as error:
+        executor._do(run)
+    assert error.value.stops
+
+
 def test_components_survive_the_way_to_a_worker(studies: Studies) -> None:
     planned = studies.plan("swae", metrics=("latent-w2",), settings=("swae.weight=3.5", "latent-w2.n=40"))
     for component in (*planned.metrics, planned.runs[0].model):
-        assert component_of(component_record(component)) == component
+        assert component_of_record(component_record(component)) == component
 
 
 def test_gpus_are_dealt_out_in_turn(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -18,17 +19,19 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
+from genbench.analysis.table import assemble
 from genbench.api import Finding, Noise
 from genbench.data.images import save_grid
 from genbench.distances import random_projections, sliced_wasserstein_cost
 from genbench.errors import UsageError
 from genbench.plotting.curves import FROM_ROWS, case_numbers, curves, findings, latent_size, row_figures
 from genbench.plotting.images import ImageRow, joined, leading, plane, stored, strips
-from genbench.plotting.latent import worst_projection
+from genbench.plotting.latent import has_random_codes, worst_projection
 from genbench.plotting.ranks import rank_intervals, ranks
 from genbench.plotting.report import sample_strips
 from genbench.plotting.style import PALETTE, encoded, group_styles
 from genbench.reporting import export as exporting
+from genbench.stats.equivalence import estimate_findings
 from genbench.stats.intervals import by_seed_table, paired_difference, paired_t_intervals
 from genbench.storage.results import Row
 from genbench.storage.results import rows as rows_of
@@ -150,6 +153,32 @@ def test_numbers_of_different_protocols_are_not_drawn_in_one_panel() -> None:
         latent_size(apart)
     with pytest.raises(UsageError, match="add --latent-dim"):
         latent_size(study("swae"))
+
+
+def test_codes_are_random_where_two_draws_differ() -> None:
+    x = torch.zeros(4, 1, 2, 2)
+    fixed = SimpleNamespace(sample_codes=lambda x, noise: x.flatten(1))
+    drawn = SimpleNamespace(sample_codes=lambda x, noise: x.flatten(1) + noise.normal(4, 4))
+    assert [has_random_codes(model, x) for model in (fixed, drawn)] == [False, True]  # type: ignore[arg-type]
+
+
+def test_the_intervals_of_shares_are_as_wide_as_their_known_errors_in_every_figure() -> None:
+    """Three seeds that are equal: an interval of no width would claim certainty."""
+    shares = {d: 0.25 if d == 2 else 0.0 for d in (2, 8)}
+    rows = [
+        row("swae", s, shares[d], group=f"d{d}", label=f"swae (d={d})", latent_dim=d, n=40)
+        for d in shares
+        for s in range(3)
+    ]
+    (axes,) = latent_size(rows).figure.axes
+    (bars,) = (container for container in axes.containers if container.has_yerr)
+    drawn = [float(segment[1][1] - segment[0][1]) / 2 for segment in bars.lines[2][0].get_segments()]
+    tabled = {line.latent_dim: line.cells[0] for (table,) in [assemble(rows)] for line in table.rows}
+    assert drawn == pytest.approx([cell.estimate.half_width for _, cell in sorted(tabled.items()) if cell])
+    found = [Finding(f"d = {d}", "share", value, 40, seed=s) for d, value in shares.items() for s in range(3)]
+    assert [e.half_width for e in estimate_findings(found).values()] == pytest.approx(drawn)
+    others = [Finding(f"d = {d}", "W2", value, 40, seed=s) for d, value in {2: 0.31, 8: 0.0}.items() for s in (0, 1)]
+    assert {e.half_width for e in estimate_findings(others).values()} == {None}
 
 
 def test_figures_compare_models_alone_and_their_selected_snapshots_as_separate_groups() -> None:

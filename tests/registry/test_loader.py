@@ -136,7 +136,7 @@ def test_plugins_are_selected_by_the_environment() -> None:
 def test_two_files_that_offer_one_name_are_named_by_their_flags(tmp_path: Path) -> None:
     source = (
         "from genbench.api import ComponentSpec\nfrom genbench.hookspecs import hookimpl\n\n"
-        "@hookimpl\ndef genbench_priors():\n    yield ComponentSpec(name='{}', description='', factory=dict)\n"
+        "@hookimpl\ndef genbench_priors():\n    yield ComponentSpec(name='{}', description='', factory=lambda d: 0)\n"
     )
     files = [write(tmp_path, name, source.format("moons")) for name in ("my one", "two")]
     with pytest.raises(PluginError) as error:

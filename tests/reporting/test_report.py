@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import itertools
+import re
 import time
 from dataclasses import replace
 
@@ -15,7 +16,7 @@ from rich.console import Console
 from genbench.analysis import notes
 from genbench.analysis.table import Table, assemble
 from genbench.errors import UsageError
-from genbench.reporting.console import render
+from genbench.reporting.console import render, render_curves
 from genbench.reporting.export import table_latex, table_markdown
 from genbench.storage.results import Row
 from support.studies import row
@@ -360,6 +361,46 @@ def test_every_number_is_whole_at_any_width(width: int) -> None:
     assert max(map(len, text.splitlines())) <= width
     assert all(text.count(f"{11 + k}.00 ± 0.25") == 3 for k in range(len(METRICS)))
     assert "\x1b" not in text
+
+
+@pytest.mark.parametrize("width", [60, 80, 100])
+def test_curves_break_no_number_and_cut_no_label(width: int) -> None:
+    models = ("swae", "my-model-of-a-long-name", "vae (sigma=0.1, likelihood=gaussian)")
+    rows = [
+        row("m", s, 50.123 + k + s**2 / 7, label=m, group=m, images=images, stage="snapshot", split="validation")
+        for k, m in enumerate(models)
+        for s in range(3)
+        for images in (1000, 2000, 4000, 8000, 16000, 32000, 64000, 128000)
+    ]
+    file = io.StringIO()
+    render_curves(Console(file=file, width=width), rows, "fid", "images", [1000, 2000, 4000, 8000, 16000, 128000])
+    text = file.getvalue()
+    assert max(map(len, text.splitlines())) <= width
+    assert "…" not in text
+    assert all(len(re.findall(rf"\b{50 + k}\.\d+ ± 0\.\d+", text)) == 6 for k in range(3))
+
+
+def test_controls_stand_only_where_they_have_numbers() -> None:
+    study = [r for k, metric in enumerate(METRICS) for m in "ab" for r in three(m, 11.0 + k, metric=metric)]
+    text = shown([*study, row("noise", value=90.0, role="control", metric="fid")], 60)
+    assert text.count("model ") > 1  # several grids
+    assert text.count("controls: scale only") == text.count("noise") == 1
+
+
+@pytest.mark.parametrize("higher", [False, True])
+def test_a_model_is_never_said_to_be_worse_than_one_that_is_worse_still(higher: bool) -> None:
+    sign = -1.0 if higher else 1.0
+    rows = [
+        replace(r, value=sign * (r.value or 0.0), higher_is_better=higher)
+        for m, centre in (("best", 20.0), ("middle", 23.0), ("last", 90.0))
+        for r in three(m, centre)
+    ]
+    cells = {line.label: line.cells[0] for line in only(rows).rows}
+    middle = cells["middle"]
+    assert middle is not None
+    assert middle.worse_than is not None
+    assert middle.worse_than[0] == "g-best"
+    assert "middle is worse than last" not in " ".join(shown(rows).split())
 
 
 def test_names_are_text_and_not_markup() -> None:

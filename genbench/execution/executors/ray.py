@@ -174,7 +174,9 @@ class RayExecutor:
                     # An actor that cannot be created, for example for want of a plug-in's import, fails on any node.
                     if "creation task" in death:
                         *_, cause = [line for line in death.splitlines() if line.strip()]
-                        raise WorkerError("worker failed", f"the worker cannot start: {cause.strip()[:300]}")
+                        raise WorkerError(
+                            "worker failed", f"the worker cannot start: {cause.strip()[:300]}", stops=True
+                        )
                 if self._interrupted_at < float("inf"):
                     return INTERRUPTED
                 message = f"{RETRIES + 1} times, at last: {' '.join(death.split())[:300]}"

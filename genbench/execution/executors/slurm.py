@@ -26,6 +26,8 @@ from genbench.experiment.run import Run
 DEFAULT_MINUTES = 24 * 60
 """The time limit of a job where --run-timeout is not given."""
 POLL_SECONDS = 0.5
+CANNOT_START = "cannot start"
+"""The key of a job's result that says why its worker could do no run."""
 STOP = "stop"
 """The file whose presence means that the user has stopped."""
 
@@ -109,7 +111,7 @@ class SlurmExecutor:
                 jobs = [executor.submit(do_run, spec, json.dumps(run_record(run)), folder) for run, _ in queued]
         except Exception as error:  # of sbatch
             for _, future in queued:
-                future.set_exception(WorkerError("not submitted", one_line(error)))
+                future.set_exception(WorkerError("not submitted", one_line(error), stops=True))
         else:
             self._jobs += [(job, future) for job, (_, future) in zip(jobs, queued, strict=True)]
 
@@ -125,7 +127,12 @@ class SlurmExecutor:
             return False
         error = job.exception()
         if error is None:
-            future.set_result(RunOutcome(**json.loads(job.result())))
+            ended = json.loads(job.result())
+            if CANNOT_START in ended:  # for want of a plug-in's import, for example: then on any node
+                message = f"the worker cannot start: {ended[CANNOT_START]}"
+                future.set_exception(WorkerError("worker failed", message, stops=True))
+            else:
+                future.set_result(RunOutcome(**ended))
         else:
             printed = (job.stderr() or "")[-4000:]
             kind = "timeout" if job.state.startswith("TIMEOUT") else "worker died"
@@ -137,7 +144,7 @@ class SlurmExecutor:
 
 
 def do_run(spec: str, record: str, folder: str) -> str:
-    """A job: does a run, and returns its outcome as JSON."""
+    """A job: does a run, and returns its outcome as JSON, or why it cannot begin any run."""
     stopping = threading.Event()
 
     def poll() -> None:
@@ -147,6 +154,9 @@ def do_run(spec: str, record: str, folder: str) -> str:
 
     for number in (signal.SIGTERM, signal.SIGUSR2):  # sent before a job is preempted, or its time is over
         signal.signal(number, lambda *_: stopping.set())
+    try:
+        runner = make_runner(WorkerSpec(**json.loads(spec)), None, stopping.is_set)
+    except Exception as error:
+        return json.dumps({CANNOT_START: one_line(error)})
     threading.Thread(target=poll, daemon=True).start()
-    runner = make_runner(WorkerSpec(**json.loads(spec)), None, stopping.is_set)
     return json.dumps(asdict(runner.run(received_run(json.loads(record)))))

@@ -26,8 +26,9 @@ class MyMetric(Metric):
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """The numbers of one trained run; raise `genbench.errors.MetricError` where there is no right value.
 
-        `e` computes its pieces when first asked for, once for all metrics: `held_out(n)`, `samples(n)`, `codes(n)`,
-        `prior_draws(n, purpose)`, `reconstructions(n)`. Noise comes from `e.generator(purpose)`.
+        `e` computes its pieces when first asked for, once for all metrics. Images `(n, c, h, w)`: `held_out(n)`,
+        `training_images(n)` and `samples(n)` are uint8, `reconstructions(n)` float32 in [0, 1]. Codes `(n, d)`:
+        `codes(n)`, `prior_draws(n, purpose)`. Noise comes from `e.generator(purpose)`.
         """
         n = min(self.n, len(e.references)) or len(e.references)
         images = e.held_out(n).to(e.device)
@@ -38,7 +39,8 @@ class MyMetric(Metric):
         protocol = e.protocol(
             method="mean absolute error", references=n, generated=0, values="float in [0, 1], not rounded", draws="none"
         )
-        # `floor` is the value that a perfect model would get with this many images.
+        # `floor` is the value that a perfect model would get with this many images; for a metric of samples, that of
+        # `e.training_images(n)`. Role: "sample quality", "reconstruction", "latent fit" or "" (none).
         yield Measurement(
             value=value,
             unit="mean over pixels",
