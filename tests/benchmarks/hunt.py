@@ -26,7 +26,7 @@ CASES: tuple[tuple[str, int], ...] = (
     (f"ulimit -f 8; {GENBENCH} report $RUNS --export limited", 2),
     (f"ulimit -n 12; {GENBENCH} report $RUNS", 0),
     (
-        "mkdir sparse; truncate -s 5G sparse/s.png; "
+        "mkdir sparse; printf BM > sparse/s.dat; truncate -s 5G sparse/s.dat; "
         f"{GENBENCH} run ae --dataset folder --set dataset.path=sparse --dry-run",
         2,
     ),
@@ -39,7 +39,9 @@ def main() -> int:
     for command, expected in CASES:
         with tempfile.TemporaryDirectory() as folder:
             script = f"RUNS={str(runs)!r}; {command}"
-            ended = subprocess.run(["bash", "-c", script], cwd=folder, capture_output=True, text=True, timeout=120)
+            ended = subprocess.run(
+                ["bash", "-c", script], cwd=folder, capture_output=True, text=True, errors="replace", timeout=120
+            )
         failed = ended.returncode != expected or "Traceback" in ended.stderr
         wrong += failed
         last = ended.stderr.strip().splitlines()[-1:] or [""]

@@ -36,6 +36,7 @@ from genbench.evaluation.measure import to_stored
 from genbench.registry import loader
 from genbench.registry.options import specs
 from genbench.storage.inventory import remove_run
+from genbench.storage.results import Row
 from genbench.storage.schema import SCHEMA, MetricRecord, MetricsFile, decode
 from genbench_folder import Folder
 from support.records import record
