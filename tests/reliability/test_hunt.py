@@ -23,8 +23,11 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner, Result
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from PIL import Image
 
+from genbench.analysis.table import assemble
 from genbench.api import DataConfig, EvalProtocol, Measurement
 from genbench.cli.main import main
 from genbench.data import decoding
@@ -33,10 +36,11 @@ from genbench.evaluation.measure import to_stored
 from genbench.registry import loader
 from genbench.registry.options import specs
 from genbench.storage.inventory import remove_run
+from genbench.storage.results import Row
 from genbench.storage.schema import SCHEMA, MetricRecord, MetricsFile, decode
 from genbench_folder import Folder
 from support.records import record
-from support.studies import DOTS, TINY
+from support.studies import DOTS, TINY, row
 
 LOAD = loader.load
 ON_DOTS = ("run", "ae", *DOTS, *TINY, "--metrics", "reconstruction", "--dry-run")
@@ -523,3 +527,22 @@ def test_one_file_by_two_spellings_is_refused(load: Callable[..., Any], tmp_path
     (tmp_path / "p.py").write_bytes(WORKING["no line end"])
     with pytest.raises(PluginError, match="loaded already"):
         load(tmp_path / "p.py", tmp_path / "." / ".." / tmp_path.name / "p.py")
+
+
+# ---------------------------------------------------------------- invariants of the table
+
+
+@given(st.data())
+@settings(max_examples=40, deadline=None)
+def test_a_table_depends_neither_on_the_order_of_runs_nor_on_the_names_of_seeds(data: st.DataObject) -> None:
+    number = st.floats(-1e6, 1e6, allow_nan=False)
+    values = {model: data.draw(st.lists(number, min_size=3, max_size=4)) for model in ("ae", "swae", "vae")}
+    rows = [row(model, seed, value) for model, given in values.items() for seed, value in enumerate(given)]
+    renamed = [row(model, 7 * seed + 3, value) for model, given in values.items() for seed, value in enumerate(given)]
+    shuffled = data.draw(st.permutations(rows))
+
+    def shown(made: Sequence[Row]) -> Any:
+        (table,) = assemble(made)
+        return [(line.label, [(cell.estimate, cell.mark) for cell in line.cells if cell]) for line in table.rows]
+
+    assert sorted(shown(rows)) == sorted(shown(shuffled)) == sorted(shown(renamed))
