@@ -34,8 +34,8 @@ README = PAGES["README.md"]
 
 def blocks(page: str, language: str) -> list[str]:
     """The code blocks of a page in a language."""
-    found = re.findall(rf"^ *```{language}\n(.*?)^ *```", page, flags=re.MULTILINE | re.DOTALL)
-    return [textwrap.dedent(block) for block in found]
+    texts = re.findall(rf"^ *```{language}\n(.*?)^ *```", page, flags=re.MULTILINE | re.DOTALL)
+    return [textwrap.dedent(text) for text in texts]
 
 
 def commands(page: str) -> list[str]:
@@ -117,7 +117,7 @@ def test_the_studies_of_the_documentation_are_read(tmp_path: Path) -> None:
     (tmp_path / "study.toml").write_text(first)
     assert genbench_package.read_study(tmp_path / "study.toml")["options"]["swae.weight"] == ["1", "10", "100"]
     (tmp_path / "final.toml").write_text(final)
-    assert genbench_package.read_study(tmp_path / "final.toml")["seeds"] == [10, 11, 12, 13, 14]
+    assert genbench_package.read_study(tmp_path / "final.toml")["seeds"] == (10, 11, 12, 13, 14)
 
 
 def test_every_file_of_a_run_folder_is_documented() -> None:

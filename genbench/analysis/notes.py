@@ -109,7 +109,7 @@ def head(column: Column) -> str:
     """
     arrow = ARROWS.get(column.higher_is_better, "")
     unit = f" ({column.unit})" if len(column.unit) in range(1, SYMBOL + 1) else ""
-    return f"{column.head}{unit} {CAUTION * bool(column.cautions)}{arrow}".rstrip()
+    return " ".join(part for part in (f"{column.head}{unit}", CAUTION * bool(column.cautions), arrow) if part)
 
 
 def floor(value: float, sd: float | None = None) -> str:

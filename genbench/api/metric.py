@@ -113,7 +113,7 @@ class Measurement:
 
 @dataclass(frozen=True)
 class TrainingStats:
-    """What training cost: seconds of training proper, images shown, parameters, and on what (`threads` of a CPU).
+    """What training cost: seconds of training proper, images shown, parameters, and the device (`threads` of a CPU).
 
     `peak_memory` is in bytes, the GPU's during the training; None on a CPU, where only the process's is known. `flops`
     are floating point operations, a multiplication and an addition counting two, of matrix products and convolutions in

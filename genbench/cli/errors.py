@@ -34,6 +34,8 @@ def adapt_environment() -> None:
     for name in ("COLUMNS", "LINES"):  # 0 in containers: the size is unknown, and not none
         if os.environ.get(name, "1").strip() in ("", "0"):
             del os.environ[name]
+    if not os.environ.get("SOURCE_DATE_EPOCH", "0").isdecimal():  # importing NumPy's parts would fail
+        del os.environ["SOURCE_DATE_EPOCH"]
 
 
 def show_error(error: Exception, ctx: click.Context) -> int:

@@ -29,7 +29,9 @@ class _Jobs(click.ParamType):  # type: ignore[type-arg,unused-ignore]
     name = "jobs"
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        return "auto" if value == "auto" else int(Whole(1).convert(value, param, ctx))
+        if str(value).strip().lower() == "auto":
+            return "auto"
+        return int(Whole(1).convert(value, param, ctx))
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:

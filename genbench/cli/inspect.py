@@ -9,11 +9,12 @@ import click
 
 from genbench.cli.completion import complete_metrics_of_runs
 from genbench.cli.options import (
+    FilePath,
     Finite,
     Whole,
     all_sources_option,
     changed_source_option,
-    counts,
+    counts_within,
     data_options,
     device_option,
     form_option,
@@ -44,10 +45,10 @@ columns_option = click.option(
 
 
 @click.command(short_help="Show and export the comparison of RUNS.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
+@click.argument("runs", nargs=-1, type=FilePath(), callback=run_paths)
 @click.option(
     "--export",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(file_okay=False),
     metavar="DIR",
     help="Write csv, json, md, tex and html to this folder.",
 )
@@ -132,7 +133,7 @@ def report(
 
 
 @click.command(short_help="Compare RUNS at equal compute.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
+@click.argument("runs", nargs=-1, type=FilePath(), callback=run_paths)
 @click.option("--metric", metavar="METRIC", help="The metric. [the first one measured at snapshots]")
 @click.option(
     "--by",
@@ -179,13 +180,13 @@ def compare(a: str, b: str, metric: str | None, runs: Path, all_sources: bool, f
 
 
 @click.command(short_help="Estimate the differences that numbers of seeds can detect.")
-@click.argument("pilot", nargs=-1, required=True, type=click.Path(path_type=Path), callback=run_paths)
+@click.argument("pilot", nargs=-1, required=True, type=FilePath(), callback=run_paths)
 @click.option("--metric", default="fid", show_default=True, metavar="M", help="The metric, as report names it.")
 @click.option("--difference", type=Finite(0, min_open=True), metavar="X", help="A difference to be detected.")
 @click.option(
     "--seeds",
     multiple=True,
-    callback=counts,
+    callback=counts_within(2, 10_000),
     default=("3,5,10",),
     show_default=True,
     metavar="K,...",
@@ -237,7 +238,7 @@ def show(run_: str, out: Path, form: str) -> None:
 @click.option(
     "--out",
     "target",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(dir_okay=False),
     required=True,
     metavar="FILE.png",
     help="The picture.",
@@ -279,7 +280,7 @@ def sample(
 
 
 @click.command(short_help="Print the BibTeX of everything that RUNS used.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
+@click.argument("runs", nargs=-1, type=FilePath(), callback=run_paths)
 @plugin_option
 def cite(runs: tuple[Path, ...], plugins: tuple[Path, ...]) -> None:
     """Print the BibTeX of everything that RUNS used; without RUNS, that of genbench.
@@ -302,11 +303,11 @@ def cite(runs: tuple[Path, ...], plugins: tuple[Path, ...]) -> None:
 
 
 @click.command(short_help="Write a paper of RUNS in LaTeX.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
+@click.argument("runs", nargs=-1, type=FilePath(), callback=run_paths)
 @click.option(
     "--out",
     "target",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(file_okay=False),
     required=True,
     metavar="DIR",
     help="The folder to write to.",

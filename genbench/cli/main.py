@@ -15,6 +15,7 @@ from genbench.cli.completion import complete_names
 from genbench.cli.executors import executor_options, read_executor_config
 from genbench.cli.options import (
     CommandGroup,
+    FilePath,
     Whole,
     changed_source_option,
     controls_option,
@@ -92,7 +93,7 @@ def main() -> None:
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")
 @click.option(
     "--write",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(dir_okay=False),
     metavar="FILE.toml",
     help="Write the study to a file, which `genbench run FILE.toml` runs.",
 )
@@ -117,7 +118,7 @@ def run(models: tuple[str, ...], dry_run: bool, write: Path | None, form: str, *
 
 
 @main.command(short_help="Evaluate trained RUNS by further metrics.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
+@click.argument("runs", nargs=-1, type=FilePath(), callback=run_paths)
 @click.option(
     "--metrics",
     multiple=True,

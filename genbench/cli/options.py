@@ -33,14 +33,37 @@ class Finite(click.FloatRange):
     """A number within bounds; click itself takes "nan" and "inf", which every comparison with a bound lets pass."""
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> float:
+        try:
+            float(value)
+        except ValueError:
+            self.fail(f"{_shortened(value)} is not a number", param, ctx)
         number = float(super().convert(value, param, ctx))
         if not math.isfinite(number):
             self.fail(f"{number:g} is not a finite number", param, ctx)
         return number
 
 
+class FilePath(click.Path):
+    """A path; an empty one, as of a shell's variable that is not set, would be the working directory."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(path_type=Path, **attributes)
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
+        if str(value) == "" or "\0" in str(value):
+            self.fail(f"{str(value)!r} is no path: give a name, or . for this folder", param, ctx)
+        return super().convert(value, param, ctx)
+
+
 class Whole(click.IntRange):
-    """A whole number within bounds; of a text that is none the refusal says what it may have meant."""
+    """A whole number within bounds; of a text that is none the refusal says what it may have meant.
+
+    `most` bounds what no help need tell: the whole numbers of files and tensors.
+    """
+
+    def __init__(self, low: int, high: int | None = None, most: int = 2**63 - 1) -> None:
+        super().__init__(low, high)
+        self.most = most
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int:
         try:
@@ -48,8 +71,17 @@ class Whole(click.IntRange):
         except ValueError:
             meant = _meant_number(value)
             flag = f"{param.opts[0]} " if param is not None and param.opts else ""
-            self.fail(f"'{value}' is not a whole number{'' if meant is None else f': {flag}{meant}'}", param, ctx)
-        return int(super().convert(value, param, ctx))
+            text = f"{_shortened(value)} is not a whole number"
+            self.fail(text if meant is None else f"{text}: {flag}{meant}", param, ctx)
+        number = int(super().convert(value, param, ctx))
+        if number > self.most:
+            self.fail(f"{_shortened(value)} is too large: at most {self.most:,}", param, ctx)
+        return number
+
+
+def _shortened(text: str) -> str:
+    """A value as a message quotes it."""
+    return f"'{text}'" if len(text) <= 60 else f"'{text[:50]}...' of {len(text):,} characters"
 
 
 def _meant_number(text: str) -> int | None:
@@ -70,15 +102,36 @@ def names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -
     return tuple(name.strip() for value in values for name in value.split(",") if name.strip())
 
 
+def some_names(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[str, ...]:
+    """Names of which there has to be one, where the option is given."""
+    given = names(ctx, param, values)
+    if values and not given:
+        raise click.BadParameter(f"{', '.join(values)!r}: no name is given", ctx, param)
+    return given
+
+
 def counts(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
     """Whole numbers of at least 1 of a repeatable option, each value one number or several with commas."""
-    try:
-        numbers = tuple(int(part) for value in values for part in value.split(","))
-    except ValueError:
-        raise click.BadParameter(f"{', '.join(values)}: not whole numbers", ctx, param) from None
-    if numbers and min(numbers) < 1:
-        raise click.BadParameter(f"{min(numbers)}: must be at least 1", ctx, param)
-    return numbers
+    return counts_within(1, 2**63 - 1)(ctx, param, values)
+
+
+def counts_within(low: int, high: int) -> Callable[[click.Context, click.Parameter, tuple[str, ...]], tuple[int, ...]]:
+    """The same within bounds."""
+
+    def read(ctx: click.Context, param: click.Parameter, values: tuple[str, ...]) -> tuple[int, ...]:
+        parts = [part for value in values for part in value.split(",")]
+        try:
+            numbers = tuple(map(int, parts))
+        except ValueError:
+            given = _shortened(", ".join(values))
+            raise click.BadParameter(f"{given}: whole numbers with commas, as 2,8, are possible", ctx, param) from None
+        for number in numbers:
+            if not low <= number <= high:
+                bound = f"at least {low}" if number < low else f"at most {high}"
+                raise click.BadParameter(f"{_shortened(str(number))}: must be {bound}", ctx, param)
+        return numbers
+
+    return read
 
 
 def study_option(name: str, flag: str = "", *, complete: Kind | None = None, **attributes: Any) -> Callable[[FC], FC]:
@@ -88,12 +141,13 @@ def study_option(name: str, flag: str = "", *, complete: Kind | None = None, **a
     repeatable = FIELDS[name].encode_name in LISTS
     if repeatable:
         whole = isinstance(getattr(types[0], "item_type", None), msgspec.inspect.IntType)
-        attributes |= {"multiple": True, "callback": counts if whole else names}
+        filled = bool(getattr(types[0], "min_length", None))
+        attributes |= {"multiple": True, "callback": counts if whole else some_names if filled else names}
     elif (literal := next((each for each in types if isinstance(each, msgspec.inspect.LiteralType)), None)) is not None:
         attributes |= {"type": click.Choice([str(value) for value in literal.values])}
     elif (number := next((each for each in types if isinstance(each, msgspec.inspect.IntType)), None)) is not None:
         low, high = number.ge, number.le
-        attributes |= {"type": Whole(low, high if high and high <= MAX_SHOWN else None)}
+        attributes |= {"type": Whole(low or 0, high if high and high <= MAX_SHOWN else None, high or 2**63 - 1)}
     if declared.default not in (None, ()):
         default = (",".join(map(str, declared.default)),) if repeatable else declared.default
         attributes |= {"default": default, "show_default": True}
@@ -179,7 +233,7 @@ def plugin_option(command: Any) -> Any:
             "--plugin",
             "plugins",
             multiple=True,
-            type=click.Path(path_type=Path),
+            type=FilePath(),
             metavar="FILE",
             help="Load a plug-in file; repeatable.",
         ),
@@ -196,10 +250,10 @@ set_option = click.option(
     shell_complete=complete_settings,
     help="Set an option of a component, e.g. swae.weight=10; repeatable. Of several values, 1,10, each is a row.",
 )
-out_option = study_option("out", type=click.Path(path_type=Path), metavar="DIR", help="Folder of the runs.")
+out_option = study_option("out", type=FilePath(), metavar="DIR", help="Folder of the runs.")
 runs_option = click.option(
     "--runs",
-    type=click.Path(path_type=Path),
+    type=FilePath(),
     default=Path("runs"),
     show_default=True,
     metavar="DIR",
@@ -273,7 +327,7 @@ def snapshot_options(command: Any) -> Any:
 
 def piece_option(name: str, text: str) -> Callable[[FC], FC]:
     """The option of a piece of results from elsewhere."""
-    return click.option(f"--{name}", type=click.Path(path_type=Path), metavar="PATH", help=text)
+    return click.option(f"--{name}", type=FilePath(), metavar="PATH", help=text)
 
 
 def data_options(command: Any) -> Any:
@@ -283,7 +337,7 @@ def data_options(command: Any) -> Any:
         click.option("--download", is_flag=True, help="Allow downloads of datasets and weights."),
         click.option(
             "--data-root",
-            type=click.Path(path_type=Path),
+            type=FilePath(),
             metavar="DIR",
             help="Folder of the datasets. [~/.cache/genbench/data]",
         ),

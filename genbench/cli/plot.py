@@ -9,6 +9,7 @@ import click
 
 from genbench.cli.completion import complete_metrics_of_runs
 from genbench.cli.options import (
+    FilePath,
     Whole,
     all_sources_option,
     changed_source_option,
@@ -27,11 +28,11 @@ if TYPE_CHECKING:
 
 @click.command(short_help="Draw a figure of RUNS.")
 @click.argument("kind", type=click.Choice([*FROM_MODELS, *FROM_ROWS]), metavar="KIND")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
+@click.argument("runs", nargs=-1, type=FilePath(), callback=run_paths)
 @click.option(
     "--out",
     "target",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(dir_okay=False),
     metavar="FILE",
     help="The figure: .pdf, .svg or .png. [KIND.pdf]",
 )

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Literal, cast
 import click
 
 from genbench.cli.options import (
+    FilePath,
     form_option,
     load_listing,
     load_registry,
@@ -45,7 +46,7 @@ COLORS = {"holds": "green", "fails": "red", "skipped": "dim", "reported": "yello
     required=False,
     metavar="[KIND]",
 )
-@click.argument("folders", nargs=-1, type=click.Path(path_type=Path), metavar="[FOLDER]...", callback=run_paths)
+@click.argument("folders", nargs=-1, type=FilePath(), metavar="[FOLDER]...", callback=run_paths)
 @form_option
 @plugin_option
 def list_(kind: str | None, folders: tuple[Path, ...], form: str, plugins: tuple[Path, ...]) -> None:
@@ -135,7 +136,7 @@ def show_plugins(console: Console, listing: Listing) -> None:
 @click.option("--package", is_flag=True, help="Write a whole distribution, with a test, instead of one file.")
 @click.option(
     "--to",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(file_okay=False),
     default=Path(),
     metavar="DIR",
     help="Folder to write it to. [here]",
@@ -165,8 +166,9 @@ def docs(page: str | None) -> None:
     texts = doc_pages()
     if page is None:
         width = max(map(len, texts))
+        click.echo("genbench docs PAGE prints one of:")
         for name, text in texts.items():
-            click.echo(f"genbench docs {name:{width}}  {page_summary(text)}")
+            click.echo(f"  {name:{width}}  {page_summary(text)}")
     elif page not in texts:
         raise unknown("page", page, texts)
     else:

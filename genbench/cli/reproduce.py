@@ -17,6 +17,7 @@ import click
 from genbench.cli.completion import complete_names
 from genbench.cli.executors import executor_options, read_executor_config
 from genbench.cli.options import (
+    FilePath,
     Finite,
     Whole,
     data_options,
@@ -59,7 +60,7 @@ if TYPE_CHECKING:
 @click.option("--seeds", type=Whole(1, 10_000), metavar="K", help="Training seeds, instead of the recipe's.")
 @click.option(
     "--export",
-    type=click.Path(path_type=Path, file_okay=False),
+    type=FilePath(file_okay=False),
     metavar="DIR",
     help="Write the table and the study there.",
 )
@@ -290,8 +291,8 @@ def show_findings(console: Console, findings: Sequence[Finding]) -> None:
     metrics, estimates = dict.fromkeys(finding.metric for finding in findings), estimate_findings(findings)
     table = Table("case", *map(escape, metrics), box=None, pad_edge=False, header_style="bold")
     for case in dict.fromkeys(finding.case for finding in findings):
-        found = (estimates.get((case, metric)) for metric in metrics)
-        table.add_row(escape(case), *(format_estimate(each).plain if each else "" for each in found))
+        measured = (estimates.get((case, metric)) for metric in metrics)
+        table.add_row(escape(case), *(format_estimate(each).plain if each else "" for each in measured))
     console.print(table)
 
 

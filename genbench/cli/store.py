@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import click
 
-from genbench.cli.options import load_registry, out_option, plugin_option, run_folder, run_paths, runs_option
+from genbench.cli.options import FilePath, load_registry, out_option, plugin_option, run_folder, run_paths, runs_option
 from genbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -47,7 +47,7 @@ def rm(names_: tuple[str, ...], runs: Path, yes: bool) -> None:
 
 
 @click.command(short_help="Remove the runs of older plug-in sources.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
+@click.argument("runs", nargs=-1, type=FilePath(), callback=run_paths)
 @yes_option
 @plugin_option
 def prune(runs: tuple[Path, ...], yes: bool, plugins: tuple[Path, ...]) -> None:
@@ -106,11 +106,11 @@ def bundle() -> None:
 
 
 @bundle.command(name="export", short_help="Pack trained RUNS into one file.")
-@click.argument("runs", nargs=-1, required=True, type=click.Path(path_type=Path), callback=run_paths)
+@click.argument("runs", nargs=-1, required=True, type=FilePath(), callback=run_paths)
 @click.option(
     "--out",
     "target",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(dir_okay=False),
     required=True,
     metavar="FILE.tar",
     help="The bundle to write.",
@@ -135,7 +135,7 @@ def bundle_export(runs: tuple[Path, ...], target: Path, no_weights: bool) -> Non
 
 
 @bundle.command(name="import", short_help="Put the runs of a bundle beside your own.")
-@click.argument("file", type=click.Path(path_type=Path), metavar="FILE.tar")
+@click.argument("file", type=FilePath(), metavar="FILE.tar")
 @out_option
 def bundle_import(file: Path, out: Path) -> None:
     """Put the runs of a bundle beside your own: the command that trained them then skips them.

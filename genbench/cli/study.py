@@ -11,7 +11,7 @@ from click.core import ParameterSource
 
 from genbench.cli.completion import DISABLED
 from genbench.cli.executors import given_executor_flags
-from genbench.cli.options import disabled_plugins, refuse_plugin_files, run_paths
+from genbench.cli.options import FilePath, disabled_plugins, refuse_plugin_files, run_paths
 from genbench.errors import StoreError, UsageError
 from genbench.interface.config import StudyConfig, override, study_config
 from genbench.interface.study_file import SUFFIX, read_study, studies_of_runs, study_toml, write_study
@@ -39,10 +39,10 @@ def read_study_flags(arguments: tuple[str, ...], flags: Mapping[str, Any]) -> St
 
 
 @click.command(short_help="Write the study file that makes RUNS.")
-@click.argument("runs", nargs=-1, type=click.Path(path_type=Path), callback=run_paths)
+@click.argument("runs", nargs=-1, type=FilePath(), callback=run_paths)
 @click.option(
     "--write",
-    type=click.Path(path_type=Path, dir_okay=False),
+    type=FilePath(dir_okay=False),
     metavar="FILE.toml",
     help="Write the study to this file; where the runs are several grids, each to a file of its own.",
 )

@@ -6,6 +6,7 @@ between processes, and no worker has to import torch first (seconds each on a sm
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import struct
 import warnings
@@ -41,6 +42,7 @@ from genbench.data.listing import (
     opens_as_picture,
 )
 from genbench.errors import DataError, printable
+from genbench.utils.io import read_bytes
 
 Split = Literal["train", "validation", "test"]
 
@@ -50,6 +52,10 @@ REPORTED = 1000
 """Files between two reports of progress while files are hashed."""
 HEAD = 16
 """Bytes by which a format is recognised."""
+
+LARGEST_FILE = 1 << 30
+"""Bytes of a picture's file at most; Pillow's own limit, 179 million pixels, is about as much with 3 bytes each, and a
+sparse file or a zip bomb must not fill the memory."""
 
 CHUNK = 32
 """Images per task: enough that handing tasks out costs nothing, few enough for a smooth bar."""
@@ -151,6 +157,7 @@ class ZipPictures(Pictures):
 
     def read(self, name: str) -> bytes:
         """The bytes of one entry; `zipfile` checks them against the CRC."""
+        _check_size(self._entries[name].file_size)
         return self._archive.read(self._entries[name])
 
     def head(self, name: str) -> bytes:
@@ -172,12 +179,17 @@ class FolderPictures(Pictures):
 
     def read(self, name: str) -> bytes:
         """The bytes of one file."""
-        return (self.path / name).read_bytes()
+        return read_bytes(self.path / name, LARGEST_FILE)
 
     def head(self, name: str) -> bytes:
         """The first bytes of one file."""
         with (self.path / name).open("rb", buffering=0) as file:
             return file.read(HEAD)
+
+
+def _check_size(size: int) -> None:
+    if size > LARGEST_FILE:
+        raise OSError(errno.EFBIG, f"it has {size:,} bytes, more than the {LARGEST_FILE:,} possible")
 
 
 def open_pictures(path: Path) -> Pictures:

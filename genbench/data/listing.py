@@ -101,7 +101,9 @@ def _entries(top: Path, passed_over: PassedOver) -> Iterator[tuple[str, os.DirEn
     pending = [(top, "", frozenset(map(_identity, (top, *top.resolve().parents))), 0)]
     while pending:
         folder, prefix, above, links = pending.pop()
-        for entry in _scan(folder):
+        entries = _scan(folder)
+        above |= {_identity(folder)}
+        for entry in entries:
             name, path = prefix + entry.name, Path(entry.path)
             if is_hidden(entry.name):
                 below = _files_below(path, name) if entry.is_dir(follow_symlinks=False) else [name]
@@ -109,7 +111,7 @@ def _entries(top: Path, passed_over: PassedOver) -> Iterator[tuple[str, os.DirEn
             elif not _is_folder(entry):
                 yield name, entry
             elif not entry.is_symlink():
-                pending.append((path, f"{name}/", above | {_identity(path)}, links))
+                pending.append((path, f"{name}/", above, links))
             elif _identity(path) in above:
                 passed_over.setdefault(LOOP, []).append(name)
             elif links == LINKS:
@@ -124,8 +126,10 @@ def _scan(folder: Path) -> list[os.DirEntry[str]]:
         with os.scandir(folder) as entries:
             return list(entries)
     except OSError as error:
+        name = printable(str(folder))
+        name = name if len(name) <= 300 else f"{name[:300]}..."
         raise DataError(
-            f"the folder {folder} cannot be listed ({describe_error(error)}): change its permissions, or move it away"
+            f"the folder {name} cannot be listed ({describe_error(error)}): change its permissions, or move it away"
         ) from None
 
 

@@ -23,7 +23,7 @@ from genbench.experiment.build import create_metric, create_sampler
 from genbench.experiment.run import Component, split_sampler
 from genbench.registry.loader import Registry
 from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, RunFolder
-from genbench.storage.schema import MetricRecord, StoredMeasurement
+from genbench.storage.schema import LARGEST, MetricRecord, StoredMeasurement
 from genbench.utils.plugin_code import describe_error
 
 PICTURE_IMAGES = 64
@@ -81,6 +81,7 @@ def to_stored(number: Measurement) -> StoredMeasurement:
     }
     if plain["p_value"] is not None and not 0 <= plain["p_value"] <= 1:
         raise MetricError(f"the p_value{suffix} is {plain['p_value']:g}, and a p-value lies between 0 and 1")
+    _check_spread(plain, suffix)
     try:
         plain["n"] = index(number.n)
     except TypeError:
@@ -105,12 +106,26 @@ def to_stored(number: Measurement) -> StoredMeasurement:
 
 def _finite(number: Any, name: str) -> float:
     try:
-        value = float(number)
+        value = float(number.detach() if isinstance(number, Tensor) else number)
     except (TypeError, ValueError):
         raise MetricError(f"the {name} is no number ({number!r})") from None
+    except OverflowError:  # an int of 400 digits
+        value = math.inf
     if not math.isfinite(value):
         raise MetricError(f"the {name} is not finite ({value})")
+    if abs(value) > LARGEST:
+        raise MetricError(f"the {name} is {value:g}, and the largest number that can be compared is {LARGEST:g}")
     return value
+
+
+def _check_spread(plain: Mapping[str, Any], suffix: str) -> None:
+    """Raise `MetricError` for a negative spread, or an interval with one end or the wrong way round."""
+    for name in ("se", "floor_sd", "minimum_detectable_effect"):
+        if (plain[name] or 0) < 0:
+            raise MetricError(f"the {name}{suffix} is {plain[name]:g}, and cannot be negative")
+    low, high = plain["low"], plain["high"]
+    if (low is None) != (high is None) or (low is not None and low > high):
+        raise MetricError(f"the interval{suffix} is {low} to {high}: give low and high, low at most high")
 
 
 def _check_components(names: list[str]) -> None:

@@ -41,7 +41,8 @@ class StudyConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     latent_dims: Annotated[tuple[Whole, ...], Meta(min_length=1)] = (8,)
     network: Name = "conv"
     seeds: (
-        Annotated[int, Meta(ge=1, le=10_000)] | Annotated[tuple[Annotated[int, Meta(ge=0)], ...], Meta(min_length=1)]
+        Annotated[int, Meta(ge=1, le=10_000)]
+        | Annotated[tuple[Annotated[int, Meta(ge=0, le=2**63 - 1)], ...], Meta(min_length=1)]
     ) = 1
     """How many (they are 0, 1, ...), or the seeds themselves."""
     epochs: Whole | None = None
@@ -125,6 +126,11 @@ def decode_study(plain: Mapping[str, Any], where: str) -> StudyConfig:
     for key in plain:
         if key not in keys:
             raise UsageError(f"{where}: {unknown('key', str(key), keys)}")
+    for key, value in plain.items():
+        if "\0" in str(value):
+            raise UsageError(f"{where}: key '{key}': no value can hold the character NUL")
+        if key in LISTS and isinstance(value, Mapping):  # its keys would be taken for the list
+            raise UsageError(f"{where}: key '{key}': a table, where a list belongs: {key} = [...]")
     plain = {key: _listed(value) if key in LISTS else _plain(value) for key, value in plain.items()}
     for key in COMPONENTS.intersection(plain):
         plain[key] = lower_case(plain[key]) if key in LISTS else lower_case([plain[key]])[0]

@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import contextmanager, redirect_stdout
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.abc import MetaPathFinder
@@ -21,6 +21,7 @@ from types import CodeType, ModuleType
 from typing import Any, Literal
 
 import pluggy
+import torch
 
 from genbench import hookspecs
 from genbench.api import ComponentSpec
@@ -210,7 +211,7 @@ def _load_plugin(
     try:
         if manager.has_plugin(name):
             raise PluginError(f"a plug-in named '{name}' is loaded already")
-        with redirect_stdout(sys.stderr):  # csv and json on standard output stay clean
+        with redirect_stdout(sys.stderr), _undisturbed():  # csv and json on standard output stay clean
             _add_sources(location)
             module = _import_file(location) if isinstance(location, Path) else _import_installed(location)
             hooks = _register_hooks(manager, module, name)
@@ -229,6 +230,19 @@ def _load_plugin(
     for kind, spec in components:
         registry.register(kind, Registration(spec, plugin))
     registry.bibtex = {**bibtex, **registry.bibtex}  # the first plug-in's entry stays
+
+
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Restore what an import may change for every other plug-in: the working directory, torch's default dtype."""
+    folder = os.open(".", os.O_RDONLY)
+    dtype = torch.get_default_dtype()
+    try:
+        yield
+    finally:
+        os.fchdir(folder)
+        os.close(folder)
+        torch.set_default_dtype(dtype)
 
 
 def _add_sources(location: EntryPoint | Path) -> None:

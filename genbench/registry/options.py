@@ -15,6 +15,8 @@ from genbench.errors import PluginError, UsageError, unknown
 Value = int | float | bool | str | None
 REQUIRED = inspect.Parameter.empty
 
+LARGEST_INT = 2**63 - 1
+
 _TRUE = {"true", "yes", "on", "1"}
 _FALSE = {"false", "no", "off", "0"}
 
@@ -72,7 +74,25 @@ def _spec(factory: Callable[..., object], parameter: inspect.Parameter, hint: An
             f"option '{parameter.name}' of {_where(factory)} needs an annotation int, float, bool, str or Literal of"
             " strings, alone or `| None`"
         )
-    return OptionSpec(parameter.name.replace("_", "-"), hint, parameter.default, meaning, choices, optional)
+    spec = OptionSpec(parameter.name.replace("_", "-"), hint, parameter.default, meaning, choices, optional)
+    if not _is_value(spec, spec.default):
+        raise PluginError(
+            f"the default of option '{parameter.name}' of {_where(factory)}, {spec.default!r}, is no {spec.kind}"
+        )
+    return spec
+
+
+def _is_value(spec: OptionSpec, default: Any) -> bool:
+    """Whether a default is a value that could be given as text, and can be recorded."""
+    if default is REQUIRED or (spec.optional and default is None):
+        return True
+    if spec.choices:
+        return default in spec.choices
+    if spec.type is float:
+        return isinstance(default, int | float) and not isinstance(default, bool) and math.isfinite(default)
+    if spec.type is int:
+        return type(default) is int and abs(default) <= LARGEST_INT
+    return type(default) is spec.type
 
 
 def _where(factory: Callable[..., object]) -> str:
@@ -87,7 +107,8 @@ def parse(owner: str, spec: OptionSpec, text: str) -> Value:
     try:
         value = _convert(spec, text)
     except ValueError:
-        raise UsageError(f"{owner}.{spec.name}={text}: not a {spec.kind}") from None
+        possible = f"possible: {', '.join(spec.choices)}" if spec.choices else f"not a {spec.kind}"
+        raise UsageError(f"{owner}.{spec.name}={text}: {possible}") from None
     _check_bounds(owner, spec, value)
     return value
 
@@ -111,6 +132,8 @@ def _check_bounds(owner: str, spec: OptionSpec, value: Value) -> None:
     meaning = spec.meaning
     if isinstance(value, bool) or not isinstance(value, int | float):
         return
+    if isinstance(value, int) and abs(value) > LARGEST_INT:  # records, tensors and other languages have 64 bits
+        raise UsageError(f"{owner}.{spec.name}: must be at most {LARGEST_INT}")
     bound = (
         (meaning.low is not None and value < meaning.low and f"at least {meaning.low:g}")
         or (meaning.high is not None and value > meaning.high and f"at most {meaning.high:g}")

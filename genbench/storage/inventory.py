@@ -148,6 +148,8 @@ def match_run(text: str, store: Path) -> Path:
     Raises:
         UsageError: It names none, or several.
     """
+    if not text.strip():  # every name begins with it: with one run in the store it would name that one
+        raise UsageError(f"{text!r} names no run in {store}: give a name, or its beginning")
     if (Path(text) / RUN).exists():
         return Path(text)
     names = sorted(file.parent.name for file in store.glob(f"*/{RUN}"))
@@ -195,7 +197,10 @@ def remove_run(path: Path) -> None:
     try:
         with lock_run(path):
             path.rename(doomed)
-        shutil.rmtree(doomed)
+        if doomed.is_symlink():  # the run itself lies elsewhere, and stays
+            doomed.unlink()
+        else:
+            shutil.rmtree(doomed)
     except OSError as error:
         left = doomed if doomed.exists() else path
         raise disk_full_error(path, error) or StoreError(

@@ -386,7 +386,8 @@ def _dataset_labels(groups: Mapping[str, Run], defaults: Defaults, begun: Mappin
                 for option in options[key]
                 if (option in differing if known is None else f"{name}.{option.replace('_', '-')}" in known)
             ]
-            paths = [option for option in shown if _is_path(options[key][option])]
+            files = groups[key].dataset.paths
+            paths = [option for option in shown if option in files or _is_path(options[key][option])]
             texts = [_short_path(options[key][option], [o.get(option) for o in options.values()]) for option in paths]
             texts += [f"{o.replace('_', '-')} {option_text(options[key][o])}" for o in shown if o not in paths]
             labels[key] = name + (f": {', '.join(texts)}" if texts else "")

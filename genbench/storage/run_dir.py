@@ -307,7 +307,7 @@ def find_runs(folders: Iterable[Path]) -> list[Path]:
 def _below(top: Path) -> Iterator[Path]:
     """The run folders at or below; a run holds no run, and a folder whose name ends in PART is a killed import's."""
     for root, folders, files in os.walk(top):
-        if RUN in files:
+        if RUN in files or RUN in folders:  # a folder of that name is damage that reading will tell
             folders.clear()
             yield Path(root)
         folders[:] = sorted(folder for folder in folders if not folder.endswith(PART))

@@ -6,7 +6,6 @@ Numbers are finite because JSON has no others.
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -15,7 +14,7 @@ from msgspec import Meta, Struct
 
 from genbench.errors import StoreError, one_line
 from genbench.experiment.run import Precision, Role
-from genbench.utils.io import JSON_BYTES
+from genbench.utils.io import JSON_BYTES, read_bytes
 
 SCHEMA: Literal[4] = 4
 """The schema that is written. One with 3 lacks `originals` and `paths` of components, and is read."""
@@ -23,6 +22,10 @@ SCHEMA: Literal[4] = 4
 Scalar = str | bool | int | float | None
 """The value of an option, of a protocol's field or of a fact about the machine."""
 Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
+LARGEST = 1e150
+"""Of a number up to this the square is finite, and so is its spread over seeds."""
+Real = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
+Positive = Annotated[float, Meta(ge=0, le=LARGEST)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
 Decimal = Annotated[str, Meta(pattern=r"^[0-9]{1,18}$")]
 """A count of images as the key of a JSON object."""
@@ -83,13 +86,13 @@ class RunFile(StoredFile, frozen=True):
 class TrainingRecord(StoredFile, frozen=True):
     """training.json: the fields of `genbench.api.TrainingStats`."""
 
-    seconds: float
+    seconds: Positive
     images: Count
     parameters: Count
     device: str
     threads: Count
     peak_memory: Count | None
-    flops: float | None
+    flops: Positive | None
     precision: str = "float32"
     memory_format: str = "contiguous"
     step: str = "eager"
@@ -133,21 +136,21 @@ class ImportRecord(StoredFile, frozen=True):
 class StoredMeasurement(Record, frozen=True, omit_defaults=True):
     """The fields of a `genbench.api.Measurement`, its protocol's hash and, as `how`, its protocol's fields."""
 
-    value: float
+    value: Real
     unit: str
     higher_is_better: bool | None
     n: Count
     protocol: str
     component: str
     role: str
-    floor: float | None
+    floor: Real | None
     label: str
-    floor_sd: float | None
-    se: float | None
-    low: float | None
-    high: float | None
+    floor_sd: Positive | None
+    se: Positive | None
+    low: Real | None
+    high: Real | None
     p_value: Probability | None
-    minimum_detectable_effect: float | None
+    minimum_detectable_effect: Positive | None
     how: dict[str, Scalar]
     caution: str = ""
 
@@ -164,8 +167,12 @@ class MetricRecord(Record, frozen=True, omit_defaults=True):
     error: str = ""
     inapplicable: str = ""
     numbers: tuple[StoredMeasurement, ...] = ()
-    seconds: float | None = None
+    seconds: Positive | None = None
     trace: str = ""
+
+    def __post_init__(self) -> None:
+        if len({number.component for number in self.numbers}) < len(self.numbers):
+            raise ValueError("a metric has two numbers of one component")
 
 
 Measurements = dict[str, MetricRecord]
@@ -183,8 +190,8 @@ class SnapshotRecord(Record, frozen=True):
 
     step: Count
     images: Count
-    seconds: float
-    flops: float | None
+    seconds: Positive
+    flops: Positive | None
     measurements: Measurements
 
 
@@ -199,7 +206,7 @@ class SelectionRecord(SnapshotRecord, frozen=True):
 
     by: str
     component: str
-    value: float
+    value: Real
     higher_is_better: bool
     protocol: str
     candidates: Count
@@ -227,16 +234,11 @@ def read_file(path: Path, kind: type[T]) -> T:
     """The record in a run folder's JSON file; `StoreError` where the file is missing, damaged or of another schema."""
     remedy = f"move the folder {path.parent} away"
     try:
-        with path.open("rb", buffering=0) as file:
-            too_large = os.fstat(file.fileno()).st_size > JSON_BYTES
-            data = b"" if too_large else file.read()
+        data = read_bytes(path, JSON_BYTES)
     except FileNotFoundError:
         raise StoreError(f"{path} is missing; {remedy}") from None
     except OSError as error:
         raise StoreError(f"{path} cannot be read as JSON: {error.strerror or error}; {remedy}") from None
-    if too_large:
-        limit = f"it has more than the {JSON_BYTES:,} bytes of any such file"
-        raise StoreError(f"{path} cannot be read as JSON: {limit}; {remedy}")
     try:
         return decode(data, kind, path)
     except StoreError as error:

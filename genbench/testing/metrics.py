@@ -189,7 +189,10 @@ def perfect_sits_at_the_floor(subject: Measured) -> str:
 
 
 def contrast_is_seen(subject: Measured) -> str:
-    """Samples at a third of their brightness are not taken for equally good (rescaling by each image's own range)."""
+    """Samples at a third of their brightness are not taken for equally good, nor for better than real ones.
+
+    Equally good: each image is rescaled by its own range. Better: samples and references are on two scales.
+    """
     good, noisy = subject.on(GOOD), subject.on(Scene(samples="noise"))
     dim = subject.on(Scene(samples="dim"))
     dependent = [
@@ -207,6 +210,9 @@ def contrast_is_seen(subject: Measured) -> str:
         values = f"{good[component].value:.4g} for real samples, {dim[component].value:.4g} at a third of their light"
         text = f"component '{component}': {values}"
         expect(change > 0.01 * gap, text)
+        worse = good[component].value - dim[component].value
+        worse = worse if good[component].higher_is_better else -worse
+        expect(worse >= -SHARE * gap, f"{text}, which is better")
     return text
 
 
@@ -228,7 +234,9 @@ def refuses_what_it_cannot_measure(subject: Measured) -> str:
 
 
 CHECKS: tuple[ConformanceCheck[Measured], ...] = (
-    ConformanceCheck(finite_measurements, "yield one Measurement for each component"),
+    ConformanceCheck(
+        finite_measurements, "yield one Measurement for each component, its fields as genbench.api.Measurement says"
+    ),
     ConformanceCheck(repeatable, "draw from e.generator(purpose) or e.prior_draws(n, purpose)"),
     ConformanceCheck(
         direction_holds, "state the opposite direction in `higher_is_better`, or None where the value ranks nothing"
@@ -242,7 +250,10 @@ CHECKS: tuple[ConformanceCheck[Measured], ...] = (
         "compare on one scale (held_out, samples: uint8; reconstructions: in [0, 1]); do not average over batches; "
         "state as `floor` what a perfect model gets at this n, as measured on training_images(n)",
     ),
-    ConformanceCheck(contrast_is_seen, "scale all images by the same 255, never each by its own minimum and maximum"),
+    ConformanceCheck(
+        contrast_is_seen,
+        "scale samples and references, both uint8, by the same 255, never an image by its own minimum and maximum",
+    ),
     ConformanceCheck(
         refuses_what_it_cannot_measure,
         "raise genbench.errors.MetricError with the count and the reason, e.g. where not codes.isfinite().all()",

@@ -9,6 +9,7 @@ import math
 import os
 import re
 import shutil
+import stat
 import tempfile
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -60,6 +61,8 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
+        if isinstance(error, OSError) and error.filename is None:  # of a write, which names no file
+            error.filename = str(path)
         raise disk_full_error(path, error) or error from None
     finally:
         temporary.unlink(missing_ok=True)
@@ -89,6 +92,7 @@ def shell_path(path: Path | str) -> str:
 
 REMEDIES = {
     errno.ENOSPC: "make room",
+    errno.EFBIG: "the file is larger than its file system or `ulimit -f` allows: name a folder elsewhere, or raise it",
     errno.EDQUOT: "make room: your quota on this disk is used up",
     errno.EROFS: "that file system is read-only: name a folder elsewhere",
     errno.EACCES: "name a folder that you may read and write",
@@ -151,20 +155,29 @@ def write_json(path: Path, value: object) -> None:
     write_text(path, text + "\n")
 
 
+NONBLOCK = getattr(os, "O_NONBLOCK", 0)
+"""Opens a pipe without waiting for its writer; Windows has no such flag."""
+
+
+def read_bytes(path: Path, limit: int) -> bytes:
+    """The bytes of a regular file of at most `limit` bytes; `OSError` for any other, without waiting for a pipe."""
+    with open(os.open(path, os.O_RDONLY | NONBLOCK), "rb", buffering=0) as file:  # noqa: PTH123 - of a descriptor
+        status = os.fstat(file.fileno())
+        if not stat.S_ISREG(status.st_mode):
+            raise OSError(errno.EINVAL, "it is a pipe, a socket or a device", str(path))
+        if status.st_size > limit:
+            raise OSError(errno.EFBIG, f"it has {status.st_size:,} bytes, more than the {limit:,} possible", str(path))
+        return file.read(limit)
+
+
 def read_json(path: Path) -> Any:
     """The value in a JSON file; raises `DataError` where the file is absent or no JSON."""
     try:
-        with path.open("rb", buffering=0) as file:
-            size = os.fstat(file.fileno()).st_size
-            data = file.read() if size <= JSON_BYTES else b""
+        data = read_bytes(path, JSON_BYTES)
     except FileNotFoundError:
         raise DataError(f"{path} is missing") from None
     except OSError as error:
         raise DataError(f"{path} cannot be read as JSON: {error.strerror or error}") from None
-    if size > JSON_BYTES:
-        raise DataError(
-            f"{path} cannot be read as JSON: {size:,} bytes; no file of genbench has more than {JSON_BYTES:,}"
-        )
     return parse_json(data, path)
 
 

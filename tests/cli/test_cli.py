@@ -43,7 +43,7 @@ def test_a_repeated_command_trains_nothing(genbench: Genbench) -> None:
     again = study(genbench)
     assert again.exit_code == 0
     assert "2 done" in again.output
-    assert "training," not in again.output
+    assert ": training," not in again.output
 
 
 def test_dry_run_prints_the_plan_and_trains_nothing(genbench: Genbench) -> None:
@@ -178,7 +178,7 @@ def test_a_stopped_command_says_how_to_go_on(genbench: Genbench) -> None:
         lines = []
         for line in process.stdout:
             lines.append(line)
-            if "images/s" in line or "training," in line:
+            if "images/s" in line or ": training," in line:
                 process.send_signal(2)
                 break
         rest = process.stdout.read()

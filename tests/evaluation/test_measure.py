@@ -52,6 +52,7 @@ def test_numbers_of_numpy_and_torch_become_plain_json() -> None:
         ("unit", None, "the unit is None"),
         ("component", 3, "the component is 3"),
         ("role", None, "the role is None"),
+        ("role", "quality", "the role is 'quality'; possible: '', 'sample quality'"),
     ],
 )
 def test_a_field_that_breaks_the_contract_is_refused(field: str, value: object, message: str | None) -> None:

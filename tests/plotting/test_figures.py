@@ -175,8 +175,8 @@ def test_the_intervals_of_shares_are_as_wide_as_their_known_errors_in_every_figu
     drawn = [float(segment[1][1] - segment[0][1]) / 2 for segment in bars.lines[2][0].get_segments()]
     tabled = {line.latent_dim: line.cells[0] for (table,) in [assemble(rows)] for line in table.rows}
     assert drawn == pytest.approx([cell.estimate.half_width for _, cell in sorted(tabled.items()) if cell])
-    found = [Finding(f"d = {d}", "share", value, 40, seed=s) for d, value in shares.items() for s in range(3)]
-    assert [e.half_width for e in estimate_findings(found).values()] == pytest.approx(drawn)
+    equal = [Finding(f"d = {d}", "share", value, 40, seed=s) for d, value in shares.items() for s in range(3)]
+    assert [e.half_width for e in estimate_findings(equal).values()] == pytest.approx(drawn)
     others = [Finding(f"d = {d}", "W2", value, 40, seed=s) for d, value in {2: 0.31, 8: 0.0}.items() for s in (0, 1)]
     assert {e.half_width for e in estimate_findings(others).values()} == {None}
 

@@ -222,3 +222,15 @@ def test_runs_of_one_dataset_on_different_images_are_told(tmp_path: Path) -> Non
     store_run(tmp_path, of_files(fake_run(), "abc", "x"), content="another dataset's", fid=3.0)
     (line,) = mixed_images(read(tmp_path))
     assert line.startswith("1 of 3 runs on 'folder' were trained on other images")
+
+
+def test_two_folders_of_pictures_are_two_tables_titled_by_folder_and_size(
+    genbench: Callable[..., Result], tmp_path: Path
+) -> None:
+    for path, size in (("faces", 64), ("flat", 32)):
+        for model in ("swae", "vae"):
+            options = (("path", path), ("size", size))
+            run = fake_run(model, options=options, originals=f"bytes of {path}", paths=("path",))
+            store_run(tmp_path / "runs", run, fid=3.0)
+    titles = [line for line in genbench("report").output.splitlines() if " · 2 models" in line]
+    assert sorted(title.partition(" · ")[0] for title in titles) == ["folder: faces, size 64", "folder: flat, size 32"]

@@ -17,14 +17,15 @@ from torch import Tensor
 import genbench.evaluation.evaluation
 import genbench.features.extractor
 import genbench.registry.scaffold
-from genbench.api import ComponentSpec, Noise, Prior
+from genbench.api import ComponentSpec, Evaluation, Measurement, Metric, Noise, Prior
 from genbench.cli.plugins import run_checks
 from genbench.errors import UsageError
 from genbench.registry.loader import load
 from genbench.registry.options import complete
 from genbench.testing import check, describe, suite
 from genbench.testing.checks import CHECKED, PUBLIC, check_imports, check_names, deeper
-from genbench.testing.metrics import smaller_batches
+from genbench.testing.metrics import build as build_metric
+from genbench.testing.metrics import contrast_is_seen, finite_measurements, smaller_batches
 from genbench.testing.priors import CHECKS, build
 from genbench.testing.results import BoundFactory, ConformanceCheck, Failed, Reported, Skipped, check_subject
 
@@ -71,6 +72,54 @@ def test_a_law_with_a_heavy_tail_that_is_right_fails_nothing() -> None:
 
 def test_a_light_density_for_heavy_draws_fails() -> None:
     assert verdicts_of(TooHeavy)["log_prob_agrees_with_draws"] == "fails"
+
+
+class MeanImages(Metric):
+    """The distance of mean images; `scale` 255 takes samples for floats beside references in [0, 1]."""
+
+    scale, role = 1.0, "sample quality"
+
+    def measure(self, e: Evaluation) -> Iterable[Measurement]:
+        n = len(e.references)
+        references = e.held_out(n).double().mean(0) / self.scale
+        apart, perfect = (
+            float((images.double().mean(0) - references).abs().mean())
+            for images in (e.samples(n), e.training_images(n))
+        )
+        protocol = e.protocol(method="mean images", references=n, generated=n, values="uint8")
+        yield Measurement(
+            value=apart,
+            unit="levels",
+            higher_is_better=False,
+            n=n,
+            protocol=protocol,
+            floor=perfect,
+            role=self.role,  # type: ignore[arg-type]
+        )
+
+
+class TwoScales(MeanImages):
+    scale = 255.0
+
+
+class Misnamed(MeanImages):
+    role = "quality"
+
+
+def test_samples_and_references_on_two_scales_fail_though_a_floor_is_stated() -> None:
+    right, wrong = (
+        build_metric(BoundFactory(ComponentSpec(name="mine", description="", factory=kind), {}))
+        for kind in (MeanImages, TwoScales)
+    )
+    contrast_is_seen(right)
+    with pytest.raises(Failed, match="which is better"):
+        contrast_is_seen(wrong)
+
+
+def test_a_measurement_that_cannot_be_stored_fails() -> None:
+    subject = build_metric(BoundFactory(ComponentSpec(name="mine", description="", factory=Misnamed), {}))
+    with pytest.raises(Failed, match="the role is 'quality'"):
+        finite_measurements(subject)
 
 
 def test_the_table_says_what_to_do_and_the_exit_status_is_one(genbench: Callable[..., Ran]) -> None:

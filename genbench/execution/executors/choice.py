@@ -80,7 +80,7 @@ def parse_executor_options(texts: Sequence[str]) -> dict[str, str]:
     for text in texts:
         key, equals, value = text.partition("=")
         if not equals or not value or key in values:
-            raise UsageError(f"--executor-option {text}: it takes the form {key}=VALUE, once")
+            raise UsageError(f"--executor-option {text}: it takes the form {key or 'KEY'}=VALUE, once")
         values[key] = value
     return values
 
