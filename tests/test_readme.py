@@ -78,7 +78,7 @@ def test_the_readme_is_short_and_names_the_two_installations() -> None:
     assert len(README.split()) <= 1000
     installs = [line for line in README.splitlines() if line.startswith("pip install")]
     assert installs == [
-        "pip install . && genbench run swae wae-gan wae-mmd vae --seeds 3",
+        "pip install . && genbench run swae wae-gan wae-mmd vae --seeds 3 --epochs 1",
         "pip install '.[test]' && pytest",
     ]
 
