@@ -155,6 +155,7 @@ def evaluate(
     from genbench.cli.run import measure_runs
 
     registry = load_registry(plugins, allow_changed_source)
+    check_metrics(metrics, samplers, settings, registry)
     data_config = make_data_config(data_root, download=download, skip_corrupt=skip_corrupt)
     sys.exit(
         measure_runs(runs or (Path("runs"),), registry, data_config, device, metrics, settings, executor, samplers)

@@ -34,10 +34,18 @@ if TYPE_CHECKING:
     from genbench.registry.loader import Registry
     from genbench.testing import Result
 
+LISTED = (*(f"{kind}s" for kind in KINDS), "plugins", "runs")
+"""What `genbench list` lists."""
+
 COLORS = {"holds": "green", "fails": "red", "skipped": "dim", "reported": "yellow"}
 
 
 # ---------------------------------------------------------------- list
+
+
+def complete_listed(ctx: click.Context, param: click.Parameter, incomplete: str) -> list[str]:
+    """What can be listed, by its beginning."""
+    return [word for word in LISTED if word.startswith(incomplete)]
 
 
 @click.command(name="list", short_help="List the components of all plug-ins, or runs.")
@@ -45,6 +53,7 @@ COLORS = {"holds": "green", "fails": "red", "skipped": "dim", "reported": "yello
     "kind",
     required=False,
     metavar="[KIND]",
+    shell_complete=complete_listed,
 )
 @click.argument("folders", nargs=-1, type=FilePath(), metavar="[FOLDER]...", callback=run_paths)
 @form_option
@@ -55,9 +64,8 @@ def list_(kind: str | None, folders: tuple[Path, ...], form: str, plugins: tuple
     KIND is one of them in the plural (`genbench list priors`), plugins, or runs: the state, date and size of every run
     in the FOLDERs. [runs]
     """
-    listed_kinds = (*(f"{each}s" for each in KINDS), "plugins", "runs")
-    if kind not in (None, *listed_kinds):
-        raise _unknown_kind(str(kind), listed_kinds, load_listing(plugins))
+    if kind not in (None, *LISTED):
+        raise _unknown_kind(str(kind), LISTED, load_listing(plugins))
     if kind == "runs":
         list_runs(folders or (Path("runs"),), form)
         return

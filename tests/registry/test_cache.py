@@ -179,7 +179,7 @@ def test_plugins_that_are_left_out_are_not_completed(genbench: Callable[..., Res
 
 def test_the_kinds_of_the_list_are_completed() -> None:
     kinds = {f"{kind}s" for kind in KINDS}
-    assert set(completed("list", "")) == {*kinds, "plugins"}
+    assert set(completed("list", "")) == {*kinds, "plugins", "runs"}
 
 
 def test_sorting_is_completed_by_what_was_measured(genbench: Callable[..., Result]) -> None:

@@ -18,8 +18,9 @@ import torch
 FILE = Path(__file__).parents[1] / "data" / "frozen.json"
 ELSEWHERE = 0.05
 """Relative tolerance on another processor or other libraries."""
-ADVERSARIAL = 0.3
-"""The same for a model with a critic, which amplifies rounding: wae-gan's latent-sw differed by 9 % on another CPU."""
+ADVERSARIAL = 0.5
+"""The same for a model with a critic, which amplifies rounding: on another CPU wae-gan's
+latent-sw differed by 9 %, the standard error of its excess by 43 %."""
 LIBRARIES = {"torch": "torch", "numpy": "numpy", "scipy": "scipy", "scikit-learn": "scikit-learn", "pot": "pot"}
 
 _COUNTS = {

@@ -36,9 +36,7 @@ class MyMetric(Metric):
         value = float((images / 255 - rebuilt).abs().mean(dtype=torch.float64))
         # A protocol says how the number was measured; numbers of different protocols never share a column.
         # `e.protocol` fills in the dataset, its preprocessing and the split.
-        protocol = e.protocol(
-            method="mean absolute error", references=n, generated=0, values="float in [0, 1], not rounded", draws="none"
-        )
+        protocol = e.protocol(method="mean absolute error", references=n, generated=0, values="[0, 1]", draws="none")
         # `floor` is the value that a perfect model would get with this many images; for a metric of samples, that of
         # `e.training_images(n)`. Role: "sample quality", "reconstruction", "latent fit" or "" (none).
         yield Measurement(
