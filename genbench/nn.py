@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 from torch.optim import Adam, Optimizer, RMSprop
 
-from genbench.api import Model, ModelContext, Shape
+from genbench.api import Model, ModelContext, Prior, Shape
 from genbench.errors import UnsupportedError
 
 OptimizerFactory = Callable[[Iterable[nn.Parameter]], Optimizer]
@@ -150,6 +150,26 @@ def wae_schedule(epoch: int) -> float:
 
 
 # ---------------------------------------------------------------- networks
+
+
+def missing_density(prior: Prior) -> str:
+    """What a prior lacks for a density that is positive on all of R^d, as its author can add it; "" where nothing.
+
+    Example:
+        >>> from genbench.api import Prior
+        >>> class Moons(Prior):
+        ...     latent_dim = 2
+        ...     def sample(self, n, noise):
+        ...         return noise.normal(n, 2)
+        >>> missing_density(Moons())
+        'Moons states no log_prob; if it has a density that is positive everywhere, add it, and full_support'
+    """
+    name = type(prior).__name__
+    if not prior.has_density:
+        return f"{name} states no log_prob; if it has a density that is positive everywhere, add it, and full_support"
+    if not prior.full_support:
+        return f"{name} does not state full_support = True; if its density is positive everywhere, add that property"
+    return ""
 
 
 def require_shape(network: str, shape: Shape, fits: bool, accepted: str) -> None:

@@ -13,7 +13,7 @@ from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Optimi
 from genbench.distances import gaussian_kl
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
-from genbench.nn import Autoencoder, adam, cross_entropy, squared_error
+from genbench.nn import Autoencoder, adam, cross_entropy, missing_density, squared_error
 
 LOG_2PI = math.log(2.0 * math.pi)
 LOG_VARIANCE_BOUND = 10.0
@@ -119,14 +119,9 @@ def _require_finite_kl(prior: Prior) -> None:
     """`UnsupportedError` for a prior against which the KL of a Gaussian encoder is infinite."""
     if prior.normal_sigma is not None or (prior.has_density and prior.full_support):
         return
-    name = type(prior).__name__
-    if prior.has_density:
-        lack = f"{name} does not state full_support = True; if its density is positive everywhere, add that property"
-    else:
-        lack = f"{name} states no log_prob; if it has a density that is positive everywhere, add it, and full_support"
     raise UnsupportedError(
-        f"the KL of a vae's Gaussian encoder needs the prior's density on all of R^d: {lack}; or take another prior,"
-        " or a model that needs draws alone (swae, wae-mmd, wae-gan)"
+        f"the KL of a vae's Gaussian encoder needs the prior's density on all of R^d: {missing_density(prior)}; or take"
+        " another prior, or a model that needs draws alone (swae, wae-mmd, wae-gan)"
     )
 
 

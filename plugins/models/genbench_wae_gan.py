@@ -21,7 +21,7 @@ from genbench.api import (
 )
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
-from genbench.nn import Autoencoder, adam, mlp_layers, squared_error, wae_schedule
+from genbench.nn import Autoencoder, adam, missing_density, mlp_layers, squared_error, wae_schedule
 
 _CODE = "tolstikhin/wae, for MNIST"
 
@@ -96,15 +96,11 @@ class WAEGAN(Autoencoder):
 
 def _require_density(prior: Prior) -> None:
     """`UnsupportedError` for a prior without a density, or with one that vanishes somewhere."""
-    if not prior.has_density:
-        reason = "which has no density"
-    elif not prior.full_support:
-        reason = "whose density vanishes outside of its support: the logit of a code there would be -inf"
-    else:
-        return
-    raise UnsupportedError(
-        f"wae-gan with log-density on the prior {type(prior).__name__}, {reason}; leave log-density off"
-    )
+    if lack := missing_density(prior):
+        raise UnsupportedError(
+            f"the critic of wae-gan with log-density needs the prior's density on all of R^d: {lack}; or leave"
+            " log-density off"
+        )
 
 
 @hookimpl

@@ -162,8 +162,9 @@ def test_a_value_at_its_bounds_is_refused_in_one_line(
 
 @pytest.mark.parametrize("width", ["1", "5", "-1", "abc", "10000", "99999999999999999999", ""])
 def test_every_width_prints_the_table(call: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, width: str) -> None:
-    monkeypatch.setenv("COLUMNS", width)
-    result = call("report", "runs")
+    with monkeypatch.context() as patched:  # pytest itself asks for the width
+        patched.setenv("COLUMNS", width)
+        result = call("report", "runs")
     assert result.exit_code == 0, result.output
     assert result.stdout.strip()
 
