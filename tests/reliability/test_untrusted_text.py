@@ -111,7 +111,7 @@ def test_exports_hold_the_text_as_text(text: str, genbench: Genbench) -> None:
     page = Path("out/report.html").read_text()
     tags = Tags(page)
     assert tags.tags.count("script") == 1  # the report's own
-    assert all(link and link.startswith((*INSIDE, "pictures/")) for link in tags.links)
+    assert all(link and link.startswith((*INSIDE, "pictures/", "figures/")) for link in tags.links)
     latex = Path("out/table.tex").read_text()
     body = "\n".join(line for line in latex.splitlines() if not line.startswith("%"))
     assert r"\input" not in body

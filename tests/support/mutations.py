@@ -117,7 +117,10 @@ def metrics_json() -> bytes:
         **optional,
     }
     entry = {"metric": "fid", "options": {"n": 100}, "error": "", "inapplicable": "", "split": "test"}
-    entry["numbers"] = [{**number, "protocol": "ab", "how": {"n": 100}}, {**number, "protocol": "cd", "how": {}}]
+    entry["numbers"] = [
+        {**number, "protocol": "ab", "how": {"n": 100}},
+        {**number, "component": "b", "protocol": "cd", "how": {}},
+    ]
     return json.dumps({"schema": SCHEMA, "measurements": {"k": entry}}, indent=1).encode()
 
 
