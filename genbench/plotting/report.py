@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from genbench.errors import GenbenchError, one_line
-from genbench.plotting.curves import row_figures
+from genbench.errors import GenbenchError, UsageError, one_line
+from genbench.plotting.curves import losses, row_figures
 from genbench.plotting.images import ImageRow, prior_key, prior_titles, stored, strips
 from genbench.plotting.style import Drawing
 from genbench.storage.results import Row
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
 SAMPLE_ROWS = 24
 """Groups in the report's figure of samples; all samples are beside the table."""
 
+LOGS_READ = 200
+"""Runs of which a report reads the logs."""
+
 MODEL_KINDS = ("reconstructions", "interpolations", "grid", "codes")
 """The figures that need models; samples come from the stored pictures."""
 
@@ -38,6 +41,16 @@ def row_drawings(records: Sequence[RunRecord], rows: Sequence[Row]) -> tuple[lis
     cut = f"; {SAMPLE_ROWS} of {len(samples)} groups are shown" if len(samples) > SAMPLE_ROWS else ""
     caption = f"Samples: in each block a column is the same draw of the prior{cut}"
     return [strips("samples", caption, samples[:SAMPLE_ROWS]), *figures], problems
+
+
+def loss_drawings(records: Sequence[RunRecord]) -> tuple[list[Drawing], list[str]]:
+    """The figure of the losses along the trainings, whose logs are read for it."""
+    if len(records) > LOGS_READ:
+        return [], [f"losses: {len(records):,} runs have too many logs; genbench plot losses draws any"]
+    try:
+        return [losses(records)], []
+    except UsageError as error:
+        return [], [f"losses: {one_line(error)}"]
 
 
 def sample_strips(records: Sequence[RunRecord], rows: Sequence[Row]) -> list[ImageRow]:

@@ -13,7 +13,7 @@ from rich.console import Console
 from genbench.analysis.columns import of_columns
 from genbench.analysis.selection import of_stage, select_options
 from genbench.errors import StoreError, UsageError
-from genbench.plotting.report import model_drawings, row_drawings
+from genbench.plotting.report import loss_drawings, model_drawings, row_drawings
 from genbench.reporting import export
 from genbench.reporting.console import render
 from genbench.reporting.csv_json import curves_csv
@@ -143,6 +143,8 @@ def write_report(
 
     def draw() -> tuple[list[Drawing], list[str]]:
         drawings, problems = row_drawings(records, tidy)
+        loss_figures, without_losses = loss_drawings(records)
+        drawings, problems = [*drawings, *loss_figures], [*problems, *without_losses]
         if figure_context is None:
             needs = "they need the models: genbench report --figures all"
             return drawings, [*problems, f"reconstructions, interpolations, grid, codes: {needs}"]
