@@ -61,7 +61,7 @@ def write_atomically(path: Path, write: Callable[[Path], None]) -> None:
             os.fsync(file.fileno())
         temporary.replace(path)
     except (OSError, SafetensorError) as error:
-        if isinstance(error, OSError) and error.filename is None:  # of a write, which names no file
+        if isinstance(error, OSError) and error.errno and error.filename is None:  # of a write, which names no file
             error.filename = str(path)
         raise disk_full_error(path, error) or error from None
     finally:

@@ -77,8 +77,16 @@ class Inception(Extractor):
                     NAME, [layer], cuda=False, verbose=False, feature_extractor_weights_path=str(self.path)
                 )
         except Exception as error:  # whatever a foreign file makes torch raise, the user has to know which file it was
-            reason = " ".join(str(error).split())[:200]
-            raise DataError(f"{self.path} cannot be read as weights: {reason}") from None
+            # torch's own advice is to unpickle the file, so its text is left out.
+            reason = (
+                "they are of another network"
+                if "state_dict" in str(error)
+                else "it is damaged, or no state_dict that torch.load(weights_only=True) reads"
+            )
+            raise DataError(
+                f"{self.path} cannot be read as weights of torch-fidelity's Inception: {reason}; give another file with"
+                " --set METRIC.weights=FILE"
+            ) from None
         return FoldedInception(made, layer)
 
 

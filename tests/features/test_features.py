@@ -241,6 +241,21 @@ def test_a_pickle_that_would_run_code_is_refused_as_weights(tmp_path: Path) -> N
     assert not (tmp_path / "attacked").exists()
 
 
+def test_a_file_that_holds_no_inception_is_refused_and_never_said_to_be_unpickled(tmp_path: Path) -> None:
+    file = tmp_path / "weights.pth"
+    torch.save(torch.nn.Linear(2, 2).state_dict(), file)
+    whole = file.read_bytes()
+    for content, reason in (
+        (whole, "another network"),
+        (whole[: len(whole) // 2], "damaged"),
+    ):
+        file.write_bytes(content)
+        with pytest.raises(DataError, match=reason) as refusal:
+            probe(feature_layer("inception", "64", str(file), NOWHERE), 3, 32, 32)
+        assert "weights_only=False" not in str(refusal.value)
+        assert "`False`" not in str(refusal.value)
+
+
 def test_features_are_of_uint8_only() -> None:
     with pytest.raises(MetricError, match="uint8"):
         extract(feature_layer("grey28", "128", "", NOWHERE), torch.rand(2, 1, 28, 28))

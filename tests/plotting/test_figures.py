@@ -330,7 +330,7 @@ def test_every_kind_is_drawn_or_says_what_it_needs(genbench: Callable[..., Resul
     assert {f"{kind}.png" for kind in ("reconstructions", "interpolations", "grid", "codes")} <= drawn
     result = genbench("report", run, "--export", "none", "--figures", "all")  # no such dataset without the plug-in
     assert result.exit_code == 0
-    assert "there is no dataset" in Path("none/report.html").read_text()
+    assert "needs the dataset" in Path("none/report.html").read_text()
     assert "--export" in genbench("report", "--figures", "all").output
 
 

@@ -74,7 +74,7 @@ CAUGHT: dict[tuple[Kind, str], set[str]] = {
     ("metric", "first-pair"): {"order_does_not_matter"},
     ("metric", "batch-scaled"): {"batches_do_not_matter"},
     ("metric", "rescaled"): {"contrast_is_seen"},
-    ("metric", "wrong-direction"): {"direction_holds"},
+    ("metric", "wrong-direction"): {"direction_holds", "contrast_is_seen"},
     ("metric", "global-metric"): {"repeatable", "batches_do_not_matter"},
     ("metric", "silent"): {"refuses_what_it_cannot_measure"},
 }
