@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
+import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
@@ -35,6 +36,9 @@ SEED_VALUES = 4_000
 OTHER = "other"
 BETTER: dict[bool | None, str] = {False: "lower is better", True: "higher is better", None: ""}
 ABSENT = ""
+PATH = re.compile(r"[^\s'\"(:,;=]*[/\\][^\s'\",;]*")
+"""A path in a sentence, to the next space or quotation mark."""
+
 PRIVATE = ("command", "commit", "imported", "host", "user")
 """Facts of provenance that name people, places or the project."""
 
@@ -238,6 +242,7 @@ def _commands(page: Page) -> list[str]:
 def _table(page: Page, table: Table) -> TableView:
     order = _column_order(table)
     span = _range(table)
+    shown = _without_paths if page.anonymous else str
     rows = [
         _row(row, order, span, above if k == 0 else "")
         for above, members in notes.blocks(table.rows)
@@ -266,8 +271,8 @@ def _table(page: Page, table: Table) -> TableView:
         groups=groups,
         columns=columns,
         rows=rows,
-        notes=[*notes.warnings(table), *notes.notes(table, best="bold:")],
-        failures=notes.failures(table),
+        notes=[*map(shown, notes.warnings(table)), *notes.notes(table, best="bold:")],
+        failures=[replace(failure, cause=shown(failure.cause)) for failure in notes.failures(table)],
         legend=notes.legend(table, page.protocols),
         seeds=_seeds(page.rows, table),
     )
@@ -451,6 +456,11 @@ def _origin(page: Page) -> list[tuple[str, str]]:
             prepared = f", prepared: {how['preparation']}" if how.get("preparation") not in (None, "", "none") else ""
             data.setdefault(row.dataset, {})[f"SHA-256 {how['dataset']}\N{HORIZONTAL ELLIPSIS}{prepared}"] = None
     return facts + [(f"data of {dataset}", "; ".join(texts)) for dataset, texts in data.items()]
+
+
+def _without_paths(text: str) -> str:
+    """A sentence whose paths are left out: they may name people."""
+    return PATH.sub("\N{HORIZONTAL ELLIPSIS}", text)
 
 
 def _private(field: str, value: str) -> bool:

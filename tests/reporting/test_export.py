@@ -309,7 +309,10 @@ def test_columns_are_grouped_by_role_and_those_behind_the_headline_fold(tmp_path
 
 
 def test_an_anonymous_page_names_no_command_commit_or_path(tmp_path: Path) -> None:
-    rows = study("swae", "vae")
+    rows = [
+        *study("swae", "vae")[:-1],
+        row("bad", 0, None, status="failed", error="DataError: /home/jane/x.png is cut"),
+    ]
     record = {
         "run": {"dataset": {"name": "folder", "options": {"path": "/home/jane/faces"}}},
         "provenance": {"command": "genbench run swae --out /home/jane/runs", "commit": "c0ffee", "device": "cpu"},
@@ -318,6 +321,7 @@ def test_an_anonymous_page_names_no_command_commit_or_path(tmp_path: Path) -> No
     export(tmp_path / "jane", rows, runs=runs, command="genbench report /home/jane/runs", anonymous=True)
     text = (tmp_path / "jane/report.html").read_text()
     assert not any(secret in text for secret in ("jane", "c0ffee", "genbench run"))
+    assert "DataError: \N{HORIZONTAL ELLIPSIS} is cut" in text
     assert "cpu" in text
     export(tmp_path / "jane", rows, runs=runs)
     assert "c0ffee" in (tmp_path / "jane/report.html").read_text()

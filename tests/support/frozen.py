@@ -18,9 +18,9 @@ import torch
 FILE = Path(__file__).parents[1] / "data" / "frozen.json"
 ELSEWHERE = 0.05
 """Relative tolerance on another processor or other libraries."""
-ADVERSARIAL = 0.5
-"""The same for a model with a critic, which amplifies rounding: on another CPU wae-gan's
-latent-sw differed by 9 %, the standard error of its excess by 43 %."""
+ADVERSARIAL = {"value": 0.3, "floor": 0.05, "se": 0.5}
+"""The same for a model with a critic, which amplifies rounding: on another CPU wae-gan's sharpness differed by 28 %,
+the standard error of its latent-sw.excess by 43 %."""
 LIBRARIES = {"torch": "torch", "numpy": "numpy", "scipy": "scipy", "scikit-learn": "scikit-learn", "pot": "pot"}
 
 _COUNTS = {
@@ -122,7 +122,7 @@ def differences(study: str, rows: Sequence[dict[str, Any]], *, exact: bool) -> l
         for name, old, new in zip(("value", "floor", "se"), before[key], values, strict=True):
             if old == new:
                 continue
-            tolerance = ADVERSARIAL if key[1] == "wae-gan" else ELSEWHERE
+            tolerance = ADVERSARIAL[name] if key[1] == "wae-gan" else ELSEWHERE
             margin = 0.0 if exact or old is None else tolerance * max(abs(old), largest[key[-1]] / 100)
             if old is None or new is None or abs(old - new) > margin:
                 lines.append(f"{key}: {name} was {old}, is {new}")
