@@ -149,6 +149,8 @@ class _TableView:
         writer.console.print()
         writer.line(notes.title(table), "bold")
         writer.line(" · ".join(setup_lines(table)), "dim")
+        for caution in notes.head_cautions(table):
+            writer.line(caution, "yellow")
         for section, columns, rows in self._pages():
             writer.console.print()
             if SECTIONS[section] and columns[0] != 0:

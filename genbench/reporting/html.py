@@ -262,7 +262,7 @@ def _table(page: Page, table: Table) -> TableView:
     return TableView(
         title=notes.title(table),
         verdict=verdict(table).text,
-        setup=setup_lines(table),
+        setup=[*setup_lines(table), *notes.head_cautions(table)],
         cards=[
             CardView(row.label, row.role, page.pictures[row.first_run])
             for row in table.rows

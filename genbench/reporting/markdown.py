@@ -27,6 +27,7 @@ def escape_markdown(text: str) -> str:
 
 def _lines(table: Table, protocols: Protocols) -> list[str]:
     lines = [f"## {escape_markdown(notes.title(table))}", "", escape_markdown(" · ".join(setup_lines(table))), ""]
+    lines += [line for caution in notes.head_cautions(table) for line in (escape_markdown(caution), "")]
     lines.append("| model | " + " | ".join(map(_head, table.columns)) + " |")
     lines.append("|:--" + "|--:" * len(table.columns) + "|")
     for title, members in notes.blocks(table.rows):

@@ -344,6 +344,10 @@ def test_what_a_metric_warns_of_is_marked_in_the_head_and_said_once() -> None:
         assert " ".join(text.split()).count("! fid: biased upwards: use KID") == 1
         assert "fid !" in " ".join(text.split())
         assert "w2 !" not in text
+        assert text.index("biased") < text.index("w2")  # the number that ranks: in the head, before all columns
+    for text in (shown([*few, *others], sort="w2"), table_markdown([*few, *others], sort="w2")):
+        assert " ".join(text.split()).count("! fid: biased upwards: use KID") == 1
+        assert text.index("biased") > text.index("w2")
     assert "biased" not in shown([*rows, *others])
     assert "fid: biased upwards: use KID." in table_latex([*few, *others])
 

