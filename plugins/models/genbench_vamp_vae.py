@@ -95,7 +95,9 @@ class VampVAE(VariationalAutoencoder):
             float,
             Option("standard deviation of a pixel given z, in [0, 1]", reference="ours: that of MNIST is .31", above=0),
         ] = 0.3,
-        rate: Annotated[float, Option("Adam's learning rate", reference=_CODE, above=0)] = 5e-4,
+        rate: Annotated[
+            float, Option("Adam's learning rate", reference="as vae; 5e-4 in the authors' code", above=0)
+        ] = 1e-3,
     ) -> None:
         if context.prior.normal_sigma != 1.0:
             raise UnsupportedError(
