@@ -305,7 +305,10 @@ def learning_is_kept(subject: Priors) -> str:
         drawn = prior.sample(16, seeded_noise(9))
         expect(not torch.equal(drawn, start.sample(16, seeded_noise(9))), "the draws do not follow the parameters")
         for what, twin in (("a prior with its state dict", restored), ("frozen()", prior.frozen())):
-            for value, other in ((twin.sample(16, seeded_noise(9)), drawn), (twin.log_prob(drawn), prior.log_prob(drawn))):
+            for value, other in (
+                (twin.sample(16, seeded_noise(9)), drawn),
+                (twin.log_prob(drawn), prior.log_prob(drawn)),
+            ):
                 gap = float((value - other).abs().max())
                 expect(gap < 1e-4, f"{what} has other draws or densities ({gap:.2g})")
         expect(not any(p.requires_grad for p in prior.frozen().parameters()), "frozen() can be trained")
@@ -495,7 +498,9 @@ CHECKS: tuple[ConformanceCheck[Priors], ...] = (
     ConformanceCheck(
         learned_by_its_density, "state `log_prob` and `full_support`, and use every parameter in `log_prob`"
     ),
-    ConformanceCheck(learning_is_kept, "let `sample` follow the parameters that `log_prob` has; keep no number outside"),
+    ConformanceCheck(
+        learning_is_kept, "let `sample` follow the parameters that `log_prob` has; keep no number outside"
+    ),
     ConformanceCheck(
         first_two_moments, "make `mean` and `variance` those of `sample`, or leave them out to have them estimated"
     ),

@@ -256,6 +256,75 @@ METRICS = {
   year    = {2004},
   doi     = {10.1109/TIP.2003.819861}
 }""",
+    "doi:10.1109/ACSSC.2003.1292216": r"""@inproceedings{wang2003msssim,
+  author    = {Wang, Zhou and Simoncelli, Eero P. and Bovik, Alan C.},
+  title     = {Multiscale Structural Similarity for Image Quality Assessment},
+  booktitle = {Asilomar Conference on Signals, Systems and Computers},
+  volume    = {2},
+  pages     = {1398--1402},
+  year      = {2003},
+  doi       = {10.1109/ACSSC.2003.1292216}
+}""",
+    "arXiv:1801.03924": r"""@inproceedings{zhang2018lpips,
+  author    = {Zhang, Richard and Isola, Phillip and Efros, Alexei A. and Shechtman, Eli and Wang, Oliver},
+  title     = {The Unreasonable Effectiveness of Deep Features as a Perceptual Metric},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition},
+  year      = {2018},
+  eprint    = {1801.03924},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:2004.07728": r"""@article{ding2022dists,
+  author  = {Ding, Keyan and Ma, Kede and Wang, Shiqi and Simoncelli, Eero P.},
+  title   = {Image Quality Assessment: Unifying Structure and Texture Similarity},
+  journal = {IEEE Transactions on Pattern Analysis and Machine Intelligence},
+  year    = {2022},
+  eprint  = {2004.07728},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:2304.07193": r"""@article{oquab2024dinov2,
+  author  = {Oquab, Maxime and Darcet, Timoth{\'e}e and Moutakanni, Th{\'e}o and others},
+  title   = {{DINOv2}: Learning Robust Visual Features without Supervision},
+  journal = {Transactions on Machine Learning Research},
+  year    = {2024},
+  eprint  = {2304.07193},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:2306.04675": r"""@inproceedings{stein2023exposing,
+  author    = {Stein, George and Cresswell, Jesse C. and Hosseinzadeh, Rasa and Sui, Yi and Ross, Brendan Leigh and
+               Villecroze, Valentin and Liu, Zhaoyan and Caterini, Anthony L. and Taylor, J. Eric T. and
+               Loaiza-Ganem, Gabriel},
+  title     = {Exposing Flaws of Generative Model Evaluation Metrics and Their Unfair Treatment of Diffusion Models},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2023},
+  eprint    = {2306.04675},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:2103.00020": r"""@inproceedings{radford2021clip,
+  author    = {Radford, Alec and Kim, Jong Wook and Hallacy, Chris and Ramesh, Aditya and Goh, Gabriel and
+               Agarwal, Sandhini and Sastry, Girish and Askell, Amanda and Mishkin, Pamela and Clark, Jack and
+               Krueger, Gretchen and Sutskever, Ilya},
+  title     = {Learning Transferable Visual Models From Natural Language Supervision},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2021},
+  eprint    = {2103.00020},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1409.1556": r"""@inproceedings{simonyan2015vgg,
+  author    = {Simonyan, Karen and Zisserman, Andrew},
+  title     = {Very Deep Convolutional Networks for Large-Scale Image Recognition},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2015},
+  eprint    = {1409.1556},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1905.11946": r"""@inproceedings{tan2019efficientnet,
+  author    = {Tan, Mingxing and Le, Quoc V.},
+  title     = {{EfficientNet}: Rethinking Model Scaling for Convolutional Neural Networks},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2019},
+  eprint    = {1905.11946},
+  archivePrefix = {arXiv}
+}""",
 }
 
 # ---------------------------------------------------------------- trackers
