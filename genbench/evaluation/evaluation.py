@@ -192,7 +192,7 @@ class RunEvaluation(DataEvaluation):
         return self._model
 
     @cached_property
-    def prior(self) -> Prior:  # type: ignore[override]
+    def prior(self) -> Prior:
         return self._model.prior.frozen()
 
     def codes(self, n: int) -> Tensor:
