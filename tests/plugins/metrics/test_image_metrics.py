@@ -334,7 +334,7 @@ def test_copies_cannot_be_counted_where_held_out_images_are_training_images(data
     train = pictures(20, 0)
     with pytest.raises(MetricError, match="nearest-train: half of the held-out images are training images"):
         list(NearestTrain(n=20).measure(evaluation(train, train, train, data_config)))
-    with pytest.raises(GenbenchError, match="needs two of each"):
+    with pytest.raises(GenbenchError, match="needs 2 of each"):
         NearestTrain().validate(DatasetInfo((1, 28, 28), train=10, test=1), NO_PRIOR, data_config)
 
 
