@@ -171,7 +171,7 @@ class MemorizationMetric(FeatureMetric):
 
     def space_protocol(self, e: Evaluation, points: Points, method: str, detail: str) -> EvalProtocol:
         """How a number is measured."""
-        detail = f"{len(points.training)} training images; {detail}"
+        detail = "; ".join(filter(None, (f"{len(points.training)} training images", detail)))
         if points.extractor is None:
             return e.protocol(
                 method=method,
