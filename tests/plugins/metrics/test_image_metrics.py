@@ -26,7 +26,7 @@ from genbench_nearest import NearestTrain, nearest
 from genbench_neighbours import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
 from genbench_similarity import PSNR, SSIM, psnr, ssim
 from genbench_torchvision import MNIST, FashionMNIST
-from support.pieces import draws, evaluation, measured, pictures
+from support.evaluations import draws, evaluation, measured, pictures
 
 NO_PRIOR = cast(Any, None)
 pytestmark = pytest.mark.usefixtures("registry")  # which registers the extractors

@@ -18,7 +18,7 @@ from genbench.errors import MetricError, UsageError
 from genbench_copying import AuthPct, Cells, DataCopying, authentic, copying_test
 from genbench_fld import FLDGap, fitted_widths, gap, log_likelihood, squared
 from genbench_nearest import MemorizationMetric, NearestTrain, more_often, nearest_rows
-from support.pieces import draws, evaluation, measured, pictures
+from support.evaluations import draws, evaluation, measured, pictures
 
 NO_PRIOR = cast(Prior, None)
 pytestmark = pytest.mark.usefixtures("registry")  # which registers the extractors

@@ -15,7 +15,7 @@ import genbench_mind
 from genbench.api import DataConfig, DatasetInfo, Prior
 from genbench.errors import MetricError, UsageError
 from genbench_mind import MIND, directions, influence, mind, standard_error
-from support.pieces import draws, evaluation, measured, pictures
+from support.evaluations import draws, evaluation, measured, pictures
 
 pytestmark = pytest.mark.usefixtures("registry")  # which registers the extractors
 
