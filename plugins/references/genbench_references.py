@@ -54,6 +54,73 @@ MODELS = {
   eprint    = {1903.12436},
   archivePrefix = {arXiv}
 }""",
+    "arXiv:1711.00937": r"""@inproceedings{oord2017vqvae,
+  author    = {van den Oord, Aaron and Vinyals, Oriol and Kavukcuoglu, Koray},
+  title     = {Neural Discrete Representation Learning},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2017},
+  eprint    = {1711.00937},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1810.01118": r"""@inproceedings{patrini2019sinkhorn,
+  author    = {Patrini, Giorgio and van den Berg, Rianne and Forr{\'e}, Patrick and Carioni, Marcello and
+               Bhargav, Samarth and Welling, Max and Genewein, Tim and Nielsen, Frank},
+  title     = {{S}inkhorn {A}uto{E}ncoders},
+  booktitle = {Conference on Uncertainty in Artificial Intelligence},
+  year      = {2019},
+  eprint    = {1810.01118},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1902.00434": r"""@inproceedings{kolouri2019generalized,
+  author    = {Kolouri, Soheil and Nadjahi, Kimia and {\c{S}}im{\c{s}}ekli, Umut and Badeau, Roland and
+               Rohde, Gustavo K.},
+  title     = {Generalized Sliced {W}asserstein Distances},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2019},
+  eprint    = {1902.00434},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1904.05877": r"""@inproceedings{deshpande2019max,
+  author    = {Deshpande, Ishan and Hu, Yuan-Ting and Sun, Ruoyu and Pyrros, Ayis and Siddiqui, Nasir and
+               Koyejo, Sanmi and Zhao, Zhizhen and Forsyth, David and Schwing, Alexander},
+  title     = {Max-Sliced {W}asserstein Distance and its Use for {GAN}s},
+  booktitle = {IEEE Conference on Computer Vision and Pattern Recognition},
+  year      = {2019},
+  eprint    = {1904.05877},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:2002.02913": r"""@inproceedings{xu2020relational,
+  author    = {Xu, Hongteng and Luo, Dixin and Henao, Ricardo and Shah, Svati and Carin, Lawrence},
+  title     = {Learning Autoencoders with Relational Regularization},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2020},
+  eprint    = {2002.02913},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:2002.07367": r"""@inproceedings{nguyen2021distributional,
+  author    = {Nguyen, Khai and Ho, Nhat and Pham, Tung and Bui, Hung},
+  title     = {Distributional Sliced-{W}asserstein and Applications to Generative Modeling},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2021},
+  eprint    = {2002.07367},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:2010.01787": r"""@inproceedings{nguyen2021relational,
+  author    = {Nguyen, Khai and Nguyen, Son and Ho, Nhat and Pham, Tung and Bui, Hung},
+  title     = {Improving Relational Regularized Autoencoders with Spherical Sliced Fused {G}romov {W}asserstein},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2021},
+  eprint    = {2010.01787},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:2304.13586": r"""@inproceedings{nguyen2023energy,
+  author    = {Nguyen, Khai and Ho, Nhat},
+  title     = {Energy-Based Sliced {W}asserstein Distance},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2023},
+  eprint    = {2304.13586},
+  archivePrefix = {arXiv}
+}""",
     "doi:10.1126/science.1127647": r"""@article{hinton2006reducing,
   author  = {Hinton, Geoffrey E. and Salakhutdinov, Ruslan R.},
   title   = {Reducing the Dimensionality of Data with Neural Networks},
@@ -111,6 +178,46 @@ DATASETS = {
 # ---------------------------------------------------------------- metrics
 
 METRICS = {
+    "arXiv:1509.00519": r"""@inproceedings{burda2016iwae,
+  author    = {Burda, Yuri and Grosse, Roger and Salakhutdinov, Ruslan},
+  title     = {Importance Weighted Autoencoders},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2016},
+  eprint    = {1509.00519},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1711.00464": r"""@inproceedings{alemi2018fixing,
+  author    = {Alemi, Alexander A. and Poole, Ben and Fischer, Ian and Dillon, Joshua V. and Saurous, Rif A. and
+               Murphy, Kevin},
+  title     = {Fixing a Broken {ELBO}},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2018},
+  eprint    = {1711.00464},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1711.00848": r"""@inproceedings{kumar2018dipvae,
+  author    = {Kumar, Abhishek and Sattigeri, Prasanna and Balakrishnan, Avinash},
+  title     = {Variational Inference of Disentangled Latent Concepts from Unlabeled Observations},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2018},
+  eprint    = {1711.00848},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1802.04942": r"""@inproceedings{chen2018isolating,
+  author    = {Chen, Ricky T. Q. and Li, Xuechen and Grosse, Roger and Duvenaud, David},
+  title     = {Isolating Sources of Disentanglement in Variational Autoencoders},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume    = {31},
+  year      = {2018},
+  eprint    = {1802.04942},
+  archivePrefix = {arXiv}
+}""",
+    "Eastwood and Williams, ICLR 2018": r"""@inproceedings{eastwood2018framework,
+  author    = {Eastwood, Cian and Williams, Christopher K. I.},
+  title     = {A Framework for the Quantitative Evaluation of Disentangled Representations},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2018}
+}""",
     "arXiv:1606.03498": r"""@inproceedings{salimans2016improved,
   author    = {Salimans, Tim and Goodfellow, Ian and Zaremba, Wojciech and Cheung, Vicki and Radford, Alec and
                Chen, Xi},
@@ -257,6 +364,17 @@ LIBRARIES = {
   number  = {78},
   pages   = {1--8},
   year    = {2021}
+}""",
+    "scikit-learn": r"""@article{pedregosa2011scikit,
+  author  = {Pedregosa, Fabian and Varoquaux, Ga{\"e}l and Gramfort, Alexandre and Michel, Vincent and
+             Thirion, Bertrand and Grisel, Olivier and Blondel, Mathieu and Prettenhofer, Peter and Weiss, Ron and
+             Dubourg, Vincent and Vanderplas, Jake and Passos, Alexandre and Cournapeau, David and
+             Brucher, Matthieu and Perrot, Matthieu and Duchesnay, {\'E}douard},
+  title   = {Scikit-learn: Machine Learning in {P}ython},
+  journal = {Journal of Machine Learning Research},
+  volume  = {12},
+  pages   = {2825--2830},
+  year    = {2011}
 }""",
     "torch-fidelity": r"""@misc{obukhov2020torchfidelity,
   author = {Obukhov, Anton and Seitzer, Maximilian and Wu, Po-Wei and Zhydenko, Semen and Kyl, Jonathan and

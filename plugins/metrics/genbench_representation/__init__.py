@@ -46,7 +46,7 @@ def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
         aliases=("disentanglement", "completeness", "informativeness"),
         description="Disentanglement, completeness and informativeness of codes, of known factors",
         factory=DCI,
-        reference="openreview:By-7dz-AZ",
+        reference="Eastwood and Williams, ICLR 2018",
     )
     yield ComponentSpec(
         name="sap",
