@@ -10,7 +10,7 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from genbench.api import Evaluation, Measurement, Model, Noise, Option
+from genbench.api import Evaluation, Measurement, Model, Noise, Option, Prior
 from genbench_likelihood.posterior import (
     BLOCK,
     LEAST,
@@ -48,7 +48,7 @@ class Bounds:
 
 
 @torch.no_grad()
-def log_weights(model: Model, x: Tensor, draws: int, noise: Noise) -> Tensor:
+def log_weights(model: Model, prior: Prior, x: Tensor, draws: int, noise: Noise) -> Tensor:
     """log p(x, z) - log q(z | x) of draws z of q, images `(n, c, h, w)` in [0, 1] -> `(draws, n)` float64."""
     n, q, rows = len(x), model.posterior(x), []
     at_once = max(1, BLOCK // n)
@@ -56,7 +56,7 @@ def log_weights(model: Model, x: Tensor, draws: int, noise: Noise) -> Tensor:
         count = min(at_once, draws - start)
         repeated = x.repeat(count, 1, 1, 1)
         z = model.sample_codes(repeated, noise)
-        joint = model.log_likelihood(repeated, z).double() + model.prior.log_prob(z).double()
+        joint = model.log_likelihood(repeated, z).double() + prior.log_prob(z).double()
         rows.append(joint.view(count, n) - q.log_prob(z.view(count, n, -1)).double())
     return torch.cat(rows)
 
@@ -95,7 +95,7 @@ class NLL(HeldOutMetric):
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """The estimate for an image and for a pixel, what more draws gain, and how many of them count."""
         model, images, noise = likelihood(e), e.held_out(self.n), e.noise("nll")
-        parts = [bounds(log_weights(model, x, self.samples, noise)) for x in blocks(e, images, IMAGES)]
+        parts = [bounds(log_weights(model, e.prior, x, self.samples, noise)) for x in blocks(e, images, IMAGES)]
         log_p, half, effective = (torch.cat([getattr(part, name) for part in parts]) for name in vars(parts[0]))
         estimate, gain = mean(-log_p, "nll", "estimate"), mean(log_p - half, "nll", "estimate of half the draws")
         draws = mean(effective, "nll", "effective number of draws")
@@ -157,7 +157,7 @@ class ELBO(HeldOutMetric):
         rates, distortions, means = [], [], []
         for x in blocks(e, images):
             q, z = model.posterior(x), model.sample_codes(x, noise)
-            rates.append(kl(q, z, model.prior))
+            rates.append(kl(q, z, e.prior))
             distortions.append(-model.log_likelihood(x, z))
             means.append(model.encode(x))
         rate, distortion = torch.cat(rates).double(), torch.cat(distortions).double()

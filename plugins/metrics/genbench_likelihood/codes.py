@@ -160,16 +160,16 @@ class MutualInformation(HeldOutMetric):
             caution=collapsed
             or (f"at its limit, {bound}: the true value lies between it and the rate" if full else ""),
         )
-        if not model.prior.has_density:
+        if not e.prior.has_density:
             return
-        log_prior = model.prior.log_prob(z).double()
+        log_prior = e.prior.log_prob(z).double()
         divergence = mean(aggregated - log_prior, "mutual-information", "KL")
         yield Measurement(
             value=divergence.value,
             unit="nats",
             higher_is_better=None,
             n=len(z),
-            protocol=replace(protocol, detail=f"{protocol.detail}; {describe(model.prior)}"),
+            protocol=replace(protocol, detail=f"{protocol.detail}; {describe(e.prior)}"),
             component="marginal-kl",
             floor=max(0.0, float((own - log_prior).mean()) - limit),
             se=divergence.se,

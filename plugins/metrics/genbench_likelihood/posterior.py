@@ -79,7 +79,7 @@ def likelihood(e: Evaluation) -> Model:
     model = stochastic(e)
     if not model.has_likelihood:
         raise NotApplicableError("p(x | z) has no density: the decoder is no distribution")
-    require_density(model.prior)
+    require_density(e.prior)
     return model
 
 

@@ -151,7 +151,7 @@ def test_the_estimate_is_the_known_likelihood_to_three_standard_errors(seed: int
     model = LinearGaussian(stretch=1.4, shift=0.5)
     x = to_float(model.images(300))
     noise = Noise(Generator().manual_seed(seed))
-    few, many = (bounds(log_weights(model, x, draws, noise)) for draws in (4, 1000))
+    few, many = (bounds(log_weights(model, model.prior, x, draws, noise)) for draws in (4, 1000))
     exact = model.exact(x)
     ratio = (few.log_p - exact).exp()  # the weights are unbiased for p(x), with any number of draws
     assert near(float(ratio.mean()), 1.0, float(ratio.std()) / math.sqrt(len(x)))
@@ -176,11 +176,12 @@ def test_the_first_images_do_not_depend_on_how_many_follow_nor_memory_on_the_dra
     x = to_float(model.images(50))
     noise = Noise(Generator().manual_seed(0))
     assert torch.equal(
-        log_weights(model, x[:25], 30, Noise(Generator().manual_seed(0))), log_weights(model, x[:25], 30, noise)
+        log_weights(model, model.prior, x[:25], 30, Noise(Generator().manual_seed(0))),
+        log_weights(model, model.prior, x[:25], 30, noise),
     )
     seen: list[int] = []
     model.log_likelihood = lambda images, z: seen.append(len(images)) or torch.zeros(len(images))  # type: ignore[method-assign, func-returns-value]
-    assert log_weights(model, x[:25], 1000, noise).shape == (1000, 25)
+    assert log_weights(model, model.prior, x[:25], 1000, noise).shape == (1000, 25)
     assert max(seen) == 500
 
 
