@@ -153,7 +153,7 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
         name="relational-ae",
         aliases=("relational", "gromov-wasserstein", "ssfg", "drae"),
         family="Wasserstein autoencoders",
-        description="Relational autoencoder: sliced fused Gromov-Wasserstein to a learned mixture",
+        description="Sliced fused Gromov-Wasserstein to a learned mixture",
         factory=RelationalAE,
         reference=f"{_RELATIONAL}, {_SPHERICAL}",
     )

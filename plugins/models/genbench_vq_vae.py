@@ -178,7 +178,7 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
         name="vq-vae",
         aliases=("vqvae", "vq", "vector-quantized"),
         family="Discrete codes",
-        description="Vector-quantized autoencoder with a fitted categorical prior",
+        description="Vector-quantized autoencoder, fitted categorical prior",
         factory=VQVAE,
         reference=_PAPER,
     )
