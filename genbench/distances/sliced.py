@@ -157,7 +157,8 @@ def power_spherical(location: Tensor, concentration: int, count: int, noise: Noi
     mirror = axis - location / torch.linalg.vector_norm(location)
     around_axis = torch.cat([t, side], dim=1)
     scale = 2.0 * (around_axis @ mirror) / mirror.square().sum().clamp(min=TINY)
-    return around_axis - scale[:, None] * mirror
+    theta: Tensor = around_axis - scale[:, None] * mirror
+    return theta
 
 
 def circular_slices(x: Tensor, projections: Tensor, radius: float) -> Tensor:
