@@ -82,6 +82,11 @@ class Prior(nn.Module, ABC):
         return None
 
     @property
+    def sphere_radius(self) -> float | None:
+        """The radius of a prior that is uniform on the sphere |z| = radius, else None: a KL on it has a closed form."""
+        return None
+
+    @property
     def mean(self) -> Tensor:
         """Mean of the prior, `(d,)` float32; estimated from 100,000 draws unless a prior states it."""
         return self.sample(MOMENT_DRAWS, Noise(Generator().manual_seed(0))).mean(0)

@@ -4,21 +4,32 @@ from __future__ import annotations
 
 from genbench.nn.autoencoder import Autoencoder
 from genbench.nn.layers import mlp_layers, require_shape
-from genbench.nn.losses import COSTS, ReconstructionLoss, bce_l1, cross_entropy, squared_error
+from genbench.nn.losses import COSTS, ReconstructionLoss, bce_l1, critic_loss, cross_entropy, squared_error
 from genbench.nn.optimizers import OptimizerFactory, adam, rmsprop, wae_schedule
 from genbench.nn.priors import missing_density, require_finite_kl
-from genbench.nn.variational import GaussianDraw, Likelihood, VariationalAutoencoder
+from genbench.nn.variational import (
+    GaussianDraw,
+    Likelihood,
+    LikelihoodAutoencoder,
+    LikelihoodOption,
+    SigmaOption,
+    VariationalAutoencoder,
+)
 
 __all__ = [
     "COSTS",
     "Autoencoder",
     "GaussianDraw",
     "Likelihood",
+    "LikelihoodAutoencoder",
+    "LikelihoodOption",
     "OptimizerFactory",
     "ReconstructionLoss",
+    "SigmaOption",
     "VariationalAutoencoder",
     "adam",
     "bce_l1",
+    "critic_loss",
     "cross_entropy",
     "missing_density",
     "mlp_layers",
