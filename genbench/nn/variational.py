@@ -58,7 +58,8 @@ class LikelihoodAutoencoder(Autoencoder):
 
     p(x | z) by `likelihood`: bernoulli; gaussian of the fixed standard deviation `sigma`; or learned-sigma, a gaussian
     whose one standard deviation for all pixels is a parameter (arXiv:2006.13202) that starts at `sigma`. Its mean is
-    the sigmoid of the decoder's logits in each case.
+    the sigmoid of the decoder's logits in each case. A prior with parameters is trained with the rest, by the gradient
+    of log p(z) in the KL divergence.
 
     Args:
         context: Shape, latent dimension, prior and network of the model.
@@ -95,6 +96,9 @@ class LikelihoodAutoencoder(Autoencoder):
 class VariationalAutoencoder(LikelihoodAutoencoder):
     """Base class of models with q(z | x) = N(mean(x), diag sd(x)^2) and a likelihood p(x | z).
 
+    A prior with parameters is trained with the rest, by the gradient of log p(z) in the KL divergence; where the
+    objective has no KL, it is refused.
+
     Args:
         context: Shape, latent dimension, prior and network of the model.
         name: The model's name, for the refusal of a prior against which the KL is infinite.
@@ -118,6 +122,8 @@ class VariationalAutoencoder(LikelihoodAutoencoder):
         if needs_density:
             require_finite_kl(name, context.prior)
         super().__init__(context, outputs=2 * context.latent_dim, likelihood=likelihood, sigma=sigma)
+        if needs_density and context.prior.learned:
+            self.learned_prior = context.prior  # a submodule, so that it is trained, moved and saved with the model
 
     def posterior_parameters(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Mean and log variance of q(z | x), `(n, c, h, w) -> (n, d), (n, d)`.

@@ -96,5 +96,5 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
         description="VAE, weight on total correlation",
         factory=BetaTCVAE,
         reference="arXiv:1802.04942",
-        family="disentangling",
+        family="Disentangling autoencoders",
     )

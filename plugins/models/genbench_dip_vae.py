@@ -96,5 +96,5 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
         description="VAE, penalty on the codes' covariance",
         factory=DIPVAE,
         reference="arXiv:1711.00848",
-        family="disentangling",
+        family="Disentangling autoencoders",
     )

@@ -105,5 +105,5 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
         description="VAE, adversarial total correlation",
         factory=FactorVAE,
         reference="arXiv:1802.05983",
-        family="disentangling",
+        family="Disentangling autoencoders",
     )

@@ -87,5 +87,5 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
         description="InfoVAE: KL and MMD by alpha; MMD-VAE",
         factory=InfoVAE,
         reference="arXiv:1706.02262",
-        family="variational",
+        family="Variational autoencoders",
     )

@@ -69,5 +69,5 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
         description="Importance weighted autoencoder",
         factory=IWAE,
         reference="arXiv:1509.00519",
-        family="variational",
+        family="Variational autoencoders",
     )

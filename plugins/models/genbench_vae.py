@@ -98,5 +98,5 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
         description="Variational autoencoder, Gaussian encoder; beta, warm-up, free bits",
         factory=VAE,
         reference="arXiv:1312.6114",
-        family="variational",
+        family="Variational autoencoders",
     )

@@ -249,5 +249,5 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
         description="Hyperspherical VAE, von Mises-Fisher encoder",
         factory=VMFVAE,
         reference="arXiv:1804.00891",
-        family="variational",
+        family="Variational autoencoders",
     )

@@ -111,6 +111,7 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
     yield ComponentSpec(
         name="wae-gan",
         aliases=("aae", "adversarial", "adversarial-autoencoder"),
+        family="Wasserstein autoencoders",
         description="Wasserstein autoencoder, adversary",
         factory=WAEGAN,
         reference="arXiv:1711.01558",
