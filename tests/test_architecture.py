@@ -10,7 +10,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
-    *("errors", "utils", "api", "hookspecs", "nn", "distances", "data", "features", "registry", "experiment"),
+    *("errors", "utils", "api", "hookspecs", "distances", "nn", "data", "features", "registry", "experiment"),
     *("storage", "training", "evaluation", "execution", "stats", "analysis", "plotting", "reporting"),
     *("reproduction", "testing", "interface", "cli"),
 )

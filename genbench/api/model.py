@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, nn
+from torch.distributions import Distribution
 
 from genbench.api.network import Network, Shape
 from genbench.api.noise import Noise
@@ -115,6 +116,22 @@ class Model(nn.Module, ABC):
             UnsupportedError: The decoder is no distribution; `has_likelihood` says so beforehand.
         """
         raise UnsupportedError(f"the model {type(self).__name__} has no likelihood p(x | z)")
+
+    @property
+    def has_posterior(self) -> bool:
+        """Whether `posterior` is defined."""
+        return type(self).posterior is not Model.posterior
+
+    def posterior(self, x: Tensor) -> Distribution:
+        """q(z | x) of a stochastic encoder, images `(n, c, h, w)` -> batch shape `(n,)`, event shape `(d,)`.
+
+        Metrics use its `log_prob`, which broadcasts: `(k, 1, d) -> (k, n)`; its draws are those of `sample_codes`.
+
+        Raises:
+            UnsupportedError: q(z | x) has no density, as that of a deterministic encoder; `has_posterior` says so
+                beforehand.
+        """
+        raise UnsupportedError(f"the model {type(self).__name__} has no density q(z | x)")
 
     @abstractmethod
     def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:

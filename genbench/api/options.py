@@ -51,6 +51,7 @@ class ComponentSpec(Generic[T]):
         factory: Makes the component; `genbench.hookspecs` gives the positional arguments of each kind.
         reference: The paper or the code that it comes from ("ours" where there is none).
         aliases: Further words for it, lower case, by which a user who does not know the name is led to it.
+        family: The heading under which lists show it, with the components of the same kind that are like it.
 
     Example:
         >>> ComponentSpec(name="half", description="A constant", factory=lambda: 0.5, reference="ours").factory()
@@ -62,3 +63,4 @@ class ComponentSpec(Generic[T]):
     factory: Callable[..., T]
     reference: str = ""
     aliases: tuple[str, ...] = ()
+    family: str = ""

@@ -15,10 +15,9 @@ import genbench.nn
 MODULES = [
     "genbench.data.images",
     "genbench.errors",
-    "genbench.nn",
     *(
         f"{package.__name__}.{module.name}"
-        for package in (genbench.api, genbench.distances)
+        for package in (genbench.api, genbench.distances, genbench.nn)
         for module in pkgutil.iter_modules(package.__path__)
     ),
 ]

@@ -16,7 +16,7 @@ from torch import Generator, Tensor, nn
 from genbench.api import Loss, Model, ModelContext, Network, Noise, Prior
 from genbench.distances import WAE_SCALES, mmd, random_projections
 from genbench.errors import UnsupportedError
-from genbench.nn import cross_entropy, squared_error
+from genbench.nn import GaussianDraw, cross_entropy, squared_error
 from genbench_ae import AE
 from genbench_mlp import MLP
 from genbench_plane import Bowl, Circle, Disk, Ring
@@ -311,7 +311,7 @@ def test_the_critics_loss_does_not_reach_the_encoder() -> None:
 def test_vae_objective(likelihood: str, prior: str) -> None:
     model = build(VAE, PRIORS[prior], likelihood=likelihood, sigma=0.4)
     x, z = batch(model)
-    mean, log_variance = (t.detach().double() for t in model.posterior(x))
+    mean, log_variance = (t.detach().double() for t in model.posterior_parameters(x))
     epsilon = torch.randn(len(x), 2, generator=seeded(5).generator).double()
     code = mean + (log_variance / 2).exp() * epsilon
     decoded = torch.distributions.Independent
@@ -339,9 +339,9 @@ def test_vae_estimator_of_the_divergence_is_unbiased() -> None:
     mean, log_variance = torch.tensor([[0.7, -0.3]]), torch.tensor([[-1.0, 0.5]])
     noise = torch.randn(200_000, 2, generator=seeded(0).generator)
     wide = mean.expand(200_000, 2), log_variance.expand(200_000, 2)
-    draws = estimated.divergence(*wide, noise, mean + (0.5 * log_variance).exp() * noise)
+    draws = estimated.divergence(GaussianDraw(*wide, noise, mean + (0.5 * log_variance).exp() * noise))
     error = float(draws.std()) / math.sqrt(len(draws))
-    assert abs(float(draws.mean() - exact.divergence(mean, log_variance, noise[:1], mean))) < 4.0 * error
+    assert abs(float(draws.mean() - exact.divergence(GaussianDraw(mean, log_variance, noise[:1], mean)))) < 4.0 * error
 
 
 def test_learned_sigma_is_optimal_where_it_is_the_root_mean_square_error() -> None:
@@ -396,7 +396,7 @@ def test_vae_encodes_to_the_mean_and_samples_around_it() -> None:
     model = build(VAE)
     x, _ = batch(model)
     draws = torch.stack([model.sample_codes(x, seeded(seed)) for seed in range(2000)]).detach()
-    mean, log_variance = model.posterior(x)
+    mean, log_variance = model.posterior_parameters(x)
     assert torch.equal(model.encode(x), mean)
     assert torch.allclose(draws.mean(0), mean, atol=0.12)
     assert torch.allclose(draws.std(0), (0.5 * log_variance).exp(), atol=0.12)

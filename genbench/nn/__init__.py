@@ -1,0 +1,30 @@
+"""Building blocks of models and networks: base classes, reconstruction losses, optimizers and layers."""
+
+from __future__ import annotations
+
+from genbench.nn.autoencoder import Autoencoder
+from genbench.nn.layers import mlp_layers, require_shape
+from genbench.nn.losses import COSTS, ReconstructionLoss, bce_l1, cross_entropy, squared_error
+from genbench.nn.optimizers import OptimizerFactory, adam, rmsprop, wae_schedule
+from genbench.nn.priors import missing_density, require_finite_kl
+from genbench.nn.variational import GaussianDraw, Likelihood, VariationalAutoencoder
+
+__all__ = [
+    "COSTS",
+    "Autoencoder",
+    "GaussianDraw",
+    "Likelihood",
+    "OptimizerFactory",
+    "ReconstructionLoss",
+    "VariationalAutoencoder",
+    "adam",
+    "bce_l1",
+    "cross_entropy",
+    "missing_density",
+    "mlp_layers",
+    "require_finite_kl",
+    "require_shape",
+    "rmsprop",
+    "squared_error",
+    "wae_schedule",
+]

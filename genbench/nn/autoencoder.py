@@ -1,0 +1,43 @@
+"""The base class of models with one encoder and one decoder."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from genbench.api import Model, ModelContext
+
+
+class Autoencoder(Model):
+    """Base class of models with one encoder phi and one decoder psi: z = phi(x), images sigmoid(psi(z)).
+
+    Args:
+        context: Shape, latent dimension, prior and network of the model. The weights are drawn from torch's global
+            random state, which the core seeds.
+        outputs: Count of numbers that the encoder yields for each image; by default the latent dimension, more for a
+            distribution.
+    """
+
+    def __init__(self, context: ModelContext, *, outputs: int | None = None) -> None:
+        super().__init__()
+        self.context = context
+        self.encoder = context.network.encoder(context.latent_dim if outputs is None else outputs)
+        self.decoder = context.network.decoder(context.latent_dim)
+
+    def encode(self, x: Tensor) -> Tensor:
+        """phi(x), `(n, c, h, w) -> (n, d)`, in the dtype of x under autocast too: distances need its digits."""
+        code: Tensor = self.encoder(x)
+        return code.to(x.dtype)
+
+    def logits(self, z: Tensor) -> Tensor:
+        """psi(z), `(n, d) -> (n, c, h, w)`, in the dtype of z."""
+        image: Tensor = self.decoder(z)
+        return image.to(z.dtype)
+
+    def decode(self, z: Tensor) -> Tensor:
+        """Images in [0, 1], `(n, d) -> (n, c, h, w)`."""
+        return torch.sigmoid(self.logits(z))
+
+    def autoencoder_parameters(self) -> tuple[nn.Parameter, ...]:
+        """The parameters of encoder and decoder, without those that a subclass adds."""
+        return (*self.encoder.parameters(), *self.decoder.parameters())
