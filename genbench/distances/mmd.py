@@ -187,8 +187,8 @@ class InverseMultiquadratic(torch.autograd.Function):
         return grad * torch.stack(parts).sum(0), None, None
 
     @staticmethod
-    def vmap(info: Any, in_dims: tuple[int, None, None], squared: Tensor, widths: Sequence[float], sloped: bool) -> Any:
-        """The same, since it is elementwise; without `sloped` there is one result."""
+    def vmap(_: Any, in_dims: tuple[int, None, None], squared: Tensor, widths: Sequence[float], __: bool) -> Any:
+        """The same for the members of all, since it is elementwise."""
         total, slope = InverseMultiquadratic.apply(squared, widths, squared.requires_grad and torch.is_grad_enabled())
         return (total, slope), (in_dims[0], None if slope is None else in_dims[0])
 
