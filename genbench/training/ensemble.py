@@ -24,12 +24,15 @@ from genbench.api import Loss, Model, Noise
 from genbench.data.images import to_float
 from genbench.errors import DivergenceError, GenbenchError, one_line
 from genbench.training.checkpoint import load_checkpoint, save_checkpoint
-from genbench.training.cuda_graph import default_step
+from genbench.training.cuda_graph import WARM_UP, default_step
 from genbench.training.loop import TrainConfig, TrainState, finite_means
 from genbench.training.sampler import BatchOrder
 from genbench.training.step import (
+    ENSEMBLE,
     PURPOSES,
     SoloNoise,
+    Step,
+    StepContext,
     StepFactory,
     Sums,
     TrainContext,
@@ -48,9 +51,6 @@ TOLERANCE = 1e-5
 Rounding alone is within 1e-10, and 3e-7 where Adam divides the gradient of a bias before batch norm, which is nothing
 but rounding, by its size. A critic's loss taken from the parameters before a step was 1e-2 off.
 """
-
-ENSEMBLE = ", ensemble of "
-"""In `TrainState.how`, between how steps are done and the count of members."""
 
 
 class EnsembleError(GenbenchError):
@@ -398,7 +398,7 @@ def check_stackable(members: Sequence[TrainContext]) -> list[list[Draw]]:
     try:
         with torch.random.fork_rng([members[0].device] if members[0].device.type == "cuda" else []):
             chosen = _different(members)
-            solo, stacked = ([_in_float64(member) for member in chosen] for _ in range(2))
+            solo, stacked = ([_copy(member, torch.float64) for member in chosen] for _ in range(2))
             draws = _train_alone(solo)
             _train_stacked(stacked, draws)
             _compare(chosen, solo, stacked)
@@ -425,11 +425,11 @@ def _different(members: Sequence[TrainContext]) -> list[TrainContext]:
     return list(sets.values()) if len(sets) > 1 else list(members[:2])
 
 
-def _in_float64(member: TrainContext) -> TrainContext:
-    """A copy of a member before its first step, in float64."""
-    model = copy.deepcopy(member.model).double().train()
+def _copy(member: TrainContext, dtype: torch.dtype) -> TrainContext:
+    """A copy of a member before its first step."""
+    model = copy.deepcopy(member.model).to(dtype).train()
     context = create_train_context(model, model.prior, member.images, member.batch, member.seed)
-    return replace(context, dtype=torch.float64)
+    return replace(context, dtype=dtype)
 
 
 def _orders(members: Sequence[TrainContext]) -> list[BatchOrder]:
@@ -480,6 +480,40 @@ def _compare(before: Sequence[TrainContext], solo: Sequence[TrainContext], stack
 def _tensors(model: Model) -> dict[str, Tensor]:
     """Parameters and buffers in float64."""
     return {name: tensor.detach().double() for name, tensor in (*model.named_parameters(), *model.named_buffers())}
+
+
+def check_faster(members: Sequence[TrainContext], draws: Sequence[Sequence[Draw]]) -> None:
+    """Raise `EnsembleError` where a step of all members takes longer than their solo steps one after another."""
+    copies = [_copy(member, member.dtype) for member in members]
+    together = step_seconds(Ensemble(copies, draws))
+    solo = step_seconds(_copy(members[0], members[0].dtype))
+    if together >= len(members) * solo:
+        raise EnsembleError(
+            f"a step of all takes {1e3 * together:.3g} ms, and {len(members)} steps one after another"
+            f" {1e3 * len(members) * solo:.3g} ms"
+        )
+
+
+def step_seconds(context: StepContext, make_step: StepFactory = default_step, least: float = 0.2) -> float:
+    """Seconds of a training step, over some `least` seconds; the context's model is trained on the way."""
+    step = make_step(context)
+    step.on_epoch_start(0)
+    indices = torch.arange(context.batch_shape[-1], device=context.device).expand(context.batch_shape)
+    number, first, begun, started = 0, WARM_UP + 2, time.perf_counter(), 0.0
+    while number < first + 2 or time.perf_counter() - begun < least:
+        if number == first:
+            _wait(step)
+            started = time.perf_counter()
+        step.run(number, indices)
+        number += 1
+    _wait(step)
+    return (time.perf_counter() - started) / (number - first)
+
+
+def _wait(step: Step) -> None:
+    """Wait for the device."""
+    for value in step.take_sums().values():
+        value.sum().item()
 
 
 # ---------------------------------------------------------------- the loop

@@ -18,7 +18,7 @@ from genbench.training.checkpoint import load_checkpoint, save_checkpoint
 from genbench.training.cuda_graph import default_step
 from genbench.training.distributed import DistributedContext
 from genbench.training.sampler import BatchOrder
-from genbench.training.step import EAGER_FALLBACK, EagerStep, StepFactory, create_train_context
+from genbench.training.step import ALONE, EAGER_FALLBACK, EagerStep, StepFactory, create_train_context
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,10 @@ class TrainState:
     how: str = "eager"
 
     def logged(self) -> dict[str, Any]:
-        """The line of the log: the fields that change, and the reason where a GPU has no graph."""
+        """The line of the log: the fields that change, and the reason where a run has no graph or no ensemble."""
         line = {name: value for name, value in asdict(self).items() if name not in ("steps", "how")}
-        return {**line, "how": self.how} if self.how.startswith(EAGER_FALLBACK) else line
+        remarkable = self.how.startswith(EAGER_FALLBACK) or ALONE in self.how
+        return {**line, "how": self.how} if remarkable else line
 
 
 @dataclass(frozen=True)

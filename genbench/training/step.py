@@ -27,6 +27,12 @@ PURPOSES = ("prior", "model")
 EAGER_FALLBACK = "eager: "
 """Prefix of `Step.how` where a GPU has no graph; the reason follows."""
 
+ALONE = ", no ensemble: "
+"""In `TrainState.how`, between how steps are done and why the run is not trained in an ensemble."""
+
+ENSEMBLE = ", ensemble of "
+"""In `TrainState.how`, between how steps are done and the count of members."""
+
 
 class StepNoise(Protocol):
     """The random numbers of a step."""
