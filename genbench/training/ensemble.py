@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import copy
 import time
+import warnings
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -109,7 +110,7 @@ class _ListedNoise(Noise):
         raise NotImplementedError
 
 
-class RecordingNoise(_ListedNoise):
+class DrawRecorder(_ListedNoise):
     """Draws, and keeps the list of draws."""
 
     def __init__(self, generator: Generator, dtype: torch.dtype) -> None:
@@ -178,7 +179,7 @@ class EnsembleNoise:
 def record_draws(context: TrainContext) -> list[list[Draw]]:
     """The draws of a step for each purpose, from a step of a copy of the model."""
     twin = copy.deepcopy(context.model).train()
-    sources = [RecordingNoise(Generator(device=context.device).manual_seed(0), context.dtype) for _ in PURPOSES]
+    sources = [DrawRecorder(Generator(device=context.device).manual_seed(0), context.dtype) for _ in PURPOSES]
     twin.on_epoch_start(0)
     x = to_float(context.images[: context.batch]).to(context.dtype)
     z = twin.prior.sample_batch(context.batch, sources[0])
@@ -216,6 +217,8 @@ class Ensemble:
 
     def __init__(self, members: Sequence[TrainContext], draws: Sequence[Sequence[Draw]]) -> None:
         """Stack the members in their present state; afterwards none of them may do a step by itself."""
+        # An operation that vmap can only do for one member after another; `check_faster` measures what that costs.
+        warnings.filterwarnings("ignore", message="There is a performance drop")
         first = members[0]
         self.members, self.model, self.device, self.draws = members, first.model, first.device, draws
         self.batch_shape = (len(members), first.batch)
@@ -409,8 +412,10 @@ def check_stackable(members: Sequence[TrainContext]) -> list[list[Draw]]:
         raise EnsembleError(f"a comparison with a solo training needs more memory ({one_line(error, 80)})") from None
     except Exception as error:  # a plug-in's step may do anything, and most of torch can meet vmap
         text = one_line(error, 200)
-        if "randomness" in text:
-            text = "it draws from torch's global random state (dropout does); draws of noise can be stacked"
+        if "randomness error mode" in text:
+            raise EnsembleError(
+                "it draws from torch's global random state, as dropout does, and not from noise"
+            ) from None
         raise EnsembleError(f"under torch.func.vmap its step fails: {text}") from None
 
 
@@ -444,7 +449,7 @@ def _train_alone(members: Sequence[TrainContext]) -> list[list[Draw]]:
         alone = replace(member, noise=noise)
         alone.on_epoch_start(0)
         for step in range(COMPARED_STEPS):
-            recording = [RecordingNoise(source, member.dtype) for source in noise.generators]
+            recording = [DrawRecorder(source, member.dtype) for source in noise.generators]
             noise.prior, noise.model = recording
             noise.prepare(step)
             alone.do_batch(order.indices(step), {})
