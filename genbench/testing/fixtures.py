@@ -43,6 +43,22 @@ class Gauss(Prior):
         return self.sigma if self.closed else None
 
 
+class LearnedGauss(Gauss):
+    """N(m, I) with a trained mean m."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__(latent_dim, closed=False)
+        self.location = nn.Parameter(torch.full((latent_dim,), 0.5))
+
+    def sample(self, n: int, noise: Noise) -> Tensor:
+        """Normal draws about m, `(n, d)`."""
+        return self.location + super().sample(n, noise)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """The normal log density about m, `(n, d) -> (n,)`."""
+        return super().log_prob(z - self.location)
+
+
 class Cube(Prior):
     """Uniform on [-1, 1]^d, without a density: draws alone."""
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 
 import torch
 
-from genbench.api import Model
+from genbench.api import Model, Prior
 from genbench.errors import UnsupportedError
 from genbench.testing.fixtures import (
     BATCH,
@@ -18,6 +18,7 @@ from genbench.testing.fixtures import (
     DecoderHalf,
     EncoderHalf,
     Gauss,
+    LearnedGauss,
     Small,
     fresh,
     losses,
@@ -121,19 +122,41 @@ def gradients_reach_everything(subject: Models) -> str:
 
 
 def finite_over_priors(subject: Models) -> str:
-    """Losses are finite scalars over priors with and without a density, or the prior is `UnsupportedError`."""
+    """Losses are finite scalars over priors with and without a density, or the prior is `UnsupportedError`.
+
+    A learned prior is trained by the model's optimizers and kept in its state dict, or by none: then it is refused.
+    """
     words = []
-    for label, prior in (("normal", Gauss(LATENT)), ("density", Gauss(LATENT, False)), ("draws alone", Cube(LATENT))):
+    priors = {
+        **{"normal": Gauss(LATENT), "density": Gauss(LATENT, False), "draws alone": Cube(LATENT)},
+        "learned": LearnedGauss(LATENT),
+    }
+    for label, prior in priors.items():
         try:
             model = fresh(subject.factory, model_context(prior))
         except UnsupportedError:
             words.append(f"{label}: refused")
+            continue
+        if label == "learned" and not _trains(model, prior):
+            words.append("learned: refused")
             continue
         x, z = squares(BATCH), model.prior.sample_batch(BATCH, seeded_noise(1)).detach()
         for optimizer, loss in losses(model, x, z).items():
             expect(math.isfinite(float(loss)), f"{label}: the loss of {optimizer} is {float(loss)}")
         words.append(f"{label}: finite")
     return ", ".join(words)
+
+
+def _trains(model: Model, prior: Prior) -> bool:
+    """Whether the model has the prior's parameters, which an optimizer must have and a loss must reach."""
+    if not {id(p) for p in prior.parameters()} <= {id(p) for p in model.parameters()}:
+        return False
+    expect(model.prior is prior, "the model keeps the learned prior, and its `prior` is another")
+    before = [p.detach().clone() for p in prior.parameters()]
+    steps(model, iter([(squares(BATCH), draws(BATCH))]))
+    moved = any(not torch.equal(a, p) for a, p in zip(before, prior.parameters(), strict=True))
+    expect(moved, "the model keeps the parameters of a learned prior, and no step changes them")
+    return True
 
 
 def likelihood_is_one_number_per_image(subject: Models) -> str:

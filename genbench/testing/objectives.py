@@ -88,9 +88,11 @@ def penalty_ignores_batch_size(subject: Models) -> str:
     worst = 0.0
     for offset in (0.0, AWAY):
         network.offset.value = offset
-        small = [losses(model, x, z, seed=7) for x, z in batches(8, REPEATS)]
-        large = [losses(model, x, z, seed=8) for x, z in batches(32, REPEATS, 5000)]
-        twice = [losses(model, x.repeat(2, 1, 1, 1), z.repeat(2, 1), seed=7) for x, z in batches(8, REPEATS)]
+        # Noise of each batch's seed: the errors of a loss that is an estimate average out as well.
+        small = [losses(model, x, z, seed=7 + 2 * k) for k, (x, z) in enumerate(batches(8, REPEATS))]
+        large = [losses(model, x, z, seed=8 + 2 * k) for k, (x, z) in enumerate(batches(32, REPEATS, 5000))]
+        doubled = ((x.repeat(2, 1, 1, 1), z.repeat(2, 1)) for x, z in batches(8, REPEATS))
+        twice = [losses(model, x, z, seed=7 + 2 * k) for k, (x, z) in enumerate(doubled)]
         for name in small[0]:
             a, b, c = (torch.stack([each[name] for each in group]).double() for group in (small, large, twice))
             floor = 1e-5 * float(a.abs().mean()) + 1e-9
@@ -98,7 +100,12 @@ def penalty_ignores_batch_size(subject: Models) -> str:
             change = _score((c - a).mean(), (c - a).std(), floor)
             worst = max(worst, min(bias, change))
             observation = f"mean loss of {name} {float(a.mean()):.4g} for batches of 8, {float(b.mean()):.4g} for 32"
-            expect(min(bias, change) <= Z, f"{observation}, {float(c.mean()):.4g} for the 8 repeated twice")
+            observation += f", {float(c.mean()):.4g} for the 8 repeated twice"
+            if _learns_prior(model) and min(bias, change) > Z:
+                raise Reported(
+                    f"{observation}; the model may draw from its own prior, and those draws are not repeated"
+                )
+            expect(min(bias, change) <= Z, observation)
     return f"{worst:.1f} standard errors at most"
 
 
@@ -150,6 +157,8 @@ def step_waits_on_nothing(subject: Models) -> str:
 
 def the_prior_is_used(subject: Models) -> str:
     """A loss that depends on the codes depends on the prior too: N(0, 9 I) in place of N(0, I) changes it."""
+    if _learns_prior(subject.new()):
+        raise Skipped("the model learns its prior")
     values = []
     for sigma in (1.0, 3.0):
         network = ControlledNetwork(SHAPE, LATENT)
@@ -186,6 +195,11 @@ def _uses_draws(model: Model) -> bool:
         for loss in model.training_step(x, z, seeded_noise(0))
         if loss.value.requires_grad
     )
+
+
+def _learns_prior(model: Model) -> bool:
+    """Whether the model's prior is not the given one."""
+    return model.prior is not model.context.prior
 
 
 class _OperationLog(TorchDispatchMode):
