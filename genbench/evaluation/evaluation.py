@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, MutableMapping
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -62,6 +63,8 @@ class DataEvaluation(Evaluation):
         self._of_run: dict[str, Any] = {}
         self._sampler: Sampler | None = None
         self._sampled: dict[str, Self] = {}
+        self.fit_seconds: float | None = None
+        """Seconds of the sampler's fit, encoding not counted; None where nothing was fitted."""
 
     if not TYPE_CHECKING:
 
@@ -81,10 +84,15 @@ class DataEvaluation(Evaluation):
         `label` is the sampler's name and options. All other pieces are shared.
         """
         if label not in self._sampled:
+            fit_seconds = None
             if sampler.training_codes:
-                codes = self.training_codes(min(sampler.training_codes, len(self.images.train)))
-                sampler.fit(codes.double().cpu())
+                codes = self.training_codes(min(sampler.training_codes, len(self.images.train))).double().cpu()
+                sampler.check_codes(codes)
+                started = time.perf_counter()
+                sampler.fit(codes)
+                fit_seconds = time.perf_counter() - started
             twin = copy.copy(self)
+            twin.fit_seconds = fit_seconds
             twin.sampler, twin._sampler, twin._of_run = label, sampler, {}
             twin._pieces = {name: piece for name, piece in self._pieces.items() if name != "samples"}
             self._sampled[label] = twin
