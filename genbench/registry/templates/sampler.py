@@ -19,7 +19,7 @@ class MySampler(Sampler):
     def __init__(
         self, prior: Prior, *, codes: Annotated[int, Option("training images whose codes are fitted", low=2)] = 5_000
     ) -> None:
-        """`training_codes` is the count of codes that `fit` is given (0: nothing is fitted), `least_codes` the least."""
+        """`training_codes` is the count of codes that `fit` is given (0: no fit), `least_codes` the fewest."""
         self.training_codes = codes
 
     def fit(self, codes: Tensor) -> None:

@@ -54,6 +54,11 @@ class FIDLadder(FeatureMetric):
                 f"fid-ladder fits the codes of {self.codes} training images and the dataset has {info.train}: "
                 + (f"--set fid-ladder.codes={info.train}" if info.train >= LEAST else f"it needs {LEAST}")
             )
+        if self.codes < (least := MixtureSampler(prior, components=self.components).least_codes):
+            raise UsageError(
+                f"fid-ladder fits {self.components} Gaussians to {self.codes} codes of {prior.latent_dim} coordinates"
+                f" and needs {least:,}: --set fid-ladder.codes={least}, or fewer components"
+            )
         super().validate(info, prior, data_config)
 
     def fit_to(self, info: DatasetInfo) -> Mapping[str, int]:
