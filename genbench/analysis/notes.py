@@ -271,7 +271,7 @@ def warnings(table: Table) -> list[str]:
         texts.append(
             f"copies training images: more than {COPIES_ALLOWED:.0%} of the samples sit on one; cannot be a best"
         )
-    texts += cautions(table)
+    texts += [text for text in cautions(table) if text not in head_cautions(table)]
     texts += [SELECTED] * any(row.stage == "selected" for row in table.rows)
     texts += [f"images: {data}" for data in dict.fromkeys(row.data for row in table.rows) if data]
     models = [row for row in table.rows if row.role != "control" and not row.elsewhere]
@@ -308,11 +308,22 @@ def cautions(table: Table) -> list[str]:
     >>> cautions(Table("glyphs", (), (), ()))
     []
     """
+    return list(_cautions(table).values())
+
+
+def head_cautions(table: Table) -> list[str]:
+    """The cautions on the number that ranks, which stand in the head of the table and not among its notes."""
+    texts = _cautions(table)
+    return [] if table.ranking is None else [texts[caution] for caution in table.columns[table.ranking].cautions]
+
+
+def _cautions(table: Table) -> dict[str, str]:
+    """The line of each caution."""
     heads: dict[str, list[str]] = {}
     for column in table.columns:
         for caution in column.cautions:
             heads.setdefault(caution, []).append(column.head)
-    return [f"{CAUTION} {', '.join(dict.fromkeys(names))}: {caution}" for caution, names in heads.items()]
+    return {text: f"{CAUTION} {', '.join(dict.fromkeys(names))}: {text}" for text, names in heads.items()}
 
 
 def _costs(table: Table) -> list[str]:

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import copy
 from abc import ABC, abstractmethod
+from typing import ClassVar
 
+import torch
 from torch import Generator, Tensor, nn
 
 from genbench.api.noise import Noise
@@ -17,8 +20,8 @@ class Prior(nn.Module, ABC):
     """A distribution on R^d that latent codes are meant to follow.
 
     A subclass calls `super().__init__()` first and sets `latent_dim`. A fixed prior has no parameters; one with
-    parameters is trained by the models that can. Its factory raises `UnsupportedError` for a latent dimension that has
-    no meaning; afterwards only `log_prob` may raise.
+    parameters is *learned*: models that keep it as a submodule train it, and all others are refused. Its factory raises
+    `UnsupportedError` for a latent dimension that has no meaning; afterwards only `log_prob` may raise.
 
     Example:
         >>> import torch
@@ -33,6 +36,9 @@ class Prior(nn.Module, ABC):
     """
 
     latent_dim: int
+
+    moment_draws: ClassVar[int] = MOMENT_DRAWS
+    """Draws behind moments that are not stated; fewer for a prior whose draws are slow."""
 
     @abstractmethod
     def sample(self, n: int, noise: Noise) -> Tensor:
@@ -62,6 +68,19 @@ class Prior(nn.Module, ABC):
         return ", ".join(f"{name}={value!r}" for name, value in plain.items())
 
     @property
+    def learned(self) -> bool:
+        """Whether it has parameters, which a model trains."""
+        return next(self.parameters(), None) is not None
+
+    def frozen(self) -> Prior:
+        """This prior as the training left it, for measurements: a copy without gradients, on the same device.
+
+        A prior that a network computes overrides it with one of the same law that needs the network no more. A fixed
+        prior is returned itself.
+        """
+        return copy.deepcopy(self).requires_grad_(False) if self.learned else self
+
+    @property
     def has_density(self) -> bool:
         """Whether `log_prob` is defined."""
         return type(self).log_prob is not Prior.log_prob
@@ -83,13 +102,26 @@ class Prior(nn.Module, ABC):
 
     @property
     def mean(self) -> Tensor:
-        """Mean of the prior, `(d,)` float32; estimated from 100,000 draws unless a prior states it."""
-        return self.sample(MOMENT_DRAWS, Noise(Generator().manual_seed(0))).mean(0)
+        """Mean of the prior, `(d,)` float32 on the CPU; estimated from `moment_draws` draws unless a prior states it."""
+        return self._estimated_moments()[0]
 
     @property
     def variance(self) -> Tensor:
-        """Variance of each coordinate, `(d,)` float32; estimated from 100,000 draws unless a prior states it."""
-        return self.sample(MOMENT_DRAWS, Noise(Generator().manual_seed(0))).var(0)
+        """Variance of each coordinate, `(d,)` float32 on the CPU; estimated as the mean is."""
+        return self._estimated_moments()[1]
+
+    @torch.no_grad()
+    def _estimated_moments(self) -> tuple[Tensor, Tensor]:
+        """Mean and variance of draws; kept once nothing trains the prior any more."""
+        moments: tuple[Tensor, Tensor] | None = self.__dict__.get("_moments")
+        if moments is None:
+            noise, n = Noise(Generator().manual_seed(0)), self.moment_draws
+            block = min(n, 1000) if self.learned else n  # a network's activations of all draws would fill the memory
+            z = torch.cat([self.sample(block, noise) for _ in range(0, n, block)]).cpu()
+            moments = z.mean(0), z.var(0)
+            if not any(parameter.requires_grad for parameter in self.parameters()):
+                self._moments = moments
+        return moments
 
     @property
     def pairwise_scale(self) -> float:

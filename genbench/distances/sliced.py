@@ -1,4 +1,4 @@
-"""The sliced Wasserstein distance: random directions, and the mean cost of sorted projections."""
+"""Sliced Wasserstein distances: directions, defining functions, and the costs of sorted slices."""
 
 from __future__ import annotations
 
@@ -10,7 +10,11 @@ from torch import Tensor
 
 from genbench.api import Noise
 from genbench.distances.checks import check_pair
+from genbench.distances.mmd import squared_distances
 from genbench.errors import UsageError
+
+TINY = 1e-12
+"""Least value of what a root is taken of or is divided by: gradients stay finite."""
 
 
 def random_projections(count: int, dim: int, noise: Noise, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -69,14 +73,132 @@ def sliced_wasserstein_cost(x: Tensor, y: Tensor, projections: Tensor, p: float 
         tensor(9.)
     """
     check_pair("sliced_wasserstein_cost", x, y)
+    cost, widths = _transport(projections @ x.T, projections @ y.T, p)
+    return cost.mean() if widths is None else (cost @ widths).mean()
+
+
+def wasserstein_costs(u: Tensor, v: Tensor, p: float = 2.0) -> Tensor:
+    r"""W_p^p between the numbers of each row, differentiable: what sliced distances average, weigh or maximize.
+
+    Rows of `projections @ x.T` give the sliced Wasserstein distance, those of other functions of x a generalized one
+    (arXiv:1902.00434).
+
+    Args:
+        u: Slices of a sample, `(L, n)`.
+        v: Slices of another, `(L, m)`.
+        p: The power, at least 1.
+
+    Returns:
+        The costs, `(L,)`, in the slices' unit to the power p.
+
+    Raises:
+        UsageError: p < 1.
+
+    Example:
+        >>> wasserstein_costs(torch.tensor([[0.0, 1.0], [0.0, 1.0]]), torch.tensor([[4.0, 3.0], [0.0, 1.0]]))
+        tensor([9., 0.])
+    """
+    cost, widths = _transport(u, v, p)
+    return cost.mean(1) if widths is None else cost @ widths
+
+
+def energy_weighted(costs: Tensor) -> Tensor:
+    r"""The mean of costs under weights that grow with them: energy-based slices.
+
+    .. math:: \sum_l w_l c_l, \qquad w_l = e^{c_l} / \sum_k e^{c_k}
+
+    The estimate by importance sampling from uniform directions with the energy function exp (arXiv:2304.13586). It is
+    at least the mean and at most the largest cost. The gradient passes through the weights too.
+
+    Args:
+        costs: Costs of the slices, `(L,)`.
+
+    Returns:
+        The weighted mean, `()`.
+
+    Example:
+        >>> energy_weighted(torch.tensor([1.0, 1.0]))
+        tensor(1.)
+    """
+    return (torch.softmax(costs, 0) * costs).sum()
+
+
+def power_spherical(location: Tensor, concentration: int, count: int, noise: Noise) -> Tensor:
+    r"""Independent draws of the power spherical distribution, with a density proportional to (1 + m . theta)^k.
+
+    m is the location over its length, k the concentration: 0 is uniform, and large k tends to m itself. The cosine
+    t = m . theta follows 2 Beta((d - 1)/2 + k, (d - 1)/2) - 1 (arXiv:2006.04437), drawn as a ratio of sums
+    of squared normal numbers, exactly and with a fixed count of them. The gradient reaches the location.
+
+    Args:
+        location: Any vector but 0, `(d,)`; its direction counts.
+        concentration: k, an integer not below 0.
+        count: The number of draws L.
+        noise: The source of randomness.
+
+    Returns:
+        Directions of length one, `(L, d)`, in the dtype of the location.
+
+    Example:
+        >>> theta = power_spherical(torch.tensor([0.0, 2.0]), 1000, 5, Noise(torch.Generator().manual_seed(0)))
+        >>> bool((theta[:, 1] > 0.9).all())
+        True
+    """
+    d = len(location)
+    normal = noise.normal(count, 2 * (d - 1) + 2 * concentration, dtype=location.dtype).to(location.device)
+    tangent, rest = normal[:, : d - 1], normal[:, d - 1 :]
+    across, along = tangent.square().sum(1, keepdim=True), rest.square().sum(1, keepdim=True)
+    # The squared length of `tangent` is independent of its direction: it serves as the second sum of the ratio.
+    t = 2.0 * along / (along + across).clamp(min=TINY) - 1.0 if d > 1 else torch.ones_like(along)
+    side = (1.0 - t.square()).clamp(min=0.0).sqrt() * tangent / across.clamp(min=TINY).sqrt()
+    # Reflect (t, side), which is around the first axis, so that this axis becomes the location's.
+    axis = torch.zeros_like(location)
+    axis[0] = 1.0
+    mirror = axis - location / torch.linalg.vector_norm(location)
+    around_axis = torch.cat([t, side], dim=1)
+    scale = 2.0 * (around_axis @ mirror) / mirror.square().sum().clamp(min=TINY)
+    return around_axis - scale[:, None] * mirror
+
+
+def circular_slices(x: Tensor, projections: Tensor, radius: float) -> Tensor:
+    """|x_i - r theta_l|, the circular defining function, `(n, d), (L, d) -> (L, n)` (arXiv:1902.00434).
+
+    Example:
+        >>> circular_slices(torch.tensor([[3.0, 0.0]]), torch.tensor([[1.0, 0.0], [-1.0, 0.0]]), 1.0)
+        tensor([[2.],
+                [4.]])
+    """
+    distances: Tensor = squared_distances(radius * projections, x).clamp(min=TINY).sqrt()
+    return distances
+
+
+def monomials(x: Tensor, degree: int) -> Tensor:
+    """All products of `degree` coordinates, `(n, d) -> (n, count)`, count = (d + degree - 1 choose degree).
+
+    Their linear slices are the polynomial defining function (arXiv:1902.00434); of degree 1 they are x.
+
+    Example:
+        >>> monomials(torch.tensor([[2.0, 3.0]]), 3)  # aaa, aab, abb, bbb
+        tensor([[ 8., 12., 18., 27.]])
+    """
+    places = torch.combinations(torch.arange(x.shape[1], device=x.device), degree, with_replacement=True)
+    places = places.view(-1, degree)  # of degree 1 they come flat
+    product = x[:, places[:, 0]]
+    for column in places.T[1:]:  # `prod` would wait on the device in its backward pass
+        product = product * x[:, column]
+    return product
+
+
+def _transport(u: Tensor, v: Tensor, p: float) -> tuple[Tensor, Tensor | None]:
+    """|difference of quantiles|^p, `(L, k)`, and the widths of its columns, or None where all are 1/k."""
     if not p >= 1.0:
         raise UsageError(f"sliced_wasserstein_cost: p = {p}; it must be at least 1")
-    u, v = sorted_rows(projections @ x.T), sorted_rows(projections @ y.T)
-    if len(x) == len(y):
-        return _power(u - v, p).mean()
-    rows_x, rows_y, widths = _common_quantiles(len(x), len(y))
+    u, v = sorted_rows(u), sorted_rows(v)
+    if u.shape[1] == v.shape[1]:
+        return _power(u - v, p), None
+    rows_x, rows_y, widths = _common_quantiles(u.shape[1], v.shape[1])
     cost = _power(u[:, rows_x.to(u.device)] - v[:, rows_y.to(v.device)], p)
-    return (cost @ widths.to(cost)).mean()
+    return cost, widths.to(cost)
 
 
 def _power(difference: Tensor, p: float) -> Tensor:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, MutableMapping
+from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
 import torch
@@ -198,9 +199,9 @@ class RunEvaluation(DataEvaluation):
     def model(self) -> Model:
         return self._model
 
-    @property
-    def prior(self) -> Prior:
-        return self._model.prior
+    @cached_property
+    def prior(self) -> Prior:  # type: ignore[override]
+        return self._model.prior.frozen()
 
     def codes(self, n: int) -> Tensor:
         images = self.held_out(_whole(n, len(self.references)))

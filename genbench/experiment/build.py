@@ -23,7 +23,7 @@ from genbench.api import (
     Shape,
     Tracker,
 )
-from genbench.errors import DataError, GenbenchError, PluginError, StoreError
+from genbench.errors import DataError, GenbenchError, PluginError, StoreError, UnsupportedError
 from genbench.experiment.run import Component, Run, registered_components
 from genbench.registry.listing import Kind
 from genbench.registry.loader import Registry
@@ -48,11 +48,28 @@ def create_prior(registry: Registry, run: Run) -> Prior:
 def create_model(registry: Registry, run: Run, shape: Shape, wrap: NetworkWrapper | None = None) -> Model:
     """A run's untrained model on the default device, weights from torch's global random state.
 
-    `wrap` is applied to its network, as for training over several processes.
+    `wrap` is applied to its network, as for training over several processes. Raises `UnsupportedError` where the prior
+    is learned and the model does not train it.
     """
     context = create_context(registry, run, shape)
     context = context if wrap is None else replace(context, network=wrap(context.network))
-    return _create(registry, "model", run.model, Model, context)
+    model = _create(registry, "model", run.model, Model, context)
+    trained = {id(parameter) for parameter in model.parameters()}
+    if any(id(parameter) not in trained for parameter in context.prior.parameters()):
+        raise UnsupportedError(
+            f"the model '{run.model.name}' does not train the parameters of the prior '{run.prior.name}': take a model"
+            " that does, as most variational autoencoders do, or a prior without parameters, such as the default"
+        )
+    return model
+
+
+def require_fixed_prior(what: str, run: Run, prior: Prior) -> None:
+    """Raise `UnsupportedError` for a learned prior, which `what` compares codes with and nothing trains."""
+    if prior.learned:
+        raise UnsupportedError(
+            f"{what} has no training in which the prior '{run.prior.name}' could be learned: take a prior without"
+            " parameters"
+        )
 
 
 def create_control(registry: Registry, run: Run) -> Control:

@@ -24,6 +24,7 @@ from genbench.experiment.build import (
     create_dataset,
     create_metric,
     create_prior,
+    require_fixed_prior,
     create_sampler,
     create_tracker,
 )
@@ -497,8 +498,11 @@ def control_runs(registry: Registry, runs: Sequence[Run], controls: Sequence[Com
 def check_control(registry: Registry, run: Run, info: DatasetInfo) -> None:
     """Raise `UnsupportedError` for a control that the data or the prior do not allow."""
     try:
-        create_context(registry, run, info.shape)
-        create_control(registry, run).validate(info, create_prior(registry, run))
+        prior = create_context(registry, run, info.shape).prior
+        control = create_control(registry, run)
+        if isinstance(control, LatentControl):
+            require_fixed_prior("a control", run, prior)
+        control.validate(info, prior)
     except GenbenchError as error:
         raise UnsupportedError(f"the control '{run.model.name}': {error}") from None
 
@@ -544,6 +548,8 @@ def check_cells(registry: Registry, runs: Iterable[Run], info: DatasetInfo) -> C
             elif run.role == "model":
                 parameters[cell] = count_parameters(registry, run, info.shape)
                 check_memory(parameters[cell])
+            else:
+                require_fixed_prior("a model that was trained elsewhere", run, problem)
         except GenbenchError as error:
             problems[cell] = str(error)
     return Cells(parameters, problems, tuple(prior for prior in priors.values() if not isinstance(prior, str)))

@@ -6,13 +6,16 @@ from genbench.nn.autoencoder import Autoencoder
 from genbench.nn.layers import mlp_layers, require_shape
 from genbench.nn.losses import COSTS, ReconstructionLoss, bce_l1, cross_entropy, squared_error
 from genbench.nn.optimizers import OptimizerFactory, adam, rmsprop, wae_schedule
-from genbench.nn.priors import missing_density, require_finite_kl
-from genbench.nn.variational import GaussianDraw, Likelihood, VariationalAutoencoder
+from genbench.nn.priors import GaussianComponents, GaussianMixture, missing_density, require_finite_kl
+from genbench.nn.variational import LOG_VARIANCE_BOUND, GaussianDraw, Likelihood, VariationalAutoencoder
 
 __all__ = [
     "COSTS",
+    "LOG_VARIANCE_BOUND",
     "Autoencoder",
+    "GaussianComponents",
     "GaussianDraw",
+    "GaussianMixture",
     "Likelihood",
     "OptimizerFactory",
     "ReconstructionLoss",

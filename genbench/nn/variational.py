@@ -48,7 +48,8 @@ class VariationalAutoencoder(Autoencoder):
 
     p(x | z) by `likelihood`: bernoulli; gaussian of the fixed standard deviation `sigma`; or learned-sigma, a gaussian
     whose one standard deviation for all pixels is a parameter (arXiv:2006.13202) that starts at `sigma`. Its mean is
-    the sigmoid of the decoder's logits in each case.
+    the sigmoid of the decoder's logits in each case. A prior with parameters is trained with the rest, by the gradient
+    of log p(z) in the KL divergence.
 
     Args:
         context: Shape, latent dimension, prior and network of the model.
@@ -67,6 +68,8 @@ class VariationalAutoencoder(Autoencoder):
     ) -> None:
         require_finite_kl(name, context.prior)
         super().__init__(context, outputs=2 * context.latent_dim)
+        if context.prior.learned:
+            self.learned_prior = context.prior  # a submodule, so that it is trained, moved and saved with the model
         self.likelihood = likelihood
         start = torch.full((), math.log(sigma))
         if likelihood == "learned-sigma":

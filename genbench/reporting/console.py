@@ -19,7 +19,7 @@ from genbench.analysis import notes
 from genbench.analysis.columns import choose_tables
 from genbench.analysis.curves import BudgetResult, By, CurveSet, at_budgets, compare_at
 from genbench.analysis.formatting import format_estimate
-from genbench.analysis.headline import setup_lines
+from genbench.analysis.headline import extractor_agreement, setup_lines
 from genbench.analysis.notes import FailureNote, ProtocolLegend, Protocols
 from genbench.analysis.table import Column, Section, Table, TableRow
 from genbench.storage.results import Row
@@ -149,6 +149,8 @@ class _TableView:
         writer.console.print()
         writer.line(notes.title(table), "bold")
         writer.line(" · ".join(setup_lines(table)), "dim")
+        for caution in notes.head_cautions(table):
+            writer.line(caution, "yellow")
         for section, columns, rows in self._pages():
             writer.console.print()
             if SECTIONS[section] and columns[0] != 0:
@@ -168,6 +170,9 @@ class _TableView:
         _render_failures(writer, notes.failures(table))
         if self.noted:
             _render_legend(writer, notes.legend(table, self.protocols))
+        if agreement := extractor_agreement(table, self.protocols):
+            writer.console.print()
+            writer.line(agreement)
 
     def _notes(self) -> None:
         writer = self.writer

@@ -14,7 +14,7 @@ from genbench import __version__
 from genbench.analysis import notes
 from genbench.analysis.compare import Comparison, compare
 from genbench.analysis.formatting import format_estimate, format_value, p_value
-from genbench.analysis.headline import MODELS_NAMED, join_words, setup_lines, verdict
+from genbench.analysis.headline import MODELS_NAMED, extractor_agreement, join_words, setup_lines, verdict
 from genbench.analysis.notes import FailureNote, ProtocolLegend, Protocols
 from genbench.analysis.table import Column, Table, TableRow, gather
 from genbench.errors import UsageError
@@ -251,6 +251,7 @@ def _table(page: Page, table: Table) -> TableView:
     if any(column.floor is not None for column in table.columns):
         models = sum(row.role != "control" for row in table.rows)
         rows.insert(models, _perfect(table, order))
+    agreement = extractor_agreement(table, page.protocols)
     groups: list[GroupView] = []
     columns: list[ColumnView] = []
     for title, members in _grouped(table, order).items():
@@ -262,7 +263,7 @@ def _table(page: Page, table: Table) -> TableView:
     return TableView(
         title=notes.title(table),
         verdict=verdict(table).text,
-        setup=setup_lines(table),
+        setup=[*setup_lines(table), *notes.head_cautions(table)],
         cards=[
             CardView(row.label, row.role, page.pictures[row.first_run])
             for row in table.rows
@@ -271,7 +272,7 @@ def _table(page: Page, table: Table) -> TableView:
         groups=groups,
         columns=columns,
         rows=rows,
-        notes=[*map(shown, notes.warnings(table)), *notes.notes(table, best="bold:")],
+        notes=[*map(shown, notes.warnings(table)), *notes.notes(table, best="bold:"), *filter(None, [agreement])],
         failures=[replace(failure, cause=shown(failure.cause)) for failure in notes.failures(table)],
         legend=notes.legend(table, page.protocols),
         seeds=_seeds(page.rows, table),

@@ -24,6 +24,7 @@ from genbench.data.seeds import generator
 from genbench.errors import MetricError, NotApplicableError, UnsupportedError, UsageError
 from genbench.features import FeatureLayer, extract, feature_layer, finite
 from genbench.hookspecs import hookimpl
+from genbench_fid import WEIGHTS
 
 REPLICATES = 400
 """Simulated perfect models behind a floor and its deviation: both are then known to about 5 % of the deviation."""
@@ -67,13 +68,14 @@ class ClassBalance(Metric):
         self,
         *,
         features: Annotated[str, Option("extractor that names the classes of its logits")] = "grey28",
+        weights: Annotated[str, WEIGHTS] = "none",
         n: Annotated[int, Option("samples", low=1)] = 10_000,
     ) -> None:
-        self.features, self.n = features, n
+        self.features, self.weights, self.n = features, weights, n
 
     def classifier(self, data_config: DataConfig) -> FeatureLayer:
         """The extractor at its layer of class logits."""
-        chosen = feature_layer(self.features, "", "", data_config)
+        chosen = feature_layer(self.features, "", self.weights.removeprefix("none"), data_config)
         if not chosen.extractor.classes:
             raise UsageError(f"class-balance: the extractor '{self.features}' does not name classes: choose another")
         return replace(chosen, layer=chosen.extractor.logits_layer)

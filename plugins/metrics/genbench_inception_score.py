@@ -130,6 +130,7 @@ class InceptionScore(FeatureMetric):
             floor_sd=floor.standard_error(self.splits) if floor else None,
             label=f"Inception score ({extractor.label(extractor.extractor.logits_layer)})",
             se=result.standard_error(self.splits),
+            caution=self.caution(extractor),
         )
 
     def real(self, e: Evaluation, extractor: FeatureLayer) -> Score:

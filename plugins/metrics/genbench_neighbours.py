@@ -146,6 +146,7 @@ class NeighbourMetric(FeatureMetric):
                 floor_sd=floor.se,
                 label=f"{component} ({extractor.label()})",
                 se=statistic.se,
+                caution=self.caution(extractor),
             )
 
     def _need(self, generated: int, real: int, error: type[UsageError] | type[MetricError]) -> None:

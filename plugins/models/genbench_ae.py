@@ -44,6 +44,7 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
     """The component."""
     yield ComponentSpec(
         name="ae",
+        family="Deterministic autoencoders",
         description="Autoencoder without a regulariser: the control",
         factory=AE,
         reference="doi:10.1126/science.1127647",

@@ -124,5 +124,9 @@ def between(x: Tensor, y: Tensor, gamma: float) -> Tensor:
 def genbench_models() -> Iterable[ComponentSpec[Model]]:
     """The component."""
     yield ComponentSpec(
-        name="cwae", description="Cramer-Wold autoencoder, closed form", factory=CWAE, reference="arXiv:1805.09235"
+        name="cwae",
+        family="Wasserstein autoencoders",
+        description="Cramer-Wold autoencoder, closed form",
+        factory=CWAE,
+        reference="arXiv:1805.09235",
     )

@@ -107,5 +107,9 @@ def _require_density(prior: Prior) -> None:
 def genbench_models() -> Iterable[ComponentSpec[Model]]:
     """The component."""
     yield ComponentSpec(
-        name="wae-gan", description="Wasserstein autoencoder, adversary", factory=WAEGAN, reference="arXiv:1711.01558"
+        name="wae-gan",
+        family="Wasserstein autoencoders",
+        description="Wasserstein autoencoder, adversary",
+        factory=WAEGAN,
+        reference="arXiv:1711.01558",
     )

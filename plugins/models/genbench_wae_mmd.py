@@ -72,6 +72,7 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
     """The component."""
     yield ComponentSpec(
         name="wae-mmd",
+        family="Wasserstein autoencoders",
         description="Wasserstein autoencoder, kernel penalty",
         factory=WAEMMD,
         reference="arXiv:1711.01558",

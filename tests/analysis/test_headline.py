@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from genbench.analysis.headline import join_words, setup_lines, verdict
+from genbench.analysis.formatting import p_value
+from genbench.analysis.headline import extractor_agreement, join_words, setup_lines, verdict
 from genbench.analysis.table import Table, assemble
 from genbench.storage.results import Row
 from support.studies import row
@@ -139,3 +140,76 @@ def test_a_model_is_worse_than_the_one_against_which_the_evidence_is_strongest()
     assert behind.difference.low is not None
     assert behind.difference.low > 0
     assert "vae is worse than steady by 10." in result.sentences[0]
+
+
+# ---------------------------------------------------------------- whether extractors agree
+
+SWAE_BEST = {"swae": (30.0, 31.0, 32.2, 30.4), "vae": (35.1, 36.0, 37.3, 35.2), "ae": (40.1, 41.2, 42.1, 40.3)}
+VAE_BEST = SWAE_BEST | {"swae": SWAE_BEST["vae"], "vae": SWAE_BEST["swae"]}
+UNSURE = SWAE_BEST | {"swae": (30.0, 37.0, 31.0, 36.0), "vae": (35.0, 31.0, 36.5, 30.0)}
+
+
+def by(extractor: str, values: dict[str, tuple[float, ...]], **facts: object) -> list[Row]:
+    how = {"protocol": extractor, "head": f"FID ({extractor})", **facts}
+    return [r for model, numbers in values.items() for r in study(model, numbers, **how)]
+
+
+def agreement(*rows: list[Row], **protocols: dict[str, object]) -> str:
+    fields: dict[str, dict[str, object]] = {
+        name: {"method": "distance", "extractor": name, "generated": 500} for name in ("grey28", "inception", "clip")
+    }
+    return extractor_agreement(only(*rows), fields | protocols)
+
+
+def test_extractors_agree_where_each_one_finds_the_same_single_best() -> None:
+    text = agreement(by("grey28", SWAE_BEST), by("inception", SWAE_BEST), by("clip", SWAE_BEST))
+    assert text.startswith("Extractors: FID: grey28, inception and clip agree that swae is the best (p ")
+    table = only(by("grey28", SWAE_BEST))
+    p = max(cell.p_best or 0.0 for row in table.rows[1:] if (cell := row.cells[0]))
+    assert text.endswith(f"({', '.join([p_value(p)] * 2)} and {p_value(p)})")
+
+
+def test_extractors_disagree_where_every_model_is_refuted_by_some_of_them() -> None:
+    text = agreement(by("grey28", SWAE_BEST), by("inception", VAE_BEST))
+    assert text.startswith("Extractors: FID: grey28 and inception disagree on the best: swae by grey28 (p ")
+    assert "vae by inception (p " in text
+    assert "(together p " in text
+
+
+def test_extractors_are_not_said_to_disagree_on_evidence_that_does_not_hold_for_both_together() -> None:
+    weak = {"swae": (30.0, 31.0, 32.0), "vae": (31.2, 32.0, 33.9)}
+    table = only(by("grey28", weak))
+    p = next(cell.p_best for row in table.rows[1:] if (cell := row.cells[0]))
+    turned = {"swae": weak["vae"], "vae": weak["swae"]}
+    text = agreement(by("grey28", weak), by("inception", turned))
+    assert p is not None
+    assert 0.025 < p <= 0.05  # enough for one extractor, too little for both at once
+    assert text.startswith(
+        "Extractors: FID: cannot tell whether grey28 and inception agree on the best: swae by grey28"
+    )
+
+
+def test_extractors_may_agree_where_their_bests_overlap() -> None:
+    text = agreement(by("grey28", SWAE_BEST), by("inception", UNSURE))
+    assert "cannot tell whether grey28 and inception agree on the best: swae by grey28 (p" in text
+    assert "swae or vae by inception (p" in text
+
+
+def test_few_seeds_or_a_missing_model_leave_agreement_open() -> None:
+    one = {"swae": (30.0,), "vae": (35.0,)}
+    text = agreement(by("grey28", one), by("inception", one))
+    assert text.endswith("cannot tell whether grey28 and inception agree: too few seeds for a test (use --seeds 5)")
+    fewer = {"swae": SWAE_BEST["swae"], "vae": SWAE_BEST["vae"]}
+    text = agreement(by("grey28", SWAE_BEST), by("inception", fewer))
+    assert text.endswith("cannot tell whether grey28 and inception agree: ae was not measured by inception")
+
+
+def test_nothing_is_said_of_one_extractor_or_of_different_ways_of_measuring() -> None:
+    assert agreement(by("grey28", SWAE_BEST)) == ""
+    assert extractor_agreement(only(by("grey28", SWAE_BEST), by("inception", SWAE_BEST)), {}) == ""
+    more: dict[str, object] = {"method": "distance", "extractor": "grey28", "generated": 5000}
+    assert agreement(by("grey28", SWAE_BEST), by("more", SWAE_BEST), more=more) == ""  # one extractor, two counts
+    sampled: dict[str, object] = {"method": "distance", "extractor": "inception", "detail": "sampler gmm"}
+    assert agreement(by("grey28", SWAE_BEST), by("gmm", SWAE_BEST), gmm=sampled) == ""
+    only_one = {"swae": SWAE_BEST["swae"]}
+    assert agreement(by("grey28", only_one), by("inception", only_one)) == ""

@@ -40,6 +40,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "nearest-train": {"n": 100, "fraction": 1.0},
     "pixel-w2": {"n": 80, "blocks": 4},
     "pixel-sw": {"n": 80, "blocks": 4, "projections": 40},
+    "ms-ssim": {"n": 60, "scales": 2},
     "psnr": {"n": 100},
     "reconstruction": {"n": 100},
     "ring-coverage": {"n": 120},
@@ -62,8 +63,8 @@ SILENT = {
 }
 """Options whose other value gives the same numbers here."""
 
-UNTRIED = {"weights"}
-"""Of Inception alone; `test_features` has the hash of a file of weights."""
+UNTRIED = {"weights", "scales"}
+"""Files of weights, and scales of larger images: `test_features` and `test_perceptual` have them."""
 
 
 class HalvedNetwork(Grey28Network):
@@ -78,7 +79,8 @@ class Halved(Grey28):
         return HalvedNetwork(layer)
 
 
-METRICS = sorted(load().registrations["metric"])
+METRICS = sorted(load().registrations["metric"].keys() - {"lpips", "dists"})
+"""All but those that cannot do without a file of weights: `test_perceptual` has them."""
 
 Make = Callable[..., RunEvaluation]
 

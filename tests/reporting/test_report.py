@@ -7,6 +7,7 @@ import itertools
 import re
 import time
 from dataclasses import replace
+from pathlib import Path
 
 import pytest
 from hypothesis import given
@@ -17,7 +18,7 @@ from genbench.analysis import notes
 from genbench.analysis.table import Table, assemble
 from genbench.errors import UsageError
 from genbench.reporting.console import render, render_curves
-from genbench.reporting.export import table_latex, table_markdown
+from genbench.reporting.export import export, table_latex, table_markdown
 from genbench.storage.results import Row
 from support.studies import row
 
@@ -344,6 +345,10 @@ def test_what_a_metric_warns_of_is_marked_in_the_head_and_said_once() -> None:
         assert " ".join(text.split()).count("! fid: biased upwards: use KID") == 1
         assert "fid !" in " ".join(text.split())
         assert "w2 !" not in text
+        assert text.index("biased") < text.index("w2")  # the number that ranks: in the head, before all columns
+    for text in (shown([*few, *others], sort="w2"), table_markdown([*few, *others], sort="w2")):
+        assert " ".join(text.split()).count("! fid: biased upwards: use KID") == 1
+        assert text.index("biased") > text.index("w2")
     assert "biased" not in shown([*rows, *others])
     assert "fid: biased upwards: use KID." in table_latex([*few, *others])
 
@@ -481,3 +486,19 @@ def test_values_that_are_equal_in_every_seed_have_no_spread_to_split() -> None:
     same = [row(m, s, 0.1 + 0.2 - 1e-17 * s, se=0.01) for m in "ab" for s in range(3)]
     (text,) = notes.spreads(only(same))
     assert "sd over training seeds 0," in text
+
+
+def test_a_report_ends_with_whether_the_extractors_agree_in_every_format(tmp_path: Path) -> None:
+    protocols = {name: {"method": "distance", "extractor": name} for name in ("grey28", "inception")}
+    heads = {name: {"protocol": name, "head": f"FID ({name})"} for name in protocols}
+    rows = [r for facts in heads.values() for m, at in (("a", 5.0), ("b", 9.0)) for r in three(m, at, **facts)]
+    console = Console(file=io.StringIO(), width=100)
+    render(console, rows, protocols=protocols, noted=True)
+    export(tmp_path, rows, protocols=protocols)
+    texts = [console.file.getvalue(), table_markdown(rows, protocols=protocols)]  # type: ignore[attr-defined]
+    sentence = "Extractors: FID: grey28 and inception "
+    for text in texts:
+        assert " ".join(text.rstrip().splitlines()[-1].split()).startswith(sentence)
+    assert sentence in " ".join((tmp_path / "report.html").read_text().split())
+    render(console, rows[:6], protocols=protocols)
+    assert console.file.getvalue().count("Extractors:") == 1  # type: ignore[attr-defined]

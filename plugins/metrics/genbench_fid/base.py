@@ -8,13 +8,16 @@ import torch
 from torch import Tensor
 
 from genbench.api import DataConfig, DatasetInfo, EvalProtocol, Evaluation, Metric, Option, Prior, Shape
-from genbench.errors import MetricError, UsageError
+from genbench.errors import DataError, MetricError, UsageError
 from genbench.features import FeatureLayer, extract, feature_layer, finite, probe
 from genbench_fid.cache import kept
 
 References = Literal["test", "held-out", "all"]
 
-FEATURES = Option("extractor: any that `genbench list extractors` names; auto: grey28 for 28x28 grey, else inception")
+FEATURES = Option(
+    "extractor: any that `genbench list extractors` names; auto: grey28 for 28x28 grey, else inception, or where its"
+    " weights are missing efficientnet-lite0"
+)
 LAYER = Option("layer of the extractor; auto: its usual one (2048 of inception)", reference="arXiv:1706.08500")
 WEIGHTS = Option("file of the extractor's weights; none: its usual one", file=True)
 COUNT = Option("samples generated; 0: as many as there are references", low=0)
@@ -22,6 +25,8 @@ SPLIT = Option(
     "references: the test images; held-out: validation and test; all: training images as well, as some papers have it"
 )
 GREY28_SHAPE: Shape = (1, 28, 28)
+USUAL, STAND_IN = "inception", "efficientnet-lite0"
+"""The extractor of images of other shapes, and the one in its place where its weights are missing."""
 VALUES = "0..255, rounded to uint8; grey repeated to three channels"
 
 
@@ -38,12 +43,32 @@ class FeatureMetric(Metric):
         self.features, self.layer, self.weights, self.count, self.split = features, layer, weights, count, split
 
     def extractor(self, shape: Shape, data_config: DataConfig) -> FeatureLayer:
-        """The extractor for images of a shape."""
+        """The extractor for images of a shape.
+
+        Raises:
+            DataError: Its weights are missing, and where it is the automatic choice those of the stand-in as well.
+        """
         name = self.features
         if name == "auto":
-            name = "grey28" if shape == GREY28_SHAPE else "inception"
+            name = "grey28" if shape == GREY28_SHAPE else USUAL
         layer, weights = self.layer.removeprefix("auto"), self.weights.removeprefix("none")
-        return feature_layer(name, layer, weights, data_config)
+        try:
+            return feature_layer(name, layer, weights, data_config)
+        except DataError as missing:
+            if self.features != "auto" or layer or weights:  # a layer or a file is of one network alone
+                raise
+            try:
+                return feature_layer(STAND_IN, "", "", data_config)
+            except (DataError, UsageError):
+                raise DataError(
+                    f"{missing}; pip install 'genbench[color]' has a network in its place, with other numbers"
+                ) from None
+
+    def caution(self, extractor: FeatureLayer, text: str = "") -> str:
+        """Why a number is to be read with care: the text, and that the extractor stands in for the usual one."""
+        stands_in = self.features == "auto" and extractor.name == STAND_IN
+        reason = f"{STAND_IN} in place of {USUAL}, whose weights are missing; comparable with no published number"
+        return "; ".join(part for part in (reason * stands_in, text) if part)
 
     def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse missing weights, layers that they do not hold, and too few images, before any training."""

@@ -71,7 +71,7 @@ class FID(FeatureMetric):
             floor_sd=floor_sd,
             se=standard_error(real, generated),
             label=f"FID ({extractor.label()})",
-            caution=caution(real, generated),
+            caution=self.caution(extractor, caution(real, generated)),
         )
 
     def real_floor(
@@ -148,7 +148,7 @@ class FIDInfinity(FeatureMetric):
             low=result.value - NORMAL * result.se,
             high=result.value + NORMAL * result.se,
             label=f"FID\N{INFINITY} ({extractor.label()})",
-            caution=caution(real, generated),
+            caution=self.caution(extractor, caution(real, generated)),
         )
 
     def _floor(self, e: Evaluation, extractor: FeatureLayer, real: Tensor, n: int) -> Extrapolated | None:

@@ -74,6 +74,7 @@ class KID(FeatureMetric):
             floor=0.0,
             se=math.hypot(standard_error(real, generated), result[KEY_METRIC_KID_STD] / math.sqrt(self.subsets)),
             label=f"KID ({extractor.label()})",
+            caution=self.caution(extractor),
         )
 
 

@@ -107,7 +107,7 @@ class FIDLadder(FeatureMetric):
             role="ladder",
             se=standard_error(real, generated),
             label=f"FID {component} ({extractor.label()})",
-            caution=caution(real, generated),
+            caution=self.caution(extractor, caution(real, generated)),
         )
 
 

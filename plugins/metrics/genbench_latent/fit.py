@@ -141,7 +141,8 @@ class LatentFit(Metric):
         )
 
     def _compared(self, evaluation: Evaluation, x: Tensor, y: Tensor) -> Iterator[Measurement]:
-        prior, data_config, device = evaluation.prior, evaluation.data_config, evaluation.device
+        prior = evaluation.prior.frozen().cpu()  # where a null's draws are the same for every device
+        data_config, device = evaluation.data_config, evaluation.device
         distance, key = self.distance(prior, device), f"{self!r} {identity(prior)}"
         null = evaluation.cache_for_dataset(
             f"null {key}", lambda: cached_null(data_config, self.name, key, lambda: self.null(prior))
@@ -189,7 +190,7 @@ class LatentFit(Metric):
             values="codes, float64",
             dtype="float64",
             draws="derived from the run's seed, the same for all models",
-            detail=f"{describe(prior)} {law(prior)}; {self!r}",
+            detail=f"{describe(prior)} {'learned in training' if prior.learned else law(prior)}; {self!r}",
         )
         return Measurement(
             value=value,

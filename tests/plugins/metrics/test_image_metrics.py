@@ -4,8 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Callable
-from functools import partial
-from types import SimpleNamespace
 from typing import Any, cast
 
 import numpy as np
@@ -16,7 +14,7 @@ from torch_fidelity.metric_prc import calculate_precision_recall_full
 
 import genbench_neighbours
 from conftest import INCEPTION
-from genbench.api import DataConfig, DatasetInfo, Evaluation, Images, Measurement, Metric
+from genbench.api import DataConfig, DatasetInfo, Evaluation, Measurement, Metric
 from genbench.data.images import to_uint8
 from genbench.errors import DataError, GenbenchError, MetricError, NotApplicableError, UnsupportedError, UsageError
 from genbench.experiment.plan import Plan
@@ -28,6 +26,7 @@ from genbench_nearest import NearestTrain, nearest
 from genbench_neighbours import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
 from genbench_similarity import PSNR, SSIM, psnr, ssim
 from genbench_torchvision import MNIST, FashionMNIST
+from support.evaluations import evaluation
 
 NO_PRIOR = cast(Any, None)
 pytestmark = pytest.mark.usefixtures("registry")  # which registers the extractors
@@ -42,35 +41,6 @@ def pictures(n: int, seed: int, side: int = 28) -> Tensor:
     """Smooth random images, uint8: any two of them are far apart."""
     coarse = torch.rand(n, 1, 5, 5, generator=Generator().manual_seed(seed))
     return to_uint8(torch.nn.functional.interpolate(coarse, side, mode="bilinear"))
-
-
-def evaluation(train: Tensor, test: Tensor, made: Tensor, data_config: DataConfig, **more: Any) -> Evaluation:
-    """As much of a run as these metrics ask for; samples and reconstructions are `made`."""
-    images = Images(train, test, test[:0], sha256="0" * 64, **more.pop("images", {}))
-    memory: dict[str, object] = {}
-
-    def cached(key: str, compute: Callable[[], object]) -> object:
-        if key not in memory:
-            memory[key] = compute()
-        return memory[key]
-
-    usual: dict[str, Any] = {
-        "images": images,
-        "split": "test",
-        "references": test,
-        "held_out": lambda n: test[: n or None],
-        "training_images": lambda n: train[: n or None],
-        "samples": lambda n: made[:n],
-        "reconstructions": lambda n: made[: n or None],
-        "sampler": "",
-        "cache_for_dataset": cached,
-        "cache_for_run": cached,
-        "device": torch.device("cpu"),
-        "data_config": data_config,
-    }
-    pieces = cast("Evaluation", SimpleNamespace(**(usual | more)))
-    pieces.protocol = partial(Evaluation.protocol, pieces)  # type: ignore[method-assign]
-    return pieces
 
 
 def measured(metric: Metric, e: Evaluation) -> dict[str, Measurement]:

@@ -21,8 +21,12 @@ from genbench_ae import AE
 from genbench_mlp import MLP
 from genbench_plane import Bowl, Circle, Disk, Ring
 from genbench_priors import Mixture, Normal, Sphere, Uniform
+from genbench_rae import RAE
+from genbench_relational_ae import RelationalAE
+from genbench_sinkhorn_ae import SinkhornAE
 from genbench_swae import SWAE
 from genbench_vae import VAE
+from genbench_vq_vae import VQVAE
 from genbench_wae_gan import WAEGAN
 from genbench_wae_mmd import WAEMMD
 
@@ -47,10 +51,24 @@ MODELS = {
     "swae": (SWAE, {}),
     "swae-notebooks": (SWAE, {"cost": "bce-l1", "weight": 10.0, "annealing": 1.1, "optimizer": "rmsprop"}),
     "swae-p1": (SWAE, {"p": 1.0}),
+    "swae-max": (SWAE, {"slices": "max"}),
+    "swae-distributional": (SWAE, {"slices": "distributional"}),
+    "swae-energy": (SWAE, {"slices": "energy"}),
+    "swae-circular": (SWAE, {"function": "circular"}),
+    "swae-cubic": (SWAE, {"function": "cubic"}),
+    "swae-max-cubic": (SWAE, {"slices": "max", "function": "cubic"}),
     "wae-mmd": (WAEMMD, {}),
     "wae-mmd-rbf": (WAEMMD, {"kernel": "rbf"}),
     "wae-gan": (WAEGAN, {}),
     "wae-gan-density": (WAEGAN, {"log_density": True}),
+    "rae": (RAE, {}),
+    "rae-gradient": (RAE, {"regularizer": "gradient"}),
+    "rae-spectral": (RAE, {"regularizer": "spectral"}),
+    "sinkhorn-ae": (SinkhornAE, {}),
+    "relational-ae": (RelationalAE, {}),
+    "relational-ae-fixed": (RelationalAE, {"learn_prior": False, "kappa": 0}),
+    "vq-vae": (VQVAE, {}),
+    "vq-vae-ema": (VQVAE, {"codebook": "ema"}),
     "vae": (VAE, {}),
     "vae-gaussian": (VAE, {"likelihood": "gaussian"}),
     "vae-learned": (VAE, {"likelihood": "learned-sigma"}),
@@ -567,17 +585,17 @@ class Global(SWAE):
 @pytest.mark.parametrize(
     ("check", "ours", "planted"),
     [
-        (check_far_codes_cost_more, [WAEMMD, SWAE], WrongSign),
-        (check_weight_counts, [WAEMMD, SWAE, WAEGAN], Unweighted),
-        (check_repeated_batch_costs_the_same, [SWAE, AE, WAEGAN], ShardedNetwork),
+        (check_far_codes_cost_more, [WAEMMD, SWAE, SinkhornAE], WrongSign),
+        (check_weight_counts, [WAEMMD, SWAE, WAEGAN, SinkhornAE, RAE], Unweighted),
+        (check_repeated_batch_costs_the_same, [SWAE, AE, WAEGAN, SinkhornAE, VQVAE, RAE], ShardedNetwork),
         (check_mean_over_small_batches_is_the_large_batch, [WAEMMD, WAEGAN, AE], Biased),
         (check_mean_over_small_batches_is_the_large_batch, [WAEMMD, WAEGAN, AE], Summed),
         (check_logits_stand_alone, [WAEGAN], Broadcast),
         (check_log_density_is_the_priors, [WAEGAN], AssumesNormal),
         (check_decoded_images_are_what_was_fitted, [AE, SWAE, WAEMMD, WAEGAN], Tanh),
         (check_decoded_images_are_what_was_fitted, [AE, SWAE, WAEMMD, WAEGAN], Standardised),
-        (check_samples_do_not_see_each_other, [AE, SWAE, WAEMMD, WAEGAN, VAE], AlwaysTraining),
-        (check_randomness_is_the_noise, [AE, SWAE, WAEMMD, WAEGAN, VAE], Global),
+        (check_samples_do_not_see_each_other, [AE, RAE, SWAE, SinkhornAE, VQVAE, WAEMMD, WAEGAN, VAE], AlwaysTraining),
+        (check_randomness_is_the_noise, [AE, RAE, SWAE, RelationalAE, WAEMMD, WAEGAN, VAE], Global),
     ],
 )
 def test_error_of_public_code(check: Check, ours: list[Make], planted: Make) -> None:
