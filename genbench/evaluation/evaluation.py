@@ -79,6 +79,11 @@ class DataEvaluation(Evaluation):
     def prior(self) -> Prior:
         return self.context.prior
 
+    @property
+    def most_samples(self) -> int | None:
+        """How many samples there are; None where any number can be drawn."""
+        return None
+
     def with_sampler(self, label: str, sampler: Sampler) -> Self:
         """This evaluation with samples of a sampler, fitted on the first call to codes of training images.
 

@@ -155,7 +155,7 @@ def pairs(evaluation: DataEvaluation, n: int, columns: int = 8) -> Tensor:
 def save_pictures(evaluation: DataEvaluation, folder: RunFolder) -> list[str]:
     """Write the pictures that are missing; returns the errors, so that measurements go on after them."""
     drawn: dict[str, Callable[[], Tensor]] = {
-        SAMPLES: lambda: evaluation.samples(PICTURE_IMAGES),
+        SAMPLES: lambda: evaluation.samples(min(PICTURE_IMAGES, evaluation.most_samples or PICTURE_IMAGES)),
         RECONSTRUCTIONS: lambda: pairs(evaluation, PICTURE_IMAGES // 2),
     }
     problems = []

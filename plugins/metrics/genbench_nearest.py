@@ -13,7 +13,7 @@ slightly blurred ones none.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import torch
@@ -27,6 +27,7 @@ from genbench.api import (
     Measurement,
     Metric,
     Option,
+    Piece,
     Prior,
 )
 from genbench.errors import MetricError, UsageError
@@ -94,6 +95,10 @@ class NearestTrain(Metric):
             raise UsageError(
                 f"nearest-train: {info.test} held-out and {info.train} training images; it needs two of each"
             )
+
+    def needs(self, info: DatasetInfo) -> Mapping[Piece, int]:
+        """`n` samples."""
+        return {"samples": self.n}
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """The mean distance and the share of copies."""
