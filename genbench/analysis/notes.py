@@ -196,7 +196,7 @@ def _fits(table: Table) -> list[str]:
         if column.fit_seconds is not None:
             sampler = column.metric.partition(SAMPLED)[2].partition(".")[0]
             seconds[sampler] = max(column.fit_seconds, seconds.get(sampler, 0.0))
-    fits = [f"{sampler} {value:.2g} s" if value < 10 else f"{sampler} {value:,.0f} s" for sampler, value in seconds.items()]
+    fits = [f"{name} {value:.2g} s" if value < 10 else f"{name} {value:,.0f} s" for name, value in seconds.items()]
     return [f"samplers (@) were fitted to training codes: {', '.join(fits)} a run"] * bool(fits)
 
 
