@@ -12,7 +12,7 @@ pixels and in features, is measured in reports/trust/memorization.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -28,6 +28,7 @@ from genbench.api import (
     Measurement,
     Metric,
     Option,
+    Piece,
     Prior,
 )
 from genbench.errors import MetricError, UsageError
@@ -216,6 +217,10 @@ class NearestTrain(MemorizationMetric):
     ) -> None:
         super().__init__(features, layer, weights, n, training)
         self.fraction = fraction
+
+    def needs(self, info: DatasetInfo) -> Mapping[Piece, int]:
+        """`n` samples."""
+        return {"samples": self.n}
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """The mean distance and the share of copies."""

@@ -45,6 +45,22 @@ MODELS = {
   eprint  = {1805.09235},
   archivePrefix = {arXiv}
 }""",
+    "arXiv:1903.05789": r"""@inproceedings{dai2019diagnosing,
+  author    = {Dai, Bin and Wipf, David},
+  title     = {Diagnosing and Enhancing {VAE} Models},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2019},
+  eprint    = {1903.05789},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1906.04032": r"""@inproceedings{durkan2019neural,
+  author    = {Durkan, Conor and Bekasov, Artur and Murray, Iain and Papamakarios, George},
+  title     = {Neural Spline Flows},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2019},
+  eprint    = {1906.04032},
+  archivePrefix = {arXiv}
+}""",
     "arXiv:1903.12436": r"""@inproceedings{ghosh2020rae,
   author    = {Ghosh, Partha and Sajjadi, Mehdi S. M. and Vergari, Antonio and Black, Michael and
                Sch{\"o}lkopf, Bernhard},
