@@ -42,7 +42,10 @@ TRAINED: tuple[Kind, ...] = ("model", "control", "prior", "network")
 def create_prior(registry: Registry, run: Run) -> Prior:
     """The prior of a run, on the CPU whatever the default device."""
     with torch.device("cpu"):
-        return _create(registry, "prior", run.prior, Prior, run.latent_dim)
+        prior = _create(registry, "prior", run.prior, Prior, run.latent_dim)
+    if "_parameters" not in vars(prior):
+        raise PluginError(f"the prior '{run.prior.name}' does not call super().__init__() first")
+    return prior
 
 
 def create_model(registry: Registry, run: Run, shape: Shape, wrap: NetworkWrapper | None = None) -> Model:

@@ -1,4 +1,4 @@
-"""What the kit's models are built from: two priors, a small network, and one whose codes the kit controls."""
+"""What the kit's models are built from: priors, a small network, and one whose codes the kit controls."""
 
 from __future__ import annotations
 
@@ -43,6 +43,22 @@ class Gauss(Prior):
         return self.sigma if self.closed else None
 
 
+class LearnedGauss(Gauss):
+    """N(m, I) with a trained mean m."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__(latent_dim, closed=False)
+        self.location = nn.Parameter(torch.full((latent_dim,), 0.5))
+
+    def sample(self, n: int, noise: Noise) -> Tensor:
+        """Normal draws about m, `(n, d)`."""
+        return self.location + super().sample(n, noise)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        """The normal log density about m, `(n, d) -> (n,)`."""
+        return super().log_prob(z - self.location)
+
+
 class Cube(Prior):
     """Uniform on [-1, 1]^d, without a density: draws alone."""
 
@@ -53,6 +69,23 @@ class Cube(Prior):
     def sample(self, n: int, noise: Noise) -> Tensor:
         """Uniform draws, `(n, d)`."""
         return 2.0 * noise.uniform(n, self.latent_dim) - 1.0
+
+
+class UnitSphere(Prior):
+    """Uniform on the sphere |z| = 1, without a density."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+
+    def sample(self, n: int, noise: Noise) -> Tensor:
+        """Normalized normal draws, `(n, d)`."""
+        return nn.functional.normalize(noise.normal(n, self.latent_dim), dim=1)
+
+    @property
+    def sphere_radius(self) -> float:
+        """1."""
+        return 1.0
 
 
 class EncoderHalf(nn.Sequential):

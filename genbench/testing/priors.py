@@ -12,7 +12,6 @@ import torch
 from torch import Generator, Tensor
 
 from genbench.api import Noise, Prior
-from genbench.api.prior import MOMENT_DRAWS
 from genbench.errors import GenbenchError, UnsupportedError
 from genbench.testing.fixtures import seeded_noise
 from genbench.testing.results import ConformanceCheck, Failed, Reported, Skipped, expect, expect_tensor, global_state
@@ -143,17 +142,24 @@ BATCHES, BATCH = 400, 64
 Z = 7.0
 BINS = 8
 DIMS = (2, 8, 1)
+FIT_STEPS, FIT_BATCH = 60, 256
 
 
 @dataclass(frozen=True)
 class Priors:
-    """A component's priors, one for each latent dimension among 2, 8 and 1 that it accepts."""
+    """A component's priors, one for each latent dimension among 2, 8 and 1 that it accepts.
+
+    Of a learned prior, `priors` are fitted to `blobs` and train no more: its law must hold wherever training leads, and
+    its start may be N(0, I) whatever the parameters do. `starts` are the same before that.
+    """
 
     priors: tuple[Prior, ...]
+    starts: tuple[Prior, ...] = ()
 
 
 def build(factory: Callable[[int], Prior]) -> Priors:
     """The subject of the checks; raises the prior's error where no dimension is accepted."""
+    torch.manual_seed(0)  # the kit puts the global state back
     made: list[Prior] = []
     refusal: GenbenchError | None = None
     for d in DIMS:
@@ -163,7 +169,27 @@ def build(factory: Callable[[int], Prior]) -> Priors:
             refusal = error
     if not made:
         raise Failed(f"no latent dimension of {DIMS} is accepted: {refusal}")
-    return Priors(tuple(made))
+    starts = tuple(prior for prior in made if "_parameters" in vars(prior) and prior.learned)
+    return Priors(tuple(_fitted(prior) if prior in starts else prior for prior in made), starts)
+
+
+def blobs(n: int, d: int, seed: int) -> Tensor:
+    """Two blobs off the origin of standard deviation 0.5, `(n, d)`: what a learned prior is fitted to."""
+    noise = seeded_noise(seed)
+    side = 2.0 * noise.integers(2, n, 1) - 1.0
+    return 1.0 + 1.5 * side + 0.5 * noise.normal(n, d)
+
+
+def _fitted(start: Prior) -> Prior:
+    """A copy of a learned prior after `FIT_STEPS` steps of maximum likelihood, without gradients."""
+    prior = copy.deepcopy(start)
+    if prior.has_density:
+        optimizer = torch.optim.Adam(prior.parameters(), lr=0.02)
+        for step in range(FIT_STEPS):
+            optimizer.zero_grad()
+            (-prior.log_prob(blobs(FIT_BATCH, prior.latent_dim, 100 + step)).mean()).backward()
+            optimizer.step()
+    return prior.requires_grad_(False)
 
 
 class RecordingNoise(Noise):
@@ -255,6 +281,40 @@ def module_is_initialized(subject: Priors) -> str:
     return f"{count:,} parameters"
 
 
+def learned_by_its_density(subject: Priors) -> str:
+    """A learned prior has a density on all of R^d, whose gradient reaches every parameter, and it fits two blobs."""
+    for start, prior in _learned(subject):
+        expect(start.has_density and start.full_support, "no density on all of R^d: `log_prob` and `full_support`")
+        z = blobs(1000, prior.latent_dim, 99)
+        parameters = dict(start.named_parameters())
+        grads = torch.autograd.grad(-start.log_prob(z).mean(), tuple(parameters.values()), allow_unused=True)
+        for name, grad in zip(parameters, grads, strict=True):
+            expect(grad is not None, f"the gradient of log_prob does not reach {name}")
+            expect(bool(grad.isfinite().all()), f"the gradient of log_prob in {name} is not finite")
+        before, after = float(start.log_prob(z).detach().mean()), float(prior.log_prob(z).mean())
+        expect(after > before, f"{FIT_STEPS} steps lower the log-likelihood from {before:.4g} to {after:.4g}")
+    return f"log-likelihood of two blobs {before:.4g}, and {after:.4g} after {FIT_STEPS} steps"
+
+
+def learning_is_kept(subject: Priors) -> str:
+    """What a prior has learned changes its draws, and is kept by its state dict and by `frozen()`."""
+    for start, prior in _learned(subject):
+        restored = copy.deepcopy(start)
+        restored.load_state_dict(prior.state_dict())
+        restored.requires_grad_(False)
+        drawn = prior.sample(16, seeded_noise(9))
+        expect(not torch.equal(drawn, start.sample(16, seeded_noise(9))), "the draws do not follow the parameters")
+        for what, twin in (("a prior with its state dict", restored), ("frozen()", prior.frozen())):
+            for value, other in (
+                (twin.sample(16, seeded_noise(9)), drawn),
+                (twin.log_prob(drawn), prior.log_prob(drawn)),
+            ):
+                gap = float((value - other).abs().max())
+                expect(gap < 1e-4, f"{what} has other draws or densities ({gap:.2g})")
+        expect(not any(p.requires_grad for p in prior.frozen().parameters()), "frozen() can be trained")
+    return "restored from its state dict"
+
+
 def first_two_moments(subject: Priors) -> str:
     """Mean and variance of the draws are the declared ones, within seven standard errors."""
     worst = 0.0
@@ -266,7 +326,7 @@ def first_two_moments(subject: Priors) -> str:
             ("variance", (z - z.mean(0)).square(), prior.variance, type(prior).variance is not Prior.variance),
         ):
             expect(stated.shape == (prior.latent_dim,), f"{what} is {tuple(stated.shape)}, not ({prior.latent_dim},)")
-            score = _score(values, stated.double(), exact)
+            score = _score(values, stated.double(), 0 if exact else prior.moment_draws)
             j = int(score.abs().argmax())
             worst = max(worst, float(score[j].abs()))
             observation = (
@@ -284,7 +344,7 @@ def pairwise_scale(subject: Priors) -> str:
         gaps = (z[::2] - z[1::2]).square().sum(1, keepdim=True)
         stated = torch.tensor([prior.pairwise_scale], dtype=torch.float64)
         exact = not {type(prior).pairwise_scale, type(prior).variance} <= {Prior.pairwise_scale, Prior.variance}
-        score = float(_score(gaps, stated, exact).abs())
+        score = float(_score(gaps, stated, 0 if exact else prior.moment_draws).abs())
         observation = f"d = {prior.latent_dim}: E|z - z'|^2 is {float(gaps.mean()):.4g}"
         expect(score <= Z, f"{observation}, declared {float(stated):.4g} ({score:.0f} standard errors)")
     return observation
@@ -376,10 +436,17 @@ def rows_are_independent(subject: Priors) -> str:
     return "block means vary as they should"
 
 
-def _score(values: Tensor, stated: Tensor, exact: bool) -> Tensor:
-    """Standard errors between the means of `(n, d)` values and the stated ones, which are exact or estimated too."""
+def _learned(subject: Priors) -> list[tuple[Prior, Prior]]:
+    """Learned priors before and after their fit."""
+    if not subject.starts:
+        raise Skipped("the prior has no parameters")
+    return list(zip(subject.starts, subject.priors, strict=True))
+
+
+def _score(values: Tensor, stated: Tensor, estimates: int) -> Tensor:
+    """Standard errors between the means of `(n, d)` values and the stated ones, of so many draws (0: exact)."""
     n = len(values)
-    error = (values.var(0) * (1.0 / n + (0.0 if exact else 1.0 / MOMENT_DRAWS))).sqrt()
+    error = (values.var(0) * (1.0 / n + (1.0 / estimates if estimates else 0.0))).sqrt()
     return (values.mean(0) - stated) / (error + 1e-6 * (1.0 + stated.abs()))  # float32's rounding
 
 
@@ -427,6 +494,12 @@ CHECKS: tuple[ConformanceCheck[Priors], ...] = (
     ConformanceCheck(noise_is_drawn_by_its_methods, "draw all randomness from the `noise` argument"),
     ConformanceCheck(
         module_is_initialized, "call super().__init__() first; keep learned numbers in parameters or buffers"
+    ),
+    ConformanceCheck(
+        learned_by_its_density, "state `log_prob` and `full_support`, and use every parameter in `log_prob`"
+    ),
+    ConformanceCheck(
+        learning_is_kept, "let `sample` follow the parameters that `log_prob` has; keep no number outside"
     ),
     ConformanceCheck(
         first_two_moments, "make `mean` and `variance` those of `sample`, or leave them out to have them estimated"

@@ -30,7 +30,7 @@ class LearnedMixture(GaussianMixture):
         components: Annotated[int, Option("number of Gaussians", reference="one for each digit", low=1)] = 10,
     ) -> None:
         super().__init__()
-        self.latent_dim = latent_dim
+        self.latent_dim, self.count = latent_dim, components
         direction = nn.functional.normalize(torch.randn(components, latent_dim), dim=1)
         self.means = nn.Parameter(direction * torch.rand(components, 1) ** (1.0 / latent_dim))
         self.raw_log_variances = nn.Parameter(torch.zeros(components, latent_dim))
@@ -69,7 +69,7 @@ class Flow(Prior):
         super().__init__()
         import zuko  # a second to import
 
-        self.latent_dim = latent_dim
+        self.latent_dim, self.layers, self.bins, self.hidden = latent_dim, layers, bins, hidden
         self.splines = zuko.flows.NSF(latent_dim, transforms=layers, bins=bins, passes=2, hidden_features=(hidden,) * 2)
         self.location = nn.Parameter(torch.zeros(latent_dim))
         self.log_scale = nn.Parameter(torch.zeros(latent_dim))

@@ -30,7 +30,12 @@ CAUGHT: dict[tuple[Kind, str], set[str]] = {
     ("prior", "global-prior"): {"determined_by_noise"},
     ("prior", "unnormalised"): {"log_prob_agrees_with_draws", "log_prob_integrates_to_one"},
     ("prior", "second-lobe"): {"log_prob_integrates_to_one"},
-    ("prior", "not-initialized"): {"module_is_initialized"},
+    ("prior", "not-initialized"): {"module_is_initialized", "first_two_moments", "pairwise_scale"},
+    ("prior", "draws-of-the-start"): {
+        *("learning_is_kept", "first_two_moments", "pairwise_scale", "log_prob_agrees_with_draws"),
+    },
+    ("prior", "means-outside-the-state"): {"learning_is_kept"},
+    ("prior", "weights-cut-off"): {"learned_by_its_density"},
     ("model", "one-likelihood"): {"likelihood_is_one_number_per_image"},
     ("model", "wrong-sign"): {"matching_codes_cost_less"},
     ("model", "weight-unused"): {"every_option_counts"},

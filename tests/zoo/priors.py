@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Iterable
 
 import torch
@@ -9,6 +10,8 @@ from torch import Tensor
 
 from genbench.api import ComponentSpec, Noise, Prior
 from genbench.hookspecs import hookimpl
+from genbench.nn import GaussianComponents
+from genbench_learned import LearnedMixture
 from genbench_plane import Circle, Disk
 from genbench_priors import Normal, Uniform
 
@@ -64,7 +67,44 @@ class NotInitialized(Prior):
         return noise.normal(n, self.latent_dim)
 
 
+class DrawsOfTheStart(LearnedMixture):
+    """Draws of the Gaussians that it started from, whatever it has learned."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__(latent_dim)
+        with torch.no_grad():
+            self.start = copy.deepcopy(self.components())
+
+    def sample(self, n: int, noise: Noise) -> Tensor:
+        chosen = noise.integers(len(self.start.means), n)
+        return self.start.means[chosen] + noise.normal(n, self.latent_dim)
+
+
+class MeansOutsideTheState(LearnedMixture):
+    """Its means are a plain tensor: neither trained nor saved."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__(latent_dim)
+        del self.means
+        self.means = torch.randn(10, latent_dim)
+
+    def log_prob(self, z: Tensor) -> Tensor:
+        self.means = self.means.detach() + 0.01 * (z.mean(0) - self.means).detach()
+        return super().log_prob(z)
+
+
+class WeightsCutOff(LearnedMixture):
+    """Weights that no gradient of the density reaches."""
+
+    def components(self) -> GaussianComponents:
+        mixture = super().components()
+        return GaussianComponents(mixture.means, mixture.log_variances, mixture.log_weights.detach())
+
+
 KINDS = {
+    "draws-of-the-start": DrawsOfTheStart,
+    "means-outside-the-state": MeansOutsideTheState,
+    "weights-cut-off": WeightsCutOff,
     "not-initialized": NotInitialized,
     "second-lobe": SecondLobe,
     "variance-two-in-training": VarianceTwoInTraining,

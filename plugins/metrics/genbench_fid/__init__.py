@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from genbench.api import ComponentSpec, Metric
 from genbench.hookspecs import hookimpl
-from genbench_fid.base import COUNT, FEATURES, LAYER, SPLIT, VALUES, WEIGHTS, FeatureMetric
+from genbench_fid.base import COUNT, FEATURES, LAYER, SPLIT, VALUES, WEIGHTS, FeatureMetric, References
 from genbench_fid.frechet import FID, FIDInfinity
 from genbench_fid.interpolation import FIDInterpolation
 from genbench_fid.kid import KID
@@ -25,6 +25,7 @@ __all__ = [
     "FIDInterpolation",
     "FIDLadder",
     "FeatureMetric",
+    "References",
 ]
 
 
