@@ -130,7 +130,7 @@ class MemorizationMetric(FeatureMetric):
         super().__init__(features, layer, weights, n, "test")
         self.n, self.training = n, training
 
-    def needs(self, info: DatasetInfo) -> Mapping[Piece, int]:
+    def counts_needed(self, info: DatasetInfo) -> Mapping[Piece, int]:
         """`n` samples."""
         return {"samples": self.n}
 
