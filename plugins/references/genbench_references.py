@@ -45,6 +45,22 @@ MODELS = {
   eprint  = {1805.09235},
   archivePrefix = {arXiv}
 }""",
+    "arXiv:1903.05789": r"""@inproceedings{dai2019diagnosing,
+  author    = {Dai, Bin and Wipf, David},
+  title     = {Diagnosing and Enhancing {VAE} Models},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2019},
+  eprint    = {1903.05789},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1906.04032": r"""@inproceedings{durkan2019neural,
+  author    = {Durkan, Conor and Bekasov, Artur and Murray, Iain and Papamakarios, George},
+  title     = {Neural Spline Flows},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2019},
+  eprint    = {1906.04032},
+  archivePrefix = {arXiv}
+}""",
     "arXiv:1903.12436": r"""@inproceedings{ghosh2020rae,
   author    = {Ghosh, Partha and Sajjadi, Mehdi S. M. and Vergari, Antonio and Black, Michael and
                Sch{\"o}lkopf, Bernhard},
@@ -52,6 +68,74 @@ MODELS = {
   booktitle = {International Conference on Learning Representations},
   year      = {2020},
   eprint    = {1903.12436},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1606.04934": r"""@inproceedings{kingma2016iaf,
+  author    = {Kingma, Diederik P. and Salimans, Tim and Jozefowicz, Rafal and Chen, Xi and Sutskever, Ilya and
+               Welling, Max},
+  title     = {Improved Variational Inference with Inverse Autoregressive Flow},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume    = {29},
+  year      = {2016},
+  eprint    = {1606.04934},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1706.02262": r"""@inproceedings{zhao2019infovae,
+  author    = {Zhao, Shengjia and Song, Jiaming and Ermon, Stefano},
+  title     = {{InfoVAE}: Balancing Learning and Inference in Variational Autoencoders},
+  booktitle = {AAAI Conference on Artificial Intelligence},
+  year      = {2019},
+  eprint    = {1706.02262},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1509.00519": r"""@inproceedings{burda2016iwae,
+  author    = {Burda, Yuri and Grosse, Roger and Salakhutdinov, Ruslan},
+  title     = {Importance Weighted Autoencoders},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2016},
+  eprint    = {1509.00519},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1802.04942": r"""@inproceedings{chen2018tcvae,
+  author    = {Chen, Ricky T. Q. and Li, Xuechen and Grosse, Roger and Duvenaud, David},
+  title     = {Isolating Sources of Disentanglement in Variational Autoencoders},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume    = {31},
+  year      = {2018},
+  eprint    = {1802.04942},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1802.05983": r"""@inproceedings{kim2018factorvae,
+  author    = {Kim, Hyunjik and Mnih, Andriy},
+  title     = {Disentangling by Factorising},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2018},
+  eprint    = {1802.05983},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1711.00848": r"""@inproceedings{kumar2018dipvae,
+  author    = {Kumar, Abhishek and Sattigeri, Prasanna and Balakrishnan, Avinash},
+  title     = {Variational Inference of Disentangled Latent Concepts from Unlabeled Observations},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2018},
+  eprint    = {1711.00848},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1804.00891": r"""@inproceedings{davidson2018svae,
+  author    = {Davidson, Tim R. and Falorsi, Luca and De Cao, Nicola and Kipf, Thomas and Tomczak, Jakub M.},
+  title     = {Hyperspherical Variational Auto-Encoders},
+  booktitle = {Conference on Uncertainty in Artificial Intelligence},
+  year      = {2018},
+  eprint    = {1804.00891},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1805.08498": r"""@inproceedings{figurnov2018implicit,
+  author    = {Figurnov, Michael and Mohamed, Shakir and Mnih, Andriy},
+  title     = {Implicit Reparameterization Gradients},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume    = {31},
+  year      = {2018},
+  eprint    = {1805.08498},
   archivePrefix = {arXiv}
 }""",
     "arXiv:1711.00937": r"""@inproceedings{oord2017vqvae,
@@ -178,6 +262,46 @@ DATASETS = {
 # ---------------------------------------------------------------- metrics
 
 METRICS = {
+    "arXiv:1509.00519": r"""@inproceedings{burda2016iwae,
+  author    = {Burda, Yuri and Grosse, Roger and Salakhutdinov, Ruslan},
+  title     = {Importance Weighted Autoencoders},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2016},
+  eprint    = {1509.00519},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1711.00464": r"""@inproceedings{alemi2018fixing,
+  author    = {Alemi, Alexander A. and Poole, Ben and Fischer, Ian and Dillon, Joshua V. and Saurous, Rif A. and
+               Murphy, Kevin},
+  title     = {Fixing a Broken {ELBO}},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2018},
+  eprint    = {1711.00464},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1711.00848": r"""@inproceedings{kumar2018dipvae,
+  author    = {Kumar, Abhishek and Sattigeri, Prasanna and Balakrishnan, Avinash},
+  title     = {Variational Inference of Disentangled Latent Concepts from Unlabeled Observations},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2018},
+  eprint    = {1711.00848},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1802.04942": r"""@inproceedings{chen2018isolating,
+  author    = {Chen, Ricky T. Q. and Li, Xuechen and Grosse, Roger and Duvenaud, David},
+  title     = {Isolating Sources of Disentanglement in Variational Autoencoders},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume    = {31},
+  year      = {2018},
+  eprint    = {1802.04942},
+  archivePrefix = {arXiv}
+}""",
+    "Eastwood and Williams, ICLR 2018": r"""@inproceedings{eastwood2018framework,
+  author    = {Eastwood, Cian and Williams, Christopher K. I.},
+  title     = {A Framework for the Quantitative Evaluation of Disentangled Representations},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2018}
+}""",
     "arXiv:1606.03498": r"""@inproceedings{salimans2016improved,
   author    = {Salimans, Tim and Goodfellow, Ian and Zaremba, Wojciech and Cheung, Vicki and Radford, Alec and
                Chen, Xi},
@@ -393,6 +517,17 @@ LIBRARIES = {
   number  = {78},
   pages   = {1--8},
   year    = {2021}
+}""",
+    "scikit-learn": r"""@article{pedregosa2011scikit,
+  author  = {Pedregosa, Fabian and Varoquaux, Ga{\"e}l and Gramfort, Alexandre and Michel, Vincent and
+             Thirion, Bertrand and Grisel, Olivier and Blondel, Mathieu and Prettenhofer, Peter and Weiss, Ron and
+             Dubourg, Vincent and Vanderplas, Jake and Passos, Alexandre and Cournapeau, David and
+             Brucher, Matthieu and Perrot, Matthieu and Duchesnay, {\'E}douard},
+  title   = {Scikit-learn: Machine Learning in {P}ython},
+  journal = {Journal of Machine Learning Research},
+  volume  = {12},
+  pages   = {2825--2830},
+  year    = {2011}
 }""",
     "torch-fidelity": r"""@misc{obukhov2020torchfidelity,
   author = {Obukhov, Anton and Seitzer, Maximilian and Wu, Po-Wei and Zhydenko, Semen and Kyl, Jonathan and
