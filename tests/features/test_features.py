@@ -313,7 +313,7 @@ def test_any_registered_extractor_serves_a_metric_by_name_and_another_is_refused
         planned("swae", metrics=("fid",), settings=("fid.features=means",))
     spec = ComponentSpec(name="means", description="", factory=Means)
     monkeypatch.setitem(genbench.features.extractor._registered, "means", spec)
-    served = ("fid", "fid-infinity", "fid-ladder", "kid", "precision-recall", "density-coverage")
+    served = ("fid", "fid-infinity", "fid-ladder", "kid", "mind", "precision-recall", "density-coverage")
     settings = (*(f"{name}.features=means" for name in served), "fid-ladder.codes=100")
     assert tuple(metric.name for metric in planned("swae", metrics=served, settings=settings).metrics) == served
     with pytest.raises(GenbenchError, match="the extractor 'means' tells no classes"):
