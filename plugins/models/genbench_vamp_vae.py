@@ -71,7 +71,9 @@ class VampVAE(VariationalAutoencoder):
     """min E[-log p(x | z)] + KL(q(z | x) | p(z)), p(z) the mean of q(z | u_k) over trained pseudo-inputs u_k.
 
     As in `vae`, with the estimate log q(z | x) - log p(z) of the KL. Pseudo-inputs are images, kept within [0, 1] and
-    started from N(0.05, 0.01^2) as in the authors' code; a network with batch norm sees them as a batch apart.
+    started from N(0.05, 0.01^2) as in the authors' code; a network with batch norm sees them as a batch apart. A step
+    encodes them all: with the default network, batches of 128 and 28x28 pixels it takes four times that of `vae` on a
+    CPU, and 1.8 times with 100 pseudo-inputs.
 
     Source: arXiv:1705.07120, equations 3 and 9, with one layer of latent variables. Left out is the code's warm-up of
     the KL.
