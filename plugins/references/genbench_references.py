@@ -33,14 +33,6 @@ MODELS = {
   eprint    = {1705.07120},
   archivePrefix = {arXiv}
 }""",
-    "arXiv:1906.04032": r"""@inproceedings{durkan2019nsf,
-  author    = {Durkan, Conor and Bekasov, Artur and Murray, Iain and Papamakarios, George},
-  title     = {Neural Spline Flows},
-  booktitle = {Advances in Neural Information Processing Systems},
-  year      = {2019},
-  eprint    = {1906.04032},
-  archivePrefix = {arXiv}
-}""",
     "arXiv:1603.05027": r"""@inproceedings{he2016identity,
   author    = {He, Kaiming and Zhang, Xiangyu and Ren, Shaoqing and Sun, Jian},
   title     = {Identity Mappings in Deep Residual Networks},

@@ -40,7 +40,8 @@ def main(names: list[str]) -> None:
                 optimizer.step()
             rate = BATCH * STEPS / (time.process_time() - started)
             count = sum(parameter.numel() for parameter in parameters)
-            print(f"{name:<12} {'x'.join(map(str, shape)):<10} {count:>11,} parameters {rate:>8,.0f} images/s", flush=True)
+            size = "x".join(map(str, shape))
+            print(f"{name:<12} {size:<10} {count:>11,} parameters {rate:>8,.0f} images/s", flush=True)
 
 
 if __name__ == "__main__":
