@@ -9,6 +9,7 @@ from genbench.analysis.formatting import format_estimate, format_value, p_value
 from genbench.analysis.headline import counted_models, join_words, verdict
 from genbench.analysis.ladder import ladder
 from genbench.analysis.table import COPIES_ALLOWED, Column, Mark, RowRole, Table, TableCell, TableRow
+from genbench.experiment.run import SAMPLED
 from genbench.stats.comparison import FEWEST
 from genbench.stats.intervals import BOOTSTRAP_FROM, Estimate
 
@@ -135,8 +136,10 @@ def below_head(column: Column) -> list[str]:
 
 
 def below_cell(cell: TableCell) -> list[str]:
-    """The lines under a value: its floor, the error of its draws where one seed has no interval, a p-value."""
+    """The lines under a value: its floor, that of chance, the error of its draws where one seed has no interval, p."""
     texts = [floor(cell.floor)] if cell.floor is not None else []
+    if cell.chance is not None:
+        texts.append(f"chance {format_value(cell.chance, digits=2).plain}")
     if cell.se is not None:
         texts.append(f"se {format_value(cell.se, digits=2).plain}")
     return texts + ([] if cell.p is None else [p_value(cell.p)])
@@ -185,7 +188,18 @@ def all_notes(table: Table, best: str) -> list[str]:
 
 
 def _findings(table: Table) -> list[str]:
-    return [text for text in (verdict(table).text, *warnings(table)) if text]
+    return [text for text in (verdict(table).text, *warnings(table), *_fits(table)) if text]
+
+
+def _fits(table: Table) -> list[str]:
+    """The samplers that were fitted, with the mean seconds of their fits; of several options the longest."""
+    seconds: dict[str, float] = {}
+    for column in table.columns:
+        if column.fit_seconds is not None:
+            sampler = column.metric.partition(SAMPLED)[2].partition(".")[0]
+            seconds[sampler] = max(column.fit_seconds, seconds.get(sampler, 0.0))
+    fits = [f"{name} {value:.2g} s" if value < 10 else f"{name} {value:,.0f} s" for name, value in seconds.items()]
+    return [f"samplers (@) were fitted to training codes: {', '.join(fits)} a run"] * bool(fits)
 
 
 def notes(table: Table, best: str = SIGNS["best"]) -> list[str]:
@@ -214,6 +228,8 @@ def notes(table: Table, best: str = SIGNS["best"]) -> list[str]:
         spread = any(column.floor_sd for column in table.columns)
         more = ", ± its standard deviation over draws" if spread else ""
         texts.append(f"a perfect model: what one would score with this many images or codes{more}")
+    if any(cell.chance is not None for cell in cells):
+        texts.append("chance: what codes or samples that know nothing of the images score")
     if any(cell.p is not None for cell in cells):
         texts.append(
             "p: of a perfect fit in every seed, the smallest of the seeds' p-values times their number (Bonferroni)"

@@ -99,10 +99,12 @@ class ColumnValues:
     values: dict[str, dict[int, list[float]]] = field(default_factory=dict)
     floors: dict[str, list[float]] = field(default_factory=dict)
     floor_sds: list[float] = field(default_factory=list)
+    chances: dict[str, list[float]] = field(default_factory=dict)
     errors: dict[str, dict[int, list[float]]] = field(default_factory=dict)
     p_values: dict[str, dict[int, float]] = field(default_factory=dict)
     minimum_detectable_effect: float | None = None
     cautions: dict[str, None] = field(default_factory=dict)
+    fit_seconds: list[float] = field(default_factory=list)
     _by_seed: dict[str, dict[int, float]] = field(default_factory=dict, repr=False, compare=False)
     _shares: tuple[int, float | None] | None = field(default=None, repr=False, compare=False)
 
@@ -179,10 +181,14 @@ def _collect(columns: dict[ColumnKey, ColumnValues], row: Row, value: float) -> 
     column.values.setdefault(row.group, {}).setdefault(row.seed, []).append(value)
     if row.caution:
         column.cautions[row.caution] = None
+    if row.fit_seconds is not None:
+        column.fit_seconds.append(row.fit_seconds)
     if row.floor is not None and math.isfinite(row.floor):
         column.floors.setdefault(row.group, []).append(row.floor)
     if row.floor_sd is not None and math.isfinite(row.floor_sd):
         column.floor_sds.append(row.floor_sd)
+    if row.chance is not None and math.isfinite(row.chance):
+        column.chances.setdefault(row.group, []).append(row.chance)
     if row.se is not None and math.isfinite(row.se):
         column.errors.setdefault(row.group, {}).setdefault(row.seed, []).append(row.se)
     if row.p_value is not None and math.isfinite(row.p_value):
@@ -236,7 +242,8 @@ class Column:
     `shared` where the metric was measured under other protocols that the head does not tell apart. `spread` is pooled
     over the models, and `minimum_detectable_effect` the smallest true value that every run's n detects. `detectable` is
     the smallest difference between two models that the seeds of all models detect with a power of 80 % (of the ranking
-    column alone). `prior` is the prior of all its groups where other columns of the metric belong to other priors.
+    column alone). `prior` is the prior of all its groups where other columns of the metric belong to other priors,
+    `fit_seconds` the mean over its runs of the seconds of its sampler's fit.
     """
 
     metric: str
@@ -255,6 +262,7 @@ class Column:
     detectable: float | None = None
     prior: str = ""
     cautions: tuple[str, ...] = ()
+    fit_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -269,6 +277,7 @@ class TableCell:
     estimate: Estimate
     mark: Mark = ""
     floor: float | None = None
+    chance: float | None = None
     behind: Estimate | None = None
     p: float | None = None
     se: float | None = None
@@ -431,6 +440,7 @@ def _columns(gathered: GatheredRows, sort: str | None, roles: Mapping[str, RowRo
                 floor_sd=_mean(measured.floor_sds) if floor is not None and measured.floor_sds else None,
                 minimum_detectable_effect=measured.minimum_detectable_effect,
                 cautions=tuple(measured.cautions),
+                fit_seconds=_mean(measured.fit_seconds) if measured.fit_seconds else None,
                 spread=spread([_spread_of(measured, name) for name in measured.values if roles[name] == "model"]),
             )
         )
@@ -530,6 +540,7 @@ def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole])
             estimates[name],
             marks.get(name, ""),
             floor=_mean(floors) if floors and column.floor is None else None,
+            chance=_mean(measured.chances[name]) if name in measured.chances else None,
             behind=None if best is None or name == best else paired_difference(values, by_seed[best], errors=pair),
             p=combined_p(list(p_values.values())) if p_values.keys() == values.keys() else None,
             se=errors[0] if estimates[name].low is None and errors and errors[0] > rounding else None,

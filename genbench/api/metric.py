@@ -24,6 +24,9 @@ Split = Literal["test", "validation"]
 """Which held-out images an evaluation uses: a choice is made on validation images, and its result told on test ones."""
 
 
+Piece = Literal["samples", "codes"]
+"""What a metric may need a number of; see `Metric.needs`."""
+
 MetricRole = Literal["", "sample quality", "reconstruction", "latent fit", "ladder", "memorization", "speed"]
 """What a number says of a model; see `Measurement`."""
 
@@ -87,6 +90,8 @@ class Measurement:
         high: Its upper end.
         p_value: The p-value of "this model is perfect by this measure", in [0, 1].
         minimum_detectable_effect: The smallest true value that n finds with a power of 80 % at a level of 5 %.
+        chance: The value of codes or samples that know nothing of the images (codes that are permuted among them).
+        chance_sd: Its standard deviation over draws.
         caution: Why this number is to be read with care and what to do, a few words without a stop ("biased upwards:
             40 samples for 128 features; use KID"); it stands with every table that shows the number.
 
@@ -109,6 +114,8 @@ class Measurement:
     p_value: float | None = None
     minimum_detectable_effect: float | None = None
     caution: str = ""
+    chance: float | None = None
+    chance_sd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -204,6 +211,22 @@ class Evaluation(ABC):
         """Draws of q(z | x) for `training_images(n)`, `(n, d)` float32: what a density is fitted to."""
         raise NotApplicableError("this evaluation has no codes")
 
+    def labels(self, n: int) -> Tensor:
+        """Labels of the images of `codes(n)`, `(n,)` int64 on the CPU."""
+        raise NotApplicableError("this evaluation has no labels")
+
+    def training_labels(self, n: int) -> Tensor:
+        """Labels of the images of `training_codes(n)`, `(n,)` int64 on the CPU."""
+        raise NotApplicableError("this evaluation has no labels")
+
+    def factors(self, n: int) -> Mapping[str, Tensor]:
+        """The factors of the images of `codes(n)` by name, `(n,)` on the CPU: see `Images.test_factors`."""
+        raise NotApplicableError("this evaluation has no factors")
+
+    def training_factors(self, n: int) -> Mapping[str, Tensor]:
+        """The factors of the images of `training_codes(n)` by name, `(n,)` on the CPU."""
+        raise NotApplicableError("this evaluation has no factors")
+
     def decode(self, z: Tensor) -> Tensor:
         """Images for any codes, `(n, d) -> (n, c, h, w)` uint8, rounded as samples are; computed anew at each call."""
         raise NotApplicableError("this evaluation has no decoder")
@@ -268,6 +291,13 @@ class Metric(ABC):
         """The options that ask for more images than a dataset has, each with a value that it allows.
 
         They take the place of defaults. What the user has set is left to `validate`, which refuses it.
+        """
+        return {}
+
+    def needs(self, info: DatasetInfo) -> Mapping[Piece, int]:
+        """How many samples and codes `measure` asks for on such a dataset: too few in files are refused at once.
+
+        What is not named is first looked at when it is measured.
         """
         return {}
 

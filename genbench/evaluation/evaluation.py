@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, MutableMapping
+import time
+from collections.abc import Callable, Mapping, MutableMapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -63,6 +64,8 @@ class DataEvaluation(Evaluation):
         self._of_run: dict[str, Any] = {}
         self._sampler: Sampler | None = None
         self._sampled: dict[str, Self] = {}
+        self.fit_seconds: float | None = None
+        """Seconds of the sampler's fit, encoding not counted; None where nothing was fitted."""
 
     if not TYPE_CHECKING:
 
@@ -76,16 +79,26 @@ class DataEvaluation(Evaluation):
     def prior(self) -> Prior:
         return self.context.prior
 
+    @property
+    def most_samples(self) -> int | None:
+        """How many samples there are; None where any number can be drawn."""
+        return None
+
     def with_sampler(self, label: str, sampler: Sampler) -> Self:
         """This evaluation with samples of a sampler, fitted on the first call to codes of training images.
 
         `label` is the sampler's name and options. All other pieces are shared.
         """
         if label not in self._sampled:
+            fit_seconds = None
             if sampler.training_codes:
-                codes = self.training_codes(min(sampler.training_codes, len(self.images.train)))
-                sampler.fit(codes.double().cpu())
+                codes = self.training_codes(min(sampler.training_codes, len(self.images.train))).double().cpu()
+                sampler.check_codes(codes)
+                started = time.perf_counter()
+                sampler.fit(codes)
+                fit_seconds = time.perf_counter() - started
             twin = copy.copy(self)
+            twin.fit_seconds = fit_seconds
             twin.sampler, twin._sampler, twin._of_run = label, sampler, {}
             twin._pieces = {name: piece for name, piece in self._pieces.items() if name != "samples"}
             self._sampled[label] = twin
@@ -118,6 +131,23 @@ class DataEvaluation(Evaluation):
     def training_images(self, n: int) -> Tensor:
         return _first(self.images.train, n, "training images", "train")
 
+    def labels(self, n: int) -> Tensor:
+        images = self.images
+        return _labels(images.test_labels if self.split == "test" else images.validation_labels, self.order(n))
+
+    def training_labels(self, n: int) -> Tensor:
+        return _labels(self.images.train_labels, self._training_order(n))
+
+    def factors(self, n: int) -> Mapping[str, Tensor]:
+        images = self.images
+        return _factors(images.test_factors if self.split == "test" else images.validation_factors, self.order(n))
+
+    def training_factors(self, n: int) -> Mapping[str, Tensor]:
+        return _factors(self.images.train_factors, self._training_order(n))
+
+    def _training_order(self, n: int) -> Tensor:
+        return _order(len(self.images.train), n, "training images", "train")
+
     @torch.no_grad()
     def prior_draws(self, n: int, purpose: str) -> Tensor:
         prior, noise = self.prior, self.noise(f"prior/{purpose}")
@@ -140,6 +170,18 @@ class DataEvaluation(Evaluation):
         if name not in self._pieces or len(self._pieces[name]) < len(inputs):
             self._pieces[name] = torch.cat([function(block.to(self.device)) for block in inputs.split(size or BATCH)])
         return self._pieces[name][: len(inputs)]
+
+
+def _labels(labels: Tensor | None, order: Tensor) -> Tensor:
+    if labels is None:
+        raise NotApplicableError("the images have no labels")
+    return labels.cpu()[order]
+
+
+def _factors(factors: Mapping[str, Tensor], order: Tensor) -> Mapping[str, Tensor]:
+    if not factors:
+        raise NotApplicableError("the factors of the images are not known")
+    return {name: values.cpu()[order] for name, values in factors.items()}
 
 
 def _first(images: Tensor, n: int, kind: str, order: str) -> Tensor:
@@ -192,7 +234,7 @@ class RunEvaluation(DataEvaluation):
         return self._model
 
     @cached_property
-    def prior(self) -> Prior:  # type: ignore[override]
+    def prior(self) -> Prior:
         return self._model.prior.frozen()
 
     def codes(self, n: int) -> Tensor:

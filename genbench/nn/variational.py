@@ -58,8 +58,7 @@ class LikelihoodAutoencoder(Autoencoder):
 
     p(x | z) by `likelihood`: bernoulli; gaussian of the fixed standard deviation `sigma`; or learned-sigma, a gaussian
     whose one standard deviation for all pixels is a parameter (arXiv:2006.13202) that starts at `sigma`. Its mean is
-    the sigmoid of the decoder's logits in each case. A prior with parameters is trained with the rest, by the gradient
-    of log p(z) in the KL divergence.
+    the sigmoid of the decoder's logits in each case.
 
     Args:
         context: Shape, latent dimension, prior and network of the model.
@@ -80,6 +79,11 @@ class LikelihoodAutoencoder(Autoencoder):
             self.log_sigma = nn.Parameter(start)
         else:
             self.register_buffer("log_sigma", start, persistent=False)
+
+    @property
+    def likelihood_law(self) -> str:
+        """Bernoulli or Gaussian; standard deviations, fixed or learned, do not tell Gaussian densities apart."""
+        return "Bernoulli" if self.likelihood == "bernoulli" else "Gaussian"
 
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x | z) in nats, summed over the pixels, `(n, c, h, w), (n, d) -> (n,)`."""

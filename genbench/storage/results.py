@@ -16,7 +16,7 @@ from genbench.storage.schema import MetricRecord, Scalar, SnapshotRecord
 
 NUMBER = (
     *("value", "floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectable_effect"),
-    *("unit", "higher_is_better", "n", "protocol", "caution"),
+    *("unit", "higher_is_better", "n", "protocol", "caution", "chance", "chance_sd"),
 )
 """The fields that a row has from its measurement."""
 KINDS: tuple[Literal["dataset", "model", "prior", "network"], ...] = ("dataset", "model", "prior", "network")
@@ -32,7 +32,8 @@ class Row:
     `caution` its `Measurement.caution`, `higher_is_better` None for a fact that ranks nothing. `seconds` is the run's
     training time, `images` the count of images it trained on, `status` one of "done", "failed", "unfinished".
     `options` has every option of the run as NAME.OPTION, `defaults` the default of each that has another value
-    (None where the run does not record them). `data` is what a reader must know of the images, "" where nothing.
+    (None where the run does not record them). `data` is what a reader must know of the images, "" where nothing,
+    `fit_seconds` what the fit of the samples' sampler took.
     """
 
     run: str
@@ -73,6 +74,9 @@ class Row:
     options: Mapping[str, Scalar] = field(default_factory=dict, hash=False)
     defaults: Mapping[str, Scalar] | None = field(default=None, hash=False)
     caution: str = ""
+    chance: float | None = None
+    chance_sd: float | None = None
+    fit_seconds: float | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The row as plain data, columns in their fixed order."""
@@ -177,6 +181,7 @@ def rows_of_measurements(columns: Mapping[str, Any], measured: Mapping[str, Metr
                 metric=metric,
                 metric_role=number.role,
                 head=number.label or metric,
+                fit_seconds=entry.fit_seconds,
                 **{name: getattr(number, name) for name in NUMBER},
             )
     yield from numbers.values()

@@ -290,7 +290,7 @@ def learned_by_its_density(subject: Priors) -> str:
         grads = torch.autograd.grad(-start.log_prob(z).mean(), tuple(parameters.values()), allow_unused=True)
         for name, grad in zip(parameters, grads, strict=True):
             expect(grad is not None, f"the gradient of log_prob does not reach {name}")
-            expect(bool(grad.isfinite().all()), f"the gradient of log_prob in {name} is not finite")  # type: ignore[union-attr]
+            expect(bool(grad.isfinite().all()), f"the gradient of log_prob in {name} is not finite")
         before, after = float(start.log_prob(z).detach().mean()), float(prior.log_prob(z).mean())
         expect(after > before, f"{FIT_STEPS} steps lower the log-likelihood from {before:.4g} to {after:.4g}")
     return f"log-likelihood of two blobs {before:.4g}, and {after:.4g} after {FIT_STEPS} steps"
