@@ -135,8 +135,10 @@ def below_head(column: Column) -> list[str]:
 
 
 def below_cell(cell: TableCell) -> list[str]:
-    """The lines under a value: its floor, the error of its draws where one seed has no interval, a p-value."""
+    """The lines under a value: its floor, that of chance, the error of its draws where one seed has no interval, p."""
     texts = [floor(cell.floor)] if cell.floor is not None else []
+    if cell.chance is not None:
+        texts.append(f"chance {format_value(cell.chance, digits=2).plain}")
     if cell.se is not None:
         texts.append(f"se {format_value(cell.se, digits=2).plain}")
     return texts + ([] if cell.p is None else [p_value(cell.p)])
@@ -214,6 +216,8 @@ def notes(table: Table, best: str = SIGNS["best"]) -> list[str]:
         spread = any(column.floor_sd for column in table.columns)
         more = ", ± its standard deviation over draws" if spread else ""
         texts.append(f"a perfect model: what one would score with this many images or codes{more}")
+    if any(cell.chance is not None for cell in cells):
+        texts.append("chance: what codes or samples that know nothing of the images score")
     if any(cell.p is not None for cell in cells):
         texts.append(
             "p: of a perfect fit in every seed, the smallest of the seeds' p-values times their number (Bonferroni)"

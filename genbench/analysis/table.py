@@ -99,6 +99,7 @@ class ColumnValues:
     values: dict[str, dict[int, list[float]]] = field(default_factory=dict)
     floors: dict[str, list[float]] = field(default_factory=dict)
     floor_sds: list[float] = field(default_factory=list)
+    chances: dict[str, list[float]] = field(default_factory=dict)
     errors: dict[str, dict[int, list[float]]] = field(default_factory=dict)
     p_values: dict[str, dict[int, float]] = field(default_factory=dict)
     minimum_detectable_effect: float | None = None
@@ -183,6 +184,8 @@ def _collect(columns: dict[ColumnKey, ColumnValues], row: Row, value: float) -> 
         column.floors.setdefault(row.group, []).append(row.floor)
     if row.floor_sd is not None and math.isfinite(row.floor_sd):
         column.floor_sds.append(row.floor_sd)
+    if row.chance is not None and math.isfinite(row.chance):
+        column.chances.setdefault(row.group, []).append(row.chance)
     if row.se is not None and math.isfinite(row.se):
         column.errors.setdefault(row.group, {}).setdefault(row.seed, []).append(row.se)
     if row.p_value is not None and math.isfinite(row.p_value):
@@ -269,6 +272,7 @@ class TableCell:
     estimate: Estimate
     mark: Mark = ""
     floor: float | None = None
+    chance: float | None = None
     behind: Estimate | None = None
     p: float | None = None
     se: float | None = None
@@ -530,6 +534,7 @@ def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole])
             estimates[name],
             marks.get(name, ""),
             floor=_mean(floors) if floors and column.floor is None else None,
+            chance=_mean(measured.chances[name]) if name in measured.chances else None,
             behind=None if best is None or name == best else paired_difference(values, by_seed[best], errors=pair),
             p=combined_p(list(p_values.values())) if p_values.keys() == values.keys() else None,
             se=errors[0] if estimates[name].low is None and errors and errors[0] > rounding else None,

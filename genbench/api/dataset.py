@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -61,6 +61,7 @@ class DatasetInfo:
             other counts are without them.
         notes: How the files were read, a phrase each ("from faces/train and faces/test", "3 files passed over:
             3 .txt"). They are printed with the plan and kept with each run.
+        factors: The names of the factors that the images were made from; empty where they are unknown.
         originals: A hash of the bytes of the files that are read, "" where the options alone decide the images. It
             takes the place of the options that say where files lie (`Option.file`) in the identity of a run.
     """
@@ -74,6 +75,7 @@ class DatasetInfo:
     skipped: int = 0
     notes: tuple[str, ...] = field(default=(), compare=False)
     originals: str = ""
+    factors: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -87,6 +89,10 @@ class Images:
         train_labels: Labels of the training images, `(n,)` int64, where there are any.
         test_labels: Labels of the test images.
         validation_labels: Labels of the validation images.
+        train_factors: What the training images were made from, where that is known: the values of each factor by its
+            name, `(n,)`, int64 for a discrete factor and float64 for a continuous one. The same names in every split.
+        test_factors: The factors of the test images.
+        validation_factors: The factors of the validation images.
         preprocessing: What was done to the originals (crop, filter, size).
         skipped: Count of images that were left out because they are corrupt or absent.
         sha256: Hash of all bytes: see `genbench.data.images.with_content`.
@@ -109,6 +115,9 @@ class Images:
     notes: tuple[str, ...] = ()
     duplicates: int = 0
     originals: str = ""
+    train_factors: Mapping[str, Tensor] = field(default_factory=dict)
+    test_factors: Mapping[str, Tensor] = field(default_factory=dict)
+    validation_factors: Mapping[str, Tensor] = field(default_factory=dict)
 
     @property
     def shape(self) -> Shape:

@@ -87,6 +87,8 @@ class Measurement:
         high: Its upper end.
         p_value: The p-value of "this model is perfect by this measure", in [0, 1].
         minimum_detectable_effect: The smallest true value that n finds with a power of 80 % at a level of 5 %.
+        chance: The value of codes or samples that know nothing of the images (codes that are permuted among them).
+        chance_sd: Its standard deviation over draws.
         caution: Why this number is to be read with care and what to do, a few words without a stop ("biased upwards:
             40 samples for 128 features; use KID"); it stands with every table that shows the number.
 
@@ -109,6 +111,8 @@ class Measurement:
     p_value: float | None = None
     minimum_detectable_effect: float | None = None
     caution: str = ""
+    chance: float | None = None
+    chance_sd: float | None = None
 
 
 @dataclass(frozen=True)
@@ -203,6 +207,22 @@ class Evaluation(ABC):
     def training_codes(self, n: int) -> Tensor:
         """Draws of q(z | x) for `training_images(n)`, `(n, d)` float32: what a density is fitted to."""
         raise NotApplicableError("this evaluation has no codes")
+
+    def labels(self, n: int) -> Tensor:
+        """Labels of the images of `codes(n)`, `(n,)` int64 on the CPU."""
+        raise NotApplicableError("this evaluation has no labels")
+
+    def training_labels(self, n: int) -> Tensor:
+        """Labels of the images of `training_codes(n)`, `(n,)` int64 on the CPU."""
+        raise NotApplicableError("this evaluation has no labels")
+
+    def factors(self, n: int) -> Mapping[str, Tensor]:
+        """The factors of the images of `codes(n)` by name, `(n,)` on the CPU: see `Images.test_factors`."""
+        raise NotApplicableError("this evaluation has no factors")
+
+    def training_factors(self, n: int) -> Mapping[str, Tensor]:
+        """The factors of the images of `training_codes(n)` by name, `(n,)` on the CPU."""
+        raise NotApplicableError("this evaluation has no factors")
 
     def decode(self, z: Tensor) -> Tensor:
         """Images for any codes, `(n, d) -> (n, c, h, w)` uint8, rounded as samples are; computed anew at each call."""

@@ -109,6 +109,15 @@ class Model(nn.Module, ABC):
         """Whether `log_likelihood` is defined."""
         return type(self).log_likelihood is not Model.log_likelihood
 
+    @property
+    def likelihood_law(self) -> str:
+        """The law of a pixel in p(x | z), a part of the protocol of likelihoods: laws never share a column.
+
+        "Bernoulli", whose likelihood of grey values is no density, and "Gaussian", a density of pixels in [0, 1], are
+        known to metrics; any other model names its law here, or else its likelihoods stand in a column of their own.
+        """
+        return f"the law of {type(self).__name__}"
+
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x | z) in nats, summed over the pixels, `(n, c, h, w), (n, d) -> (n,)`.
 

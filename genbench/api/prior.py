@@ -102,7 +102,7 @@ class Prior(nn.Module, ABC):
 
     @property
     def mean(self) -> Tensor:
-        """Mean of the prior, `(d,)` float32 on the CPU; estimated from `moment_draws` draws unless a prior states it."""
+        """Mean of the prior, `(d,)` float32 on the CPU; estimated from `moment_draws` draws unless it is stated."""
         return self._estimated_moments()[0]
 
     @property

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import fields, replace
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import torch
 from PIL import Image
@@ -97,7 +98,10 @@ def info_of(images: Images) -> DatasetInfo:
     class_names, notes = images.class_names, images.notes
     if images.duplicates:
         notes = (*notes, describe_duplicates(images.duplicates, len(images.test)))
-    return DatasetInfo(images.shape, *counts, len(class_names), class_names, images.skipped, notes, images.originals)
+    factors = tuple(images.train_factors)
+    return DatasetInfo(
+        images.shape, *counts, len(class_names), class_names, images.skipped, notes, images.originals, factors
+    )
 
 
 def describe_duplicates(duplicates: int, test: int) -> str:
@@ -110,7 +114,7 @@ def describe_duplicates(duplicates: int, test: int) -> str:
 
 def without_test(images: Images) -> Images:
     """The same images without the test split, for measurements on validation images."""
-    return replace(images, test=images.test[:0], test_labels=None)
+    return replace(images, test=images.test[:0], test_labels=None, test_factors={})
 
 
 def cached(data_config: DataConfig, name: str, key: str, make: Callable[[], Images]) -> Images:
@@ -145,12 +149,12 @@ def cached(data_config: DataConfig, name: str, key: str, make: Callable[[], Imag
 
 def _read(path: Path) -> Images:
     tensors, facts = load_tensors(path)
-    known = {field.name for field in fields(Images)}
-    if not set(tensors) <= known or not {"train", "test", "validation"} <= set(tensors):
+    if not set(tensors) <= set(TENSORS) or not {"train", "test", "validation"} <= set(tensors):
         raise DataError(f"{path} does not hold images")
+    pieces: dict[str, Any] = dict(tensors)
     try:
         return Images(
-            **tensors,
+            **pieces,
             preprocessing=facts["preprocessing"],
             skipped=int(facts["skipped"]),
             duplicates=int(facts["duplicates"]),

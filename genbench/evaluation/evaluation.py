@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable, MutableMapping
+from collections.abc import Callable, Mapping, MutableMapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -118,6 +118,23 @@ class DataEvaluation(Evaluation):
     def training_images(self, n: int) -> Tensor:
         return _first(self.images.train, n, "training images", "train")
 
+    def labels(self, n: int) -> Tensor:
+        images = self.images
+        return _labels(images.test_labels if self.split == "test" else images.validation_labels, self.order(n))
+
+    def training_labels(self, n: int) -> Tensor:
+        return _labels(self.images.train_labels, self._training_order(n))
+
+    def factors(self, n: int) -> Mapping[str, Tensor]:
+        images = self.images
+        return _factors(images.test_factors if self.split == "test" else images.validation_factors, self.order(n))
+
+    def training_factors(self, n: int) -> Mapping[str, Tensor]:
+        return _factors(self.images.train_factors, self._training_order(n))
+
+    def _training_order(self, n: int) -> Tensor:
+        return _order(len(self.images.train), n, "training images", "train")
+
     @torch.no_grad()
     def prior_draws(self, n: int, purpose: str) -> Tensor:
         prior, noise = self.prior, self.noise(f"prior/{purpose}")
@@ -140,6 +157,18 @@ class DataEvaluation(Evaluation):
         if name not in self._pieces or len(self._pieces[name]) < len(inputs):
             self._pieces[name] = torch.cat([function(block.to(self.device)) for block in inputs.split(size or BATCH)])
         return self._pieces[name][: len(inputs)]
+
+
+def _labels(labels: Tensor | None, order: Tensor) -> Tensor:
+    if labels is None:
+        raise NotApplicableError("the images have no labels")
+    return labels.cpu()[order]
+
+
+def _factors(factors: Mapping[str, Tensor], order: Tensor) -> Mapping[str, Tensor]:
+    if not factors:
+        raise NotApplicableError("the factors of the images are not known")
+    return {name: values.cpu()[order] for name, values in factors.items()}
 
 
 def _first(images: Tensor, n: int, kind: str, order: str) -> Tensor:
@@ -192,7 +221,7 @@ class RunEvaluation(DataEvaluation):
         return self._model
 
     @cached_property
-    def prior(self) -> Prior:  # type: ignore[override]
+    def prior(self) -> Prior:
         return self._model.prior.frozen()
 
     def codes(self, n: int) -> Tensor:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import MutableMapping
+from collections.abc import Mapping, MutableMapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -109,6 +109,12 @@ class ExternalEvaluation(DataEvaluation):
 
     def codes(self, n: int) -> Tensor:
         return _first(self._results.codes, n, "codes").to(self.device)
+
+    def labels(self, n: int) -> Tensor:
+        raise NotApplicableError("the model was trained elsewhere: which image a code is of is not known")
+
+    def factors(self, n: int) -> Mapping[str, Tensor]:
+        raise NotApplicableError("the model was trained elsewhere: which image a code is of is not known")
 
     def training_codes(self, n: int) -> Tensor:
         raise NotApplicableError("the model was trained elsewhere: the codes of training images are not known")

@@ -29,7 +29,17 @@ from genbench.utils.plugin_code import describe_error
 PICTURE_IMAGES = 64
 """Images in a picture."""
 
-OPTIONAL_NUMBERS = ("floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectable_effect")
+OPTIONAL_NUMBERS = (
+    "floor",
+    "floor_sd",
+    "se",
+    "low",
+    "high",
+    "p_value",
+    "minimum_detectable_effect",
+    "chance",
+    "chance_sd",
+)
 """Fields of a measurement that are a finite number or None."""
 
 
@@ -120,7 +130,7 @@ def _finite(number: Any, name: str) -> float:
 
 def _check_spread(plain: Mapping[str, Any], suffix: str) -> None:
     """Raise `MetricError` for a negative spread, or an interval with one end or the wrong way round."""
-    for name in ("se", "floor_sd", "minimum_detectable_effect"):
+    for name in ("se", "floor_sd", "minimum_detectable_effect", "chance_sd"):
         if (plain[name] or 0) < 0:
             raise MetricError(f"the {name}{suffix} is {plain[name]:g}, and cannot be negative")
     low, high = plain["low"], plain["high"]

@@ -17,13 +17,15 @@ from genbench.storage.run_dir import FITTED, METRICS, RUN, WEIGHTS
 from genbench.utils.io import write_atomically
 
 TENSORS = ("train", "test", "validation", "train_labels", "test_labels", "validation_labels")
+FACTORS = ("train_factors", "test_factors", "validation_factors")
 FACTS = ("preprocessing", "skipped", "sha256", "class_names", "originals", "notes", "duplicates")
-DTYPES = {"uint8": torch.uint8, "int64": torch.int64}
+DTYPES = {"uint8": torch.uint8, "int64": torch.int64, "float64": torch.float64}
 
 
 def image_tensors(images: Images) -> dict[str, Tensor]:
-    """The tensors of a dataset by field; fields without one are left out."""
+    """The tensors of a dataset by field, a factor's by field and name; fields without one are left out."""
     tensors = {name: getattr(images, name) for name in TENSORS}
+    tensors |= {f"{split}/{name}": values for split in FACTORS for name, values in getattr(images, split).items()}
     return {name: tensor.contiguous() for name, tensor in tensors.items() if tensor is not None}
 
 
@@ -38,7 +40,11 @@ def image_facts(images: Images) -> dict[str, Any]:
 
 def images_of(facts: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Images:
     """The dataset of such facts and tensors."""
-    fields: dict[str, Any] = {**tensors, **{name: facts[name] for name in FACTS}}
+    fields: dict[str, Any] = {name: tensors[name] for name in TENSORS if name in tensors}
+    for split in FACTORS:
+        named = {name.partition("/")[2]: values for name, values in tensors.items() if name.startswith(f"{split}/")}
+        fields[split] = named
+    fields |= {name: facts[name] for name in FACTS}
     return replace(Images(**fields), class_names=tuple(facts["class_names"]), notes=tuple(facts["notes"]))
 
 

@@ -24,9 +24,9 @@ from genbench.experiment.build import (
     create_dataset,
     create_metric,
     create_prior,
-    require_fixed_prior,
     create_sampler,
     create_tracker,
+    require_fixed_prior,
 )
 from genbench.experiment.config import (
     ExperimentConfig,

@@ -105,6 +105,11 @@ class VariationalAutoencoder(Autoencoder):
         """A draw from q(z | x), `(n, c, h, w) -> (n, d)`."""
         return self.draw(x, noise).code
 
+    @property
+    def likelihood_law(self) -> str:
+        """Bernoulli or Gaussian; standard deviations, fixed or learned, do not tell Gaussian densities apart."""
+        return "Bernoulli" if self.likelihood == "bernoulli" else "Gaussian"
+
     def log_likelihood(self, x: Tensor, z: Tensor) -> Tensor:
         """log p(x | z) in nats, summed over the pixels, `(n, c, h, w), (n, d) -> (n,)`."""
         return -self.negative_log_likelihood(self.logits(z), x)

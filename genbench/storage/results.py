@@ -16,7 +16,7 @@ from genbench.storage.schema import MetricRecord, Scalar, SnapshotRecord
 
 NUMBER = (
     *("value", "floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectable_effect"),
-    *("unit", "higher_is_better", "n", "protocol", "caution"),
+    *("unit", "higher_is_better", "n", "protocol", "caution", "chance", "chance_sd"),
 )
 """The fields that a row has from its measurement."""
 KINDS: tuple[Literal["dataset", "model", "prior", "network"], ...] = ("dataset", "model", "prior", "network")
@@ -73,6 +73,8 @@ class Row:
     options: Mapping[str, Scalar] = field(default_factory=dict, hash=False)
     defaults: Mapping[str, Scalar] | None = field(default=None, hash=False)
     caution: str = ""
+    chance: float | None = None
+    chance_sd: float | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The row as plain data, columns in their fixed order."""

@@ -153,6 +153,8 @@ class StoredMeasurement(Record, frozen=True, omit_defaults=True):
     minimum_detectable_effect: Positive | None
     how: dict[str, Scalar]
     caution: str = ""
+    chance: Real | None = None
+    chance_sd: Positive | None = None
 
 
 class MetricRecord(Record, frozen=True, omit_defaults=True):

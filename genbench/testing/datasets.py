@@ -65,6 +65,13 @@ def uint8_nchw(subject: Loaded) -> str:
         labels = getattr(images, f"{split}_labels")
         fits = labels is None or (labels.shape == (count,) and labels.dtype == torch.int64)
         expect(fits, f"{split}_labels are not ({count},) int64")
+        factors = getattr(images, f"{split}_factors")
+        expect(factors.keys() == images.train_factors.keys(), f"{split}_factors and train_factors have other names")
+        kinds = (torch.int64, torch.float64)
+        wrong = [name for name, each in factors.items() if each.shape != (count,) or each.dtype not in kinds]
+        expect(not wrong, f"{split}_factors '{''.join(wrong[:1])}' is not ({count},) int64 or float64")
+    stated = summary.factors == tuple(images.train_factors)
+    expect(stated, f"`info` states the factors {summary.factors}, `load` {tuple(images.train_factors)}")
     expect(summary.originals == images.originals, "`info` and `load` state different `originals`")
     expect(int(images.train.max()) > 1, "no training pixel exceeds 1: images in [0, 1] were not scaled to 0..255")
     return f"{summary.train} + {summary.test} + {summary.validation} images of {summary.shape}"

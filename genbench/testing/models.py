@@ -128,7 +128,9 @@ def finite_over_priors(subject: Models) -> str:
     """
     words = []
     priors = {
-        **{"normal": Gauss(LATENT), "density": Gauss(LATENT, False), "draws alone": Cube(LATENT)},
+        "normal": Gauss(LATENT),
+        "density": Gauss(LATENT, False),
+        "draws alone": Cube(LATENT),
         "learned": LearnedGauss(LATENT),
     }
     for label, prior in priors.items():

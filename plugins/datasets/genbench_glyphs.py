@@ -233,13 +233,26 @@ class Glyphs(Dataset):
     def info(self, data_config: DataConfig) -> DatasetInfo:
         """Shape and counts; nothing is read, so nothing can be missing."""
         return DatasetInfo(
-            (1, SIDE, SIDE), **SPLITS, classes=len(VARIANTS), class_names=CLASS_NAMES, originals="", notes=()
+            (1, SIDE, SIDE),
+            **SPLITS,
+            classes=len(VARIANTS),
+            class_names=CLASS_NAMES,
+            originals="",
+            notes=(),
+            factors=("digit", "variant", *RANGES),
         )
 
     def load(self, data_config: DataConfig) -> Images:
         """The images, drawn in seconds at the first call and kept under a hash of this file."""
         source = hashlib.sha256(Path(__file__).read_bytes()).hexdigest()
-        return replace(cached(data_config, "glyphs", source, lambda: self._draw(data_config)), class_names=CLASS_NAMES)
+        images = cached(data_config, "glyphs", source, lambda: self._draw(data_config))
+        return replace(
+            images,
+            class_names=CLASS_NAMES,
+            train_factors=factors("train"),
+            test_factors=factors("test"),
+            validation_factors=factors("validation"),
+        )
 
     def _draw(self, data_config: DataConfig) -> Images:
         train, test, validation = (_drawn(split, data_config) for split in SPLITS)

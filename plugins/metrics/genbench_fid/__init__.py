@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from genbench.api import ComponentSpec, Metric
 from genbench.hookspecs import hookimpl
-from genbench_fid.base import COUNT, FEATURES, LAYER, SPLIT, VALUES, WEIGHTS, FeatureMetric
+from genbench_fid.base import COUNT, FEATURES, LAYER, SPLIT, VALUES, WEIGHTS, FeatureMetric, References
 from genbench_fid.frechet import FID, FIDInfinity
 from genbench_fid.kid import KID
 from genbench_fid.ladder import FIDLadder
@@ -23,6 +23,7 @@ __all__ = [
     "FIDInfinity",
     "FIDLadder",
     "FeatureMetric",
+    "References",
 ]
 
 
