@@ -89,7 +89,7 @@ class FeatureMetric(Metric):
         references += info.train if self.split == "all" else 0
         return references, self.count or references
 
-    def needs(self, info: DatasetInfo) -> Mapping[Piece, int]:
+    def counts_needed(self, info: DatasetInfo) -> Mapping[Piece, int]:
         """As many samples as references, or `count`."""
         return {"samples": self.expected(info)[1]} if self.uses_samples else {}
 
