@@ -387,6 +387,33 @@ METRICS = {
   eprint    = {2004.05675},
   archivePrefix = {arXiv}
 }""",
+    "arXiv:2102.08921": r"""@inproceedings{alaa2022faithful,
+  author    = {Alaa, Ahmed M. and van Breugel, Boris and Saveliev, Evgeny and van der Schaar, Mihaela},
+  title     = {How Faithful is your Synthetic Data? {S}ample-level Metrics for Evaluating and Auditing Generative
+               Models},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2022},
+  eprint    = {2102.08921},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:2302.04440": r"""@inproceedings{jiralerspong2023fld,
+  author    = {Jiralerspong, Marco and Bose, Avishek Joey and Gemp, Ian and Qin, Chongli and Bachrach, Yoram and
+               Gidel, Gauthier},
+  title     = {Feature Likelihood Divergence: Evaluating the Generalization of Generative Models Using Samples},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume    = {36},
+  year      = {2023},
+  eprint    = {2302.04440},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:2605.06797": r"""@misc{berthet2026mind,
+  author = {Berthet, Quentin and Wu, Yu-Han and Cr{\'e}py, Cl{\'e}ment and Elie, Romuald and Greff, Klaus and
+            Sander, Micha{\"e}l E.},
+  title  = {{MIND}: {M}onge Inception Distance for Generative Models Evaluation},
+  year   = {2026},
+  eprint = {2605.06797},
+  archivePrefix = {arXiv}
+}""",
     "doi:10.1109/ICPR.2010.579": r"""@inproceedings{hore2010psnr,
   author    = {Hor{\'e}, Alain and Ziou, Djemel},
   title     = {Image Quality Metrics: {PSNR} vs. {SSIM}},
