@@ -301,7 +301,7 @@ def _agreement(table: Table, places: Sequence[int], protocols: Mapping[str, Mapp
         {label: cell.p_best for label, cell in by_model.items() if cell.mark == "" and cell.p_best is not None}
         for by_model in cells
     ]
-    found = [
+    winners = [
         f"{_any_of(best)} by {name}" + (f" ({p_value(max(others.values()))})" if others else "")
         for best, others, name in zip(bests, refuted, names, strict=True)
     ]
@@ -312,8 +312,8 @@ def _agreement(table: Table, places: Sequence[int], protocols: Mapping[str, Mapp
     if all(against):
         p = len(places) * max(map(min, against))
         if p <= SIGNIFICANT:
-            return f"{metric}: {join_words(names)} disagree on the best: {join_words(found)} (together {p_value(p)})"
-    return f"{unsure} on the best: {join_words(found)}"
+            return f"{metric}: {join_words(names)} disagree on the best: {join_words(winners)} (together {p_value(p)})"
+    return f"{unsure} on the best: {join_words(winners)}"
 
 
 def _any_of(labels: Sequence[str]) -> str:

@@ -101,8 +101,13 @@ class Prior(nn.Module, ABC):
         return None
 
     @property
+    def sphere_radius(self) -> float | None:
+        """The radius of a prior that is uniform on the sphere |z| = radius, else None: a KL on it has a closed form."""
+        return None
+
+    @property
     def mean(self) -> Tensor:
-        """Mean of the prior, `(d,)` float32 on the CPU; estimated from `moment_draws` draws unless a prior states it."""
+        """Mean of the prior, `(d,)` float32 on the CPU; estimated from `moment_draws` draws unless it is stated."""
         return self._estimated_moments()[0]
 
     @property

@@ -7,7 +7,7 @@ from typing import Any
 
 import click
 
-from genbench.cli.options import Finite, Whole
+from genbench.cli.options import Finite, WholeOr
 from genbench.execution.executors.choice import (
     EXECUTOR_OPTIONS,
     EXECUTORS,
@@ -21,17 +21,6 @@ META = "genbench.executor."
 
 FIELDS = {"executor": "executor", "jobs": "jobs", "run_timeout": "timeout", "executor_options": "options"}
 """The fields of `StudyConfig` and the names of these options."""
-
-
-class _Jobs(click.ParamType):  # type: ignore[type-arg,unused-ignore]
-    """A whole number from 1, or auto."""
-
-    name = "jobs"
-
-    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
-        if str(value).strip().lower() == "auto":
-            return "auto"
-        return int(Whole(1).convert(value, param, ctx))
 
 
 def _keep(ctx: click.Context, param: click.Parameter, value: Any) -> None:
@@ -59,7 +48,7 @@ def executor_options(command: Any) -> Any:
     command = option(
         "--jobs",
         "jobs",
-        type=_Jobs(),
+        type=WholeOr("auto"),
         metavar="N|auto",
         help="Runs at once; GPUs are assigned in turn. auto: one for each core or GPU. [1; ray, slurm: as many as fit]",
     )(command)

@@ -21,6 +21,7 @@ from genbench.cli.options import (
     controls_option,
     data_options,
     device_option,
+    ensemble_option,
     form_option,
     installed_names,
     load_registry,
@@ -81,6 +82,7 @@ def main() -> None:
 @set_option
 @device_option
 @threads_option
+@ensemble_option
 @executor_options
 @data_options
 @out_option

@@ -79,6 +79,19 @@ class Whole(click.IntRange):
         return number
 
 
+class WholeOr(click.ParamType):  # type: ignore[type-arg,unused-ignore]
+    """A whole number from 1, or one of some words."""
+
+    name = "number"
+
+    def __init__(self, *words: str) -> None:
+        self.words = words
+
+    def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
+        word = str(value).strip().lower()
+        return word if word in self.words else int(Whole(1).convert(value, param, ctx))
+
+
 def _shortened(text: str) -> str:
     """A value as a message quotes it."""
     return f"'{text}'" if len(text) <= 60 else f"'{text[:50]}...' of {len(text):,} characters"
@@ -144,7 +157,9 @@ def study_option(name: str, flag: str = "", *, complete: Kind | None = None, **a
         filled = bool(getattr(types[0], "min_length", None))
         attributes |= {"multiple": True, "callback": counts if whole else some_names if filled else names}
     elif (literal := next((each for each in types if isinstance(each, msgspec.inspect.LiteralType)), None)) is not None:
-        attributes |= {"type": click.Choice([str(value) for value in literal.values])}
+        words = [str(value) for value in literal.values]
+        numbers = any(isinstance(each, msgspec.inspect.IntType) for each in types)
+        attributes |= {"type": WholeOr(*words) if numbers else click.Choice(words)}
     elif (number := next((each for each in types if isinstance(each, msgspec.inspect.IntType)), None)) is not None:
         low, high = number.ge, number.le
         attributes |= {"type": Whole(low or 0, high if high and high <= MAX_SHOWN else None, high or 2**63 - 1)}
@@ -301,6 +316,12 @@ all_sources_option = click.option(
 device_option = study_option("device", metavar="DEVICE", help="auto, cpu, cuda or cuda:i.")
 threads_option = study_option(
     "threads", metavar="N", help="CPU threads of a training. [1 for small steps, all cores for large ones]"
+)
+ensemble_option = study_option(
+    "ensemble",
+    metavar="N|off|auto",
+    help="Train up to N runs that differ by seed, or by options that are real numbers, as one tensor program. auto: on"
+    " a GPU where it is measured to be faster, unless --executor or --jobs is given; off on a CPU.",
 )
 
 

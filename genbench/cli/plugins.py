@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import sys
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from importlib.resources import files
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal, cast
@@ -55,45 +55,83 @@ def complete_listed(ctx: click.Context, param: click.Parameter, incomplete: str)
     metavar="[KIND]",
     shell_complete=complete_listed,
 )
-@click.argument("folders", nargs=-1, type=FilePath(), metavar="[FOLDER]...", callback=run_paths)
+@click.argument("names", nargs=-1, metavar="[NAME]...")
 @form_option
 @plugin_option
-def list_(kind: str | None, folders: tuple[Path, ...], form: str, plugins: tuple[Path, ...]) -> None:
+@click.pass_context
+def list_(ctx: click.Context, kind: str | None, names: tuple[str, ...], form: str, plugins: tuple[Path, ...]) -> None:
     """List the components of all plug-ins with their options, defaults, meanings and sources.
 
-    KIND is one of them in the plural (`genbench list priors`), plugins, or runs: the state, date and size of every run
-    in the FOLDERs. [runs]
+    KIND is one of them in the plural (`genbench list priors`), plugins, or runs. NAMEs are components of that kind
+    (`genbench list models swae`), or the folders whose runs are listed with state, date and size. [runs] A kind whose
+    components come in families, as models, is an overview of one line each; name some of them for their options.
     """
     if kind not in (None, *LISTED):
         raise _unknown_kind(str(kind), LISTED, load_listing(plugins))
     if kind == "runs":
-        list_runs(folders or (Path("runs"),), form)
+        folders = tuple(FilePath().convert(name, None, ctx) for name in names or ("runs",))
+        list_runs(run_paths(ctx, ctx.command.params[1], folders), form)
         return
-    if folders:
-        raise UsageError(f"genbench list {kind} {folders[0]}: only `genbench list runs` takes folders")
+    if names and kind == "plugins":
+        raise UsageError(f"genbench list plugins {names[0]}: it lists all plug-ins and takes no names")
     from rich.console import Console
 
     listing, console = load_listing(plugins), Console()
+    chosen = [listed for listed in KINDS if kind in (None, f"{listed}s")]
+    if names:
+        listing = _only(listing, chosen[0], names)
     if form == "json":
-        chosen = [listed for listed in KINDS if kind in (None, f"{listed}s")]
         click.echo(json.dumps(listing_plain(listing, chosen, plugins=kind in (None, "plugins")), indent=1))
         return
-    for listed in KINDS:
-        if kind in (None, f"{listed}s"):
-            console.print(f"[bold]{listed}s[/]")
+    for listed in chosen:
+        console.print(f"[bold]{listed}s[/]")
+        if kind and not names and any(component.family for component in listing.components[listed]):
+            show_families(console, listed, listing.components[listed])
+        else:
             for component in listing.components[listed]:
                 show_component(console, component)
-            console.print()
+        console.print()
     if kind in (None, "plugins"):
         show_plugins(console, listing)
+
+
+def _only(listing: Listing, kind: Kind, names: Sequence[str]) -> Listing:
+    """The listing with the named components of a kind alone, in the order of the names."""
+    known = {component.name: component for component in listing.components[kind]}
+    for name in names:
+        if name.lower() not in known:
+            raise unknown(kind, name, known, listing.aliases(kind))
+    chosen = tuple(known[name] for name in dict.fromkeys(map(str.lower, names)))
+    return replace(listing, components={**listing.components, kind: chosen})
 
 
 def _unknown_kind(given: str, possible: Sequence[str], listing: Listing) -> UsageError:
     """The refusal of `genbench list NAME`; it says where a component is listed."""
     for kind, components in () if f"{given}s" in possible else listing.components.items():
         if any(component.name == given.lower() for component in components):
-            return UsageError(f"genbench list takes a kind, and '{given}' is a {kind}: genbench list {kind}s")
+            return UsageError(
+                f"genbench list takes a kind, and '{given}' is a {kind}: genbench list {kind}s {given.lower()}"
+            )
     return unknown("kind to list called", given, possible)
+
+
+def show_families(console: Console, kind: Kind, components: Sequence[ListedComponent]) -> None:
+    """Print a line for each component under the heading of its family; those without a family come last."""
+    from rich.markup import escape
+    from rich.table import Table
+
+    width = max(len(component.name) for component in components)
+    families = sorted({component.family for component in components}, key=lambda family: (not family, family))
+    for family in families:
+        table = Table(box=None, show_header=False, pad_edge=False, padding=(0, 2, 0, 0))
+        table.add_column(no_wrap=True, min_width=width + 4)
+        table.add_column(overflow="fold")
+        for component in components:
+            if component.family == family:
+                table.add_row(f"    [cyan]{escape(component.name)}[/]", escape(component.description))
+        console.print(f"  {escape(family) or 'others'}")
+        console.print(table)
+    console.print(f"  [dim]options and sources: genbench list {kind}s NAME[/]")
 
 
 def show_component(console: Console, component: ListedComponent) -> None:

@@ -8,7 +8,6 @@ from typing import Any, Literal
 
 import torch
 from torch import Tensor
-from torch.autograd.function import FunctionCtx
 
 from genbench.distances.checks import check_pair
 from genbench.errors import UsageError
@@ -70,7 +69,8 @@ def imq_kernel(squared: Tensor, scale: float, scales: Sequence[float] = WAE_SCAL
         tensor([1.0000, 0.5000])
     """
     _check_scales(scale, scales)
-    total: Tensor = InverseMultiquadratic.apply(squared, [s * scale for s in scales])
+    sloped = squared.requires_grad and torch.is_grad_enabled()
+    total: Tensor = InverseMultiquadratic.apply(squared, [s * scale for s in scales], sloped)[0]
     return total
 
 
@@ -157,27 +157,40 @@ class InverseMultiquadratic(torch.autograd.Function):
     """
 
     @staticmethod
-    def forward(ctx: FunctionCtx, squared: Tensor, widths: Sequence[float]) -> Tensor:
-        """`squared` of any shape, `widths` the numbers a."""
+    def forward(squared: Tensor, widths: Sequence[float], sloped: bool) -> tuple[Tensor, Tensor | None]:
+        """The kernel, and its derivative where `sloped`; `squared` of any shape, `widths` the numbers a."""
         total = torch.zeros_like(squared)
-        slope = torch.zeros_like(squared) if ctx.needs_input_grad[0] else None  # type: ignore[attr-defined]
+        slope = torch.zeros_like(squared) if sloped else None
         for a in widths:
             part = (squared + a).reciprocal_()
             total.add_(part, alpha=a)
             if slope is not None:
                 slope.addcmul_(part, part, value=-a)
-        ctx.slope, ctx.widths = slope, widths  # type: ignore[attr-defined]
-        ctx.save_for_backward(squared)
-        return total
+        return total, slope
 
     @staticmethod
-    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, None]:
+    def setup_context(ctx: Any, inputs: tuple[Tensor, Sequence[float], bool], output: tuple[Tensor, Tensor]) -> None:
+        """Keep the derivative for the backward pass."""
+        squared, widths, sloped = inputs
+        ctx.widths = widths
+        if sloped:
+            ctx.mark_non_differentiable(output[1])
+            ctx.save_for_backward(squared, output[1])
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor, _: Tensor | None) -> tuple[Tensor, None, None]:
         """The gradient for `squared`, which torch can differentiate again if a graph of it is asked for."""
+        squared, slope = ctx.saved_tensors
         if not torch.is_grad_enabled():
-            return grad * ctx.slope, None
-        (squared,) = ctx.saved_tensors
+            return grad * slope, None, None
         parts = [-a * (squared + a).reciprocal().square() for a in ctx.widths]
-        return grad * torch.stack(parts).sum(0), None
+        return grad * torch.stack(parts).sum(0), None, None
+
+    @staticmethod
+    def vmap(_: Any, in_dims: tuple[int, None, None], squared: Tensor, widths: Sequence[float], __: bool) -> Any:
+        """The same for the members of all, since it is elementwise."""
+        total, slope = InverseMultiquadratic.apply(squared, widths, squared.requires_grad and torch.is_grad_enabled())
+        return (total, slope), (in_dims[0], None if slope is None else in_dims[0])
 
 
 def _check_scales(scale: float, scales: Sequence[float]) -> None:

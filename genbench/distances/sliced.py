@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import torch
@@ -157,7 +158,8 @@ def power_spherical(location: Tensor, concentration: int, count: int, noise: Noi
     mirror = axis - location / torch.linalg.vector_norm(location)
     around_axis = torch.cat([t, side], dim=1)
     scale = 2.0 * (around_axis @ mirror) / mirror.square().sum().clamp(min=TINY)
-    return around_axis - scale[:, None] * mirror
+    theta: Tensor = around_axis - scale[:, None] * mirror
+    return theta
 
 
 def circular_slices(x: Tensor, projections: Tensor, radius: float) -> Tensor:
@@ -234,6 +236,15 @@ def _order_by_numpy(rows: Tensor) -> Tensor:
 
 _LIBRARY.impl("order_of_rows", _order_by_numpy, "CPU")
 _LIBRARY.impl("order_of_rows", torch.argsort, "CompositeExplicitAutograd")
+
+
+def _order_of_members(info: Any, in_dims: tuple[int | None], rows: Tensor) -> tuple[Tensor, int]:
+    """The operation under vmap: rows of all members are rows."""
+    assert in_dims[0] is not None
+    return torch.ops.genbench.order_of_rows.default(rows.movedim(in_dims[0], 0)), 0
+
+
+torch.library.register_vmap("genbench::order_of_rows", _order_of_members, lib=_LIBRARY)
 
 
 def sorted_rows(rows: Tensor) -> Tensor:

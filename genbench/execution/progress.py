@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from rich.console import Console
 from rich.markup import escape
@@ -13,9 +13,9 @@ from rich.table import Column
 
 from genbench.api import ProgressEvent
 from genbench.experiment.plan import Plan
-from genbench.experiment.run import Run
+from genbench.experiment.run import Component, Run
 from genbench.training.loop import TrainState
-from genbench.training.step import EAGER_FALLBACK
+from genbench.training.step import ALONE, EAGER_FALLBACK, ENSEMBLE
 
 WIDE = 110
 """The width of a terminal from which bars have their full length."""
@@ -74,15 +74,22 @@ class ActiveRun:
     printed: float
     bar: TaskID | None = None
     images: int = 0
-    without_graph: bool = False
+    remarks: set[str] = field(default_factory=set)
+    """What was said of this model before."""
 
     def reason(self, state: TrainState) -> str:
-        """Why the steps are not a CUDA graph, once for each run; else ""."""
-        if self.without_graph or not state.how.startswith(EAGER_FALLBACK):
+        """Why the steps are not a CUDA graph, or the run no member of an ensemble, once for each model; else ""."""
+        how, _, alone = state.how.partition(ALONE)
+        remark = ""
+        if how.startswith(EAGER_FALLBACK):
+            reason = how.partition(ENSEMBLE)[0].removeprefix(EAGER_FALLBACK)
+            remark = f"its step cannot be a CUDA graph, and is slower: {reason}"
+        if alone:
+            remark += f"{'; it' if remark else 'it'} is not trained in an ensemble: {alone}"
+        if not remark or remark in self.remarks:
             return ""
-        self.without_graph = True
-        reason = state.how.removeprefix(EAGER_FALLBACK)
-        return f"{self.title}: its step cannot be a CUDA graph, and is slower: {reason}"
+        self.remarks.add(remark)
+        return f"{self.title}: {remark}"
 
 
 class Bars:
@@ -113,6 +120,7 @@ class Bars:
         self._study: TaskID | None = None
         self._data: TaskID | None = None
         self._active: dict[str, ActiveRun] = {}
+        self._remarks: dict[Component, set[str]] = {}
         self._started = 0
         self._ended = 0
 
@@ -144,7 +152,9 @@ class Bars:
             self._study = self._bars.add_task("study", total=self._total * self._each, facts="")
         title = self._titles[run.name]
         bar = self._bars.add_task(escape(title), total=run.images, facts="")
-        self._active[run.name] = ActiveRun(run, title, time.perf_counter(), 0.0, bar)
+        self._active[run.name] = ActiveRun(
+            run, title, time.perf_counter(), 0.0, bar, remarks=self._remarks.setdefault(run.model, set())
+        )
         self._started += 1
         self._bars.update(self._study, description=f"run {self._started} of {self._total}")
         self._count()
@@ -203,6 +213,7 @@ class Lines:
         self._last = time.perf_counter()
         self._name = ""
         self._active: dict[str, ActiveRun] = {}
+        self._remarks: dict[Component, set[str]] = {}
         self._started = 0
         self._several = False
 
@@ -226,7 +237,7 @@ class Lines:
     def on_run_start(self, run: Run, state: str) -> None:
         now = time.perf_counter()
         title = self._titles[run.name]
-        self._active[run.name] = ActiveRun(run, title, now, now)
+        self._active[run.name] = ActiveRun(run, title, now, now, remarks=self._remarks.setdefault(run.model, set()))
         self._several = self._several or len(self._active) > 1
         self._started += 1
         verb = {"interrupted": "resuming", "trained": "measuring"}.get(state, "training")

@@ -1,9 +1,9 @@
-"""One run in this process: lock its folder, train, evaluate, save. Knows no executor."""
+"""One run, or an ensemble of them, in this process: lock, train, evaluate, save. Knows no executor."""
 
 from __future__ import annotations
 
 import traceback
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import ExitStack
 from dataclasses import asdict, dataclass, field, replace
 from functools import partial
@@ -14,7 +14,7 @@ import torch
 
 from genbench.api import Control, DataConfig, Images, Model, Split, TrainingStats
 from genbench.data.images import describe_duplicates, without_test
-from genbench.errors import GenbenchError, StoreError, SystemFailureError
+from genbench.errors import DivergenceError, GenbenchError, StoreError, SystemFailureError
 from genbench.evaluation.controls import ControlEvaluation, fit_control
 from genbench.evaluation.evaluation import DataEvaluation, RunEvaluation
 from genbench.evaluation.external import ExternalEvaluation, ExternalResults, load_results
@@ -35,12 +35,14 @@ from genbench.storage.lock import RunLockedError, lock_run
 from genbench.storage.run_dir import CHECKPOINT, DEFAULTS, WEIGHTS, RunFolder
 from genbench.storage.schema import SCHEMA, FailureRecord
 from genbench.training.callbacks import LOCKED, Callback, NullCallback
-from genbench.training.checkpoint import save_weights
+from genbench.training.checkpoint import save_weights, steps_done
 from genbench.training.device import describe_failure, on_device, release_memory, reset_peak_memory
 from genbench.training.distributed import DistributedContext
 from genbench.training.flops import counted_flops
-from genbench.training.setup import TrainingJob
-from genbench.utils.plugin_code import error_location
+from genbench.training.loop import TrainState
+from genbench.training.setup import EnsembleJob, TrainingJob
+from genbench.training.step import ALONE
+from genbench.utils.plugin_code import describe_error, error_location
 from genbench.utils.torch_state import isolated
 
 
@@ -87,6 +89,8 @@ class Runner:
     distributed: DistributedContext = field(default_factory=DistributedContext)
     jobs: int = 1
     """Runs at once on this machine, this one among them."""
+    ensemble: int | Literal["auto"] = 1
+    """The most runs that are trained as one tensor program; auto: all that can, where that is measured to be faster."""
     locks: bool = True
     """False where the command that sent the runs holds their locks."""
     images: Images | None = None
@@ -98,15 +102,18 @@ class Runner:
         """The folder of a run."""
         return RunFolder(self.store / run.name)
 
-    def run(self, run: Run) -> RunOutcome:
-        """Train and evaluate the run, as far as it is not done; a failure is recorded and returned."""
+    def run(self, run: Run, *, begun: bool = False, alone: str = "") -> RunOutcome:
+        """Train and evaluate the run, as far as it is not done; a failure is recorded and returned.
+
+        `begun`: its start was reported before. `alone` is why it is not trained in an ensemble, for its log.
+        """
         with ExitStack() as lock:
             try:
-                trains = self._begin(run, lock)
-                if trains is None:
+                trains = self._begin(run, lock, begun=begun)
+                if trains is None and not begun:
                     return INTERRUPTED
                 with isolated(self.device):
-                    model = self._train(run) if trains else self._restore(run)
+                    model = None if trains is None else self._train(run, alone) if trains else self._restore(run)
                     outcome = self._evaluate(run, model)
             except RunLockedError:
                 outcome = RunOutcome("locked", LOCKED)
@@ -116,13 +123,111 @@ class Runner:
             self.callback.on_run_end(run, outcome.status, outcome.problem)
         return outcome
 
-    def _begin(self, run: Run, lock: ExitStack) -> bool | None:
+    def run_ensemble(self, runs: Sequence[Run]) -> list[RunOutcome]:
+        """Do several runs, and train those that are not trained as one tensor program; the outcomes in their order.
+
+        Where they cannot be stacked, runs whose options differ are divided by their options; others go one after
+        another, and their logs say why. Each run's folder, and its evaluation, is that of `run`.
+        """
+        ended: dict[str, RunOutcome | None] = {}
+        reasons: dict[str, str] = {}
+        groups = self._ensembles(runs)
+        for members in groups:
+            try:
+                self._train_ensemble(members, ended)
+            except (Exception, SystemExit) as error:  # of a plug-in, or for want of memory: alone they may well run
+                release_memory()
+                reasons |= dict.fromkeys((run.name for run in members), describe_error(error))
+                options = dict.fromkeys(run.model for run in members)
+                if len(options) > 1 and ended.keys().isdisjoint(run.name for run in members):
+                    groups += [[run for run in members if run.model == model] for model in options]
+        return [
+            ended.get(run.name) or self.run(run, begun=run.name in ended, alone=reasons.get(run.name, ""))
+            for run in runs
+        ]
+
+    def _ensembles(self, runs: Sequence[Run]) -> list[list[Run]]:
+        """The runs that lack their training, those together whose checkpoints are of the same step."""
+        groups: dict[int, list[Run]] = {}
+        for run in runs:
+            folder = self.folder(run)
+            if run.role == "model" and folder.state != "trained":
+                try:
+                    step = steps_done(folder.path / CHECKPOINT) if folder.has(CHECKPOINT) else 0
+                except StoreError:
+                    continue  # its own training reports it
+                groups.setdefault(step, []).append(run)
+        return list(groups.values())
+
+    def _train_ensemble(self, runs: Sequence[Run], ended: dict[str, RunOutcome | None]) -> None:
+        """Train runs as one tensor program; `ended` gets the outcome of each that was begun, None where it is trained.
+
+        Raises `EnsembleError`, or what a plug-in raises, where that cannot be done, or not to the end.
+        """
+        if len(runs) < 2 or self.distributed.world > 1:
+            return
+
+        # Set up. Nothing is written where the runs cannot be stacked.
+        job = EnsembleJob([self._job(run) for run in runs])
+        with isolated(self.device), ExitStack() as locks:
+            models = job.build_models()
+            draws = job.check(models, measured=self.ensemble == "auto")
+
+            # Lock.
+            members: dict[int, Run] = {}
+            for k, run in enumerate(runs):
+                try:
+                    trains = self._begin(run, locks)
+                except RunLockedError:
+                    self._end_member(run, RunOutcome("locked", LOCKED), ended)
+                except (Exception, SystemExit) as error:
+                    self._end_member(run, self._failure(run, error), ended)
+                else:
+                    ended[run.name] = INTERRUPTED if trains is None else None
+                    if trains:
+                        members[k] = run
+            if not members:
+                return
+
+            # Train; log, keep snapshots, and let go of those that have diverged.
+            checkpoints = [self.folder(run).path / CHECKPOINT for run in runs]
+            snapshot_steps = self.snapshots.steps(runs[0])[:-1]
+            states: dict[int, TrainState] = {}
+            with job.start(
+                models, list(members), draws, checkpoints, stop=self.stop, snapshot_steps=snapshot_steps
+            ) as points:
+                for point in points:
+                    for k, state in point.items():
+                        run = members[k]
+                        if isinstance(state, DivergenceError):
+                            self._end_member(members.pop(k), self._failure(run, state), ended)
+                            continue
+                        states[k] = state
+                        self.folder(run).log(state.logged())
+                        self.callback.on_log(run, state)
+                        if state.step in snapshot_steps:
+                            save_snapshot(self.folder(run), run, models[k], state, job.step_flops)
+
+            # Save.
+            for k, run in members.items():
+                if states[k].step < states[k].steps:
+                    self._end_member(run, INTERRUPTED, ended)
+                else:
+                    self._save(run, models[k], job.stats(models[k], states[k], self.jobs))
+
+    def _end_member(self, run: Run, outcome: RunOutcome, ended: dict[str, RunOutcome | None]) -> None:
+        """Report the end of a run whose training did not come to its end."""
+        ended[run.name] = outcome
+        self.callback.on_run_end(run, outcome.status, outcome.problem)
+
+    def _begin(self, run: Run, lock: ExitStack, *, begun: bool = False) -> bool | None:
         """Lock and begin the folder. In every process: whether the run needs training, or None after a stop."""
         trains: bool | None = None
         try:
             if self.distributed.is_main_process and not self.stop():
                 folder = self.folder(run)
-                self.callback.on_run_start(run, folder.state)
+                if not begun:
+                    self.callback.on_run_start(run, folder.state)
                 if self.locks:
                     lock.enter_context(lock_run(folder.path))
                 images = self.load_images(run)
@@ -132,8 +237,8 @@ class Runner:
                     "data": data_facts(images),
                     DEFAULTS: replaced_defaults(self.registry, run),
                 }
-                begun = folder.begin(run.record(), {**self.provenance, **facts})
-                if begun.get("content") != content:
+                recorded = folder.begin(run.record(), {**self.provenance, **facts})
+                if recorded.get("content") != content:
                     raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
                 folder.clear_failure()
                 trains = run.role == "model" and folder.state != "trained"
@@ -163,7 +268,7 @@ class Runner:
         images = self.load_images(run)
         return TrainingJob(self.registry, run, images, self.device, self.distributed, self.threads)
 
-    def _train(self, run: Run) -> Model | None:
+    def _train(self, run: Run, alone: str = "") -> Model | None:
         """The trained model; None where the training was interrupted. Snapshots are kept on the way."""
         folder, state = self.folder(run), None
         snapshot_steps, checkpoint = self.snapshots.steps(run)[:-1], folder.path / CHECKPOINT
@@ -180,6 +285,8 @@ class Runner:
             for state in states:
                 if not self.distributed.is_main_process:
                     continue
+                if alone:
+                    state = replace(state, how=f"{state.how}{ALONE}{alone}")
                 folder.log(state.logged())
                 self.callback.on_log(run, state)
                 if state.step in snapshot_steps:
@@ -189,12 +296,16 @@ class Runner:
 
         # Save.
         if self.distributed.is_main_process:
-            stats = job.stats(model, state, device_config, step_flops, self.jobs)
-            folder.save_training(asdict(stats))
-            shape = "x".join(map(str, self.load_images(run).shape))
-            save_weights(folder.path / WEIGHTS, model, {"key": run.key, "shape": shape})
-            checkpoint.unlink(missing_ok=True)
+            self._save(run, model, job.stats(model, state, device_config, step_flops, self.jobs))
         return model
+
+    def _save(self, run: Run, model: Model, stats: TrainingStats) -> None:
+        """Save a trained model and the cost of its training."""
+        folder = self.folder(run)
+        folder.save_training(asdict(stats))
+        shape = "x".join(map(str, self.load_images(run).shape))
+        save_weights(folder.path / WEIGHTS, model, {"key": run.key, "shape": shape})
+        (folder.path / CHECKPOINT).unlink(missing_ok=True)
 
     def _evaluate(self, run: Run, model: Evaluated | None) -> RunOutcome:
         """Take the pictures, measurements and snapshot measurements that are missing."""
@@ -252,10 +363,10 @@ class Runner:
         )
 
     def _failure(self, run: Run, error: Exception | SystemExit) -> RunOutcome:
-        """Record the error that is being handled."""
+        """Record the error of a run."""
         kind, message = describe_failure(error, run)
         where = "" if isinstance(error, GenbenchError) else error_location(error)
-        failure = FailureRecord(SCHEMA, kind, message, traceback.format_exc(), where)
+        failure = FailureRecord(SCHEMA, kind, message, "".join(traceback.format_exception(error)), where)
         if self.distributed.is_main_process and not isinstance(error, StoreError):
             self.folder(run).fail(failure)
         if self.distributed.world > 1 and not isinstance(error, GenbenchError):

@@ -10,7 +10,7 @@ from __future__ import annotations
 import json
 from collections.abc import Collection, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol
@@ -35,10 +35,13 @@ class Executor(Protocol):
     """Trains and evaluates runs, in this process or elsewhere."""
 
     in_process: bool
-    """Whether `submit` does the run itself; its Runner then calls back."""
+    """Whether `submit` does the runs itself; its Runner then calls back."""
 
-    def submit(self, run: Run) -> Future[RunOutcome]:
-        """Take a run; its future raises `WorkerError` where its worker died."""
+    def submit(self, runs: Sequence[Run]) -> Future[list[RunOutcome]]:
+        """Take one unit of work: a run, or several for `Runner.run_ensemble`; the future has an outcome for each.
+
+        It raises `WorkerError` where the worker died.
+        """
 
     def interrupt(self) -> None:
         """Have every running run save its state and end as interrupted; those that wait are not begun."""
@@ -93,18 +96,16 @@ def run_all(plan: Plan, executor: Executor, runner: Runner, done: Collection[str
         runner: The runner of this process, which says where the store is, what to call back and when to stop.
         done: Names of the runs that lack nothing, where that is known already.
     """
-    # Submit. An executor in this process does each run here.
-    outcome, followed = Outcome(), dict[Future[RunOutcome], RunFollower]()
+    # Submit. An executor in this process does the work here.
+    outcome, followed = Outcome(), dict[Future[list[RunOutcome]], list[RunFollower]]()
     done = run_status(plan, runner.store).done if done is None else done
     callback = NullCallback() if executor.in_process else runner.callback
-    for run in plan.runs:
-        if run.name in done:
-            outcome.skipped.append(run.name)
-            continue
-        follower = RunFollower(run, runner.folder(run), callback)
-        future = executor.submit(run)
-        followed[future] = follower
-        if executor.in_process and future.result().stops:
+    outcome.skipped = [run.name for run in plan.runs if run.name in done]
+    for runs in units([run for run in plan.runs if run.name not in done], runner.ensemble):
+        followers = [RunFollower(run, runner.folder(run), callback) for run in runs]
+        future = executor.submit(runs)
+        followed[future] = followers
+        if executor.in_process and any(ended.stops for ended in future.result()):
             break
 
     # Follow.
@@ -114,23 +115,58 @@ def run_all(plan: Plan, executor: Executor, runner: Runner, done: Collection[str
             executor.interrupt()
             interrupted = True
         finished, _ = wait(followed, POLL_SECONDS, FIRST_COMPLETED)
-        for future, follower in list(followed.items()):
-            follower.poll(future, starts=not interrupted)  # a run that waited ends at once, without having begun
+        for future, followers in list(followed.items()):
+            for follower in followers:
+                follower.poll(future, starts=not interrupted)  # one that waited ends at once, without having begun
             if future in finished:
                 del followed[future]
-                ended = _ended(future, follower.folder, follower.run, runner.provenance)
-                follower.end(ended)
-                outcome.add(follower.run, ended)
+                for follower, ended in zip(followers, _ended(future, followers, plan, runner.provenance), strict=True):
+                    follower.end(ended)
+                    outcome.add(follower.run, ended)
     return outcome
 
 
-def _ended(future: Future[RunOutcome], folder: RunFolder, run: Run, provenance: Mapping[str, Any]) -> RunOutcome:
+def units(runs: Sequence[Run], ensemble: int | Literal["auto"]) -> list[tuple[Run, ...]]:
+    """The runs in units of work: those that may be an ensemble together, of `ensemble` members at most.
+
+    They may differ in their seeds and in options of the model that are floats. Each unit is at the place of its first
+    run, and units of one kind have equal sizes, as far as possible.
+    """
+    kinds: dict[Run, list[Run]] = {}
+    for run in runs:
+        kinds.setdefault(run if run.role != "model" or ensemble == 1 else ensemble_kind(run), []).append(run)
+    made: list[tuple[Run, ...]] = []
+    for members in kinds.values():
+        count = 1 if ensemble == "auto" else -(-len(members) // ensemble)
+        size = -(-len(members) // count)
+        made += [tuple(members[start : start + size]) for start in range(0, len(members), size)]
+    place = {run: index for index, run in enumerate(runs)}
+    return sorted(made, key=lambda members: place[members[0]])
+
+
+def ensemble_kind(run: Run) -> Run:
+    """The run without what members of an ensemble may differ in."""
+    options = tuple((name, 0.0 if isinstance(value, float) else value) for name, value in run.model.options)
+    return replace(run, seed=0, model=replace(run.model, options=options))
+
+
+def _ended(
+    future: Future[list[RunOutcome]], followers: Sequence[RunFollower], plan: Plan, provenance: Mapping[str, Any]
+) -> list[RunOutcome]:
     try:
         return future.result()
-    except WorkerError as error:
-        return record_worker_failure(folder, run, provenance, error)
-    except Exception as error:  # of the executor's library
-        return record_worker_failure(folder, run, provenance, WorkerError("worker failed", one_line(error)))
+    except WorkerError as raised:
+        error = raised
+    except Exception as raised:  # of the executor's library
+        error = WorkerError("worker failed", one_line(raised))
+    outcomes = []
+    for follower in followers:
+        run, folder = follower.run, follower.folder
+        if folder.has(RUN) and is_complete(run, plan, read_run(folder.path)):  # another one of the same worker failed
+            outcomes.append(RunOutcome("done"))
+        else:
+            outcomes.append(record_worker_failure(folder, run, provenance, error))
+    return outcomes
 
 
 def record_worker_failure(folder: RunFolder, run: Run, provenance: Mapping[str, Any], error: WorkerError) -> RunOutcome:
@@ -155,7 +191,7 @@ class RunFollower:
         self._log = folder.path / LOG
         self._read = self._log.stat().st_size if self._log.exists() else 0
 
-    def poll(self, future: Future[RunOutcome], *, starts: bool = True) -> None:
+    def poll(self, future: Future[list[RunOutcome]], *, starts: bool = True) -> None:
         """Call back for the start of the run and for its new log points."""
         if starts and not self._started and future.running():
             self._start()

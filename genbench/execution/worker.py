@@ -5,16 +5,17 @@ The only code in it are the plug-in files that the user names on the command lin
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+import json
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 
 from genbench.api import DataConfig, Images
 from genbench.errors import StoreError
-from genbench.execution.runner import Runner
+from genbench.execution.runner import Runner, RunOutcome
 from genbench.experiment.run import Component, Run, component_of_record, run_of_record
 from genbench.experiment.snapshots import SnapshotSchedule
 from genbench.registry.loader import load
@@ -40,6 +41,7 @@ class WorkerSpec:
     training_threads: int | None = None
     """CPU threads of a training, where the user states them."""
     jobs: int = 1
+    ensemble: int | Literal["auto"] = 1
 
 
 def worker_spec(runner: Runner) -> WorkerSpec:
@@ -65,6 +67,7 @@ def worker_spec(runner: Runner) -> WorkerSpec:
         command=str(runner.provenance.get("command", "")),
         threads=torch.get_num_threads(),
         training_threads=runner.threads,
+        ensemble=runner.ensemble,
     )
 
 
@@ -101,24 +104,39 @@ def make_runner(
         spec.training_threads,
         stop=stop,
         jobs=spec.jobs,
+        ensemble=spec.ensemble,
         locks=locks,
         images=None if images is None else on_device(images, device),
     )
 
 
-def run_record(run: Run) -> dict[str, Any]:
-    """A run as it is sent to a worker."""
-    return {"name": run.name, "run": run.record()}
+def run_records(runs: Sequence[Run]) -> str:
+    """A unit of work as it is sent to a worker, in JSON."""
+    return json.dumps([{"name": run.name, "run": run.record()} for run in runs])
 
 
-def received_run(record: Mapping[str, Any]) -> Run:
-    """The run that `run_record` describes; `StoreError` where this genbench takes it for another run."""
-    run = run_of_record(record["run"])
-    if run.name != record["name"]:
-        raise StoreError(
-            f"a worker of another genbench takes the run {record['name']} for {run.name}: install one version"
-        )
-    return run
+def received_runs(records: str) -> list[Run]:
+    """The runs that `run_records` describes; `StoreError` where this genbench takes one for another run."""
+    runs = []
+    for record in json.loads(records):
+        run = run_of_record(record["run"])
+        if run.name != record["name"]:
+            raise StoreError(
+                f"a worker of another genbench takes the run {record['name']} for {run.name}: install one version"
+            )
+        runs.append(run)
+    return runs
+
+
+def do_runs(runner: Runner, runs: Sequence[Run]) -> str:
+    """Do a unit of work; its outcomes as JSON."""
+    outcomes = runner.run_ensemble(runs) if len(runs) > 1 else [runner.run(runs[0])]
+    return json.dumps([asdict(outcome) for outcome in outcomes])
+
+
+def received_outcomes(outcomes: str) -> list[RunOutcome]:
+    """The outcomes that `do_runs` describes."""
+    return [RunOutcome(**outcome) for outcome in json.loads(outcomes)]
 
 
 def component_record(component: Component) -> dict[str, Any]:

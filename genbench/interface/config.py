@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterable, Mapping
 from dataclasses import fields
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 import msgspec
 import msgspec.inspect
@@ -61,6 +61,8 @@ class StudyConfig(Struct, frozen=True, kw_only=True, forbid_unknown_fields=True,
     trackers: tuple[Name, ...] = ()
     device: Name = "auto"
     threads: Annotated[int, Meta(ge=1, le=1024)] | None = None
+    ensemble: Annotated[int, Meta(ge=1)] | Literal["off", "auto"] = "auto"
+    """The most runs that are trained as one tensor program."""
     executor: ExecutorName | None = None
     jobs: Jobs | None = None
     run_timeout: Annotated[float, Meta(gt=0)] | None = None

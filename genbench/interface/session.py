@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 import torch
 
@@ -85,10 +86,23 @@ def open_study(
     with init_distributed(device) as distributed:
         runner = make_runner(registry, planned, study.folder, data_config, device, command, stop)
         runner.distributed = distributed
+        runner.ensemble = ensemble_size(study, device, executor_config)
         status = run_status(planned, study.folder)
         done = frozenset(run.name for run in planned.runs if distributed.broadcast(run.name in status.done))
         warnings = check_stored_snapshots(study.folder, planned.runs, planned.snapshots)
         yield Session(planned, runner, status, done, executor_config, tuple(warnings))
+
+
+def ensemble_size(study: StudyConfig, device: torch.device, executor_config: ExecutorConfig) -> int | Literal["auto"]:
+    """The most members of an ensemble; `UsageError` where torchrun trains one model in several processes."""
+    if study.ensemble == "off" or launched():
+        if isinstance(study.ensemble, int) and study.ensemble > 1:
+            raise UsageError(f"torchrun trains one model in several processes: leave --ensemble {study.ensemble} off")
+        return 1
+    if study.ensemble == "auto":
+        apart = executor_config.executor not in (None, "serial") or executor_config.jobs not in (None, 1)
+        return 1 if device.type == "cpu" or apart or executor_config.timeout is not None else "auto"
+    return study.ensemble
 
 
 def evaluable(records: Sequence[RunRecord], registry: Registry) -> tuple[list[RunRecord], list[str]]:

@@ -64,6 +64,7 @@ def run(
     precision: Precision = "float32",
     device: str = "auto",
     threads: int | None = None,
+    ensemble: int | Literal["off", "auto"] = "auto",
     executor: Literal["serial", "process", "ray", "slurm"] | None = None,
     jobs: int | Literal["auto"] | None = None,
     run_timeout: float | None = None,
@@ -103,6 +104,8 @@ def run(
         precision: Arithmetic of the training: "float32", "tf32" (needs a GPU) or "bfloat16".
         device: "auto", "cpu", "cuda" or "cuda:i".
         threads: CPU threads of a training. [1 for small steps, all cores for large ones]
+        ensemble: The most runs that are trained as one tensor program: runs that differ by seed, or by options that are
+            real numbers. "auto": on a GPU where it is measured to be faster, unless `executor` or `jobs` is given.
         executor: "serial" in this process, "process", "ray" or "slurm". [serial; process for several runs at once]
         jobs: Runs at once. A script that asks for several needs `if __name__ == "__main__":`.
         run_timeout: Seconds after which a run is ended and recorded as failed.

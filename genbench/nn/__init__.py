@@ -4,10 +4,18 @@ from __future__ import annotations
 
 from genbench.nn.autoencoder import Autoencoder
 from genbench.nn.layers import mlp_layers, require_shape
-from genbench.nn.losses import COSTS, ReconstructionLoss, bce_l1, cross_entropy, squared_error
+from genbench.nn.losses import COSTS, ReconstructionLoss, bce_l1, critic_loss, cross_entropy, squared_error
 from genbench.nn.optimizers import OptimizerFactory, adam, rmsprop, wae_schedule
 from genbench.nn.priors import GaussianComponents, GaussianMixture, missing_density, require_finite_kl
-from genbench.nn.variational import LOG_VARIANCE_BOUND, GaussianDraw, Likelihood, VariationalAutoencoder
+from genbench.nn.variational import (
+    LOG_VARIANCE_BOUND,
+    GaussianDraw,
+    Likelihood,
+    LikelihoodAutoencoder,
+    LikelihoodOption,
+    SigmaOption,
+    VariationalAutoencoder,
+)
 
 __all__ = [
     "COSTS",
@@ -17,11 +25,15 @@ __all__ = [
     "GaussianDraw",
     "GaussianMixture",
     "Likelihood",
+    "LikelihoodAutoencoder",
+    "LikelihoodOption",
     "OptimizerFactory",
     "ReconstructionLoss",
+    "SigmaOption",
     "VariationalAutoencoder",
     "adam",
     "bce_l1",
+    "critic_loss",
     "cross_entropy",
     "missing_density",
     "mlp_layers",

@@ -29,13 +29,17 @@ def require_shape(network: str, shape: Shape, fits: bool, accepted: str) -> None
         )
 
 
-def mlp_layers(inputs: int, outputs: int, *, width: int, depth: int) -> list[nn.Module]:
+def mlp_layers(inputs: int, outputs: int, *, width: int, depth: int, slope: float = 0.0) -> list[nn.Module]:
     """`depth` hidden layers of `width` ReLU units and a linear one, `(n, inputs) -> (n, outputs)`.
+
+    Units are leaky where `slope`, their derivative below zero, is positive.
 
     Example:
         >>> [type(layer).__name__ for layer in mlp_layers(4, 2, width=8, depth=1)]
         ['Linear', 'ReLU', 'Linear']
     """
     sizes = [inputs, *[width] * depth]
-    hidden = [layer for pair in pairwise(sizes) for layer in (nn.Linear(*pair), nn.ReLU())]
+    hidden: list[nn.Module] = []
+    for pair in pairwise(sizes):
+        hidden += [nn.Linear(*pair), nn.LeakyReLU(slope) if slope else nn.ReLU()]
     return [*hidden, nn.Linear(width, outputs)]

@@ -1,4 +1,4 @@
-"""Reconstruction losses: one number for each image."""
+"""Reconstruction losses, one number for each image, and the loss of a critic."""
 
 from __future__ import annotations
 
@@ -51,6 +51,23 @@ def bce_l1(logits: Tensor, x: Tensor) -> Tensor:
     """
     absolute = (torch.sigmoid(logits) - x).abs().flatten(1).mean(1)
     return cross_entropy(logits, x) / math.prod(x.shape[1:]) + absolute
+
+
+def critic_loss(logits: Tensor, others: Tensor) -> Tensor:
+    """Cross entropy of a critic between two samples, mean softplus(-logits) + mean softplus(others), in nats.
+
+    Args:
+        logits: The critic's logits of points of the first sample, `(n,)`; it learns to make them large.
+        others: Those of the second sample, `(m,)`; it learns to make them small.
+
+    Returns:
+        The loss, `()`. A critic that descends it tends to log(density of the first / density of the second).
+
+    Example:
+        >>> critic_loss(torch.zeros(3), torch.zeros(2))  # 2 log 2
+        tensor(1.3863)
+    """
+    return F.softplus(-logits).mean() + F.softplus(others).mean()
 
 
 COSTS: Mapping[str, ReconstructionLoss] = {"squared": squared_error, "bce-l1": bce_l1}

@@ -104,15 +104,15 @@ class GaussianMixture(Prior):
     @property
     def mean(self) -> Tensor:
         """The weighted mean of the means, `(d,)`, on the CPU."""
-        return self._moments()[0]
+        return self._weighted_moments()[0]
 
     @property
     def variance(self) -> Tensor:
         """The weighted mean of the variances, plus the variance of the means, `(d,)`, on the CPU."""
-        return self._moments()[1]
+        return self._weighted_moments()[1]
 
     @torch.no_grad()
-    def _moments(self) -> tuple[Tensor, Tensor]:
+    def _weighted_moments(self) -> tuple[Tensor, Tensor]:
         mixture = self.components()
         weights = mixture.log_weights.exp()
         mean = weights @ mixture.means

@@ -56,6 +56,7 @@ class ListedComponent:
     plugin: str
     options: tuple[ListedOption, ...] = ()
     aliases: tuple[str, ...] = ()
+    family: str = ""
 
 
 @dataclass(frozen=True)

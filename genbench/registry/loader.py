@@ -358,8 +358,8 @@ def _import_file(path: Path) -> ModuleType:
 def fingerprint(module: ModuleType) -> str:
     """Twelve hexadecimal digits of a plug-in's code: runs of another code are other runs.
 
-    Comments, docstrings, formatting and the `aliases` of components do not count. Of a package, all Python files count
-    and the bytes of data files.
+    Comments, docstrings, formatting, `aliases` and `family` of components do not count. Of a package, all Python files
+    and the bytes of data files count.
     """
     if not module.__file__:
         return ""
@@ -381,7 +381,7 @@ def fingerprint(module: ModuleType) -> str:
 
 @lru_cache(maxsize=256)
 def _code(source: bytes) -> bytes:
-    """The parsed tree of a Python source without positions, comments, docstrings and aliases of components."""
+    """The parsed tree of a Python source without positions, comments, docstrings and hints of components."""
     return "\n".join(_tokens(ast.parse(source))).encode()
 
 
@@ -409,9 +409,13 @@ def _is_docstring(node: object) -> bool:
     return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
 
 
+HINTS = ("aliases", "family")
+"""Fields of a `ComponentSpec` that change no number."""
+
+
 def _is_hint(call: ast.AST, child: object) -> bool:
-    """Whether a child of a call is the `aliases` of a component: they lead to its name, and change no number."""
-    if not (isinstance(call, ast.Call) and isinstance(child, ast.keyword) and child.arg == "aliases"):
+    """Whether a child of a call is `aliases` or `family` of a component: both lead to it, and change no number."""
+    if not (isinstance(call, ast.Call) and isinstance(child, ast.keyword) and child.arg in HINTS):
         return False
     called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
     return called == ComponentSpec.__name__
@@ -436,7 +440,9 @@ def list_registry(registry: Registry) -> Listing:
 def _list_component(registration: Registration) -> ListedComponent:
     spec = registration.spec
     options = tuple(_list_option(option) for option in specs(spec.factory).values())
-    return ListedComponent(spec.name, spec.description, spec.reference, registration.plugin.name, options, spec.aliases)
+    return ListedComponent(
+        spec.name, spec.description, spec.reference, registration.plugin.name, options, spec.aliases, spec.family
+    )
 
 
 def _list_option(spec: OptionSpec) -> ListedOption:

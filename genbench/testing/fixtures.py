@@ -1,4 +1,4 @@
-"""What the kit's models are built from: two priors, a small network, and one whose codes the kit controls."""
+"""What the kit's models are built from: priors, a small network, and one whose codes the kit controls."""
 
 from __future__ import annotations
 
@@ -69,6 +69,23 @@ class Cube(Prior):
     def sample(self, n: int, noise: Noise) -> Tensor:
         """Uniform draws, `(n, d)`."""
         return 2.0 * noise.uniform(n, self.latent_dim) - 1.0
+
+
+class UnitSphere(Prior):
+    """Uniform on the sphere |z| = 1, without a density."""
+
+    def __init__(self, latent_dim: int) -> None:
+        super().__init__()
+        self.latent_dim = latent_dim
+
+    def sample(self, n: int, noise: Noise) -> Tensor:
+        """Normalized normal draws, `(n, d)`."""
+        return nn.functional.normalize(noise.normal(n, self.latent_dim), dim=1)
+
+    @property
+    def sphere_radius(self) -> float:
+        """1."""
+        return 1.0
 
 
 class EncoderHalf(nn.Sequential):

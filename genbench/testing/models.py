@@ -20,6 +20,7 @@ from genbench.testing.fixtures import (
     Gauss,
     LearnedGauss,
     Small,
+    UnitSphere,
     fresh,
     losses,
     model_context,
@@ -38,22 +39,32 @@ class Models:
     """One model by its factory, `factory(context, **options)`, with defaults for options that are not given."""
 
     factory: BoundFactory
+    prior: Prior
 
     def new(self, **options: object) -> Model:
-        """An untrained model of N(0, I) on the small network."""
-        return fresh(self.factory, model_context(), **options)
+        """An untrained model of the prior on the small network."""
+        return fresh(self.factory, model_context(self.prior), **options)
+
+    def draws(self, n: int, seed: int = 1) -> torch.Tensor:
+        """Draws of the prior, `(n, 2)`."""
+        return self.prior.sample(n, seeded_noise(seed))
 
 
 def build(factory: BoundFactory) -> Models:
-    """The subject; a model is made once, so that a factory that raises fails before any check."""
-    subject = Models(factory)
-    subject.new()
+    """The subject, with N(0, I), or for a model that refuses it a law on the sphere.
+
+    A model is made once, so that a factory that raises fails before any check.
+    """
+    subject = Models(factory, Gauss(LATENT))
+    try:
+        subject.new()
+    except UnsupportedError as refusal:
+        subject = Models(factory, UnitSphere(LATENT))
+        try:
+            subject.new()
+        except UnsupportedError:
+            raise refusal from None
     return subject
-
-
-def draws(n: int, seed: int = 1) -> torch.Tensor:
-    """Draws of N(0, I), `(n, 2)`."""
-    return Gauss(LATENT).sample(n, seeded_noise(seed))
 
 
 def shapes_ranges_dtype_device(subject: Models) -> str:
@@ -65,7 +76,7 @@ def shapes_ranges_dtype_device(subject: Models) -> str:
             outputs = {
                 "encode": (model.encode(x), (n, LATENT)),
                 "sample_codes": (model.sample_codes(x, seeded_noise(0)), (n, LATENT)),
-                "decode": (model.decode(20.0 * draws(n)), (n, *SHAPE)),
+                "decode": (model.decode(20.0 * subject.draws(n)), (n, *SHAPE)),
             }
         for name, (value, shape) in outputs.items():
             expect_tensor(f"{name} of {n} images", value)
@@ -90,7 +101,7 @@ def optimizers_have_all_parameters(subject: Models) -> str:
             owners[id(p)] = optimizer
     orphans = [name for key, name in names.items() if key not in owners]
     expect(not orphans, f"no optimizer has {', '.join(orphans)}")
-    yielded, known = set(losses(model, squares(BATCH), draws(BATCH))), set(configs)
+    yielded, known = set(losses(model, squares(BATCH), subject.draws(BATCH))), set(configs)
     expect(yielded <= known, f"losses for {sorted(yielded - known)}, which `configure_optimizers` does not name")
     expect(yielded == known, f"no loss for {sorted(known - yielded)}")
     return f"optimizers {', '.join(configs)}"
@@ -101,7 +112,7 @@ def gradients_reach_everything(subject: Models) -> str:
     model = subject.new()
     configs, names = model.configure_optimizers(), {id(p): name for name, p in model.named_parameters()}
     sizes: dict[int, float] = {}
-    for loss in model.training_step(squares(BATCH), draws(BATCH), seeded_noise(0)):
+    for loss in model.training_step(squares(BATCH), subject.draws(BATCH), seeded_noise(0)):
         expect(loss.value.dim() == 0, f"the loss of {loss.optimizer} is {tuple(loss.value.shape)}, not a scalar")
         expect(not any(term.requires_grad for term in loss.logs.values()), f"logs of {loss.optimizer} are not detached")
         owned = configs[loss.optimizer].parameters
@@ -128,7 +139,10 @@ def finite_over_priors(subject: Models) -> str:
     """
     words = []
     priors = {
-        **{"normal": Gauss(LATENT), "density": Gauss(LATENT, False), "draws alone": Cube(LATENT)},
+        "normal": Gauss(LATENT),
+        "density": Gauss(LATENT, False),
+        "draws alone": Cube(LATENT),
+        "sphere": UnitSphere(LATENT),
         "learned": LearnedGauss(LATENT),
     }
     for label, prior in priors.items():
@@ -153,7 +167,7 @@ def _trains(model: Model, prior: Prior) -> bool:
         return False
     expect(model.prior is prior, "the model keeps the learned prior, and its `prior` is another")
     before = [p.detach().clone() for p in prior.parameters()]
-    steps(model, iter([(squares(BATCH), draws(BATCH))]))
+    steps(model, iter([(squares(BATCH), prior.sample(BATCH, seeded_noise(1)).detach())]))
     moved = any(not torch.equal(a, p) for a, p in zip(before, prior.parameters(), strict=True))
     expect(moved, "the model keeps the parameters of a learned prior, and no step changes them")
     return True
@@ -164,7 +178,7 @@ def likelihood_is_one_number_per_image(subject: Models) -> str:
     model = subject.new().eval()
     if not model.has_likelihood:
         raise Skipped("the model has no likelihood")
-    x, z = squares(7), draws(7)
+    x, z = squares(7), subject.draws(7)
     with torch.no_grad():
         value, again, alone = (
             model.log_likelihood(x, z),
@@ -182,7 +196,7 @@ def likelihood_is_one_number_per_image(subject: Models) -> str:
 def randomness_is_the_noise(subject: Models) -> str:
     """Equal noise gives equal losses and codes whatever the global state, which stays untouched."""
     model = subject.new()
-    x, z = squares(BATCH), draws(BATCH)
+    x, z = squares(BATCH), subject.draws(BATCH)
     before = global_state()
     first, code = losses(model, x, z), model.sample_codes(x, seeded_noise(3))
     expect(global_state() == before, "a step changes the global random state or the default dtype")
@@ -197,17 +211,17 @@ def randomness_is_the_noise(subject: Models) -> str:
 
 def evaluation_mode_is_kept(subject: Models) -> str:
     """`eval()` and `train()` reach every module, no method changes the mode, and eval decodes each code alone."""
-    model = fresh(subject.factory, model_context(network=Small(normed=True)))
-    steps(model, iter([(squares(BATCH, s), draws(BATCH, s)) for s in range(3)]))
+    model = fresh(subject.factory, model_context(subject.prior, Small(normed=True)))
+    steps(model, iter([(squares(BATCH, s), subject.draws(BATCH, s)) for s in range(3)]))
     expect(all(module.training for module in model.modules()), "a step leaves modules in evaluation mode")
     model.eval()
     expect(not any(module.training for module in model.modules()), "eval() leaves modules in training mode")
     with torch.no_grad():
-        whole, x = model.decode(draws(6)), squares(6)
+        whole, x = model.decode(subject.draws(6)), squares(6)
         codes = model.encode(x)
         model.sample_codes(x, seeded_noise(0))
         expect(not any(module.training for module in model.modules()), "encode or decode turns training mode on")
-        alone = model.decode(draws(6)[:2]), model.encode(x[:2])
+        alone = model.decode(subject.draws(6)[:2]), model.encode(x[:2])
     apart = max(float((whole[:2] - alone[0]).abs().max()), float((codes[:2] - alone[1]).abs().max()))
     expect(apart < 1e-4, f"in evaluation an image depends on the rest of its batch ({apart:.2g})")
     return "each image alone"
@@ -216,14 +230,14 @@ def evaluation_mode_is_kept(subject: Models) -> str:
 def state_dict_round_trip(subject: Models) -> str:
     """A new model with the state dict of a trained one decodes the same samples."""
     model = subject.new()
-    steps(model, iter([(squares(BATCH, s), draws(BATCH, s)) for s in range(3)]))
+    steps(model, iter([(squares(BATCH, s), subject.draws(BATCH, s)) for s in range(3)]))
     state = copy.deepcopy(model.state_dict())
     torch.manual_seed(7)
-    restored = subject.factory(model_context())
+    restored = subject.factory(model_context(subject.prior))
     restored.load_state_dict(state)
     with torch.no_grad():
         for name, a, b in (
-            ("decode", model.eval().decode(draws(8)), restored.eval().decode(draws(8))),
+            ("decode", model.eval().decode(subject.draws(8)), restored.eval().decode(subject.draws(8))),
             ("encode", model.encode(squares(8)), restored.encode(squares(8))),
         ):
             expect(torch.equal(a, b), f"{name} differs after load_state_dict: state is kept outside the state dict")
@@ -233,7 +247,7 @@ def state_dict_round_trip(subject: Models) -> str:
 def smaller_batches(subject: Models) -> str:
     """A step of two images works and has a finite loss, after steps of sixteen."""
     model = subject.new()
-    history = steps(model, iter([(squares(n), draws(n)) for n in (BATCH, 2, 3)]))
+    history = steps(model, iter([(squares(n), subject.draws(n)) for n in (BATCH, 2, 3)]))
     worst = [optimizer for each in history for optimizer, loss in each.items() if not math.isfinite(loss)]
     expect(not worst, f"the loss of {', '.join(worst)} is not finite")
     return "batches of 16, 2 and 3"
@@ -242,14 +256,14 @@ def smaller_batches(subject: Models) -> str:
 def learns_something(subject: Models) -> str:
     """300 steps reconstruct held-out images better than their mean image does, and grey ones towards their grey."""
     model = subject.new()
-    steps(model, ((squares(32, s), draws(32, s)) for s in range(300)))
+    steps(model, ((squares(32, s), subject.draws(32, s)) for s in range(300)))
     x = squares(256, 999)
     blank = float((x - squares(256, 998).mean(0)).square().mean())  # of the mean image, which needs no code
     error = _squared_error(model, x)
     grey = torch.full((32, *SHAPE), GREY)
     of_grey = subject.new()
     before = _squared_error(of_grey, grey)
-    steps(of_grey, ((grey, draws(32, s)) for s in range(100)))
+    steps(of_grey, ((grey, subject.draws(32, s)) for s in range(100)))
     after = _squared_error(of_grey, grey)
     expect(after < before, f"grey images of {GREY}: the squared error per pixel goes from {before:.4f} to {after:.4f}")
     expect(error < blank, f"squared error {error:.4f} per pixel, {blank:.4f} of the mean image")

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from genbench.api import Model, ModelContext
+from genbench.api import Model, ModelContext, Prior
 from genbench.errors import GenbenchError, UnsupportedError
 from genbench.registry.options import OptionSpec, specs
 from genbench.testing.fixtures import (
@@ -27,7 +27,7 @@ from genbench.testing.fixtures import (
     squares,
     steps,
 )
-from genbench.testing.models import Models, draws
+from genbench.testing.models import Models
 from genbench.testing.results import ConformanceCheck, Failed, Reported, Skipped, expect
 
 AWAY = 3.0
@@ -39,13 +39,14 @@ Z = 7.0
 
 def _controlled(subject: Models) -> tuple[Model, ControlledNetwork]:
     network = ControlledNetwork(SHAPE, LATENT)
-    return fresh(subject.factory, model_context(network=network)), network
+    return fresh(subject.factory, model_context(subject.prior, network)), network
 
 
-def batches(n: int, count: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
-    """Images whose codes follow N(0, I), and independent draws of it."""
+def batches(prior: Prior, n: int, count: int, first: int = 0) -> Iterator[tuple[Tensor, Tensor]]:
+    """Images whose codes follow the prior, and independent draws of it."""
     for k in range(first, first + count):
-        yield code_images(draws(n, 2 * k), SHAPE), draws(n, 2 * k + 1)
+        codes, z = prior.sample(n, seeded_noise(2 * k)), prior.sample(n, seeded_noise(2 * k + 1))
+        yield code_images(codes, SHAPE), z
 
 
 def matching_codes_cost_less(subject: Models) -> str:
@@ -55,12 +56,12 @@ def matching_codes_cost_less(subject: Models) -> str:
     encoding = next(name for name in names if _reaches_encoder(model, name))
     network.offset.value = AWAY
     if len(names) > 1:  # an adversary first learns to detect shifted codes, while the encoder is fixed
-        steps(model, batches(64, 150, 1000), learn=lambda name: name != encoding)
+        steps(model, batches(subject.prior, 64, 150, 1000), learn=lambda name: name != encoding)
     sides = (AWAY,) if len(names) > 1 else (AWAY, -AWAY)
     means = []
     for side in sides:
         gaps = []
-        for x, z in batches(64, 8):
+        for x, z in batches(subject.prior, 64, 8):
             network.offset.value = 0.0
             near = float(losses(model, x, z)[encoding])
             network.offset.value = side
@@ -69,7 +70,7 @@ def matching_codes_cost_less(subject: Models) -> str:
     gap = min(means)
     if not any(means):
         expect(not _uses_draws(model), "the loss uses the prior's draws, and shifted codes do not change it at all")
-        raise Reported("the loss does not depend on the law of the codes: a plain autoencoder")
+        raise Reported("the loss does not depend on where the codes lie: that of a plain autoencoder")
     observation = f"codes shifted by {AWAY:g} standard deviations change the loss of {encoding} by {gap:+.3g}"
     expect(gap > 0.0, observation)
     blank = math.prod(SHAPE) / 12.0  # summed squared error of a grey image against uniform pixels
@@ -89,9 +90,10 @@ def penalty_ignores_batch_size(subject: Models) -> str:
     for offset in (0.0, AWAY):
         network.offset.value = offset
         # Noise of each batch's seed: the errors of a loss that is an estimate average out as well.
-        small = [losses(model, x, z, seed=7 + 2 * k) for k, (x, z) in enumerate(batches(8, REPEATS))]
-        large = [losses(model, x, z, seed=8 + 2 * k) for k, (x, z) in enumerate(batches(32, REPEATS, 5000))]
-        doubled = ((x.repeat(2, 1, 1, 1), z.repeat(2, 1)) for x, z in batches(8, REPEATS))
+        prior = subject.prior
+        small = [losses(model, x, z, seed=7 + 2 * k) for k, (x, z) in enumerate(batches(prior, 8, REPEATS))]
+        large = [losses(model, x, z, seed=8 + 2 * k) for k, (x, z) in enumerate(batches(prior, 32, REPEATS, 5000))]
+        doubled = ((x.repeat(2, 1, 1, 1), z.repeat(2, 1)) for x, z in batches(prior, 8, REPEATS))
         twice = [losses(model, x, z, seed=7 + 2 * k) for k, (x, z) in enumerate(doubled)]
         for name in small[0]:
             a, b, c = (torch.stack([each[name] for each in group]).double() for group in (small, large, twice))
@@ -146,7 +148,7 @@ def step_waits_on_nothing(subject: Models) -> str:
     """A step reads no number off the device, so that it can be captured; reported, not required."""
     waits: list[str] = []
     model = subject.new()
-    x, z = squares(BATCH), draws(BATCH)
+    x, z = squares(BATCH), subject.draws(BATCH)
     with _OperationLog(waits):
         for _ in model.training_step(x, z, seeded_noise(0)):
             pass
@@ -168,7 +170,7 @@ def the_prior_is_used(subject: Models) -> str:
             raise Skipped("refuses N(0, 9 I)") from None
         for offset in (0.0, AWAY):
             network.offset.value = offset
-            x, z = next(batches(64, 1))
+            x, z = next(batches(subject.prior, 64, 1))
             values.append([float(loss) for loss in losses(model, x, sigma * z).values()])
     if values[0] == values[1]:
         raise Skipped("the loss does not depend on the codes")
@@ -181,14 +183,14 @@ def nothing_broadcasts_by_accident(subject: Models) -> str:
     model, n = subject.new(), 13
     pairs: list[str] = []
     with _OperationLog([], pairs, n):
-        for _ in model.training_step(squares(n), draws(n), seeded_noise(0)):
+        for _ in model.training_step(squares(n), subject.draws(n), seeded_noise(0)):
             pass
     expect(not pairs, f"{', '.join(sorted(set(pairs)))} of (n, 1) and (n,) is (n, n)")
     return "none"
 
 
 def _uses_draws(model: Model) -> bool:
-    x, z = next(batches(8, 1))
+    x, z = next(batches(model.context.prior, 8, 1))
     z.requires_grad_()
     return any(
         torch.autograd.grad(loss.value, z, allow_unused=True, retain_graph=True)[0] is not None
@@ -250,7 +252,7 @@ def _behaviour(subject: Models, options: dict[str, object]) -> tuple[float, ...]
         numbers += [config.schedule(epoch) for epoch in (0, 40, 120)]
     for epoch in (0, 40):
         model.on_epoch_start(epoch)
-        for each in steps(model, ((squares(BATCH, s), draws(BATCH, s)) for s in range(3))):
+        for each in steps(model, ((squares(BATCH, s), subject.draws(BATCH, s)) for s in range(3))):
             numbers += each.values()
     return tuple(numbers)
 
@@ -271,10 +273,11 @@ def projections_are_averaged(subject: Models) -> str:
     sizes, few = [], default_count(subject)
     for count in (few, 2 * few):
         network = ControlledNetwork(SHAPE, LATENT)
-        model = fresh(subject.factory, model_context(network=network), projections=count)
+        model = fresh(subject.factory, model_context(subject.prior, network), projections=count)
         network.offset.value = AWAY
         totals = [
-            sum(float(loss) for loss in losses(model, x, z, k).values()) for k, (x, z) in enumerate(batches(64, 20))
+            sum(float(loss) for loss in losses(model, x, z, k).values())
+            for k, (x, z) in enumerate(batches(subject.prior, 64, 20))
         ]
         sizes.append(sum(totals) / len(totals))
     text = f"loss {sizes[0]:.4g} with {few} directions, {sizes[1]:.4g} with {2 * few}"
@@ -292,7 +295,7 @@ def directions_have_unit_length(subject: Models) -> str:
     default_count(subject)
     network = ControlledNetwork(SHAPE, 1)
     model = fresh(subject.factory, ModelContext(SHAPE, 1, Gauss(1), network))
-    x, z = code_images(draws(64, 3)[:, :1], SHAPE), draws(64, 4)[:, :1]
+    x, z = code_images(subject.draws(64, 3)[:, :1], SHAPE), subject.draws(64, 4)[:, :1]
     gaps = []
     for seed in (1, 2):
         totals = []

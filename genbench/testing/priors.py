@@ -290,7 +290,7 @@ def learned_by_its_density(subject: Priors) -> str:
         grads = torch.autograd.grad(-start.log_prob(z).mean(), tuple(parameters.values()), allow_unused=True)
         for name, grad in zip(parameters, grads, strict=True):
             expect(grad is not None, f"the gradient of log_prob does not reach {name}")
-            expect(bool(grad.isfinite().all()), f"the gradient of log_prob in {name} is not finite")  # type: ignore[union-attr]
+            expect(bool(grad.isfinite().all()), f"the gradient of log_prob in {name} is not finite")
         before, after = float(start.log_prob(z).detach().mean()), float(prior.log_prob(z).mean())
         expect(after > before, f"{FIT_STEPS} steps lower the log-likelihood from {before:.4g} to {after:.4g}")
     return f"log-likelihood of two blobs {before:.4g}, and {after:.4g} after {FIT_STEPS} steps"
@@ -305,7 +305,10 @@ def learning_is_kept(subject: Priors) -> str:
         drawn = prior.sample(16, seeded_noise(9))
         expect(not torch.equal(drawn, start.sample(16, seeded_noise(9))), "the draws do not follow the parameters")
         for what, twin in (("a prior with its state dict", restored), ("frozen()", prior.frozen())):
-            for value, other in ((twin.sample(16, seeded_noise(9)), drawn), (twin.log_prob(drawn), prior.log_prob(drawn))):
+            for value, other in (
+                (twin.sample(16, seeded_noise(9)), drawn),
+                (twin.log_prob(drawn), prior.log_prob(drawn)),
+            ):
                 gap = float((value - other).abs().max())
                 expect(gap < 1e-4, f"{what} has other draws or densities ({gap:.2g})")
         expect(not any(p.requires_grad for p in prior.frozen().parameters()), "frozen() can be trained")
@@ -495,7 +498,9 @@ CHECKS: tuple[ConformanceCheck[Priors], ...] = (
     ConformanceCheck(
         learned_by_its_density, "state `log_prob` and `full_support`, and use every parameter in `log_prob`"
     ),
-    ConformanceCheck(learning_is_kept, "let `sample` follow the parameters that `log_prob` has; keep no number outside"),
+    ConformanceCheck(
+        learning_is_kept, "let `sample` follow the parameters that `log_prob` has; keep no number outside"
+    ),
     ConformanceCheck(
         first_two_moments, "make `mean` and `variance` those of `sample`, or leave them out to have them estimated"
     ),

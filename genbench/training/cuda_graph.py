@@ -9,8 +9,7 @@ import torch
 from torch import Generator, Tensor, nn
 
 from genbench.errors import UsageError, one_line
-from genbench.training.step import EAGER_FALLBACK, PURPOSES, EagerStep, Step, Sums, TrainContext, do_batch
-from genbench.utils.rng import derive_seed
+from genbench.training.step import EAGER_FALLBACK, EagerStep, Step, StepContext, Sums
 
 Operations = Callable[[], None]
 
@@ -58,7 +57,7 @@ class CudaRecorder:
 
 
 class CapturedStep:
-    """Replays a recording of `do_batch`; the batch's indices and the generators' seeds are set before each replay.
+    """Replays a recording of `do_batch`; the batch's indices and random numbers are set before each replay.
 
     The Python values that are baked into a recording (numbers kept by the model, learning rates; `graph_inputs`) are
     compared at the start of every epoch; where one has changed, the next step is recorded anew. A tensor that is
@@ -66,10 +65,9 @@ class CapturedStep:
     says why.
     """
 
-    def __init__(self, context: TrainContext, recorder: Recorder) -> None:
+    def __init__(self, context: StepContext, recorder: Recorder) -> None:
         self.context, self.recorder = context, recorder
-        self.indices = torch.zeros(context.batch, dtype=torch.int64, device=context.device)
-        self.noises = [Generator(device=context.device) for _ in PURPOSES]
+        self.indices = torch.zeros(context.batch_shape, dtype=torch.int64, device=context.device)
         self.sums: Sums = {}
         self.how = "graph"
         self.recordings = 0
@@ -86,8 +84,7 @@ class CapturedStep:
     def run(self, step: int, indices: Tensor) -> None:
         """One step: eagerly while warming up, then by replay."""
         self.indices.copy_(indices)
-        for noise, purpose in zip(self.noises, PURPOSES, strict=True):
-            noise.manual_seed(derive_seed(self.context.seed, purpose, step))
+        self.context.noise.prepare(step)
         if self.how != "graph":
             self._do_batch()
         elif self._warm < WARM_UP:
@@ -105,8 +102,7 @@ class CapturedStep:
         return taken
 
     def _do_batch(self) -> None:
-        first, second = self.noises
-        do_batch(self.context, self.indices, first, second, self.sums)
+        self.context.do_batch(self.indices, self.sums)
 
     def _warm_up(self) -> None:
         before = graph_inputs(self.context)
@@ -121,7 +117,7 @@ class CapturedStep:
         sums = dict(self.sums)
         self._inputs = graph_inputs(self.context)
         try:
-            replay = self.recorder.record(self._do_batch, self.noises)
+            replay = self.recorder.record(self._do_batch, self.context.noise.generators)
             new = sorted(set(self.sums) - set(sums))
             if new:
                 raise UsageError(f"the term {', '.join(new)} is not in every step")
@@ -136,11 +132,11 @@ class CapturedStep:
 
     def _fall_back(self, reason: str) -> None:
         self.how = f"{EAGER_FALLBACK}{reason}"
-        for parameter in self.context.model.parameters():
-            parameter.grad = None  # it may lie in the memory of a recording that is gone
+        for optimizer in self.context.optimizers.values():
+            optimizer.zero_grad(set_to_none=True)  # gradients may lie in the memory of a recording that is gone
 
 
-def default_step(context: TrainContext) -> Step:
+def default_step(context: StepContext) -> Step:
     """A CUDA graph on a GPU, eager operations elsewhere."""
     return CapturedStep(context, CudaRecorder(context.device)) if context.device.type == "cuda" else EagerStep(context)
 
@@ -150,7 +146,7 @@ def default_step(context: TrainContext) -> Step:
 _OF_TORCH = frozenset(vars(nn.Module())) - {"training"}
 
 
-def graph_inputs(context: TrainContext) -> dict[str, str]:
+def graph_inputs(context: StepContext) -> dict[str, str]:
     """Everything baked into a CUDA graph, by name: learning rates, module attributes, tensor addresses."""
     inputs = {
         f"the learning rate of {name}": repr([group["lr"] for group in optimizer.param_groups])

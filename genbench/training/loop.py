@@ -18,7 +18,7 @@ from genbench.training.checkpoint import load_checkpoint, save_checkpoint
 from genbench.training.cuda_graph import default_step
 from genbench.training.distributed import DistributedContext
 from genbench.training.sampler import BatchOrder
-from genbench.training.step import EAGER_FALLBACK, EagerStep, StepFactory, create_train_context
+from genbench.training.step import ALONE, EAGER_FALLBACK, EagerStep, StepFactory, create_train_context
 
 
 @dataclass(frozen=True)
@@ -38,9 +38,10 @@ class TrainState:
     how: str = "eager"
 
     def logged(self) -> dict[str, Any]:
-        """The line of the log: the fields that change, and the reason where a GPU has no graph."""
+        """The line of the log: the fields that change, and the reason where a run has no graph or no ensemble."""
         line = {name: value for name, value in asdict(self).items() if name not in ("steps", "how")}
-        return {**line, "how": self.how} if self.how.startswith(EAGER_FALLBACK) else line
+        remarkable = self.how.startswith(EAGER_FALLBACK) or ALONE in self.how
+        return {**line, "how": self.how} if remarkable else line
 
 
 @dataclass(frozen=True)
@@ -125,7 +126,7 @@ def train(
             continue
 
         # Log. Reading the means is the only wait on the device.
-        means = _finite_means(stepper.take_sums(), parameters, step - logged_step, step)
+        means = _read_means(stepper.take_sums(), parameters, step - logged_step, step)
         now = time.perf_counter()
         shown, seconds = step * config.batch, seconds_before + now - started
         rate = (step - logged_step) * config.batch / (now - logged)
@@ -142,15 +143,21 @@ def train(
             return
 
 
-def _finite_means(sums: Mapping[str, Tensor], parameters: Sequence[Tensor], steps: int, step: int) -> dict[str, float]:
+def _read_means(sums: Mapping[str, Tensor], parameters: Sequence[Tensor], steps: int, step: int) -> dict[str, float]:
     """Means over `steps` of the summed losses and terms; the loss of each optimizer stands under the optimizer's name.
 
-    Raises `DivergenceError` where one of them or a parameter is not finite: a finite loss may have a gradient that is
-    not.
+    Raises `DivergenceError` where one of them or a parameter is not finite.
     """
     norms = torch.stack(torch._foreach_norm([parameter.detach() for parameter in parameters])).sum()
     *values, norm = torch.stack([*(value.float() / steps for value in sums.values()), norms.float()]).tolist()
-    means = dict(zip(sums, values, strict=True))
+    return finite_means(dict(zip(sums, values, strict=True)), norm, steps, step)
+
+
+def finite_means(means: dict[str, float], norm: float, steps: int, step: int) -> dict[str, float]:
+    """The means; `DivergenceError` where one of them, or the norm of the parameters, is not finite.
+
+    A finite loss may have a gradient that is not.
+    """
     infinite = [name for name, value in means.items() if not math.isfinite(value)]
     if infinite:
         names = ", ".join(infinite)

@@ -2,23 +2,34 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Container, Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass, field
+from collections.abc import Callable, Container, Iterator, Sequence
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, field, replace
 from functools import partial
 from pathlib import Path
 
 import torch
 
 from genbench.api import Images, Model, TrainingStats
+from genbench.errors import DivergenceError
 from genbench.experiment.build import create_model
 from genbench.experiment.run import Run
 from genbench.registry.loader import Registry
-from genbench.training.device import DeviceConfig, apply_device_config, peak_memory, select_device_config
+from genbench.training.device import (
+    DeviceConfig,
+    apply_device_config,
+    peak_memory,
+    reset_peak_memory,
+    select_device_config,
+)
 from genbench.training.distributed import DistributedContext, ShardedNetwork
+from genbench.training.ensemble import Draw, check_faster, check_stackable, train_ensemble
+from genbench.training.flops import counted_flops
 from genbench.training.loop import TrainConfig, TrainState, train
 from genbench.training.precision import computing
+from genbench.training.step import create_train_context
 from genbench.utils.rng import derive_seed
+from genbench.utils.torch_state import threads
 
 
 @dataclass(frozen=True)
@@ -80,3 +91,67 @@ class TrainingJob:
             batch=self.run.batch,
             jobs=jobs,
         )
+
+
+@dataclass
+class EnsembleJob:
+    """Sets up the training of several runs as one tensor program."""
+
+    jobs: Sequence[TrainingJob]
+    device_config: DeviceConfig | None = None
+    step_flops: float | None = None
+    """Operations of one step of one member."""
+
+    def build_models(self) -> list[Model]:
+        """The untrained model of each run, that of its solo training."""
+        first = self.jobs[0]
+        models = [job.build_model() for job in self.jobs]
+        self.step_flops = counted_flops(models[0], first.run.batch)
+        reset_peak_memory(first.device)
+        # Under vmap the convolutions of all members are one grouped convolution, whose weights are contiguous.
+        self.device_config = replace(first.select_device_config(models[0]), memory_format="contiguous")
+        for model in models:
+            model.train()
+        return models
+
+    def check(self, models: Sequence[Model], *, measured: bool) -> list[list[Draw]]:
+        """The draws of a step; `EnsembleError` where the runs cannot be stacked, or are `measured` to be slower."""
+        contexts = [
+            create_train_context(model, model.prior, job.images.train, job.run.batch, job.run.seed)
+            for job, model in zip(self.jobs, models, strict=True)
+        ]
+        assert self.device_config is not None
+        with threads(self.device_config.threads):
+            draws = check_stackable(contexts)
+            if measured:
+                check_faster(contexts, draws)
+        return draws
+
+    @contextmanager
+    def start(
+        self,
+        models: Sequence[Model],
+        members: Sequence[int],
+        draws: Sequence[Sequence[Draw]],
+        checkpoints: Sequence[Path],
+        *,
+        stop: Callable[[], bool] = lambda: False,
+        snapshot_steps: Container[int] = (),
+    ) -> Iterator[Iterator[dict[int, TrainState | DivergenceError]]]:
+        """The log points of `train_ensemble` for some members; device config and precision hold inside."""
+        assert self.device_config is not None
+        first, configs = self.jobs[0], []
+        for k in members:
+            run = self.jobs[k].run
+            configs.append(TrainConfig(run.images, run.batch, run.seed, checkpoints[k], run.key, snapshot_steps))
+        with ExitStack() as stack:
+            stack.enter_context(threads(self.device_config.threads))
+            for k in members:
+                stack.enter_context(computing(models[k], first.run.precision, first.device))
+            points = train_ensemble([models[k] for k in members], first.images.train, configs, draws, stop=stop)
+            yield ({members[index]: state for index, state in point.items()} for point in points)
+
+    def stats(self, model: Model, state: TrainState, jobs: int) -> TrainingStats:
+        """The cost of a member's training; its seconds are those of all members, which count among the `jobs`."""
+        assert self.device_config is not None
+        return self.jobs[0].stats(model, state, self.device_config, self.step_flops, jobs * len(self.jobs))

@@ -99,7 +99,7 @@ class RAE(Autoencoder):
             logits: Tensor = functional_call(self.decoder, buffers, (z,))
             return torch.sigmoid(logits.to(z.dtype))
 
-        decoded, pull_back = vjp(image, code)
+        decoded, pull_back, *_ = vjp(image, code)
         v = noise.normal(*decoded.shape, dtype=code.dtype).to(code.device)
         gradient: Tensor = pull_back(v)[0]
         return 0.5 * gradient.square().sum(1).mean()
@@ -137,7 +137,7 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
         name="rae",
         aliases=("regularized-autoencoder", "rae-l2", "rae-gp", "rae-sn"),
         family="Deterministic autoencoders",
-        description="Regularized autoencoder, for --sampler gmm: weights, gradient or spectral norm",
+        description="Autoencoder with a regularized decoder, for --sampler gmm",
         factory=RAE,
         reference="arXiv:1903.12436",
     )

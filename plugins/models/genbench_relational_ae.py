@@ -13,57 +13,33 @@ from torch.nn.functional import normalize
 from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Prior
 from genbench.distances import fused_gromov_costs, power_spherical
 from genbench.hookspecs import hookimpl
-from genbench.nn import Autoencoder, adam, squared_error
+from genbench.nn import Autoencoder, GaussianComponents, GaussianMixture, adam, squared_error
 
 _RELATIONAL = "arXiv:2002.02913"
 _SPHERICAL = "arXiv:2010.01787"
 _CODE = "HongtengXu/Relational-AutoEncoders"
 
 
-class TrainedMixture(Prior):
-    """K equally likely Gaussians with learned means and a learned standard deviation of each coordinate."""
+class EqualMixture(GaussianMixture):
+    """K equally likely Gaussians with trained means and a trained standard deviation of each coordinate."""
 
-    def __init__(self, latent_dim: int, components: int) -> None:
+    def __init__(self, latent_dim: int, count: int) -> None:
         super().__init__()
-        self.latent_dim, self.components = latent_dim, components
-        self.means = nn.Parameter(torch.randn(components, latent_dim))
-        self.log_variances = nn.Parameter(torch.randn(components, latent_dim))
+        self.latent_dim, self.count = latent_dim, count
+        self.means = nn.Parameter(torch.randn(count, latent_dim))
+        self.log_variances = nn.Parameter(torch.randn(count, latent_dim))
 
-    def sample(self, n: int, noise: Noise) -> Tensor:
-        """A component by a fair K-sided die, then a Gaussian draw about its mean, `(n, d)`; differentiable."""
-        return self.draw(noise.integers(self.components, n), noise)
+    def components(self) -> GaussianComponents:
+        """The trained Gaussians with weights 1 / K."""
+        weights = self.means.new_full((self.count,), -math.log(self.count))
+        return GaussianComponents(self.means, self.log_variances, weights)
 
     def sample_batch(self, n: int, noise: Noise) -> Tensor:
-        """The components take turns, as in the authors' code, `(n, d)`; which of them are left over is random."""
-        turns = (torch.arange(n, device=noise.device) + noise.integers(self.components, 1)) % self.components
-        return self.draw(turns, noise)
-
-    def draw(self, component: Tensor, noise: Noise) -> Tensor:
-        """A draw of each named component, `(n,) -> (n, d)`."""
-        deviation = noise.normal(len(component), self.latent_dim, dtype=self.means.dtype).to(self.means.device)
+        """The components take turns from a random one on, as in the authors' code, `(n, d)`; differentiable."""
+        component = (torch.arange(n, device=noise.device) + noise.integers(self.count, 1)) % self.count
         component = component.to(self.means.device)
+        deviation = noise.normal(n, self.latent_dim, dtype=self.means.dtype).to(self.means.device)
         return self.means[component] + (0.5 * self.log_variances[component]).exp() * deviation
-
-    def log_prob(self, z: Tensor) -> Tensor:
-        """The log of the mean of the Gaussian densities, `(n, d) -> (n,)`."""
-        squares = (z[:, None, :] - self.means).square() * torch.exp(-self.log_variances)
-        each = -0.5 * (squares + self.log_variances + math.log(math.tau)).sum(2)
-        return torch.logsumexp(each, dim=1) - math.log(self.components)
-
-    @property
-    def full_support(self) -> bool:
-        """The density is positive on all of R^d."""
-        return True
-
-    @property
-    def mean(self) -> Tensor:
-        """The mean of the means, `(d,)`."""
-        return self.means.detach().mean(0)
-
-    @property
-    def variance(self) -> Tensor:
-        """The mean of the variances plus the variance of the means, `(d,)`."""
-        return self.log_variances.detach().exp().mean(0) + self.means.detach().var(0, correction=0)
 
 
 class RelationalAE(Autoencoder):
@@ -105,7 +81,7 @@ class RelationalAE(Autoencoder):
         ascent_rate: Annotated[float, Option("Adam's learning rate of m", reference="ours", above=0)] = 1e-2,
     ) -> None:
         super().__init__(context)
-        self.mixture = TrainedMixture(context.latent_dim, components) if learn_prior else None
+        self.mixture = EqualMixture(context.latent_dim, components) if learn_prior else None
         self.weight, self.beta, self.kappa, self.projections = weight, beta, kappa, projections
         self.optimizers = adam(rate), adam(ascent_rate)
         start = normalize(torch.randn(context.latent_dim), dim=0)
@@ -153,7 +129,7 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
         name="relational-ae",
         aliases=("relational", "gromov-wasserstein", "ssfg", "drae"),
         family="Wasserstein autoencoders",
-        description="Relational autoencoder: sliced fused Gromov-Wasserstein to a learned mixture",
+        description="Sliced fused Gromov-Wasserstein to a learned mixture",
         factory=RelationalAE,
         reference=f"{_RELATIONAL}, {_SPHERICAL}",
     )

@@ -72,7 +72,7 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
         name="sinkhorn-ae",
         aliases=("sae", "sinkhorn", "sinkhorn-autoencoder"),
         family="Wasserstein autoencoders",
-        description="Sinkhorn autoencoder: entropic optimal transport of codes",
+        description="Sinkhorn autoencoder, entropic optimal transport",
         factory=SinkhornAE,
         reference=_PAPER,
     )

@@ -215,7 +215,7 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
         name="swae",
         aliases=("sliced-wasserstein", "max-sliced", "generalized-sliced", "distributional-sliced", "energy-sliced"),
         family="Wasserstein autoencoders",
-        description="Sliced-Wasserstein autoencoder: uniform, max, distributional, energy-based or generalized slices",
+        description="Sliced-Wasserstein autoencoder, and its generalizations",
         factory=SWAE,
         reference="arXiv:1804.01947",
     )

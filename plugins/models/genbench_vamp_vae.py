@@ -87,9 +87,7 @@ class VampVAE(VariationalAutoencoder):
         start: Annotated[
             float, Option("mean of the pixels of pseudo-inputs before training", reference=_CODE, low=0, high=1)
         ] = 0.05,
-        spread: Annotated[
-            float, Option("standard deviation of these pixels", reference=_CODE, above=0, high=1)
-        ] = 0.01,
+        spread: Annotated[float, Option("standard deviation of these pixels", reference=_CODE, above=0, high=1)] = 0.01,
         likelihood: Annotated[Likelihood, Option("p(x | z)", reference="arXiv:1705.07120, section 4")] = "bernoulli",
         sigma: Annotated[
             float,

@@ -57,13 +57,13 @@ class Codebook(Prior):
 
     @property
     def mean(self) -> Tensor:
-        """The weighted mean of the vectors at each position, `(d,)`."""
-        return (self.frequencies @ self.vectors.detach()).flatten()
+        """The weighted mean of the vectors at each position, `(d,)`, on the CPU."""
+        return (self.frequencies @ self.vectors.detach()).flatten().cpu()
 
     @property
     def variance(self) -> Tensor:
-        """The weighted variance of the vectors at each position, `(d,)`."""
-        return (self.frequencies @ self.vectors.detach().square()).flatten() - self.mean.square()
+        """The weighted variance of the vectors at each position, `(d,)`, on the CPU."""
+        return (self.frequencies @ self.vectors.detach().square()).flatten().cpu() - self.mean.square()
 
     @property
     def frequencies(self) -> Tensor:
@@ -178,7 +178,7 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
         name="vq-vae",
         aliases=("vqvae", "vq", "vector-quantized"),
         family="Discrete codes",
-        description="Vector-quantized autoencoder with a fitted categorical prior",
+        description="Vector-quantized autoencoder, fitted categorical prior",
         factory=VQVAE,
         reference=_PAPER,
     )

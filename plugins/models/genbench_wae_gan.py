@@ -21,7 +21,7 @@ from genbench.api import (
 )
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
-from genbench.nn import Autoencoder, adam, missing_density, mlp_layers, squared_error, wae_schedule
+from genbench.nn import Autoencoder, adam, critic_loss, missing_density, mlp_layers, squared_error, wae_schedule
 
 _CODE = "tolstikhin/wae, for MNIST"
 
@@ -36,6 +36,8 @@ class WAEGAN(Autoencoder):
     Source: arXiv:1711.01558, algorithm 1, and tolstikhin/wae. Left out are the code's pre-training of the encoder and
     its noise of 0.01 on the input. Its weight on this scale would be 10 / 0.05 = 200, at which images are poor: after
     two epochs of MNIST (network conv, latent 8) the squared error per pixel is .042, against .025 with 10, .022 with 2.
+
+    The adversarial autoencoder (arXiv:1511.05644) with a deterministic encoder is this model, so there is no other one.
     """
 
     def __init__(
@@ -85,8 +87,8 @@ class WAEGAN(Autoencoder):
         terms = {"reconstruction": reconstruction.detach(), "fool": adversarial.detach()}
         yield Loss("autoencoder", reconstruction + self.weight * adversarial, terms)
 
-        critic_loss = softplus(-self.critic_logits(z)).mean() + softplus(self.critic_logits(code.detach())).mean()
-        yield Loss("critic", critic_loss, {"critic": critic_loss.detach()})
+        distinguish = critic_loss(self.critic_logits(z), self.critic_logits(code.detach()))
+        yield Loss("critic", distinguish, {"critic": distinguish.detach()})
 
     def critic_logits(self, z: Tensor) -> Tensor:
         """The critic's logit of "z was drawn from the prior", `(n, d) -> (n,)`."""
@@ -108,6 +110,7 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
     """The component."""
     yield ComponentSpec(
         name="wae-gan",
+        aliases=("aae", "adversarial", "adversarial-autoencoder"),
         family="Wasserstein autoencoders",
         description="Wasserstein autoencoder, adversary",
         factory=WAEGAN,

@@ -128,6 +128,11 @@ class Sphere(Prior):
         return self.radius * random_projections(n, self.latent_dim, noise)
 
     @property
+    def sphere_radius(self) -> float:
+        """radius."""
+        return self.radius
+
+    @property
     def bounds(self) -> tuple[float, float]:
         """(-radius, radius)."""
         return (-self.radius, self.radius)

@@ -196,8 +196,8 @@ def test_extractors_may_agree_where_their_bests_overlap() -> None:
 
 
 def test_few_seeds_or_a_missing_model_leave_agreement_open() -> None:
-    one = {"swae": (30.0,), "vae": (35.0,)}
-    text = agreement(by("grey28", one), by("inception", one))
+    single = {"swae": (30.0,), "vae": (35.0,)}
+    text = agreement(by("grey28", single), by("inception", single))
     assert text.endswith("cannot tell whether grey28 and inception agree: too few seeds for a test (use --seeds 5)")
     fewer = {"swae": SWAE_BEST["swae"], "vae": SWAE_BEST["vae"]}
     text = agreement(by("grey28", SWAE_BEST), by("inception", fewer))

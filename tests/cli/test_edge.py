@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import fcntl
+import json
 import os
 import re
 import shlex
@@ -265,3 +266,25 @@ def test_skip_impossible_says_which_cells_it_leaves_out_and_why(genbench: Genben
     assert re.search(r"left out: vae, prior uniform, d = 2: .", result.stdout)
     alone = genbench("run", "vae", *DOTS, *TINY, "--prior", "uniform", "--skip-impossible", "--dry-run")
     assert alone.exit_code == 2
+
+
+def test_models_are_listed_by_family_with_one_line_each_and_named_ones_with_their_options(
+    genbench: Genbench, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("COLUMNS", "80")
+    shown = genbench("list", "models").stdout
+    lines = shown.splitlines()
+    family = lines.index("  Wasserstein autoencoders")
+    assert any(line.split()[:1] == ["swae"] for line in lines[family:])
+    assert all(len(line) <= 80 for line in lines)
+    assert sum(line.split()[:1] == ["swae"] for line in lines) == 1
+    assert "projections" not in shown
+    named = genbench("list", "models", "SWAE", "ae").stdout
+    assert "projections" in named
+    assert "wae-mmd" not in named
+    listed = json.loads(genbench("list", "models", "ae", "--format", "json").stdout)["models"]
+    assert [each["name"] for each in listed] == ["ae"]
+    wrong = genbench("list", "models", "swea")
+    assert wrong.exit_code == 2
+    assert "did you mean 'swae'" in wrong.output
+    assert genbench("list", "plugins", "swae").exit_code == 2

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import socket
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -174,14 +174,14 @@ class Scripted:
     def __init__(self, end: Callable[[Run], RunOutcome | Exception]) -> None:
         self.end, self.runs, self.interrupts = end, list[Run](), 0
 
-    def submit(self, run: Run) -> Future[RunOutcome]:
-        self.runs.append(run)
-        future: Future[RunOutcome] = Future()
-        ended = self.end(run)
+    def submit(self, runs: Sequence[Run]) -> Future[list[RunOutcome]]:
+        self.runs += runs
+        future: Future[list[RunOutcome]] = Future()
+        ended = self.end(runs[0])
         if isinstance(ended, Exception):
             future.set_exception(ended)
         else:
-            future.set_result(ended)
+            future.set_result([ended])
         return future
 
     def interrupt(self) -> None:
@@ -231,17 +231,17 @@ def test_workers_that_cannot_start_stop_the_study_once(studies: Studies) -> None
 class Waiting(Scripted):
     """An executor whose first run ends at once, and whose other runs wait for it to be interrupted."""
 
-    def submit(self, run: Run) -> Future[RunOutcome]:
+    def submit(self, runs: Sequence[Run]) -> Future[list[RunOutcome]]:
         if not self.runs:
-            return super().submit(run)
-        self.runs.append(run)
-        self.waiting = [*getattr(self, "waiting", []), Future[RunOutcome]()]
+            return super().submit(runs)
+        self.runs += runs
+        self.waiting = [*getattr(self, "waiting", []), Future[list[RunOutcome]]()]
         return self.waiting[-1]
 
     def interrupt(self) -> None:
         super().interrupt()
         for future in self.waiting:
-            future.set_result(RunOutcome("interrupted"))
+            future.set_result([RunOutcome("interrupted")])
 
 
 class Job:
@@ -263,10 +263,10 @@ def test_slurm_workers_that_cannot_start_say_so(studies: Studies, monkeypatch: p
     monkeypatch.setattr(slurm.signal, "signal", lambda *_: None)
     runner = runner_of(studies.plan("ae"), studies.registry, studies.folder / "store", studies.data_config)
     spec = replace(worker_spec(runner), plugins=["/nowhere/moons.py"])
-    result = slurm.do_run(json.dumps(asdict(spec)), "{}", str(studies.folder))
+    result = slurm.do_work(json.dumps(asdict(spec)), "[]", str(studies.folder))
     executor = object.__new__(slurm.SlurmExecutor)
-    future: Future[RunOutcome] = Future()
-    assert executor._finish(Job(result), future)
+    future: Future[list[RunOutcome]] = Future()
+    assert executor._finish(Job(result), 1, future)
     error = future.exception()
     assert isinstance(error, WorkerError)
     assert error.stops

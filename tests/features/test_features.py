@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -148,11 +149,14 @@ def test_scored_pictures_have_the_fid_of_torch_fidelitys_own_folders(
         feature_extractor="grey28",
     )["frechet_inception_distance"]
     options = {"fid.features": "grey28", "fid.count": 64, "dots.size": 28}
-    results = genbench.score(
-        "pictures", folders[0], metrics="fid", dataset="dots", plugins=DOTS, options=options, out=tmp_path / "runs"
-    )
-    (value,) = (row.value for row in results if row.metric == "fid")
-    assert value == pytest.approx(expected, rel=1e-3)
+    shutil.make_archive(str(folders[0]), "zip", folders[0])
+    for source in (folders[0], folders[0].with_suffix(".zip"), shown[0].permute(0, 2, 3, 1).numpy() / 255):
+        results = genbench.score(
+            "pictures", source, metrics="fid", dataset="dots", plugins=DOTS, options=options, out=tmp_path / "runs"
+        )
+        (value,) = (row.value for row in results if row.metric == "fid")
+        assert value == pytest.approx(expected, rel=1e-3)
+    assert len(list((tmp_path / "runs").iterdir())) == 1, "the same images from anywhere are one run"
 
 
 def test_folding_batch_norm_changes_inception_by_rounding_alone() -> None:

@@ -40,6 +40,7 @@ EVERYTHING = StudyConfig(
     trackers=("json-lines",),
     device="cpu",
     threads=2,
+    ensemble=10,
     executor="slurm",
     jobs=4,
     run_timeout=60.5,

@@ -242,7 +242,7 @@ def test_the_aliases_of_a_component_leave_the_fingerprint_and_those_of_anything_
     source = "def make(ComponentSpec, api):\n    return {}(name='a'{}, factory=dict)\n"
 
     def fingerprints(call: str) -> set[str]:
-        texts = ("", ", aliases=('b',)", ", aliases=('b', 'c')")
+        texts = ("", ", aliases=('b',)", ", aliases=('b', 'c'), family='d'")
         return {fingerprint_of(write(tmp_path, "mine", source.format(call, text))) for text in texts}
 
     assert len(fingerprints("ComponentSpec")) == len(fingerprints("api.ComponentSpec")) == 1

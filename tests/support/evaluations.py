@@ -8,9 +8,10 @@ from types import SimpleNamespace
 from typing import Any, cast
 
 import torch
-from torch import Tensor
+from torch import Generator, Tensor
 
-from genbench.api import DataConfig, Evaluation, Images
+from genbench.api import DataConfig, Evaluation, Images, Measurement, Metric
+from genbench.data.images import to_uint8
 
 
 def evaluation(train: Tensor, test: Tensor, made: Tensor, data_config: DataConfig, **more: Any) -> Evaluation:
@@ -40,3 +41,17 @@ def evaluation(train: Tensor, test: Tensor, made: Tensor, data_config: DataConfi
     pieces = cast("Evaluation", SimpleNamespace(**(usual | more)))
     pieces.protocol = partial(Evaluation.protocol, pieces)  # type: ignore[method-assign]
     return pieces
+
+
+def draws(*shape: int, seed: int = 0) -> Tensor:
+    return torch.randn(*shape, generator=Generator().manual_seed(seed))
+
+
+def pictures(n: int, seed: int, side: int = 28) -> Tensor:
+    """Smooth random images, uint8: any two of them are far apart."""
+    coarse = torch.rand(n, 1, 5, 5, generator=Generator().manual_seed(seed))
+    return to_uint8(torch.nn.functional.interpolate(coarse, side, mode="bilinear"))
+
+
+def measured(metric: Metric, e: Evaluation) -> dict[str, Measurement]:
+    return {m.component: m for m in metric.measure(e)}

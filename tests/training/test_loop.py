@@ -31,7 +31,7 @@ def trained(
     torch.manual_seed(1)
     checkpoint = folder / "checkpoint.safetensors"
     config = TrainConfig(run.images, run.batch, run.seed, checkpoint, run.key, log_seconds=0.0)
-    return model, list(train(model, create_prior(registry, run), images.train, config, stop=stop))
+    return model, list(train(model, model.prior, images.train, config, stop=stop))
 
 
 def after(steps: int) -> Callable[[], bool]:
@@ -47,6 +47,9 @@ def after(steps: int) -> Callable[[], bool]:
         ("wae-gan", "conv", 28),
         ("swae", "normed", 12),
         ("wae-gan", "normed", 12),
+        ("vamp-vae", "normed", 12),
+        ("vae on learned-mixture", "mlp", 12),
+        ("vae on flow", "mlp", 12),
     ],
 )
 def test_a_resumed_run_equals_an_uninterrupted_one(
@@ -58,7 +61,9 @@ def test_a_resumed_run_equals_an_uninterrupted_one(
     data_config: DataConfig,
     tmp_path: Path,
 ) -> None:
-    run = planned(model, network=network, settings=(f"dots.size={size}",), images=480).runs[0]
+    model, _, prior = model.partition(" on ")
+    settings = (f"dots.size={size}",)
+    run = planned(model, priors=(prior or "normal",), network=network, settings=settings, images=480).runs[0]
     whole, states = trained(registry, run, data_config, tmp_path)
     assert states[-1].step == 30
     (tmp_path / "parts").mkdir()

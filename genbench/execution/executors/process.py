@@ -12,7 +12,7 @@ import sys
 import tempfile
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import asdict, replace
@@ -30,7 +30,15 @@ from genbench.errors import one_line
 from genbench.execution.runner import Runner, RunOutcome, load_images
 from genbench.execution.scheduler import WorkerError
 from genbench.execution.transfer import image_facts, image_tensors, map_images
-from genbench.execution.worker import WorkerSpec, make_runner, received_run, run_record, worker_spec
+from genbench.execution.worker import (
+    WorkerSpec,
+    do_runs,
+    make_runner,
+    received_outcomes,
+    received_runs,
+    run_records,
+    worker_spec,
+)
 from genbench.experiment.run import Run
 
 GRACE_SECONDS = 60.0
@@ -44,7 +52,7 @@ STOP = "stop"
 
 
 class ProcessExecutor:
-    """`jobs` worker processes, each of which does one run after another; GPUs are assigned in turn."""
+    """`jobs` worker processes, each of which does one run, or ensemble, after another; GPUs are assigned in turn."""
 
     in_process = False
 
@@ -64,11 +72,11 @@ class ProcessExecutor:
         self._pool: ProcessPool | None = None
         self._scratch = Path()
 
-    def submit(self, run: Run) -> Future[RunOutcome]:
-        """Queue the run for the next idle worker."""
-        pool = self._pool or self._start(run)
-        name = run.name
-        answer = pool.schedule(do_run, args=(json.dumps(run_record(run)),), timeout=self._timeout)
+    def submit(self, runs: Sequence[Run]) -> Future[list[RunOutcome]]:
+        """Queue the runs for the next idle worker; all of them have the time of so many, together."""
+        pool = self._pool or self._start(runs[0])
+        name, timeout = runs[0].name, None if self._timeout is None else self._timeout * len(runs)
+        answer = pool.schedule(do_work, args=(run_records(runs),), timeout=timeout)
         return _translated(answer, lambda error: self._worker_error(name, error))
 
     def interrupt(self) -> None:
@@ -137,8 +145,8 @@ def _make_socket_folder() -> None:
         tempfile.tempdir = given
 
 
-def _translated(answer: Future[str], explain: Any) -> Future[RunOutcome]:
-    """The future of an outcome, from the future of its JSON."""
+def _translated(answer: Future[str], explain: Any) -> Future[list[RunOutcome]]:
+    """The future of outcomes, from the future of their JSON."""
     future = _Mirror(answer)
 
     def done(_: Future[str]) -> None:
@@ -147,13 +155,13 @@ def _translated(answer: Future[str], explain: Any) -> Future[RunOutcome]:
         elif (error := answer.exception()) is not None:
             future.set_exception(explain(error))
         else:
-            future.set_result(RunOutcome(**json.loads(answer.result())))
+            future.set_result(received_outcomes(answer.result()))
 
     answer.add_done_callback(done)
     return future
 
 
-class _Mirror(Future[RunOutcome]):
+class _Mirror(Future[list[RunOutcome]]):
     """A future that is running while its source is."""
 
     def __init__(self, source: Future[str]) -> None:
@@ -255,19 +263,19 @@ def start_worker(settings: str, scratch: str, files: Mapping[str, Descriptor]) -
         _Worker.error = error
 
 
-def do_run(record: str) -> str:
-    """Do a run; its outcome as JSON. What it prints goes to a file."""
-    run = received_run(json.loads(record))
-    with (_Worker.scratch / f"{run.name}.txt").open("wb") as printed:
+def do_work(records: str) -> str:
+    """Do a unit of work; its outcomes as JSON. What it prints goes to a file, by the name of its first run."""
+    runs = received_runs(records)
+    with (_Worker.scratch / f"{runs[0].name}.txt").open("wb") as printed:
         os.dup2(printed.fileno(), 1)
         os.dup2(printed.fileno(), 2)
     if _Worker.runner is None:
         raise WorkerStartError(f"the worker cannot start: {one_line(_Worker.error)}")
-    outcome = _Worker.runner.run(run)
+    outcomes = do_runs(_Worker.runner, runs)
     sys.stdout.flush()
     if _Worker.terminated:
         _wait_for_the_end()
-    return json.dumps(asdict(outcome))
+    return outcomes
 
 
 def _take_slot() -> int:

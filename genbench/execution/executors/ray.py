@@ -33,7 +33,15 @@ from genbench.errors import StoreError, UsageError, one_line
 from genbench.execution.runner import INTERRUPTED, Runner, RunOutcome, load_images
 from genbench.execution.scheduler import WorkerError
 from genbench.execution.transfer import checked_name, image_facts, image_tensors, images_of, read_folder, receive
-from genbench.execution.worker import WorkerSpec, make_runner, received_run, run_record, worker_spec
+from genbench.execution.worker import (
+    WorkerSpec,
+    do_runs,
+    make_runner,
+    received_outcomes,
+    received_runs,
+    run_records,
+    worker_spec,
+)
 from genbench.experiment.run import Run
 from genbench.storage.lock import LOCK, RunLockedError, lock_run
 from genbench.storage.run_dir import LOG
@@ -98,12 +106,12 @@ class RayExecutor:
         self._waiting = 0
         self._interrupted_at = float("inf")
 
-    def submit(self, run: Run) -> Future[RunOutcome]:
-        """Queue the run for the next idle thread."""
-        threads = self._threads or self._start(run)
+    def submit(self, runs: Sequence[Run]) -> Future[list[RunOutcome]]:
+        """Queue the runs for the next idle thread."""
+        threads = self._threads or self._start(runs[0])
         with self._mutex:
             self._waiting += 1
-        return threads.submit(self._do, run)
+        return threads.submit(self._do, runs)
 
     def interrupt(self) -> None:
         """Tell the actors to stop after their step."""
@@ -154,53 +162,61 @@ class RayExecutor:
 
     # ---------------------------------------------------------------- in a thread
 
-    def _do(self, run: Run) -> RunOutcome:
-        """Lock a run and have it done by an actor, by another one where that dies."""
+    def _do(self, runs: Sequence[Run]) -> list[RunOutcome]:
+        """Lock runs and have them done by an actor; those that another command has locked are left to it."""
         with self._mutex:
             self._waiting -= 1
-        death = ""
-        try:
-            with lock_run(self._runner.store / run.name):
-                for _ in range(RETRIES + 1):
-                    if self._interrupted_at < float("inf"):
-                        return INTERRUPTED
-                    try:
-                        return self._attempt(run)
-                    except self._ray.exceptions.RayTaskError as error:
-                        raise WorkerError("worker failed", one_line(error.cause or error)) from None
-                    except self._ray.exceptions.RayError as error:
-                        self._dismiss()
-                        death = str(error)
-                    # An actor that cannot be created, for example for want of a plug-in's import, fails on any node.
-                    if "creation task" in death:
-                        *_, cause = [line for line in death.splitlines() if line.strip()]
-                        raise WorkerError(
-                            "worker failed", f"the worker cannot start: {cause.strip()[:300]}", stops=True
-                        )
-                if self._interrupted_at < float("inf"):
-                    return INTERRUPTED
-                message = f"{RETRIES + 1} times, at last: {' '.join(death.split())[:300]}"
-                raise WorkerError("worker lost", message)
-        except RunLockedError:
-            return RunOutcome("locked", LOCKED)
-        finally:
-            if not self._waiting:  # the slot may be another command's
-                self._dismiss()
+        outcomes = {run.name: RunOutcome("locked", LOCKED) for run in runs}
+        with ExitStack() as locks:
+            locked_here = []
+            for run in runs:
+                with suppress(RunLockedError):
+                    locks.enter_context(lock_run(self._runner.store / run.name))
+                    locked_here.append(run)
+            try:
+                done = self._attempts(locked_here) if locked_here else []
+            finally:
+                if not self._waiting:  # the slot may be another command's
+                    self._dismiss()
+        outcomes |= {run.name: outcome for run, outcome in zip(locked_here, done, strict=True)}
+        return list(outcomes.values())
 
-    def _attempt(self, run: Run) -> RunOutcome:
-        """Have this thread's actor do a run."""
-        actor, folder = self._actor(), self._runner.store / run.name
+    def _attempts(self, runs: Sequence[Run]) -> list[RunOutcome]:
+        """Have runs done by this thread's actor, by another one where that dies."""
+        death = ""
+        for _ in range(RETRIES + 1):
+            if self._interrupted_at < float("inf"):
+                return [INTERRUPTED] * len(runs)
+            try:
+                return self._attempt(runs)
+            except self._ray.exceptions.RayTaskError as error:
+                raise WorkerError("worker failed", one_line(error.cause or error)) from None
+            except self._ray.exceptions.RayError as error:
+                self._dismiss()
+                death = str(error)
+            # An actor that cannot be created, for example for want of a plug-in's import, fails on any node.
+            if "creation task" in death:
+                *_, cause = [line for line in death.splitlines() if line.strip()]
+                raise WorkerError("worker failed", f"the worker cannot start: {cause.strip()[:300]}", stops=True)
+        if self._interrupted_at < float("inf"):
+            return [INTERRUPTED] * len(runs)
+        message = f"{RETRIES + 1} times, at last: {' '.join(death.split())[:300]}"
+        raise WorkerError("worker lost", message)
+
+    def _attempt(self, runs: Sequence[Run]) -> list[RunOutcome]:
+        """Have this thread's actor do runs."""
+        actor, store = self._actor(), self._runner.store
         begun = actor.shares.remote()
         while not self._ready(begun):
             if self._interrupted_at < float("inf"):
                 self._dismiss()
-                return INTERRUPTED
+                return [INTERRUPTED] * len(runs)
         shares = self._ray.get(begun)
-        files = {} if shares else read_folder(folder, NOT_SENT)
-        result = actor.do.remote(json.dumps(run_record(run)), files)
-        deadline = time.monotonic() + self._timeout
+        files = {} if shares else {run.name: read_folder(store / run.name, NOT_SENT) for run in runs}
+        result = actor.do.remote(run_records(runs), files)
+        deadline = time.monotonic() + self._timeout * len(runs)
         while not self._ready(result):
-            if not shares:
+            for run in () if shares else runs:
                 self._follow(actor, run)
             if time.monotonic() > deadline:
                 self._dismiss()
@@ -208,14 +224,15 @@ class RayExecutor:
                 raise WorkerError("timeout", message)
             if time.monotonic() > self._interrupted_at + PATIENCE_SECONDS:
                 self._dismiss()
-                return INTERRUPTED
-        outcome, returned = self._ray.get(result)
-        if returned is not None:
+                return [INTERRUPTED] * len(runs)
+        answer, returned = self._ray.get(result)
+        outcomes = received_outcomes(answer)
+        for index, run in enumerate(runs if returned is not None else ()):
             try:
-                receive(folder, returned, tuple(files))
+                receive(store / run.name, returned[run.name], tuple(files[run.name]))
             except (OSError, StoreError) as error:
-                return RunOutcome("failed", one_line(error))
-        return RunOutcome(**json.loads(outcome))
+                outcomes[index] = RunOutcome("failed", one_line(error))
+        return outcomes
 
     def _ready(self, reference: Any) -> bool:
         ready, _ = self._ray.wait([reference], timeout=POLL_SECONDS)
@@ -344,18 +361,24 @@ class RayActor:
         path = self._store / checked_name(name) / LOG
         return path.read_bytes()[offset:] if path.exists() else b""
 
-    def do(self, record: str, files: Mapping[str, bytes]) -> tuple[str, dict[str, bytes] | None]:
-        """Do a run; its outcome as JSON, and where this machine does not see the store its files, as `files` were."""
+    def do(
+        self, records: str, files: Mapping[str, Mapping[str, bytes]]
+    ) -> tuple[str, dict[str, dict[str, bytes]] | None]:
+        """Do runs; their outcomes as JSON, and where this machine does not see the store their files, by their names.
+
+        `files` are those of the folders as they were before.
+        """
         torch.set_num_threads(self._threads)  # of this thread: OpenMP keeps a count for each
-        run = received_run(json.loads(record))
-        folder = self._store / run.name
-        if not self._shares:
-            for relative, content in files.items():
-                path = folder / checked_name(relative)
+        runs = received_runs(records)
+        for name, content_by_path in files.items():
+            for relative, content in content_by_path.items():
+                path = self._store / checked_name(name) / checked_name(relative)
                 path.parent.mkdir(parents=True, exist_ok=True)
                 path.write_bytes(content)
-        outcome = json.dumps(asdict(self._runner.run(run)))
-        return outcome, None if self._shares else read_folder(folder, NOT_SENT)
+        outcomes = do_runs(self._runner, runs)
+        if self._shares:
+            return outcomes, None
+        return outcomes, {run.name: read_folder(self._store / run.name, NOT_SENT) for run in runs}
 
 
 def fetched(reference: Any) -> Mapping[str, np.ndarray[Any, Any]]:

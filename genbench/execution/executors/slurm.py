@@ -1,6 +1,6 @@
-"""Each run as a job of a Slurm array, by submitit (`pip install 'genbench[slurm]'`).
+"""Each run, or ensemble, as a job of a Slurm array, by submitit (`pip install 'genbench[slurm]'`).
 
-Nodes see the command's folder of runs. Submitit pickles a call: here that of `do_run`, with strings.
+Nodes see the command's folder of runs. Submitit pickles a call: here that of `do_work`, with strings.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import math
 import shutil
 import signal
 import threading
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from concurrent.futures import Future
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -20,14 +20,22 @@ from uuid import uuid4
 from genbench.errors import UsageError, one_line
 from genbench.execution.runner import INTERRUPTED, Runner, RunOutcome, load_images
 from genbench.execution.scheduler import WorkerError
-from genbench.execution.worker import WorkerSpec, make_runner, received_run, run_record, worker_spec
+from genbench.execution.worker import (
+    WorkerSpec,
+    do_runs,
+    make_runner,
+    received_outcomes,
+    received_runs,
+    run_records,
+    worker_spec,
+)
 from genbench.experiment.run import Run
 
 DEFAULT_MINUTES = 24 * 60
 """The time limit of a job where --run-timeout is not given."""
 POLL_SECONDS = 0.5
-CANNOT_START = "cannot start"
-"""The key of a job's result that says why its worker could do no run."""
+CANNOT_START = "cannot start: "
+"""The beginning of a job's result that says why its worker could do no run."""
 STOP = "stop"
 """The file whose presence means that the user has stopped."""
 
@@ -63,20 +71,20 @@ class SlurmExecutor:
         self._spec = replace(spec, threads=cpus, data_config={**spec.data_config, "workers": cpus})
         self._runner, self._submitit = runner, submitit
         self._folder = runner.store.resolve() / f".slurm-{uuid4().hex[:8]}"
-        self._queued: list[tuple[Run, Future[RunOutcome]]] = []
-        self._jobs: list[tuple[Any, Future[RunOutcome]]] = []
+        self._queued: list[tuple[Sequence[Run], Future[list[RunOutcome]]]] = []
+        self._jobs: list[tuple[Any, int, Future[list[RunOutcome]]]] = []
         self._closed = threading.Event()
         self._collector: threading.Thread | None = None
 
-    def submit(self, run: Run) -> Future[RunOutcome]:
-        """Queue the run for the next array."""
+    def submit(self, runs: Sequence[Run]) -> Future[list[RunOutcome]]:
+        """Queue the runs, one job, for the next array."""
         if self._collector is None:  # the dataset is decoded once, before any node asks for it
-            load_images(self._runner.registry, run, self._runner.data_config, self._runner.callback)
+            load_images(self._runner.registry, runs[0], self._runner.data_config, self._runner.callback)
             self._folder.mkdir(parents=True, exist_ok=True)
             self._collector = threading.Thread(target=self._collect, daemon=True)
             self._collector.start()
-        future: Future[RunOutcome] = Future()
-        self._queued.append((run, future))
+        future: Future[list[RunOutcome]] = Future()
+        self._queued.append((runs, future))
         return future
 
     def interrupt(self) -> None:
@@ -89,7 +97,7 @@ class SlurmExecutor:
         self._closed.set()
         if self._collector is not None:
             self._collector.join()
-            for job, _ in self._jobs:
+            for job, *_ in self._jobs:
                 job.cancel(check=False)
             shutil.rmtree(self._folder, ignore_errors=True)
 
@@ -102,37 +110,39 @@ class SlurmExecutor:
             queued, self._queued = self._queued, []
             if queued:
                 self._submit_array(executor, spec, queued)
-            self._jobs = [(job, future) for job, future in self._jobs if not self._finish(job, future)]
+            self._jobs = [work for work in self._jobs if not self._finish(*work)]
 
-    def _submit_array(self, executor: Any, spec: str, queued: list[tuple[Run, Future[RunOutcome]]]) -> None:
+    def _submit_array(
+        self, executor: Any, spec: str, queued: list[tuple[Sequence[Run], Future[list[RunOutcome]]]]
+    ) -> None:
         folder = str(self._folder)
         try:
             with executor.batch():
-                jobs = [executor.submit(do_run, spec, json.dumps(run_record(run)), folder) for run, _ in queued]
+                jobs = [executor.submit(do_work, spec, run_records(runs), folder) for runs, _ in queued]
         except Exception as error:  # of sbatch
             for _, future in queued:
                 future.set_exception(WorkerError("not submitted", one_line(error), stops=True))
         else:
-            self._jobs += [(job, future) for job, (_, future) in zip(jobs, queued, strict=True)]
+            self._jobs += [(job, len(runs), future) for job, (runs, future) in zip(jobs, queued, strict=True)]
 
-    def _finish(self, job: Any, future: Future[RunOutcome]) -> bool:
-        """Pass a job's result on; whether there was one."""
+    def _finish(self, job: Any, count: int, future: Future[list[RunOutcome]]) -> bool:
+        """Pass on the result of a job of so many runs; whether there was one."""
         if not job.done():
             if job.state == "RUNNING" and not future.running():
                 future.set_running_or_notify_cancel()
             elif job.state == "PENDING" and (self._folder / STOP).exists():
                 job.cancel(check=False)
-                future.set_result(INTERRUPTED)
+                future.set_result([INTERRUPTED] * count)
                 return True
             return False
         error = job.exception()
         if error is None:
-            ended = json.loads(job.result())
-            if CANNOT_START in ended:  # for want of a plug-in's import, for example: then on any node
-                message = f"the worker cannot start: {ended[CANNOT_START]}"
+            result = job.result()
+            if result.startswith(CANNOT_START):  # for want of a plug-in's import, for example: then on any node
+                message = f"the worker {result}"
                 future.set_exception(WorkerError("worker failed", message, stops=True))
             else:
-                future.set_result(RunOutcome(**ended))
+                future.set_result(received_outcomes(result))
         else:
             printed = (job.stderr() or "")[-4000:]
             kind = "timeout" if job.state.startswith("TIMEOUT") else "worker died"
@@ -143,8 +153,8 @@ class SlurmExecutor:
         return True
 
 
-def do_run(spec: str, record: str, folder: str) -> str:
-    """A job: does a run, and returns its outcome as JSON, or why it cannot begin any run."""
+def do_work(spec: str, records: str, folder: str) -> str:
+    """A job: does a unit of work, and returns its outcomes as JSON, or why it cannot begin any run."""
     stopping = threading.Event()
 
     def poll() -> None:
@@ -157,6 +167,6 @@ def do_run(spec: str, record: str, folder: str) -> str:
     try:
         runner = make_runner(WorkerSpec(**json.loads(spec)), None, stopping.is_set)
     except Exception as error:
-        return json.dumps({CANNOT_START: one_line(error)})
+        return f"{CANNOT_START}{one_line(error)}"
     threading.Thread(target=poll, daemon=True).start()
-    return json.dumps(asdict(runner.run(received_run(json.loads(record)))))
+    return do_runs(runner, received_runs(records))

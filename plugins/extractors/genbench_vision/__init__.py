@@ -25,7 +25,7 @@ def genbench_extractors() -> Iterable[ComponentSpec[Extractor]]:
         name="dinov2",
         description="class token of DINOv2, ViT-S/14, B/14 or L/14 by the weights",
         factory=DINOv2,
-        reference="arXiv:2304.07193",
+        reference="arXiv:2304.07193, arXiv:2306.04675",
     )
     yield ComponentSpec(
         name="clip",

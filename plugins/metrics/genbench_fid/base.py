@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from genbench.api import DataConfig, DatasetInfo, EvalProtocol, Evaluation, Metric, Option, Prior, Shape
+from genbench.api import DataConfig, DatasetInfo, EvalProtocol, Evaluation, Metric, Option, Piece, Prior, Shape
 from genbench.errors import DataError, MetricError, UsageError
 from genbench.features import FeatureLayer, extract, feature_layer, finite, probe
 from genbench_fid.cache import kept
@@ -84,6 +85,10 @@ class FeatureMetric(Metric):
         references = info.test + (info.validation if self.split != "test" else 0)
         references += info.train if self.split == "all" else 0
         return references, self.count or references
+
+    def needs(self, info: DatasetInfo) -> Mapping[Piece, int]:
+        """As many samples as references, or `count`."""
+        return {"samples": self.expected(info)[1]} if self.uses_samples else {}
 
     def source(self, e: Evaluation) -> str:
         """Which images the references are: a validation evaluation never looks at test images."""

@@ -201,9 +201,9 @@ def test_weights_are_needed_and_their_absence_is_told_while_planning(
     assert "\n" not in str(refusal.value)
     with pytest.raises(GenbenchError, match=rf"{name} weights: there is no file nowhere\.pth"):
         planned("swae", metrics=("kid",), settings=(f"kid.features={name}", "kid.weights=nowhere.pth"))
-    other = saved(tmp_path / "other.pth", torch.nn.Linear(2, 2).state_dict())
-    settings = (f"precision-recall.features={name}", f"precision-recall.weights={other}")
-    with pytest.raises(GenbenchError, match=rf"other\.pth holds weights of another network: {name} takes"):
+    wrong = saved(tmp_path / "wrong.pth", torch.nn.Linear(2, 2).state_dict())
+    settings = (f"precision-recall.features={name}", f"precision-recall.weights={wrong}")
+    with pytest.raises(GenbenchError, match=rf"wrong\.pth holds weights of another network: {name} takes"):
         planned("swae", metrics=("precision-recall",), settings=settings)
 
 

@@ -14,7 +14,7 @@ from torch_fidelity.metric_prc import calculate_precision_recall_full
 
 import genbench_neighbours
 from conftest import INCEPTION
-from genbench.api import DataConfig, DatasetInfo, Evaluation, Measurement, Metric
+from genbench.api import DataConfig, DatasetInfo
 from genbench.data.images import to_uint8
 from genbench.errors import DataError, GenbenchError, MetricError, NotApplicableError, UnsupportedError, UsageError
 from genbench.experiment.plan import Plan
@@ -26,25 +26,11 @@ from genbench_nearest import NearestTrain, nearest
 from genbench_neighbours import DensityCoverage, PrecisionRecall, density_coverage, precision_recall
 from genbench_similarity import PSNR, SSIM, psnr, ssim
 from genbench_torchvision import MNIST, FashionMNIST
-from support.evaluations import evaluation
+from support.evaluations import draws, evaluation, measured, pictures
 
 NO_PRIOR = cast(Any, None)
 pytestmark = pytest.mark.usefixtures("registry")  # which registers the extractors
 GREY = DatasetInfo((1, 28, 28), train=100, test=100, class_names=MNIST.class_names)
-
-
-def draws(*shape: int, seed: int = 0) -> Tensor:
-    return torch.randn(*shape, generator=Generator().manual_seed(seed))
-
-
-def pictures(n: int, seed: int, side: int = 28) -> Tensor:
-    """Smooth random images, uint8: any two of them are far apart."""
-    coarse = torch.rand(n, 1, 5, 5, generator=Generator().manual_seed(seed))
-    return to_uint8(torch.nn.functional.interpolate(coarse, side, mode="bilinear"))
-
-
-def measured(metric: Metric, e: Evaluation) -> dict[str, Measurement]:
-    return {m.component: m for m in metric.measure(e)}
 
 
 # ---------------------------------------------------------------- inception score
@@ -348,7 +334,7 @@ def test_copies_cannot_be_counted_where_held_out_images_are_training_images(data
     train = pictures(20, 0)
     with pytest.raises(MetricError, match="nearest-train: half of the held-out images are training images"):
         list(NearestTrain(n=20).measure(evaluation(train, train, train, data_config)))
-    with pytest.raises(GenbenchError, match="needs two of each"):
+    with pytest.raises(GenbenchError, match="needs 2 of each"):
         NearestTrain().validate(DatasetInfo((1, 28, 28), train=10, test=1), NO_PRIOR, data_config)
 
 

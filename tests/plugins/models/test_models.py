@@ -18,6 +18,11 @@ from genbench.distances import WAE_SCALES, mmd, random_projections
 from genbench.errors import UnsupportedError
 from genbench.nn import GaussianDraw, cross_entropy, squared_error
 from genbench_ae import AE
+from genbench_beta_tc_vae import BetaTCVAE
+from genbench_dip_vae import DIPVAE
+from genbench_factor_vae import FactorVAE
+from genbench_infovae import InfoVAE
+from genbench_iwae import IWAE
 from genbench_mlp import MLP
 from genbench_plane import Bowl, Circle, Disk, Ring
 from genbench_priors import Mixture, Normal, Sphere, Uniform
@@ -26,6 +31,7 @@ from genbench_relational_ae import RelationalAE
 from genbench_sinkhorn_ae import SinkhornAE
 from genbench_swae import SWAE
 from genbench_vae import VAE
+from genbench_vmf_vae import VMFVAE
 from genbench_vq_vae import VQVAE
 from genbench_wae_gan import WAEGAN
 from genbench_wae_mmd import WAEMMD
@@ -72,8 +78,27 @@ MODELS = {
     "vae": (VAE, {}),
     "vae-gaussian": (VAE, {"likelihood": "gaussian"}),
     "vae-learned": (VAE, {"likelihood": "learned-sigma"}),
+    "infovae": (InfoVAE, {}),
+    "infovae-kl": (InfoVAE, {"alpha": 0.5, "likelihood": "learned-sigma"}),
+    "iwae": (IWAE, {"likelihood": "learned-sigma"}),
+    "beta-tc-vae": (BetaTCVAE, {"likelihood": "learned-sigma"}),
+    "factor-vae": (FactorVAE, {"likelihood": "learned-sigma", "width": 16}),
+    "dip-vae": (DIPVAE, {}),
+    "dip-vae-ii": (DIPVAE, {"variant": "ii", "likelihood": "learned-sigma"}),
+    "vmf-vae": (VMFVAE, {"likelihood": "learned-sigma"}),
 }
-NEED_DENSITY = {"wae-gan-density", "vae", "vae-gaussian", "vae-learned"}
+NEED_DENSITY = {
+    "wae-gan-density",
+    "vae",
+    "vae-gaussian",
+    "vae-learned",
+    "infovae-kl",
+    "iwae",
+    "beta-tc-vae",
+    "factor-vae",
+}
+NEED_DENSITY |= {"dip-vae", "dip-vae-ii"}
+NEED_SPHERE = {"vmf-vae"}
 POSITIVE_EVERYWHERE = {"normal", "wide", "mixture", "ring"}
 
 
@@ -100,6 +125,8 @@ class Normed(Network):
 
 
 def accepted(model: str, prior: str) -> bool:
+    if model in NEED_SPHERE:
+        return prior == "sphere"
     return model not in NEED_DENSITY or prior in POSITIVE_EVERYWHERE
 
 
@@ -113,7 +140,7 @@ def seeded(seed: int) -> Noise:
 
 def build(make: Make, prior: Prior | None = None, network: Network | None = None, **options: object) -> Model:
     torch.manual_seed(7)
-    prior = Normal(2) if prior is None else prior
+    prior = (Sphere(2) if make is VMFVAE else Normal(2)) if prior is None else prior
     return make(ModelContext(SHAPE, prior.latent_dim, prior, network or MLP(SHAPE, width=16)), **options)
 
 

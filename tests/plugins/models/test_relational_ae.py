@@ -7,7 +7,7 @@ import torch
 from scipy import integrate
 
 from genbench.distances import power_spherical
-from genbench_relational_ae import RelationalAE, TrainedMixture
+from genbench_relational_ae import EqualMixture, RelationalAE
 from support.models import batch, build, losses, seeded, squares, train
 
 
@@ -58,7 +58,7 @@ def test_the_mixture_is_trained_and_is_the_prior() -> None:
 
 def test_the_mixture_has_the_density_and_the_moments_of_its_draws() -> None:
     torch.manual_seed(0)
-    mixture = TrainedMixture(2, 3)
+    mixture = EqualMixture(2, 3)
     draws = mixture.sample(50_000, seeded(0)).detach()
     assert torch.allclose(draws.mean(0), mixture.mean, atol=0.05)
     assert torch.allclose(draws.var(0), mixture.variance, rtol=0.05)
@@ -77,7 +77,7 @@ def test_the_mixture_has_the_density_and_the_moments_of_its_draws() -> None:
 
 def test_a_batch_has_the_components_in_equal_numbers() -> None:
     torch.manual_seed(0)
-    mixture = TrainedMixture(2, 4)
+    mixture = EqualMixture(2, 4)
     with torch.no_grad():
         mixture.means.copy_(100.0 * torch.arange(4.0)[:, None].expand(4, 2))
     drawn = (mixture.sample_batch(10, seeded(0)).detach()[:, 0] / 100.0).round().long()
