@@ -25,7 +25,7 @@ Split = Literal["test", "validation"]
 
 
 Piece = Literal["samples", "codes"]
-"""What a metric may need a number of; see `Metric.needs`."""
+"""What a metric may need a number of; see `Metric.counts_needed`."""
 
 MetricRole = Literal["", "sample quality", "reconstruction", "latent fit", "ladder", "memorization", "speed"]
 """What a number says of a model; see `Measurement`."""
@@ -294,7 +294,7 @@ class Metric(ABC):
         """
         return {}
 
-    def needs(self, info: DatasetInfo) -> Mapping[Piece, int]:
+    def counts_needed(self, info: DatasetInfo) -> Mapping[Piece, int]:
         """How many samples and codes `measure` asks for on such a dataset: too few in files are refused at once.
 
         What is not named is first looked at when it is measured.
