@@ -71,8 +71,8 @@ def step_alone(members: Sequence[TrainContext], steps: int = STEPS) -> None:
     for member, order in zip(members, orders(members), strict=True):
         stepper = EagerStep(member)
         for step in range(steps):
-            if step * member.batch // 100 != (step - 1) * member.batch // 100:
-                stepper.on_epoch_start(step * member.batch // 100)
+            if step * member.batch // len(member.images) != (step - 1) * member.batch // len(member.images):
+                stepper.on_epoch_start(step * member.batch // len(member.images))
             stepper.run(step, order.indices(step))
 
 
@@ -80,9 +80,10 @@ def step_together(
     members: Sequence[TrainContext], make_step: StepFactory = EagerStep, steps: int = STEPS
 ) -> dict[str, Tensor]:
     stepper = make_step(Ensemble(members, record_draws(members[0])))
+    batch, total = members[0].batch, len(members[0].images)
     for step in range(steps):
-        if step * members[0].batch // 100 != (step - 1) * members[0].batch // 100:
-            stepper.on_epoch_start(step * members[0].batch // 100)
+        if step * batch // total != (step - 1) * batch // total:
+            stepper.on_epoch_start(step * batch // total)
         stepper.run(step, torch.stack([order.indices(step) for order in orders(members)]))
     assert stepper.how in ("eager", "graph")
     return stepper.take_sums()
@@ -222,7 +223,7 @@ class Peculiar(nn.Module):
 
     def configure_optimizers(self) -> dict[str, OptimizerConfig]:
         return {
-            name: OptimizerConfig((parameter,), lambda p: torch.optim.Adam(p, lr=0.1))
+            name: OptimizerConfig((parameter,), lambda p: torch.optim.Adam(p, lr=0.1, fused=True))
             for name, parameter in (("first", self.first), ("second", self.second))
         }
 
@@ -329,6 +330,42 @@ def test_options_that_decide_what_is_done_are_refused() -> None:
     models[1].count = 3
     with pytest.raises(EnsembleError, match="count differs"):
         check_stackable(peculiar(*models))
+
+
+class Fading(Peculiar):
+    """The rate of the first optimizer fades, and a weight grows, each at the model's pace."""
+
+    def __init__(self, pace: float) -> None:
+        super().__init__(weighted)
+        self.pace, self.weight = pace, 0.0
+
+    def configure_optimizers(self) -> dict[str, OptimizerConfig]:
+        first, second = super().configure_optimizers().values()
+        return {"first": replace(first, schedule=lambda epoch: self.pace**epoch), "second": second}
+
+    def on_epoch_start(self, epoch: int) -> None:
+        self.weight = (1.0 - self.pace) * epoch
+
+
+def weighted(model: Peculiar, x: Tensor, noise: Noise) -> Iterator[Loss]:
+    yield Loss("first", (model.first - x.mean()).square().sum())
+    yield Loss("second", (model.second * vars(model)["weight"] + model.second - x.mean()).square().sum())
+
+
+@pytest.mark.parametrize("recorded", [False, True])
+def test_rates_and_attributes_may_part_at_a_later_epoch(recorded: bool) -> None:
+    """In the first epoch all are the same; those of the first member, whose operations are recorded, never change."""
+    solo, stacked = (peculiar(Fading(1.0), Fading(0.5), Fading(0.25)) for _ in range(2))
+    for members in (solo, stacked):
+        for member in members:
+            member.model.double()
+    solo, stacked = ([replace(member, dtype=torch.float64) for member in members] for members in (solo, stacked))
+    check_stackable(stacked)
+    recorder = TapeRecorder()
+    step_alone(solo, 20)
+    step_together(stacked, (lambda context: CapturedStep(context, recorder)) if recorded else EagerStep, 20)
+    assert recorder.recorded == 2 * recorded
+    assert_close([member.model for member in solo], [member.model for member in stacked])
 
 
 # ---------------------------------------------------------------- the loop
