@@ -250,6 +250,12 @@ def main() -> None:
             usual = max(usual, *(timed(loop) for _ in range(1 if asked.tiny else REPEATS)))
     heads = "case|precision|MFLOP an image|MB of weights an image|images/s|eager|ratio|of the product's rate|goal|step"
     rows = [heads.split("|"), [":--"] * 2 + ["--:"] * 6 + [":--"] * 2]
+    sizes = (1, 2) if asked.tiny else ENSEMBLE_SIZES
+    stacked = [["microseconds a step", "alone", *(f"ensemble of {size}" for size in sizes)]]
+    stacked.append([":--", "--:", *["--:"] * len(sizes)])
+    for model in ENSEMBLE_MODELS:
+        stacked.append(measure_ensemble(runner, model))
+        print(f"measured ensembles of {model}", flush=True)
     for case in CASES:
         small = replace(case, steps=1, batch=2 if "celeba" in case.network else 8)
         if asked.tiny:
@@ -261,12 +267,6 @@ def main() -> None:
             named = replace(chosen, name=f"{chosen.name}, --jobs {chosen.seeds}")
             rows.append(measure(runner, named, usual, seeds=True))
         print(f"measured {case.name}", flush=True)
-    sizes = (1, 2) if asked.tiny else ENSEMBLE_SIZES
-    stacked = [["microseconds a step", "alone", *(f"ensemble of {size}" for size in sizes)]]
-    stacked.append([":--", "--:", *["--:"] * len(sizes)])
-    for model in ENSEMBLE_MODELS:
-        stacked.append(measure_ensemble(runner, model))
-        print(f"measured ensembles of {model}", flush=True)
     name = torch.cuda.get_device_name(device) if device.type == "cuda" else "a CPU"
     measured = ", ".join(f"{precision} {rate / 1e12:.3g} TFLOP/s" for precision, rate in rates.items())
     lines = [
