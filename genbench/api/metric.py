@@ -25,7 +25,7 @@ Split = Literal["test", "validation"]
 
 
 Piece = Literal["samples", "codes"]
-"""What a metric may need a number of; see `Metric.needs`."""
+"""What a metric may need a number of; see `Metric.counts_needed`."""
 
 MetricRole = Literal["", "sample quality", "reconstruction", "latent fit", "ladder", "memorization", "speed"]
 """What a number says of a model; see `Measurement`."""
@@ -126,7 +126,9 @@ class TrainingStats:
     are floating point operations, a multiplication and an addition counting two, of matrix products and convolutions in
     all forward and backward passes, as torch's counter has them; None where unknown. `precision` is that of the
     arithmetic, `memory_format` that of convolutions' weights ("contiguous" or "channels-last"), `step` says how
-    steps were done: "eager", "graph" (one CUDA graph), or "eager: " and why a GPU had to do without a graph. `batch` is
+    steps were done: "eager", "graph" (one CUDA graph), or "eager: " and why a GPU had to do without a graph; then
+    ", ensemble of K" or ", no ensemble: " and why, where that applies. Of an ensemble the seconds, the peak memory and
+    `jobs` are those of all its runs, the other numbers those of this one. `batch` is
     the count of images in a step, 0 where it is unknown. `jobs` is how many runs went on at once at most on this
     machine (--jobs), whose memory and caches they share.
     """
@@ -294,7 +296,7 @@ class Metric(ABC):
         """
         return {}
 
-    def needs(self, info: DatasetInfo) -> Mapping[Piece, int]:
+    def counts_needed(self, info: DatasetInfo) -> Mapping[Piece, int]:
         """How many samples and codes `measure` asks for on such a dataset: too few in files are refused at once.
 
         What is not named is first looked at when it is measured.

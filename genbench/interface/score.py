@@ -197,7 +197,7 @@ def _enough(
     """The plan without metrics that need more samples or codes than were given, which are left out or refused."""
     measured, problems = [], []
     for component in planned.metrics:
-        needs = create_metric(registry, component).needs(planned.dataset_info)
+        needs = create_metric(registry, component).counts_needed(planned.dataset_info)
         given = {"samples": results.samples, "codes": results.codes}
         lacking = [
             f"{component.name}: {too_few(count, len(there), piece)}"

@@ -67,8 +67,7 @@ class Published:
 
     `cell`, `model`, `prior` and `latent_dim` select the runs; `case` is the case of an experiment's finding. The margin
     is in the metric's unit; `value` is None, and the margin 0, where the paper's number is not known. `tolerated` are
-    fields of the protocol that may differ, each with the reason; `training` states how our training differs from
-    theirs.
+    fields of the protocol that may differ, each with the reason; `training` states how our training differs.
     """
 
     metric: str

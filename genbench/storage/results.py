@@ -74,9 +74,9 @@ class Row:
     options: Mapping[str, Scalar] = field(default_factory=dict, hash=False)
     defaults: Mapping[str, Scalar] | None = field(default=None, hash=False)
     caution: str = ""
+    fit_seconds: float | None = None
     chance: float | None = None
     chance_sd: float | None = None
-    fit_seconds: float | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The row as plain data, columns in their fixed order."""

@@ -152,6 +152,7 @@ def graph_inputs(context: StepContext) -> dict[str, str]:
         f"the learning rate of {name}": repr([group["lr"] for group in optimizer.param_groups])
         for name, optimizer in context.optimizers.items()
     }
+    inputs["the operations of a step"] = str(context.version)
     for path, module in context.model.named_modules():
         attributes = {name: value for name, value in vars(module).items() if name not in _OF_TORCH}
         tensors = {**module._parameters, **module._buffers}

@@ -158,15 +158,19 @@ class EnsembleNoise:
     ) -> None:
         self.draws = draws
         self.numbers = [[draw.empty(len(seeds), device) for draw in listed] for listed in draws]
-        self._seeds, self._source, self._dtype = seeds, Generator(device=device), dtype
+        self._source, self._dtype = Generator(device=device), dtype
+        self._calls = [  # a hundred members have some hundred calls a step: nothing else is done for each of them
+            (seed, purpose, [(draw.fill, stacked[member]) for draw, stacked in zip(listed, numbers, strict=True)])
+            for purpose, listed, numbers in zip(PURPOSES, draws, self.numbers, strict=True)
+            for member, seed in enumerate(seeds if listed else ())
+        ]
 
     def prepare(self, step: int) -> None:
         """Draw for a step."""
-        for purpose, draws, numbers in zip(PURPOSES, self.draws, self.numbers, strict=True):
-            for member, seed in enumerate(self._seeds if draws else ()):
-                self._source.manual_seed(derive_seed(seed, purpose, step))
-                for draw, stacked in zip(draws, numbers, strict=True):
-                    draw.fill(stacked[member], self._source)
+        for seed, purpose, fills in self._calls:
+            self._source.manual_seed(derive_seed(seed, purpose, step))
+            for fill, numbers in fills:
+                fill(numbers, self._source)
 
     def stacked(self) -> list[list[Tensor]]:
         """The numbers of each purpose, `(members, ...)` each."""
@@ -226,6 +230,7 @@ class Ensemble:
         self.parameters, self.buffers = stack_module_state([member.model for member in members])
         self.optimizers = {name: self._stack_optimizer(name) for name in first.optimizers}
         make_capturable(self.optimizers.values(), first.device)
+        self.version = 0
         self._shares: dict[str, list[Tensor | None]] = {}
         self._attributes: dict[tuple[str, str], Tensor] = {}
         self._losses = _MemberLosses(first.model)
@@ -246,10 +251,12 @@ class Ensemble:
                 largest = optimizer.param_groups[index]["lr"] = max(of_members)
                 if min(of_members) < largest or shares[index] is not None:
                     share = [rate / largest if largest else 1.0 for rate in of_members]
+                    self.version += shares[index] is None
                     shares[index] = self._scalars(share, shares[index])
         models = [member.model for member in self.members]
         for path, attribute in {**self._attributes, **dict.fromkeys(differing_attributes(models))}:
             numbers = [vars(model.get_submodule(path))[attribute] for model in models]
+            self.version += (path, attribute) not in self._attributes
             self._attributes[path, attribute] = self._scalars(numbers, self._attributes.get((path, attribute)))
 
     def do_batch(self, indices: Tensor, sums: Sums) -> None:
@@ -437,14 +444,15 @@ def _copy(member: TrainContext, dtype: torch.dtype) -> TrainContext:
     return replace(context, dtype=dtype)
 
 
-def _orders(members: Sequence[TrainContext]) -> list[BatchOrder]:
-    return [BatchOrder(len(m.images), m.batch, m.seed, m.device) for m in members]
+def _order(members: Sequence[TrainContext]) -> BatchOrder:
+    first = members[0]
+    return BatchOrder(len(first.images), first.batch, [member.seed for member in members], first.device)
 
 
 def _train_alone(members: Sequence[TrainContext]) -> list[list[Draw]]:
     """Do the compared steps one member after another; the draws of a step, which have to be the same in all steps."""
-    lists = []
-    for member, order in zip(members, _orders(members), strict=True):
+    lists, order = [], _order(members)
+    for k, member in enumerate(members):
         noise = SoloNoise(member.device, member.seed)
         alone = replace(member, noise=noise)
         alone.on_epoch_start(0)
@@ -452,7 +460,7 @@ def _train_alone(members: Sequence[TrainContext]) -> list[list[Draw]]:
             recording = [DrawRecorder(source, member.dtype) for source in noise.generators]
             noise.prior, noise.model = recording
             noise.prepare(step)
-            alone.do_batch(order.indices(step), {})
+            alone.do_batch(order.indices(step)[k], {})
             lists.append([source.draws for source in recording])
     if any(draws != lists[0] for draws in lists):
         raise EnsembleError("the random numbers that it draws differ from step to step")
@@ -461,11 +469,11 @@ def _train_alone(members: Sequence[TrainContext]) -> list[list[Draw]]:
 
 def _train_stacked(members: Sequence[TrainContext], draws: Sequence[Sequence[Draw]]) -> None:
     """Do the compared steps as an ensemble."""
-    ensemble, orders = Ensemble(members, draws), _orders(members)
+    ensemble, order = Ensemble(members, draws), _order(members)
     ensemble.on_epoch_start(0)
     for step in range(COMPARED_STEPS):
         ensemble.noise.prepare(step)
-        ensemble.do_batch(torch.stack([order.indices(step) for order in orders]), {})
+        ensemble.do_batch(order.indices(step), {})
 
 
 def _compare(before: Sequence[TrainContext], solo: Sequence[TrainContext], stacked: Sequence[TrainContext]) -> None:
@@ -554,8 +562,7 @@ def train_ensemble(
     for model in models:
         model.train()
     ensemble = Ensemble(list(members.values()), draws)
-    stepper = make_step(ensemble)
-    orders = dict(enumerate(_orders(ensemble.members)))
+    stepper, order = make_step(ensemble), _order(ensemble.members)
     epoch, logged_step = -1, step
     started = logged = saved = time.perf_counter()
 
@@ -564,7 +571,7 @@ def train_ensemble(
         if step * config.batch // len(images) != epoch:
             epoch = step * config.batch // len(images)
             stepper.on_epoch_start(epoch)
-        stepper.run(step, torch.stack([orders[k].indices(step) for k in members]))
+        stepper.run(step, order.indices(step))
         step += 1
 
         # Log or stop?
@@ -595,7 +602,7 @@ def train_ensemble(
             ensemble.release()
             members = {k: member for k, member in members.items() if k not in diverged}
             ensemble = Ensemble(list(members.values()), draws)
-            stepper, epoch = make_step(ensemble), -1
+            stepper, order, epoch = make_step(ensemble), _order(ensemble.members), -1
         elif diverged:
             return
 

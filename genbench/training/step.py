@@ -68,6 +68,10 @@ class StepContext(Protocol):
     def noise(self) -> StepNoise:
         """The random numbers of the step that is done next."""
 
+    @property
+    def version(self) -> int:
+        """Another number where `on_epoch_start` has changed which operations a step is made of."""
+
     def on_epoch_start(self, epoch: int) -> None:
         """Notify the model, and set every optimizer's learning rates."""
 
@@ -111,6 +115,7 @@ class TrainContext:
     base_rates: Mapping[str, tuple[float, ...]]
     distributed: DistributedContext
     dtype: torch.dtype = torch.float32
+    version: int = 0
 
     @property
     def device(self) -> torch.device:

@@ -87,7 +87,7 @@ class ClassBalance(Metric):
             raise UsageError("class-balance needs held-out images and the dataset has none")
         class_indices(info.class_names, self.classifier(data_config))
 
-    def needs(self, info: DatasetInfo) -> Mapping[Piece, int]:
+    def counts_needed(self, info: DatasetInfo) -> Mapping[Piece, int]:
         """`n` samples."""
         return {"samples": self.n}
 

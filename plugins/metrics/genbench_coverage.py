@@ -74,7 +74,7 @@ class RingCoverage(Metric):
         """As many codes as there are held-out images."""
         return {"n": info.test} if self.n > info.test >= LEAST else {}
 
-    def needs(self, info: DatasetInfo) -> Mapping[Piece, int]:
+    def counts_needed(self, info: DatasetInfo) -> Mapping[Piece, int]:
         """`n` codes."""
         return {"codes": self.n}
 

@@ -112,7 +112,7 @@ class InceptionScore(FeatureMetric):
                 "complete weights with --set inception-score.weights=FILE, or leave the score out of --metrics"
             ) from None
 
-    def needs(self, info: DatasetInfo) -> Mapping[Piece, int]:
+    def counts_needed(self, info: DatasetInfo) -> Mapping[Piece, int]:
         """`n` samples."""
         return {"samples": self.n}
 

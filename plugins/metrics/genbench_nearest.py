@@ -130,6 +130,10 @@ class MemorizationMetric(FeatureMetric):
         super().__init__(features, layer, weights, n, "test")
         self.n, self.training = n, training
 
+    def counts_needed(self, info: DatasetInfo) -> Mapping[Piece, int]:
+        """`n` samples."""
+        return {"samples": self.n}
+
     def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse too few images, and what an extractor lacks."""
         if min(info.test, info.train) < self.least:
@@ -217,10 +221,6 @@ class NearestTrain(MemorizationMetric):
     ) -> None:
         super().__init__(features, layer, weights, n, training)
         self.fraction = fraction
-
-    def needs(self, info: DatasetInfo) -> Mapping[Piece, int]:
-        """`n` samples."""
-        return {"samples": self.n}
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """The mean distance and the share of copies."""

@@ -86,7 +86,7 @@ class Sharpness(Metric):
         """Refuse a dataset without test images, whose sharpness is the scale."""
         _refuse_none("sharpness", info)
 
-    def needs(self, info: DatasetInfo) -> Mapping[Piece, int]:
+    def counts_needed(self, info: DatasetInfo) -> Mapping[Piece, int]:
         """`n` samples."""
         return {"samples": self.n}
 

@@ -90,7 +90,7 @@ class PixelDistance(Metric):
         fitted = {"n": n, "blocks": min(self.blocks, n // 4)}
         return {} if n < LEAST else {name: x for name, x in fitted.items() if x != getattr(self, name)}
 
-    def needs(self, info: DatasetInfo) -> Mapping[Piece, int]:
+    def counts_needed(self, info: DatasetInfo) -> Mapping[Piece, int]:
         """`n` samples."""
         return {"samples": self.n}
 

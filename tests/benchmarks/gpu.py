@@ -35,10 +35,11 @@ from genbench.registry.cache import cache_folder
 from genbench.registry.loader import Registry, load
 from genbench.training.cuda_graph import CapturedStep, CudaRecorder
 from genbench.training.device import apply_device_config, select_device_config
+from genbench.training.ensemble import Ensemble, record_draws, step_seconds
 from genbench.training.flops import step_flops
 from genbench.training.loop import TrainConfig, train
 from genbench.training.precision import computing
-from genbench.training.step import EagerStep, Step, StepFactory, TrainContext
+from genbench.training.step import EagerStep, Step, StepContext, StepFactory, TrainContext, create_train_context
 from genbench.utils.io import write_text
 
 OUT = Path(__file__).resolve().parents[2] / "reports" / "speed" / "gpu.md"
@@ -104,7 +105,7 @@ class Runner:
     def make_step(self, captured: bool) -> StepFactory:
         """Recorded or eager; on a CPU eager alone."""
 
-        def make(context: TrainContext) -> Step:
+        def make(context: StepContext) -> Step:
             on_graph = captured and self.device.type == "cuda"
             return CapturedStep(context, CudaRecorder(self.device)) if on_graph else EagerStep(context)
 
@@ -146,7 +147,7 @@ class Runner:
             if len(outcome.done) < case.seeds:
                 raise SystemExit(f"{case.name}: {outcome.failed}")
             records = [study.folder(run).training() for run in planned.runs]
-        return sum(record["images"] / record["seconds"] for record in records), records[0]["step"]
+        return sum(record.images / record.seconds for record in records), records[0].step
 
 
 def product_rate(device: torch.device, precision: Precision, size: int) -> float:
@@ -205,6 +206,29 @@ def measure(runner: Runner, case: Case, usual: float, seeds: bool = False) -> li
     return [case.name, case.precision, cost, spread, loop, ratios, f"{100 * reached:.1f} %", case.goal, how]
 
 
+ENSEMBLE_MODELS, ENSEMBLE_SIZES = ("swae", "vae", "wae-mmd", "wae-gan"), (1, 10, 32, 100)
+"""The goals, MLP at batch 128, are 1.6, 2.6 and 7 times the step of one for 10, 32 and 100 members."""
+
+
+def measure_ensemble(runner: Runner, model: str) -> list[str]:
+    """The cells of a model's row: microseconds of a solo step and of one of K members, and their ratios to one's."""
+    case = Case(model, (1, 28, 28), model, "mlp", 8 if runner.tiny else 128, 1)
+    images = runner.images(case)
+
+    def member(seed: int) -> TrainContext:
+        made, prior = runner.build(case, seed)
+        return create_train_context(made.train(), prior, images, case.batch, seed)
+
+    least = 0.01 if runner.tiny else 1.0
+    solo = step_seconds(member(0), least=least)
+    cells = [model, f"{1e6 * solo:,.0f}"]
+    for size in (1, 2) if runner.tiny else ENSEMBLE_SIZES:
+        members = [member(seed) for seed in range(size)]
+        seconds = step_seconds(Ensemble(members, record_draws(members[0])), least=least)
+        cells.append(f"{1e6 * seconds:,.0f} ({seconds / solo:.2f} x)")
+    return cells
+
+
 def main() -> None:
     """Count, time, print."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
@@ -226,6 +250,12 @@ def main() -> None:
             usual = max(usual, *(timed(loop) for _ in range(1 if asked.tiny else REPEATS)))
     heads = "case|precision|MFLOP an image|MB of weights an image|images/s|eager|ratio|of the product's rate|goal|step"
     rows = [heads.split("|"), [":--"] * 2 + ["--:"] * 6 + [":--"] * 2]
+    sizes = (1, 2) if asked.tiny else ENSEMBLE_SIZES
+    stacked = [["microseconds a step", "alone", *(f"ensemble of {size}" for size in sizes)]]
+    stacked.append([":--", "--:", *["--:"] * len(sizes)])
+    for model in ENSEMBLE_MODELS:
+        stacked.append(measure_ensemble(runner, model))
+        print(f"measured ensembles of {model}", flush=True)
     for case in CASES:
         small = replace(case, steps=1, batch=2 if "celeba" in case.network else 8)
         if asked.tiny:
@@ -243,7 +273,8 @@ def main() -> None:
         f"On {name}, torch {torch.__version__}; a large product: {measured}; usual loop {usual:,.0f} images/s.",
         "",
     ]
-    table = "\n".join([*lines, *(f"| {' | '.join(row)} |" for row in rows), ""])
+    tables = [*rows, [], *stacked]
+    table = "\n".join([*lines, *(f"| {' | '.join(row)} |" if row else "" for row in tables), ""])
     if not asked.tiny:
         write_text(OUT, table)
     print(table)

@@ -276,7 +276,7 @@ def test_slurm_workers_that_cannot_start_say_so(studies: Studies, monkeypatch: p
 def test_ray_workers_that_cannot_start_stop_the_study(studies: Studies, monkeypatch: pytest.MonkeyPatch) -> None:
     class RayError(Exception): ...
 
-    def attempt(run: Run) -> RunOutcome:
+    def attempt(runs: Sequence[Run]) -> RunOutcome:
         raise RayError("The actor died because of an error raised in its creation task\nImportError: no module x")
 
     executor = object.__new__(ray_executor.RayExecutor)
@@ -288,7 +288,7 @@ def test_ray_workers_that_cannot_start_stop_the_study(studies: Studies, monkeypa
     executor._interrupted_at = float("inf")
     monkeypatch.setattr(executor, "_attempt", attempt)
     with pytest.raises(WorkerError, match="cannot start: ImportError: no module x") as error:
-        executor._do(run)
+        executor._do([run])
     assert error.value.stops
 
 

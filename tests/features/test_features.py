@@ -313,7 +313,17 @@ def test_any_registered_extractor_serves_a_metric_by_name_and_another_is_refused
         planned("swae", metrics=("fid",), settings=("fid.features=means",))
     spec = ComponentSpec(name="means", description="", factory=Means)
     monkeypatch.setitem(genbench.features.extractor._registered, "means", spec)
-    assert planned("swae", metrics=("fid",), settings=("fid.features=means",)).metrics[0].name == "fid"
+    served = ("fid", "fid-infinity", "fid-ladder", "kid", "mind", "precision-recall", "density-coverage")
+    settings = (*(f"{name}.features=means" for name in served), "fid-ladder.codes=100")
+    assert tuple(metric.name for metric in planned("swae", metrics=served, settings=settings).metrics) == served
+    with pytest.raises(GenbenchError, match="the extractor 'means' tells no classes"):
+        planned("swae", metrics=("inception-score",), settings=("inception-score.features=means",))
+    with pytest.raises(GenbenchError, match="'means' does not name classes"):
+        planned("swae", metrics=("class-balance",), settings=("class-balance.features=means",))
+    with pytest.raises(GenbenchError, match="the extractor 'means' brings its own weights"):
+        planned(
+            "swae", metrics=("class-balance",), settings=("class-balance.features=means", "class-balance.weights=w")
+        )
 
 
 def test_the_column_head_names_the_extractor_and_the_protocol_its_weights(planned: Callable[..., Plan]) -> None:

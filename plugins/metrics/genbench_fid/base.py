@@ -65,9 +65,12 @@ class FeatureMetric(Metric):
                     f"{missing}; pip install 'genbench[color]' has a network in its place, with other numbers"
                 ) from None
 
-    def caution(self, extractor: FeatureLayer, text: str = "") -> str:
-        """Why a number is to be read with care: the text, and that the extractor stands in for the usual one."""
-        stands_in = self.features == "auto" and extractor.name == STAND_IN
+    def caution(self, extractor: FeatureLayer | None, text: str = "") -> str:
+        """Why a number is to be read with care: the text, and that the extractor stands in for the usual one.
+
+        Every metric of features gives it with its numbers; `extractor` is None where they are of pixels.
+        """
+        stands_in = self.features == "auto" and extractor is not None and extractor.name == STAND_IN
         reason = f"{STAND_IN} in place of {USUAL}, whose weights are missing; comparable with no published number"
         return "; ".join(part for part in (reason * stands_in, text) if part)
 
@@ -86,7 +89,7 @@ class FeatureMetric(Metric):
         references += info.train if self.split == "all" else 0
         return references, self.count or references
 
-    def needs(self, info: DatasetInfo) -> Mapping[Piece, int]:
+    def counts_needed(self, info: DatasetInfo) -> Mapping[Piece, int]:
         """As many samples as references, or `count`."""
         return {"samples": self.expected(info)[1]} if self.uses_samples else {}
 

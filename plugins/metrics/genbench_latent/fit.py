@@ -108,7 +108,7 @@ class LatentFit(Metric):
         fitted = {"n": n, "blocks": min(self.blocks, n // LEAST_BLOCK)}
         return {} if n < LEAST_CODES else {name: x for name, x in fitted.items() if x != getattr(self, name)}
 
-    def needs(self, info: DatasetInfo) -> Mapping[Piece, int]:
+    def counts_needed(self, info: DatasetInfo) -> Mapping[Piece, int]:
         """`n` codes."""
         return {"codes": self.n}
 

@@ -409,3 +409,29 @@ def test_the_number_is_the_same_on_a_gpu(run: Callable[..., Evaluation], tmp_pat
     there.model.to("cuda")
     values = [[m.value for m in FID(count=700).measure(e)] for e in (here, there)]
     assert values[1] == pytest.approx(values[0], rel=1e-3)
+
+
+STATED: dict[str, tuple[str, dict[str, int]]] = {
+    "fid": ("samples", {"count": 60}),
+    "kid": ("samples", {"count": 60, "subsets": 2, "subset_size": 20}),
+    "density-coverage": ("samples", {"count": 40}),
+    "inception-score": ("samples", {"n": 40, "splits": 2}),
+    "sharpness": ("samples", {"n": 30}),
+    "pixel-sw": ("samples", {"n": 40, "blocks": 4, "projections": 5}),
+    "nearest-train": ("samples", {"n": 20}),
+    "latent-sw": ("codes", {"n": 40, "blocks": 4, "replicates": 2, "projections": 5}),
+}
+
+
+@pytest.mark.parametrize("name", STATED)
+def test_a_metric_asks_for_as_many_samples_and_codes_as_it_states(
+    name: str, registry: Registry, run: Callable[..., Evaluation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    piece, options = STATED[name]
+    evaluation, asked = run(), []
+    plain = getattr(evaluation, piece)
+    monkeypatch.setattr(evaluation, piece, lambda n: asked.append(n) or plain(n))
+    metric = registry.get("metric", name).spec.factory(**options)
+    list(metric.measure(evaluation))
+    images = evaluation.images
+    assert metric.counts_needed(DatasetInfo(images.shape, len(images.train), len(images.test))) == {piece: max(asked)}
