@@ -104,6 +104,7 @@ class ColumnValues:
     p_values: dict[str, dict[int, float]] = field(default_factory=dict)
     minimum_detectable_effect: float | None = None
     cautions: dict[str, None] = field(default_factory=dict)
+    fit_seconds: list[float] = field(default_factory=list)
     _by_seed: dict[str, dict[int, float]] = field(default_factory=dict, repr=False, compare=False)
     _shares: tuple[int, float | None] | None = field(default=None, repr=False, compare=False)
 
@@ -180,6 +181,8 @@ def _collect(columns: dict[ColumnKey, ColumnValues], row: Row, value: float) -> 
     column.values.setdefault(row.group, {}).setdefault(row.seed, []).append(value)
     if row.caution:
         column.cautions[row.caution] = None
+    if row.fit_seconds is not None:
+        column.fit_seconds.append(row.fit_seconds)
     if row.floor is not None and math.isfinite(row.floor):
         column.floors.setdefault(row.group, []).append(row.floor)
     if row.floor_sd is not None and math.isfinite(row.floor_sd):
@@ -239,7 +242,8 @@ class Column:
     `shared` where the metric was measured under other protocols that the head does not tell apart. `spread` is pooled
     over the models, and `minimum_detectable_effect` the smallest true value that every run's n detects. `detectable` is
     the smallest difference between two models that the seeds of all models detect with a power of 80 % (of the ranking
-    column alone). `prior` is the prior of all its groups where other columns of the metric belong to other priors.
+    column alone). `prior` is the prior of all its groups where other columns of the metric belong to other priors,
+    `fit_seconds` the mean over its runs of the seconds of its sampler's fit.
     """
 
     metric: str
@@ -258,6 +262,7 @@ class Column:
     detectable: float | None = None
     prior: str = ""
     cautions: tuple[str, ...] = ()
+    fit_seconds: float | None = None
 
 
 @dataclass(frozen=True)
@@ -435,6 +440,7 @@ def _columns(gathered: GatheredRows, sort: str | None, roles: Mapping[str, RowRo
                 floor_sd=_mean(measured.floor_sds) if floor is not None and measured.floor_sds else None,
                 minimum_detectable_effect=measured.minimum_detectable_effect,
                 cautions=tuple(measured.cautions),
+                fit_seconds=_mean(measured.fit_seconds) if measured.fit_seconds else None,
                 spread=spread([_spread_of(measured, name) for name in measured.values if roles[name] == "model"]),
             )
         )

@@ -13,7 +13,7 @@ from __future__ import annotations
 from genbench.api.control import Control, LatentControl
 from genbench.api.dataset import DataConfig, Dataset, DatasetInfo, Images, ProgressEvent, ignore_progress
 from genbench.api.extractor import Extractor
-from genbench.api.metric import EvalProtocol, Evaluation, Measurement, Metric, Split, TrainingStats
+from genbench.api.metric import EvalProtocol, Evaluation, Measurement, Metric, Piece, Split, TrainingStats
 from genbench.api.model import Loss, Model, ModelContext, OptimizerConfig, constant_schedule
 from genbench.api.network import Network, Shape
 from genbench.api.noise import Noise
@@ -50,6 +50,7 @@ __all__ = [
     "Noise",
     "OptimizerConfig",
     "Option",
+    "Piece",
     "Prior",
     "ProgressEvent",
     "Recipe",

@@ -24,6 +24,9 @@ Split = Literal["test", "validation"]
 """Which held-out images an evaluation uses: a choice is made on validation images, and its result told on test ones."""
 
 
+Piece = Literal["samples", "codes"]
+"""What a metric may need a number of; see `Metric.counts_needed`."""
+
 MetricRole = Literal["", "sample quality", "reconstruction", "latent fit", "ladder", "memorization", "speed"]
 """What a number says of a model; see `Measurement`."""
 
@@ -290,6 +293,13 @@ class Metric(ABC):
         """The options that ask for more images than a dataset has, each with a value that it allows.
 
         They take the place of defaults. What the user has set is left to `validate`, which refuses it.
+        """
+        return {}
+
+    def counts_needed(self, info: DatasetInfo) -> Mapping[Piece, int]:
+        """How many samples and codes `measure` asks for on such a dataset: too few in files are refused at once.
+
+        What is not named is first looked at when it is measured.
         """
         return {}
 

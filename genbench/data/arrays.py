@@ -32,8 +32,6 @@ from genbench.errors import DataError, UsageError, one_line, printable
 Source = str | Path | np.ndarray[Any, Any] | Tensor
 """A folder or a file, or the numbers themselves."""
 
-LEAST = 64
-"""Samples below which no metric says anything, and which the picture of a run shows."""
 BLOCK = 1000
 """Images that are looked at or converted at once."""
 SLACK = 1e-6

@@ -27,14 +27,15 @@ def sinkhorn_divergence(x: Tensor, y: Tensor, epsilon: float, iterations: int = 
     Args:
         x: Sample, `(n, d)`.
         y: Sample, `(m, d)`.
-        epsilon: The entropic regularization, in the squared unit of the samples, above 0.
+        epsilon: The entropic regularization, in the squared unit of the samples, above 0. Not checked: in an ensemble
+            it is a number of each member.
         iterations: Steps, at least 1.
 
     Returns:
         The divergence, `()`, in the squared unit of the samples.
 
     Raises:
-        UsageError: The shapes do not fit, or epsilon or iterations is out of its bounds.
+        UsageError: The shapes do not fit, or iterations is less than 1.
 
     Example:
         >>> x = torch.tensor([[0.0], [1.0]])
@@ -42,8 +43,8 @@ def sinkhorn_divergence(x: Tensor, y: Tensor, epsilon: float, iterations: int = 
         tensor(9.)
     """
     check_pair("sinkhorn_divergence", x, y)
-    if not 0.0 < epsilon < math.inf or iterations < 1:
-        raise UsageError(f"sinkhorn_divergence: epsilon = {epsilon}, iterations = {iterations}; both must be positive")
+    if iterations < 1:
+        raise UsageError(f"sinkhorn_divergence: {iterations} iterations; at least 1 is needed")
     within = _dual_value(squared_distances(x, x), epsilon, iterations)
     within = within + _dual_value(squared_distances(y, y), epsilon, iterations)
     return _dual_value(squared_distances(x, y), epsilon, iterations) - 0.5 * within

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import time
 from collections.abc import Callable, Mapping, MutableMapping
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
@@ -63,6 +64,8 @@ class DataEvaluation(Evaluation):
         self._of_run: dict[str, Any] = {}
         self._sampler: Sampler | None = None
         self._sampled: dict[str, Self] = {}
+        self.fit_seconds: float | None = None
+        """Seconds of the sampler's fit, encoding not counted; None where nothing was fitted."""
 
     if not TYPE_CHECKING:
 
@@ -76,16 +79,26 @@ class DataEvaluation(Evaluation):
     def prior(self) -> Prior:
         return self.context.prior
 
+    @property
+    def most_samples(self) -> int | None:
+        """How many samples there are; None where any number can be drawn."""
+        return None
+
     def with_sampler(self, label: str, sampler: Sampler) -> Self:
         """This evaluation with samples of a sampler, fitted on the first call to codes of training images.
 
         `label` is the sampler's name and options. All other pieces are shared.
         """
         if label not in self._sampled:
+            fit_seconds = None
             if sampler.training_codes:
-                codes = self.training_codes(min(sampler.training_codes, len(self.images.train)))
-                sampler.fit(codes.double().cpu())
+                codes = self.training_codes(min(sampler.training_codes, len(self.images.train))).double().cpu()
+                sampler.check_codes(codes)
+                started = time.perf_counter()
+                sampler.fit(codes)
+                fit_seconds = time.perf_counter() - started
             twin = copy.copy(self)
+            twin.fit_seconds = fit_seconds
             twin.sampler, twin._sampler, twin._of_run = label, sampler, {}
             twin._pieces = {name: piece for name, piece in self._pieces.items() if name != "samples"}
             self._sampled[label] = twin

@@ -94,6 +94,10 @@ class ExternalEvaluation(DataEvaluation):
             raise NotApplicableError("no codes were given, and so no prior")
         return self._prior
 
+    @property
+    def most_samples(self) -> int | None:
+        return None if self._results.samples is None else len(self._results.samples)
+
     def samples(self, n: int) -> Tensor:
         if self._sampler is not None:
             raise NotApplicableError("the model was trained elsewhere: it cannot decode the codes of a sampler")
@@ -123,13 +127,18 @@ class ExternalEvaluation(DataEvaluation):
         raise NotApplicableError("the model was trained elsewhere: it cannot decode other codes")
 
 
+def too_few(needed: int, given: int, name: str) -> str:
+    """What is to be done where fewer samples or codes were given than a metric needs."""
+    return (
+        f"{needed:,} {name} are needed and {given:,} were given: give {needed:,}, or set this metric's count to at most"
+        f" {given:,} (its number is then in a column of its own)"
+    )
+
+
 def _first(pieces: Tensor | None, n: int, name: str) -> Tensor:
     """The first n of some pieces, in the order in which they were given; n = 0 is all of them."""
     if pieces is None:
         raise NotApplicableError(f"no {name} were given")
     if n > len(pieces):
-        raise MetricError(
-            f"{n:,} {name} are needed and {len(pieces):,} were given: give {n:,}, or set this metric's count to at most"
-            f" {len(pieces):,} (its number is then in a column of its own)"
-        )
+        raise MetricError(too_few(n, len(pieces), name))
     return pieces[: n or None]

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import time
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, fields, replace
 from operator import index
 from typing import Any, get_args
@@ -20,7 +20,7 @@ from genbench.data.images import save_grid, to_uint8
 from genbench.errors import GenbenchError, MetricError, NotApplicableError, SystemFailureError, one_line, printable
 from genbench.evaluation.evaluation import DataEvaluation
 from genbench.experiment.build import create_metric, create_sampler
-from genbench.experiment.run import Component, split_sampler
+from genbench.experiment.run import SAMPLED, Component, split_sampler
 from genbench.registry.loader import Registry
 from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, RunFolder
 from genbench.storage.schema import LARGEST, MetricRecord, StoredMeasurement
@@ -49,9 +49,13 @@ def measure(registry: Registry, component: Component, evaluation: DataEvaluation
     `seconds` hold what this metric computed first; what it shares with earlier ones was counted there.
     """
     entry, started = MetricRecord(component.name, component.values, evaluation.split), time.perf_counter()
+    metric, sampler = split_sampler(component)
     try:
         with torch.no_grad():
-            stored = tuple(to_stored(number) for number in _numbers(registry, component, evaluation))
+            if sampler is not None:
+                evaluation = _sampled(registry, sampler, evaluation)
+            numbers = create_metric(registry, metric).measure(evaluation)
+            stored = tuple(to_stored(_labelled(number, metric, sampler)) for number in numbers)
         _check_components([number.component for number in stored])
     except SystemFailureError:  # of the disk and not of the metric: the other runs would meet it as well
         raise
@@ -61,20 +65,23 @@ def measure(registry: Registry, component: Component, evaluation: DataEvaluation
         cause = describe_error(error).removeprefix(f"{component.name}: ")
         trace = "" if isinstance(error, GenbenchError) else "".join(traceback.format_exception(error))
         return msgspec.structs.replace(entry, error=cause, trace=printable(trace))
-    return msgspec.structs.replace(entry, numbers=stored, seconds=round(time.perf_counter() - started, 3))
+    fit_seconds = None if evaluation.fit_seconds is None else round(evaluation.fit_seconds, 3)
+    seconds = round(time.perf_counter() - started, 3)
+    return msgspec.structs.replace(entry, numbers=stored, seconds=seconds, fit_seconds=fit_seconds)
 
 
-def _numbers(registry: Registry, component: Component, evaluation: DataEvaluation) -> Iterator[Measurement]:
-    """The numbers of a metric, with samples of the sampler that the component names."""
-    metric, sampler = split_sampler(component)
-    if sampler is None:
-        yield from create_metric(registry, metric).measure(evaluation)
-        return
+def _sampled(registry: Registry, sampler: Component, evaluation: DataEvaluation) -> DataEvaluation:
+    """The evaluation with samples of a sampler, which is fitted once for all metrics."""
     options = ", ".join(f"{name}={value!r}" for name, value in sampler.options)
-    sampled = evaluation.with_sampler(f"{sampler.name}({options})", create_sampler(registry, sampler, evaluation.prior))
-    for number in create_metric(registry, metric).measure(sampled):
-        name = f"{metric.name}.{number.component}" if number.component else metric.name
-        yield replace(number, label=f"{number.label or name} @{sampler.name}")
+    return evaluation.with_sampler(f"{sampler.name}({options})", create_sampler(registry, sampler, evaluation.prior))
+
+
+def _labelled(number: Measurement, metric: Component, sampler: Component | None) -> Measurement:
+    """The number with its sampler's name in the column head."""
+    if sampler is None:
+        return number
+    name = f"{metric.name}.{number.component}" if number.component else metric.name
+    return replace(number, label=f"{number.label or name} {SAMPLED}{sampler.name}")
 
 
 def to_stored(number: Measurement) -> StoredMeasurement:
@@ -158,7 +165,7 @@ def pairs(evaluation: DataEvaluation, n: int, columns: int = 8) -> Tensor:
 def save_pictures(evaluation: DataEvaluation, folder: RunFolder) -> list[str]:
     """Write the pictures that are missing; returns the errors, so that measurements go on after them."""
     drawn: dict[str, Callable[[], Tensor]] = {
-        SAMPLES: lambda: evaluation.samples(PICTURE_IMAGES),
+        SAMPLES: lambda: evaluation.samples(min(PICTURE_IMAGES, evaluation.most_samples or PICTURE_IMAGES)),
         RECONSTRUCTIONS: lambda: pairs(evaluation, PICTURE_IMAGES // 2),
     }
     problems = []

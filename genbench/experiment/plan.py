@@ -202,7 +202,7 @@ def plan(config: ExperimentConfig, registry: Registry, data_config: DataConfig) 
             findings.leave_metric_out(name, "; ".join(problems))
     metrics = _with_samplers(registry, list(dict.fromkeys(measured)), named("sampler", config.samplers))
     for sampler in named("sampler", config.samplers):
-        for problem in check_sampler(registry, sampler, cells.priors):
+        for problem in check_sampler(registry, sampler, cells.priors, info):
             left = tuple(name for name in findings.repaired.samplers if name != sampler.name)
             findings.refuse(problem, samplers=left or (DEFAULT_SAMPLER,))
 
@@ -385,7 +385,7 @@ def plan_of_runs(
                 notes += [f"left out: {problem}" for problem in refused]
                 continue
             problems |= dict.fromkeys(map(_advised, refused))
-            problems |= dict.fromkeys(check_sampler(registry, sampler, cells.priors) if sampler else ())
+            problems |= dict.fromkeys(check_sampler(registry, sampler, cells.priors, info) if sampler else ())
             notes += _fitted_notes(metric, chosen, info)
             measured.append(chosen)
         if problems:
@@ -581,14 +581,21 @@ def check_metric(
     return list(problems)
 
 
-def check_sampler(registry: Registry, sampler: Component, priors: Iterable[Prior]) -> list[str]:
-    """The reasons why a sampler has no meaning for a prior; empty where it has."""
+def check_sampler(registry: Registry, sampler: Component, priors: Iterable[Prior], info: DatasetInfo) -> list[str]:
+    """The reasons why a sampler has no meaning for a prior or cannot be fitted to so few images; empty where it can."""
     problems: dict[str, None] = {}
     for prior in priors:
         try:
             built = create_sampler(registry, sampler, prior)
             if not built.training_codes:  # else it draws after a fit alone
                 check_noise(f"sampler '{sampler.name}'", built.sample)
+            elif (codes := min(built.training_codes, info.train)) < built.least_codes:
+                problems[
+                    f"the sampler '{sampler.name}' needs {built.least_codes:,} codes of training images"
+                    f" ({prior.latent_dim} coordinates each) and would be fitted to {codes:,}"
+                    + (f": the dataset has {info.train:,}" if codes == info.train else "")
+                    + "; its options: genbench list samplers"
+                ] = None
         except GenbenchError as error:
             problems[str(error)] = None
     return list(problems)

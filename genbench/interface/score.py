@@ -3,16 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from genbench.api import DataConfig, DatasetInfo
-from genbench.data.arrays import LEAST, Pieces, Source, read_codes, read_images
+from genbench.data.arrays import Pieces, Source, read_codes, read_images
 from genbench.errors import DataError, UsageError
-from genbench.evaluation.external import ExternalResults, save_results
+from genbench.evaluation.external import ExternalResults, save_results, too_few
 from genbench.execution.scheduler import run_status
-from genbench.experiment.config import check_names, option_texts
-from genbench.experiment.plan import named_components, plan_dataset, plan_of_runs
+from genbench.experiment.build import create_metric
+from genbench.experiment.config import PlanError, check_names, option_texts
+from genbench.experiment.plan import Plan, named_components, plan_dataset, plan_of_runs
 from genbench.experiment.run import NONE, external_run
 from genbench.interface.config import DEFAULT_METRICS, lower_case, settings_of
 from genbench.interface.context import load_plugins, make_data_config, make_room, stoppable
@@ -176,6 +177,7 @@ def open_score(
     folder = RunFolder(config.out / run.name)
     defaulted = config.metrics == DEFAULT_METRICS
     ((store, planned),) = plan_of_runs([(folder.path, run)], metrics, registry, data_config, texts, leave_out=defaulted)
+    planned, left_out = _enough(planned, results, registry, leave_out=defaulted)
     device = pick_device(config.device)
     make_room(config.out)
     try:
@@ -186,7 +188,27 @@ def open_score(
     runner = make_runner(registry, planned, store, data_config, device, command, stop)
     runner.provenance = {**runner.provenance, "results": facts}
     status = run_status(planned, store)
-    return Session(planned, runner, status, status.done), (*notes, *planned.notes)
+    return Session(planned, runner, status, status.done), (*notes, *planned.notes, *left_out)
+
+
+def _enough(
+    planned: Plan, results: ExternalResults, registry: Registry, *, leave_out: bool
+) -> tuple[Plan, tuple[str, ...]]:
+    """The plan without metrics that need more samples or codes than were given, which are left out or refused."""
+    measured, problems = [], []
+    for component in planned.metrics:
+        needs = create_metric(registry, component).counts_needed(planned.dataset_info)
+        given = {"samples": results.samples, "codes": results.codes}
+        lacking = [
+            f"{component.name}: {too_few(count, len(there), piece)}"
+            for piece, count in needs.items()
+            if (there := given[piece]) is not None and count > len(there)
+        ]
+        problems += lacking
+        measured += [] if lacking else [component]
+    if problems and not (leave_out and measured):
+        raise PlanError(problems)
+    return replace(planned, metrics=tuple(measured)), tuple(f"left out: {problem}" for problem in problems)
 
 
 def _read(config: ScoreConfig, info: DatasetInfo, data_config: DataConfig) -> dict[str, Pieces]:
@@ -194,10 +216,6 @@ def _read(config: ScoreConfig, info: DatasetInfo, data_config: DataConfig) -> di
     pieces: dict[str, Pieces] = {}
     if config.samples is not None:
         pieces["samples"] = read_images(config.samples, "samples", info.shape, data_config, rounded=True)
-        if (n := len(pieces["samples"].tensor)) < LEAST:
-            raise DataError(
-                f"{_words(config, 'samples')}: {n} samples; give at least {LEAST}, most metrics need thousands"
-            )
     if config.reconstructions is not None:
         read = read_images(config.reconstructions, "reconstructions", info.shape, data_config, rounded=False)
         if len(read.tensor) != info.test:

@@ -23,8 +23,8 @@ CLASSES = ("#0072B2", "#E69F00", "#009E73", "#D55E00", "#CC79A7", "#56B4E9", "#8
 MARGIN, HEAD, GAP = 1.15, 0.26, 0.05
 """Inches beside rows of images for their labels, above a block for its title, and between things."""
 
-STORED_COLUMNS, STORED_PADDING = 8, 2
-"""The layout of a run's samples.png: columns, and pixels between images."""
+STORED, STORED_COLUMNS, STORED_PADDING = 64, 8, 2
+"""The layout of a run's samples.png: images at most, columns, and pixels between images."""
 
 
 @dataclass(frozen=True)
@@ -183,14 +183,16 @@ def joined(images: Pixels, columns: int, padding: int = 1) -> Pixels:
     return sheet[:, :, 0] if c == 1 else sheet
 
 
-def stored(path: Path, count: int, tall: int = 8) -> Pixels:
-    """The first images of a run's samples.png, `(n, h, w, 3)`; none where the picture is laid out otherwise."""
+def stored(path: Path, count: int, total: int = STORED) -> Pixels:
+    """The first images of a run's samples.png of `total`, `(n, h, w, 3)`; none where it is laid out otherwise."""
     from PIL import Image
 
     with Image.open(path) as picture:
         sheet = np.asarray(picture.convert("RGB"))
-    h, w = (sheet.shape[0] - STORED_PADDING) // tall, (sheet.shape[1] - STORED_PADDING) // STORED_COLUMNS
-    if sheet.shape[:2] != (h * tall + STORED_PADDING, w * STORED_COLUMNS + STORED_PADDING) or min(h, w) < 3:
+    wide = min(STORED_COLUMNS, total)
+    tall = -(-total // wide)
+    h, w = (sheet.shape[0] - STORED_PADDING) // tall, (sheet.shape[1] - STORED_PADDING) // wide
+    if sheet.shape[:2] != (h * tall + STORED_PADDING, w * wide + STORED_PADDING) or min(h, w) < 3:
         return np.zeros((0, 1, 1, 3), np.uint8)
-    cells = [(k // STORED_COLUMNS * h + 2, k % STORED_COLUMNS * w + 2) for k in range(count)]
+    cells = [(k // wide * h + 2, k % wide * w + 2) for k in range(min(count, total))]
     return np.stack([sheet[y : y + h - 2, x : x + w - 2] for y, x in cells])

@@ -50,12 +50,16 @@ def draw_models(
     import torch
 
     from genbench.plotting.latent import FigureBuilder, trained
+    from genbench.plotting.report import sample_strips
+    from genbench.storage.results import rows
     from genbench.utils.torch_state import pick_device
 
     chosen = pick_device(device)
+    external = [record for record in records if record.run.role == "external"]
+    elsewhere = sample_strips(external, rows(external), count) if kind == "samples" else []
     with torch.no_grad():
-        groups = trained(records, registry, chosen)
-        return FigureBuilder(groups, registry, data_config, chosen, seed, count).kinds()[kind]()
+        groups = [] if elsewhere and len(external) == len(records) else trained(records, registry, chosen)
+        return FigureBuilder(groups, registry, data_config, chosen, seed, count, elsewhere).kinds()[kind]()
 
 
 def drawable(records: Sequence[RunRecord], registry: Registry) -> tuple[list[RunRecord], list[str]]:

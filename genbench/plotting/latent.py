@@ -97,6 +97,7 @@ class FigureBuilder:
     device: torch.device
     seed: int
     count: int
+    elsewhere: Sequence[ImageRow] = ()
     known: dict[Component, Images] = field(default_factory=dict)
 
     def kinds(self) -> dict[str, Callable[[], Drawing]]:
@@ -135,7 +136,8 @@ class FigureBuilder:
             )
             for group in self.groups
         ]
-        return strips("samples", "Samples: in each block a column is the same draw of the prior", entries)
+        caption = "Samples: in each block of trained models a column is the same draw of the prior"
+        return strips("samples", caption, [*entries, *self.elsewhere])
 
     def reconstructions(self) -> Drawing:
         """Test images, and below them their reconstructions by each group."""

@@ -11,9 +11,9 @@ from typing import TYPE_CHECKING
 
 from genbench.errors import GenbenchError, UsageError, one_line
 from genbench.plotting.curves import losses, row_figures
-from genbench.plotting.images import ImageRow, prior_key, prior_titles, stored, strips
+from genbench.plotting.images import STORED, ImageRow, Pixels, prior_key, prior_titles, stored, strips
 from genbench.plotting.style import Drawing
-from genbench.storage.results import Row
+from genbench.storage.results import ELSEWHERE, Row
 from genbench.storage.run_dir import SAMPLES, RunRecord
 
 if TYPE_CHECKING:
@@ -39,7 +39,7 @@ def row_drawings(records: Sequence[RunRecord], rows: Sequence[Row]) -> tuple[lis
     if not samples:
         return figures, ["samples: these runs have no sample pictures", *problems]
     cut = f"; {SAMPLE_ROWS} of {len(samples)} groups are shown" if len(samples) > SAMPLE_ROWS else ""
-    caption = f"Samples: in each block a column is the same draw of the prior{cut}"
+    caption = f"Samples: in each block of trained models a column is the same draw of the prior{cut}"
     return [strips("samples", caption, samples[:SAMPLE_ROWS]), *figures], problems
 
 
@@ -53,28 +53,37 @@ def loss_drawings(records: Sequence[RunRecord]) -> tuple[list[Drawing], list[str
         return [], [f"losses: {one_line(error)}"]
 
 
-def sample_strips(records: Sequence[RunRecord], rows: Sequence[Row]) -> list[ImageRow]:
+def sample_strips(records: Sequence[RunRecord], rows: Sequence[Row], count: int = 12) -> list[ImageRow]:
     """The stored samples of each model by the run of its lowest seed, in blocks whose columns are the same draws.
 
-    A block is one dataset, prior with its options, latent size and seed, which determine the draws.
+    A block is one dataset, prior with its options, latent size and seed, which determine the draws. Models that were
+    trained elsewhere have a block of a dataset, with the first samples that were given.
     """
     by_name = {record.name: record for record in records if record.has(SAMPLES)}
     first: dict[tuple[str, str], Row] = {}
     for row in sorted(rows, key=lambda row: row.seed):
-        if row.role == "model" and row.stage == "final" and row.run in by_name:
+        if row.role in ("model", "external") and row.stage == "final" and row.run in by_name:
             first.setdefault((row.dataset, row.group), row)
     priors = {row.run: by_name[row.run].run.record()["prior"] for row in first.values()}
-    titles = prior_titles(priors.values())
-    ordered = sorted(
-        first.values(), key=lambda row: (row.dataset, prior_key(priors[row.run]), row.latent_dim, row.seed, row.label)
-    )
+    titles = prior_titles(priors[row.run] for row in first.values() if row.role == "model")
+
+    def block(row: Row) -> str:
+        if row.role == "external":
+            return f"{row.dataset}, {ELSEWHERE}"
+        return f"{row.dataset}, prior {titles[prior_key(priors[row.run])]}, d = {row.latent_dim}, seed {row.seed}"
+
+    def pictures(record: RunRecord) -> Pixels:
+        results = record.provenance.get("results")
+        given = results.get("samples-n") if isinstance(results, dict) else None
+        return stored(record.path / SAMPLES, count, min(STORED, given) if isinstance(given, int) else STORED)
+
+    def order(row: Row) -> tuple[str, bool, str, int, int, str]:
+        drawn = (row.latent_dim, row.seed) if row.role == "model" else (0, 0)
+        return row.dataset, row.role == "external", prior_key(priors[row.run]), *drawn, row.label
+
     image_rows = [
-        ImageRow(
-            row.label,
-            stored(by_name[row.run].path / SAMPLES, 12),
-            f"{row.dataset}, prior {titles[prior_key(priors[row.run])]}, d = {row.latent_dim}, seed {row.seed}",
-        )
-        for row in ordered
+        ImageRow(row.label.removesuffix(f" ({ELSEWHERE})"), pictures(by_name[row.run]), block(row))
+        for row in sorted(first.values(), key=order)
     ]
     return [image_row for image_row in image_rows if len(image_row.images)]
 

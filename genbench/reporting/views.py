@@ -20,6 +20,7 @@ from genbench.analysis.diff import COMPARABLE, diff_runs
 from genbench.analysis.formatting import format_estimate, format_value, p_value
 from genbench.analysis.headline import join_words
 from genbench.evaluation.selection import describe_selection
+from genbench.experiment.run import SAMPLED
 from genbench.reporting.console import ConsoleWriter, render_curves
 from genbench.reporting.summary import compared_runs
 from genbench.storage.results import rows
@@ -99,6 +100,10 @@ def show_run(path: Path, form: str = "table") -> None:
             reason = printable(f"does not apply: {entry.inapplicable}")
             numbers.add_row(printable(entry.metric), reason, "", "", "")
     console.print(numbers)
+    fits = {entry.metric.partition(SAMPLED)[2]: entry.fit_seconds for entry in record.measurements.values()}
+    for sampler, seconds in fits.items():
+        if seconds is not None:
+            console.print(f"the sampler {printable(sampler)} was fitted in {seconds:.3g} s", highlight=False)
     cautions = {row.caution: row.metric for row in rows([record]) if row.caution}
     for caution, metric in cautions.items():
         console.print(printable(f"! {metric}: {caution}"), highlight=False, soft_wrap=True)

@@ -13,6 +13,7 @@ from typing import Any
 from genbench.analysis.formatting import format_estimate, format_value
 from genbench.reproduction.recipe import ParsedRecipe, Published, RecipeCell
 from genbench.stats.equivalence import EquivalenceResult, assess_equivalence, differing
+from genbench.stats.intervals import estimate
 from genbench.storage.results import Row
 from genbench.utils.io import write_text
 
@@ -38,7 +39,7 @@ class OptionChange:
 
 @dataclass(frozen=True)
 class ReproducedNumber:
-    """A published number, our values over seeds (empty where nothing was measured), and their comparison.
+    """A published number, our values over seeds (empty where nothing was measured), and their comparison, if any.
 
     `deviations` are known differences from the paper that do not prevent the test: of the recipe's training, and fields
     of the protocol that the recipe tolerates and that differ. `measured_instead` are the metrics of the runs where none
@@ -128,7 +129,9 @@ def compare_number(
         change.text for change in unstated if not any(field.endswith(f", ours {change.ours}") for field in differ)
     ]
     ours = tuple(value for _, value in values)
-    result = assess_equivalence(ours, published.value, published.margin, differ, training, n, unit) if ours else None
+    result = None
+    if ours and published.value is not None:
+        result = assess_equivalence(ours, published.value, published.margin, differ, training, n, unit)
     tolerated = [
         f"{name}: {reason}"
         for name, reason in published.tolerated.items()
@@ -179,6 +182,9 @@ def reasons(number: ReproducedNumber) -> str:
 def table_cells(number: ReproducedNumber, footnotes: Mapping[str, int], *, brief: bool = False) -> tuple[str, ...]:
     """A number in words, in the columns of `HEAD`; in brief without the reasons."""
     published, result = number.published, number.result
+    if published.value is None:
+        ours = format_estimate(estimate(number.values)).plain if number.values else "not measured"
+        return (number.subject, published.metric, "unknown", ours, str(len(number.seeds)), "", "", "nothing to test")
     start = (number.subject, published.metric, format_value(published.value).plain)
     if result is None:
         return (*start, "not measured", "0", "", f"{published.margin:g}", "")

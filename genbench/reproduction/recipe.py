@@ -18,6 +18,8 @@ lambda = "mean over the batch of summed squares + lambda * mean sliced distance"
 
 [[published]]                            a number, whose it is, how it was measured, and the margin of equivalence
 cell = "mnist", model = "swae", metric = "fid", value = 30.94, protocol = "paper", margin = 3.0, source = "..."
+
+A number without `value` and `margin` is one whose published value is not known: ours stands there untested.
 """
 
 from __future__ import annotations
@@ -64,12 +66,12 @@ class Published:
     """A number of a paper, and half the width of the interval about it within which ours counts as equivalent.
 
     `cell`, `model`, `prior` and `latent_dim` select the runs; `case` is the case of an experiment's finding. The margin
-    is in the metric's unit. `tolerated` are fields of the protocol that may differ, each with the reason; `training`
-    states how our training differs from theirs.
+    is in the metric's unit; `value` is None, and the margin 0, where the paper's number is not known. `tolerated` are
+    fields of the protocol that may differ, each with the reason; `training` states how our training differs.
     """
 
     metric: str
-    value: float
+    value: float | None
     margin: float
     source: str
     protocol: Mapping[str, str]
@@ -167,8 +169,8 @@ PUBLISHED: Mapping[str, _Key] = {
     "latent-dim": _Key("a whole number from 1", _whole, 0),
     "case": _Key("a text", _text, ""),
     "metric": TEXT,
-    "value": _Key("a number", _number, required=True),
-    "margin": _Key("a number above 0", lambda value: _number(value) and value > 0, required=True),
+    "value": _Key("a number", _number),
+    "margin": _Key("a number above 0", lambda value: _number(value) and value > 0),
     "source": TEXT,
     "protocol": TEXT,
     "tolerated": _Key("a table of field = reason", _texts, {}),
@@ -273,11 +275,19 @@ def _published(
         _inside(values, named[values["cell"]], where)
     elif not values["case"]:
         raise UsageError(f"{where}: the key 'case' is missing; an experiment's number is of a case")
-    same = ("metric", "margin", "source", "cell", "model", "prior", "case", "tolerated")
+    if (values["value"] is None) != (values["margin"] is None):
+        absent = "value" if values["value"] is None else "margin"
+        raise UsageError(f"{where}: the key '{absent}' is missing: give 'value' and 'margin', or neither")
+    same = ("metric", "source", "cell", "model", "prior", "case", "tolerated")
     rest = {name: values[name] for name in same}
-    value, protocol = float(values["value"]), protocols[values["protocol"]]
-    training = tuple(values["training"])
-    return Published(**rest, value=value, protocol=protocol, latent_dim=values["latent-dim"], training=training)
+    return Published(
+        **rest,
+        value=None if values["value"] is None else float(values["value"]),
+        margin=values["margin"] or 0.0,
+        protocol=protocols[values["protocol"]],
+        latent_dim=values["latent-dim"],
+        training=tuple(values["training"]),
+    )
 
 
 def _inside(values: Mapping[str, Any], cell: RecipeCell, where: str) -> None:

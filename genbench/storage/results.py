@@ -32,7 +32,8 @@ class Row:
     `caution` its `Measurement.caution`, `higher_is_better` None for a fact that ranks nothing. `seconds` is the run's
     training time, `images` the count of images it trained on, `status` one of "done", "failed", "unfinished".
     `options` has every option of the run as NAME.OPTION, `defaults` the default of each that has another value
-    (None where the run does not record them). `data` is what a reader must know of the images, "" where nothing.
+    (None where the run does not record them). `data` is what a reader must know of the images, "" where nothing,
+    `fit_seconds` what the fit of the samples' sampler took.
     """
 
     run: str
@@ -73,6 +74,7 @@ class Row:
     options: Mapping[str, Scalar] = field(default_factory=dict, hash=False)
     defaults: Mapping[str, Scalar] | None = field(default=None, hash=False)
     caution: str = ""
+    fit_seconds: float | None = None
     chance: float | None = None
     chance_sd: float | None = None
 
@@ -179,6 +181,7 @@ def rows_of_measurements(columns: Mapping[str, Any], measured: Mapping[str, Metr
                 metric=metric,
                 metric_role=number.role,
                 head=number.label or metric,
+                fit_seconds=entry.fit_seconds,
                 **{name: getattr(number, name) for name in NUMBER},
             )
     yield from numbers.values()

@@ -160,7 +160,8 @@ class StoredMeasurement(Record, frozen=True, omit_defaults=True):
 class MetricRecord(Record, frozen=True, omit_defaults=True):
     """One metric under one choice of options: its numbers, or why it has none, and the seconds that it took.
 
-    `trace` is the traceback of an error that is not in genbench's words.
+    `trace` is the traceback of an error that is not in genbench's words. `fit_seconds` are those of its sampler's fit,
+    which every metric with this sampler repeats.
     """
 
     metric: str
@@ -171,6 +172,7 @@ class MetricRecord(Record, frozen=True, omit_defaults=True):
     numbers: tuple[StoredMeasurement, ...] = ()
     seconds: Positive | None = None
     trace: str = ""
+    fit_seconds: Positive | None = None
 
     def __post_init__(self) -> None:
         if len({number.component for number in self.numbers}) < len(self.numbers):

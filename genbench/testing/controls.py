@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import tempfile
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import torch
@@ -23,7 +23,7 @@ from genbench.api import (
     TrainingStats,
 )
 from genbench.data.images import to_float
-from genbench.errors import NotApplicableError
+from genbench.errors import MetricError, NotApplicableError
 from genbench.evaluation.controls import ControlEvaluation
 from genbench.testing.fixtures import Gauss, Small, seeded, seeded_noise
 from genbench.testing.results import ConformanceCheck, Skipped, expect, expect_tensor, global_state
@@ -203,34 +203,35 @@ SHIFT = 3.0
 
 @dataclass(frozen=True)
 class Samplers:
-    """One sampler, with its default options."""
+    """One sampler, with its default options; `first` is fitted to N(3, 1) where it is fitted at all."""
 
     make: Callable[[Prior], Sampler]
+    first: Sampler
 
-    def fitted(self) -> Sampler:
-        """A sampler fitted to N(3, 1) where it is fitted at all."""
+    def fitted(self, to: Tensor) -> Sampler:
+        """A sampler fitted to some codes, as a run fits it."""
         sampler = self.make(Gauss(SAMPLER_LATENT))
         if sampler.training_codes:
-            sampler.fit(codes())
+            sampler.check_codes(to)
+            sampler.fit(to.clone())
         return sampler
 
 
-def codes() -> Tensor:
+def codes(seed: int = 1) -> Tensor:
     """Normal codes away from the origin, `(n, d)` float64."""
-    return torch.randn(CODES, SAMPLER_LATENT, generator=seeded(1), dtype=torch.float64) + SHIFT
+    return torch.randn(CODES, SAMPLER_LATENT, generator=seeded(seed), dtype=torch.float64) + SHIFT
 
 
 def build_sampler(make: Callable[[Prior], Sampler]) -> Samplers:
     """The subject of the checks."""
-    subject = Samplers(make)
-    subject.fitted()
-    return subject
+    sampler = make(Gauss(SAMPLER_LATENT))
+    return replace(subject := Samplers(make, sampler), first=subject.fitted(codes()))
 
 
 def draws_have_their_shape(subject: Samplers) -> str:
     """`sample(n, noise)` is (n, d) finite float32 and uses no global randomness."""
-    sampler, before = subject.fitted(), global_state()
-    drawn = sampler.sample(7, Noise(seeded(2)))
+    before = global_state()
+    drawn = subject.first.sample(7, Noise(seeded(2)))
     expect_tensor("sample(7, noise)", drawn)
     expect(global_state() == before, "sampling changes the global random state")
     text = f"sample(7, noise) is {tuple(drawn.shape)} {drawn.dtype}"
@@ -242,24 +243,70 @@ def draws_have_their_shape(subject: Samplers) -> str:
     return text
 
 
-def draws_are_determined(subject: Samplers) -> str:
-    """A second fit to equal codes and equal noise give equal draws."""
-    first, second = (subject.fitted().sample(50, Noise(seeded(3))) for _ in range(2))
-    expect(torch.equal(first, second), "a second fit gives other draws")
+def draws_follow_the_noise(subject: Samplers) -> str:
+    """Equal noise gives equal draws, and other noise other draws, whatever the global random state."""
+    first = subject.first.sample(50, Noise(seeded(3)))
+    torch.manual_seed(99)
+    expect(torch.equal(first, subject.first.sample(50, Noise(seeded(3)))), "two draws from equal noise differ")
+    expect(not torch.equal(first, subject.first.sample(50, Noise(seeded(4)))), "draws from other noise are the same")
+    return "equal draws from equal noise"
+
+
+def fitted_again_draws_the_same(subject: Samplers) -> str:
+    """A second fit to equal codes gives equal draws and leaves the codes and the global random state as they were."""
+    if not subject.first.training_codes:
+        raise Skipped("a sampler that is not fitted")
+    given, again = codes(), subject.make(Gauss(SAMPLER_LATENT))
+    torch.manual_seed(99)
+    before = global_state()
+    again.fit(given)
+    expect(global_state() == before, "the fit changes the global random state")
+    expect(torch.equal(given, codes()), "the fit changes the codes that it is given")
+    first, second = (sampler.sample(50, Noise(seeded(3))) for sampler in (subject.first, again))
+    expect(torch.equal(first, second), "a second fit to equal codes gives other draws")
     return "equal draws"
 
 
 def draws_follow_the_codes(subject: Samplers) -> str:
     """The mean of draws is that of the codes fitted, or the prior's where nothing is fitted."""
-    sampler = subject.fitted()
+    sampler = subject.first
     expected = codes().mean(0) if sampler.training_codes else Gauss(SAMPLER_LATENT).mean.double()
     gap = float((sampler.sample(DRAWS, Noise(seeded(4))).double().mean(0) - expected).abs().max())
     expect(gap < 0.3, f"the mean of {DRAWS} draws is {gap:.2g} from the mean of what was fitted")
     return f"within {gap:.2g}"
 
 
+def odd_codes_are_fitted_or_refused(subject: Samplers) -> str:
+    """`least_codes` codes, equal codes and a constant coordinate give finite draws, or `MetricError` for a reason."""
+    if not (count := subject.first.training_codes):
+        raise Skipped("a sampler that is not fitted")
+    least = subject.first.least_codes
+    expect(2 <= least <= count, f"least_codes is {least}, and {count} codes are fitted by default")
+    level = codes()
+    level[:, 0] = SHIFT
+    odd = {
+        f"least_codes, {least}": codes()[:least],
+        "equal codes": torch.full((CODES, SAMPLER_LATENT), SHIFT, dtype=torch.float64),
+        "codes with a constant coordinate": level,
+    }
+    refused = []
+    for what, given in odd.items():
+        try:
+            drawn = subject.fitted(given).sample(7, Noise(seeded(2)))
+        except MetricError as reason:
+            expect(not what.startswith("least"), f"{what}, are refused: {reason}")
+            refused.append(f"refuses {what}")
+            continue
+        expect(bool(drawn.isfinite().all()), f"fitted to {what}, some draws are not finite")
+    return "; ".join(refused) or "finite draws"
+
+
 SAMPLER_CHECKS: tuple[ConformanceCheck[Samplers], ...] = (
     ConformanceCheck(draws_have_their_shape, "draw from the noise alone, and return float32"),
-    ConformanceCheck(draws_are_determined, "seed the fit: genbench.data.seeds.generator"),
+    ConformanceCheck(draws_follow_the_noise, "draw from the noise alone"),
+    ConformanceCheck(fitted_again_draws_the_same, "seed the fit: genbench.data.seeds.generator"),
     ConformanceCheck(draws_follow_the_codes, "fit to the codes that `fit` is given"),
+    ConformanceCheck(
+        odd_codes_are_fitted_or_refused, "set `least_codes`, and raise MetricError where nothing can be fitted"
+    ),
 )

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -18,6 +18,7 @@ from genbench.api import (
     Measurement,
     Metric,
     Option,
+    Piece,
     Prior,
 )
 from genbench.data.seeds import generator
@@ -85,6 +86,10 @@ class ClassBalance(Metric):
         if not info.test:
             raise UsageError("class-balance needs held-out images and the dataset has none")
         class_indices(info.class_names, self.classifier(data_config))
+
+    def counts_needed(self, info: DatasetInfo) -> Mapping[Piece, int]:
+        """`n` samples."""
+        return {"samples": self.n}
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """Three numbers; their floors are those of a perfect model with n samples."""

@@ -102,9 +102,10 @@ class DataCopying(MemorizationMetric):
             se=result.se,
             p_value=result.p_value,
             label=f"C_T ({points.label})",
-            caution=""
-            if result.cells == self.cells
-            else f"only {result.cells} of {self.cells} cells have enough images",
+            caution=self.caution(
+                points.extractor,
+                f"only {result.cells} of {self.cells} cells have enough images" * (result.cells < self.cells),
+            ),
         )
 
 
@@ -204,6 +205,7 @@ class AuthPct(MemorizationMetric):
             se=binomial_error(share, self.n),
             p_value=more_often(~own, ~real),
             label=f"AuthPct ({points.label})",
+            caution=self.caution(points.extractor),
         )
 
 

@@ -23,6 +23,7 @@ from genbench.api import (
     Measurement,
     Metric,
     Option,
+    Piece,
     Prior,
 )
 from genbench.errors import MetricError, UnsupportedError
@@ -72,6 +73,10 @@ class RingCoverage(Metric):
     def fit_to(self, info: DatasetInfo) -> Mapping[str, int]:
         """As many codes as there are held-out images."""
         return {"n": info.test} if self.n > info.test >= LEAST else {}
+
+    def counts_needed(self, info: DatasetInfo) -> Mapping[Piece, int]:
+        """`n` codes."""
+        return {"codes": self.n}
 
     def measure(self, evaluation: Evaluation) -> Iterable[Measurement]:
         """The two numbers."""

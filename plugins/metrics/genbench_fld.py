@@ -96,6 +96,7 @@ class FLDGap(MemorizationMetric):
             floor=floor.value if floor else None,
             p_value=result.p_value,
             label=f"FLD gap ({points.label})",
+            caution=self.caution(points.extractor),
         )
 
     def real_floor(self, e: Evaluation, points: Points) -> Gap | None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated
 
@@ -19,6 +19,7 @@ from genbench.api import (
     Measurement,
     Metric,
     Option,
+    Piece,
     Prior,
     Shape,
 )
@@ -110,6 +111,10 @@ class InceptionScore(FeatureMetric):
                 f"inception-score: {extractor.weights or extractor.name} has no finite layer {extractor.layer}: give "
                 "complete weights with --set inception-score.weights=FILE, or leave the score out of --metrics"
             ) from None
+
+    def counts_needed(self, info: DatasetInfo) -> Mapping[Piece, int]:
+        """`n` samples."""
+        return {"samples": self.n}
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """The score beside that of as many training images, the score of a perfect model."""

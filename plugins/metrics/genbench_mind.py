@@ -78,6 +78,7 @@ class MIND(FeatureMetric):
             floor_sd=floor_sd,
             se=standard_error(real, generated, theta),
             label=f"MIND ({extractor.label()})",
+            caution=self.caution(extractor),
         )
 
     def real_floor(

@@ -12,7 +12,7 @@ pixels and in features, is measured in reports/trust/memorization.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, ClassVar
 
@@ -28,6 +28,7 @@ from genbench.api import (
     Measurement,
     Metric,
     Option,
+    Piece,
     Prior,
 )
 from genbench.errors import MetricError, UsageError
@@ -128,6 +129,10 @@ class MemorizationMetric(FeatureMetric):
         """Options that the metrics declare."""
         super().__init__(features, layer, weights, n, "test")
         self.n, self.training = n, training
+
+    def counts_needed(self, info: DatasetInfo) -> Mapping[Piece, int]:
+        """`n` samples."""
+        return {"samples": self.n}
 
     def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse too few images, and what an extractor lacks."""

@@ -3,14 +3,24 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Annotated
 
 import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from genbench.api import ComponentSpec, DataConfig, DatasetInfo, Evaluation, Measurement, Metric, Option, Prior
+from genbench.api import (
+    ComponentSpec,
+    DataConfig,
+    DatasetInfo,
+    Evaluation,
+    Measurement,
+    Metric,
+    Option,
+    Piece,
+    Prior,
+)
 from genbench.data.images import to_float
 from genbench.errors import UsageError
 from genbench.hookspecs import hookimpl
@@ -75,6 +85,10 @@ class Sharpness(Metric):
     def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse a dataset without test images, whose sharpness is the scale."""
         _refuse_none("sharpness", info)
+
+    def counts_needed(self, info: DatasetInfo) -> Mapping[Piece, int]:
+        """`n` samples."""
+        return {"samples": self.n}
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """The samples' sharpness, beside that of the real images as its reference value."""

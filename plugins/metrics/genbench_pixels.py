@@ -26,6 +26,7 @@ from genbench.api import (
     Metric,
     Noise,
     Option,
+    Piece,
     Prior,
 )
 from genbench.data.images import to_float
@@ -88,6 +89,10 @@ class PixelDistance(Metric):
         n = min(self.n, info.test, info.train)
         fitted = {"n": n, "blocks": min(self.blocks, n // 4)}
         return {} if n < LEAST else {name: x for name, x in fitted.items() if x != getattr(self, name)}
+
+    def counts_needed(self, info: DatasetInfo) -> Mapping[Piece, int]:
+        """`n` samples."""
+        return {"samples": self.n}
 
     def measure(self, evaluation: Evaluation) -> Iterator[Measurement]:
         """The distance beside its floor, then the excess beside that of training images."""

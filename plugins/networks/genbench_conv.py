@@ -1,4 +1,4 @@
-"""The network `conv`, the default: convolutions on a coarse grid of patches, for any 28, 32 or 64 pixels on a CPU."""
+"""The network `conv`, the default: convolutions on a coarse grid of patches, fast on a CPU."""
 
 from __future__ import annotations
 
@@ -19,10 +19,11 @@ GRID = 8
 
 
 class Conv(Network):
-    """Space to depth, a 3x3 convolution, ReLU; twice for 64 pixels; then one dense layer. The decoder is the mirror.
+    """Space to depth, a 3x3 convolution, ReLU; twice for 64 pixels, three times for 128; then one dense layer.
 
-    Rearranging 4x4 pixels into channels first makes each 3x3 kernel see 12x12 pixels at a sixteenth of the positions,
-    which is fast on a CPU. Without batch norm, so that no image sees the others of its batch.
+    The decoder is the mirror. Rearranging 4x4 pixels into channels first makes each 3x3 kernel see 12x12 pixels at a
+    sixteenth of the positions, which is fast on a CPU. Without batch norm, so that no image sees the others of its
+    batch.
     """
 
     def __init__(
@@ -39,7 +40,7 @@ class Conv(Network):
         self.factors = [4] + [2] * max(0, math.ceil(math.log2(max(h, w) / (4 * GRID))))
         step = math.prod(self.factors)
         fits = h % step == 0 and w % step == 0 and min(h, w) >= 8
-        sizes = "multiples of 4 from 8 to 32, of 8 to 64, of 16 to 128 pixels (28, 32 and 64 among them)"
+        sizes = "multiples of 4 from 8 to 32 pixels, of 8 to 64, of 16 to 128, and so on"
         require_shape("conv", shape, fits, f"height and width must be {sizes}; 'mlp' takes any")
         self.shape = shape
         self.channels = [c, *(width * 2**stage for stage in range(len(self.factors)))]
@@ -79,7 +80,7 @@ def genbench_networks() -> Iterable[ComponentSpec[Network]]:
     """The component."""
     yield ComponentSpec(
         name="conv",
-        description="Small convolutions for 28, 32 or 64 pixels, fast on a CPU",
+        description="Small convolutions for 28, 32, 64 or 128 pixels, fast on a CPU",
         factory=Conv,
         reference="ours",
     )

@@ -25,6 +25,30 @@ MODELS = {
   eprint    = {1711.01558},
   archivePrefix = {arXiv}
 }""",
+    "arXiv:1705.07120": r"""@inproceedings{tomczak2018vampprior,
+  author    = {Tomczak, Jakub M. and Welling, Max},
+  title     = {{VAE} with a {VampPrior}},
+  booktitle = {International Conference on Artificial Intelligence and Statistics},
+  year      = {2018},
+  eprint    = {1705.07120},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1603.05027": r"""@inproceedings{he2016identity,
+  author    = {He, Kaiming and Zhang, Xiangyu and Ren, Shaoqing and Sun, Jian},
+  title     = {Identity Mappings in Deep Residual Networks},
+  booktitle = {European Conference on Computer Vision},
+  year      = {2016},
+  eprint    = {1603.05027},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1803.08494": r"""@inproceedings{wu2018group,
+  author    = {Wu, Yuxin and He, Kaiming},
+  title     = {Group Normalization},
+  booktitle = {European Conference on Computer Vision},
+  year      = {2018},
+  eprint    = {1803.08494},
+  archivePrefix = {arXiv}
+}""",
     "arXiv:1804.01947": r"""@inproceedings{kolouri2019swae,
   author    = {Kolouri, Soheil and Pope, Phillip E. and Martin, Charles E. and Rohde, Gustavo K.},
   title     = {Sliced {W}asserstein Auto-Encoders},
@@ -43,6 +67,22 @@ MODELS = {
   pages   = {1--28},
   year    = {2020},
   eprint  = {1805.09235},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1903.05789": r"""@inproceedings{dai2019diagnosing,
+  author    = {Dai, Bin and Wipf, David},
+  title     = {Diagnosing and Enhancing {VAE} Models},
+  booktitle = {International Conference on Learning Representations},
+  year      = {2019},
+  eprint    = {1903.05789},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:1906.04032": r"""@inproceedings{durkan2019neural,
+  author    = {Durkan, Conor and Bekasov, Artur and Murray, Iain and Papamakarios, George},
+  title     = {Neural Spline Flows},
+  booktitle = {Advances in Neural Information Processing Systems},
+  year      = {2019},
+  eprint    = {1906.04032},
   archivePrefix = {arXiv}
 }""",
     "arXiv:1903.12436": r"""@inproceedings{ghosh2020rae,
@@ -345,6 +385,33 @@ METRICS = {
   booktitle = {International Conference on Artificial Intelligence and Statistics},
   year      = {2020},
   eprint    = {2004.05675},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:2102.08921": r"""@inproceedings{alaa2022faithful,
+  author    = {Alaa, Ahmed M. and van Breugel, Boris and Saveliev, Evgeny and van der Schaar, Mihaela},
+  title     = {How Faithful is your Synthetic Data? {S}ample-level Metrics for Evaluating and Auditing Generative
+               Models},
+  booktitle = {International Conference on Machine Learning},
+  year      = {2022},
+  eprint    = {2102.08921},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:2302.04440": r"""@inproceedings{jiralerspong2023fld,
+  author    = {Jiralerspong, Marco and Bose, Avishek Joey and Gemp, Ian and Qin, Chongli and Bachrach, Yoram and
+               Gidel, Gauthier},
+  title     = {Feature Likelihood Divergence: Evaluating the Generalization of Generative Models Using Samples},
+  booktitle = {Advances in Neural Information Processing Systems},
+  volume    = {36},
+  year      = {2023},
+  eprint    = {2302.04440},
+  archivePrefix = {arXiv}
+}""",
+    "arXiv:2605.06797": r"""@misc{berthet2026mind,
+  author = {Berthet, Quentin and Wu, Yu-Han and Cr{\'e}py, Cl{\'e}ment and Elie, Romuald and Greff, Klaus and
+            Sander, Micha{\"e}l E.},
+  title  = {{MIND}: {M}onge Inception Distance for Generative Models Evaluation},
+  year   = {2026},
+  eprint = {2605.06797},
   archivePrefix = {arXiv}
 }""",
     "doi:10.1109/ICPR.2010.579": r"""@inproceedings{hore2010psnr,

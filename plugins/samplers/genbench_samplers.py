@@ -48,16 +48,15 @@ class MixtureSampler(Sampler):
         components: Annotated[int, Option("Gaussians in the mixture", reference="arXiv:1903.12436", low=1)] = 10,
         codes: Annotated[int, Option("training images whose codes are fitted", low=2)] = 5_000,
     ) -> None:
-        """`prior` is not needed: the codes alone are fitted."""
+        """Of `prior` its dimension alone counts: d + 1 codes are the fewest with a covariance of full rank."""
         self.components, self.training_codes = components, codes
+        self.least_codes = components * (prior.latent_dim + 1)
 
     def fit(self, codes: Tensor) -> None:
         """Fit the mixture to codes, `(n, d)` float64."""
         from sklearn.exceptions import ConvergenceWarning  # a second to import
         from sklearn.mixture import GaussianMixture
 
-        if not codes.isfinite().all():
-            raise MetricError(f"gmm: {int((~codes.isfinite()).any(1).sum())} codes are NaN or infinite")
         count = min(self.components, len(torch.unique(codes, dim=0)))
         with warnings.catch_warnings():
             warnings.simplefilter("ignore", ConvergenceWarning)  # an error below

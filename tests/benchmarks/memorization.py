@@ -2,6 +2,8 @@
 
     python tests/benchmarks/memorization.py --data-root DIR [--out reports/trust] [--threads 2]
 
+A cell that the file in --out has is not measured again.
+
 Samples are real images of MNIST that are new to the metric, of which 0 to 50 % are replaced by copies of training
 images: exact ones, shifted by a pixel, or blurred. An alarm is a p-value of at most 5 %, and for the share of copies
 also the rule of reports, more than 5 %. Underfitted models are new images that are blurred, noisy or projected to
@@ -19,7 +21,6 @@ import argparse
 import time
 from collections.abc import Iterable
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 from functools import partial
 from itertools import pairwise
 from pathlib import Path
@@ -35,7 +36,7 @@ from genbench.experiment.build import create_dataset
 from genbench.experiment.run import Component
 from genbench.features import extract, feature_layer
 from genbench.registry.loader import load
-from genbench.utils.io import write_json, write_text
+from genbench.utils.io import read_json, write_json, write_text
 from genbench_copying import Cells, authentic, copying_test
 from genbench_fld import gap
 from genbench_nearest import copy_limit, more_often, nearest_rows
@@ -45,8 +46,10 @@ N = 1_000
 """Samples, and held-out images: the metrics' default."""
 CELLS, FRACTION, STEPS = 10, 0.1, 20
 DOSES = (0.01, 0.02, 0.05, 0.1, 0.2, 0.5)
-FITTED_DOSES = (0.01, 0.05, 0.2)
-DRAWS, FITTED_DRAWS, FITTED_NULLS = 300, 8, 40
+GAP_DOSES = (0.01, 0.05, 0.2)
+DRAWS = 300
+GAP_TRAINING, GAP_N, GAP_DRAWS, GAP_NULLS = 1_500, 500, 12, 40
+"""Of FLD's gap, whose mixtures are fitted anew in each draw."""
 LEVEL, POWER, MOST_COPIES = 0.05, 0.8, 0.05
 COPIES = {"exact": "exact", "shifted": "shifted by a pixel", "blurred": "blurred by 1 pixel"}
 UNDERFITTED = {
@@ -64,16 +67,8 @@ METRICS = {
 }
 
 
-@dataclass
-class Pool:
-    """Points of one space by kind, and what the metrics know of each: distance, cell, distance in the cell, authentic.
-
-    "real" are the training images before the fresh ones, the kinds of `COPIES` copies of all of them; those of
-    `UNDERFITTED` come from other images.
-    """
-
-    points: dict[str, Tensor]
-    known: dict[str, tuple[Tensor, Tensor, Tensor, Tensor]]
+Known = tuple[Tensor, Tensor, Tensor, Tensor]
+"""What metrics know of points: distance to the nearest training image, cell, distance within the cell, authentic."""
 
 
 def main() -> None:
@@ -83,36 +78,39 @@ def main() -> None:
     parser.add_argument("--out", type=Path, default=Path("reports/trust"))
     parser.add_argument("--threads", type=int, default=2)
     arguments = parser.parse_args()
-    start = time.monotonic()
     torch.set_num_threads(1)
-    cells: list[dict[str, Any]] = []
+    results = read_json(arguments.out / "memorization.json") if (arguments.out / "memorization.json").exists() else {}
+    start = time.monotonic() - results.get("seconds", 0.0)
+    cells: list[dict[str, Any]] = results.get("cells", [])
+    known = {(x["space"], x["kind"], x["dose"], x["metric"]) for x in cells}
     data_config = DataConfig(arguments.data_root, Path("~/.cache/genbench").expanduser())
     pictures = images(data_config)
     extractor = feature_layer("grey28", "", "", data_config)
-    pools: dict[str, Pool] = {}
+
+    def add(*found: dict[str, Any]) -> None:
+        cells.extend(found)
+        results = {"seconds": time.monotonic() - start, "cells": cells}
+        write_json(arguments.out / "memorization.json", results)
+        write_text(arguments.out / "memorization.md", markdown(results))
+
     with ThreadPoolExecutor(arguments.threads) as executor:
         for space in ("pixels", "features"):
             rows = {kind: x.flatten(1) if space == "pixels" else extract(extractor, x) for kind, x in pictures.items()}
-            pools[space] = prepared(rows)
-            for kind, dose in conditions():
-                draws = list(executor.map(partial(alarms, pools[space], kind, dose), range(DRAWS)))
-                cells += [cell(space, kind, dose, metric, [draw[metric] for draw in draws]) for metric in draws[0]]
-            print(space, f"{time.monotonic() - start:.0f} s", flush=True)
-        for space, pool in pools.items():
-            for kind, dose in conditions():
-                if kind in UNDERFITTED or dose in (0.0, *FITTED_DOSES):
-                    count = FITTED_NULLS if dose == 0.0 else FITTED_DRAWS
-                    found = list(executor.map(partial(gap_alarm, pool, kind, dose), range(count)))
-                    cells.append(cell(space, kind, dose, "fld-gap", found))
-                    write(arguments.out, {"seconds": time.monotonic() - start, "cells": cells})
+            points = rows | {"exact": rows["real"]}
+            fitted = [(kind, dose) for kind, dose in conditions() if kind in UNDERFITTED or dose in (0.0, *GAP_DOSES)]
+            for kind, dose in fitted:
+                if (space, kind, dose, "fld-gap") not in known:
+                    draws = range(GAP_NULLS if dose == 0.0 else GAP_DRAWS)
+                    found = list(executor.map(partial(gap_alarm, points, kind, dose), draws))
+                    add(cell(space, kind, dose, "fld-gap", found))
             print(space, "fld-gap", f"{time.monotonic() - start:.0f} s", flush=True)
-    print(markdown({"seconds": time.monotonic() - start, "cells": cells}))
-
-
-def write(out: Path, results: dict[str, Any]) -> None:
-    """Both files, after each condition, so that an interrupted measurement leaves what it found."""
-    write_json(out / "memorization.json", results)
-    write_text(out / "memorization.md", markdown(results))
+            todo = [(kind, dose) for kind, dose in conditions() if (space, kind, dose, "authpct") not in known]
+            pool = prepared(points) if todo else {}
+            for kind, dose in todo:
+                alarmed = list(executor.map(partial(alarms, pool, kind, dose), range(DRAWS)))
+                add(*(cell(space, kind, dose, metric, [x[metric] for x in alarmed]) for metric in alarmed[0]))
+            print(space, f"{time.monotonic() - start:.0f} s", flush=True)
+    print((arguments.out / "memorization.md").read_text())
 
 
 def conditions() -> Iterable[tuple[str, float]]:
@@ -154,10 +152,9 @@ def images(data_config: DataConfig) -> dict[str, Tensor]:
     }
 
 
-def prepared(points: dict[str, Tensor]) -> Pool:
-    """What the metrics know of each point."""
-    points["exact"] = points["real"]
-    training, known = points["real"][:TRAINING], {}
+def prepared(points: dict[str, Tensor]) -> dict[str, Known]:
+    """What the metrics know of each point, by kind; "fresh" are the new images, after the training images of "real"."""
+    training, known = points["real"][:TRAINING], dict[str, Known]()
     partition = Cells(training, CELLS)
     for kind, rows in points.items():
         if kind == "real":
@@ -171,17 +168,17 @@ def prepared(points: dict[str, Tensor]) -> Pool:
             within[cells == number] = distances
         genuine = torch.cat([authentic(part, training) for part in x.split(1000)])
         known[name] = (torch.cat(parts), cells, within, genuine)
-    return Pool(points, known)
+    return known
 
 
-def alarms(pool: Pool, kind: str, dose: float, draw: int) -> dict[str, bool]:
+def alarms(pool: dict[str, Known], kind: str, dose: float, draw: int) -> dict[str, bool]:
     """Which of the metrics that depend on each sample alone raise an alarm."""
     random = Generator().manual_seed(draw)
     order, count = torch.randperm(FRESH, generator=random), round(dose * N)
     held_out, fresh = order[:N], order[N : 2 * N - count]
-    planted = torch.randperm(len(pool.known[kind][0]), generator=random)[:count]
-    real = [column[held_out] for column in pool.known["fresh"]]
-    pairs = zip(pool.known["fresh"], pool.known[kind], strict=True)
+    planted = torch.randperm(len(pool[kind][0]), generator=random)[:count]
+    real = [column[held_out] for column in pool["fresh"]]
+    pairs = zip(pool["fresh"], pool[kind], strict=True)
     made = [torch.cat([usual[fresh], column[planted]]) for usual, column in pairs]
     limit = copy_limit(real[0], FRACTION)
     split = [[within[cells == number] for number in range(CELLS)] for _, cells, within, _ in (made, real)]
@@ -193,20 +190,20 @@ def alarms(pool: Pool, kind: str, dose: float, draw: int) -> dict[str, bool]:
     }
 
 
-def gap_alarm(pool: Pool, kind: str, dose: float, draw: int) -> bool:
+def gap_alarm(points: dict[str, Tensor], kind: str, dose: float, draw: int) -> bool:
     """Whether FLD's gap raises an alarm."""
-    random = Generator().manual_seed(draw)
-    order, count = torch.randperm(TRAINING + FRESH, generator=random), round(dose * N)
-    training, held_out, fresh = order[:TRAINING], order[TRAINING:][:N], order[TRAINING + N :][: N - count]
+    random, real = Generator().manual_seed(draw), points["real"]
+    order, count = torch.randperm(len(real), generator=random), round(dose * GAP_N)
+    training, held_out, fresh = order[:GAP_TRAINING], order[-GAP_N:], order[GAP_TRAINING:]
     planted = training[:count] if kind in COPIES else torch.randperm(SPOILT, generator=random)[:count]
-    real = pool.points["real"]
-    samples = torch.cat([real[fresh], pool.points[kind][planted]])
+    samples = torch.cat([real[fresh[: GAP_N - count]], points[kind][planted]])
     return gap(samples, real[training], real[held_out], STEPS).p_value <= LEVEL
 
 
 def needed(cells: list[dict[str, Any]], space: str, kind: str, metric: str) -> float | None:
     """The dose at which power first reaches 80 %, linear in log dose between those tried; None where none does."""
     found = [x for x in cells if (x["space"], x["kind"], x["metric"]) == (space, kind, metric) and x["dose"] > 0]
+    found.sort(key=lambda x: float(x["dose"]))
     if found and found[0]["alarms"] >= POWER:
         return float(found[0]["dose"])
     for low, high in pairwise(found):
@@ -227,9 +224,10 @@ def markdown(results: dict[str, Any]) -> str:
         "",
         f"{results['seconds']:.0f} seconds on two threads. Real images of MNIST: {TRAINING:,} training images, {N:,}"
         f" held-out ones, {N:,} samples. An alarm is a p-value of at most 5 % (of the second line a share above 5 %,"
-        f" the rule of reports). {DRAWS} draws; of FLD's gap {FITTED_DRAWS}, and {FITTED_NULLS} without copies, so that"
-        f" its rates are known to {100 * (POWER * (1 - POWER) / FITTED_DRAWS) ** 0.5:.0f} points at 80 % and to"
-        f" {100 * (LEVEL * (1 - LEVEL) / FITTED_NULLS) ** 0.5:.1f} at 5 %.",
+        f" the rule of reports). {DRAWS} draws. FLD's gap, fitted anew in each draw: {GAP_TRAINING:,} training images,"
+        f" {GAP_N} held-out ones, {GAP_N} samples, {GAP_DRAWS} draws and {GAP_NULLS} without copies, so that its rates"
+        f" are known to {100 * (POWER * (1 - POWER) / GAP_DRAWS) ** 0.5:.0f} points at 80 % and to"
+        f" {100 * (LEVEL * (1 - LEVEL) / GAP_NULLS) ** 0.5:.1f} at 5 %.",
         "",
     ]
     for space in ("pixels", "features"):

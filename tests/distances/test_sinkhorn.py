@@ -63,7 +63,7 @@ def test_the_gradient_at_convergence_is_that_of_the_value() -> None:
 
 def test_bounds_and_shapes_are_checked() -> None:
     x = normal(4, 2, 0)
-    with pytest.raises(UsageError, match="both must be positive"):
-        sinkhorn_divergence(x, x, 0.0)
+    with pytest.raises(UsageError, match="at least 1"):
+        sinkhorn_divergence(x, x, 1.0, 0)
     with pytest.raises(UsageError, match=r"need \(n, d\)"):
         sinkhorn_divergence(x, normal(4, 3, 0), 1.0)

@@ -30,6 +30,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "precision-recall": {"count": 150},
     "fid": {"count": 150},
     "fid-infinity": {"count": 560, "partitions": 2},
+    "fid-interpolation": {"count": 150},
     "fid-ladder": {"count": 150, "codes": 200, "components": 2},
     "inception-score": {"n": 200, "splits": 4},
     "kid": {"count": 150, "subsets": 40, "subset_size": 50},

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,6 +12,8 @@ import torch
 from click.testing import Result
 from torch import Generator, Tensor
 
+from genbench.analysis.notes import all_notes
+from genbench.analysis.table import assemble
 from genbench.api import DataConfig, Noise, Prior, Sampler, TrainingStats
 from genbench.errors import GenbenchError, MetricError
 from genbench.evaluation.evaluation import RunEvaluation
@@ -19,8 +22,10 @@ from genbench.experiment.build import create_dataset, create_model
 from genbench.experiment.plan import Plan
 from genbench.experiment.run import split_sampler
 from genbench.registry.loader import Registry
+from genbench_learned_samplers import FlowSampler, SecondVAE, TwoStageSampler
 from genbench_priors import Normal
 from genbench_samplers import MixtureSampler
+from support.studies import row
 
 
 class Constant(Sampler):
@@ -102,9 +107,13 @@ def test_a_measurement_by_a_sampler_has_another_protocol_and_label(
     assert "sampler gmm(" in str(second.how["detail"])
 
 
-def test_a_mixture_has_the_moments_of_the_codes_and_refuses_codes_that_are_not_finite() -> None:
+def normal_codes(n: int, d: int, seed: int = 0) -> Tensor:
+    return torch.randn(n, d, generator=Generator().manual_seed(seed), dtype=torch.float64) * 2 + 5
+
+
+def test_a_mixture_has_the_moments_of_the_codes() -> None:
     prior: Prior = Normal(3)
-    codes = torch.randn(2000, 3, generator=Generator().manual_seed(0), dtype=torch.float64) * 2 + 5
+    codes = normal_codes(2000, 3)
     sampler = MixtureSampler(prior, components=2)
     sampler.fit(codes)
     drawn = sampler.sample(5000, Noise(Generator().manual_seed(1)))
@@ -112,8 +121,86 @@ def test_a_mixture_has_the_moments_of_the_codes_and_refuses_codes_that_are_not_f
     assert torch.allclose(drawn.mean(0).double(), codes.mean(0), atol=0.15)
     assert torch.allclose(drawn.std(0).double(), codes.std(0), atol=0.15)
     assert torch.equal(drawn, sampler.sample(5000, Noise(Generator().manual_seed(1))))
-    with pytest.raises(MetricError, match="1 codes are NaN or infinite"):
-        sampler.fit(torch.full((1, 3), torch.nan, dtype=torch.float64))
+
+
+def ring_codes(n: int, d: int = 2) -> Tensor:
+    """Codes on a ring of radius 3 around (5, 5), which no Gaussian is near to; further coordinates are 7."""
+    angle = torch.rand(n, generator=Generator().manual_seed(0), dtype=torch.float64) * math.tau
+    ring = 5 + torch.stack([angle.cos(), angle.sin()], 1) * 3 + 0.05 * normal_codes(n, 2, 1)
+    return torch.cat([ring, torch.full((n, d - 2), 7.0, dtype=torch.float64)], 1)
+
+
+@pytest.mark.parametrize(("kind", "inside"), [(FlowSampler, 0.05), (TwoStageSampler, 0.2)])
+def test_a_network_finds_a_ring_and_leaves_the_global_state(kind: type[Sampler], inside: float) -> None:
+    codes, threads = ring_codes(1500, 3), torch.get_num_threads()
+    centre = codes[:, :2].mean(0).float()
+    sampler = kind(Normal(3))  # type: ignore[call-arg]
+    before = torch.get_rng_state()
+    sampler.fit(codes)
+    drawn = sampler.sample(2000, Noise(Generator().manual_seed(1)))
+    assert torch.equal(torch.get_rng_state(), before)
+    assert torch.get_num_threads() == threads
+    assert (drawn.shape, drawn.dtype) == ((2000, 3), torch.float32)
+    assert (drawn[:, 2] == 7.0).all(), "a constant coordinate is left as it is"
+    radius = (drawn[:, :2] - centre).norm(dim=1)
+    assert float((radius < 1.5).float().mean()) < inside, "of a Gaussian with these moments 22 % lie there"
+    assert float(radius.median()) == pytest.approx(3.0, abs=0.3)
+
+
+@pytest.mark.parametrize("kind", [FlowSampler, TwoStageSampler])
+def test_equal_codes_are_refused_and_one_coordinate_is_fitted(kind: type[Sampler]) -> None:
+    with pytest.raises(MetricError, match="all 150 codes are equal"):
+        kind(Normal(3)).fit(torch.full((150, 3), 0.1, dtype=torch.float64))  # type: ignore[call-arg]
+    sampler = kind(Normal(1), epochs=3)  # type: ignore[call-arg]
+    sampler.fit(normal_codes(150, 1))
+    assert sampler.sample(5, Noise(Generator().manual_seed(1))).shape == (5, 1)
+
+
+def test_the_second_vae_bounds_the_likelihood_of_codes() -> None:
+    """The loss is an upper bound of -log p(z), here by numerical integration over one latent coordinate."""
+    torch.manual_seed(0)
+    vae, z = SecondVAE(1, 8), torch.tensor([[0.3], [-1.2]])
+    u = torch.linspace(-8, 8, 4001)[:, None]
+    with torch.no_grad():
+        prior = torch.distributions.Normal(0.0, 1.0).log_prob(u[:, 0])
+        likelihood = torch.distributions.Normal(vae.decode(u)[:, 0], vae.log_gamma.exp()).log_prob(z)
+        exact = -torch.logsumexp(prior + likelihood, 1) - math.log(16 / 4000)
+        draws = Generator().manual_seed(1)
+        bound = torch.stack([vae.loss(z, draws) for _ in range(2000)]).mean(0)
+    assert (bound > exact - 0.01).all()
+
+
+def test_too_few_codes_and_codes_that_are_not_finite_are_refused_before_any_fit() -> None:
+    sampler = MixtureSampler(Normal(3), components=5)
+    with pytest.raises(MetricError, match=r"^the sampler needs 20 codes for its fit and has 19$"):
+        sampler.check_codes(normal_codes(19, 3))
+    sampler.check_codes(normal_codes(20, 3))
+    broken = normal_codes(20, 3)
+    broken[1, 2] = torch.nan
+    with pytest.raises(MetricError, match="1 of 20 codes are NaN or infinite"):
+        sampler.check_codes(broken)
+
+
+def test_a_plan_refuses_samplers_that_need_more_codes(planned: Callable[..., Plan]) -> None:
+    settings, words = ("gmm.components=30", "gmm.codes=50"), "needs 90 codes .* and would be fitted to 50; its options"
+    with pytest.raises(GenbenchError, match=f"the sampler 'gmm' {words}"):
+        planned("vae", metrics=("sharpness",), samplers=("gmm",), settings=settings)
+
+
+def test_the_seconds_of_a_fit_stand_with_every_number_of_the_sampler(
+    registry: Registry, planned: Callable[..., Plan], evaluation: RunEvaluation
+) -> None:
+    settings = ("sharpness.n=50,60",)
+    metrics = planned("vae", metrics=("sharpness",), samplers=("prior", "gmm"), settings=settings).metrics
+    entries = [(component.name, measure(registry, component, evaluation)) for component in metrics]
+    assert all(entry.fit_seconds is None for name, entry in entries if name == "sharpness")
+    first, second = (entry for name, entry in entries if name == "sharpness@gmm")
+    assert first.fit_seconds == second.fit_seconds, "fitted once"
+    assert first.fit_seconds is not None
+    assert first.seconds is not None
+    assert 0 < first.fit_seconds <= first.seconds
+    (table,) = assemble([row(metric="fid@gmm.x", fit_seconds=2.0), row(metric="fid@gmm.x", seed=1, fit_seconds=4.0)])
+    assert "samplers (@) were fitted to training codes: gmm 3 s a run" in all_notes(table, "*")
 
 
 def test_a_trained_run_is_measured_by_another_sampler_without_training(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
@@ -148,11 +149,14 @@ def test_scored_pictures_have_the_fid_of_torch_fidelitys_own_folders(
         feature_extractor="grey28",
     )["frechet_inception_distance"]
     options = {"fid.features": "grey28", "fid.count": 64, "dots.size": 28}
-    results = genbench.score(
-        "pictures", folders[0], metrics="fid", dataset="dots", plugins=DOTS, options=options, out=tmp_path / "runs"
-    )
-    (value,) = (row.value for row in results if row.metric == "fid")
-    assert value == pytest.approx(expected, rel=1e-3)
+    shutil.make_archive(str(folders[0]), "zip", folders[0])
+    for source in (folders[0], folders[0].with_suffix(".zip"), shown[0].permute(0, 2, 3, 1).numpy() / 255):
+        results = genbench.score(
+            "pictures", source, metrics="fid", dataset="dots", plugins=DOTS, options=options, out=tmp_path / "runs"
+        )
+        (value,) = (row.value for row in results if row.metric == "fid")
+        assert value == pytest.approx(expected, rel=1e-3)
+    assert len(list((tmp_path / "runs").iterdir())) == 1, "the same images from anywhere are one run"
 
 
 def test_folding_batch_norm_changes_inception_by_rounding_alone() -> None:
@@ -309,7 +313,17 @@ def test_any_registered_extractor_serves_a_metric_by_name_and_another_is_refused
         planned("swae", metrics=("fid",), settings=("fid.features=means",))
     spec = ComponentSpec(name="means", description="", factory=Means)
     monkeypatch.setitem(genbench.features.extractor._registered, "means", spec)
-    assert planned("swae", metrics=("fid",), settings=("fid.features=means",)).metrics[0].name == "fid"
+    served = ("fid", "fid-infinity", "fid-ladder", "kid", "mind", "precision-recall", "density-coverage")
+    settings = (*(f"{name}.features=means" for name in served), "fid-ladder.codes=100")
+    assert tuple(metric.name for metric in planned("swae", metrics=served, settings=settings).metrics) == served
+    with pytest.raises(GenbenchError, match="the extractor 'means' tells no classes"):
+        planned("swae", metrics=("inception-score",), settings=("inception-score.features=means",))
+    with pytest.raises(GenbenchError, match="'means' does not name classes"):
+        planned("swae", metrics=("class-balance",), settings=("class-balance.features=means",))
+    with pytest.raises(GenbenchError, match="the extractor 'means' brings its own weights"):
+        planned(
+            "swae", metrics=("class-balance",), settings=("class-balance.features=means", "class-balance.weights=w")
+        )
 
 
 def test_the_column_head_names_the_extractor_and_the_protocol_its_weights(planned: Callable[..., Plan]) -> None:

@@ -19,8 +19,10 @@ from genbench.api import DataConfig, Images
 from genbench.data.images import to_float
 from genbench.experiment.build import create_dataset
 from genbench.experiment.plan import named_components
+from genbench.plotting.report import sample_strips
 from genbench.registry.loader import Registry
-from genbench.storage.results import ELSEWHERE
+from genbench.storage.results import ELSEWHERE, rows
+from genbench.storage.run_dir import find_runs, read_runs
 
 ON_DOTS = {"dataset": "dots", "plugins": DOTS}
 METRICS = ("sharpness", "reconstruction", "latent-w2", "speed", "pixel-sw")
@@ -152,17 +154,55 @@ def test_the_command_ranks_it_among_trained_models(genbench: Callable[..., Resul
     assert "was trained elsewhere" in refused.output
 
 
-def test_too_few_samples_cost_one_metric_alone(score: Callable[..., genbench.Results], images: Images) -> None:
-    with pytest.warns(UserWarning, match=r"sharpness: 2,000 samples are needed and 100 were given"):
-        numbers = score("my-gan", images.train, options={"pixel-sw.n": 60, "sharpness.n": 2000})
-    assert numbers.rows
-    assert any(row.metric == "pixel-sw" and row.value is not None for row in numbers)
+def test_too_few_samples_or_codes_are_refused_before_any_work(
+    score: Callable[..., genbench.Results], images: Images
+) -> None:
+    options = {"pixel-sw.n": 60, "sharpness.n": 2000}
+    words = r"sharpness: 2,000 samples are needed and 100 were given: give 2,000, or set this metric's count"
+    with pytest.raises(genbench.GenbenchError, match=words):
+        score("my-gan", images.train, options=options)
+    codes = np.random.default_rng(0).normal(size=(50, 3))
+    with pytest.raises(genbench.GenbenchError, match="latent-w2: 60 codes are needed and 50 were given"):
+        score("my-gan", codes=codes, metrics="latent-w2", options={"latent-w2.n": 60})
+    assert not Path("runs").exists() or not list(Path("runs").iterdir())
+
+
+def test_of_the_default_metrics_those_that_lack_samples_are_left_out_with_a_note(
+    genbench: Callable[..., Result], images: Images
+) -> None:
+    np.savez("few.npz", samples=images.train[:40].numpy())
+    tiny = ("--plugin", str(DOTS), "--dataset", "dots", "--samples", "few.npz", "--set", "dots.size=12")
+    done = genbench("score", "my-gan", *tiny, "--set", "sharpness.n=40")
+    assert done.exit_code == 0, done.output
+    assert "nearest-train: 1,000 samples are needed and 40 were given" in " ".join(done.output.split())
+    (folder,) = Path("runs").iterdir()
+    measured = json.loads((folder / "metrics.json").read_text())["measurements"].values()
+    assert [entry["metric"] for entry in measured if entry.get("numbers")] == ["sharpness"]
+    assert not [entry for entry in measured if entry.get("error")]
+    assert (folder / "samples.png").exists(), "of as many as there are"
+
+
+def test_samples_from_elsewhere_stand_in_the_figure(genbench: Callable[..., Result], images: Images) -> None:
+    np.savez("few.npz", samples=images.train[:11].numpy())
+    tiny = ("--plugin", str(DOTS), "--dataset", "dots")
+    scored = genbench(
+        *("score", "my-gan", *tiny, "--samples", "few.npz", "--metrics", "sharpness", "--set", "sharpness.n=11")
+    )
+    assert scored.exit_code == 0, scored.output
+    records, _ = read_runs(find_runs([Path("runs")]))
+    (strip,) = sample_strips(records, rows(records))
+    assert (strip.label, strip.block) == ("my-gan", "dots, trained elsewhere")
+    expected = images.train[:11].permute(0, 2, 3, 1).expand(-1, -1, -1, 3).numpy()
+    assert np.array_equal(strip.images, expected)
+    drawn = genbench("plot", "samples", "runs", "--plugin", str(DOTS), "--out", "samples.png")
+    assert drawn.exit_code == 0, drawn.output
+    assert Path("samples.png").exists()
 
 
 def test_wrong_calls_are_refused_and_leave_nothing(score: Callable[..., genbench.Results], images: Images) -> None:
     for given, words in (
         ({}, "nothing to score"),
-        ({"samples": images.train[:63]}, "63 samples; give at least 64"),
+        ({"samples": images.train[:1]}, "1 image; a distribution needs many"),
         ({"samples": "absent.npz"}, "there is no file or folder"),
         ({"samples": images.train, "metrics": "fidd"}, "there is no metric 'fidd'"),
         ({"samples": images.train, "options": {"swae.weight": 1}}, "swae"),

@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
+from genbench.errors import UsageError
 from genbench.registry.loader import load
 from genbench.reproduction.comparison import OptionChange, compare, compare_number, numbered, table_cells
 from genbench.reproduction.plan import read_recipe
@@ -186,6 +187,20 @@ def test_only_final_rows_of_the_named_model_count() -> None:
     assert line.result.fields == ("layer: published 2048, ours 768",)
     (line,) = compare(recipe, {"one": []}, {}, 1.0)
     assert line.result is None
+
+
+def test_a_number_whose_published_value_is_not_known_stands_untested() -> None:
+    recipe = parse(RECIPE_TEXT.replace("value = 1\n", "").replace("margin = 0.5\n", ""), "r.toml")
+    rows = [row(0, 1.0, protocol="abc"), row(1, 2.0, protocol="abc")]
+    (line,) = compare(recipe, {"one": rows}, {"abc": {"layer": "2048"}}, 1.0)
+    assert (line.values, line.result) == ((1.0, 2.0), None)
+    cells = table_cells(line, {})
+    assert (cells[2], cells[4], cells[-1]) == ("unknown", "2", "nothing to test")
+    assert cells[3].startswith("1.5")
+    (empty,) = compare(recipe, {"one": []}, {}, 1.0)
+    assert table_cells(empty, {})[3] == "not measured"
+    with pytest.raises(UsageError, match="the key 'value' is missing"):
+        parse(RECIPE_TEXT.replace("value = 1\n", ""), "r.toml")
 
 
 def test_a_seed_of_another_protocol_is_left_out_and_reported() -> None:

@@ -130,6 +130,13 @@ def test_members_end_with_the_weights_of_their_solo_runs(
         ("wae-gan", "uniform", ("wae-gan.weight=1,10", "wae-gan.critic-rate=0.001,0.0005", "wae-gan.width=20")),
         ("ae", "sphere", ()),
         ("vae", "normal", ("vae.likelihood=learned-sigma", "vae.sigma=0.1,0.3")),
+        ("swae", "normal", ("swae.slices=max", "swae.function=circular", "swae.radius=0.5,1")),
+        ("swae", "ring", ("swae.slices=distributional", "swae.function=cubic", "swae.dissimilarity=0.1,1")),
+        ("rae", "normal", ("rae.regularizer=gradient", "rae.weight=0.1,1")),
+        ("rae", "normal", ("rae.regularizer=spectral", "rae.norm=0.1,1")),
+        ("vq-vae", "normal", ("vq-vae.codebook=ema", "vq-vae.commitment=0.1,1")),
+        ("sinkhorn-ae", "normal", ("sinkhorn-ae.epsilon=0.05,0.5", "sinkhorn-ae.weight=1,10")),
+        ("relational-ae", "uniform", ("relational-ae.learn-prior=false", "relational-ae.beta=0.1,1")),
     ],
 )
 def test_members_may_differ_in_rates_and_in_options_that_are_floats(

@@ -10,7 +10,7 @@ from torch import Tensor
 from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise
 from genbench.distances import WAE_SCALES, gaussian_kl, mmd, random_projections
 from genbench.hookspecs import hookimpl
-from genbench.nn import squared_error
+from genbench.nn import GaussianDraw, squared_error
 from genbench_ae import AE
 from genbench_swae import SWAE
 from genbench_vae import VAE
@@ -90,8 +90,8 @@ class ConstantKernel(PenaltyAnew):
 class AssumesNormal(VAE):
     """KL to N(0, I), whatever the prior."""
 
-    def divergence(self, mean: Tensor, log_variance: Tensor, epsilon: Tensor, code: Tensor) -> Tensor:
-        return gaussian_kl(mean, log_variance, 1.0)
+    def divergence(self, draw: GaussianDraw) -> Tensor:
+        return gaussian_kl(draw.mean, draw.log_variance, 1.0)
 
 
 class Broadcast(WAEGAN):

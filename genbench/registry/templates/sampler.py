@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from genbench.api import ComponentSpec, Noise, Option, Prior, Sampler
-from genbench.errors import MetricError
 from genbench.hookspecs import hookimpl
 
 
@@ -20,13 +19,11 @@ class MySampler(Sampler):
     def __init__(
         self, prior: Prior, *, codes: Annotated[int, Option("training images whose codes are fitted", low=2)] = 5_000
     ) -> None:
-        """`training_codes` is the count of codes that `fit` is given; 0 where nothing is fitted."""
+        """`training_codes` is the count of codes that `fit` is given (0: no fit), `least_codes` the fewest."""
         self.training_codes = codes
 
     def fit(self, codes: Tensor) -> None:
-        """Codes of training images, `(n, d)` float64 on the CPU. Seed what is random: equal codes, equal fit."""
-        if not codes.isfinite().all():
-            raise MetricError("my-sampler: some codes are not finite")
+        """Codes of training images, `(n, d)` float64 on the CPU, finite. Seed what is random: equal fits."""
         self.mean = codes.mean(0)
         ridge = 1e-6 * torch.eye(codes.shape[1], dtype=codes.dtype)
         self.root = torch.linalg.cholesky(torch.cov(codes.T).reshape(ridge.shape) + ridge)

@@ -8,6 +8,7 @@ from genbench.api import ComponentSpec, Metric
 from genbench.hookspecs import hookimpl
 from genbench_fid.base import COUNT, FEATURES, LAYER, SPLIT, VALUES, WEIGHTS, FeatureMetric, References
 from genbench_fid.frechet import FID, FIDInfinity
+from genbench_fid.interpolation import FIDInterpolation
 from genbench_fid.kid import KID
 from genbench_fid.ladder import FIDLadder
 
@@ -21,6 +22,7 @@ __all__ = [
     "VALUES",
     "WEIGHTS",
     "FIDInfinity",
+    "FIDInterpolation",
     "FIDLadder",
     "FeatureMetric",
     "References",
@@ -29,7 +31,7 @@ __all__ = [
 
 @hookimpl
 def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
-    """The Frechet distance in three forms, and the kernel distance."""
+    """The Frechet distance in four forms, and the kernel distance."""
     yield ComponentSpec(
         name="fid",
         description="Frechet distance of features, samples against real",
@@ -46,6 +48,12 @@ def genbench_metrics() -> Iterable[ComponentSpec[Metric]]:
         name="fid-ladder",
         description="FID of reconstructions, fitted densities and the prior: why a model loses",
         factory=FIDLadder,
+        reference="arXiv:1903.12436",
+    )
+    yield ComponentSpec(
+        name="fid-interpolation",
+        description="FID of images decoded between the codes of pairs of held-out images",
+        factory=FIDInterpolation,
         reference="arXiv:1903.12436",
     )
     yield ComponentSpec(

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import ClassVar, Literal
 
 import torch
 from torch import Tensor
 
-from genbench.api import DataConfig, DatasetInfo, EvalProtocol, Evaluation, Metric, Option, Prior, Shape
+from genbench.api import DataConfig, DatasetInfo, EvalProtocol, Evaluation, Metric, Option, Piece, Prior, Shape
 from genbench.errors import DataError, MetricError, UsageError
 from genbench.features import FeatureLayer, extract, feature_layer, finite, probe
 from genbench_fid.cache import kept
@@ -64,9 +65,12 @@ class FeatureMetric(Metric):
                     f"{missing}; pip install 'genbench[color]' has a network in its place, with other numbers"
                 ) from None
 
-    def caution(self, extractor: FeatureLayer, text: str = "") -> str:
-        """Why a number is to be read with care: the text, and that the extractor stands in for the usual one."""
-        stands_in = self.features == "auto" and extractor.name == STAND_IN
+    def caution(self, extractor: FeatureLayer | None, text: str = "") -> str:
+        """Why a number is to be read with care: the text, and that the extractor stands in for the usual one.
+
+        Every metric of features gives it with its numbers; `extractor` is None where they are of pixels.
+        """
+        stands_in = self.features == "auto" and extractor is not None and extractor.name == STAND_IN
         reason = f"{STAND_IN} in place of {USUAL}, whose weights are missing; comparable with no published number"
         return "; ".join(part for part in (reason * stands_in, text) if part)
 
@@ -84,6 +88,10 @@ class FeatureMetric(Metric):
         references = info.test + (info.validation if self.split != "test" else 0)
         references += info.train if self.split == "all" else 0
         return references, self.count or references
+
+    def counts_needed(self, info: DatasetInfo) -> Mapping[Piece, int]:
+        """As many samples as references, or `count`."""
+        return {"samples": self.expected(info)[1]} if self.uses_samples else {}
 
     def source(self, e: Evaluation) -> str:
         """Which images the references are: a validation evaluation never looks at test images."""

@@ -11,7 +11,7 @@ from torch import Generator, Tensor
 
 from genbench.api import DataConfig, DatasetInfo, Evaluation, Measurement, Option, Prior
 from genbench.data.images import to_uint8
-from genbench.errors import MetricError, UsageError
+from genbench.errors import UsageError
 from genbench.features import FeatureLayer
 from genbench_fid.base import COUNT, FEATURES, LAYER, WEIGHTS, FeatureMetric
 from genbench_fid.frechet import UNIT, caution, distance, standard_error
@@ -54,6 +54,11 @@ class FIDLadder(FeatureMetric):
                 f"fid-ladder fits the codes of {self.codes} training images and the dataset has {info.train}: "
                 + (f"--set fid-ladder.codes={info.train}" if info.train >= LEAST else f"it needs {LEAST}")
             )
+        if self.codes < (least := MixtureSampler(prior, components=self.components).least_codes):
+            raise UsageError(
+                f"fid-ladder fits {self.components} Gaussians to {self.codes} codes of {prior.latent_dim} coordinates"
+                f" and needs {least:,}: --set fid-ladder.codes={least}, or fewer components"
+            )
         super().validate(info, prior, data_config)
 
     def fit_to(self, info: DatasetInfo) -> Mapping[str, int]:
@@ -67,8 +72,8 @@ class FIDLadder(FeatureMetric):
         n = self.count or len(real)
         self.refuse_few(n, len(real))
         codes = e.training_codes(self.codes).double().cpu()
-        if not codes.isfinite().all():
-            raise MetricError(f"fid-ladder: {int((~codes.isfinite()).any(1).sum())} codes are NaN or infinite")
+        mixture = MixtureSampler(e.prior, components=self.components)
+        mixture.check_codes(codes)
         floor = self.training_features(e, extractor, n) if n <= len(e.images.train) else None
         if floor is not None:
             yield self.rung(e, extractor, real, floor, "real", "training images")
@@ -76,7 +81,6 @@ class FIDLadder(FeatureMetric):
         detail = "reconstructions of the references, rounded"
         # No standard error: neither the references nor their reconstructions are draws of the run.
         yield replace(self.rung(e, extractor, real, rebuilt, "reconstructions", detail), se=None)
-        mixture = MixtureSampler(e.prior, components=self.components)
         mixture.fit(codes)
         for component, drawn in (
             ("mixture", mixture.draw(n, e.noise("fid-ladder/mixture"))),

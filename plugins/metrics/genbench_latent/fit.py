@@ -12,7 +12,7 @@ from typing import ClassVar, TypeVar
 import torch
 from torch import Generator, Tensor
 
-from genbench.api import DataConfig, DatasetInfo, Evaluation, Measurement, Metric, Noise, Prior
+from genbench.api import DataConfig, DatasetInfo, Evaluation, Measurement, Metric, Noise, Piece, Prior
 from genbench.errors import MetricError, UsageError
 from genbench_latent.blocks import Distance, across, as_given, block_table, excess, splits, variances, within
 from genbench_latent.null import Null, cached_null, describe, identity, law
@@ -107,6 +107,10 @@ class LatentFit(Metric):
         n = min(self.n, info.test)
         fitted = {"n": n, "blocks": min(self.blocks, n // LEAST_BLOCK)}
         return {} if n < LEAST_CODES else {name: x for name, x in fitted.items() if x != getattr(self, name)}
+
+    def counts_needed(self, info: DatasetInfo) -> Mapping[Piece, int]:
+        """`n` codes."""
+        return {"codes": self.n}
 
     def measure(self, evaluation: Evaluation) -> Iterator[Measurement]:
         """The debiased distance with its standard error and p-value; before it the raw one beside its floor."""

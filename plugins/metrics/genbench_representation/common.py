@@ -31,7 +31,7 @@ class RepresentationMetric(Metric):
     n: int
 
     name: ClassVar[str]
-    needs: ClassVar[str]
+    requirement: ClassVar[str]
     uses_samples = False
 
     def lacks(self, info: DatasetInfo) -> bool:
@@ -47,7 +47,7 @@ class RepresentationMetric(Metric):
         """Refuse datasets without labels or factors, and more images than there are."""
         if self.lacks(info):
             raise UnsupportedError(
-                f"{self.name} needs {self.needs}, and this dataset has none: leave it out of --metrics"
+                f"{self.name} needs {self.requirement}, and this dataset has none: leave it out of --metrics"
             )
         for option, (asked, present, kind) in self.counts(info).items():
             if present < LEAST:

@@ -70,7 +70,7 @@ class FactorMetric(RepresentationMetric):
     is that of permuted codes. Its standard error is of a jackknife over groups of images, training and held-out.
     """
 
-    needs: ClassVar[str] = "images whose factors are known"
+    requirement: ClassVar[str] = "images whose factors are known"
     method: ClassVar[str]
     components: ClassVar[tuple[FactorComponent, ...]]
 

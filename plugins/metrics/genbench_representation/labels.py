@@ -49,7 +49,7 @@ TRAIN = Option("training images that the classifier is fitted to", low=LEAST)
 class LabelMetric(RepresentationMetric):
     """Base of the metrics that need labels."""
 
-    needs: ClassVar[str] = "labels"
+    requirement: ClassVar[str] = "labels"
 
     def lacks(self, info: DatasetInfo) -> bool:
         """Whether there are no classes."""

@@ -15,7 +15,10 @@ GRIDS = {
     "swae-priors": ("SWAE: codes of MNIST take the shape of four priors in the plane", "arXiv:1804.01947"),
     "wae-celeba": ("The WAE paper's table of faces, FID and sharpness", "arXiv:1711.01558"),
     "cwae-table1": ("SWAE, WAE-MMD and CWAE on four datasets", "gmum/cwae-pytorch"),
-    "rae-table1": ("VAE, WAE-MMD and AE: FID from the prior and from a mixture", "arXiv:1903.12436"),
+    "rae-table1": (
+        "VAE, WAE-MMD and AE: FID of reconstructions, prior, mixture, interpolations",
+        "arXiv:1903.12436",
+    ),
 }
 """Description and source of each recipe without code."""
 

@@ -23,6 +23,7 @@ from genbench.experiment.plan import Plan
 from genbench.features import extract, feature_layer, probe, read_weights
 from genbench_fid import FID, KID
 from genbench_inception_score import InceptionScore
+from genbench_mind import MIND
 from genbench_neighbours import PrecisionRecall
 from genbench_vision import CLIP, DINOv2
 from support.evaluations import evaluation
@@ -37,7 +38,7 @@ def made(shapes: dict[str, tuple[int, ...]], seed: int = 0) -> State:
     draws = Generator().manual_seed(seed)
     state = {}
     for name, shape in shapes.items():
-        inputs = max(1, torch.Size(shape[1:]).numel())
+        inputs = 1 if name.endswith(("embed", "token")) else max(1, torch.Size(shape[1:]).numel())
         strides = [1] * len(shape)
         numbers = (
             torch.randn(max(1, sum(shape)), generator=draws).half().float()
@@ -300,7 +301,7 @@ def test_the_stand_in_serves_where_nothing_else_can_be_had_and_each_number_says_
 ) -> None:
     monkeypatch.setenv("TORCH_HOME", str(tmp_path))
     e = evaluation(colors(8, 0), colors(8, 1), colors(8, 2), data_config)
-    for metric in (FID(floor=False), KID(subsets=2), PrecisionRecall(), InceptionScore(n=4, splits=2)):
+    for metric in (FID(floor=False), KID(subsets=2), MIND(), PrecisionRecall(), InceptionScore(n=4, splits=2)):
         for number in metric.measure(e):
             assert number.protocol.extractor == "efficientnet-lite0"
             assert number.caution.startswith("efficientnet-lite0 in place of inception, whose weights are missing")

@@ -26,8 +26,9 @@ from genbench.experiment.build import create_dataset, create_model
 from genbench.experiment.plan import Plan
 from genbench.registry.loader import Registry
 from genbench.utils.io import load_tensors
-from genbench_fid import FID, KID, FIDInfinity, FIDLadder, cache, kid
+from genbench_fid import FID, KID, FIDInfinity, FIDInterpolation, FIDLadder, cache, kid
 from genbench_fid.frechet import caution, distance, extrapolated, gaussian, influence, standard_error
+from genbench_fid.interpolation import midpoints
 from genbench_fid.ladder import gaussian_draws
 from genbench_priors import Normal
 from genbench_samplers import MixtureSampler
@@ -221,10 +222,11 @@ METRICS: list[Callable[[], Any]] = [
     lambda: KID(count=700, subsets=5, subset_size=50),
     lambda: FIDInfinity(count=700, partitions=2),
     lambda: FIDLadder(count=700, codes=100),
+    lambda: FIDInterpolation(count=700),
 ]
 
 
-@pytest.mark.parametrize("metric", METRICS, ids=["fid", "kid", "fid-infinity", "fid-ladder"])
+@pytest.mark.parametrize("metric", METRICS, ids=["fid", "kid", "fid-infinity", "fid-ladder", "fid-interpolation"])
 def test_no_number_depends_on_the_batch_of_the_evaluation_or_on_what_was_measured_before(
     metric: Callable[[], Any], run: Callable[..., Evaluation], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -244,6 +246,43 @@ def test_the_ladder_has_a_rung_for_each_cause_and_its_last_one_is_fid(run: Calla
     assert rungs["prior"].value == plain.value
     assert rungs["real"].value == plain.floor
     assert len({m.protocol.key for m in rungs.values()}) == 5
+
+
+def test_a_spherical_midpoint_keeps_the_length_and_halves_the_angle() -> None:
+    a, b = drawn(50, 0, law(0)), drawn(50, 1, law(1))
+    a, b = a / a.norm(dim=1, keepdim=True) * 2.0, b / b.norm(dim=1, keepdim=True) * 2.0
+    half = midpoints(a, b, "spherical")
+    torch.testing.assert_close(half.norm(dim=1), torch.full((50,), 2.0, dtype=a.dtype))
+    torch.testing.assert_close((half * a).sum(1), (half * b).sum(1))
+    torch.testing.assert_close(midpoints(a, a, "spherical"), a)
+    torch.testing.assert_close(midpoints(a, b, "linear"), (a + b) / 2)
+
+
+@pytest.mark.parametrize("path", ["spherical", "linear"])
+def test_midpoints_on_a_line_through_the_origin_are_means(path: Any) -> None:
+    a, b = torch.tensor([[1.0], [1.0], [0.0], [0.0]]).double(), torch.tensor([[3.0], [-3.0], [4.0], [0.0]]).double()
+    torch.testing.assert_close(midpoints(a, b, path), (a + b) / 2)
+
+
+def test_interpolations_of_equal_codes_are_their_image_and_nan_is_refused(run: Callable[..., Evaluation]) -> None:
+    evaluation, seen = run("ae"), []
+    code = evaluation.codes(1).clone()
+    metric = FIDInterpolation(count=60)
+    plain = metric.extracted
+
+    def extracted(extractor: Any, images: Tensor, name: str) -> Tensor:
+        seen.append(images)
+        return plain(extractor, images, name)
+
+    metric.extracted = extracted  # type: ignore[method-assign]
+    evaluation.codes = lambda n: code.expand(500, -1)  # type: ignore[method-assign]
+    (measured,) = metric.measure(evaluation)
+    assert torch.equal(seen[-1], evaluation.decode(code).expand(60, -1, -1, -1))
+    assert measured.n == 60
+    assert measured.protocol.detail == "spherical midpoints of pairs of held-out codes"
+    evaluation.codes = lambda n: code.expand(500, -1) * torch.nan  # type: ignore[method-assign]
+    with pytest.raises(MetricError, match="500 of 500 codes are NaN or infinite"):
+        list(FIDInterpolation(count=60).measure(evaluation))
 
 
 def test_reconstructions_draw_nothing_and_have_no_standard_error(
@@ -370,3 +409,29 @@ def test_the_number_is_the_same_on_a_gpu(run: Callable[..., Evaluation], tmp_pat
     there.model.to("cuda")
     values = [[m.value for m in FID(count=700).measure(e)] for e in (here, there)]
     assert values[1] == pytest.approx(values[0], rel=1e-3)
+
+
+STATED: dict[str, tuple[str, dict[str, int]]] = {
+    "fid": ("samples", {"count": 60}),
+    "kid": ("samples", {"count": 60, "subsets": 2, "subset_size": 20}),
+    "density-coverage": ("samples", {"count": 40}),
+    "inception-score": ("samples", {"n": 40, "splits": 2}),
+    "sharpness": ("samples", {"n": 30}),
+    "pixel-sw": ("samples", {"n": 40, "blocks": 4, "projections": 5}),
+    "nearest-train": ("samples", {"n": 20}),
+    "latent-sw": ("codes", {"n": 40, "blocks": 4, "replicates": 2, "projections": 5}),
+}
+
+
+@pytest.mark.parametrize("name", STATED)
+def test_a_metric_asks_for_as_many_samples_and_codes_as_it_states(
+    name: str, registry: Registry, run: Callable[..., Evaluation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    piece, options = STATED[name]
+    evaluation, asked = run(), []
+    plain = getattr(evaluation, piece)
+    monkeypatch.setattr(evaluation, piece, lambda n: asked.append(n) or plain(n))
+    metric = registry.get("metric", name).spec.factory(**options)
+    list(metric.measure(evaluation))
+    images = evaluation.images
+    assert metric.counts_needed(DatasetInfo(images.shape, len(images.train), len(images.test))) == {piece: max(asked)}

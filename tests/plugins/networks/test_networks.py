@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Callable
 
 import numpy as np
@@ -17,6 +18,7 @@ from genbench_ae import AE
 from genbench_conv import Conv
 from genbench_mlp import MLP
 from genbench_priors import Normal
+from genbench_resnet import ResidualBlock, ResNet
 from genbench_swae import SWAE
 from genbench_swae_mnist import SWAEMNIST
 from genbench_vae import VAE
@@ -29,8 +31,9 @@ MakeNetwork = Callable[[Shape], Network]
 
 SHAPES = [(c, size, size) for c in (1, 3) for size in (28, 32, 64)]
 FITTING = [
-    *((make, shape) for make in (Conv, MLP) for shape in SHAPES),
+    *((make, shape) for make in (Conv, MLP, ResNet) for shape in SHAPES),
     *((Conv, shape) for shape in [(1, 8, 8), (1, 16, 28), (2, 40, 64), (3, 128, 96)]),
+    *((ResNet, shape) for shape in [(1, 8, 8), (3, 128, 128), (2, 64, 40), (3, 256, 96)]),
     (MLP, (1, 5, 7)),
     (SWAEMNIST, (1, 28, 28)),
     *((wae_mnist, (c, 28, 28)) for c in (1, 3)),
@@ -40,6 +43,8 @@ MISFITS = [
     (Conv, (1, 30, 30), "conv"),
     (Conv, (1, 4, 4), "conv"),
     (Conv, (3, 36, 36), "conv"),
+    (ResNet, (1, 30, 30), "resnet"),
+    (ResNet, (3, 72, 72), "resnet"),
     (SWAEMNIST, (1, 32, 32), "swae-mnist"),
     (SWAEMNIST, (3, 28, 28), "swae-mnist"),
     (wae_mnist, (1, 32, 32), "wae-mnist"),
@@ -68,6 +73,37 @@ def test_refuses_sizes_that_do_not_fit_in_one_line(make: MakeNetwork, shape: Sha
     with pytest.raises(UnsupportedError, match=f"'{name}' cannot do images of {given} .*'mlp'") as refusal:
         make(shape)
     assert "\n" not in str(refusal.value)
+
+
+@pytest.mark.parametrize("make", [Conv, ResNet])
+def test_every_size_is_taken_or_refused_as_the_refusal_says(make: MakeNetwork) -> None:
+    with pytest.raises(UnsupportedError) as refusal:
+        make((1, 5, 5))
+    rules = re.findall(r"of (\d+)(?: from 8)? to (\d+)", str(refusal.value))
+    rules.append((str(2 * int(rules[-1][0])), str(2 * int(rules[-1][1]))))  # "and so on"
+    for size in range(1, int(rules[-1][1]) + 1):
+        step = next(int(step) for step, most in rules if size <= int(most))
+        if size >= 8 and size % step == 0:
+            assert make((3, size, size)).shape == (3, size, size)
+        else:
+            with pytest.raises(UnsupportedError):
+                make((3, size, size))
+
+
+def test_resnet_is_the_identity_around_its_blocks_and_sees_one_image_alone() -> None:
+    torch.manual_seed(0)
+    network = ResNet((1, 28, 28), width=8, depth=2)
+    encoder = network.encoder(3)
+    blocks = [layer for layer in encoder if isinstance(layer, ResidualBlock)]
+    assert len(blocks) == 4
+    x = torch.rand(5, 8, 14, 14)
+    for layer in blocks[0].change:
+        if isinstance(layer, nn.Conv2d):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
+    assert torch.equal(blocks[0](x), x)
+    images = torch.rand(5, 1, 28, 28)
+    assert torch.allclose(encoder.train()(images)[:1], encoder.eval()(images[:1]), atol=1e-5)
 
 
 def test_swae_mnist_has_the_notebooks_parameter_counts() -> None:
