@@ -99,6 +99,7 @@ def _reading(table: Table) -> Iterable[str]:
     elif heads:
         listed = "; ".join(f"{n:,} for {' and '.join(dict.fromkeys(names))}" for n, names in heads.items())
         yield f"Images or codes of each run: {listed}."
+    yield from (f"{text[0].upper()}{text[1:]}." for text in notes.fits(table))
     yield from (f"{text.removeprefix(notes.CAUTION).strip()}." for text in notes.cautions(table))
     if any(column.floor is not None for column in table.columns):
         yield "Perfect: what a perfect model would score with as many."

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from genbench.analysis.formatting import format_estimate, format_value, p_value
 from genbench.analysis.headline import counted_models, join_words, verdict
 from genbench.analysis.ladder import ladder
-from genbench.analysis.table import COPIES_ALLOWED, Column, Mark, RowRole, Table, TableCell, TableRow
+from genbench.analysis.table import COPIES_ALLOWED, Caution, Column, Mark, RowRole, Table, TableCell, TableRow
 from genbench.experiment.run import SAMPLED
 from genbench.stats.comparison import FEWEST
 from genbench.stats.intervals import BOOTSTRAP_FROM, Estimate
@@ -31,6 +31,8 @@ SELECTED = "selected: the snapshot of each run that was best on validation image
 UNDECIDED = "? not tested: fewer than three seeds shared with any other group, or differences that are all equal"
 CAUTION = "!"
 """The mark in the head of a column that a note warns of."""
+LISTED = 4
+"""Groups that a caution names; more are counted."""
 SHORT = 5
 """Lines of notes below a table on a console that was not asked for all."""
 HASH_LENGTH = 16
@@ -309,6 +311,8 @@ def warnings(table: Table) -> list[str]:
 def cautions(table: Table) -> list[str]:
     """What the metrics say of numbers that are to be read with care; columns of which they say the same share a line.
 
+    Groups are named where it is not said of all of them.
+
     >>> cautions(Table("glyphs", (), (), ()))
     []
     """
@@ -321,13 +325,23 @@ def head_cautions(table: Table) -> list[str]:
     return [] if table.ranking is None else [texts[caution] for caution in table.columns[table.ranking].cautions]
 
 
-def _cautions(table: Table) -> dict[str, str]:
+def _cautions(table: Table) -> dict[Caution, str]:
     """The line of each caution."""
-    heads: dict[str, list[str]] = {}
+    heads: dict[Caution, list[str]] = {}
     for column in table.columns:
         for caution in column.cautions:
             heads.setdefault(caution, []).append(column.head)
-    return {text: f"{CAUTION} {', '.join(dict.fromkeys(names))}: {text}" for text, names in heads.items()}
+    return {
+        caution: f"{CAUTION} {', '.join(dict.fromkeys(names))}{_said_of(caution.labels)}: {caution.text}"
+        for caution, names in heads.items()
+    }
+
+
+def _said_of(labels: Sequence[str]) -> str:
+    """The groups of a caution: ` of vae and iwae`, ` of 9 groups`."""
+    if not labels:
+        return ""
+    return f" of {join_words(list(labels)) if len(labels) <= LISTED else f'{len(labels)} groups'}"
 
 
 def _costs(table: Table) -> list[str]:

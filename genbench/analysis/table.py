@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import math
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
@@ -53,6 +53,8 @@ MOST_COMPARED = 100
 
 COPIES_ALLOWED = 0.05
 """The share above which a model is a copy: a perfect model's samples come that near by chance far less often."""
+CAUTIONS = "; "
+"""What separates several cautions on one number: each becomes a note, whose columns and groups may differ."""
 
 
 SETUP = ("model", "prior", "latent_dim", "batch", "precision", "options", "defaults")
@@ -104,7 +106,7 @@ class ColumnValues:
     errors: dict[str, dict[int, list[float]]] = field(default_factory=dict)
     p_values: dict[str, dict[int, float]] = field(default_factory=dict)
     minimum_detectable_effect: float | None = None
-    cautions: dict[str, None] = field(default_factory=dict)
+    cautions: dict[str, set[str]] = field(default_factory=dict)
     fit_seconds: list[float] = field(default_factory=list)
     _by_seed: dict[str, dict[int, float]] = field(default_factory=dict, repr=False, compare=False)
     _shares: tuple[int, float | None] | None = field(default=None, repr=False, compare=False)
@@ -180,8 +182,8 @@ def _collect(columns: dict[ColumnKey, ColumnValues], row: Row, value: float) -> 
     if row.n is not None:
         column.counts.add(row.n)
     column.values.setdefault(row.group, {}).setdefault(row.seed, []).append(value)
-    if row.caution:
-        column.cautions[row.caution] = None
+    for caution in filter(None, row.caution.split(CAUTIONS)):
+        column.cautions.setdefault(caution, set()).add(row.group)
     if row.fit_seconds is not None:
         column.fit_seconds.append(row.fit_seconds)
     if row.floor is not None and math.isfinite(row.floor):
@@ -262,8 +264,16 @@ class Column:
     role: str = ""
     detectable: float | None = None
     prior: str = ""
-    cautions: tuple[str, ...] = ()
+    cautions: tuple[Caution, ...] = ()
     fit_seconds: float | None = None
+
+
+@dataclass(frozen=True)
+class Caution:
+    """Why a column's numbers are to be read with care; `labels` are those of the groups meant, none where all are."""
+
+    text: str
+    labels: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -412,7 +422,7 @@ def labels(groups: Mapping[str, RunGroup]) -> dict[str, str]:
 
 def _columns(gathered: GatheredRows, sort: str | None, roles: Mapping[str, RowRole]) -> tuple[Column, ...]:
     """The columns: the ranking one first, then headlines, their other parts, and facts that rank nothing."""
-    collected = gathered.columns
+    collected, names = gathered.columns, labels(gathered.groups)
     priors = _priors(gathered)
     protocols = Counter((metric, priors.get((metric, protocol), "")) for metric, protocol in collected)
     headline = _headlines(collected)
@@ -440,7 +450,7 @@ def _columns(gathered: GatheredRows, sort: str | None, roles: Mapping[str, RowRo
                 floor=floor,
                 floor_sd=_mean(measured.floor_sds) if floor is not None and measured.floor_sds else None,
                 minimum_detectable_effect=measured.minimum_detectable_effect,
-                cautions=tuple(measured.cautions),
+                cautions=tuple(_caution(text, meant, measured, names) for text, meant in measured.cautions.items()),
                 fit_seconds=_mean(measured.fit_seconds) if measured.fit_seconds else None,
                 spread=spread([_spread_of(measured, name) for name in measured.values if roles[name] == "model"]),
             )
@@ -485,6 +495,12 @@ def _priors(gathered: GatheredRows) -> dict[ColumnKey, str]:
         for protocol, ((prior, dim),) in by_protocol.items():
             named[metric, protocol] = ", ".join([prior] * names + [f"d = {dim}"] * dims)
     return named
+
+
+def _caution(text: str, meant: Container[str], measured: ColumnValues, names: Mapping[str, str]) -> Caution:
+    """A caution on a column with the labels of the groups that it is said of, where they are not all of them."""
+    unmeant = any(group not in meant for group in measured.values)
+    return Caution(text, tuple(names[group] for group in measured.values if group in meant) if unmeant else ())
 
 
 def _detectable(measured: ColumnValues, roles: Mapping[str, RowRole]) -> float | None:

@@ -93,7 +93,8 @@ class Measurement:
         chance: The value of codes or samples that know nothing of the images (codes that are permuted among them).
         chance_sd: Its standard deviation over draws.
         caution: Why this number is to be read with care and what to do, a few words without a stop ("biased upwards:
-            40 samples for 128 features; use KID"); it stands with every table that shows the number.
+            40 samples for 128 features, use KID"); it stands with every table that shows the number. "; " separates
+            several cautions, each of which becomes a note.
 
     The optional numbers are None where they are unknown or have no meaning.
     """

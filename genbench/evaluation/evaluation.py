@@ -63,7 +63,7 @@ class DataEvaluation(Evaluation):
         self._pieces: dict[str, Tensor] = {}
         self._of_run: dict[str, Any] = {}
         self._sampler: Sampler | None = None
-        self._sampled: dict[str, Self] = {}
+        self._sampled: dict[str, Self | Exception] = {}
         self.fit_seconds: float | None = None
         """Seconds of the sampler's fit, encoding not counted; None where nothing was fitted."""
 
@@ -87,22 +87,33 @@ class DataEvaluation(Evaluation):
     def with_sampler(self, label: str, sampler: Sampler) -> Self:
         """This evaluation with samples of a sampler, fitted on the first call to codes of training images.
 
-        `label` is the sampler's name and options. All other pieces are shared.
+        `label` is the sampler's name and options. All other pieces are shared. A fit that failed is not repeated: its
+        error is raised again.
         """
         if label not in self._sampled:
-            fit_seconds = None
-            if sampler.training_codes:
-                codes = self.training_codes(min(sampler.training_codes, len(self.images.train))).double().cpu()
-                sampler.check_codes(codes)
-                started = time.perf_counter()
-                sampler.fit(codes)
-                fit_seconds = time.perf_counter() - started
-            twin = copy.copy(self)
-            twin.fit_seconds = fit_seconds
-            twin.sampler, twin._sampler, twin._of_run = label, sampler, {}
-            twin._pieces = {name: piece for name, piece in self._pieces.items() if name != "samples"}
-            self._sampled[label] = twin
-        return self._sampled[label]
+            try:
+                self._sampled[label] = self._fitted(label, sampler)
+            except Exception as error:  # a sampler may raise anything
+                self._sampled[label] = error
+        twin = self._sampled[label]
+        if isinstance(twin, Exception):
+            raise twin
+        return twin
+
+    def _fitted(self, label: str, sampler: Sampler) -> Self:
+        """A copy of this evaluation with the samples of a sampler, which is fitted."""
+        fit_seconds = None
+        if sampler.training_codes:
+            codes = self.training_codes(min(sampler.training_codes, len(self.images.train))).double().cpu()
+            sampler.check_codes(codes)
+            started = time.perf_counter()
+            sampler.fit(codes)
+            fit_seconds = time.perf_counter() - started
+        twin = copy.copy(self)
+        twin.fit_seconds = fit_seconds
+        twin.sampler, twin._sampler, twin._of_run = label, sampler, {}
+        twin._pieces = {name: piece for name, piece in self._pieces.items() if name != "samples"}
+        return twin
 
     def sampled_codes(self, n: int) -> Tensor:
         """n codes that samples are decoded from, `(n, d)`: draws of the prior, or of the sampler."""

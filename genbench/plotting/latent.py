@@ -122,7 +122,7 @@ class FigureBuilder:
         return to_float(images.test[indices]).to(self.device), classes
 
     def draws(self, group: TrainedGroup, n: int) -> Tensor:
-        """Draws of the group's prior, `(n, d)`: the same for all groups of a prior and a dimension."""
+        """Draws of the group's prior, `(n, d)`: the same for all groups of a fixed prior and a dimension."""
         return group.model.prior.sample(n, Noise(generator("cpu", self.seed, "sample"))).to(self.device)
 
     def samples(self) -> Drawing:
@@ -136,7 +136,7 @@ class FigureBuilder:
             )
             for group in self.groups
         ]
-        caption = "Samples: in each block of trained models a column is the same draw of the prior"
+        caption = "Samples: in each block a column is the same draw of a fixed prior; a learned one has its own draws"
         return strips("samples", caption, [*entries, *self.elsewhere])
 
     def reconstructions(self) -> Drawing:

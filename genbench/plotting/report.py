@@ -39,7 +39,7 @@ def row_drawings(records: Sequence[RunRecord], rows: Sequence[Row]) -> tuple[lis
     if not samples:
         return figures, ["samples: these runs have no sample pictures", *problems]
     cut = f"; {SAMPLE_ROWS} of {len(samples)} groups are shown" if len(samples) > SAMPLE_ROWS else ""
-    caption = f"Samples: in each block of trained models a column is the same draw of the prior{cut}"
+    caption = f"Samples: in each block a column is the same draw of a fixed prior; a learned one has its own draws{cut}"
     return [strips("samples", caption, samples[:SAMPLE_ROWS]), *figures], problems
 
 
@@ -56,8 +56,9 @@ def loss_drawings(records: Sequence[RunRecord]) -> tuple[list[Drawing], list[str
 def sample_strips(records: Sequence[RunRecord], rows: Sequence[Row], count: int = 12) -> list[ImageRow]:
     """The stored samples of each model by the run of its lowest seed, in blocks whose columns are the same draws.
 
-    A block is one dataset, prior with its options, latent size and seed, which determine the draws. Models that were
-    trained elsewhere have a block of a dataset, with the first samples that were given.
+     A block is one dataset, prior with its options, latent size and seed, which determine the draws of a fixed prior.
+    Models that were
+     trained elsewhere have a block of a dataset, with the first samples that were given.
     """
     by_name = {record.name: record for record in records if record.has(SAMPLES)}
     first: dict[tuple[str, str], Row] = {}

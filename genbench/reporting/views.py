@@ -19,6 +19,7 @@ from genbench.analysis.curves import By, requested_metric
 from genbench.analysis.diff import COMPARABLE, diff_runs
 from genbench.analysis.formatting import format_estimate, format_value, p_value
 from genbench.analysis.headline import join_words
+from genbench.analysis.table import CAUTIONS
 from genbench.evaluation.selection import describe_selection
 from genbench.experiment.run import SAMPLED
 from genbench.reporting.console import ConsoleWriter, render_curves
@@ -105,9 +106,12 @@ def show_run(path: Path, form: str = "table") -> None:
     for sampler, seconds in fits.items():
         if seconds is not None:
             console.print(f"the sampler {printable(sampler)} was fitted in {seconds:.3g} s", highlight=False)
-    cautions = {row.caution: row.metric for row in rows([record]) if row.caution}
-    for caution, metric in cautions.items():
-        console.print(printable(f"! {metric}: {caution}"), highlight=False, soft_wrap=True)
+    cautions: dict[str, list[str]] = {}
+    for row in rows([record]):
+        for caution in filter(None, row.caution.split(CAUTIONS)):
+            cautions.setdefault(caution, []).append(row.metric)
+    for caution, metrics in cautions.items():
+        console.print(printable(f"! {', '.join(metrics)}: {caution}"), highlight=False, soft_wrap=True)
 
     # The traces of failures, last, where they are looked for.
     failure = record.folder.failure()

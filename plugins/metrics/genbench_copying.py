@@ -8,7 +8,7 @@ take for copiers, is measured in reports/trust/memorization.md.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from statistics import NormalDist
 from typing import Annotated, ClassVar
@@ -16,8 +16,8 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from genbench.api import ComponentSpec, Evaluation, Measurement, Metric, Option
-from genbench.errors import MetricError
+from genbench.api import ComponentSpec, DataConfig, DatasetInfo, Evaluation, Measurement, Metric, Option, Prior
+from genbench.errors import MetricError, UsageError
 from genbench.hookspecs import hookimpl
 from genbench_fid import LAYER, WEIGHTS
 from genbench_nearest import SPACE, TRAINING, MemorizationMetric, N, binomial_error, more_often, nearest_rows
@@ -75,6 +75,20 @@ class DataCopying(MemorizationMetric):
         super().__init__(features, layer, weights, n, training)
         self.cells = cells
 
+    def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
+        """Refuse more cells than training images, too."""
+        super().validate(info, prior, data_config)
+        training = min(self.training or info.train, info.train, FITTED)
+        if self.cells > training:
+            raise UsageError(
+                f"{self.name}: {self.cells:,} cells of {training:,} training images: --set {self.name}.cells=10"
+            )
+
+    def fit_to(self, info: DatasetInfo) -> Mapping[str, int]:
+        """So few cells that on average each has twice the held-out images that it needs."""
+        cells = max(1, min(self.n, info.test) // (2 * LEAST_IN_CELL))
+        return {"cells": cells} if cells < self.cells and info.test >= LEAST_IN_CELL else {}
+
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """C_T; a perfect model has 0 on average."""
         points = self.points(e)
@@ -116,8 +130,12 @@ class Cells:
         from sklearn.cluster import KMeans
 
         fitted = training[:: math.ceil(len(training) / FITTED)].float().cpu()
-        if len(torch.unique(fitted, dim=0)) < count:
-            raise MetricError(f"data-copying: {count} cells of training images of which fewer are different")
+        different = len(torch.unique(fitted, dim=0))
+        if different < count:
+            raise MetricError(
+                f"data-copying: {count} cells, and of the training images {different} are different: --set"
+                f" data-copying.cells={different}"
+            )
         means = KMeans(count, n_init=3, random_state=0).fit(fitted.numpy())
         self.centers = torch.from_numpy(means.cluster_centers_).float().to(training.device)
         self.training, self.members = training, self.assigned(training)

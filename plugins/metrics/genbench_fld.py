@@ -15,8 +15,8 @@ from typing import Annotated, ClassVar
 import torch
 from torch import Tensor
 
-from genbench.api import ComponentSpec, Evaluation, Measurement, Metric, Option
-from genbench.errors import MetricError
+from genbench.api import ComponentSpec, DataConfig, DatasetInfo, Evaluation, Measurement, Metric, Option, Prior
+from genbench.errors import MetricError, UsageError
 from genbench.hookspecs import hookimpl
 from genbench_fid import LAYER, WEIGHTS
 from genbench_nearest import SPACE, TRAINING, MemorizationMetric, N, Points
@@ -71,6 +71,15 @@ class FLDGap(MemorizationMetric):
     ) -> None:
         super().__init__(features, layer, weights, n, training)
         self.held_out, self.steps = held_out, steps
+
+    def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
+        """Refuse a single image that is held out, too: it has no variance."""
+        super().validate(info, prior, data_config)
+        if 0 < self.held_out < self.least:
+            raise UsageError(
+                f"{self.name}: held-out = {self.held_out}; it needs {self.least}: --set {self.name}.held-out=0"
+                " takes all"
+            )
 
     def held_out_count(self, e: Evaluation) -> int:
         """As many as a fold has."""

@@ -142,6 +142,11 @@ class MemorizationMetric(FeatureMetric):
             )
         if self.n < self.least:
             raise UsageError(f"{self.name}: {self.n} samples; it needs {self.least}: --set {self.name}.n={self.least}")
+        if 0 < self.training < self.least:
+            raise UsageError(
+                f"{self.name}: {self.training} training images; it needs {self.least}: --set {self.name}.training=0"
+                " takes all"
+            )
         if self.features != PIXELS:
             super().validate(info, prior, data_config)
         elif (self.layer, self.weights) != ("auto", "none"):

@@ -70,6 +70,20 @@ def test_samples_are_the_samplers_and_all_else_is_shared(evaluation: RunEvaluati
     assert evaluation.with_sampler("constant()", Constant()) is sampled, "fitted once"
 
 
+def test_a_fit_that_failed_is_not_repeated(evaluation: RunEvaluation) -> None:
+    fits = []
+
+    class Failing(Constant):
+        def fit(self, codes: Tensor) -> None:
+            fits.append(len(codes))
+            raise MetricError("no density")
+
+    for _ in range(2):
+        with pytest.raises(MetricError, match="no density"):
+            evaluation.with_sampler("failing()", Failing())
+    assert len(fits) == 1
+
+
 def test_only_protocols_of_samples_name_the_sampler(evaluation: RunEvaluation) -> None:
     sampled = evaluation.with_sampler("constant()", Constant())
     stated = {"method": "m", "references": 3}

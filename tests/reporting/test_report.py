@@ -353,6 +353,19 @@ def test_what_a_metric_warns_of_is_marked_in_the_head_and_said_once() -> None:
     assert "fid: biased upwards: use KID." in table_latex([*few, *others])
 
 
+def test_each_of_several_cautions_is_said_once_with_the_groups_that_it_is_said_of() -> None:
+    rows = [
+        replace(
+            r, metric=metric, caution="; ".join(["no density", *["not converged"] * (r.label == "b" and r.seed > 0)])
+        )
+        for metric in ("nll", "bits")
+        for r in (*three("a", 5.0), *three("b", 6.0))
+    ]
+    for text in (shown(rows), table_markdown(rows), table_latex(rows)):
+        words = " ".join(text.split())
+        assert words.count("nll, bits: no density") == words.count("nll, bits of b: not converged") == 1
+
+
 # ---------------------------------------------------------------- the terminal
 
 

@@ -71,7 +71,7 @@ class FeatureMetric(Metric):
         Every metric of features gives it with its numbers; `extractor` is None where they are of pixels.
         """
         stands_in = self.features == "auto" and extractor is not None and extractor.name == STAND_IN
-        reason = f"{STAND_IN} in place of {USUAL}, whose weights are missing; comparable with no published number"
+        reason = f"{STAND_IN} in place of {USUAL}, whose weights are missing: comparable with no published number"
         return "; ".join(part for part in (reason * stands_in, text) if part)
 
     def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:

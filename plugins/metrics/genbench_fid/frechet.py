@@ -189,7 +189,7 @@ def caution(real: Tensor, generated: Tensor) -> str:
     if images >= FEATURES_FACTOR * features:
         return ""
     return (
-        f"{images:,} images for {features:,} features, fewer than {FEATURES_FACTOR} each: biased upwards;"
+        f"{images:,} images for {features:,} features, fewer than {FEATURES_FACTOR} each: biased upwards,"
         " compare by KID (--metrics kid)"
     )
 

@@ -41,6 +41,8 @@ class HeldOutMetric(Metric):
         """Refuse more images than are held out, and a single one: it has no standard error."""
         if info.test < LEAST:
             raise UsageError(f"{self.name} needs {LEAST} held-out images and the dataset has {info.test}")
+        if 0 < self.n < LEAST:
+            raise UsageError(f"{self.name}: n = {self.n}; it needs {LEAST} images: --set {self.name}.n={LEAST}")
         if self.n > info.test:
             raise UsageError(
                 f"{self.name}: n = {self.n:,} and {info.test:,} held-out images: --set {self.name}.n={info.test}"

@@ -166,11 +166,10 @@ def levels(values: NDArray[np.generic], bins: int) -> Integers:
 
 def mutual_information(a: Integers, b: Integers) -> float:
     """Of two discrete variables, in nats, `(n,), (n,)`: the plug-in estimate from their joint counts."""
-    width = int(b.max()) + 1
-    joint = np.bincount(a * width + b, minlength=(int(a.max()) + 1) * width).reshape(-1, width) / len(a)
-    product = joint.sum(1)[:, None] * joint.sum(0)[None]
-    seen = joint > 0
-    return float((joint[seen] * np.log(joint[seen] / product[seen])).sum())
+    width, n = int(b.max()) + 1, len(a)
+    pairs, counts = np.unique(a * width + b, return_counts=True)  # a table of all pairs may not fit in memory
+    joint, product = counts / n, (np.bincount(a) / n)[pairs // width] * (np.bincount(b) / n)[pairs % width]
+    return float((joint * np.log(joint / product)).sum())
 
 
 def gap(values: Reals) -> float:
@@ -191,7 +190,7 @@ class MIG(FactorMetric):
 
     n: Annotated[int, N] = 10_000
     bins: Annotated[
-        int, Option("bins of a unit and of a continuous factor", reference="disentanglement_lib", low=2)
+        int, Option("bins of a unit and of a continuous factor", reference="disentanglement_lib", low=2, high=10_000)
     ] = 20
 
     name: ClassVar[str] = "mig"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any, cast
 
@@ -370,6 +371,8 @@ def test_too_many_images_and_a_single_one_are_refused_while_planning(metric: Any
     with pytest.raises(UsageError, match="needs 2 held-out images and the dataset has 1"):
         metric.validate(DatasetInfo(SHAPE, 100, 1), none, data_config)
     metric.validate(DatasetInfo(SHAPE, 100, 20), none, data_config)
+    with pytest.raises(UsageError, match=rf"n = 1; it needs 2 images: --set {metric.name}.n=2$"):
+        replace(metric, n=1).validate(DatasetInfo(SHAPE, 100, 20), none, data_config)
 
 
 def test_constant_images_have_a_likelihood_and_no_active_unit() -> None:

@@ -169,6 +169,8 @@ def test_bad_input_meets_one_line(name: str, data_config: DataConfig, monkeypatc
     create, options, _ = METRICS[name]
     with pytest.raises(UsageError, match=f"{name}: 1 held-out and 100 training images"):
         create(**options).validate(DatasetInfo((1, 28, 28), train=100, test=1), NO_PRIOR, data_config)  # type: ignore[call-arg]
+    with pytest.raises(UsageError, match=f"{name}: 1 training images; it needs .*--set {name}.training=0"):
+        create(**options, training=1).validate(DatasetInfo((1, 28, 28), train=100, test=100), NO_PRIOR, data_config)  # type: ignore[call-arg]
     layered = create(**{"features": "pixels", "layer": "128", **options})  # type: ignore[call-arg]
     with pytest.raises(UsageError, match="pixels have neither layers nor weights"):
         layered.validate(DatasetInfo((1, 28, 28), train=100, test=100), NO_PRIOR, data_config)
@@ -187,12 +189,27 @@ def test_bad_input_meets_one_line(name: str, data_config: DataConfig, monkeypatc
 
 def test_constant_training_or_held_out_images_are_refused(data_config: DataConfig) -> None:
     x, flat = pictures(60, 0), torch.full((60, 1, 28, 28), 9, dtype=torch.uint8)
-    with pytest.raises(MetricError, match="data-copying: 10 cells of training images of which fewer are different"):
+    with pytest.raises(MetricError, match=r"10 cells.* 1 are different: --set data-copying.cells=1$"):
         list(DataCopying(n=60, features="pixels").measure(evaluation(flat, x, x, data_config)))
     with pytest.raises(MetricError, match="fld-gap: the held-out images are all alike"):
         list(FLDGap(n=60, features="pixels").measure(evaluation(x, flat, x, data_config)))
     with pytest.raises(MetricError, match="data-copying: no cell has 20 samples and 20 held-out images"):
         list(DataCopying(n=60, cells=30, features="pixels").measure(evaluation(x, x, x, data_config)))
+
+
+def test_counts_that_no_image_can_meet_are_refused_while_planning_and_cells_follow_a_small_dataset(
+    data_config: DataConfig,
+) -> None:
+    def info(test: int) -> DatasetInfo:
+        return DatasetInfo((1, 28, 28), train=100, test=test)
+
+    with pytest.raises(UsageError, match=r"held-out = 1; it needs 2: --set fld-gap\.held-out=0 takes all$"):
+        FLDGap(features="pixels", held_out=1).validate(info(100), NO_PRIOR, data_config)
+    with pytest.raises(UsageError, match="data-copying: 101 cells of 100 training images"):
+        DataCopying(features="pixels", cells=101).validate(info(100), NO_PRIOR, data_config)
+    fitted = [DataCopying(features="pixels").fit_to(info(test)) for test in (19, 20, 100, 399, 400)]
+    assert fitted == [{}, {"cells": 1}, {"cells": 2}, {"cells": 9}, {}]
+    assert DataCopying(features="pixels", cells=1).fit_to(info(20)) == {}
 
 
 def test_a_slightly_noisy_copy_counts_in_features_too(data_config: DataConfig) -> None:
