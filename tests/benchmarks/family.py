@@ -16,7 +16,7 @@ import torch
 import genbench
 from genbench.api import Model, ModelContext
 from genbench.registry.loader import Registry, load
-from genbench.storage.provenance import commit, describe_device
+from genbench.storage.provenance import commit, describe
 from genbench.training.ensemble import step_seconds
 from genbench.training.step import create_train_context
 from genbench.utils.io import write_text
@@ -122,7 +122,7 @@ def main() -> None:
         command = f"learn --seeds {asked.seeds}"
         train_all(names, asked.seeds, asked.out)
         lines = learn_table(names, asked.out)
-    text = f"`python tests/benchmarks/family.py {command}`, commit {commit()}, {describe_device(torch.device('cpu'))},"
+    text = f"`python tests/benchmarks/family.py {command}`, commit {commit()}, {describe(torch.device('cpu'))},"
     text += f" {time.perf_counter() - began:.0f} s.\n\n" + "\n".join(lines) + "\n"
     print(text)
     REPORTS.mkdir(parents=True, exist_ok=True)
