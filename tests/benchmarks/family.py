@@ -30,7 +30,7 @@ SAMPLERS = {"rae": "gmm"}
 CONTROLS = ("untrained", "mean-image")
 METRICS = ("fid", "reconstruction")
 SHAPE, LATENT, BATCH = (1, 28, 28), 8, 128
-STEPS = 20
+STEPS = 10
 """Steps that are timed at once."""
 
 
@@ -118,7 +118,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
     parser.add_argument("what", choices=["cost", "learn"])
     parser.add_argument("--seeds", type=int, default=2)
-    parser.add_argument("--repeats", type=int, default=9)
+    parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("runs/family"), help="folder of the trained runs")
     asked = parser.parse_args()
     began, names = time.perf_counter(), load([]).names("model")
