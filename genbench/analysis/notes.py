@@ -188,18 +188,18 @@ def all_notes(table: Table, best: str) -> list[str]:
 
 
 def _findings(table: Table) -> list[str]:
-    return [text for text in (verdict(table).text, *warnings(table), *_fits(table)) if text]
+    return [text for text in (verdict(table).text, *warnings(table), *fits(table)) if text]
 
 
-def _fits(table: Table) -> list[str]:
+def fits(table: Table) -> list[str]:
     """The samplers that were fitted, with the mean seconds of their fits; of several options the longest."""
     seconds: dict[str, float] = {}
     for column in table.columns:
         if column.fit_seconds is not None:
             sampler = column.metric.partition(SAMPLED)[2].partition(".")[0]
             seconds[sampler] = max(column.fit_seconds, seconds.get(sampler, 0.0))
-    fits = [f"{name} {value:.2g} s" if value < 10 else f"{name} {value:,.0f} s" for name, value in seconds.items()]
-    return [f"samplers (@) were fitted to training codes: {', '.join(fits)} a run"] * bool(fits)
+    words = [f"{name} {value:.2g} s" if value < 10 else f"{name} {value:,.0f} s" for name, value in seconds.items()]
+    return [f"samplers (@) were fitted to training codes: {', '.join(words)} a run"] * bool(words)
 
 
 def notes(table: Table, best: str = SIGNS["best"]) -> list[str]:

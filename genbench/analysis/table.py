@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Literal
 
 from genbench.errors import UsageError, unknown
+from genbench.experiment.run import SAMPLED
 from genbench.stats.comparison import BestSetResult, set_of_best
 from genbench.stats.intervals import (
     RESOLUTION,
@@ -444,13 +445,28 @@ def _columns(gathered: GatheredRows, sort: str | None, roles: Mapping[str, RowRo
                 spread=spread([_spread_of(measured, name) for name in measured.values if roles[name] == "model"]),
             )
         )
-    first_seen = {metric: position for position, metric in enumerate(dict.fromkeys(metric for metric, _ in collected))}
+    metrics = list(dict.fromkeys(metric for metric, _ in collected))
+    first_seen = {metric: position for position, metric in enumerate(metrics)}
+    together: dict[str, int] = {}
+    for metric in metrics:
+        together.setdefault(_without_sampler(metric), first_seen[metric])
 
-    def sort_key(column: Column) -> tuple[bool, int, int, int]:
-        groups = len(collected[column.metric, column.protocol].values)
-        return column.metric != ranking, order[column.section], first_seen[column.metric], -groups
+    def sort_key(column: Column) -> tuple[bool, int, int, int, int]:
+        groups, metric = len(collected[column.metric, column.protocol].values), column.metric
+        place = together[_without_sampler(metric)]  # beside the same metric of other samplers
+        return metric != ranking, order[column.section], place, first_seen[metric], -groups
 
     return tuple(sorted(columns, key=sort_key))
+
+
+def _without_sampler(metric: str) -> str:
+    """The name of a number by any sampler.
+
+    >>> _without_sampler("kid"), _without_sampler("density-coverage@gmm.density")
+    ('kid', 'density-coverage.density')
+    """
+    name, _, rest = metric.partition(SAMPLED)
+    return name + rest[len(rest.partition(".")[0]) :]
 
 
 def _priors(gathered: GatheredRows) -> dict[ColumnKey, str]:

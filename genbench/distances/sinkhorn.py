@@ -57,7 +57,10 @@ def _dual_value(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
     for _ in range(iterations):
         # Both from the old values, then averaged: in turns, x and y would play different parts.
         f, g = 0.5 * (f + _soft_minimum(fixed, g, epsilon)), 0.5 * (g + _soft_minimum(fixed.T, f, epsilon))
-    return _soft_minimum(cost, g, epsilon).mean() + _soft_minimum(cost.T, f, epsilon).mean()
+    # Each half has the whole value and the whole gradient: rows from fixed g, then columns from fixed f.
+    rows = _soft_minimum(cost, g, epsilon).mean() + g.mean()
+    columns = _soft_minimum(cost.T, f, epsilon).mean() + f.mean()
+    return 0.5 * (rows + columns)
 
 
 def _soft_minimum(cost: Tensor, potential: Tensor, epsilon: float) -> Tensor:

@@ -272,7 +272,12 @@ def _table(page: Page, table: Table) -> TableView:
         groups=groups,
         columns=columns,
         rows=rows,
-        notes=[*map(shown, notes.warnings(table)), *notes.notes(table, best="bold:"), *filter(None, [agreement])],
+        notes=[
+            *map(shown, notes.warnings(table)),
+            *notes.fits(table),
+            *notes.notes(table, best="bold:"),
+            *filter(None, [agreement]),
+        ],
         failures=[replace(failure, cause=shown(failure.cause)) for failure in notes.failures(table)],
         legend=notes.legend(table, page.protocols),
         seeds=_seeds(page.rows, table),

@@ -93,6 +93,7 @@ def show_run(path: Path, form: str = "table") -> None:
     for row in rows([record]):
         if row.metric and row.stage != "snapshot":
             value = "failed: " + row.error if row.value is None else f"{row.value:.6g} {row.unit}"
+            value += "" if row.chance is None else f" (chance {row.chance:.4g})"
             floor = "" if row.floor is None else f"{row.floor:.4g}"
             numbers.add_row(printable(row.metric), printable(value), floor, str(row.n or ""), printable(row.protocol))
     for entry in record.measurements.values():

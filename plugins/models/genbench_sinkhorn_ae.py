@@ -34,9 +34,7 @@ class SinkhornAE(Autoencoder):
         self,
         context: ModelContext,
         *,
-        weight: Annotated[
-            float, Option("lambda, before the divergence", reference="ours: swae's, for d = 8 coordinates", low=0)
-        ] = 10.0,
+        weight: Annotated[float, Option("lambda, before the divergence", reference="ours, on glyphs", low=0)] = 20.0,
         epsilon: Annotated[
             float, Option("entropic regularization, as a share of the prior's E|z - z'|^2", reference="ours", above=0)
         ] = 0.05,

@@ -203,6 +203,14 @@ def test_the_seconds_of_a_fit_stand_with_every_number_of_the_sampler(
     assert "samplers (@) were fitted to training codes: gmm 3 s a run" in all_notes(table, "*")
 
 
+def test_the_samplers_of_a_metric_stand_side_by_side() -> None:
+    names = ("fid", "kid", "kid@gmm", "density-coverage.density", "fid@gmm", "density-coverage@gmm.density", "fid@flow")
+    (table,) = assemble([row(metric=name, metric_role="", protocol=name) for name in names], sort="kid")
+    assert [column.metric for column in table.columns] == [
+        *("kid", "fid", "fid@gmm", "fid@flow", "kid@gmm", "density-coverage.density", "density-coverage@gmm.density")
+    ]
+
+
 def test_a_trained_run_is_measured_by_another_sampler_without_training(
     genbench: Callable[..., Result], tmp_path: Path
 ) -> None:

@@ -482,6 +482,17 @@ def test_a_standard_error_of_rounding_is_not_shown() -> None:
     assert texts == ["se 0.0010"]
 
 
+def test_chance_stands_below_its_value_and_is_no_perfect_model() -> None:
+    rows = [row("a", s, value=0.7 + s / 100, chance=0.1 + s / 50, chance_sd=0.01) for s in range(2)]
+    (table,) = assemble([*rows, row("b", value=0.5)])
+    texts = {
+        line.label: [below for cell in line.cells if cell for below in notes.below_cell(cell)] for line in table.rows
+    }
+    assert texts == {"a": ["chance 0.11"], "b": []}
+    assert table.columns[0].floor is None
+    assert "chance: what codes or samples that know nothing of the images score" in notes.notes(table)
+
+
 def test_values_that_are_equal_in_every_seed_have_no_spread_to_split() -> None:
     same = [row(m, s, 0.1 + 0.2 - 1e-17 * s, se=0.01) for m in "ab" for s in range(3)]
     (text,) = notes.spreads(only(same))

@@ -45,7 +45,7 @@ CAUGHT: dict[tuple[Kind, str], set[str]] = {
     ("model", "diagonal-left-in"): {"penalty_ignores_batch_size"},
     ("model", "cross-without-diagonal"): {"penalty_ignores_batch_size"},
     ("model", "constant-kernel"): {"matching_codes_cost_less"},
-    ("model", "assumes-normal"): {"the_prior_is_used"},
+    ("model", "assumes-normal"): {"finite_over_priors", "the_prior_is_used"},
     ("model", "broadcast"): {"nothing_broadcasts_by_accident"},
     ("model", "tanh"): {"shapes_ranges_dtype_device", "learns_something"},
     ("model", "standardised"): {"learns_something"},

@@ -36,8 +36,8 @@ MODELS = load([]).names("model")
 NOT_STACKABLE: dict[str, str] = {}
 """Bundled models whose steps cannot be stacked, and words of the reason."""
 
-SPECIAL_PRIORS = {"vmf-vae": "sphere"}
-"""The priors of models that have no normal one."""
+PRIORS = {"vmf-vae": ("sphere",)}
+"""The priors of models that refuse the normal one."""
 
 STEPS = 9  # of 100 images in batches of 16: the seventh spans two epochs
 
@@ -112,9 +112,11 @@ def assert_close_tensors(solo: nn.Module, member: nn.Module, tolerance: float) -
 def test_members_end_with_the_weights_of_their_solo_runs(
     model: str, network: str, registry: Registry, planned: Callable[..., Plan], data_config: DataConfig
 ) -> None:
-    settings = (("mlp.width=20",) if network == "mlp" else ()) + (("wae-gan.width=20",) if model == "wae-gan" else ())
-    prior = SPECIAL_PRIORS.get(model, "normal")
-    runs = planned(model, network=network, priors=(prior,), seeds=(0, 1, 5), settings=settings).runs
+    settings = (("mlp.width=20",) if network == "mlp" else ()) + tuple(
+        f"{name}.width=20" for name in ("wae-gan", "factor-vae") if name == model
+    )
+    priors = PRIORS.get(model, ("normal",))
+    runs = planned(model, priors=priors, network=network, seeds=(0, 1, 5), settings=settings).runs
     solo, stacked = (in_float64(registry, runs, data_config) for _ in range(2))
     if model in NOT_STACKABLE:
         with pytest.raises(EnsembleError, match=NOT_STACKABLE[model]):
@@ -180,7 +182,9 @@ def test_a_recorded_step_equals_an_eager_one(
 def test_a_cuda_graph_of_an_ensemble_ends_near_its_solo_runs(
     kind: str, model: str, registry: Registry, planned: Callable[..., Plan], data_config: DataConfig
 ) -> None:
-    device, runs = torch.device(kind), planned(model, seeds=(0, 1, 2), settings=("mlp.width=20",)).runs
+    priors = PRIORS.get(model, ("normal",))
+    device = torch.device(kind)
+    runs = planned(model, priors=priors, seeds=(0, 1, 2), settings=("mlp.width=20",)).runs
     solo, stacked = [], []
     for members in (solo, stacked):
         for run in runs:

@@ -21,6 +21,7 @@ from genbench_likelihood.posterior import (
     law_caution,
     law_detail,
     likelihood,
+    log_prior,
     mean,
 )
 
@@ -56,7 +57,7 @@ def log_weights(model: Model, prior: Prior, x: Tensor, draws: int, noise: Noise)
         count = min(at_once, draws - start)
         repeated = x.repeat(count, 1, 1, 1)
         z = model.sample_codes(repeated, noise)
-        joint = model.log_likelihood(repeated, z).double() + prior.log_prob(z).double()
+        joint = model.log_likelihood(repeated, z).double() + log_prior(prior, z).double()
         rows.append(joint.view(count, n) - q.log_prob(z.view(count, n, -1)).double())
     return torch.cat(rows)
 

@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import math
 import statistics
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
 
-from genbench.api import Evaluation, Measurement, Model, Option
+from genbench.api import DatasetInfo, Evaluation, Measurement, Model, Option, Piece
 from genbench.errors import MetricError, NotApplicableError
 from genbench_likelihood.posterior import (
     BLOCK,
@@ -22,8 +22,8 @@ from genbench_likelihood.posterior import (
     collapse,
     count_active,
     describe,
+    log_prior,
     mean,
-    require_density,
     stochastic,
 )
 
@@ -139,7 +139,7 @@ class MutualInformation(HeldOutMetric):
         information = mean(own - aggregated, "mutual-information", "estimate")
         limit = math.log(len(z))
         full = information.value > SATURATED * limit
-        collapsed = collapse(posterior_means(model, blocks(e, images)))
+        collapsed = collapse(torch.cat([model.encode(x) for x in blocks(e, images)]))
         protocol = e.protocol(
             method="q(z) as the mean of q(z | x) over the images themselves, one code for each",
             references=len(z),
@@ -160,10 +160,11 @@ class MutualInformation(HeldOutMetric):
             caution=collapsed
             or (f"at its limit, {bound}: the true value lies between it and the rate" if full else ""),
         )
-        if not e.prior.has_density:
+        try:
+            expected = log_prior(e.prior, z).double()
+        except NotApplicableError:  # the information alone needs no density of the prior
             return
-        log_prior = e.prior.log_prob(z).double()
-        divergence = mean(aggregated - log_prior, "mutual-information", "KL")
+        divergence = mean(aggregated - expected, "mutual-information", "KL")
         yield Measurement(
             value=divergence.value,
             unit="nats",
@@ -171,7 +172,7 @@ class MutualInformation(HeldOutMetric):
             n=len(z),
             protocol=replace(protocol, detail=f"{protocol.detail}; {describe(e.prior)}"),
             component="marginal-kl",
-            floor=max(0.0, float((own - log_prior).mean()) - limit),
+            floor=max(0.0, float((own - expected).mean()) - limit),
             se=divergence.se,
             label="KL(q(z) | p)",
             caution=f"too large: I(x; z) is at its limit, {bound}" if full else "",
@@ -189,13 +190,16 @@ class CodeNLL(HeldOutMetric):
     name: ClassVar[str] = "code-nll"
     n: Annotated[int, Option("held-out images encoded, and prior draws", low=LEAST)] = 2000
 
+    def needs(self, info: DatasetInfo) -> Mapping[Piece, int]:
+        """The codes, where they come from files."""
+        return {"codes": self.n}
+
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """The number, with the prior's own as its floor."""
-        require_density(e.prior)
         codes = e.codes(self.n)
         if not codes.isfinite().all():
             raise MetricError("code-nll: some codes are NaN or infinite")
-        values = -e.prior.log_prob(codes)
+        values = -log_prior(e.prior, codes)
         outside = int(torch.isposinf(values).sum())
         if outside:
             raise NotApplicableError(
@@ -203,7 +207,7 @@ class CodeNLL(HeldOutMetric):
             )
         number = mean(values, "code-nll", "NLL")
         draws = [e.prior_draws(len(codes), f"code-nll/{i}") for i in range(FLOORS)]
-        floors = [float(-e.prior.log_prob(drawn).double().mean()) for drawn in draws]
+        floors = [float(-log_prior(e.prior, drawn).double().mean()) for drawn in draws]
         yield Measurement(
             value=number.value,
             unit="nats",

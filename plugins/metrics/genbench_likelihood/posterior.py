@@ -18,6 +18,9 @@ from genbench.errors import MetricError, NotApplicableError, UsageError
 BLOCK = 500
 """Images or codes that go through a model at once: they bound the memory, and their noise is drawn together."""
 
+ON_SPHERE = 1e-3
+"""Relative distance from a sphere up to which a code lies on it, but for rounding."""
+
 LEAST = 2
 """Held-out images."""
 
@@ -79,14 +82,21 @@ def likelihood(e: Evaluation) -> Model:
     model = stochastic(e)
     if not model.has_likelihood:
         raise NotApplicableError("p(x | z) has no density: the decoder is no distribution")
-    require_density(e.prior)
     return model
 
 
-def require_density(prior: Prior) -> None:
-    """`NotApplicableError` for a prior without a density."""
-    if not prior.has_density:
-        raise NotApplicableError(f"the prior {type(prior).__name__} has no density on R^{prior.latent_dim}")
+def log_prior(prior: Prior, z: Tensor) -> Tensor:
+    """log p(z), `(n, d) -> (n,)`: on R^d, or with respect to its area for codes on the sphere of a uniform prior.
+
+    `NotApplicableError` for a prior without a density.
+    """
+    if prior.has_density:
+        return prior.log_prob(z)
+    radius, d = prior.sphere_radius, prior.latent_dim
+    if radius is None or bool(((z.norm(dim=1) / radius - 1.0).abs() > ON_SPHERE).any()):
+        raise NotApplicableError(f"the prior {type(prior).__name__} has no density on R^{d}")
+    area = math.log(2.0) + d / 2 * math.log(math.pi) - math.lgamma(d / 2) + (d - 1) * math.log(radius)
+    return torch.full((len(z),), -area, device=z.device)
 
 
 def blocks(e: Evaluation, images: Tensor, size: int = BLOCK) -> Iterator[Tensor]:
@@ -108,7 +118,7 @@ def kl(q: Distribution, z: Tensor, prior: Prior) -> Tensor:
             pass
         else:
             return exact
-    return q.log_prob(z) - prior.log_prob(z)
+    return q.log_prob(z) - log_prior(prior, z)
 
 
 def describe(prior: Prior) -> str:

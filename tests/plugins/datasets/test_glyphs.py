@@ -81,6 +81,7 @@ def test_the_summary_agrees_with_the_images(data_config: DataConfig, images: Ima
     assert (summary.train, summary.test, summary.validation) == (60_000, 10_000, 5_000)
     assert (len(images.train), len(images.test), len(images.validation)) == (60_000, 10_000, 5_000)
     assert summary.classes == 10
+    assert summary.factors == tuple(images.train_factors)
     assert {images.train.dtype, images.test.dtype, images.validation.dtype} == {torch.uint8}
 
 
@@ -121,7 +122,9 @@ def test_eight_linear_components_do_not_exhaust_the_images(images: Images) -> No
 
 @pytest.mark.parametrize("split", glyphs.SPLITS)
 def test_factors_stand_in_the_order_of_the_images(images: Images, split: glyphs.Split) -> None:
-    factors = glyphs.factors(split)
+    factors = getattr(images, f"{split}_factors")
+    assert factors.keys() == glyphs.factors(split).keys()
+    assert all(torch.equal(values, factors[name]) for name, values in glyphs.factors(split).items())
     assert torch.equal(factors["digit"], labels(images, split))
     assert {len(values) for values in factors.values()} == {glyphs.SPLITS[split]}
     counts = torch.tensor([len(variants) for variants in glyphs.VARIANTS])[factors["digit"]]

@@ -33,8 +33,9 @@ from genbench.testing.fixtures import Cube, Gauss, Small
 from genbench_ae import AE
 from genbench_likelihood.bounds import ELBO, NLL, bounds, log_weights
 from genbench_likelihood.codes import ActiveUnits, CodeNLL, MutualInformation, log_aggregated
-from genbench_priors import Uniform
+from genbench_priors import Sphere, Uniform
 from genbench_vae import VAE
+from genbench_vmf_vae import VMFVAE, kl_to_uniform
 
 SHAPE = (1, 4, 4)
 PIXELS = 16
@@ -315,6 +316,21 @@ def test_codes_without_a_density_or_outside_of_it_do_not_apply() -> None:
         measured(CodeNLL(n=80), with_prior(model, Uniform(2)), test)
     information = measured(MutualInformation(n=80), with_prior(model, Cube(2)), test)
     assert information.keys() == {""}
+    for metric in (NLL(n=80, samples=4), ELBO(), CodeNLL(n=80)):
+        with pytest.raises(NotApplicableError, match="the prior Sphere has no density"):
+            measured(metric, with_prior(model, Sphere(2)), test)  # whose codes lie not on the sphere
+
+
+def test_on_a_sphere_densities_are_those_of_its_area() -> None:
+    torch.manual_seed(0)
+    model, test = VMFVAE(ModelContext((1, 8, 8), 3, Sphere(3, radius=2.0), Small((1, 8, 8)))), spotted(60)
+    with torch.no_grad():
+        exact = kl_to_uniform(model.posterior_parameters(to_float(test))[1], 3)
+    rate = measured(ELBO(), model, test.repeat(50, 1, 1, 1))["rate"]
+    assert near(rate.value, float(exact.mean()), rate.se)
+    code = measured(CodeNLL(n=60), model, test)[""]
+    assert code.value == code.floor == pytest.approx(math.log(4.0 * math.pi * 4.0))
+    assert measured(NLL(n=60, samples=64), model, test)[""].value < -measured(ELBO(), model, test)[""].value + 0.5
 
 
 def with_prior(model: LinearGaussian, prior: Prior) -> LinearGaussian:
