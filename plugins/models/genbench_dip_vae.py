@@ -18,8 +18,8 @@ class DIPVAE(VariationalAutoencoder):
 
     .. math:: R = \lambda_{od} \sum_{i \ne j} C_{ij}^2 + \lambda_d \sum_i (C_{ii} - s^2)^2
 
-    C is the batch's covariance of the encoder's means mu(x) for `variant` i (equation 6), that plus the mean of the
-    encoder's variances, which is the covariance of q(z), for ii (equation 7). s^2 is the prior's mean variance; the
+    C is the batch's covariance of the encoder's means mu(x) for `variant` i, that plus the mean of the
+    encoder's variances, which is the covariance of q(z), for ii. s^2 is the prior's mean variance; the
     paper's prior is N(0, I), with 1. Both covariances are means over the batch, divided by n and not by n - 1. Both
     lambdas 0 is the VAE.
 
@@ -36,7 +36,7 @@ class DIPVAE(VariationalAutoencoder):
         sigma: SigmaOption = 0.3,
         variant: Annotated[
             Literal["i", "ii"],
-            Option("covariance of the encoder's means, or of its draws", reference="arXiv:1711.00848, section 4"),
+            Option("covariance of the encoder's means, or of its draws", reference="arXiv:1711.00848"),
         ] = "i",
         off_diagonal: Annotated[
             float, Option("lambda_od, before squared covariances", reference="disentanglement_lib: 1 to 50", low=0)

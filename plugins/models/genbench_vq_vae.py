@@ -19,6 +19,10 @@ COUNT_DECAY = 0.99
 """Decay of the counts at each step: the prior is that of the last hundred batches or so."""
 
 
+LEAST_WEIGHT = 1e-5
+"""Moving count below which a vector stays where it is: 0 / 0 would move one that no output is nearest to."""
+
+
 class Codebook(Prior):
     """K vectors in R^D, and how often each of P positions of a code uses each of them: the model's learned prior.
 
@@ -63,7 +67,8 @@ class Codebook(Prior):
     @property
     def variance(self) -> Tensor:
         """The weighted variance of the vectors at each position, `(d,)`, on the CPU."""
-        return (self.frequencies @ self.vectors.detach().square()).flatten().cpu() - self.mean.square()
+        gaps = self.vectors.detach() - (self.frequencies @ self.vectors.detach())[:, None]  # (P, K, D)
+        return (self.frequencies[:, :, None] * gaps.square()).sum(1).flatten().cpu()
 
     @property
     def frequencies(self) -> Tensor:
@@ -90,9 +95,7 @@ class VQVAE(Autoencoder):
         self,
         context: ModelContext,
         *,
-        entries: Annotated[
-            int, Option("K, the vectors of the codebook", reference=f"{_PAPER}, section 4.1", low=2)
-        ] = 512,
+        entries: Annotated[int, Option("K, the vectors of the codebook", reference=_PAPER, low=2)] = 512,
         size: Annotated[
             int | None,
             Option("D, numbers of a vector; default 2, or 1 for an odd latent dimension", reference="ours", low=1),
@@ -166,7 +169,8 @@ class VQVAE(Autoencoder):
         book, new = self.codebook, 1.0 - self.decay
         book.weights.lerp_(used.sum(0), new)
         book.sums.lerp_(used.T @ parts, new)
-        book.vectors.copy_(book.sums / book.weights.clamp(min=1e-5)[:, None])
+        counted = (book.weights >= LEAST_WEIGHT)[:, None]
+        book.vectors.copy_(torch.where(counted, book.sums / book.weights[:, None], book.vectors))
 
 
 def straight_through(output: Tensor, code: Tensor) -> Tensor:
