@@ -12,7 +12,7 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
-from importlib.metadata import EntryPoint, entry_points
+from importlib.metadata import Distribution, EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
@@ -99,13 +99,19 @@ def installed_key(environment: Mapping[str, str] = os.environ, disabled: Iterabl
     digest.update(repr([SCHEMA, __version__, sys.version, sys.prefix, environment.get(SELECT)]).encode())
     digest.update(repr(sorted(disabled)).encode())
     for point in sorted(entry_points(group="genbench"), key=lambda point: (point.name, point.value)):
-        version = f"{point.dist.name} {point.dist.version}" if point.dist else ""
+        version = name_and_version(point.dist) if point.dist else ""
         digest.update(f"{point.name}={point.value} {version}\n".encode())
         for path in _sources(point):
             source = path.read_bytes()
             digest.update(os.fsencode(f"{path} {len(source)}\n"))
             digest.update(source)
     return digest.hexdigest()
+
+
+@lru_cache(maxsize=64)
+def name_and_version(distribution: Distribution) -> str:
+    """Read once: `importlib.metadata` parses the whole METADATA file at every access."""
+    return f"{distribution.name} {distribution.version}"
 
 
 def _sources(point: EntryPoint) -> Iterator[Path]:

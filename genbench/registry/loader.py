@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from importlib.metadata import Distribution, EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, Literal
@@ -27,6 +27,7 @@ from genbench import hookspecs
 from genbench.api import ComponentSpec
 from genbench.errors import PluginError, unknown
 from genbench.features import register_extractors
+from genbench.registry.cache import name_and_version
 from genbench.registry.listing import (
     FILE_FLAG,
     KINDS,
@@ -191,13 +192,7 @@ def _separate_options(file: Path) -> str:
 
 
 def _origin(point: EntryPoint) -> str:
-    return _name_and_version(point.dist) if point.dist else "unknown distribution"
-
-
-@lru_cache(maxsize=64)
-def _name_and_version(distribution: Distribution) -> str:
-    """Read once: `importlib.metadata` parses the whole METADATA file at every access."""
-    return f"{distribution.name} {distribution.version}"
+    return name_and_version(point.dist) if point.dist else "unknown distribution"
 
 
 def _load_plugin(

@@ -46,6 +46,9 @@ class WeightUnused(WAEMMD):
 class DividedByPairs(SWAE):
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         for loss in super().training_step(x, z, noise):
+            if loss.optimizer != "autoencoder":
+                yield loss
+                continue
             fit, n = loss.logs["reconstruction"], len(x)
             yield Loss("autoencoder", fit + (loss.value - fit) / (n * (n - 1)))
 
