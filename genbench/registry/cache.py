@@ -12,13 +12,13 @@ import tempfile
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from functools import lru_cache
-from importlib.metadata import Distribution, EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from typing import Any
 
 from genbench import __version__
 from genbench.errors import UsageError
-from genbench.registry.listing import SELECT, ListedComponent, ListedOption, ListedPlugin, Listing
+from genbench.registry.listing import SELECT, ListedComponent, ListedOption, ListedPlugin, Listing, name_and_version
 
 SCHEMA = 4
 CACHE = "GENBENCH_CACHE"
@@ -106,12 +106,6 @@ def installed_key(environment: Mapping[str, str] = os.environ, disabled: Iterabl
             digest.update(os.fsencode(f"{path} {len(source)}\n"))
             digest.update(source)
     return digest.hexdigest()
-
-
-@lru_cache(maxsize=64)
-def name_and_version(distribution: Distribution) -> str:
-    """Read once: `importlib.metadata` parses the whole METADATA file at every access."""
-    return f"{distribution.name} {distribution.version}"
 
 
 def _sources(point: EntryPoint) -> Iterator[Path]:

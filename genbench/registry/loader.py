@@ -27,7 +27,6 @@ from genbench import hookspecs
 from genbench.api import ComponentSpec
 from genbench.errors import PluginError, unknown
 from genbench.features import register_extractors
-from genbench.registry.cache import name_and_version
 from genbench.registry.listing import (
     FILE_FLAG,
     KINDS,
@@ -39,6 +38,7 @@ from genbench.registry.listing import (
     Listing,
     check_name,
     conflict_key,
+    name_and_version,
 )
 from genbench.registry.options import OptionSpec, bounds_text, default_text, specs
 from genbench.utils.io import shell_path
