@@ -56,9 +56,8 @@ def loss_drawings(records: Sequence[RunRecord]) -> tuple[list[Drawing], list[str
 def sample_strips(records: Sequence[RunRecord], rows: Sequence[Row], count: int = 12) -> list[ImageRow]:
     """The stored samples of each model by the run of its lowest seed, in blocks whose columns are the same draws.
 
-     A block is one dataset, prior with its options, latent size and seed, which determine the draws of a fixed prior.
-    Models that were
-     trained elsewhere have a block of a dataset, with the first samples that were given.
+    A block is one dataset, prior with its options, latent size and seed, which determine the draws of a fixed prior.
+    Models that were trained elsewhere have a block of a dataset, with the first samples that were given.
     """
     by_name = {record.name: record for record in records if record.has(SAMPLES)}
     first: dict[tuple[str, str], Row] = {}

@@ -111,7 +111,7 @@ def show_run(path: Path, form: str = "table") -> None:
         for caution in filter(None, row.caution.split(CAUTIONS)):
             cautions.setdefault(caution, []).append(row.metric)
     for caution, metrics in cautions.items():
-        console.print(printable(f"! {', '.join(metrics)}: {caution}"), highlight=False, soft_wrap=True)
+        console.print(printable(f"! {', '.join(dict.fromkeys(metrics))}: {caution}"), highlight=False, soft_wrap=True)
 
     # The traces of failures, last, where they are looked for.
     failure = record.folder.failure()
