@@ -12,6 +12,7 @@ import torch
 from click.testing import Result
 from torch import Generator, Tensor
 
+from genbench.analysis.captions import caption
 from genbench.analysis.notes import all_notes
 from genbench.analysis.table import assemble
 from genbench.api import DataConfig, Noise, Prior, Sampler, TrainingStats
@@ -215,6 +216,7 @@ def test_the_seconds_of_a_fit_stand_with_every_number_of_the_sampler(
     assert 0 < first.fit_seconds <= first.seconds
     (table,) = assemble([row(metric="fid@gmm.x", fit_seconds=2.0), row(metric="fid@gmm.x", seed=1, fit_seconds=4.0)])
     assert "samplers (@) were fitted to training codes: gmm 3 s a run" in all_notes(table, "*")
+    assert "Samplers (@) were fitted to training codes: gmm 3 s a run." in caption(table).reading
 
 
 def test_the_samplers_of_a_metric_stand_side_by_side() -> None:
