@@ -17,8 +17,7 @@ import genbench
 from genbench.api import Model, ModelContext
 from genbench.registry.loader import Registry, load
 from genbench.storage.provenance import commit, describe
-from genbench.training.ensemble import step_seconds
-from genbench.training.step import create_train_context
+from genbench.training.step import EagerStep, create_train_context
 from genbench.utils.io import write_text
 
 REPORTS = Path(__file__).parents[2] / "reports" / "family"
@@ -31,6 +30,8 @@ SAMPLERS = {"rae": "gmm"}
 CONTROLS = ("untrained", "mean-image")
 METRICS = ("fid", "reconstruction")
 SHAPE, LATENT, BATCH = (1, 28, 28), 8, 128
+STEPS = 10
+"""Steps that are timed at once."""
 
 
 def built(registry: Registry, name: str) -> Model:
@@ -42,23 +43,29 @@ def built(registry: Registry, name: str) -> Model:
 
 
 def measure_costs(repeats: int) -> dict[str, list[float]]:
-    """Seconds of a step of each model in each repeat; a repeat times all models, so that load falls on all."""
+    """Processor seconds of a step of each model in each repeat; a repeat times all models in turn, on one thread."""
     torch.set_num_threads(1)
     registry = load([])
     images = torch.randint(0, 256, (4096, *SHAPE), dtype=torch.uint8)
-    contexts = {}
+    indices = torch.arange(BATCH)
+    steps = {}
     for name in registry.names("model"):
         model = built(registry, name)
-        contexts[name] = create_train_context(model, model.prior, images, BATCH, 0)
-    seconds: dict[str, list[float]] = {name: [] for name in contexts}
-    for _ in range(repeats):
-        for name, context in contexts.items():
-            seconds[name].append(step_seconds(context))
+        steps[name] = EagerStep(create_train_context(model, model.prior, images, BATCH, 0))
+        steps[name].on_epoch_start(0)
+    seconds: dict[str, list[float]] = {name: [] for name in steps}
+    for repeat in range(repeats + 1):
+        for name, step in steps.items():
+            began = time.process_time()
+            for number in range(STEPS):
+                step.run(repeat * STEPS + number, indices)
+            if repeat:  # the first warms up
+                seconds[name].append((time.process_time() - began) / STEPS)
     return seconds
 
 
 def cost_table(seconds: dict[str, list[float]]) -> list[str]:
-    """Medians over the repeats: milliseconds, and the ratio to `ae` of the same repeat."""
+    """Medians over the repeats: milliseconds of the processor, and the ratio to `ae` of the same repeat."""
     lines = ["| model | ms a step | of `ae` | least, most |", "|:--|--:|--:|--:|"]
     for name, values in seconds.items():
         ratios = sorted(value / base for value, base in zip(values, seconds["ae"], strict=True))
