@@ -30,7 +30,7 @@ _SEED = 20_260
 _NUMBERS = 2_000_000
 """Simulated values of one reference law at most: 16 MB."""
 
-_SIMULATED, _COMPARED = 16, 50
+SIMULATED, COMPARED = 16, 50
 """Numbers of trials whose quantiles are simulated, at most, those between being interpolated; and that are compared."""
 
 
@@ -70,7 +70,7 @@ def expected_best(values: Sequence[float], *, higher_is_better: bool) -> tuple[E
     n = len(x)
     better = x[x > x[0]]
     banded = n >= FEWEST and len(np.unique(better)) == len(better) > 1
-    counts = spaced_counts(n // 2, _SIMULATED) if banded else [1]
+    counts = spaced_counts(n // 2, SIMULATED) if banded else [1]
     quantiles = np.array([pivot_quantiles(n, k) for k in counts] if banded else [(0.0, 0.0)])
     curve = []
     for k in range(1, n + 1):
@@ -108,15 +108,21 @@ def best_of(x: Floats, k: int) -> tuple[Floats, Floats]:
     `x` is `(searches, n)`, each row sorted. The i-th smallest value is the best of C(i - 1, k - 1) subsets of C(n, k).
     """
     n = x.shape[1]
-    # Without draw j the values below it keep their rank, and those above it lose one.
-    weights = _weights(n - 1, k)
-    below = np.cumsum(x[:, :-1] * weights, axis=1)
-    above = np.cumsum((x[:, 1:] * weights)[:, ::-1], axis=1)[:, ::-1]
-    without = np.zeros_like(x)
-    without[:, 1:] = below
-    without[:, :-1] += above
-    error = np.sqrt((n - 1) / n * np.square(without - without.mean(1, keepdims=True)).sum(1))
+    error = np.sqrt((n - 1) / n * np.square(x @ _leave_out(n, k)).sum(1))
+    error[error <= 1e-12 * np.abs(x).max(1)] = 0.0  # rounding
     return x @ _weights(n, k), error
+
+
+@lru_cache(maxsize=256)
+def _leave_out(n: int, k: int) -> Floats:
+    """The estimates without one draw, less their mean, are linear in the sorted values: the matrix, `(value, draw)`.
+
+    Without draw j the values below it keep their rank, and those above it lose one.
+    """
+    weights = _weights(n - 1, k)
+    below, above = np.append(weights, 0.0), np.insert(weights, 0, 0.0)
+    matrix = np.triu(np.tile(below[:, None], n), 1) + np.tril(np.tile(above[:, None], n), -1)
+    return np.asarray(matrix - matrix.mean(1, keepdims=True), np.float64)
 
 
 @lru_cache(maxsize=4096)
@@ -277,7 +283,7 @@ def _permutation_test(a: Floats, b: Floats) -> tuple[list[int], list[int], list[
     order[0] = np.arange(len(pooled))  # as it was observed
     dealt = pooled[order]
     left, right = np.sort(dealt[:, : len(a)], axis=1), np.sort(dealt[:, len(a) :], axis=1)
-    counts, signs, p_values = spaced_counts(min(len(a), len(b)) // 2, _COMPARED), [], []
+    counts, signs, p_values = spaced_counts(min(len(a), len(b)) // 2, COMPARED), [], []
     for k in counts:
         (mean_a, error_a), (mean_b, error_b) = best_of(left, k), best_of(right, k)
         gap, error = mean_a - mean_b, np.hypot(error_a, error_b)

@@ -115,7 +115,7 @@ def _groups(column: Sequence[Scalar]) -> tuple[list[str], list[list[int]]]:
     distinct = list(dict.fromkeys(column))
     if not is_numeric(column):
         texts = sorted(distinct, key=str)
-        return [_text(value) for value in texts], [[i for i, v in enumerate(column) if v == text] for text in texts]
+        return [text_of(value) for value in texts], [[i for i, v in enumerate(column) if v == text] for text in texts]
     numbers = np.array(column, np.float64)
     if len(distinct) <= 3:
         members = [np.flatnonzero(numbers == value) for value in np.unique(numbers)]
@@ -129,10 +129,11 @@ def _groups(column: Sequence[Scalar]) -> tuple[list[str], list[list[int]]]:
 
 def _range(numbers: Floats) -> str:
     low, high = float(numbers.min()), float(numbers.max())
-    return _text(low) if low == high else f"{_text(low)} to {_text(high)}"
+    return text_of(low) if low == high else f"{text_of(low)} to {text_of(high)}"
 
 
-def _text(value: Scalar) -> str:
+def text_of(value: Scalar) -> str:
+    """An option's value in words."""
     if value is None:
         return "none"
     return f"{value:.3g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value).lower()
