@@ -7,6 +7,7 @@ import copy
 import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Generator, Tensor
@@ -368,8 +369,7 @@ def log_prob_agrees_with_draws(subject: Priors) -> str:
     """In one and two dimensions the density has the mass of the draws, cell by cell, within seven standard errors."""
     compared = 0
     for prior in _with_density(subject):
-        z = draws(prior, seed=4)
-        mass = masses(prior, z.float(), BINS)
+        mass = _masses_of(prior)
         expected, count = mass.density * DRAWS, mass.draws.double()
         slack = Z * (expected * (1 - mass.density).clamp(min=0)).clamp(min=100.0).sqrt() + 0.01 * expected
         excess = (count - expected).abs() - slack
@@ -387,7 +387,7 @@ def log_prob_integrates_to_one(subject: Priors) -> str:
     the quadrature, and seven standard errors to that share. Mass where no draw falls counts, as far as the boxes reach.
     """
     for prior in _with_density(subject):
-        mass = masses(prior, draws(prior, seed=4).float(), BINS)
+        mass = _masses_of(prior)
         beyond = mass.beyond(draws(prior, seed=8).float())
         total = float(mass.density.sum()) + mass.around + beyond
         room = 0.02 + Z * math.sqrt(max(beyond * (1.0 - beyond), 1.0 / DRAWS) / DRAWS)
@@ -471,6 +471,12 @@ def _features(z: Tensor, edges: Tensor, centre: Tensor, ends: Tensor) -> Tensor:
     below = (z[:, None, :] <= edges).double().flatten(1)
     z = _trimmed(z, ends)
     return torch.cat([z, (z - centre).square(), below], dim=1)
+
+
+@lru_cache(maxsize=len(DIMS))
+def _masses_of(prior: Prior) -> Masses:
+    """The masses of a prior over its own draws, once for the checks that need them."""
+    return masses(prior, draws(prior, seed=4).float(), BINS)
 
 
 def _with_density(subject: Priors) -> Sequence[Prior]:

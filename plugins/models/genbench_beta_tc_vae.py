@@ -25,7 +25,7 @@ class BetaTCVAE(VariationalAutoencoder):
 
     (equation 2; DW is the dimension-wise KL where the prior is a product). q(z | x) is a Gaussian with diagonal
     covariance, q(z) its mean over all images. Both q(z) and q(z_j) are estimated by minibatch-weighted sampling
-    (section 4): the sum over the batch's M images divided by N M, N being the dataset's size. N shifts MI by log N, TC
+    (section 3.1): the sum over the batch's M images divided by N M, N being the dataset's size. N shifts MI by log N, TC
     by (d - 1) log N and DW by -d log N, constants, so that no gradient depends on N: it is left out here, which makes
     the estimates those of the batch's own mixture. The loss is the VAE's, whose KL has a closed form for N(0, s^2 I),
     plus (beta - 1) TC: beta = 1 is the VAE.
@@ -93,8 +93,8 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
     yield ComponentSpec(
         name="beta-tc-vae",
         aliases=("beta-tcvae", "tc-vae", "tcvae"),
+        family="Disentangling autoencoders",
         description="VAE, weight on total correlation",
         factory=BetaTCVAE,
         reference="arXiv:1802.04942",
-        family="Disentangling autoencoders",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
 from typing import Annotated, Literal
 
 import torch
@@ -19,8 +18,8 @@ class DIPVAE(VariationalAutoencoder):
 
     .. math:: R = \lambda_{od} \sum_{i \ne j} C_{ij}^2 + \lambda_d \sum_i (C_{ii} - s^2)^2
 
-    C is the batch's covariance of the encoder's means mu(x) for `variant` i (equation 6), that plus the mean of the
-    encoder's variances, which is the covariance of q(z), for ii (equation 7). s^2 is the prior's mean variance; the
+    C is the batch's covariance of the encoder's means mu(x) for `variant` i, that plus the mean of the
+    encoder's variances, which is the covariance of q(z), for ii. s^2 is the prior's mean variance; the
     paper's prior is N(0, I), with 1. Both covariances are means over the batch, divided by n and not by n - 1. Both
     lambdas 0 is the VAE.
 
@@ -37,7 +36,7 @@ class DIPVAE(VariationalAutoencoder):
         sigma: SigmaOption = 0.3,
         variant: Annotated[
             Literal["i", "ii"],
-            Option("covariance of the encoder's means, or of its draws", reference="arXiv:1711.00848, section 4"),
+            Option("covariance of the encoder's means, or of its draws", reference="arXiv:1711.00848"),
         ] = "i",
         off_diagonal: Annotated[
             float, Option("lambda_od, before squared covariances", reference="disentanglement_lib: 1 to 50", low=0)
@@ -79,12 +78,7 @@ class DIPVAE(VariationalAutoencoder):
             covariance = covariance + torch.diag(draw.log_variance.exp().mean(0))
         variances = covariance.diagonal()
         apart = covariance.square().sum() - variances.square().sum()
-        return self.off_diagonal * apart + self.diagonal * (variances - self.scale).square().sum()
-
-    @cached_property
-    def scale(self) -> float:
-        """s^2; read at the first step, since under torch.device("meta") a prior has no numbers."""
-        return self.prior.pairwise_scale / (2.0 * self.prior.latent_dim)
+        return self.off_diagonal * apart + self.diagonal * (variances - self.prior_variance).square().sum()
 
 
 @hookimpl
@@ -93,8 +87,8 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
     yield ComponentSpec(
         name="dip-vae",
         aliases=("dipvae", "dip-vae-i", "dip-vae-ii"),
+        family="Disentangling autoencoders",
         description="VAE, penalty on the codes' covariance",
         factory=DIPVAE,
         reference="arXiv:1711.00848",
-        family="Disentangling autoencoders",
     )

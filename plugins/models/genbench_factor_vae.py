@@ -13,7 +13,7 @@ from genbench.nn import LikelihoodOption, SigmaOption, VariationalAutoencoder, a
 
 _PAPER = "arXiv:1802.05983, appendix A"
 SLOPE = 0.2
-"""Of the critic's leaky ReLU below zero (appendix A)."""
+"""Of the critic's leaky ReLU below zero: that of disentanglement_lib."""
 
 
 class FactorVAE(VariationalAutoencoder):
@@ -102,8 +102,8 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
     yield ComponentSpec(
         name="factor-vae",
         aliases=("factorvae",),
+        family="Disentangling autoencoders",
         description="VAE, adversarial total correlation",
         factory=FactorVAE,
         reference="arXiv:1802.05983",
-        family="Disentangling autoencoders",
     )

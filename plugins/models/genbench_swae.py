@@ -63,26 +63,14 @@ class SWAE(Autoencoder):
         self,
         context: ModelContext,
         *,
-        p: Annotated[float, Option("power of the distance", reference=_PAPER, low=1)] = 2.0,
-        projections: Annotated[int, Option("directions L at each step", reference=_PAPER, low=1)] = 50,
         weight: Annotated[
             float,
             Option(
                 "lambda, before the mean sliced distance", reference="gmum/cwae-pytorch, for CelebA; MNIST: 1", low=0
             ),
         ] = 100.0,
-        cost: Annotated[
-            Literal["squared", "bce-l1"],
-            Option("summed squares, or mean cross entropy + mean absolute error", reference=_CWAE),
-        ] = "squared",
-        annealing: Annotated[
-            float,
-            Option("factor on the weight at every epoch from the twelfth on", reference="off; notebooks: 1.1", low=0),
-        ] = 1.0,
-        optimizer: Annotated[
-            Literal["adam", "rmsprop"], Option("the optimizer", reference=f"{_CWAE}; notebooks: rmsprop")
-        ] = "adam",
-        rate: Annotated[float, Option("learning rate", reference=f"{_CWAE}; {_NOTEBOOKS}", above=0)] = 1e-3,
+        p: Annotated[float, Option("power of the distance", reference=_PAPER, low=1)] = 2.0,
+        projections: Annotated[int, Option("directions L at each step", reference=_PAPER, low=1)] = 50,
         slices: Annotated[
             Literal["uniform", "max", "distributional", "energy"],
             Option(
@@ -95,12 +83,24 @@ class SWAE(Autoencoder):
             Option("what is sorted, a function of code and direction", reference=_GENERALIZED),
         ] = "linear",
         radius: Annotated[float, Option("radius of circular slices", reference="ours", above=0)] = 1.0,
-        ascent_rate: Annotated[
-            float, Option("Adam's learning rate of max and distributional slices", reference="ours", above=0)
-        ] = 1e-2,
         dissimilarity: Annotated[
             float, Option("lambda_C of distributional slices", reference="ours; arXiv:2002.07367: tuned", low=0)
         ] = 1.0,
+        cost: Annotated[
+            Literal["squared", "bce-l1"],
+            Option("summed squares, or mean cross entropy + mean absolute error", reference=_CWAE),
+        ] = "squared",
+        annealing: Annotated[
+            float,
+            Option("factor on the weight at every epoch from the twelfth on", reference="off; notebooks: 1.1", low=0),
+        ] = 1.0,
+        optimizer: Annotated[
+            Literal["adam", "rmsprop"], Option("the optimizer", reference=f"{_CWAE}; notebooks: rmsprop")
+        ] = "adam",
+        rate: Annotated[float, Option("learning rate", reference=f"{_CWAE}; {_NOTEBOOKS}", above=0)] = 1e-3,
+        ascent_rate: Annotated[
+            float, Option("Adam's learning rate of max and distributional slices", reference="ours", above=0)
+        ] = 1e-2,
     ) -> None:
         super().__init__(context)
         self.p = p
@@ -215,7 +215,7 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
         name="swae",
         aliases=("sliced-wasserstein", "max-sliced", "generalized-sliced", "distributional-sliced", "energy-sliced"),
         family="Wasserstein autoencoders",
-        description="Sliced-Wasserstein autoencoder, and its generalizations",
+        description="Sliced-Wasserstein autoencoder, other slices",
         factory=SWAE,
         reference="arXiv:1804.01947",
     )

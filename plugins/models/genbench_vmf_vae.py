@@ -40,11 +40,10 @@ class VMFVAE(LikelihoodAutoencoder):
     .. math:: KL = \kappa \frac{I_{d/2}(\kappa)}{I_{d/2-1}(\kappa)} + \log C_d(\kappa) + \log |S^{d-1}|, \qquad
               C_d(\kappa) = \frac{\kappa^{d/2-1}}{(2\pi)^{d/2} I_{d/2-1}(\kappa)}
 
-    (equations 3 and 6). A draw is cos(a) mu + sin(a) v with the angle a from mu by rejection (Wood 1994, algorithm VM*)
-    and v uniform among the unit vectors orthogonal to mu. The gradient in kappa is the implicit one,
-    da/dkappa = -(dF/dkappa) / f of the angle's distribution function F and density f (arXiv:1805.08498, equation 5): it
-    is without bias, as the paper's is by a correction of the rejection sampler's gradient (appendix D), and has no
-    score-function term.
+    A draw is cos(a) mu + sin(a) v with the angle a from mu by rejection (Wood 1994, algorithm VM*) and v uniform among
+    the unit vectors orthogonal to mu. The gradient in kappa is the implicit one, da/dkappa = -(dF/dkappa) / f of the
+    angle's distribution function F and density f (arXiv:1805.08498): it is without bias, as the paper's is by a
+    correction of the rejection sampler's gradient, and has no score-function term.
 
     Source: arXiv:1804.00891.
     """
@@ -246,8 +245,8 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
     yield ComponentSpec(
         name="vmf-vae",
         aliases=("hyperspherical-vae", "s-vae", "svae", "von-mises-fisher"),
+        family="Variational autoencoders",
         description="Hyperspherical VAE, von Mises-Fisher encoder",
         factory=VMFVAE,
         reference="arXiv:1804.00891",
-        family="Variational autoencoders",
     )

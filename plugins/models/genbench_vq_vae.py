@@ -12,11 +12,15 @@ from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Optimi
 from genbench.distances import squared_distances
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
-from genbench.nn import Autoencoder, adam, squared_error
+from genbench.nn import Autoencoder, adam, require_unset_prior, squared_error
 
 _PAPER = "arXiv:1711.00937"
 COUNT_DECAY = 0.99
 """Decay of the counts at each step: the prior is that of the last hundred batches or so."""
+
+
+LEAST_WEIGHT = 1e-5
+"""Moving count below which a vector stays where it is: 0 / 0 would move one that no output is nearest to."""
 
 
 class Codebook(Prior):
@@ -63,7 +67,8 @@ class Codebook(Prior):
     @property
     def variance(self) -> Tensor:
         """The weighted variance of the vectors at each position, `(d,)`, on the CPU."""
-        return (self.frequencies @ self.vectors.detach().square()).flatten().cpu() - self.mean.square()
+        gaps = self.vectors.detach() - (self.frequencies @ self.vectors.detach())[:, None]  # (P, K, D)
+        return (self.frequencies[:, :, None] * gaps.square()).sum(1).flatten().cpu()
 
     @property
     def frequencies(self) -> Tensor:
@@ -80,8 +85,8 @@ class VQVAE(Autoencoder):
     left out, and each vector is moved to the mean of the outputs that it is nearest to (appendix A.1).
 
     `encode` returns z_q, a point of R^d with d = P size, so that codes are vectors as those of other models. The law of
-    a uniform or normal prior has no meaning for them: `--prior` does not matter here, `prior` is the fitted
-    `Codebook`, samples are decoded from it, and latent fit compares codes with it.
+    a uniform or normal prior has no meaning for them: `prior` is the fitted `Codebook`, samples are decoded from it,
+    and latent fit compares codes with it. A `--prior` other than N(0, I) would not be used and is refused.
 
     Source: arXiv:1711.00937; its images are coded on grids of 32 x 32 positions by a convolutional encoder.
     """
@@ -90,9 +95,7 @@ class VQVAE(Autoencoder):
         self,
         context: ModelContext,
         *,
-        entries: Annotated[
-            int, Option("K, the vectors of the codebook", reference=f"{_PAPER}, section 4.1", low=2)
-        ] = 512,
+        entries: Annotated[int, Option("K, the vectors of the codebook", reference=_PAPER, low=2)] = 512,
         size: Annotated[
             int | None,
             Option("D, numbers of a vector; default 2, or 1 for an odd latent dimension", reference="ours", low=1),
@@ -106,8 +109,11 @@ class VQVAE(Autoencoder):
         decay: Annotated[
             float, Option("gamma of the moving means", reference=f"{_PAPER}, appendix A.1", low=0, high=1)
         ] = 0.99,
-        rate: Annotated[float, Option("Adam's learning rate", reference="as ae; the paper: 2e-4", above=0)] = 1e-3,
+        rate: Annotated[
+            float, Option("Adam's learning rate", reference=f"ours: that of ae; {_PAPER}: 2e-4", above=0)
+        ] = 1e-3,
     ) -> None:
+        require_unset_prior("vq-vae", context.prior, "take another model for this one")
         size = (1 if context.latent_dim % 2 else 2) if size is None else size
         if context.latent_dim % size:
             fitting = [str(k) for k in range(1, context.latent_dim + 1) if context.latent_dim % k == 0]
@@ -163,7 +169,8 @@ class VQVAE(Autoencoder):
         book, new = self.codebook, 1.0 - self.decay
         book.weights.lerp_(used.sum(0), new)
         book.sums.lerp_(used.T @ parts, new)
-        book.vectors.copy_(book.sums / book.weights.clamp(min=1e-5)[:, None])
+        counted = (book.weights >= LEAST_WEIGHT)[:, None]
+        book.vectors.copy_(torch.where(counted, book.sums / book.weights[:, None], book.vectors))
 
 
 def straight_through(output: Tensor, code: Tensor) -> Tensor:
@@ -178,7 +185,7 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
         name="vq-vae",
         aliases=("vqvae", "vq", "vector-quantized"),
         family="Discrete codes",
-        description="Vector-quantized autoencoder, fitted categorical prior",
+        description="Vector-quantized autoencoder, categorical prior",
         factory=VQVAE,
         reference=_PAPER,
     )

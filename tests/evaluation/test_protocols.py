@@ -25,7 +25,22 @@ TRAIN, TEST, VALIDATION = 600, 160, 150
 OTHER = "grey28-halved"
 
 SMALL: Mapping[str, Mapping[str, Any]] = {
+    "active-units": {"n": 100},
+    "authpct": {"n": 100, "training": 400},
     "class-balance": {"n": 200},
+    "clustering": {"n": 120},
+    "code-nll": {"n": 100},
+    "data-copying": {"n": 150, "training": 500, "cells": 2},
+    "dci": {"n": 120, "train": 200, "trees": 4},
+    "elbo": {"n": 100},
+    "fld-gap": {"n": 100, "training": 400, "held_out": 100, "steps": 4},
+    "knn-probe": {"n": 120, "train": 200},
+    "linear-probe": {"n": 120, "train": 200},
+    "mig": {"n": 120, "bins": 10},
+    "mind": {"count": 150, "projections": 100},
+    "mutual-information": {"n": 100},
+    "nll": {"n": 60, "samples": 40},
+    "sap": {"n": 120, "train": 200},
     "density-coverage": {"count": 150},
     "precision-recall": {"count": 150},
     "fid": {"count": 150},
@@ -50,14 +65,19 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
 """Options that make a metric cheap enough for this file; those that are not named keep their defaults."""
 
 TEXTS = {"features": OTHER, "layer": "logits"}
-COUNTED = {"k", "splits", "blocks", "replicates", "partitions", "components"}
+COUNTED = {"k", "splits", "blocks", "replicates", "partitions", "components", "cells", "trees", "bins", "steps"}
 """Small counts, which can only grow here; other numbers are lowered."""
 
 SILENT = {
+    "active-units.n",  # an untrained encoder's means hardly vary: no unit is active
+    "active-units.threshold",
+    "authpct.features",  # what is halved has the same neighbours
     "class-balance.features",  # half of the logits have the same largest one
     "class-balance.n",  # an untrained decoder's samples are all of one class
-    "density-coverage.features",  # what is halved has the same neighbours
+    "data-copying.features",
+    "density-coverage.features",
     "fid.floor",
+    "fld-gap.features",  # features are standardized first
     "inception-score.layer",  # the logits are what auto takes
     "precision-recall.features",
 }
@@ -97,6 +117,9 @@ def run(
     def labels(n: int) -> Tensor:
         return torch.arange(n) % 10
 
+    def factors(n: int) -> dict[str, Tensor]:
+        return {"third": torch.arange(n) % 3, "place": torch.arange(n).double()}
+
     images = with_content(
         Images(
             pictures(TRAIN, 1),
@@ -106,6 +129,9 @@ def run(
             labels(TEST),
             labels(VALIDATION),
             class_names=MNIST.class_names,
+            train_factors=factors(TRAIN),
+            test_factors=factors(TEST),
+            validation_factors=factors(VALIDATION),
         )
     )
 

@@ -25,7 +25,7 @@ class PenaltyAnew(WAEMMD):
         super().__init__(context)
 
     def penalty(self, code: Tensor, z: Tensor, noise: Noise) -> Tensor:
-        return mmd(code, z, scale=self.scale)
+        return mmd(code, z, scale=self.pairwise_scale)
 
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         code = self.encode(x)
@@ -35,7 +35,7 @@ class PenaltyAnew(WAEMMD):
 
 class WrongSign(PenaltyAnew):
     def penalty(self, code: Tensor, z: Tensor, noise: Noise) -> Tensor:
-        return -mmd(code, z, scale=self.scale)
+        return -mmd(code, z, scale=self.pairwise_scale)
 
 
 class WeightUnused(WAEMMD):
@@ -46,8 +46,8 @@ class WeightUnused(WAEMMD):
 class DividedByPairs(SWAE):
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         for loss in super().training_step(x, z, noise):
-            fit, n = loss.logs["reconstruction"], len(x)
-            yield Loss("autoencoder", fit + (loss.value - fit) / (n * (n - 1)))
+            fit, n = loss.logs.get("reconstruction", 0.0), len(x)
+            yield Loss(loss.optimizer, fit + (loss.value - fit) / (n * (n - 1)))
 
 
 class OddPower(PenaltyAnew):
@@ -71,14 +71,14 @@ class DirectionsSummed(PenaltyAnew):
 
 class DiagonalLeftIn(PenaltyAnew):
     def penalty(self, code: Tensor, z: Tensor, noise: Noise) -> Tensor:
-        return mmd(code, z, scale=self.scale) + 2.0 * len(WAE_SCALES) / (len(code) - 1)
+        return mmd(code, z, scale=self.pairwise_scale) + 2.0 * len(WAE_SCALES) / (len(code) - 1)
 
 
 class CrossWithoutDiagonal(PenaltyAnew):
     """The cross term's diagonal left out, of n(n-1) pairs where n^2 is divided by."""
 
     def penalty(self, code: Tensor, z: Tensor, noise: Noise) -> Tensor:
-        c, apart = self.scale, (code - z).square().sum(1)
+        c, apart = self.pairwise_scale, (code - z).square().sum(1)
         return mmd(code, z, scale=c) + 2.0 * sum((s * c / (s * c + apart)).sum() for s in WAE_SCALES) / len(z) ** 2
 
 
@@ -128,11 +128,9 @@ class Shards(SWAE):
     """The sliced distance on each half of the batch, as under data-parallel training on two devices."""
 
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
-        losses = [
-            next(iter(super(Shards, self).training_step(a, b, noise)))
-            for a, b in zip(x.chunk(2), z.chunk(2), strict=True)
-        ]
-        yield Loss("autoencoder", sum(loss.value for loss in losses) / len(losses))
+        halves = [super(Shards, self).training_step(a, b, noise) for a, b in zip(x.chunk(2), z.chunk(2), strict=True)]
+        for losses in zip(*halves, strict=True):
+            yield Loss(losses[0].optimizer, sum(loss.value for loss in losses) / len(losses))
 
 
 class DirectionsOfAnyLength(DirectionsSummed):

@@ -16,9 +16,13 @@ from torch import Generator, Tensor, nn
 from genbench.api import Loss, Model, ModelContext, Network, Noise, Prior
 from genbench.distances import WAE_SCALES, mmd, random_projections
 from genbench.errors import UnsupportedError
+from genbench.experiment.build import create_model
+from genbench.experiment.plan import Plan, PlanError
 from genbench.nn import GaussianDraw, cross_entropy, squared_error
+from genbench.registry.loader import Registry, load
 from genbench_ae import AE
 from genbench_beta_tc_vae import BetaTCVAE
+from genbench_cwae import CWAE
 from genbench_dip_vae import DIPVAE
 from genbench_factor_vae import FactorVAE
 from genbench_infovae import InfoVAE
@@ -31,6 +35,7 @@ from genbench_relational_ae import RelationalAE
 from genbench_sinkhorn_ae import SinkhornAE
 from genbench_swae import SWAE
 from genbench_vae import VAE
+from genbench_vamp_vae import VampVAE
 from genbench_vmf_vae import VMFVAE
 from genbench_vq_vae import VQVAE
 from genbench_wae_gan import WAEGAN
@@ -54,6 +59,7 @@ PRIORS = {
 }
 MODELS = {
     "ae": (AE, {}),
+    "cwae": (CWAE, {}),
     "swae": (SWAE, {}),
     "swae-notebooks": (SWAE, {"cost": "bce-l1", "weight": 10.0, "annealing": 1.1, "optimizer": "rmsprop"}),
     "swae-p1": (SWAE, {"p": 1.0}),
@@ -85,6 +91,7 @@ MODELS = {
     "factor-vae": (FactorVAE, {"likelihood": "learned-sigma", "width": 16}),
     "dip-vae": (DIPVAE, {}),
     "dip-vae-ii": (DIPVAE, {"variant": "ii", "likelihood": "learned-sigma"}),
+    "vamp-vae": (VampVAE, {"likelihood": "learned-sigma", "pseudo_inputs": 5, "start": 0.5}),
     "vmf-vae": (VMFVAE, {"likelihood": "learned-sigma"}),
 }
 NEED_DENSITY = {
@@ -99,7 +106,23 @@ NEED_DENSITY = {
 }
 NEED_DENSITY |= {"dip-vae", "dip-vae-ii"}
 NEED_SPHERE = {"vmf-vae"}
+LEARN_THEIRS = {"vamp-vae", "vq-vae", "vq-vae-ema", "relational-ae"}
 POSITIVE_EVERYWHERE = {"normal", "wide", "mixture", "ring"}
+
+
+REGISTERED = load([]).names("model")
+ON_SPHERE = {"vmf-vae"}
+"""Registered models that refuse the normal prior, and take the sphere."""
+
+SIZES: dict[tuple[int, int, int], tuple[str, str]] = {
+    (1, 28, 28): ("conv", "conv.width=4"),
+    (3, 32, 32): ("conv", "conv.width=4"),
+    (3, 64, 64): ("resnet", "resnet.width=8"),
+}
+"""A network for each shape of images, and an option that makes it small."""
+
+FEWER = {"vamp-vae": ("vamp-vae.pseudo-inputs=3",)}
+"""Options without which a step takes seconds."""
 
 
 @pytest.fixture(autouse=True, scope="module")
@@ -127,6 +150,8 @@ class Normed(Network):
 def accepted(model: str, prior: str) -> bool:
     if model in NEED_SPHERE:
         return prior == "sphere"
+    if model in LEARN_THEIRS:
+        return prior == "normal"
     return model not in NEED_DENSITY or prior in POSITIVE_EVERYWHERE
 
 
@@ -147,6 +172,11 @@ def build(make: Make, prior: Prior | None = None, network: Network | None = None
 def batch(model: Model, n: int = 12, seed: int = 3) -> tuple[Tensor, Tensor]:
     x = torch.rand(n, *SHAPE, generator=seeded(seed).generator)
     return x, model.prior.sample(n, seeded(seed + 1))
+
+
+def shaped_batch(model: Model, shape: tuple[int, int, int], n: int = 4) -> tuple[Tensor, Tensor]:
+    x = torch.rand(n, *shape, generator=seeded(3).generator)
+    return x, model.context.prior.sample(n, seeded(4))
 
 
 def losses(model: Model, x: Tensor, z: Tensor, seed: int = 5) -> dict[str, Tensor]:
@@ -196,9 +226,48 @@ def test_trains_under_every_prior_that_it_accepts(model: str, prior: str) -> Non
 @pytest.mark.parametrize(("model", "prior"), REFUSALS)
 def test_refuses_at_construction_with_the_reason(model: str, prior: str) -> None:
     make, options = MODELS[model]
-    with pytest.raises(UnsupportedError, match=f"{type(PRIORS[prior]).__name__} (does not state|states no)") as refusal:
+    lack = f"{type(PRIORS[prior]).__name__} (does not state|states no)"
+    reason = f"'{model.removesuffix('-ema')}' learns its prior" if model in LEARN_THEIRS else lack
+    with pytest.raises(UnsupportedError, match=reason) as refusal:
         build(make, PRIORS[prior], **options)
     assert "\n" not in str(refusal.value)
+
+
+def test_every_registered_model_is_tried_here() -> None:
+    registry = load([])
+    assert {registry.get("model", name).spec.factory for name in REGISTERED} == {make for make, _ in MODELS.values()}
+
+
+@pytest.mark.parametrize("model", REGISTERED)
+def test_every_registered_prior_is_refused_in_one_line_or_trained(
+    model: str, registry: Registry, planned: Callable[..., Plan]
+) -> None:
+    fields = {"priors": registry.names("prior"), "settings": ("mlp.width=8",)}
+    problems: tuple[str, ...] = ()
+    try:
+        study = planned(model, **fields)
+    except PlanError as refusal:  # an UnsupportedError
+        problems = refusal.problems
+        study = planned(model, **fields, skip_impossible=True)
+    assert not any("\n" in problem for problem in problems)
+    for run in study.runs:
+        trained = create_model(registry, run, SHAPE)
+        trained.on_epoch_start(0)
+        assert all(torch.isfinite(loss.value) for loss in train(trained, 2, *shaped_batch(trained, SHAPE)))
+
+
+@pytest.mark.parametrize("shape", SIZES, ids=["28-grey", "32-color", "64-color"])
+@pytest.mark.parametrize("model", REGISTERED)
+def test_every_registered_model_trains_at_every_usual_size(
+    model: str, shape: tuple[int, int, int], registry: Registry, planned: Callable[..., Plan]
+) -> None:
+    network, small = SIZES[shape]
+    prior = "sphere" if model in ON_SPHERE else "normal"
+    sizes = (small, f"dots.size={shape[1]}", f"dots.channels={shape[0]}", *FEWER.get(model, ()))
+    run = planned(model, priors=(prior,), network=network, latent_dims=(4,), settings=sizes).runs[0]
+    trained = create_model(registry, run, shape)
+    assert all(torch.isfinite(loss.value) for loss in train(trained, 2, *shaped_batch(trained, shape)))
+    assert trained.decode(trained.prior.sample(3, seeded(0))).shape == (3, *shape)
 
 
 @pytest.mark.parametrize("model", MODELS)
@@ -549,7 +618,7 @@ class WrongSign(WAEMMD):
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         code = self.encode(x)
         fit = squared_error(self.logits(code), x).mean()
-        yield Loss("autoencoder", fit - self.weight * mmd(code, z, scale=self.scale))
+        yield Loss("autoencoder", fit - self.weight * mmd(code, z, scale=self.pairwise_scale))
 
 
 class Unweighted(WAEMMD):
