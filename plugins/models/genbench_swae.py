@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
 from genbench.distances import (
     circular_slices,
     energy_weighted,
@@ -68,7 +68,10 @@ class SWAE(Autoencoder):
         weight: Annotated[
             float,
             Option(
-                "lambda, before the mean sliced distance", reference="gmum/cwae-pytorch, for CelebA; MNIST: 1", low=0
+                "lambda, before the mean sliced distance",
+                reference="gmum/cwae-pytorch, for CelebA; MNIST: 1",
+                low=0,
+                search=Search("log", 1, 10000),
             ),
         ] = 100.0,
         cost: Annotated[
@@ -82,7 +85,10 @@ class SWAE(Autoencoder):
         optimizer: Annotated[
             Literal["adam", "rmsprop"], Option("the optimizer", reference=f"{_CWAE}; notebooks: rmsprop")
         ] = "adam",
-        rate: Annotated[float, Option("learning rate", reference=f"{_CWAE}; {_NOTEBOOKS}", above=0)] = 1e-3,
+        rate: Annotated[
+            float,
+            Option("learning rate", reference=f"{_CWAE}; {_NOTEBOOKS}", above=0, search=Search("log", 1e-4, 0.01)),
+        ] = 1e-3,
         slices: Annotated[
             Literal["uniform", "max", "distributional", "energy"],
             Option(

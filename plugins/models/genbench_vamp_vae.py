@@ -9,7 +9,7 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Prior
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Prior, Search
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
 from genbench.nn import GaussianComponents, GaussianMixture, LikelihoodOption, SigmaOption, VariationalAutoencoder, adam
@@ -93,7 +93,13 @@ class VampVAE(VariationalAutoencoder):
         likelihood: LikelihoodOption = "bernoulli",
         sigma: SigmaOption = 0.3,
         rate: Annotated[
-            float, Option("Adam's learning rate", reference="as vae; 5e-4 in the authors' code", above=0)
+            float,
+            Option(
+                "Adam's learning rate",
+                reference="as vae; 5e-4 in the authors' code",
+                above=0,
+                search=Search("log", 1e-4, 0.01),
+            ),
         ] = 1e-3,
     ) -> None:
         if context.prior.normal_sigma != 1.0:
