@@ -135,7 +135,6 @@ class ModelSearch:
     key: str
     count: int
     note: str = ""
-    sampler: TrialSampler | None = None
     points: list[Point] = field(default_factory=list)
     runs: list[Run] = field(default_factory=list)
     trials: list[TrialRecord] = field(default_factory=list)
@@ -192,7 +191,7 @@ class Tuning:
 
         `do` does the runs of a session, `say` prints a line.
         """
-        from genbench.tuning.search import affordable, batch_sizes, make_sampler
+        from genbench.tuning.search import BATCH, RandomSearch, affordable
         from genbench.tuning.space import default_point
 
         searches = self.open_searches
@@ -202,9 +201,14 @@ class Tuning:
         make_room(self.base.runner.store)
         self._check_ranking(searches)
 
-        # The first trial of each model has its default options, or those that the user has set.
+        # The first trial of each model has its default options, or those that the user has set. Random search asks
+        # for all others at once: nothing that it is told changes them.
         for search in searches:
+            search.count = search.count if search.space else 1
             search.add([default_point(search.space, search.base.model.values)])
+            if algorithm == "random":
+                draws = RandomSearch(search.space, seed, search.model)
+                search.add(draws.ask(search.count - 1) if self.config.by == "trials" else [])
         numbers, outcome = self._do(searches, do)
         if outcome is not None:
             return outcome
@@ -218,24 +222,17 @@ class Tuning:
         if self.config.by != "trials":
             counts = affordable(self.config.trials, [self._cost(search) for search in searches])
             for search, count in zip(searches, counts, strict=True):
-                search.count = count
+                search.count = count if search.space else 1
             say(f"equal {self.config.by}: " + ", ".join(f"{s.model} {s.count} trials" for s in searches))
-        for search in searches:
-            search.sampler = make_sampler(
-                algorithm, search.space, seed, search.model, higher_is_better=higher_is_better
-            )
-            search.sampler.tell(search.points, [trial.value for trial in search.trials])
-            if not search.space:
-                search.count = 1
+        samplers: dict[str, TrialSampler] = {
+            search.model: self._sampler(search, higher_is_better) for search in searches
+        }
 
         # Further trials, in batches of fixed size.
-        plans = {search.model: batch_sizes(algorithm, search.count) for search in searches}
-        for batch in range(max(map(len, plans.values()), default=0)):
-            asked: list[ModelSearch] = []
-            for search in searches:
-                if batch < len(plans[search.model]) and search.sampler is not None:
-                    search.add(search.sampler.ask(plans[search.model][batch]))
-                    asked.append(search)
+        while asked := [search for search in searches if len(search.points) < search.count]:
+            for search in asked:
+                left = search.count - len(search.points)
+                search.add(samplers[search.model].ask(left if algorithm == "random" else min(BATCH, left)))
             before = {search.model: len(search.trials) for search in asked}
             _, outcome = self._do(asked, do)
             if outcome is not None:
@@ -243,14 +240,24 @@ class Tuning:
             for search in asked:
                 start = before[search.model]
                 values = [trial.value for trial in search.trials[start:]]
-                if search.sampler is not None:
-                    search.sampler.tell(search.points[start:], values)
+                samplers[search.model].tell(search.points[start:], values)
 
         # Choose.
         done = {search.key: self._record(search, number) for search in searches}
         save_searches(self.base.runner.store, done)
         self.stored = {**self.stored, **done}
         return None
+
+    def _sampler(self, search: ModelSearch, higher_is_better: bool) -> TrialSampler:
+        """The sampler of a model's further trials, told of the first one."""
+        from genbench.tuning.search import OptunaSearch, RandomSearch
+
+        seed, algorithm = self.config.search_seed, self.config.algorithm
+        if algorithm == "random" or not search.space:
+            return RandomSearch(search.space, seed, search.model)
+        sampler = OptunaSearch(search.space, seed, search.model, algorithm, higher_is_better=higher_is_better)
+        sampler.tell(search.points, [trial.value for trial in search.trials])
+        return sampler
 
     def _do(
         self, searches: Sequence[ModelSearch], do: Callable[[Session], Outcome]
@@ -322,6 +329,8 @@ class Tuning:
         name = self.metric.name
         if entry.inapplicable:
             raise UnsupportedError(f"--metric {name}: it cannot choose among trials: {entry.inapplicable}")
+        if entry.trace:
+            raise UnsupportedError(f"--metric {name}: it fails on an untrained model: {entry.error}")
         if entry.numbers and ranking_number(entry.numbers) is None:
             raise UnsupportedError(
                 f"--metric {name}: none of its numbers has a better direction, and options are chosen by one that has:"

@@ -119,19 +119,6 @@ def import_optuna() -> Any:
     return optuna
 
 
-def make_sampler(algorithm: Algorithm, space: Space, seed: int, model: str, *, higher_is_better: bool) -> TrialSampler:
-    """The sampler of an algorithm."""
-    if algorithm == "random" or not space:
-        return RandomSearch(space, seed, model)
-    return OptunaSearch(space, seed, model, algorithm, higher_is_better=higher_is_better)
-
-
-def batch_sizes(algorithm: Algorithm, trials: int) -> list[int]:
-    """How many trials are asked for at once, after the first one, which is the default."""
-    size = trials - 1 if algorithm == "random" else BATCH
-    return [min(size, trials - 1 - start) for start in range(0, trials - 1, max(size, 1))]
-
-
 def affordable(trials: int, costs: Sequence[float]) -> list[int]:
     """How many trials each model has at equal cost: the cheapest one has `trials`, every other as many as that pays.
 

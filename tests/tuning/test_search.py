@@ -8,7 +8,7 @@ import pytest
 
 from genbench.api import Option, Search
 from genbench.registry.options import OptionSpec
-from genbench.tuning.search import ALGORITHMS, Algorithm, affordable, batch_sizes, make_sampler
+from genbench.tuning.search import ALGORITHMS, BATCH, Algorithm, OptunaSearch, RandomSearch, TrialSampler, affordable
 from genbench.tuning.space import Point, Space
 
 SPACE: Space = {
@@ -27,11 +27,13 @@ def value(point: Point) -> float | None:
 
 
 def searched(algorithm: Algorithm, trials: int, seed: int = 0, model: str = "swae") -> list[Point]:
-    sampler = make_sampler(algorithm, SPACE, seed, model, higher_is_better=False)
-    sampler.tell([DEFAULT], [value(DEFAULT)])
+    sampler: TrialSampler = RandomSearch(SPACE, seed, model)
+    if algorithm != "random":
+        sampler = OptunaSearch(SPACE, seed, model, algorithm, higher_is_better=False)
+        sampler.tell([DEFAULT], [value(DEFAULT)])
     points = [DEFAULT]
-    for size in batch_sizes(algorithm, trials):
-        asked = sampler.ask(size)
+    while len(points) < trials:
+        asked = sampler.ask(min(BATCH, trials - len(points)))
         sampler.tell(asked, [value(point) for point in asked])
         points += asked
     return points
