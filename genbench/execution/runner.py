@@ -193,12 +193,11 @@ class Runner:
             checkpoints = [self.folder(run).path / CHECKPOINT for run in runs]
             snapshot_steps = self.snapshots.steps(runs[0])[:-1]
             states: dict[int, TrainState] = {}
-            with job.start(
-                models, list(members), draws, checkpoints, stop=self.stop, snapshot_steps=snapshot_steps
-            ) as points:
+            begun = list(members)
+            with job.start(models, begun, draws, checkpoints, stop=self.stop, snapshot_steps=snapshot_steps) as points:
                 for point in points:
-                    for k, state in point.items():
-                        run = members[k]
+                    for index, state in point.items():
+                        run = members[k := begun[index]]
                         if isinstance(state, DivergenceError):
                             self._end_member(members.pop(k), self._failure(run, state), ended)
                             continue

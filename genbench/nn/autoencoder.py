@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from functools import cached_property
+
 import torch
 from torch import Tensor, nn
 
@@ -41,3 +43,13 @@ class Autoencoder(Model):
     def autoencoder_parameters(self) -> tuple[nn.Parameter, ...]:
         """The parameters of encoder and decoder, without those that a subclass adds."""
         return (*self.encoder.parameters(), *self.decoder.parameters())
+
+    @cached_property
+    def pairwise_scale(self) -> float:
+        """The prior's E|z - z'|^2, read at the first step: under torch.device("meta") a prior has no numbers."""
+        return self.prior.pairwise_scale
+
+    @property
+    def prior_variance(self) -> float:
+        """The prior's mean variance over coordinates: s^2 of N(0, s^2 I)."""
+        return self.pairwise_scale / (2.0 * self.context.latent_dim)

@@ -54,6 +54,24 @@ def require_finite_kl(model: str, prior: Prior) -> None:
     )
 
 
+def require_unset_prior(model: str, prior: Prior, instead: str) -> None:
+    """Refuse a prior that was chosen for a model which learns another and would not use it.
+
+    Args:
+        model: The model's name.
+        prior: The distribution that was chosen; the default, N(0, I), passes.
+        instead: What else to do, after "or".
+
+    Raises:
+        UnsupportedError: The prior is another than N(0, I).
+    """
+    if prior.normal_sigma != 1.0:
+        raise UnsupportedError(
+            f"the model '{model}' learns its prior and would not use the one that is given: leave --prior at normal"
+            f" with sigma 1, or {instead}"
+        )
+
+
 @dataclass(frozen=True)
 class GaussianComponents:
     """K Gaussians with diagonal covariances: `means` and `log_variances` `(K, d)`, `log_weights` `(K,)` (sum to 1)."""

@@ -138,7 +138,10 @@ class EnsembleJob:
         stop: Callable[[], bool] = lambda: False,
         snapshot_steps: Container[int] = (),
     ) -> Iterator[Iterator[dict[int, TrainState | DivergenceError]]]:
-        """The log points of `train_ensemble` for some members; device config and precision hold inside."""
+        """The log points of `train_ensemble` for some members, which it counts from 0.
+
+        Device config and precision hold inside.
+        """
         assert self.device_config is not None
         first, configs = self.jobs[0], []
         for k in members:
@@ -148,8 +151,7 @@ class EnsembleJob:
             stack.enter_context(threads(self.device_config.threads))
             for k in members:
                 stack.enter_context(computing(models[k], first.run.precision, first.device))
-            points = train_ensemble([models[k] for k in members], first.images.train, configs, draws, stop=stop)
-            yield ({members[index]: state for index, state in point.items()} for point in points)
+            yield train_ensemble([models[k] for k in members], first.images.train, configs, draws, stop=stop)
 
     def stats(self, model: Model, state: TrainState, jobs: int) -> TrainingStats:
         """The cost of a member's training; its seconds are those of all members, which count among the `jobs`."""

@@ -132,11 +132,11 @@ class Cells:
 
     def distances(self, x: Tensor) -> list[Tensor]:
         """By cell, the distances of its points to the nearest training image in it, `(n, d) -> k times (n_k,)`."""
-        cells, found = self.assigned(x.to(self.centers.device)), []
+        cells, nearest = self.assigned(x.to(self.centers.device)), []
         for cell in range(len(self.centers)):
             inside, rows = x[cells.to(x.device) == cell], self.training[self.members == cell]
-            found.append(nearest_rows(inside, rows)[0].sqrt().cpu() if len(inside) and len(rows) else torch.zeros(0))
-        return found
+            nearest.append(nearest_rows(inside, rows)[0].sqrt().cpu() if len(inside) and len(rows) else torch.zeros(0))
+        return nearest
 
 
 def copying_test(samples: list[Tensor], held_out: list[Tensor]) -> CopyingTest:

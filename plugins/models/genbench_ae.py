@@ -1,4 +1,4 @@
-"""The model `ae`: autoencoder without a regulariser (Hinton and Salakhutdinov, doi:10.1126/science.1127647)."""
+"""The model `ae`: autoencoder without a penalty on codes (Hinton and Salakhutdinov, doi:10.1126/science.1127647)."""
 
 from __future__ import annotations
 
@@ -48,7 +48,7 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
     yield ComponentSpec(
         name="ae",
         family="Deterministic autoencoders",
-        description="Autoencoder without a regulariser: the control",
+        description="Autoencoder without a penalty on codes",
         factory=AE,
         reference="doi:10.1126/science.1127647",
     )

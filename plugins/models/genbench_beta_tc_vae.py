@@ -102,8 +102,8 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
     yield ComponentSpec(
         name="beta-tc-vae",
         aliases=("beta-tcvae", "tc-vae", "tcvae"),
+        family="Disentangling autoencoders",
         description="VAE, weight on total correlation",
         factory=BetaTCVAE,
         reference="arXiv:1802.04942",
-        family="Disentangling autoencoders",
     )

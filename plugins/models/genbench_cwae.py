@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
 from typing import Annotated
 
 import torch
@@ -75,11 +74,10 @@ class CWAE(Autoencoder):
         terms = {"reconstruction": reconstruction.detach(), "cramer-wold": distance.detach()}
         yield Loss("autoencoder", reconstruction + self.weight * penalty, terms)
 
-    @cached_property
+    @property
     def gamma(self) -> float:
-        """Silverman's smoothing on the prior's scale; read at the first step: under "meta" a prior has no numbers."""
-        prior = self.prior
-        return silverman(self.points) * prior.pairwise_scale / (2.0 * self.context.latent_dim)
+        """Silverman's smoothing, on the scale of the prior."""
+        return silverman(self.points) * self.pairwise_scale / (2.0 * self.context.latent_dim)
 
     def distance(self, code: Tensor, z: Tensor) -> Tensor:
         """The distance of codes from the prior, `(n, d), (n, d) -> ()`."""

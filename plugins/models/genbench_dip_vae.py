@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
 from typing import Annotated, Literal
 
 import torch
@@ -89,12 +88,7 @@ class DIPVAE(VariationalAutoencoder):
             covariance = covariance + torch.diag(draw.log_variance.exp().mean(0))
         variances = covariance.diagonal()
         apart = covariance.square().sum() - variances.square().sum()
-        return self.off_diagonal * apart + self.diagonal * (variances - self.scale).square().sum()
-
-    @cached_property
-    def scale(self) -> float:
-        """s^2; read at the first step, since under torch.device("meta") a prior has no numbers."""
-        return self.prior.pairwise_scale / (2.0 * self.prior.latent_dim)
+        return self.off_diagonal * apart + self.diagonal * (variances - self.prior_variance).square().sum()
 
 
 @hookimpl
@@ -103,8 +97,8 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
     yield ComponentSpec(
         name="dip-vae",
         aliases=("dipvae", "dip-vae-i", "dip-vae-ii"),
+        family="Disentangling autoencoders",
         description="VAE, penalty on the codes' covariance",
         factory=DIPVAE,
         reference="arXiv:1711.00848",
-        family="Disentangling autoencoders",
     )

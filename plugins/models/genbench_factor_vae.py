@@ -116,8 +116,8 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
     yield ComponentSpec(
         name="factor-vae",
         aliases=("factorvae",),
+        family="Disentangling autoencoders",
         description="VAE, adversarial total correlation",
         factory=FactorVAE,
         reference="arXiv:1802.05983",
-        family="Disentangling autoencoders",
     )

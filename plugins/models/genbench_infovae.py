@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
 from typing import Annotated, Literal
 
 from torch import Tensor
@@ -77,14 +76,9 @@ class InfoVAE(VariationalAutoencoder):
             divergence = self.divergence(draw).mean()
             loss, terms["kl"] = loss + (1.0 - self.alpha) * divergence, divergence.detach()
         if self.mmd_weight:
-            distance = mmd(draw.code, z, kernel=self.kernel, scale=self.scale)
+            distance = mmd(draw.code, z, kernel=self.kernel, scale=self.pairwise_scale)
             loss, terms["mmd"] = loss + self.mmd_weight * distance, distance.detach()
         yield Loss("autoencoder", loss, terms)
-
-    @cached_property
-    def scale(self) -> float:
-        """E|z - z'|^2; read at the first step, since under torch.device("meta") a prior has no numbers."""
-        return self.prior.pairwise_scale
 
 
 @hookimpl
@@ -93,8 +87,8 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
     yield ComponentSpec(
         name="infovae",
         aliases=("info-vae", "mmd-vae"),
-        description="InfoVAE: KL and MMD by alpha; MMD-VAE",
+        family="Variational autoencoders",
+        description="InfoVAE, KL and MMD; by default MMD-VAE",
         factory=InfoVAE,
         reference="arXiv:1706.02262",
-        family="Variational autoencoders",
     )

@@ -72,8 +72,8 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
     yield ComponentSpec(
         name="iwae",
         aliases=("iwvae", "importance-weighted"),
-        description="Importance weighted autoencoder",
+        family="Variational autoencoders",
+        description="Importance-weighted autoencoder, tighter bound",
         factory=IWAE,
         reference="arXiv:1509.00519",
-        family="Variational autoencoders",
     )

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
 from typing import Annotated, Literal
 
 import torch
@@ -86,7 +85,7 @@ class RAE(Autoencoder):
         """One loss: summed squares + norm * L_Z + weight * L_REG."""
         code = self.encode(x)
         reconstruction = squared_error(self.logits(code), x).mean()
-        size = 0.5 * code.square().sum(1).mean() / self.scale
+        size = 0.5 * code.square().sum(1).mean() / self.prior_variance
         terms = {"reconstruction": reconstruction.detach(), "code-norm": size.detach()}
         loss = reconstruction + self.norm * size
         if self.regularizer in ("l2", "gradient"):
@@ -94,11 +93,6 @@ class RAE(Autoencoder):
             terms[self.regularizer] = penalty.detach()
             loss = loss + self.weight * penalty
         yield Loss("autoencoder", loss, terms)
-
-    @cached_property
-    def scale(self) -> float:
-        """The prior's mean variance; read at the first step, since under torch.device("meta") it has no numbers."""
-        return self.prior.pairwise_scale / (2.0 * self.context.latent_dim)
 
     def squared_weights(self) -> Tensor:
         """|theta|^2 over the decoder's weights, `()`."""
@@ -151,7 +145,7 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
         name="rae",
         aliases=("regularized-autoencoder", "rae-l2", "rae-gp", "rae-sn"),
         family="Deterministic autoencoders",
-        description="Autoencoder with a regularized decoder, for --sampler gmm",
+        description="Regularized autoencoder, for --sampler gmm",
         factory=RAE,
         reference="arXiv:1903.12436",
     )

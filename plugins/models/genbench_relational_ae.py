@@ -13,7 +13,7 @@ from torch.nn.functional import normalize
 from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Prior, Search
 from genbench.distances import fused_gromov_costs, power_spherical
 from genbench.hookspecs import hookimpl
-from genbench.nn import Autoencoder, GaussianComponents, GaussianMixture, adam, squared_error
+from genbench.nn import Autoencoder, GaussianComponents, GaussianMixture, adam, require_unset_prior, squared_error
 
 _RELATIONAL = "arXiv:2002.02913"
 _SPHERICAL = "arXiv:2010.01787"
@@ -54,8 +54,8 @@ class RelationalAE(Autoencoder):
     variant PSSFG of arXiv:2010.01787. kappa = 0 gives uniform directions and no ascent, the SFG of arXiv:2002.02913.
 
     By default z is drawn from a mixture of Gaussians, trained with the autoencoder by the same loss. It is `prior`,
-    which samples are decoded from and latent fit compares codes with, and `--prior` does not matter then. Without
-    `learn_prior` z are draws of `--prior`.
+    which samples are decoded from and latent fit compares codes with; a `--prior` other than N(0, I) would not be used
+    and is refused. Without `learn_prior` z are draws of `--prior`.
 
     Source: arXiv:2002.02913, its deterministic variant, and HongtengXu/Relational-AutoEncoders. That code sums the
     first share over the batch and averages the second, so that its beta of 0.1 means less the larger the batch is; it
@@ -88,6 +88,8 @@ class RelationalAE(Autoencoder):
         ] = 1e-3,
         ascent_rate: Annotated[float, Option("Adam's learning rate of m", reference="ours", above=0)] = 1e-2,
     ) -> None:
+        if learn_prior:
+            require_unset_prior("relational-ae", context.prior, "set relational-ae.learn-prior=false")
         super().__init__(context)
         self.mixture = EqualMixture(context.latent_dim, components) if learn_prior else None
         self.weight, self.beta, self.kappa, self.projections = weight, beta, kappa, projections
@@ -137,7 +139,7 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
         name="relational-ae",
         aliases=("relational", "gromov-wasserstein", "ssfg", "drae"),
         family="Wasserstein autoencoders",
-        description="Sliced fused Gromov-Wasserstein to a learned mixture",
+        description="Relational autoencoder, learned mixture prior",
         factory=RelationalAE,
         reference=f"{_RELATIONAL}, {_SPHERICAL}",
     )

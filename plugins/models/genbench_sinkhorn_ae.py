@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
 from typing import Annotated
 
 from torch import Tensor
@@ -45,7 +44,8 @@ class SinkhornAE(Autoencoder):
         ] = 0.05,
         iterations: Annotated[int, Option("Sinkhorn steps", reference=f"ours; {_PAPER}: fixed as well", low=1)] = 20,
         rate: Annotated[
-            float, Option("Adam's learning rate", reference="as swae", above=0, search=Search("log", 1e-4, 0.01))
+            float,
+            Option("Adam's learning rate", reference="ours: that of swae", above=0, search=Search("log", 1e-4, 0.01)),
         ] = 1e-3,
     ) -> None:
         super().__init__(context)
@@ -60,14 +60,9 @@ class SinkhornAE(Autoencoder):
         """One loss: summed squares + weight * divergence."""
         code = self.encode(x)
         reconstruction = squared_error(self.logits(code), x).mean()
-        distance = sinkhorn_divergence(code, z, self.epsilon * self.scale, self.iterations)
+        distance = sinkhorn_divergence(code, z, self.epsilon * self.pairwise_scale, self.iterations)
         terms = {"reconstruction": reconstruction.detach(), "sinkhorn": distance.detach()}
         yield Loss("autoencoder", reconstruction + self.weight * distance, terms)
-
-    @cached_property
-    def scale(self) -> float:
-        """E|z - z'|^2; read at the first step, since under torch.device("meta") a prior has no numbers."""
-        return self.prior.pairwise_scale
 
 
 @hookimpl
@@ -77,7 +72,7 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
         name="sinkhorn-ae",
         aliases=("sae", "sinkhorn", "sinkhorn-autoencoder"),
         family="Wasserstein autoencoders",
-        description="Sinkhorn autoencoder, entropic optimal transport",
+        description="Sinkhorn autoencoder, entropic transport",
         factory=SinkhornAE,
         reference=_PAPER,
     )

@@ -63,8 +63,6 @@ class SWAE(Autoencoder):
         self,
         context: ModelContext,
         *,
-        p: Annotated[float, Option("power of the distance", reference=_PAPER, low=1)] = 2.0,
-        projections: Annotated[int, Option("directions L at each step", reference=_PAPER, low=1)] = 50,
         weight: Annotated[
             float,
             Option(
@@ -74,6 +72,23 @@ class SWAE(Autoencoder):
                 search=Search("log", 1, 10000),
             ),
         ] = 100.0,
+        p: Annotated[float, Option("power of the distance", reference=_PAPER, low=1)] = 2.0,
+        projections: Annotated[int, Option("directions L at each step", reference=_PAPER, low=1)] = 50,
+        slices: Annotated[
+            Literal["uniform", "max", "distributional", "energy"],
+            Option(
+                "how directions are chosen",
+                reference="arXiv:1804.01947; max arXiv:1904.05877, arXiv:2002.07367, arXiv:2304.13586",
+            ),
+        ] = "uniform",
+        function: Annotated[
+            Literal["linear", "circular", "cubic", "quintic"],
+            Option("what is sorted, a function of code and direction", reference=_GENERALIZED),
+        ] = "linear",
+        radius: Annotated[float, Option("radius of circular slices", reference="ours", above=0)] = 1.0,
+        dissimilarity: Annotated[
+            float, Option("lambda_C of distributional slices", reference="ours; arXiv:2002.07367: tuned", low=0)
+        ] = 1.0,
         cost: Annotated[
             Literal["squared", "bce-l1"],
             Option("summed squares, or mean cross entropy + mean absolute error", reference=_CWAE),
@@ -89,24 +104,9 @@ class SWAE(Autoencoder):
             float,
             Option("learning rate", reference=f"{_CWAE}; {_NOTEBOOKS}", above=0, search=Search("log", 1e-4, 0.01)),
         ] = 1e-3,
-        slices: Annotated[
-            Literal["uniform", "max", "distributional", "energy"],
-            Option(
-                "how directions are chosen",
-                reference="arXiv:1804.01947; max arXiv:1904.05877, arXiv:2002.07367, arXiv:2304.13586",
-            ),
-        ] = "uniform",
-        function: Annotated[
-            Literal["linear", "circular", "cubic", "quintic"],
-            Option("what is sorted, a function of code and direction", reference=_GENERALIZED),
-        ] = "linear",
-        radius: Annotated[float, Option("radius of circular slices", reference="ours", above=0)] = 1.0,
         ascent_rate: Annotated[
             float, Option("Adam's learning rate of max and distributional slices", reference="ours", above=0)
         ] = 1e-2,
-        dissimilarity: Annotated[
-            float, Option("lambda_C of distributional slices", reference="ours; arXiv:2002.07367: tuned", low=0)
-        ] = 1.0,
     ) -> None:
         super().__init__(context)
         self.p = p
@@ -221,7 +221,7 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
         name="swae",
         aliases=("sliced-wasserstein", "max-sliced", "generalized-sliced", "distributional-sliced", "energy-sliced"),
         family="Wasserstein autoencoders",
-        description="Sliced-Wasserstein autoencoder, and its generalizations",
+        description="Sliced-Wasserstein autoencoder, other slices",
         factory=SWAE,
         reference="arXiv:1804.01947",
     )

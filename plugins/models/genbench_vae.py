@@ -100,8 +100,8 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
     yield ComponentSpec(
         name="vae",
         aliases=("beta-vae", "variational"),
-        description="Variational autoencoder, Gaussian encoder; beta, warm-up, free bits",
+        family="Variational autoencoders",
+        description="Variational autoencoder; beta, free bits",
         factory=VAE,
         reference="arXiv:1312.6114",
-        family="Variational autoencoders",
     )

@@ -1,4 +1,4 @@
-"""The model `vamp-vae`: a variational autoencoder whose prior is its encoder's own mixture (arXiv:1705.07120)."""
+"""The model `vamp-vae`: VAE with a mixture of posteriors for prior (Tomczak and Welling, arXiv:1705.07120)."""
 
 from __future__ import annotations
 
@@ -10,11 +10,18 @@ import torch
 from torch import Tensor, nn
 
 from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Prior, Search
-from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
-from genbench.nn import GaussianComponents, GaussianMixture, LikelihoodOption, SigmaOption, VariationalAutoencoder, adam
+from genbench.nn import (
+    GaussianComponents,
+    GaussianMixture,
+    LikelihoodOption,
+    SigmaOption,
+    VariationalAutoencoder,
+    adam,
+    require_unset_prior,
+)
 
-_CODE = "code of jmtomczak/vae_vampprior"
+_CODE = "jmtomczak/vae_vampprior"
 
 
 class VampPrior(GaussianMixture):
@@ -83,6 +90,8 @@ class VampVAE(VariationalAutoencoder):
         self,
         context: ModelContext,
         *,
+        likelihood: LikelihoodOption = "bernoulli",
+        sigma: SigmaOption = 0.3,
         pseudo_inputs: Annotated[
             int, Option("pseudo-inputs K; a step encodes them beside its batch", reference=_CODE, low=1)
         ] = 500,
@@ -90,23 +99,17 @@ class VampVAE(VariationalAutoencoder):
             float, Option("mean of the pixels of pseudo-inputs before training", reference=_CODE, low=0, high=1)
         ] = 0.05,
         spread: Annotated[float, Option("standard deviation of these pixels", reference=_CODE, above=0, high=1)] = 0.01,
-        likelihood: LikelihoodOption = "bernoulli",
-        sigma: SigmaOption = 0.3,
         rate: Annotated[
             float,
             Option(
                 "Adam's learning rate",
-                reference="as vae; 5e-4 in the authors' code",
+                reference=f"ours: that of vae; {_CODE}: 5e-4",
                 above=0,
                 search=Search("log", 1e-4, 0.01),
             ),
         ] = 1e-3,
     ) -> None:
-        if context.prior.normal_sigma != 1.0:
-            raise UnsupportedError(
-                "the model 'vamp-vae' learns a prior of its own and would not use the one that is given: leave --prior"
-                " at normal, or take vae with the prior learned-mixture or flow"
-            )
+        require_unset_prior("vamp-vae", context.prior, "take vae with the prior learned-mixture or flow")
         super().__init__(context, name="vamp-vae", likelihood=likelihood, sigma=sigma)
         self.optimizer = adam(rate)
         images = start + spread * torch.randn(pseudo_inputs, *context.shape)
@@ -136,8 +139,8 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
     yield ComponentSpec(
         name="vamp-vae",
         aliases=("vampprior", "vamp"),
-        description="VAE whose prior is a mixture of its encoder's Gaussians",
+        family="Variational autoencoders",
+        description="VAE, prior a mixture of its encoder's Gaussians",
         factory=VampVAE,
         reference="arXiv:1705.07120",
-        family="Variational autoencoders",
     )

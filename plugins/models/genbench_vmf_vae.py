@@ -251,8 +251,8 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
     yield ComponentSpec(
         name="vmf-vae",
         aliases=("hyperspherical-vae", "s-vae", "svae", "von-mises-fisher"),
+        family="Variational autoencoders",
         description="Hyperspherical VAE, von Mises-Fisher encoder",
         factory=VMFVAE,
         reference="arXiv:1804.00891",
-        family="Variational autoencoders",
     )

@@ -12,7 +12,7 @@ from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Optimi
 from genbench.distances import squared_distances
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
-from genbench.nn import Autoencoder, adam, squared_error
+from genbench.nn import Autoencoder, adam, require_unset_prior, squared_error
 
 _PAPER = "arXiv:1711.00937"
 COUNT_DECAY = 0.99
@@ -80,8 +80,8 @@ class VQVAE(Autoencoder):
     left out, and each vector is moved to the mean of the outputs that it is nearest to (appendix A.1).
 
     `encode` returns z_q, a point of R^d with d = P size, so that codes are vectors as those of other models. The law of
-    a uniform or normal prior has no meaning for them: `--prior` does not matter here, `prior` is the fitted
-    `Codebook`, samples are decoded from it, and latent fit compares codes with it.
+    a uniform or normal prior has no meaning for them: `prior` is the fitted `Codebook`, samples are decoded from it,
+    and latent fit compares codes with it. A `--prior` other than N(0, I) would not be used and is refused.
 
     Source: arXiv:1711.00937; its images are coded on grids of 32 x 32 positions by a convolutional encoder.
     """
@@ -115,10 +115,14 @@ class VQVAE(Autoencoder):
         rate: Annotated[
             float,
             Option(
-                "Adam's learning rate", reference="as ae; the paper: 2e-4", above=0, search=Search("log", 1e-4, 0.01)
+                "Adam's learning rate",
+                reference=f"ours: that of ae; {_PAPER}: 2e-4",
+                above=0,
+                search=Search("log", 1e-4, 0.01),
             ),
         ] = 1e-3,
     ) -> None:
+        require_unset_prior("vq-vae", context.prior, "take another model for this one")
         size = (1 if context.latent_dim % 2 else 2) if size is None else size
         if context.latent_dim % size:
             fitting = [str(k) for k in range(1, context.latent_dim + 1) if context.latent_dim % k == 0]
@@ -189,7 +193,7 @@ def genbench_models() -> Iterable[ComponentSpec[Model]]:
         name="vq-vae",
         aliases=("vqvae", "vq", "vector-quantized"),
         family="Discrete codes",
-        description="Vector-quantized autoencoder, fitted categorical prior",
+        description="Vector-quantized autoencoder, categorical prior",
         factory=VQVAE,
         reference=_PAPER,
     )

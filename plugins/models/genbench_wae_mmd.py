@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from functools import cached_property
 from typing import Annotated, Literal
 
 from torch import Tensor
@@ -72,14 +71,9 @@ class WAEMMD(Autoencoder):
         """One loss: summed squares + weight * MMD."""
         code = self.encode(x)
         reconstruction = squared_error(self.logits(code), x).mean()
-        distance = mmd(code, z, kernel=self.kernel, scale=self.scale)
+        distance = mmd(code, z, kernel=self.kernel, scale=self.pairwise_scale)
         terms = {"reconstruction": reconstruction.detach(), "mmd": distance.detach()}
         yield Loss("autoencoder", reconstruction + self.weight * distance, terms)
-
-    @cached_property
-    def scale(self) -> float:
-        """C = E|z - z'|^2; read at the first step, since under torch.device("meta") a prior has no numbers."""
-        return self.prior.pairwise_scale
 
 
 @hookimpl

@@ -87,8 +87,8 @@ def main() -> None:
     pictures = images(data_config)
     extractor = feature_layer("grey28", "", "", data_config)
 
-    def add(*found: dict[str, Any]) -> None:
-        cells.extend(found)
+    def add(*added: dict[str, Any]) -> None:
+        cells.extend(added)
         results = {"seconds": time.monotonic() - start, "cells": cells}
         write_json(arguments.out / "memorization.json", results)
         write_text(arguments.out / "memorization.md", markdown(results))
@@ -101,8 +101,8 @@ def main() -> None:
             for kind, dose in fitted:
                 if (space, kind, dose, "fld-gap") not in known:
                     draws = range(GAP_NULLS if dose == 0.0 else GAP_DRAWS)
-                    found = list(executor.map(partial(gap_alarm, points, kind, dose), draws))
-                    add(cell(space, kind, dose, "fld-gap", found))
+                    gap_alarms = list(executor.map(partial(gap_alarm, points, kind, dose), draws))
+                    add(cell(space, kind, dose, "fld-gap", gap_alarms))
             print(space, "fld-gap", f"{time.monotonic() - start:.0f} s", flush=True)
             todo = [(kind, dose) for kind, dose in conditions() if (space, kind, dose, "authpct") not in known]
             pool = prepared(points) if todo else {}
@@ -120,10 +120,10 @@ def conditions() -> Iterable[tuple[str, float]]:
     yield from ((kind, 1.0) for kind in UNDERFITTED)
 
 
-def cell(space: str, kind: str, dose: float, metric: str, found: list[bool]) -> dict[str, Any]:
+def cell(space: str, kind: str, dose: float, metric: str, alarm_list: list[bool]) -> dict[str, Any]:
     """The share of alarms."""
-    alarms = sum(found) / len(found)
-    return {"space": space, "kind": kind, "dose": dose, "metric": metric, "draws": len(found), "alarms": alarms}
+    alarms = sum(alarm_list) / len(alarm_list)
+    return {"space": space, "kind": kind, "dose": dose, "metric": metric, "draws": len(alarm_list), "alarms": alarms}
 
 
 def images(data_config: DataConfig) -> dict[str, Tensor]:
@@ -202,11 +202,11 @@ def gap_alarm(points: dict[str, Tensor], kind: str, dose: float, draw: int) -> b
 
 def needed(cells: list[dict[str, Any]], space: str, kind: str, metric: str) -> float | None:
     """The dose at which power first reaches 80 %, linear in log dose between those tried; None where none does."""
-    found = [x for x in cells if (x["space"], x["kind"], x["metric"]) == (space, kind, metric) and x["dose"] > 0]
-    found.sort(key=lambda x: float(x["dose"]))
-    if found and found[0]["alarms"] >= POWER:
-        return float(found[0]["dose"])
-    for low, high in pairwise(found):
+    doses = [x for x in cells if (x["space"], x["kind"], x["metric"]) == (space, kind, metric) and x["dose"] > 0]
+    doses.sort(key=lambda x: float(x["dose"]))
+    if doses and doses[0]["alarms"] >= POWER:
+        return float(doses[0]["dose"])
+    for low, high in pairwise(doses):
         if low["alarms"] < POWER <= high["alarms"]:
             share = (POWER - low["alarms"]) / (high["alarms"] - low["alarms"])
             return float(low["dose"] * (high["dose"] / low["dose"]) ** share)

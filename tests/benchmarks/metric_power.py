@@ -122,7 +122,7 @@ def features(data_root: Path) -> tuple[Features, Tensor]:
     x = images.train
     noise = NOISE / 255 * torch.randn(x.shape, generator=Generator().manual_seed(1))
     moved = torch.nn.functional.pad(x, (1, 0))[..., :-1]
-    found = Features(
+    features = Features(
         {
             "none": extract(extractor, x),
             "blur": extract(extractor, gaussian_blur(x, [5, 5], [BLUR, BLUR])),
@@ -131,8 +131,8 @@ def features(data_root: Path) -> tuple[Features, Tensor]:
         }
     )
     assert images.train_labels is not None
-    found.labels = images.train_labels
-    return found, found["none"]
+    features.labels = images.train_labels
+    return features, features["none"]
 
 
 def one_draw(

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from pathlib import Path
 
+import pytest
 from click.testing import Result
 
 PROBE = '''
@@ -58,16 +59,19 @@ def genbench_models():
 '''
 
 
+@pytest.mark.parametrize(("runs", "last"), [((), "step.do_batch"), (("--seeds", "2"), "ensemble.do_batch")])
 def test_at_most_nine_frames_lie_between_the_command_and_a_step(
-    genbench: Callable[..., Result], tmp_path: Path
+    runs: tuple[str, ...], last: str, genbench: Callable[..., Result], tmp_path: Path
 ) -> None:
     (tmp_path / "probe.py").write_text(PROBE)
     dots = str(Path(__file__).parents[1] / "fixtures" / "dots.py")
-    words = "--dataset dots --network mlp --images 32 --batch 16 --metrics reconstruction --executor serial"
-    result = genbench("run", "probe", *words.split(), "--plugin", "probe.py", "--plugin", dots)
+    words = (
+        "--dataset dots --network mlp --images 32 --batch 16 --metrics reconstruction --executor serial --ensemble 2"
+    )
+    result = genbench("run", "probe", *words.split(), *runs, "--plugin", "probe.py", "--plugin", dots)
     assert result.exit_code == 0, result.output
     frames = (tmp_path / "frames.txt").read_text().splitlines()
     assert "main.run" in frames
     path = frames[frames.index("main.run") :]
-    assert path[-1] == "step.do_batch"
+    assert path[-1] == last
     assert len(path) <= 9, path

@@ -25,7 +25,7 @@ class PenaltyAnew(WAEMMD):
         super().__init__(context)
 
     def penalty(self, code: Tensor, z: Tensor, noise: Noise) -> Tensor:
-        return mmd(code, z, scale=self.scale)
+        return mmd(code, z, scale=self.pairwise_scale)
 
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         code = self.encode(x)
@@ -35,7 +35,7 @@ class PenaltyAnew(WAEMMD):
 
 class WrongSign(PenaltyAnew):
     def penalty(self, code: Tensor, z: Tensor, noise: Noise) -> Tensor:
-        return -mmd(code, z, scale=self.scale)
+        return -mmd(code, z, scale=self.pairwise_scale)
 
 
 class WeightUnused(WAEMMD):
@@ -71,14 +71,14 @@ class DirectionsSummed(PenaltyAnew):
 
 class DiagonalLeftIn(PenaltyAnew):
     def penalty(self, code: Tensor, z: Tensor, noise: Noise) -> Tensor:
-        return mmd(code, z, scale=self.scale) + 2.0 * len(WAE_SCALES) / (len(code) - 1)
+        return mmd(code, z, scale=self.pairwise_scale) + 2.0 * len(WAE_SCALES) / (len(code) - 1)
 
 
 class CrossWithoutDiagonal(PenaltyAnew):
     """The cross term's diagonal left out, of n(n-1) pairs where n^2 is divided by."""
 
     def penalty(self, code: Tensor, z: Tensor, noise: Noise) -> Tensor:
-        c, apart = self.scale, (code - z).square().sum(1)
+        c, apart = self.pairwise_scale, (code - z).square().sum(1)
         return mmd(code, z, scale=c) + 2.0 * sum((s * c / (s * c + apart)).sum() for s in WAE_SCALES) / len(z) ** 2
 
 

@@ -89,11 +89,11 @@ def test_cells_hold_the_distances_to_their_own_training_images() -> None:
     training = torch.cat([draws(50, 3), draws(50, 3, seed=1) + 20.0])
     x = draws(30, 3, seed=2) + torch.tensor([0.0] * 15 + [20.0] * 15)[:, None]
     cells = Cells(training, 2)
-    found = cells.distances(x)
-    assert [len(part) for part in found] == [15, 15]
+    distances = cells.distances(x)
+    assert [len(part) for part in distances] == [15, 15]
     first = int(cells.assigned(x)[0])
     near = torch.cdist(x[:15].double(), training[:50].double()).amin(1)
-    assert found[first].tolist() == pytest.approx(near.tolist(), rel=1e-9)
+    assert distances[first].tolist() == pytest.approx(near.tolist(), rel=1e-9)
     assert torch.equal(cells.assigned(x)[:15], cells.assigned(x)[:1].expand(15))
 
 
@@ -125,12 +125,12 @@ def test_the_likelihood_is_that_of_a_mixture_and_rises_with_each_step() -> None:
 
 def test_the_gap_keeps_its_level_whatever_the_samples() -> None:
     """Samples of another law than the data's: the fitted gap is below 0, and one in twenty is called a copier."""
-    found = []
+    gaps = []
     for seed in range(150):
         data = draws(160, 4, seed=seed)
-        found.append(gap(0.5 * draws(30, 4, seed=1000 + seed) + 1.0, data[:120], data[120:], 5))
-    assert sum(x.value for x in found) < 0.0
-    assert 0.01 < sum(x.p_value <= 0.05 for x in found) / 150 < 0.1
+        gaps.append(gap(0.5 * draws(30, 4, seed=1000 + seed) + 1.0, data[:120], data[120:], 5))
+    assert sum(x.value for x in gaps) < 0.0
+    assert 0.01 < sum(x.p_value <= 0.05 for x in gaps) / 150 < 0.1
 
 
 def test_the_gap_of_a_copier_is_far_below_zero() -> None:

@@ -436,7 +436,7 @@ class SecondMoments(DIPVAE):
         moments = draw.mean.T @ draw.mean / len(draw.mean)
         if self.variant == "ii":
             moments = moments + torch.diag(draw.log_variance.exp().mean(0))
-        error = (moments.diagonal() - self.scale).square().sum()
+        error = (moments.diagonal() - self.prior_variance).square().sum()
         return self.off_diagonal * 2.0 * moments[0, 1].square() + self.diagonal * error
 
 
@@ -451,7 +451,7 @@ def test_dip_vae_objective_and_its_scale() -> None:
     model = build(DIPVAE)
     expected = value(build(VAE), x) + model.penalty(model.draw(x, seeded(5))).detach()
     assert float(value(model, x)) == pytest.approx(float(expected), rel=1e-12)
-    assert build(DIPVAE, NormalPrior(2, sigma=2.0)).scale == pytest.approx(4.0)
+    assert build(DIPVAE, NormalPrior(2, sigma=2.0)).prior_variance == pytest.approx(4.0)
     with torch.no_grad():
         alone, twice = (model.penalty(model.draw(images, seeded(5))) for images in (x, x.repeat(2, 1, 1, 1)))
     assert float(twice) == pytest.approx(float(alone), rel=1e-12)
