@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
@@ -24,11 +24,14 @@ from genbench.plotting.style import (
     short,
     styled,
 )
-from genbench.stats.budget_curves import compare_budgets, expected_best
+from genbench.stats.budget_curves import FEWEST, compare_budgets, expected_best
+from genbench.stats.intervals import LEVEL
 from genbench.stats.sensitivity import Scalar, Sensitivity, is_numeric, sensitivities, text_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
+
+    from genbench.storage.schema import SearchRecord
 
 MOST_OPTIONS = 4
 """Options that a row of the figure of sensitivity shows: the most sensitive."""
@@ -39,12 +42,13 @@ class SearchValues:
     """A search as figures need it: the trials that were drawn from its space, in order, and the default beside them.
 
     `values` are validation values, NaN where a trial failed; `options` those that were searched. `independent` says
-    that trials are independent draws, as those of a random search are. Searches of one `dataset`, `metric`
-    and `protocol` are compared. `logarithmic` names the options that were drawn on a logarithmic scale.
+    that trials are independent draws, as those of a random search are. Searches of one `study` (dataset, network,
+    prior, latent dimension, images), `metric` and `protocol` are compared. `logarithmic` names the options that were
+    drawn on a logarithmic scale.
     """
 
     model: str
-    dataset: str
+    study: str
     metric: str
     protocol: str
     higher_is_better: bool
@@ -53,6 +57,28 @@ class SearchValues:
     default: float | None = None
     independent: bool = True
     logarithmic: frozenset[str] = field(default_factory=frozenset)
+
+
+def search_values(searches: Iterable[SearchRecord]) -> list[SearchValues]:
+    """Searches as figures need them; the first trial of a record is the default, which no law drew."""
+    return [
+        SearchValues(
+            model=record.model,
+            study=(
+                f"{record.run.dataset.name}, {record.run.network.name}, {record.run.prior.name} prior,"
+                f" d = {record.run.latent_dim}, {record.run.images:,} images"
+            ),
+            metric=record.metric,
+            protocol=record.protocol,
+            higher_is_better=record.higher_is_better,
+            options=[trial.options for trial in record.trials[1:]],
+            values=[math.nan if trial.value is None else trial.value for trial in record.trials[1:]],
+            default=record.trials[0].value,
+            independent=record.algorithm == "random",
+            logarithmic=frozenset(name for name, search in record.space.items() if search.scale == "log"),
+        )
+        for record in searches
+    ]
 
 
 def budget_figure(searches: Sequence[SearchValues]) -> Drawing:
@@ -71,7 +97,7 @@ def budget_figure(searches: Sequence[SearchValues]) -> Drawing:
                 _curve(axes, search, styles[search.model])
             first = members[0]
             axes.set_ylabel(direction(f"validation {printable(first.metric)}", first.higher_is_better))
-            axes.set_title(f"{printable(first.dataset)}, protocol {first.protocol}", loc="left")
+            axes.set_title(f"{printable(first.study)}\nprotocol {first.protocol}", loc="left")
             axes.set_xlabel("random trials")
             axes.xaxis.get_major_locator().set_params(integer=True)
             words += budget_sentences(members)
@@ -83,20 +109,58 @@ def budget_figure(searches: Sequence[SearchValues]) -> Drawing:
     return Drawing("tuning", "; ".join([caption, *words]), figure)
 
 
+def search_lines(searches: Sequence[SearchValues]) -> list[str]:
+    """What the searches show, in words: where each two models part, and which options matter to each model.
+
+    Nothing is said of searches whose trials are not independent, or all failed.
+    """
+    lines: list[str] = []
+    for members in _panels(_independent(searches)):
+        lines += budget_sentences(members)
+        for search in members:
+            tested = sensitivities(search.options, search.values, higher_is_better=search.higher_is_better)
+            if tested:
+                lines.append(f"{search.model}: {'; '.join(map(sensitivity_words, tested))}")
+    return lines
+
+
 def budget_sentences(searches: Sequence[SearchValues]) -> list[str]:
     """Where each two models part, in words; searches of one metric and protocol."""
     if len(searches) < 2:
         return []
     models = {search.model: search.values for search in searches}
     pairs = compare_budgets(models, higher_is_better=searches[0].higher_is_better)
+    if not any(pair.trials for pair in pairs):
+        return [f"fewer than {FEWEST} random trials: models are not compared by the number of trials"]
+    if len(pairs) > 1 and not any(any(pair.ahead) for pair in pairs):
+        reach = max(pair.trials[-1] for pair in pairs if pair.trials)
+        return [f"no two models are distinguishable at any number of trials up to {reach}"]
     return [pair.sentence for pair in pairs]
+
+
+def sensitivity_words(line: Sensitivity) -> str:
+    """The sensitivity to one option in words."""
+    if line.p > 1 - LEVEL:
+        return f"no effect of {line.option} shown (p = {line.p:.2g})"
+    p = "p < 0.001" if line.p < 0.001 else f"p = {line.p:.2g}"
+    rho = line.rank_correlation
+    interval = "" if rho is None or rho.low is None else f" [{rho.low:.2f}, {rho.high:.2f}]"
+    correlation = "" if rho is None else f", rank correlation {rho.mean:.2f}{interval}"
+    return (
+        f"{line.option} matters, best at {line.best}: medians differ by {line.spread:.3g}"
+        f" (by chance up to {line.by_chance:.3g}; {p}{correlation})"
+    )
+
+
+def _independent(searches: Sequence[SearchValues]) -> list[SearchValues]:
+    return [s for s in searches if s.independent and any(math.isfinite(value) for value in s.values)]
 
 
 def _usable(searches: Sequence[SearchValues], kind: str) -> list[SearchValues]:
     """The searches whose trials are independent, and not all failed."""
     if not searches:
         raise UsageError(f"{kind}: these runs have no search; make one with genbench tune")
-    drawn = [s for s in searches if s.independent and any(math.isfinite(value) for value in s.values)]
+    drawn = _independent(searches)
     if not drawn:
         raise UsageError(
             f"{kind}: it needs independent trials that have values, those of genbench tune --algorithm random"
@@ -108,7 +172,7 @@ def _panels(searches: Sequence[SearchValues]) -> list[list[SearchValues]]:
     """Searches that are compared, panel by panel; of one model the last."""
     panels: dict[tuple[str, str, str], dict[str, SearchValues]] = {}
     for search in searches:
-        panels.setdefault((search.dataset, search.metric, search.protocol), {})[search.model] = search
+        panels.setdefault((search.study, search.metric, search.protocol), {})[search.model] = search
     return [list(panel.values()) for panel in panels.values()]
 
 
@@ -146,7 +210,7 @@ def sensitivity_figure(searches: Sequence[SearchValues]) -> Drawing:
         raise UsageError("sensitivity: no search has six trials and an option that varies")
     styles = group_styles([(search.model, search.model) for search in searches])
     columns = min(MOST_OPTIONS, max(len(lines) for _, lines in rows))
-    several = len({(search.dataset, search.metric, search.protocol) for search, _ in rows}) > 1
+    several = len({(search.study, search.metric, search.protocol) for search, _ in rows}) > 1
     with styled():
         figure = blank(COLUMN if columns < 2 else PAGE, 1.7 * len(rows) + 0.3)
         grid = figure.subplots(len(rows), columns, squeeze=False, sharey="row")
@@ -156,7 +220,7 @@ def sensitivity_figure(searches: Sequence[SearchValues]) -> Drawing:
                     axes.set_axis_off()
                 else:
                     _option(axes, search, sensitivity, styles[search.model])
-            where = f"{printable(search.dataset)} " if several else ""
+            where = f"{short(search.study, 30)}\n" if several else ""
             line[0].set_ylabel(f"{short(search.model)}\n{where}{direction(search.metric, search.higher_is_better)}")
     return Drawing(
         "sensitivity",
@@ -168,6 +232,8 @@ def sensitivity_figure(searches: Sequence[SearchValues]) -> Drawing:
 
 def _option(axes: Axes, search: SearchValues, sensitivity: Sensitivity, style: Style) -> None:
     """The trials' values against one option, and the median of each group."""
+    from matplotlib.ticker import LogLocator, MaxNLocator
+
     name = sensitivity.option
     pairs = [(trial.get(name), value) for trial, value in zip(search.options, search.values, strict=True)]
     column = [option for option, _ in pairs]
@@ -177,6 +243,11 @@ def _option(axes: Axes, search: SearchValues, sensitivity: Sensitivity, style: S
         xs = [(x, value) for x, (_, value) in zip(numbers, pairs, strict=True) if math.isfinite(value)]
         if name in search.logarithmic:
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(numticks=4))
+            axes.xaxis.set_major_formatter(lambda x, _: f"{x:g}")
+            axes.minorticks_off()
+        else:
+            axes.xaxis.set_major_locator(MaxNLocator(3))
         ordered = sorted(numbers)
         place = 0
         for _, count, median in sensitivity.groups:
@@ -189,7 +260,15 @@ def _option(axes: Axes, search: SearchValues, sensitivity: Sensitivity, style: S
         axes.set_xlim(-0.5, len(labels) - 0.5)
         for k, (_, _, median) in enumerate(sensitivity.groups):
             axes.plot([k - 0.3, k + 0.3], [median] * 2, color=SOFT, lw=1.5)
-    axes.plot([x for x, _ in xs], [value for _, value in xs], color=style.color, marker=style.marker, ls="none", ms=2.5)
+    axes.plot(
+        [x for x, _ in xs],
+        [value for _, value in xs],
+        color=style.color,
+        marker=style.marker,
+        ls="none",
+        ms=2.5,
+        alpha=0.7,
+    )
     axes.grid(axis="y", color=HAIR, lw=0.5)
     p = sensitivity.p
     axes.set_xlabel(printable(name))
