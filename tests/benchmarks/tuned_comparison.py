@@ -47,7 +47,8 @@ def called_worse(values: list[dict[int, float]]) -> list[bool]:
 
 
 def study(rng: np.random.Generator, trials: int, gain: float) -> dict[str, float]:
-    """One study: model 0 has its default at the optimum; the last model is better by `gain`, and all others are equal."""
+    """One study: model 0 has its default at the optimum; the last model is better by `gain`,"
+    " and all others are equal."""
     gains = [0.0] * (MODELS - 1) + [gain]
     defaults = [OPTIMUM, *rng.random((MODELS - 1, 2))]
     untuned = called_worse([trained(rng, d, g, SEEDS) for d, g in zip(defaults, gains, strict=True)])
@@ -105,10 +106,14 @@ def main() -> None:
         "",
         f"`python tests/benchmarks/tuned_comparison.py`: {STUDIES} studies of each kind, {seconds:.0f} s on one core.",
         "",
-        f"{MODELS} models have the same response surface, 25 + 20 (x - 0.4)² + 8 (y - 0.6)², lower is better, and trainings"
-        f" of standard deviation {NOISE:g}. The first has its default at the optimum, the others anywhere. Untuned: {SEEDS}"
-        f" seeds at the defaults. Tuned: a random search of the same number of trials each, one training a trial; the best"
-        f" trial is trained anew with {SEEDS} fresh seeds. Both are tested as a table is (the set of bests at 5 %). Budget"
+        f"{MODELS} models have the same response surface, 25 + 20 (x - 0.4)² + 8 (y - 0.6)², lower"
+        " is better, and trainings"
+        f" of standard deviation {NOISE:g}. The first has its default at the optimum, the others"
+        f" anywhere. Untuned: {SEEDS}"
+        " seeds at the defaults. Tuned: a random search of the same number of trials each, one"
+        " training a trial; the best"
+        f" trial is trained anew with {SEEDS} fresh seeds. Both are tested as a table is (the set"
+        " of bests at 5 %). Budget"
         " curves: the trials themselves are compared at all numbers of trials (`compare_budgets`).",
         "",
         "## Equal models: how often one is called worse",
@@ -123,13 +128,15 @@ def main() -> None:
             if not gain
         ),
         "",
-        'Fresh seeds compare the *chosen options*, which differ by the luck of the searches (column "chosen"): more seeds'
+        'Fresh seeds compare the *chosen options*, which differ by the luck of the searches (column "chosen"): more'
+        " seeds"
         " find that difference more often, and more trials make it smaller. Budget curves compare the models under"
-        " another search of the same kind, and hold their 5 %.",
+        " another search of the same kind, and hold their 5 % up to the error of this simulation.",
         "",
         f"## The last model is better by {gains[1]:g}",
         "",
-        "It errs where the better model is called worse than another one (budget curves: where any other model is said to be"
+        "It errs where the better model is called worse than another one (budget curves: where any"
+        " other model is said to be"
         " ahead); it finds where all three others are called worse.",
         "",
         "| trials | untuned errs | tuned errs | budget curves err | untuned finds | tuned finds | budget curves find |",
