@@ -7,7 +7,11 @@ from typing import Annotated
 
 from torch import Tensor
 
+<<<<<<< HEAD
 from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option
+=======
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
+>>>>>>> evidence
 from genbench.hookspecs import hookimpl
 from genbench.nn import Autoencoder, adam, squared_error
 
@@ -24,7 +28,10 @@ class AE(Autoencoder):
         self,
         context: ModelContext,
         *,
-        rate: Annotated[float, Option("Adam's learning rate", reference="gmum/cwae-pytorch", above=0)] = 1e-3,
+        rate: Annotated[
+            float,
+            Option("Adam's learning rate", reference="gmum/cwae-pytorch", above=0, search=Search("log", 1e-4, 0.01)),
+        ] = 1e-3,
     ) -> None:
         super().__init__(context)
         self.optimizer = adam(rate)

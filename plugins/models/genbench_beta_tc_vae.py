@@ -9,7 +9,11 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+<<<<<<< HEAD
 from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option
+=======
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
+>>>>>>> evidence
 from genbench.hookspecs import hookimpl
 from genbench.nn import GaussianDraw, LikelihoodOption, SigmaOption, VariationalAutoencoder, adam
 
@@ -42,9 +46,18 @@ class BetaTCVAE(VariationalAutoencoder):
         likelihood: LikelihoodOption = "bernoulli",
         sigma: SigmaOption = 0.3,
         beta: Annotated[
-            float, Option("weight of the total correlation", reference="rtqichen/beta-tcvae, its example", low=0)
+            float,
+            Option(
+                "weight of the total correlation",
+                reference="rtqichen/beta-tcvae, its example",
+                low=0,
+                search=Search("log", 0.1, 100),
+            ),
         ] = 6.0,
-        rate: Annotated[float, Option("Adam's learning rate", reference="rtqichen/beta-tcvae", above=0)] = 1e-3,
+        rate: Annotated[
+            float,
+            Option("Adam's learning rate", reference="rtqichen/beta-tcvae", above=0, search=Search("log", 1e-4, 0.01)),
+        ] = 1e-3,
     ) -> None:
         super().__init__(context, name="beta-tc-vae", likelihood=likelihood, sigma=sigma)
         self.beta = beta

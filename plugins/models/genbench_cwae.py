@@ -9,7 +9,11 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+<<<<<<< HEAD
 from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option
+=======
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
+>>>>>>> evidence
 from genbench.distances import squared_distances
 from genbench.hookspecs import hookimpl
 from genbench.nn import Autoencoder, adam, squared_error
@@ -35,13 +39,24 @@ class CWAE(Autoencoder):
         context: ModelContext,
         *,
         weight: Annotated[
-            float, Option("lambda, before the log distance", reference=f"{_CODE}, MNIST; CelebA: 5", low=0)
+            float,
+            Option(
+                "lambda, before the log distance",
+                reference=f"{_CODE}, MNIST; CelebA: 5",
+                low=0,
+                search=Search("log", 0.01, 100),
+            ),
         ] = 1.0,
         log: Annotated[
             bool, Option("the distance's logarithm", reference=f"{_CODE}: cwae; without it cwae_plus")
         ] = True,
         points: Annotated[int, Option("sample size behind gamma", reference=f"{_CODE}: its batch", low=2)] = 128,
-        rate: Annotated[float, Option("Adam's learning rate", reference=f"{_CODE}; CelebA: 5e-4", above=0)] = 1e-3,
+        rate: Annotated[
+            float,
+            Option(
+                "Adam's learning rate", reference=f"{_CODE}; CelebA: 5e-4", above=0, search=Search("log", 1e-4, 0.01)
+            ),
+        ] = 1e-3,
     ) -> None:
         super().__init__(context)
         self.weight = weight

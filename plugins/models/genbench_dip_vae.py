@@ -8,7 +8,11 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
+<<<<<<< HEAD
 from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option
+=======
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
+>>>>>>> evidence
 from genbench.hookspecs import hookimpl
 from genbench.nn import GaussianDraw, LikelihoodOption, SigmaOption, VariationalAutoencoder, adam
 
@@ -39,7 +43,13 @@ class DIPVAE(VariationalAutoencoder):
             Option("covariance of the encoder's means, or of its draws", reference="arXiv:1711.00848"),
         ] = "i",
         off_diagonal: Annotated[
-            float, Option("lambda_od, before squared covariances", reference="disentanglement_lib: 1 to 50", low=0)
+            float,
+            Option(
+                "lambda_od, before squared covariances",
+                reference="disentanglement_lib: 1 to 50",
+                low=0,
+                search=Search("log", 0.1, 1000),
+            ),
         ] = 10.0,
         diagonal: Annotated[
             float,
@@ -47,9 +57,13 @@ class DIPVAE(VariationalAutoencoder):
                 "lambda_d, before squared errors of variances",
                 reference="disentanglement_lib: 10 lambda_od; variant ii: 1 lambda_od",
                 low=0,
+                search=Search("log", 1, 10000),
             ),
         ] = 100.0,
-        rate: Annotated[float, Option("Adam's learning rate", reference="ours: that of vae", above=0)] = 1e-3,
+        rate: Annotated[
+            float,
+            Option("Adam's learning rate", reference="ours: that of vae", above=0, search=Search("log", 1e-4, 0.01)),
+        ] = 1e-3,
     ) -> None:
         super().__init__(context, name="dip-vae", likelihood=likelihood, sigma=sigma)
         self.variant = variant

@@ -7,7 +7,11 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
+<<<<<<< HEAD
 from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option
+=======
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
+>>>>>>> evidence
 from genbench.distances import mmd
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
@@ -35,13 +39,22 @@ class InfoVAE(VariationalAutoencoder):
             float, Option("preference for information in z; 1: no KL", reference="arXiv:1706.02262: MMD-VAE", high=1)
         ] = 1.0,
         weight: Annotated[
-            float, Option("lambda; alpha + lambda - 1 stands before the MMD", reference="ours", low=0)
+            float,
+            Option(
+                "lambda; alpha + lambda - 1 stands before the MMD",
+                reference="ours",
+                low=0,
+                search=Search("log", 0.1, 1000),
+            ),
         ] = 10.0,
         kernel: Annotated[
             Literal["imq", "rbf"],
             Option("inverse multiquadratic or Gaussian", reference="arXiv:1711.01558; arXiv:1706.02262: rbf"),
         ] = "imq",
-        rate: Annotated[float, Option("Adam's learning rate", reference="ours: that of vae", above=0)] = 1e-3,
+        rate: Annotated[
+            float,
+            Option("Adam's learning rate", reference="ours: that of vae", above=0, search=Search("log", 1e-4, 0.01)),
+        ] = 1e-3,
     ) -> None:
         if alpha + weight < 1:
             raise UnsupportedError(

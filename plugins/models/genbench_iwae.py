@@ -9,7 +9,11 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
+<<<<<<< HEAD
 from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option
+=======
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
+>>>>>>> evidence
 from genbench.hookspecs import hookimpl
 from genbench.nn import LikelihoodOption, SigmaOption, VariationalAutoencoder, adam
 
@@ -37,7 +41,13 @@ class IWAE(VariationalAutoencoder):
             int, Option("k, draws for each image", reference="arXiv:1509.00519, section 5: 1, 5 and 50", low=1)
         ] = 5,
         rate: Annotated[
-            float, Option("Adam's learning rate", reference="arXiv:1509.00519, section 5: its first", above=0)
+            float,
+            Option(
+                "Adam's learning rate",
+                reference="arXiv:1509.00519, section 5: its first",
+                above=0,
+                search=Search("log", 1e-4, 0.01),
+            ),
         ] = 1e-3,
     ) -> None:
         super().__init__(context, name="iwae", likelihood=likelihood, sigma=sigma)

@@ -11,7 +11,11 @@ from torch.func import functional_call, vjp
 from torch.nn.functional import normalize
 from torch.nn.utils.parametrize import register_parametrization
 
+<<<<<<< HEAD
 from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option
+=======
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
+>>>>>>> evidence
 from genbench.hookspecs import hookimpl
 from genbench.nn import Autoencoder, adam, squared_error
 
@@ -47,12 +51,26 @@ class RAE(Autoencoder):
             Option("decoder's weights, gradient penalty, spectral norm", reference="arXiv:1903.12436, section 3.1"),
         ] = "l2",
         norm: Annotated[
-            float, Option("beta, before the squared norm of codes / 2", reference=f"{_CODE}: 1e-4 of means", low=0)
+            float,
+            Option(
+                "beta, before the squared norm of codes / 2",
+                reference=f"{_CODE}: 1e-4 of means",
+                low=0,
+                search=Search("log", 1e-4, 1),
+            ),
         ] = 0.0128,
         weight: Annotated[
-            float, Option("lambda, before l2 or the gradient", reference=f"{_CODE}: l2 1e-7 of a mean", low=0)
+            float,
+            Option(
+                "lambda, before l2 or the gradient",
+                reference=f"{_CODE}: l2 1e-7 of a mean",
+                low=0,
+                search=Search("log", 1e-6, 0.01),
+            ),
         ] = 1e-4,
-        rate: Annotated[float, Option("Adam's learning rate", reference=_CODE, above=0)] = 5e-4,
+        rate: Annotated[
+            float, Option("Adam's learning rate", reference=_CODE, above=0, search=Search("log", 1e-4, 0.01))
+        ] = 5e-4,
     ) -> None:
         super().__init__(context)
         self.regularizer, self.norm, self.weight = regularizer, norm, weight

@@ -9,7 +9,11 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
+<<<<<<< HEAD
 from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Prior
+=======
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Prior, Search
+>>>>>>> evidence
 from genbench.hookspecs import hookimpl
 from genbench.nn import (
     GaussianComponents,
@@ -100,7 +104,13 @@ class VampVAE(VariationalAutoencoder):
         ] = 0.05,
         spread: Annotated[float, Option("standard deviation of these pixels", reference=_CODE, above=0, high=1)] = 0.01,
         rate: Annotated[
-            float, Option("Adam's learning rate", reference=f"ours: that of vae; {_CODE}: 5e-4", above=0)
+            float,
+            Option(
+                "Adam's learning rate",
+                reference=f"ours: that of vae; {_CODE}: 5e-4",
+                above=0,
+                search=Search("log", 1e-4, 0.01),
+            ),
         ] = 1e-3,
     ) -> None:
         require_unset_prior("vamp-vae", context.prior, "take vae with the prior learned-mixture or flow")

@@ -12,7 +12,11 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import normalize, softplus
 
+<<<<<<< HEAD
 from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option
+=======
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
+>>>>>>> evidence
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
 from genbench.nn import LikelihoodAutoencoder, LikelihoodOption, SigmaOption, adam
@@ -56,7 +60,12 @@ class VMFVAE(LikelihoodAutoencoder):
         *,
         likelihood: LikelihoodOption = "bernoulli",
         sigma: SigmaOption = 0.3,
-        rate: Annotated[float, Option("Adam's learning rate", reference="nicola-decao/s-vae-tf", above=0)] = 1e-3,
+        rate: Annotated[
+            float,
+            Option(
+                "Adam's learning rate", reference="nicola-decao/s-vae-tf", above=0, search=Search("log", 1e-4, 0.01)
+            ),
+        ] = 1e-3,
     ) -> None:
         radius = context.prior.sphere_radius
         if radius is None:

@@ -8,7 +8,11 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
+<<<<<<< HEAD
 from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Prior
+=======
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Prior, Search
+>>>>>>> evidence
 from genbench.distances import squared_distances
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
@@ -101,7 +105,13 @@ class VQVAE(Autoencoder):
             Option("D, numbers of a vector; default 2, or 1 for an odd latent dimension", reference="ours", low=1),
         ] = None,
         commitment: Annotated[
-            float, Option("beta, before the commitment loss", reference=f"{_PAPER}, section 3.2", low=0)
+            float,
+            Option(
+                "beta, before the commitment loss",
+                reference=f"{_PAPER}, section 3.2",
+                low=0,
+                search=Search("log", 0.025, 2.5),
+            ),
         ] = 0.25,
         codebook: Annotated[
             Literal["loss", "ema"], Option("gradient descent, or moving means", reference=f"{_PAPER}, equation 3")
@@ -110,7 +120,13 @@ class VQVAE(Autoencoder):
             float, Option("gamma of the moving means", reference=f"{_PAPER}, appendix A.1", low=0, high=1)
         ] = 0.99,
         rate: Annotated[
-            float, Option("Adam's learning rate", reference=f"ours: that of ae; {_PAPER}: 2e-4", above=0)
+            float,
+            Option(
+                "Adam's learning rate",
+                reference=f"ours: that of ae; {_PAPER}: 2e-4",
+                above=0,
+                search=Search("log", 1e-4, 0.01),
+            ),
         ] = 1e-3,
     ) -> None:
         require_unset_prior("vq-vae", context.prior, "take another model for this one")
