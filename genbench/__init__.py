@@ -1,7 +1,7 @@
 """genbench trains autoencoder-type generative models side by side and measures which one is better.
 
-From Python: `run` trains and compares, `score` takes in what was trained elsewhere, `load_results` reads the numbers,
-`load_model` a trained model.
+From Python: `run` trains and compares, `tune` searches options first, `score` takes in what was trained elsewhere,
+`load_results` reads the numbers, `load_model` a trained model.
 
     import genbench
 
@@ -25,6 +25,7 @@ if TYPE_CHECKING:
     from genbench.interface.results import Results, Study, load_results
     from genbench.interface.score import score
     from genbench.interface.study import evaluate, read_study, run
+    from genbench.interface.tuning import tune
     from genbench.storage.results import Row
 
 try:
@@ -47,6 +48,7 @@ __all__ = [
     "read_study",
     "run",
     "score",
+    "tune",
 ]
 
 _MODULES = {
@@ -56,6 +58,7 @@ _MODULES = {
     "interface.results": ("Results", "Study", "load_results"),
     "interface.score": ("score",),
     "interface.study": ("evaluate", "read_study", "run"),
+    "interface.tuning": ("tune",),
     "storage.results": ("Row",),
 }
 """The names above by the module that defines them."""

@@ -11,7 +11,7 @@ import pytest
 ROOT = Path(__file__).resolve().parents[1]
 ORDER = (
     *("errors", "utils", "api", "hookspecs", "distances", "nn", "data", "features", "registry", "experiment"),
-    *("storage", "training", "evaluation", "execution", "stats", "analysis", "plotting", "reporting"),
+    *("storage", "training", "evaluation", "execution", "tuning", "stats", "analysis", "plotting", "reporting"),
     *("reproduction", "testing", "interface", "cli"),
 )
 """Each package may import those before it; `nn`, `distances`, `data` and `features` may not import each other freely

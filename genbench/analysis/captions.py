@@ -6,7 +6,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 
 from genbench.analysis import notes
-from genbench.analysis.headline import counted_models, join_words, options_words
+from genbench.analysis.headline import counted_models, join_words, options_words, tuning_lines
 from genbench.analysis.table import Table, TableRow
 
 LISTED = 4
@@ -55,7 +55,8 @@ def trained(table: Table) -> str:
         f"{counted_models(models)} trained on {table.dataset}: {', '.join(part for part in parts if part)}.{beside}"
     )
     options = options_words(models)
-    return f"{sentence} {options[:1].upper()}{options[1:]}." if options else sentence
+    sentences = [*([options] if options else []), *tuning_lines(table)]
+    return " ".join([sentence, *(f"{text[:1].upper()}{text[1:]}." for text in sentences)])
 
 
 def _alternatives(values: Iterable[str]) -> str:

@@ -11,7 +11,7 @@ from genbench.analysis.formatting import format_estimate, format_value, p_value
 from genbench.analysis.table import DEFAULT_SORT, Column, Table, TableRow
 from genbench.stats.comparison import FEWEST
 from genbench.stats.intervals import Estimate
-from genbench.storage.results import option_text
+from genbench.storage.results import EQUAL_COST, option_text
 
 LATENT_FIT = "latent fit"
 """The role of metrics that compare codes with the prior: see `genbench.api.Measurement`."""
@@ -83,14 +83,57 @@ def options_words(rows: Sequence[TableRow]) -> str:
     defaults: dict[str, str] = {}
     for row in rows:
         for name, default in (row.defaults or {}).items():
-            if name.partition(".")[0] in (row.model, row.prior):
+            if name.partition(".")[0] in (row.model, row.prior) and name not in _searched(row):
                 values.setdefault(name, {})[option_text(row.options.get(name))] = None
                 defaults[name] = option_text(default)
     texts = [f"{name} = {', '.join(values[name])} ({defaults[name]})" for name in values]
+    if not texts and any(row.trials for row in rows):
+        return ""
     if not texts:
         return "" if any(row.defaults is None for row in rows) else "options at their defaults"
     more = f" and {len(texts) - OPTIONS_SHOWN} more" if len(texts) > OPTIONS_SHOWN else ""
     return f"not the default: {', '.join(texts[:OPTIONS_SHOWN])}{more}"
+
+
+def _searched(row: TableRow) -> list[str]:
+    """The options that a search has chosen, as NAME.OPTION."""
+    return [f"{row.model}.{option}" for option in row.tuned.split(", ") if option]
+
+
+def tuning_lines(table: Table) -> list[str]:
+    """How options were searched, and the choice for each model; empty where nothing was."""
+    models = [row for row in table.rows if row.role != "control" and not row.elsewhere]
+    tuned = [row for row in models if row.trials]
+    if not tuned:
+        return []
+    ways: dict[tuple[int, str], list[TableRow]] = {}
+    for row in tuned:
+        ways.setdefault((row.trials, row.tuned_by), []).append(row)
+    lines = []
+    for (trials, how), members in ways.items():
+        each = "" if len(members) == 1 else " each"
+        lines.append(f"tuned, {_counted(trials, 'trial')}{each}: {how}")
+        lines += map(_choice, members)
+    lines.append(
+        "validation values are of other images and the best of so many trials (the winner's curse): compare those of"
+        " the table, of fresh seeds on test images"
+    )
+    return lines
+
+
+def _choice(row: TableRow) -> str:
+    words = []
+    for name in _searched(row):
+        value, defaults = row.options.get(name), row.defaults or {}
+        default = f" (default {option_text(defaults[name])})" if name in defaults else ""
+        words.append(f"{name.partition('.')[2]} {option_text(value)}{default}")
+    value = "" if row.validation is None else f"; validation {format_value(row.validation, digits=3).plain}"
+    return f"{row.model}: {', '.join(words) or 'no option to search'}{value}"
+
+
+def alike(rows: Sequence[TableRow]) -> bool:
+    """Whether all models were tuned in one way, or none was."""
+    return len({row.tuned_by if EQUAL_COST in row.tuned_by else (row.trials, row.tuned_by) for row in rows}) < 2
 
 
 def at_defaults(rows: Sequence[TableRow]) -> bool:
@@ -184,7 +227,9 @@ def verdict(table: Table) -> Verdict:
         size = format_value(column.detectable, digits=2).plain
         sentences.append(f"Differences below {size} are often missed with these seeds (genbench power RUNS)")
     here = [row for row in models if not row.elsewhere]
-    if len(here) > 1 and at_defaults(here):
+    if len(here) > 1 and not alike(here):
+        sentences.append("Not tuned alike: the ranks may be owed to that alone")
+    elif len(here) > 1 and not here[0].trials and at_defaults(here):
         sentences.append("Not tuned: a comparison of defaults")
     return Verdict(column.metric if column else "", best, tuple(worse), undecided, tuple(sentences))
 

@@ -57,7 +57,10 @@ CAUTIONS = "; "
 """What separates several cautions on one number: each becomes a note, whose columns and groups may differ."""
 
 
-SETUP = ("model", "prior", "latent_dim", "batch", "precision", "options", "defaults")
+SETUP = (
+    *("model", "prior", "latent_dim", "batch", "precision", "options", "defaults"),
+    *("trials", "tuned_by", "tuned", "validation"),
+)
 """The facts of a training that a row of a table has from the rows of its runs."""
 
 
@@ -302,7 +305,7 @@ class TableCell:
 class TableRow:
     """One group: its cells in the order of the columns (None: not measured), its seeds and their state.
 
-    `options` and `defaults` are those of `genbench.storage.results.Row`.
+    `options`, `defaults` and what is said of a search are those of `genbench.storage.results.Row`.
     """
 
     group: str
@@ -326,6 +329,10 @@ class TableRow:
     precision: str = "float32"
     options: Mapping[str, Scalar] = field(default_factory=dict, hash=False)
     defaults: Mapping[str, Scalar] | None = field(default=None, hash=False)
+    trials: int = 0
+    tuned_by: str = ""
+    tuned: str = ""
+    validation: float | None = None
     elsewhere: bool = False
     """Whether it was trained elsewhere: then nothing is known of its training."""
 

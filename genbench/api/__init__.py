@@ -17,7 +17,7 @@ from genbench.api.metric import EvalProtocol, Evaluation, Measurement, Metric, P
 from genbench.api.model import Loss, Model, ModelContext, OptimizerConfig, constant_schedule
 from genbench.api.network import Network, Shape
 from genbench.api.noise import Noise
-from genbench.api.options import ComponentSpec, Option
+from genbench.api.options import ComponentSpec, Option, Search
 from genbench.api.prior import Prior
 from genbench.api.recipe import Finding, Recipe
 from genbench.api.sampler import Sampler
@@ -55,6 +55,7 @@ __all__ = [
     "ProgressEvent",
     "Recipe",
     "Sampler",
+    "Search",
     "Shape",
     "Split",
     "TrackedRun",

@@ -4,9 +4,31 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Generic, TypeVar
+from typing import Generic, Literal, TypeVar
 
 T = TypeVar("T")
+
+
+@dataclass(frozen=True)
+class Search:
+    """The values of an option among which `genbench tune` searches.
+
+    Args:
+        scale: "log" and "linear" draw a number between `low` and `high`, uniformly on that scale, whole where the
+            option is an int; "choice" draws one of `values`.
+        low: Smallest value of a number; above 0 on the scale "log".
+        high: Largest value.
+        values: The values of a choice; empty: all those of a `Literal`, or true and false.
+
+    Example:
+        >>> Search("log", 1, 1e3).low
+        1
+    """
+
+    scale: Literal["log", "linear", "choice"]
+    low: float | None = None
+    high: float | None = None
+    values: tuple[int | float | bool | str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -22,6 +44,8 @@ class Option:
         file: The value is the path of a file or folder. Its content decides the number, not its place: a metric's
             protocol records the hash of the content in the field `weights`, and a dataset that states
             `DatasetInfo.originals` is the same one under every path.
+        search: The values among which `genbench tune` searches; None: the option keeps its value. The default lies
+            among them.
 
     Example:
         >>> from typing import Annotated
@@ -35,6 +59,7 @@ class Option:
     high: float | None = None
     above: float | None = None
     file: bool = False
+    search: Search | None = None
 
 
 @dataclass(frozen=True, kw_only=True)

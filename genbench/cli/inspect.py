@@ -262,7 +262,7 @@ def sample(
 
     path = run_folder(run_, runs)
     record = read_run(path)
-    if record.run.role != "model":
+    if not record.run.trains:
         reason = "is a control, not a model" if record.run.role == "control" else "was trained elsewhere"
         raise UsageError(f"{path} {reason}: its samples are in {path / SAMPLES}")
     if target.suffix.lower() != ".png":

@@ -12,7 +12,6 @@ from genbench import __version__
 from genbench.cli import inspect, store
 from genbench.cli import plugins as authoring
 from genbench.cli.completion import complete_names
-from genbench.cli.executors import executor_options, read_executor_config
 from genbench.cli.options import (
     CommandGroup,
     FilePath,
@@ -40,7 +39,8 @@ from genbench.cli.options import (
 from genbench.cli.plot import plot
 from genbench.cli.reproduce import reproduce
 from genbench.cli.study import config as config_command
-from genbench.cli.study import read_study_flags
+from genbench.cli.study import executor_options, read_executor_config, read_study_flags
+from genbench.cli.tune import tune
 from genbench.errors import UsageError
 from genbench.experiment.config import check_config, check_metrics
 from genbench.interface.config import DEFAULT_EPOCHS, lower_case
@@ -208,5 +208,5 @@ def score(
     sys.exit(score_results(config, load_registry(plugins), data_config))
 
 
-for command in (reproduce, config_command, *inspect.COMMANDS, plot, *store.COMMANDS, *authoring.COMMANDS):
+for command in (tune, reproduce, config_command, *inspect.COMMANDS, plot, *store.COMMANDS, *authoring.COMMANDS):
     main.add_command(command)

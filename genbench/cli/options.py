@@ -174,7 +174,7 @@ def study_option(name: str, flag: str = "", *, complete: Kind | None = None, **a
 
 
 SECTIONS = {
-    "Train and evaluate": ("run", "reproduce", "evaluate", "score", "config"),
+    "Train and evaluate": ("run", "tune", "reproduce", "evaluate", "score", "config"),
     "Look at runs": ("report", "curves", "plot", "show", "sample", "paper", "cite"),
     "Compare": ("compare", "power", "diff"),
     "Manage runs": ("rm", "prune", "bundle"),

@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 import click
 
 from genbench.cli.completion import complete_names
-from genbench.cli.executors import executor_options, read_executor_config
 from genbench.cli.options import (
     FilePath,
     Finite,
@@ -29,6 +28,7 @@ from genbench.cli.options import (
     plugin_option,
     set_option,
 )
+from genbench.cli.study import executor_options, read_executor_config
 from genbench.errors import UsageError
 from genbench.interface.context import make_data_config
 

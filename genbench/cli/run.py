@@ -50,7 +50,7 @@ def run_study(study: StudyConfig, registry: Registry, *, dry_run: bool, write: P
 
     data_config = data_config_of(study)
     with (
-        stoppable(_announce) as stop,
+        stoppable(announce) as stop,
         open_study(study, registry, data_config, command_line(), stop) as session,
     ):
         # Plan; of several processes the main one prints.
@@ -72,17 +72,22 @@ def run_study(study: StudyConfig, registry: Registry, *, dry_run: bool, write: P
             return 0
 
         # Train and evaluate.
-        with session.working(show_progress(console, planned, session.remaining), _warner(console)) as executor:
+        with session.working(show_progress(console, planned, session.remaining), warner(console)) as executor:
             outcome = run_all(planned, executor, session.runner, session.done)
         if not distributed.is_main_process:
             return 0
-    metrics = list(dict.fromkeys(metric.name for metric in planned.metrics))
+    show_results(console, session, study)
+    return closing(console, outcome, out)
+
+
+def show_results(console: Console, session: Session, study: StudyConfig) -> None:
+    """Print the table of a study after its work."""
+    metrics = list(dict.fromkeys(metric.name for metric in session.plan.metrics))
     records = _readable(session)
     if any(record.measurements or record.selections for record in records):  # else nothing but failures, listed below
         show_table(console, records, metrics, sort=next(iter(metrics), None), select=study.select)
     for line in mixed_images(records):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
-    return closing(console, outcome, out)
 
 
 def measure_runs(
@@ -108,7 +113,7 @@ def measure_runs(
     for problem in problems:
         click.echo(f"genbench: left out: {problem}", err=True)
     total = 0
-    with stoppable(_announce) as stop:
+    with stoppable(announce) as stop:
         sessions = open_evaluations(
             trained,
             metrics,
@@ -125,7 +130,7 @@ def measure_runs(
             show_notes(console, session.plan)
             show_estimate(console, session, registry)
             progress = show_progress(console, session.plan, session.remaining)
-            with session.working(progress, _warner(console)) as executor:
+            with session.working(progress, warner(console)) as executor:
                 outcome = run_all(session.plan, executor, session.runner, session.done)
             total = total or (INTERRUPTED if outcome.interrupted else int(bool(outcome.failed)))
     measured = [component.name for component in sessions[0].runner.metrics]
@@ -141,11 +146,11 @@ def score_results(config: ScoreConfig, registry: Registry, data_config: DataConf
     from genbench.interface.score import open_score
 
     console = BrokenPipeConsole()
-    with stoppable(_announce) as stop:
+    with stoppable(announce) as stop:
         session, notes = open_score(config, registry, data_config, command_line(), stop)
         for note in notes:
             console.print(note, markup=False, highlight=False, soft_wrap=True)
-        with session.working(show_progress(console, session.plan, session.remaining), _warner(console)) as executor:
+        with session.working(show_progress(console, session.plan, session.remaining), warner(console)) as executor:
             outcome = run_all(session.plan, executor, session.runner, session.done)
 
     # The table of all runs on this dataset, then what does not apply.
@@ -161,7 +166,8 @@ def score_results(config: ScoreConfig, registry: Registry, data_config: DataConf
     return closing(console, outcome, config.out)
 
 
-def _announce(text: str) -> None:
+def announce(text: str) -> None:
+    """Print a line on stderr."""
     click.echo(text, err=True)
 
 
@@ -173,7 +179,7 @@ def _readable(session: Session) -> Sequence[RunRecord]:
     return records
 
 
-def _warner(console: Console) -> Callable[[str], None]:
+def warner(console: Console) -> Callable[[str], None]:
     """A function that prints a warning while the runs go on."""
 
     def warn(text: str) -> None:
@@ -191,7 +197,7 @@ def working(
     from genbench.interface.session import Session
 
     session = Session(planned, runner, status, status.done, config)
-    with session.working(show_progress(console, planned, session.remaining), _warner(console)) as executor:
+    with session.working(show_progress(console, planned, session.remaining), warner(console)) as executor:
         yield executor
 
 

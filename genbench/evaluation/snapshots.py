@@ -45,7 +45,7 @@ def check_stored_snapshots(store: Path, runs: Sequence[Run], schedule: SnapshotS
 
     Such runs are not trained again.
     """
-    runs = [run for run in runs if run.role == "model"]
+    runs = [run for run in runs if run.trains]
     incomplete = sum(_count_missing(RunFolder(store / run.name), run, schedule) > 0 for run in runs)
     if not incomplete:
         return []

@@ -81,7 +81,7 @@ def estimate(
     rates = known_rates(records, device)
     training: float | None = 0.0
     for run in missing:
-        if run.role != "model" or run.name in trained:
+        if not run.trains or run.name in trained:
             continue
         kind = training_kind(run)
         if kind not in rates:

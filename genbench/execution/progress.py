@@ -33,7 +33,7 @@ def titles(runs: Sequence[Run]) -> dict[str, str]:
     seeds = {run.seed for run in runs}
     return {
         run.name: ", ".join(
-            [("control " if run.role == "control" else "") + run.model.name]
+            [("" if run.role == "model" else f"{run.role} ") + run.model.name]
             + [f"{run.prior.name} prior"] * (len(priors) > 1)
             + [f"d={run.latent_dim}"] * (len(dims) > 1)
             + [f"seed {run.seed}"] * (len(seeds) > 1)
@@ -241,7 +241,7 @@ class Lines:
         self._several = self._several or len(self._active) > 1
         self._started += 1
         verb = {"interrupted": "resuming", "trained": "measuring"}.get(state, "training")
-        work = f"{verb}, {run.images:,} images" if run.role == "model" else "measuring"
+        work = f"{verb}, {run.images:,} images" if run.trains else "measuring"
         self._print(f"[{self._started}/{self._total}] {title}: {work}")
 
     def on_log(self, run: Run, state: TrainState) -> None:

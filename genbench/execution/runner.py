@@ -151,7 +151,7 @@ class Runner:
         groups: dict[int, list[Run]] = {}
         for run in runs:
             folder = self.folder(run)
-            if run.role == "model" and folder.state != "trained":
+            if run.trains and folder.state != "trained":
                 try:
                     step = steps_done(folder.path / CHECKPOINT) if folder.has(CHECKPOINT) else 0
                 except StoreError:
@@ -240,7 +240,7 @@ class Runner:
                 if recorded.get("content") != content:
                     raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
                 folder.clear_failure()
-                trains = run.role == "model" and folder.state != "trained"
+                trains = run.trains and folder.state != "trained"
         finally:  # the other processes wait for this
             answers = (None, False, True)
             trains = answers[self.distributed.broadcast(answers.index(trains))]
@@ -314,11 +314,12 @@ class Runner:
             return INTERRUPTED
         folder = self.folder(run)
 
-        # The end of the training, unless a snapshot is selected instead.
+        # The end of the training, unless a snapshot is selected instead. A trial is measured on validation images.
         stats = None if isinstance(model, ExternalResults) else training_stats(folder.training())
-        evaluation = self.evaluation(run, model, stats)
-        problems = save_pictures(evaluation, folder)
-        selects = run.role == "model" and self.snapshots.select is not None
+        trial = run.role == "trial"
+        evaluation = self.evaluation(run, model, stats, "validation" if trial else "test")
+        problems = [] if trial else save_pictures(evaluation, folder)
+        selects = trial or (run.role == "model" and self.snapshots.select is not None)
         for component in [] if selects else lacking_metrics(folder.measurements(), self.metrics):
             if self.stop():
                 return _outcome(problems, complete=False)

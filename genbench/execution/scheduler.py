@@ -134,7 +134,7 @@ def units(runs: Sequence[Run], ensemble: int | Literal["auto"]) -> list[tuple[Ru
     """
     kinds: dict[Run, list[Run]] = {}
     for run in runs:
-        kinds.setdefault(run if run.role != "model" or ensemble == 1 else ensemble_kind(run), []).append(run)
+        kinds.setdefault(run if not run.trains or ensemble == 1 else ensemble_kind(run), []).append(run)
     made: list[tuple[Run, ...]] = []
     for members in kinds.values():
         count = 1 if ensemble == "auto" else -(-len(members) // ensemble)
@@ -263,7 +263,7 @@ def run_status(plan: Plan, store: Path) -> RunStatus:
 
 def is_complete(run: Run, plan: Plan, record: RunRecord) -> bool:
     """Whether nothing is left to do for a run."""
-    schedule = plan.snapshots if run.role == "model" else NO_SNAPSHOTS  # a control has no snapshots
+    schedule = plan.snapshots if run.trains else NO_SNAPSHOTS  # a control has no snapshots
     if record.state != "trained" or (schedule.select is None and lacking_metrics(record.measurements, plan.metrics)):
         return False
     return not schedule.count or snapshots_measured(run, record.folder, schedule, plan.metrics)

@@ -545,7 +545,7 @@ def check_cells(registry: Registry, runs: Iterable[Run], info: DatasetInfo) -> C
                 problems[cell] = problem
             elif run.role == "control":
                 check_control(registry, run, info)
-            elif run.role == "model":
+            elif run.trains:
                 parameters[cell] = count_parameters(registry, run, info.shape)
                 check_memory(parameters[cell])
             else:

@@ -15,9 +15,10 @@ if TYPE_CHECKING:
     from genbench.registry.listing import Kind
     from genbench.registry.options import Value
 
-Role = Literal["model", "control", "external"]
-"""Whether a run trains a model, is a control, which is fitted in closed form and not ranked, or holds the results of a
-model that was trained elsewhere."""
+Role = Literal["model", "control", "external", "trial"]
+"""Whether a run trains a model, is a control, which is fitted in closed form and not ranked, holds the results of a
+model that was trained elsewhere, or is a trial of a search: a model that is measured on validation images alone and
+stands in no table."""
 
 ROLES: tuple[Role, ...] = get_args(Role)
 
@@ -122,11 +123,16 @@ class Run:
         return hashlib.sha256(text.encode()).hexdigest()[:10]
 
     @property
+    def trains(self) -> bool:
+        """Whether it trains a model here."""
+        return self.role in ("model", "trial")
+
+    @property
     def label(self) -> str:
         """The readable part of the name."""
         if self.role == "external":
             return f"{self.dataset.name}-external-{self.model.name}-s{self.seed}"
-        model = self.model.name if self.role == "model" else f"control-{self.model.name}"
+        model = self.model.name if self.role == "model" else f"{self.role}-{self.model.name}"
         return f"{self.dataset.name}-{model}-{self.prior.name}-{self.latent_dim}d-s{self.seed}"
 
     @cached_property
@@ -164,7 +170,7 @@ def registered_components(run: Run) -> dict[Kind, Component]:
     """The components of a run that plug-ins provide, by kind: no model or network where it was trained elsewhere."""
     kinds: dict[Kind, Component] = {"dataset": run.dataset}
     if run.role != "external":
-        kinds |= {run.role: run.model, "network": run.network}
+        kinds |= {"control" if run.role == "control" else "model": run.model, "network": run.network}
     if run.prior != NONE:
         kinds["prior"] = run.prior
     return kinds
@@ -181,7 +187,7 @@ def changes(before: Run, now: Run) -> str:
     changed = []
     for kind in COMPONENTS:
         old, new = getattr(before, kind), getattr(now, kind)
-        name = f"the {before.role if kind == 'model' else kind} '{old.name}'"
+        name = f"the {before.role if kind == 'model' and not before.trains else kind} '{old.name}'"
         if old.fingerprint != new.fingerprint:
             changed.append(f"an earlier source of {name}")
         if old.originals != new.originals:

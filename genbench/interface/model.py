@@ -56,7 +56,7 @@ class TrainedModel:
 
         `data_root` is the folder of the datasets as the user names it.
         """
-        if record.run.role != "model":
+        if not record.run.trains:
             reason = "is a control, not a model" if record.run.role == "control" else "was trained elsewhere"
             raise UsageError(f"{record.path} {reason}: its samples are in {record.path / SAMPLES}")
         self._record, self._registry, self._data_config = record, registry, data_config

@@ -23,7 +23,7 @@ from genbench.reporting.console import render
 from genbench.reporting.summary import rows_of_study
 from genbench.storage.results import Row, protocols, rows
 from genbench.storage.run_dir import RunRecord, find_runs, read_runs
-from genbench.storage.study import mixed_images, without_copies
+from genbench.storage.study import mixed_images, without_copies, without_trials
 
 if TYPE_CHECKING:
     import pandas as pd
@@ -255,7 +255,7 @@ def load_results(paths: str | Path | Iterable[str | Path] = "runs") -> Results:
         warnings.warn(f"left out: {problem}", stacklevel=2)
     if not records:
         raise StoreError("no run folder could be read")
-    unique, lines = without_copies(records)
+    unique, lines = without_copies(without_trials(records)[0])
     for line in (*lines, *mixed_images(unique)):
         warnings.warn(line, stacklevel=2)
     return Results(unique)

@@ -109,14 +109,17 @@ def evaluable(records: Sequence[RunRecord], registry: Registry) -> tuple[list[Ru
     """The trained runs whose plug-ins are loaded, and a line for all that lack the same ones; `StoreError` for none."""
     usable: list[RunRecord] = []
     lacking: dict[MissingComponents, list[str]] = {}
+    trials = sum(record.run.role == "trial" for record in records)
     for record in records:
-        if record.state == "trained":
+        if record.state == "trained" and record.run.role != "trial":
             missing = missing_components(record.run, record.path, registry)
             if missing is None:
                 usable.append(record)
             else:
                 lacking.setdefault(missing, []).append(record.name)
     problems = [missing.describe(names) for missing, names in lacking.items()]
+    if trials:
+        problems.append(f"{trials} trial{'s' * (trials > 1)} of a search: they are not measured on test images")
     if not usable:
         raise StoreError(
             problems[0] if problems else "none of these runs is trained: finish them with the command that began them"

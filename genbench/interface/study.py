@@ -151,7 +151,7 @@ def run_study(config: StudyConfig, *, progress: bool = False) -> Study:
     config.executor_config()
     if not config.plugins and (installed := cached_listing(config.disabled_plugins)):
         check_config(experiment, installed)
-    registry = _registry(config.plugin_files, config.disabled_plugins)
+    registry = load_registry(config.plugin_files, config.disabled_plugins)
 
     from genbench.interface.session import open_study
 
@@ -216,7 +216,7 @@ def evaluate(
     files = [Path(file) for file in listed(plugins)]
     folders = [Path(folder) for folder in listed(runs)]
     records, problems = read_runs(find_runs(folders))
-    registry = _registry(files, tuple(listed(disabled_plugins)), allow_changed_source=allow_changed_source)
+    registry = load_registry(files, tuple(listed(disabled_plugins)), allow_changed_source=allow_changed_source)
     root = None if data_root is None else Path(data_root)
     data_config = make_data_config(root, download=download, skip_corrupt=skip_corrupt)
 
@@ -306,7 +306,8 @@ def checked(outcome: Outcome, problems: Iterable[str]) -> dict[str, str]:
     return failed
 
 
-def _registry(files: Sequence[Path], disabled: Sequence[str], *, allow_changed_source: bool = False) -> Registry:
+def load_registry(files: Sequence[Path], disabled: Sequence[str], *, allow_changed_source: bool = False) -> Registry:
+    """The loaded plug-ins; each broken one is a warning."""
     registry, listing = load_plugins(files, disabled, allow_changed_source=allow_changed_source)
     for problem in plugin_problems(listing, slow=False):
         warnings.warn(problem, stacklevel=4)

@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_type_hints
 
-from genbench.api import Option
+from genbench.api import Option, Search
 from genbench.errors import PluginError, UsageError, unknown
 
 Value = int | float | bool | str | None
@@ -79,6 +79,13 @@ def _spec(factory: Callable[..., object], parameter: inspect.Parameter, hint: An
         raise PluginError(
             f"the default of option '{parameter.name}' of {_where(factory)}, {spec.default!r}, is no {spec.kind}"
         )
+    if meaning.search is not None:
+        where = f"the search of option '{parameter.name}' of {_where(factory)}"
+        problem = search_problem(spec, meaning.search)
+        if not problem and spec.default is not REQUIRED and not is_within(spec, meaning.search, spec.default):
+            problem = f"the default, {default_text(spec)}, is not among its values"
+        if problem:
+            raise PluginError(f"{where}: {problem}")
     return spec
 
 
@@ -93,6 +100,44 @@ def _is_value(spec: OptionSpec, default: Any) -> bool:
     if spec.type is int:
         return type(default) is int and abs(default) <= LARGEST_INT
     return type(default) is spec.type
+
+
+def search_problem(spec: OptionSpec, search: Search) -> str:
+    """The reason why an option cannot be searched so; "" where it can."""
+    if search.scale == "choice":
+        values = search_values(spec, search)
+        wrong = [value for value in values if not _is_value(spec, value) or _bound(spec, value)]
+        if wrong:
+            return f"{wrong[0]!r} is no value of it ({spec.kind}{_comma(bounds_text(spec))})"
+        return "" if len(set(values)) > 1 else "a choice needs two values or more"
+    low, high = search.low, search.high
+    if spec.type not in (int, float):
+        return f"its values are {spec.kind}, which have no {search.scale} scale; take a choice"
+    if low is None or high is None or search.values or not -math.inf < low < high < math.inf:
+        return "it takes low and high, low below high"
+    if search.scale == "log" and low <= 0:
+        return f"the scale log needs a low above 0, not {low:g}"
+    if spec.type is int and (low != int(low) or high != int(high)):
+        return f"low and high are whole numbers, not {low:g} and {high:g}"
+    outside = next((bound for end in (low, high) if (bound := _bound(spec, end))), "")
+    return f"low and high must be {outside}" if outside else ""
+
+
+def search_values(spec: OptionSpec, search: Search) -> tuple[Value, ...]:
+    """The values of a choice."""
+    values = search.values or spec.choices or ((False, True) if spec.type is bool else ())
+    return tuple(float(value) if spec.type is float and type(value) is int else value for value in values)
+
+
+def is_within(spec: OptionSpec, search: Search, value: Value) -> bool:
+    """Whether a value is among those that are searched."""
+    if search.scale == "choice":
+        return value in search_values(spec, search)
+    return isinstance(value, int | float) and (search.low or 0) <= value <= (search.high or 0)
+
+
+def _comma(text: str) -> str:
+    return f", {text}" if text else ""
 
 
 def _where(factory: Callable[..., object]) -> str:
@@ -129,18 +174,23 @@ def _convert(spec: OptionSpec, text: str) -> Value:
 
 
 def _check_bounds(owner: str, spec: OptionSpec, value: Value) -> None:
-    meaning = spec.meaning
-    if isinstance(value, bool) or not isinstance(value, int | float):
-        return
     if isinstance(value, int) and abs(value) > LARGEST_INT:  # records, tensors and other languages have 64 bits
         raise UsageError(f"{owner}.{spec.name}: must be at most {LARGEST_INT}")
-    bound = (
+    if bound := _bound(spec, value):
+        raise UsageError(f"{owner}.{spec.name}={value:g}: must be {bound}")
+
+
+def _bound(spec: OptionSpec, value: Value) -> str:
+    """The bound that a number violates; "" for any other value."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return ""
+    meaning = spec.meaning
+    return (
         (meaning.low is not None and value < meaning.low and f"at least {meaning.low:g}")
         or (meaning.high is not None and value > meaning.high and f"at most {meaning.high:g}")
         or (meaning.above is not None and value <= meaning.above and f"above {meaning.above:g}")
+        or ""
     )
-    if bound:
-        raise UsageError(f"{owner}.{spec.name}={value:g}: must be {bound}")
 
 
 def complete(owner: str, factory: Callable[..., object], given: Mapping[str, str]) -> dict[str, Value]:

@@ -19,7 +19,7 @@ from genbench.analysis import notes
 from genbench.analysis.columns import choose_tables
 from genbench.analysis.curves import BudgetResult, By, CurveSet, at_budgets, compare_at
 from genbench.analysis.formatting import format_estimate
-from genbench.analysis.headline import extractor_agreement, setup_lines
+from genbench.analysis.headline import extractor_agreement, setup_lines, tuning_lines
 from genbench.analysis.notes import FailureNote, ProtocolLegend, Protocols
 from genbench.analysis.table import Column, Section, Table, TableRow
 from genbench.storage.results import Row
@@ -149,6 +149,8 @@ class _TableView:
         writer.console.print()
         writer.line(notes.title(table), "bold")
         writer.line(" · ".join(setup_lines(table)), "dim")
+        for line in tuning_lines(table):
+            writer.line(line, "dim")
         for caution in notes.head_cautions(table):
             writer.line(caution, "yellow")
         for section, columns, rows in self._pages():

@@ -14,7 +14,7 @@ from genbench import __version__
 from genbench.analysis import notes
 from genbench.analysis.compare import Comparison, compare
 from genbench.analysis.formatting import format_estimate, format_value, p_value
-from genbench.analysis.headline import MODELS_NAMED, extractor_agreement, join_words, setup_lines, verdict
+from genbench.analysis.headline import MODELS_NAMED, extractor_agreement, join_words, setup_lines, tuning_lines, verdict
 from genbench.analysis.notes import FailureNote, ProtocolLegend, Protocols
 from genbench.analysis.table import Column, Table, TableRow, gather
 from genbench.errors import UsageError
@@ -263,7 +263,7 @@ def _table(page: Page, table: Table) -> TableView:
     return TableView(
         title=notes.title(table),
         verdict=verdict(table).text,
-        setup=[*setup_lines(table), *notes.head_cautions(table)],
+        setup=[*setup_lines(table), *tuning_lines(table), *notes.head_cautions(table)],
         cards=[
             CardView(row.label, row.role, page.pictures[row.first_run])
             for row in table.rows

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 
 from genbench.analysis import notes
 from genbench.analysis.formatting import format_estimate, one_line_text
-from genbench.analysis.headline import extractor_agreement, setup_lines
+from genbench.analysis.headline import extractor_agreement, setup_lines, tuning_lines
 from genbench.analysis.notes import ProtocolLegend, Protocols
 from genbench.analysis.table import Column, Table, TableCell, TableRow
 
@@ -27,7 +27,9 @@ def escape_markdown(text: str) -> str:
 
 def _lines(table: Table, protocols: Protocols) -> list[str]:
     lines = [f"## {escape_markdown(notes.title(table))}", "", escape_markdown(" · ".join(setup_lines(table))), ""]
-    lines += [line for caution in notes.head_cautions(table) for line in (escape_markdown(caution), "")]
+    lines += [
+        line for text in (*tuning_lines(table), *notes.head_cautions(table)) for line in (escape_markdown(text), "")
+    ]
     lines.append("| model | " + " | ".join(map(_head, table.columns)) + " |")
     lines.append("|:--" + "|--:" * len(table.columns) + "|")
     for title, members in notes.blocks(table.rows):

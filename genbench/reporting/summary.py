@@ -20,7 +20,7 @@ from genbench.reporting.csv_json import curves_csv
 from genbench.storage.provenance import command_line
 from genbench.storage.results import Row, protocols, rows
 from genbench.storage.run_dir import RunRecord, find_runs, read_runs
-from genbench.storage.study import mixed_images, newest, without_copies
+from genbench.storage.study import mixed_images, newest, without_copies, without_trials
 from genbench.utils.io import write_text
 
 if TYPE_CHECKING:
@@ -62,6 +62,10 @@ def compared_runs(paths: Sequence[Path], all_sources: bool = False) -> list[RunR
     A line on stderr says what was left out.
     """
     records, lines = without_copies(readable_runs(paths))
+    records, trials = without_trials(records)
+    if trials and not records:
+        raise StoreError(f"{trials[0]}; re-run the command of the search to have its results")
+    lines += trials
     if not all_sources:
         records, older = newest(records)
         lines += older

@@ -42,6 +42,7 @@ from genbench.storage.run_dir import (
     SNAPSHOT_FOLDER,
     SNAPSHOTS,
     TRAINING,
+    TUNED,
     WEIGHTS,
     RunRecord,
     read_run,
@@ -51,7 +52,7 @@ from genbench.utils.io import PART, disk_full_error, hash_file, load_tensors, pa
 
 BUNDLE_SCHEMA = 2
 MANIFEST = "genbench-bundle.json"
-JSON_FILES = (RUN, TRAINING, FITTED, METRICS, FAILURE, SNAPSHOTS, SELECTED, LOG)
+JSON_FILES = (RUN, TRAINING, FITTED, METRICS, FAILURE, SNAPSHOTS, SELECTED, TUNED, LOG)
 FILE = "|".join(
     [
         *map(re.escape, JSON_FILES),

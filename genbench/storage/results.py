@@ -12,7 +12,7 @@ from typing import Any, Literal
 
 from genbench.experiment.run import Component, Run
 from genbench.storage.run_dir import DEFAULTS, Protocols, RunRecord
-from genbench.storage.schema import MetricRecord, Scalar, SnapshotRecord
+from genbench.storage.schema import MetricRecord, Scalar, SnapshotRecord, TunedFile
 
 NUMBER = (
     *("value", "floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectable_effect"),
@@ -33,7 +33,9 @@ class Row:
     training time, `images` the count of images it trained on, `status` one of "done", "failed", "unfinished".
     `options` has every option of the run as NAME.OPTION, `defaults` the default of each that has another value
     (None where the run does not record them). `data` is what a reader must know of the images, "" where nothing,
-    `fit_seconds` what the fit of the samples' sampler took.
+    `fit_seconds` what the fit of the samples' sampler took. Where a search chose the options, `trials` counts its
+    trials, `tuned_by` says how they were drawn and measured, `tuned` names the searched options, and `validation` is
+    the best trial's value; trials themselves have no rows.
     """
 
     run: str
@@ -77,6 +79,10 @@ class Row:
     fit_seconds: float | None = None
     chance: float | None = None
     chance_sd: float | None = None
+    trials: int = 0
+    tuned_by: str = ""
+    tuned: str = ""
+    validation: float | None = None
 
     def as_dict(self) -> dict[str, object]:
         """The row as plain data, columns in their fixed order."""
@@ -85,6 +91,9 @@ class Row:
 
 ELSEWHERE = "trained elsewhere"
 """The mark of a row of results from elsewhere."""
+
+EQUAL_COST = " at equal"
+"""The mark of a search in which models have a cost alike, not the count of trials."""
 
 COLUMNS = tuple(each.name for each in fields(Row))
 
@@ -97,11 +106,15 @@ def rows(
     With `keys` (`genbench.experiment.run.Component.key`) the final measurements are only those of these components.
     With `folders`, one for each record, the runs of each folder are groups apart, whose labels end in "in FOLDER".
     """
+    kept = [place for place, record in enumerate(records) if record.run.role != "trial"]
+    records, folders = [records[i] for i in kept], None if folders is None else [folders[i] for i in kept]
     groups = _groups(records)
     first = dict(zip(reversed(groups), reversed(records), strict=True))
     defaults = {group: _recorded_defaults(record) for group, record in first.items()}
     runs = {group: first[group].run for group in dict.fromkeys(groups)}
     datasets, labels = group_labels(runs, defaults, _begun(records))
+    tuned = {group: record.tuned for group, record in zip(groups, records, strict=True) if record.tuned is not None}
+    labels = _tuning_marks(labels, runs, datasets, tuned)
     shared = {
         group: {
             "group": group,
@@ -109,6 +122,7 @@ def rows(
             "dataset": datasets[group],
             "options": {name: value for _, name, value in _options(run)},
             "defaults": defaults[group],
+            **(_tuning(tuned[group]) if group in tuned else {}),
         }
         for group, run in runs.items()
     }
@@ -119,6 +133,37 @@ def rows(
             for known, folder in zip(columns, folders, strict=True)
         ]
     return [row for record, known in zip(records, columns, strict=True) for row in _rows_of(record, known, keys)]
+
+
+def _tuning(tuned: TunedFile) -> dict[str, Any]:
+    """The columns of a run whose options a search chose."""
+    alike = f"{EQUAL_COST} {tuned.by}" * (tuned.by != "trials")
+    return {
+        "trials": tuned.trials,
+        "tuned_by": f"{tuned.algorithm} search by {tuned.metric} on validation images{alike}",
+        "tuned": ", ".join(tuned.options),
+        "validation": tuned.value,
+    }
+
+
+def _tuning_marks(
+    labels: Mapping[str, str], runs: Mapping[str, Run], datasets: Mapping[str, str], tuned: Mapping[str, TunedFile]
+) -> dict[str, str]:
+    """The labels, marked where models on one dataset were not tuned alike."""
+    marked = dict(labels)
+    for dataset in set(datasets.values()):
+        members = [g for g, run in runs.items() if datasets[g] == dataset and run.role == "model"]
+        ways = {g: _way(tuned[g]) if g in tuned else "not tuned" for g in members}
+        several = len({ways[g] for g in members if g in tuned}) > 1
+        if len(set(ways.values())) > 1:
+            marked |= {g: f"{labels[g]}, {ways[g] if several or g not in tuned else 'tuned'}" for g in members}
+    return marked
+
+
+def _way(tuned: TunedFile) -> str:
+    """What models that were tuned alike share."""
+    budget = f"{tuned.trials} trials" if tuned.by == "trials" else f"equal {tuned.by}"
+    return f"tuned ({budget}, {tuned.algorithm}, {tuned.metric})"
 
 
 def protocols(records: Iterable[RunRecord]) -> Protocols:

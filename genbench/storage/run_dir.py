@@ -12,6 +12,7 @@ failure.json          the cause of the last failure; removed when an attempt suc
 imported.json         of a run from a bundle: which one, and whether its weights came along
 snapshots/IMAGES.safetensors   the weights after so many images
 snapshots.json        measurements of the snapshots on the validation split, by the count of images
+tuned.json            of a run whose options were chosen by a search: the search in short
 selected.json         the snapshot that each selecting metric chose, and its measurements on the test split
 samples.png, reconstructions.png
 """
@@ -45,6 +46,7 @@ from genbench.storage.schema import (
     SnapshotRecord,
     SnapshotsFile,
     TrainingRecord,
+    TunedFile,
     read_file,
 )
 from genbench.utils.io import PART, TEMPORARY_FILES, disk_full_error, write_json
@@ -57,7 +59,7 @@ RESULTS = "results.safetensors"
 DEFAULTS = "defaults"
 """The fact in a run's provenance that holds the default of each option which has another value, by NAME.OPTION."""
 
-SNAPSHOT_FOLDER, SNAPSHOTS, SELECTED = "snapshots", "snapshots.json", "selected.json"
+SNAPSHOT_FOLDER, SNAPSHOTS, SELECTED, TUNED = "snapshots", "snapshots.json", "selected.json", "tuned.json"
 
 State = Literal["new", "interrupted", "trained", "failed"]
 
@@ -170,6 +172,10 @@ class RunFolder:
         """Replace selected.json."""
         self._write(SELECTED, selections=selections)
 
+    def save_tuned(self, tuned: TunedFile) -> None:
+        """Write tuned.json."""
+        write_json(self.path / TUNED, msgspec.to_builtins(tuned))
+
     def _write(self, name: str, **content: Mapping[str, Any]) -> None:
         write_json(self.path / name, {"schema": SCHEMA, **msgspec.to_builtins(content)})
 
@@ -256,6 +262,7 @@ class RunRecord:
     selections: Mapping[str, SelectionRecord]
     failure: str
     imported: ImportRecord | None
+    tuned: TunedFile | None = None
 
     @property
     def name(self) -> str:
@@ -335,6 +342,7 @@ def read_run(path: Path, protocols: Protocols | None = None) -> RunRecord:
     measurements = read_file(path / METRICS, MetricsFile).measurements if METRICS in names else {}
     snapshots = read_file(path / SNAPSHOTS, SnapshotsFile).snapshots if SNAPSHOTS in names else {}
     selections = read_file(path / SELECTED, SelectionsFile).selections if SELECTED in names else {}
+    tuned = read_file(path / TUNED, TunedFile) if TUNED in names else None
     failure = ""
     if FAILURE in names:
         failure = read_file(path / FAILURE, FailureRecord).line
@@ -353,6 +361,7 @@ def read_run(path: Path, protocols: Protocols | None = None) -> RunRecord:
         selections,
         failure,
         imported,
+        tuned,
     )
 
 

@@ -222,6 +222,75 @@ class SelectionsFile(StoredFile, frozen=True):
     selections: dict[str, SelectionRecord]
 
 
+# ---------------------------------------------------------------- searches for options
+
+
+class StoredSearch(Record, frozen=True, omit_defaults=True):
+    """The values of an option that were searched: a `genbench.api.Search`."""
+
+    scale: Literal["log", "linear", "choice"]
+    low: Real | None = None
+    high: Real | None = None
+    values: tuple[Scalar, ...] = ()
+
+
+class TrialRecord(Record, frozen=True):
+    """One trial: the options that were searched, its run, and its validation value; None where it failed.
+
+    `seconds` and `flops` are the cost of its training.
+    """
+
+    options: dict[str, Scalar]
+    run: str
+    value: Real | None
+    problem: str = ""
+    seconds: Positive | None = None
+    flops: Positive | None = None
+
+
+class SearchRecord(Record, frozen=True):
+    """The search for one model's options; trials in the order in which they were asked for, the first the default.
+
+    `run` is the first trial's. `chosen` is the place of the best trial. `by` says what models have alike.
+    """
+
+    model: str
+    run: StoredRun
+    algorithm: str
+    seed: Count
+    by: str
+    space: dict[str, StoredSearch]
+    metric: str
+    metric_options: dict[str, Scalar]
+    higher_is_better: bool
+    protocol: str
+    trials: tuple[TrialRecord, ...]
+    chosen: Count
+
+
+class SearchesFile(StoredFile, frozen=True):
+    """tuning.json in a folder of runs: searches by their keys."""
+
+    searches: dict[str, SearchRecord]
+
+
+class TunedFile(StoredFile, frozen=True):
+    """tuned.json of a run whose options were chosen by a search: its key, and the search in short.
+
+    `options` are those that were searched, as chosen; `value` is their validation value, `default` that of the first
+    trial.
+    """
+
+    search: str
+    algorithm: str
+    by: str
+    trials: Count
+    metric: str
+    value: Real
+    default: Real | None
+    options: dict[str, Scalar]
+
+
 # ---------------------------------------------------------------- reading
 
 T = TypeVar("T", bound=StoredFile)

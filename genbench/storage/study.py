@@ -56,7 +56,8 @@ def _merged(a: RunRecord, b: RunRecord) -> RunRecord:
         return a if a.is_trained else b
     both = tuple({**getattr(b, name), **getattr(a, name)} for name in ("measurements", "snapshots", "selections"))
     measurements, snapshots, selections = both
-    return replace(a, measurements=measurements, snapshots=snapshots, selections=selections)
+    tuned = a.tuned or b.tuned
+    return replace(a, measurements=measurements, snapshots=snapshots, selections=selections, tuned=tuned)
 
 
 def _differences(a: RunRecord, b: RunRecord) -> Iterator[str]:
@@ -82,6 +83,18 @@ def _numbers(measurements: Mapping[str, MetricRecord]) -> dict[str, tuple[float,
         for entry in measurements.values()
         for number in entry.numbers
     }
+
+
+# ---------------------------------------------------------------- trials of a search
+
+
+def without_trials(records: Iterable[RunRecord]) -> tuple[list[RunRecord], list[str]]:
+    """The records without the trials of searches, and a line that says how many there are."""
+    records = list(records)
+    kept = [record for record in records if record.run.role != "trial"]
+    n = len(records) - len(kept)
+    count = f"{n} trial{'s' * (n != 1)} of a search {'stands' if n == 1 else 'stand'} in no table"
+    return kept, [f"{count}: genbench list runs"] * bool(n)
 
 
 # ---------------------------------------------------------------- older code and data

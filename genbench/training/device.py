@@ -95,7 +95,7 @@ def describe_failure(error: BaseException, run: Run) -> tuple[str, str]:
     """The kind of a failure, and one line about it."""
     text = one_line(error)
     if isinstance(error, torch.OutOfMemoryError | MemoryError) or "can't allocate memory" in text:
-        if run.role != "model":
+        if not run.trains:
             return "out of memory", text[:120]
         return "out of memory", f"with batch {run.batch} ({text[:120]}); try a smaller --batch"
     return type(error).__name__, text

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 from torch import Tensor
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Search
 from genbench.hookspecs import hookimpl
 from genbench.nn import Autoencoder, adam, squared_error
 
@@ -24,14 +24,13 @@ class AE(Autoencoder):
         self,
         context: ModelContext,
         *,
-        rate: Annotated[float, Option("Adam's learning rate", reference="gmum/cwae-pytorch", above=0)] = 1e-3,
+        rate: Annotated[
+            float,
+            Option("Adam's learning rate", reference="gmum/cwae-pytorch", above=0, search=Search("log", 1e-4, 0.01)),
+        ] = 1e-3,
     ) -> None:
         super().__init__(context)
         self.optimizer = adam(rate)
-
-    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for all parameters."""
-        return {"autoencoder": OptimizerConfig(self.autoencoder_parameters(), self.optimizer)}
 
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         """One loss: the mean over the batch of the summed squared errors."""

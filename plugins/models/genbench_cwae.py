@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Search
 from genbench.distances import squared_distances
 from genbench.hookspecs import hookimpl
 from genbench.nn import Autoencoder, adam, squared_error
@@ -35,23 +35,30 @@ class CWAE(Autoencoder):
         context: ModelContext,
         *,
         weight: Annotated[
-            float, Option("lambda, before the log distance", reference=f"{_CODE}, MNIST; CelebA: 5", low=0)
+            float,
+            Option(
+                "lambda, before the log distance",
+                reference=f"{_CODE}, MNIST; CelebA: 5",
+                low=0,
+                search=Search("log", 0.01, 100),
+            ),
         ] = 1.0,
         log: Annotated[
             bool, Option("the distance's logarithm", reference=f"{_CODE}: cwae; without it cwae_plus")
         ] = True,
         points: Annotated[int, Option("sample size behind gamma", reference=f"{_CODE}: its batch", low=2)] = 128,
-        rate: Annotated[float, Option("Adam's learning rate", reference=f"{_CODE}; CelebA: 5e-4", above=0)] = 1e-3,
+        rate: Annotated[
+            float,
+            Option(
+                "Adam's learning rate", reference=f"{_CODE}; CelebA: 5e-4", above=0, search=Search("log", 1e-4, 0.01)
+            ),
+        ] = 1e-3,
     ) -> None:
         super().__init__(context)
         self.weight = weight
         self.log = log
         self.points = points
         self.optimizer = adam(rate)
-
-    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for all parameters."""
-        return {"autoencoder": OptimizerConfig(self.autoencoder_parameters(), self.optimizer)}
 
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         """One loss: summed squares + weight * log distance."""

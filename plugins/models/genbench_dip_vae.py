@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Search
 from genbench.hookspecs import hookimpl
 from genbench.nn import GaussianDraw, LikelihoodOption, SigmaOption, VariationalAutoencoder, adam
 
@@ -39,7 +39,13 @@ class DIPVAE(VariationalAutoencoder):
             Option("covariance of the encoder's means, or of its draws", reference="arXiv:1711.00848"),
         ] = "i",
         off_diagonal: Annotated[
-            float, Option("lambda_od, before squared covariances", reference="disentanglement_lib: 1 to 50", low=0)
+            float,
+            Option(
+                "lambda_od, before squared covariances",
+                reference="disentanglement_lib: 1 to 50",
+                low=0,
+                search=Search("log", 0.1, 1000),
+            ),
         ] = 10.0,
         diagonal: Annotated[
             float,
@@ -47,19 +53,19 @@ class DIPVAE(VariationalAutoencoder):
                 "lambda_d, before squared errors of variances",
                 reference="disentanglement_lib: 10 lambda_od; variant ii: 1 lambda_od",
                 low=0,
+                search=Search("log", 1, 10000),
             ),
         ] = 100.0,
-        rate: Annotated[float, Option("Adam's learning rate", reference="ours: that of vae", above=0)] = 1e-3,
+        rate: Annotated[
+            float,
+            Option("Adam's learning rate", reference="ours: that of vae", above=0, search=Search("log", 1e-4, 0.01)),
+        ] = 1e-3,
     ) -> None:
         super().__init__(context, name="dip-vae", likelihood=likelihood, sigma=sigma)
         self.variant = variant
         self.off_diagonal = off_diagonal
         self.diagonal = diagonal
         self.optimizer = adam(rate)
-
-    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for all parameters."""
-        return {"autoencoder": OptimizerConfig(tuple(self.parameters()), self.optimizer)}
 
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         """One loss: the VAE's + R; the prior's draws z are not needed."""

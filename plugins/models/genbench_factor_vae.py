@@ -7,7 +7,7 @@ from typing import Annotated
 
 from torch import Tensor, nn
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
 from genbench.hookspecs import hookimpl
 from genbench.nn import LikelihoodOption, SigmaOption, VariationalAutoencoder, adam, critic_loss, mlp_layers
 
@@ -38,7 +38,13 @@ class FactorVAE(VariationalAutoencoder):
         likelihood: LikelihoodOption = "bernoulli",
         sigma: SigmaOption = 0.3,
         gamma: Annotated[
-            float, Option("weight of the total correlation", reference="disentanglement_lib: 10 to 100", low=0)
+            float,
+            Option(
+                "weight of the total correlation",
+                reference="disentanglement_lib: 10 to 100",
+                low=0,
+                search=Search("log", 0.1, 100),
+            ),
         ] = 10.0,
         width: Annotated[
             int, Option("the critic's hidden units", reference=f"ours: that of wae-gan; {_PAPER}: 1000", low=1)
@@ -47,9 +53,17 @@ class FactorVAE(VariationalAutoencoder):
             int, Option("the critic's hidden layers", reference=f"ours: that of wae-gan; {_PAPER}: 6", low=1)
         ] = 4,
         rate: Annotated[
-            float, Option("Adam's learning rate", reference=f"ours: that of vae; {_PAPER}: 1e-4", above=0)
+            float,
+            Option(
+                "Adam's learning rate",
+                reference=f"ours: that of vae; {_PAPER}: 1e-4",
+                above=0,
+                search=Search("log", 1e-4, 0.01),
+            ),
         ] = 1e-3,
-        critic_rate: Annotated[float, Option("the critic's learning rate", reference=_PAPER, above=0)] = 1e-4,
+        critic_rate: Annotated[
+            float, Option("the critic's learning rate", reference=_PAPER, above=0, search=Search("log", 1e-5, 1e-3))
+        ] = 1e-4,
     ) -> None:
         super().__init__(context, name="factor-vae", likelihood=likelihood, sigma=sigma)
         self.critic = nn.Sequential(*mlp_layers(context.latent_dim, 1, width=width, depth=depth, slope=SLOPE))

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 from torch import Tensor
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Search
 from genbench.distances import mmd
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
@@ -35,13 +35,22 @@ class InfoVAE(VariationalAutoencoder):
             float, Option("preference for information in z; 1: no KL", reference="arXiv:1706.02262: MMD-VAE", high=1)
         ] = 1.0,
         weight: Annotated[
-            float, Option("lambda; alpha + lambda - 1 stands before the MMD", reference="ours", low=0)
+            float,
+            Option(
+                "lambda; alpha + lambda - 1 stands before the MMD",
+                reference="ours",
+                low=0,
+                search=Search("log", 0.1, 1000),
+            ),
         ] = 10.0,
         kernel: Annotated[
             Literal["imq", "rbf"],
             Option("inverse multiquadratic or Gaussian", reference="arXiv:1711.01558; arXiv:1706.02262: rbf"),
         ] = "imq",
-        rate: Annotated[float, Option("Adam's learning rate", reference="ours: that of vae", above=0)] = 1e-3,
+        rate: Annotated[
+            float,
+            Option("Adam's learning rate", reference="ours: that of vae", above=0, search=Search("log", 1e-4, 0.01)),
+        ] = 1e-3,
     ) -> None:
         if alpha + weight < 1:
             raise UnsupportedError(
@@ -53,10 +62,6 @@ class InfoVAE(VariationalAutoencoder):
         self.mmd_weight = alpha + weight - 1.0
         self.kernel: Literal["imq", "rbf"] = kernel
         self.optimizer = adam(rate)
-
-    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for all parameters."""
-        return {"autoencoder": OptimizerConfig(tuple(self.parameters()), self.optimizer)}
 
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         """One loss: reconstruction + (1 - alpha) KL + (alpha + weight - 1) MMD; a term of weight 0 is left out."""

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Search
 from genbench.hookspecs import hookimpl
 from genbench.nn import LikelihoodOption, SigmaOption, VariationalAutoencoder, adam
 
@@ -37,16 +37,18 @@ class IWAE(VariationalAutoencoder):
             int, Option("k, draws for each image", reference="arXiv:1509.00519, section 5: 1, 5 and 50", low=1)
         ] = 5,
         rate: Annotated[
-            float, Option("Adam's learning rate", reference="arXiv:1509.00519, section 5: its first", above=0)
+            float,
+            Option(
+                "Adam's learning rate",
+                reference="arXiv:1509.00519, section 5: its first",
+                above=0,
+                search=Search("log", 1e-4, 0.01),
+            ),
         ] = 1e-3,
     ) -> None:
         super().__init__(context, name="iwae", likelihood=likelihood, sigma=sigma)
         self.samples = samples
         self.optimizer = adam(rate)
-
-    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for all parameters."""
-        return {"autoencoder": OptimizerConfig(tuple(self.parameters()), self.optimizer)}
 
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         """One loss: minus the bound; the logged terms are means over images and draws."""

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 import torch
@@ -11,7 +11,7 @@ from torch.func import functional_call, vjp
 from torch.nn.functional import normalize
 from torch.nn.utils.parametrize import register_parametrization
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Search
 from genbench.hookspecs import hookimpl
 from genbench.nn import Autoencoder, adam, squared_error
 
@@ -47,12 +47,26 @@ class RAE(Autoencoder):
             Option("decoder's weights, gradient penalty, spectral norm", reference="arXiv:1903.12436, section 3.1"),
         ] = "l2",
         norm: Annotated[
-            float, Option("beta, before the squared norm of codes / 2", reference=f"{_CODE}: 1e-4 of means", low=0)
+            float,
+            Option(
+                "beta, before the squared norm of codes / 2",
+                reference=f"{_CODE}: 1e-4 of means",
+                low=0,
+                search=Search("log", 1e-4, 1),
+            ),
         ] = 0.0128,
         weight: Annotated[
-            float, Option("lambda, before l2 or the gradient", reference=f"{_CODE}: l2 1e-7 of a mean", low=0)
+            float,
+            Option(
+                "lambda, before l2 or the gradient",
+                reference=f"{_CODE}: l2 1e-7 of a mean",
+                low=0,
+                search=Search("log", 1e-6, 0.01),
+            ),
         ] = 1e-4,
-        rate: Annotated[float, Option("Adam's learning rate", reference=_CODE, above=0)] = 5e-4,
+        rate: Annotated[
+            float, Option("Adam's learning rate", reference=_CODE, above=0, search=Search("log", 1e-4, 0.01))
+        ] = 5e-4,
     ) -> None:
         super().__init__(context)
         self.regularizer, self.norm, self.weight = regularizer, norm, weight
@@ -62,10 +76,6 @@ class RAE(Autoencoder):
                 if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
                     transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
                     register_parametrization(layer, "weight", Normalized(layer.weight, int(transposed)))
-
-    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for all parameters."""
-        return {"autoencoder": OptimizerConfig(self.autoencoder_parameters(), self.optimizer)}
 
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         """One loss: summed squares + norm * L_Z + weight * L_REG."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Prior
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Prior, Search
 from genbench.distances import fused_gromov_costs, power_spherical
 from genbench.hookspecs import hookimpl
 from genbench.nn import Autoencoder, GaussianComponents, GaussianMixture, adam, require_unset_prior, squared_error
@@ -72,12 +72,20 @@ class RelationalAE(Autoencoder):
         ] = True,
         components: Annotated[int, Option("Gaussians of the trained mixture", reference=_CODE, low=1)] = 10,
         weight: Annotated[
-            float, Option("gamma, before the discrepancy", reference=f"ours; {_CODE}, for MNIST: 400", low=0)
+            float,
+            Option(
+                "gamma, before the discrepancy",
+                reference=f"ours; {_CODE}, for MNIST: 400",
+                low=0,
+                search=Search("log", 1, 10000),
+            ),
         ] = 100.0,
         beta: Annotated[float, Option("share of relations", reference=_CODE, low=0, high=1)] = 0.1,
         kappa: Annotated[int, Option("concentration of directions; 0 is uniform", reference="ours", low=0)] = 10,
         projections: Annotated[int, Option("directions L at each step", reference=_CODE, low=1)] = 50,
-        rate: Annotated[float, Option("Adam's learning rate", reference=_CODE, above=0)] = 1e-3,
+        rate: Annotated[
+            float, Option("Adam's learning rate", reference=_CODE, above=0, search=Search("log", 1e-4, 0.01))
+        ] = 1e-3,
         ascent_rate: Annotated[float, Option("Adam's learning rate of m", reference="ours", above=0)] = 1e-2,
     ) -> None:
         if learn_prior:

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 from torch import Tensor
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Search
 from genbench.distances import sinkhorn_divergence
 from genbench.hookspecs import hookimpl
 from genbench.nn import Autoencoder, adam, squared_error
@@ -33,20 +33,24 @@ class SinkhornAE(Autoencoder):
         self,
         context: ModelContext,
         *,
-        weight: Annotated[float, Option("lambda, before the divergence", reference="ours, on glyphs", low=0)] = 20.0,
+        weight: Annotated[
+            float,
+            Option(
+                "lambda, before the divergence", reference="ours, on glyphs", low=0, search=Search("log", 0.2, 2000)
+            ),
+        ] = 20.0,
         epsilon: Annotated[
             float, Option("entropic regularization, as a share of the prior's E|z - z'|^2", reference="ours", above=0)
         ] = 0.05,
         iterations: Annotated[int, Option("Sinkhorn steps", reference=f"ours; {_PAPER}: fixed as well", low=1)] = 20,
-        rate: Annotated[float, Option("Adam's learning rate", reference="ours: that of swae", above=0)] = 1e-3,
+        rate: Annotated[
+            float,
+            Option("Adam's learning rate", reference="ours: that of swae", above=0, search=Search("log", 1e-4, 0.01)),
+        ] = 1e-3,
     ) -> None:
         super().__init__(context)
         self.weight, self.epsilon, self.iterations = weight, epsilon, iterations
         self.optimizer = adam(rate)
-
-    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for all parameters."""
-        return {"autoencoder": OptimizerConfig(self.autoencoder_parameters(), self.optimizer)}
 
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         """One loss: summed squares + weight * divergence."""

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import normalize
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
 from genbench.distances import (
     circular_slices,
     energy_weighted,
@@ -66,7 +66,10 @@ class SWAE(Autoencoder):
         weight: Annotated[
             float,
             Option(
-                "lambda, before the mean sliced distance", reference="gmum/cwae-pytorch, for CelebA; MNIST: 1", low=0
+                "lambda, before the mean sliced distance",
+                reference="gmum/cwae-pytorch, for CelebA; MNIST: 1",
+                low=0,
+                search=Search("log", 1, 10000),
             ),
         ] = 100.0,
         p: Annotated[float, Option("power of the distance", reference=_PAPER, low=1)] = 2.0,
@@ -97,7 +100,10 @@ class SWAE(Autoencoder):
         optimizer: Annotated[
             Literal["adam", "rmsprop"], Option("the optimizer", reference=f"{_CWAE}; notebooks: rmsprop")
         ] = "adam",
-        rate: Annotated[float, Option("learning rate", reference=f"{_CWAE}; {_NOTEBOOKS}", above=0)] = 1e-3,
+        rate: Annotated[
+            float,
+            Option("learning rate", reference=f"{_CWAE}; {_NOTEBOOKS}", above=0, search=Search("log", 1e-4, 0.01)),
+        ] = 1e-3,
         ascent_rate: Annotated[
             float, Option("Adam's learning rate of max and distributional slices", reference="ours", above=0)
         ] = 1e-2,

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Search
 from genbench.distances import gaussian_kl
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
@@ -42,14 +42,19 @@ class VAE(VariationalAutoencoder):
         *,
         likelihood: LikelihoodOption = "bernoulli",
         sigma: SigmaOption = 0.3,
-        beta: Annotated[float, Option("weight of the KL", reference="arXiv:1312.6114", low=0)] = 1.0,
+        beta: Annotated[
+            float, Option("weight of the KL", reference="arXiv:1312.6114", low=0, search=Search("log", 0.1, 10))
+        ] = 1.0,
         warmup: Annotated[
             int, Option("epochs in which the KL's weight grows from 0", reference="off; arXiv:1602.02282: 200", low=0)
         ] = 0,
         free_bits: Annotated[
             float, Option("nats of KL that each dimension has free", reference="off; arXiv:1606.04934", low=0)
         ] = 0.0,
-        rate: Annotated[float, Option("Adam's learning rate", reference="gmum/cwae-pytorch", above=0)] = 1e-3,
+        rate: Annotated[
+            float,
+            Option("Adam's learning rate", reference="gmum/cwae-pytorch", above=0, search=Search("log", 1e-4, 0.01)),
+        ] = 1e-3,
     ) -> None:
         if free_bits > 0 and context.prior.normal_sigma is None:
             raise UnsupportedError(
@@ -63,10 +68,6 @@ class VAE(VariationalAutoencoder):
         self.optimizer = adam(rate)
         # A tensor, not a number: a step that was captured as a CUDA graph sees its new value.
         self.register_buffer("strength", torch.full((), 0.0 if warmup else float(beta)), persistent=False)
-
-    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for all parameters."""
-        return {"autoencoder": OptimizerConfig(tuple(self.parameters()), self.optimizer)}
 
     def on_epoch_start(self, epoch: int) -> None:
         """Set the KL's weight of this epoch."""

@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Prior
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Prior, Search
 from genbench.distances import squared_distances
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
@@ -101,7 +101,13 @@ class VQVAE(Autoencoder):
             Option("D, numbers of a vector; default 2, or 1 for an odd latent dimension", reference="ours", low=1),
         ] = None,
         commitment: Annotated[
-            float, Option("beta, before the commitment loss", reference=f"{_PAPER}, section 3.2", low=0)
+            float,
+            Option(
+                "beta, before the commitment loss",
+                reference=f"{_PAPER}, section 3.2",
+                low=0,
+                search=Search("log", 0.025, 2.5),
+            ),
         ] = 0.25,
         codebook: Annotated[
             Literal["loss", "ema"], Option("gradient descent, or moving means", reference=f"{_PAPER}, equation 3")
@@ -110,7 +116,13 @@ class VQVAE(Autoencoder):
             float, Option("gamma of the moving means", reference=f"{_PAPER}, appendix A.1", low=0, high=1)
         ] = 0.99,
         rate: Annotated[
-            float, Option("Adam's learning rate", reference=f"ours: that of ae; {_PAPER}: 2e-4", above=0)
+            float,
+            Option(
+                "Adam's learning rate",
+                reference=f"ours: that of ae; {_PAPER}: 2e-4",
+                above=0,
+                search=Search("log", 1e-4, 0.01),
+            ),
         ] = 1e-3,
     ) -> None:
         require_unset_prior("vq-vae", context.prior, "take another model for this one")
@@ -142,10 +154,6 @@ class VQVAE(Autoencoder):
     def encode(self, x: Tensor) -> Tensor:
         """z_q: the encoder's output with each group replaced by the nearest vector, `(n, c, h, w) -> (n, d)`."""
         return self.codebook.nearest(super().encode(x))[0]
-
-    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for all parameters."""
-        return {"autoencoder": OptimizerConfig(tuple(self.parameters()), self.optimizer)}
 
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         """One loss: summed squares + codebook loss + commitment * commitment loss; then the counts."""

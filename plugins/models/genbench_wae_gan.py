@@ -17,6 +17,7 @@ from genbench.api import (
     OptimizerConfig,
     Option,
     Prior,
+    Search,
     constant_schedule,
 )
 from genbench.errors import UnsupportedError
@@ -45,15 +46,25 @@ class WAEGAN(Autoencoder):
         context: ModelContext,
         *,
         weight: Annotated[
-            float, Option("lambda, before -log D", reference=f"{_CODE}: 10, there beside 0.05 x the cost", low=0)
+            float,
+            Option(
+                "lambda, before -log D",
+                reference=f"{_CODE}: 10, there beside 0.05 x the cost",
+                low=0,
+                search=Search("log", 0.1, 1000),
+            ),
         ] = 10.0,
         width: Annotated[int, Option("the critic's hidden units", reference=f"{_CODE}; CelebA: 1024", low=1)] = 512,
         depth: Annotated[int, Option("the critic's hidden layers", reference=_CODE, low=1)] = 4,
         log_density: Annotated[
             bool, Option("logit = critic(z) + log p(z); the prior needs a density on all of R^d", reference=_CODE)
         ] = False,
-        rate: Annotated[float, Option("Adam's learning rate", reference=_CODE, above=0)] = 1e-3,
-        critic_rate: Annotated[float, Option("the critic's learning rate", reference=_CODE, above=0)] = 5e-4,
+        rate: Annotated[
+            float, Option("Adam's learning rate", reference=_CODE, above=0, search=Search("log", 1e-4, 0.01))
+        ] = 1e-3,
+        critic_rate: Annotated[
+            float, Option("the critic's learning rate", reference=_CODE, above=0, search=Search("log", 5e-5, 5e-3))
+        ] = 5e-4,
         beta1: Annotated[
             float, Option("Adam's first decay", reference="arXiv:1711.01558, section 4", low=0, high=0.999)
         ] = 0.5,

@@ -7,7 +7,17 @@ from typing import Annotated, Literal
 
 from torch import Tensor
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, constant_schedule
+from genbench.api import (
+    ComponentSpec,
+    Loss,
+    Model,
+    ModelContext,
+    Noise,
+    OptimizerConfig,
+    Option,
+    Search,
+    constant_schedule,
+)
 from genbench.distances import mmd
 from genbench.hookspecs import hookimpl
 from genbench.nn import Autoencoder, adam, squared_error, wae_schedule
@@ -29,11 +39,16 @@ class WAEMMD(Autoencoder):
         self,
         context: ModelContext,
         *,
-        weight: Annotated[float, Option("lambda, before the MMD", reference=f"{_CODE}: 10 / 0.05", low=0)] = 200.0,
+        weight: Annotated[
+            float,
+            Option("lambda, before the MMD", reference=f"{_CODE}: 10 / 0.05", low=0, search=Search("log", 2, 20000)),
+        ] = 200.0,
         kernel: Annotated[
             Literal["imq", "rbf"], Option("inverse multiquadratic or Gaussian", reference="arXiv:1711.01558, section 4")
         ] = "imq",
-        rate: Annotated[float, Option("Adam's learning rate", reference=_CODE, above=0)] = 1e-3,
+        rate: Annotated[
+            float, Option("Adam's learning rate", reference=_CODE, above=0, search=Search("log", 1e-4, 0.01))
+        ] = 1e-3,
         beta1: Annotated[
             float, Option("Adam's first decay", reference="arXiv:1711.01558, section 4", low=0, high=0.999)
         ] = 0.5,

@@ -1,0 +1,1 @@
+"""Searches for the options of models: spaces, the algorithms that ask for trials, and the choice."""
