@@ -23,7 +23,7 @@ class Caption:
 
     def text(self, pm: str = "±", bold: str = "Bold") -> str:
         """The whole caption; `pm` and `bold` are how the format shows them."""
-        reading = [sentence.format(pm=pm, bold=bold) for sentence in self.reading]
+        reading = [sentence.replace("{pm}", pm).replace("{bold}", bold) for sentence in self.reading]
         return " ".join([self.trained, *reading, *self.missing])
 
 

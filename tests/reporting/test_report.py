@@ -364,6 +364,9 @@ def test_each_of_several_cautions_is_said_once_with_the_groups_that_it_is_said_o
     for text in (shown(rows), table_markdown(rows), table_latex(rows)):
         words = " ".join(text.split())
         assert words.count("nll, bits: no density") == words.count("nll, bits of b: not converged") == 1
+    assert "q(z) of {a} and {0}" in table_latex([replace(r, caution="q(z) of {a} and {0}") for r in rows]).replace(
+        "\\", ""
+    )
 
 
 # ---------------------------------------------------------------- the terminal
