@@ -20,14 +20,14 @@ from genbench.cli.options import (
     run_paths,
 )
 from genbench.interface.context import make_data_config
-from genbench.plotting.kinds import FROM_MODELS, FROM_ROWS
+from genbench.plotting.kinds import FROM_MODELS, FROM_ROWS, FROM_SEARCHES
 
 if TYPE_CHECKING:
     from genbench.analysis.curves import By
 
 
 @click.command(short_help="Draw a figure of RUNS.")
-@click.argument("kind", type=click.Choice([*FROM_MODELS, *FROM_ROWS]), metavar="KIND")
+@click.argument("kind", type=click.Choice([*FROM_MODELS, *FROM_ROWS, *FROM_SEARCHES]), metavar="KIND")
 @click.argument("runs", nargs=-1, type=FilePath(), callback=run_paths)
 @click.option(
     "--out",
@@ -79,14 +79,21 @@ def plot(
     latent-size      a metric against the latent dimension
     ladder           the FID ladder (needs the metric fid-ladder)
     losses           loss terms against training images, a panel each
+    tuning           the expected best validation value against trials (needs genbench tune)
+    sensitivity      the validation value against each option (needs genbench tune)
     """
     from genbench.errors import StoreError
-    from genbench.plotting.kinds import draw_models, draw_rows, drawable
+    from genbench.plotting.kinds import draw_models, draw_rows, draw_searches, drawable
     from genbench.plotting.style import checked_target, save
     from genbench.reporting.summary import compared_runs
     from genbench.storage.results import rows
 
     target = checked_target(target or Path(f"{kind}.pdf"))
+    if kind in FROM_SEARCHES:
+        drawing = draw_searches(kind, runs or (Path("runs"),))
+        save(drawing.figure, target)
+        click.echo(f"{drawing.caption}: {target}")
+        return
     records = compared_runs(runs or (Path("runs"),), all_sources)
     if not records:
         raise StoreError("no run folder could be read")

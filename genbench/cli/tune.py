@@ -118,6 +118,7 @@ def run_tuning(config: TuneConfig, registry: Registry, *, dry_run: bool) -> int:
     from genbench.execution.scheduler import run_all
     from genbench.interface.session import open_study
     from genbench.interface.tuning import mark_tuned, open_tuning
+    from genbench.plotting.tuning import search_lines, search_values
     from genbench.reporting.console import BrokenPipeConsole, ConsoleWriter
     from genbench.tuning.choice import choice_line
 
@@ -141,6 +142,8 @@ def run_tuning(config: TuneConfig, registry: Registry, *, dry_run: bool) -> int:
             return run.closing(console, outcome, out)
         for record in tuning.records():
             writer.line(choice_line(record))
+        for line in search_lines(search_values(tuning.records())):
+            writer.line(line)
 
         # Train the choices on fresh seeds, and measure them on test images.
         final = config.final(tuning.records())

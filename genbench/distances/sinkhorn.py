@@ -39,7 +39,7 @@ def sinkhorn_divergence(x: Tensor, y: Tensor, epsilon: float, iterations: int = 
 
     Example:
         >>> x = torch.tensor([[0.0], [1.0]])
-        >>> sinkhorn_divergence(x, x + 3.0, 0.1)
+        >>> sinkhorn_divergence(x, x + 3.0, 1.0)
         tensor(9.)
     """
     check_pair("sinkhorn_divergence", x, y)

@@ -9,6 +9,8 @@ from genbench.errors import StoreError
 from genbench.storage.provenance import MissingComponents, missing_components
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from genbench.analysis.curves import By
     from genbench.api import DataConfig
     from genbench.plotting.style import Drawing
@@ -17,6 +19,7 @@ if TYPE_CHECKING:
     from genbench.storage.run_dir import RunRecord
 
 FROM_ROWS = ("ranks", "curves", "latent-size", "ladder", "losses")
+FROM_SEARCHES = ("tuning", "sensitivity")
 FROM_MODELS = ("samples", "reconstructions", "interpolations", "grid", "codes")
 
 
@@ -35,6 +38,17 @@ def draw_rows(
         "ranks": lambda: ranks(tidy, metric),
     }
     return draw[kind]()
+
+
+def draw_searches(kind: str, folders: Sequence[Path]) -> Drawing:
+    """A figure of the searches of `genbench tune` whose tuning.json lies in folders of runs, or beside a run."""
+    from genbench.plotting.tuning import budget_figure, search_values, sensitivity_figure
+    from genbench.tuning.choice import TUNING, read_searches
+
+    stores = [folder if (folder / TUNING).exists() else folder.parent for folder in folders]
+    records = {key: record for store in dict.fromkeys(stores) for key, record in read_searches(store).items()}
+    draw = {"tuning": budget_figure, "sensitivity": sensitivity_figure}[kind]
+    return draw(search_values(records.values()))
 
 
 def draw_models(

@@ -34,9 +34,9 @@ DEGENERATE = 0.01
 RESOLUTION = 1e-6
 """Differences and spreads up to this fraction of the values are rounding of float32 measurements, not evidence."""
 
-IntervalKind = Literal["none", "t", "bootstrap", "sampling"]
-"""The method of an interval: none (one seed, or equal values), Student's t, the studentised bootstrap, or the normal
-interval of the values' known standard errors where that is the widest."""
+IntervalKind = Literal["none", "t", "bootstrap", "sampling", "calibrated"]
+"""The method of an interval: none (one seed, or equal values), Student's t, the studentised bootstrap, the normal
+interval of the values' known standard errors where that is the widest, or the pivot of `budget_curves`."""
 
 Floats = NDArray[np.float64]
 

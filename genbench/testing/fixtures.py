@@ -15,6 +15,7 @@ from genbench.nn import mlp_layers
 SHAPE: Shape = (1, 8, 8)
 LATENT = 2
 BATCH = 16
+PERIOD = 50
 
 
 class Gauss(Prior):
@@ -148,9 +149,16 @@ def fresh(factory: Callable[..., Model], context: ModelContext, **options: objec
 
 
 def steps(
-    model: Model, batches: Iterator[tuple[Tensor, Tensor]], *, learn: Callable[[str], bool] | None = None
+    model: Model,
+    batches: Iterator[tuple[Tensor, Tensor]],
+    *,
+    learn: Callable[[str], bool] | None = None,
+    until: Callable[[], bool] | None = None,
 ) -> list[Mapping[str, float]]:
-    """Train as the loop does, with the optimizers for which `learn`, or all; the losses by optimizer of each step."""
+    """Train as the loop does, with the optimizers for which `learn`, or all; the losses by optimizer of each step.
+
+    `until` is asked after every `PERIOD` steps, and ends the training where it is true.
+    """
     configs = model.configure_optimizers()
     optimizers = {name: config.optimizer(config.parameters) for name, config in configs.items()}
     history: list[Mapping[str, float]] = []
@@ -163,6 +171,8 @@ def steps(
                 loss.value.backward(inputs=configs[loss.optimizer].parameters)
                 optimizers[loss.optimizer].step()
         history.append(values)
+        if until is not None and len(history) % PERIOD == 0 and until():
+            break
     return history
 
 

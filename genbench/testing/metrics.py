@@ -6,6 +6,7 @@ import math
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 import genbench.evaluation.evaluation
 import genbench.features.extractor
@@ -35,23 +36,34 @@ class Measured:
     train: int
     test: int
     known: dict[Scene, dict[str, Measurement]] = field(default_factory=dict)
+    asked: set[str] = field(default_factory=set)
+    memory: dict[str, Any] = field(default_factory=dict)
 
     def on(self, scene: Scene) -> dict[str, Measurement]:
-        """The measurements of a scene, once."""
+        """The measurements of a scene of the kit's dataset, once; scenes share its memory, as runs of a study do.
+
+        Scenes that differ only in what the metric never asks for are one.
+        """
+        assert (scene.order, scene.strided, scene.test) == (0, False, 0)
+        if self.known:
+            unused = {name: getattr(GOOD, name) for name in ("samples", "shift", "error") if name not in self.asked}
+            scene = replace(scene, **unused)
         if scene not in self.known:
-            self.known[scene] = self.anew(scene)
+            self.known[scene] = self.anew(scene, self.memory)
         return self.known[scene]
 
-    def anew(self, scene: Scene) -> dict[str, Measurement]:
+    def anew(self, scene: Scene, memory: dict[str, Any] | None = None) -> dict[str, Measurement]:
         """The measurements of a scene by a new metric and a new evaluation."""
-        numbers = list(self.make(**self.options).measure(self.evaluation(scene)))
+        evaluation = self.evaluation(scene, memory)
+        numbers = list(self.make(**self.options).measure(evaluation))
+        self.asked |= evaluation.asked
         names = [each.component for each in numbers]
         expect(len(set(names)) == len(names), f"two measurements of one component: {', '.join(names)}")
         return {each.component: each for each in numbers}
 
-    def evaluation(self, scene: Scene) -> Synthetic:
+    def evaluation(self, scene: Scene, memory: dict[str, Any] | None = None) -> Synthetic:
         """The scene with as many images as this metric is checked with."""
-        return Synthetic(replace(scene, train=self.train, test=scene.test or self.test))
+        return Synthetic(replace(scene, train=self.train, test=scene.test or self.test), memory)
 
     def ranked(self) -> dict[str, tuple[Measurement, Measurement]]:
         """Real and noise, of the components that rank and whose values differ between the scenes."""
@@ -133,7 +145,7 @@ def direction_holds(subject: Measured) -> str:
 def order_does_not_matter(subject: Measured) -> str:
     """A permutation of images, samples and codes changes no value by more than 5 % of what noise would."""
     pairs = subject.ranked()
-    permuted = subject.on(Scene(order=5))
+    permuted = subject.anew(Scene(order=5))
     for component, (good, bad) in pairs.items():
         change, gap = abs(permuted[component].value - good.value), abs(bad.value - good.value)
         expect(
@@ -221,7 +233,7 @@ def refuses_what_it_cannot_measure(subject: Measured) -> str:
     words = []
     for what, scene in (("NaN", Scene(nan=True)), ("one image", Scene(test=1))):
         try:
-            numbers = subject.anew(scene)
+            numbers = subject.anew(scene, None if scene.test else subject.memory)
         except GenbenchError:
             words.append(f"{what}: refused")
             continue

@@ -92,17 +92,24 @@ def penalty_ignores_batch_size(subject: Models) -> str:
         # Noise of each batch's seed: the errors of a loss that is an estimate average out as well.
         prior = subject.prior
         small = [losses(model, x, z, seed=7 + 2 * k) for k, (x, z) in enumerate(batches(prior, 8, REPEATS))]
-        large = [losses(model, x, z, seed=8 + 2 * k) for k, (x, z) in enumerate(batches(prior, 32, REPEATS, 5000))]
         doubled = ((x.repeat(2, 1, 1, 1), z.repeat(2, 1)) for x, z in batches(prior, 8, REPEATS))
         twice = [losses(model, x, z, seed=7 + 2 * k) for k, (x, z) in enumerate(doubled)]
+        large: list[dict[str, Tensor]] = []
         for name in small[0]:
-            a, b, c = (torch.stack([each[name] for each in group]).double() for group in (small, large, twice))
+            a, c = (torch.stack([each[name] for each in group]).double() for group in (small, twice))
             floor = 1e-5 * float(a.abs().mean()) + 1e-9
-            bias = _score(a.mean() - b.mean(), (a.var() + b.var()).sqrt(), floor)
             change = _score((c - a).mean(), (c - a).std(), floor)
-            worst = max(worst, min(bias, change))
+            if change <= Z:
+                worst = max(worst, change)
+                continue
+            large = large or [
+                losses(model, x, z, seed=8 + 2 * k) for k, (x, z) in enumerate(batches(prior, 32, REPEATS, 5000))
+            ]
+            b = torch.stack([each[name] for each in large]).double()
+            bias = _score(a.mean() - b.mean(), (a.var() + b.var()).sqrt(), floor)
+            worst = max(worst, bias)
             observation = f"mean loss of {name} {float(a.mean()):.4g} for batches of 8, {float(b.mean()):.4g} for 32"
-            expect(min(bias, change) <= Z, f"{observation}, {float(c.mean()):.4g} for the 8 repeated twice")
+            expect(bias <= Z, f"{observation}, {float(c.mean()):.4g} for the 8 repeated twice")
     return f"{worst:.1f} standard errors at most"
 
 

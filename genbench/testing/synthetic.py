@@ -5,6 +5,7 @@ from __future__ import annotations
 import tempfile
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import torch
 import torch.nn.functional as F
@@ -67,9 +68,12 @@ def real_images(train: int, test: int, validation: int, *, test_seed: int = 2) -
 
 
 class Synthetic(DataEvaluation):
-    """An evaluation of a scene; nothing was trained."""
+    """An evaluation of a scene; nothing was trained.
 
-    def __init__(self, scene: Scene) -> None:
+    `asked` names the fields of the scene on which something depended that was asked for.
+    """
+
+    def __init__(self, scene: Scene, memory: dict[str, Any] | None = None) -> None:
         images = real_images(scene.train, scene.test or TEST, VALIDATION)
         if scene.order:
             order = self._permutation(scene, len(images.test))
@@ -85,9 +89,9 @@ class Synthetic(DataEvaluation):
             device=torch.device("cpu"),
             training=TrainingStats(1.0, 1000, 1000, "cpu", 1, 2**20, 1e9),
             data_config=DataConfig(folder, folder),
-            memory={},
+            memory={} if memory is None else memory,
         )
-        self.scene = scene
+        self.scene, self.asked = scene, set[str]()
 
     @staticmethod
     def _permutation(scene: Scene, n: int) -> Tensor:
@@ -105,12 +109,14 @@ class Synthetic(DataEvaluation):
 
     def codes(self, n: int) -> Tensor:
         """Normal draws, shifted."""
+        self.asked.add("shift")
         n = len(self.held_out(n))
         draws = torch.randn(n, LATENT, generator=seeded(11))[self._permutation(self.scene, n)]
         return self._spoilt(draws + self.scene.shift)
 
     def training_codes(self, n: int) -> Tensor:
         """Normal draws, shifted."""
+        self.asked.add("shift")
         n = len(self.training_images(n))
         return self._spoilt(torch.randn(n, LATENT, generator=seeded(12)) + self.scene.shift)
 
@@ -120,12 +126,14 @@ class Synthetic(DataEvaluation):
 
     def reconstructions(self, n: int) -> Tensor:
         """The held-out images, blended with noise by the scene's error."""
+        self.asked.add("error")
         x = to_float(self.held_out(n))
         made = (1 - self.scene.error) * x + self.scene.error * to_float(noise(len(x), 13))
         return finite(self._spoilt(made), "reconstructions")
 
     def samples(self, n: int) -> Tensor:
         """Pictures as the scene says."""
+        self.asked.add("samples")
         if self.scene.samples == "references":
             if n > len(self.references):
                 raise MetricError(f"{n} samples were asked for; this evaluation has {len(self.references)}")

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor
 
+<<<<<<< HEAD
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option
+=======
 from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
+>>>>>>> evidence
 from genbench.hookspecs import hookimpl
 from genbench.nn import GaussianDraw, LikelihoodOption, SigmaOption, VariationalAutoencoder, adam
 
@@ -18,8 +22,8 @@ class DIPVAE(VariationalAutoencoder):
 
     .. math:: R = \lambda_{od} \sum_{i \ne j} C_{ij}^2 + \lambda_d \sum_i (C_{ii} - s^2)^2
 
-    C is the batch's covariance of the encoder's means mu(x) for `variant` i (equation 6), that plus the mean of the
-    encoder's variances, which is the covariance of q(z), for ii (equation 7). s^2 is the prior's mean variance; the
+    C is the batch's covariance of the encoder's means mu(x) for `variant` i, that plus the mean of the
+    encoder's variances, which is the covariance of q(z), for ii. s^2 is the prior's mean variance; the
     paper's prior is N(0, I), with 1. Both covariances are means over the batch, divided by n and not by n - 1. Both
     lambdas 0 is the VAE.
 
@@ -36,7 +40,7 @@ class DIPVAE(VariationalAutoencoder):
         sigma: SigmaOption = 0.3,
         variant: Annotated[
             Literal["i", "ii"],
-            Option("covariance of the encoder's means, or of its draws", reference="arXiv:1711.00848, section 4"),
+            Option("covariance of the encoder's means, or of its draws", reference="arXiv:1711.00848"),
         ] = "i",
         off_diagonal: Annotated[
             float,
@@ -66,10 +70,6 @@ class DIPVAE(VariationalAutoencoder):
         self.off_diagonal = off_diagonal
         self.diagonal = diagonal
         self.optimizer = adam(rate)
-
-    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for all parameters."""
-        return {"autoencoder": OptimizerConfig(tuple(self.parameters()), self.optimizer)}
 
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         """One loss: the VAE's + R; the prior's draws z are not needed."""

@@ -13,7 +13,7 @@ from genbench.nn import LikelihoodOption, SigmaOption, VariationalAutoencoder, a
 
 _PAPER = "arXiv:1802.05983, appendix A"
 SLOPE = 0.2
-"""Of the critic's leaky ReLU below zero (appendix A)."""
+"""Of the critic's leaky ReLU below zero: that of disentanglement_lib."""
 
 
 class FactorVAE(VariationalAutoencoder):

@@ -35,7 +35,7 @@ class EqualMixture(GaussianMixture):
         return GaussianComponents(self.means, self.log_variances, weights)
 
     def sample_batch(self, n: int, noise: Noise) -> Tensor:
-        """The components take turns from a random one on, as in the authors' code, `(n, d)`; differentiable."""
+        """The components take turns, as in the authors' code, from a random one on, `(n, d)`; differentiable."""
         component = (torch.arange(n, device=noise.device) + noise.integers(self.count, 1)) % self.count
         component = component.to(self.means.device)
         deviation = noise.normal(n, self.latent_dim, dtype=self.means.dtype).to(self.means.device)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import numpy as np
@@ -12,7 +12,11 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import normalize, softplus
 
+<<<<<<< HEAD
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option
+=======
 from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
+>>>>>>> evidence
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
 from genbench.nn import LikelihoodAutoencoder, LikelihoodOption, SigmaOption, adam
@@ -40,11 +44,10 @@ class VMFVAE(LikelihoodAutoencoder):
     .. math:: KL = \kappa \frac{I_{d/2}(\kappa)}{I_{d/2-1}(\kappa)} + \log C_d(\kappa) + \log |S^{d-1}|, \qquad
               C_d(\kappa) = \frac{\kappa^{d/2-1}}{(2\pi)^{d/2} I_{d/2-1}(\kappa)}
 
-    (equations 3 and 6). A draw is cos(a) mu + sin(a) v with the angle a from mu by rejection (Wood 1994, algorithm VM*)
-    and v uniform among the unit vectors orthogonal to mu. The gradient in kappa is the implicit one,
-    da/dkappa = -(dF/dkappa) / f of the angle's distribution function F and density f (arXiv:1805.08498, equation 5): it
-    is without bias, as the paper's is by a correction of the rejection sampler's gradient (appendix D), and has no
-    score-function term.
+    A draw is cos(a) mu + sin(a) v with the angle a from mu by rejection (Wood 1994, algorithm VM*) and v uniform among
+    the unit vectors orthogonal to mu. The gradient in kappa is the implicit one, da/dkappa = -(dF/dkappa) / f of the
+    angle's distribution function F and density f (arXiv:1805.08498): it is without bias, as the paper's is by a
+    correction of the rejection sampler's gradient, and has no score-function term.
 
     Source: arXiv:1804.00891.
     """
@@ -74,10 +77,6 @@ class VMFVAE(LikelihoodAutoencoder):
         self.radius = radius
         self.optimizer = adam(rate)
         self.register_buffer("quadrature", gauss_legendre(), persistent=False)  # on the device before any step
-
-    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for all parameters."""
-        return {"autoencoder": OptimizerConfig(tuple(self.parameters()), self.optimizer)}
 
     def posterior_parameters(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The direction mu and the concentration kappa of q(z | x), `(n, c, h, w) -> (n, d), (n,)`."""

@@ -2,13 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
+<<<<<<< HEAD
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Prior
+=======
 from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Prior, Search
+>>>>>>> evidence
 from genbench.distances import squared_distances
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
@@ -17,6 +21,10 @@ from genbench.nn import Autoencoder, adam, require_unset_prior, squared_error
 _PAPER = "arXiv:1711.00937"
 COUNT_DECAY = 0.99
 """Decay of the counts at each step: the prior is that of the last hundred batches or so."""
+
+
+LEAST_WEIGHT = 1e-5
+"""Moving count below which a vector stays where it is: 0 / 0 would move one that no output is nearest to."""
 
 
 class Codebook(Prior):
@@ -63,7 +71,8 @@ class Codebook(Prior):
     @property
     def variance(self) -> Tensor:
         """The weighted variance of the vectors at each position, `(d,)`, on the CPU."""
-        return (self.frequencies @ self.vectors.detach().square()).flatten().cpu() - self.mean.square()
+        gaps = self.vectors.detach() - (self.frequencies @ self.vectors.detach())[:, None]  # (P, K, D)
+        return (self.frequencies[:, :, None] * gaps.square()).sum(1).flatten().cpu()
 
     @property
     def frequencies(self) -> Tensor:
@@ -90,9 +99,7 @@ class VQVAE(Autoencoder):
         self,
         context: ModelContext,
         *,
-        entries: Annotated[
-            int, Option("K, the vectors of the codebook", reference=f"{_PAPER}, section 4.1", low=2)
-        ] = 512,
+        entries: Annotated[int, Option("K, the vectors of the codebook", reference=_PAPER, low=2)] = 512,
         size: Annotated[
             int | None,
             Option("D, numbers of a vector; default 2, or 1 for an odd latent dimension", reference="ours", low=1),
@@ -152,10 +159,6 @@ class VQVAE(Autoencoder):
         """z_q: the encoder's output with each group replaced by the nearest vector, `(n, c, h, w) -> (n, d)`."""
         return self.codebook.nearest(super().encode(x))[0]
 
-    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for all parameters."""
-        return {"autoencoder": OptimizerConfig(tuple(self.parameters()), self.optimizer)}
-
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         """One loss: summed squares + codebook loss + commitment * commitment loss; then the counts."""
         output = super().encode(x)
@@ -178,7 +181,8 @@ class VQVAE(Autoencoder):
         book, new = self.codebook, 1.0 - self.decay
         book.weights.lerp_(used.sum(0), new)
         book.sums.lerp_(used.T @ parts, new)
-        book.vectors.copy_(book.sums / book.weights.clamp(min=1e-5)[:, None])
+        counted = (book.weights >= LEAST_WEIGHT)[:, None]
+        book.vectors.copy_(torch.where(counted, book.sums / book.weights[:, None], book.vectors))
 
 
 def straight_through(output: Tensor, code: Tensor) -> Tensor:

@@ -25,7 +25,22 @@ TRAIN, TEST, VALIDATION = 600, 160, 150
 OTHER = "grey28-halved"
 
 SMALL: Mapping[str, Mapping[str, Any]] = {
+    "active-units": {"n": 100},
+    "authpct": {"n": 100, "training": 60},
     "class-balance": {"n": 200},
+    "clustering": {"n": 120},
+    "code-nll": {"n": 100},
+    "data-copying": {"n": 150, "training": 500, "cells": 2},
+    "dci": {"n": 120, "train": 200, "trees": 4},
+    "elbo": {"n": 100},
+    "fld-gap": {"n": 100, "training": 400, "held_out": 100, "steps": 4},
+    "knn-probe": {"n": 120, "train": 200},
+    "linear-probe": {"n": 120, "train": 200},
+    "mig": {"n": 120, "bins": 10},
+    "mind": {"count": 150, "projections": 100},
+    "mutual-information": {"n": 100},
+    "nll": {"n": 60, "samples": 40},
+    "sap": {"n": 120, "train": 200},
     "density-coverage": {"count": 150},
     "precision-recall": {"count": 150},
     "fid": {"count": 150},
@@ -37,7 +52,7 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
     "latent-w2": {"n": 80, "blocks": 4, "replicates": 2},
     "latent-sw": {"n": 80, "blocks": 4, "replicates": 2, "projections": 40},
     "latent-mmd": {"n": 80, "blocks": 4, "replicates": 2},
-    "nearest-train": {"n": 100, "fraction": 1.0},
+    "nearest-train": {"n": 100, "fraction": 1.0, "training": 60},
     "pixel-w2": {"n": 80, "blocks": 4},
     "pixel-sw": {"n": 80, "blocks": 4, "projections": 40},
     "ms-ssim": {"n": 60, "scales": 2},
@@ -50,15 +65,21 @@ SMALL: Mapping[str, Mapping[str, Any]] = {
 """Options that make a metric cheap enough for this file; those that are not named keep their defaults."""
 
 TEXTS = {"features": OTHER, "layer": "logits"}
-COUNTED = {"k", "splits", "blocks", "replicates", "partitions", "components"}
+COUNTED = {"k", "splits", "blocks", "replicates", "partitions", "components", "cells", "trees", "bins", "steps"}
 """Small counts, which can only grow here; other numbers are lowered."""
 
 SILENT = {
+    "active-units.n",  # an untrained encoder's means hardly vary: no unit is active
+    "active-units.threshold",
+    "authpct.features",  # what is halved has the same neighbours
     "class-balance.features",  # half of the logits have the same largest one
     "class-balance.n",  # an untrained decoder's samples are all of one class
-    "density-coverage.features",  # what is halved has the same neighbours
+    "data-copying.features",
+    "density-coverage.features",
     "fid.floor",
+    "fld-gap.features",  # features are standardized first
     "inception-score.layer",  # the logits are what auto takes
+    "nearest-train.layer",  # its features are pixels here, which have no layers
     "precision-recall.features",
 }
 """Options whose other value gives the same numbers here."""
@@ -97,6 +118,9 @@ def run(
     def labels(n: int) -> Tensor:
         return torch.arange(n) % 10
 
+    def factors(n: int) -> dict[str, Tensor]:
+        return {"third": torch.arange(n) % 3, "place": torch.arange(n).double()}
+
     images = with_content(
         Images(
             pictures(TRAIN, 1),
@@ -106,6 +130,9 @@ def run(
             labels(TEST),
             labels(VALIDATION),
             class_names=MNIST.class_names,
+            train_factors=factors(TRAIN),
+            test_factors=factors(TEST),
+            validation_factors=factors(VALIDATION),
         )
     )
 
@@ -182,7 +209,7 @@ def test_no_number_depends_on_the_company_or_the_order(run: Make, registry: Regi
     """Not on other metrics, models, seeds and splits that were measured before it with the same caches."""
     alone = {name: measured(registry, name, run()) for name in METRICS}
     memory: dict[str, Any] = {}
-    for evaluation in (run("ae", seed=1, memory=memory), run(split="validation", memory=memory)):
+    for evaluation in (run("dip-vae", seed=1, memory=memory), run(split="validation", memory=memory)):
         for name in METRICS:
             measured(registry, name, evaluation)
     shared = run(memory=memory)

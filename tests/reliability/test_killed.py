@@ -23,7 +23,7 @@ def test_the_phases_are_functions_of_the_package() -> None:
 def test_a_killed_study_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     environment = {**os.environ, "OMP_NUM_THREADS": "1"}
     done = subprocess.run(
-        [sys.executable, str(KILLING), "--kills", "5", "--folder", str(tmp_path / "killed")],
+        [sys.executable, str(KILLING), "--kills", "3", "--folder", str(tmp_path / "killed")],
         env=environment,
         capture_output=True,
         text=True,
@@ -32,6 +32,6 @@ def test_a_killed_study_ends_as_an_undisturbed_one(tmp_path: Path) -> None:
     )
     assert done.returncode == 0, done.stderr
     counts = json.loads(done.stdout)
-    assert counts["kills"] == 5
+    assert counts["kills"] == 3
     assert counts["completed"] >= 1
     assert counts["wrong"] == []

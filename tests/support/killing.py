@@ -14,6 +14,7 @@ from __future__ import annotations
 
 import argparse
 import csv
+import importlib
 import json
 import mmap
 import os
@@ -26,6 +27,7 @@ import time
 import traceback
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import FrameType
@@ -54,6 +56,7 @@ PHASES = (
     ("report_runs", "reporting"),
 )
 """Functions of the core and what is going on while one of them is on the stack, the innermost first."""
+MODULES = "modules.txt"
 TIMES = {"seconds", "flops"}
 """Columns that no two runs share."""
 EVENTS = {"open", "os.rename", "os.remove", "os.mkdir"}
@@ -83,7 +86,7 @@ def study(folder: Path, images: Path) -> list[list[str]]:
     options = (
         "--prior normal --latent-dim 2 --network mlp --seeds 2 --images 160 --batch 20 --snapshots 2 --device cpu"
         " --metrics reconstruction,latent-w2,sharpness --snapshot-metrics reconstruction --controls pca"
-        " --set latent-w2.n=20 --set sharpness.n=20"
+        " --set latent-w2.n=20 --set latent-w2.blocks=4 --set latent-w2.replicates=2 --set sharpness.n=20"
     )
     data = [
         "--dataset",
@@ -156,7 +159,15 @@ def live(commands: Sequence[Sequence[str]], folder: Path, death: Death, shared: 
         except SystemExit as end:
             if end.code:
                 return int(end.code)
+    (folder / MODULES).write_text("\n".join(sys.modules), encoding="utf-8")
     return 0
+
+
+def import_again(names: Sequence[str]) -> None:
+    """Import what a whole study has imported, so that the attempts to come, which are forks, need not."""
+    for name in names:
+        with suppress(Exception):  # some modules are made by others, and have no name to import
+            importlib.import_module(name)
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -201,6 +212,7 @@ def kill_repeatedly(folder: Path, kills: int, seed: int) -> dict[str, Any]:
     if code:
         raise SystemExit(f"the undisturbed study failed: {(whole / 'output.txt').read_text()}")
     expected, leftovers = rows(whole), left_behind(whole)
+    import_again((whole / MODULES).read_text(encoding="utf-8").split())
     draw, deaths, wrong, completed = random.Random(seed), Counter[str](), list[str](), 0
     work = fresh(folder / "work")
     while sum(deaths.values()) < kills:

@@ -1,6 +1,6 @@
-"""One of several processes that take training steps together: python ranks_worker.py RANK WORLD MEETING OUT DTYPE.
+"""One of several processes that take training steps together: python ranks_worker.py RANK WORLD MEETING OUT DTYPE...
 
-MEETING is a file by which they find each other; the main process writes the tensors of each case to OUT.
+MEETING is a file by which they find each other; the main process writes the tensors of each case in each dtype to OUT.
 """
 
 from __future__ import annotations
@@ -9,6 +9,7 @@ import sys
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from itertools import product
 from pathlib import Path
 
 import torch
@@ -97,17 +98,17 @@ def steps_of(
 
 def main() -> None:
     """Take the steps of every case together."""
-    rank, world, meeting, out, dtype = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:6]
+    rank, world, meeting, out, *dtypes = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
     torch.set_num_threads(1)
     dist.init_process_group(
         "gloo", init_method=f"file://{meeting}", rank=rank, world_size=world, timeout=timedelta(seconds=60)
     )
     registry, distributed, folder = load([DOTS]), DistributedContext(rank, world), Path(out)
-    for index, case in enumerate(CASES):
+    for dtype, (index, case) in product(dtypes, enumerate(CASES)):
         with distributed.training():
             tensors = steps_of(case, registry, folder, getattr(torch, dtype), distributed)
         if distributed.is_main_process:
-            save_tensors(folder / f"{index}.safetensors", tensors)
+            save_tensors(folder / f"{dtype}-{index}.safetensors", tensors)
     dist.destroy_process_group()
 
 

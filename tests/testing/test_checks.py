@@ -66,6 +66,8 @@ def test_a_law_with_a_heavy_tail_that_is_right_fails_nothing() -> None:
     assert {name for name, verdict in verdicts.items() if verdict == "skipped"} == {
         "first_two_moments",
         "pairwise_scale",
+        "learning_is_kept",  # it has no parameters
+        "learned_by_its_density",
     }
     assert verdicts["log_prob_integrates_to_one"] == "holds"
 
@@ -149,7 +151,11 @@ def test_json_holds_every_result_and_the_exit_status_is_zero(genbench: Callable[
     assert done.exit_code == 0
     rows = json.loads(done.stdout)
     assert [row["check"] for row in rows] == list(check_names("prior"))
-    assert {row["status"] for row in rows} == {"holds"}
+    assert {row["status"] for row in rows} == {"holds", "skipped"}
+    assert {row["check"] for row in rows if row["status"] == "skipped"} == {
+        "learning_is_kept",
+        "learned_by_its_density",
+    }
     assert set(rows[0]) == {"kind", "name", "check", "status", "detail", "advice"}
 
 

@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import Result
 
 from genbench.registry.loader import Registry
 from genbench.storage.run_dir import RunFolder
@@ -22,13 +23,13 @@ from support.ranks_worker import CASES, DOTS, steps_of
 WORKER = Path(__file__).parents[1] / "support" / "ranks_worker.py"
 
 
-def run_workers(folder: Path, world: int, dtype: str) -> Path:
-    """Let `world` processes take the steps of all cases; the folder of their tensors."""
+def run_workers(folder: Path, world: int, dtypes: Sequence[str]) -> Path:
+    """Let `world` processes take the steps of all cases in each dtype; the folder of their tensors."""
     folder.mkdir(parents=True)
     environment = {**os.environ, "GLOO_SOCKET_IFNAME": "lo", "OMP_NUM_THREADS": "1"}
     workers = [
         subprocess.Popen(
-            [sys.executable, str(WORKER), str(rank), str(world), str(folder / "meeting"), str(folder), dtype],
+            [sys.executable, str(WORKER), str(rank), str(world), str(folder / "meeting"), str(folder), *dtypes],
             env=environment,
             stderr=subprocess.PIPE,
             text=True,
@@ -40,26 +41,30 @@ def run_workers(folder: Path, world: int, dtype: str) -> Path:
     return folder
 
 
-@pytest.fixture(scope="module", params=[("float64", 2), ("float64", 3), ("float32", 2)], ids=str)
-def distributed_steps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[str, Path]:
-    """The dtype and the folder of several processes' steps, once for each dtype and world."""
-    dtype, world = request.param
-    return dtype, run_workers(tmp_path_factory.mktemp("ranks") / "out", world, dtype)
+TOLERANCES = {2: {"float64": 1e-10, "float32": 1e-5}, 3: {"float64": 1e-10}}
+"""The dtypes in which so many processes take their steps, and how far these may be from those of one process."""
+
+
+@pytest.fixture(scope="module", params=TOLERANCES, ids=str)
+def distributed_steps(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[int, Path]:
+    """How many processes took the steps, and the folder of these; each process starts once for all cases."""
+    world = request.param
+    return world, run_workers(tmp_path_factory.mktemp("ranks") / "out", world, tuple(TOLERANCES[world]))
 
 
 @pytest.mark.parametrize("index", range(len(CASES)), ids=lambda index: f"{CASES[index].model}-{CASES[index].network}")
 def test_n_processes_give_the_one_process_gradients(
-    distributed_steps: tuple[str, Path], index: int, registry: Registry, tmp_path: Path
+    distributed_steps: tuple[int, Path], index: int, registry: Registry, tmp_path: Path
 ) -> None:
-    dtype, folder = distributed_steps
-    expected = steps_of(CASES[index], registry, tmp_path, getattr(torch, dtype), None)
-    actual, _ = load_tensors(folder / f"{index}.safetensors")
-    assert actual.keys() == expected.keys()
-    tolerance = 1e-10 if dtype == "float64" else 1e-5
-    for group in {name.split(".")[0] for name in expected}:  # an optimizer, or "after": weights and buffers at the end
-        names = sorted(name for name in expected if name.startswith(f"{group}."))
-        a, b = (torch.cat([tensors[name].double().flatten() for name in names]) for tensors in (actual, expected))
-        assert (a - b).norm() <= tolerance * b.norm(), group
+    world, folder = distributed_steps
+    for dtype, tolerance in TOLERANCES[world].items():
+        expected = steps_of(CASES[index], registry, tmp_path, getattr(torch, dtype), None)
+        actual, _ = load_tensors(folder / f"{dtype}-{index}.safetensors")
+        assert actual.keys() == expected.keys()
+        for group in {name.split(".")[0] for name in expected}:  # an optimizer, or "after": the state at the end
+            names = sorted(name for name in expected if name.startswith(f"{group}."))
+            a, b = (torch.cat([tensors[name].double().flatten() for name in names]) for tensors in (actual, expected))
+            assert (a - b).norm() <= tolerance * b.norm(), (dtype, group)
 
 
 @pytest.mark.parametrize("n", [1, 2, 7, 100])
@@ -73,7 +78,7 @@ OPTIONS = "--dataset dots --network normed --latent-dim 3 --images 900 --batch 9
 DIVERGES = "swae.rate=1e30"
 
 
-def test_torchrun_trains_what_one_process_trains(tmp_path: Path) -> None:
+def test_torchrun_trains_what_one_process_trains(tmp_path: Path, genbench: Callable[..., Result]) -> None:
     """Three models, of which one has a critic and one diverges, with batch norm in the network.
 
     Weights are not compared: Adam takes full steps along gradients that are zero but for rounding, as those of a bias
@@ -83,14 +88,16 @@ def test_torchrun_trains_what_one_process_trains(tmp_path: Path) -> None:
     meeting = "--nnodes 1 --nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint 127.0.0.1:0 --local-addr 127.0.0.1"
     two = [sys.executable, "-m", "torch.distributed.run", *meeting.split(), "-m", "genbench"]
     study = ["run", "swae", "wae-gan", "vae", *OPTIONS.split(), "--set", DIVERGES, "--plugin", str(DOTS)]
+    study += ["--data-root", str(tmp_path), "--out"]
+    done = subprocess.run([*two, *study, "two"], env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 1, done.stderr
+    alone = genbench(*study, "one")
+    assert alone.exit_code == 1, alone.output
     folders = {}
-    for name, program in (("two", two), ("one", [sys.executable, "-m", "genbench"])):
-        arguments = [*program, *study, "--out", str(tmp_path / name), "--data-root", str(tmp_path)]
-        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=240, check=False)
-        assert done.returncode == 1, done.stderr
-        assert done.stdout.count("ranked by") == 1  # the main process alone prints
-        assert "failed dots-swae" in done.stdout
-        folders[name] = {folder.name: folder for folder in sorted((tmp_path / name).glob("dots-*"))}
+    for name, text in (("two", done.stdout), ("one", alone.stdout)):
+        assert text.count("ranked by") == 1  # the main process alone prints
+        assert "failed dots-swae" in text
+        folders[name] = {folder.name: folder for folder in sorted(Path(name).glob("dots-*"))}
     assert folders["one"].keys() == folders["two"].keys()
     for name in folders["one"]:
         expected, actual = folders["one"][name], folders["two"][name]

@@ -46,8 +46,8 @@ class WeightUnused(WAEMMD):
 class DividedByPairs(SWAE):
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         for loss in super().training_step(x, z, noise):
-            fit, n = loss.logs["reconstruction"], len(x)
-            yield Loss("autoencoder", fit + (loss.value - fit) / (n * (n - 1)))
+            fit, n = loss.logs.get("reconstruction", 0.0), len(x)
+            yield Loss(loss.optimizer, fit + (loss.value - fit) / (n * (n - 1)))
 
 
 class OddPower(PenaltyAnew):
@@ -128,11 +128,9 @@ class Shards(SWAE):
     """The sliced distance on each half of the batch, as under data-parallel training on two devices."""
 
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
-        losses = [
-            next(iter(super(Shards, self).training_step(a, b, noise)))
-            for a, b in zip(x.chunk(2), z.chunk(2), strict=True)
-        ]
-        yield Loss("autoencoder", sum(loss.value for loss in losses) / len(losses))
+        halves = [super(Shards, self).training_step(a, b, noise) for a, b in zip(x.chunk(2), z.chunk(2), strict=True)]
+        for losses in zip(*halves, strict=True):
+            yield Loss(losses[0].optimizer, sum(loss.value for loss in losses) / len(losses))
 
 
 class DirectionsOfAnyLength(DirectionsSummed):

@@ -55,10 +55,11 @@ class KID(FeatureMetric):
         self.refuse_few(n, len(real))
         generated = self.sample_features(e, extractor, n)
         size = min(self.subset_size, n, len(real))
+        subsets = 1 if size == n == len(real) else self.subsets  # where each is all the images, one is as good as many
         result = kid_features_to_metric(
             generated.cpu().double(),
             real.cpu().double(),
-            kid_subsets=self.subsets,
+            kid_subsets=subsets,
             kid_subset_size=size,
             rng_seed=SUBSETS_SEED,
             verbose=False,
@@ -72,7 +73,7 @@ class KID(FeatureMetric):
             protocol=self.protocol(e, extractor, len(real), n, detail),
             role="sample quality",
             floor=0.0,
-            se=math.hypot(standard_error(real, generated), result[KEY_METRIC_KID_STD] / math.sqrt(self.subsets)),
+            se=math.hypot(standard_error(real, generated), result[KEY_METRIC_KID_STD] / math.sqrt(subsets)),
             label=f"KID ({extractor.label()})",
             caution=self.caution(extractor),
         )

@@ -239,7 +239,7 @@ class SAP(FactorMetric):
     balanced accuracy, on held-out images, of c - 1 thresholds that are fitted to training images, 0 for a constant
     guess and 1 for no error. (The paper's accuracy is not rescaled.)
 
-    Source: arXiv:1711.00848, section 4.
+    Source: arXiv:1711.00848.
     """
 
     n: Annotated[int, N] = 10_000

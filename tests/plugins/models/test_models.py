@@ -16,9 +16,13 @@ from torch import Generator, Tensor, nn
 from genbench.api import Loss, Model, ModelContext, Network, Noise, Prior
 from genbench.distances import WAE_SCALES, mmd, random_projections
 from genbench.errors import UnsupportedError
+from genbench.experiment.build import create_model
+from genbench.experiment.plan import Plan, PlanError
 from genbench.nn import GaussianDraw, cross_entropy, squared_error
+from genbench.registry.loader import Registry, load
 from genbench_ae import AE
 from genbench_beta_tc_vae import BetaTCVAE
+from genbench_cwae import CWAE
 from genbench_dip_vae import DIPVAE
 from genbench_factor_vae import FactorVAE
 from genbench_infovae import InfoVAE
@@ -55,6 +59,7 @@ PRIORS = {
 }
 MODELS = {
     "ae": (AE, {}),
+    "cwae": (CWAE, {}),
     "swae": (SWAE, {}),
     "swae-notebooks": (SWAE, {"cost": "bce-l1", "weight": 10.0, "annealing": 1.1, "optimizer": "rmsprop"}),
     "swae-p1": (SWAE, {"p": 1.0}),
@@ -105,6 +110,21 @@ LEARN_THEIRS = {"vamp-vae", "vq-vae", "vq-vae-ema", "relational-ae"}
 POSITIVE_EVERYWHERE = {"normal", "wide", "mixture", "ring"}
 
 
+REGISTERED = load([]).names("model")
+ON_SPHERE = {"vmf-vae"}
+"""Registered models that refuse the normal prior, and take the sphere."""
+
+SIZES: dict[tuple[int, int, int], tuple[str, str]] = {
+    (1, 28, 28): ("conv", "conv.width=4"),
+    (3, 32, 32): ("conv", "conv.width=4"),
+    (3, 64, 64): ("resnet", "resnet.width=8"),
+}
+"""A network for each shape of images, and an option that makes it small."""
+
+FEWER = {"vamp-vae": ("vamp-vae.pseudo-inputs=3",)}
+"""Options without which a step takes seconds."""
+
+
 @pytest.fixture(autouse=True, scope="module")
 def one_thread() -> Iterator[None]:
     """Tensors are tiny here, and threads that wait for each other are most of the time."""
@@ -152,6 +172,11 @@ def build(make: Make, prior: Prior | None = None, network: Network | None = None
 def batch(model: Model, n: int = 12, seed: int = 3) -> tuple[Tensor, Tensor]:
     x = torch.rand(n, *SHAPE, generator=seeded(seed).generator)
     return x, model.prior.sample(n, seeded(seed + 1))
+
+
+def shaped_batch(model: Model, shape: tuple[int, int, int], n: int = 4) -> tuple[Tensor, Tensor]:
+    x = torch.rand(n, *shape, generator=seeded(3).generator)
+    return x, model.context.prior.sample(n, seeded(4))
 
 
 def losses(model: Model, x: Tensor, z: Tensor, seed: int = 5) -> dict[str, Tensor]:
@@ -206,6 +231,43 @@ def test_refuses_at_construction_with_the_reason(model: str, prior: str) -> None
     with pytest.raises(UnsupportedError, match=reason) as refusal:
         build(make, PRIORS[prior], **options)
     assert "\n" not in str(refusal.value)
+
+
+def test_every_registered_model_is_tried_here() -> None:
+    registry = load([])
+    assert {registry.get("model", name).spec.factory for name in REGISTERED} == {make for make, _ in MODELS.values()}
+
+
+@pytest.mark.parametrize("model", REGISTERED)
+def test_every_registered_prior_is_refused_in_one_line_or_trained(
+    model: str, registry: Registry, planned: Callable[..., Plan]
+) -> None:
+    fields = {"priors": registry.names("prior"), "settings": ("mlp.width=8",)}
+    problems: tuple[str, ...] = ()
+    try:
+        study = planned(model, **fields)
+    except PlanError as refusal:  # an UnsupportedError
+        problems = refusal.problems
+        study = planned(model, **fields, skip_impossible=True)
+    assert not any("\n" in problem for problem in problems)
+    for run in study.runs:
+        trained = create_model(registry, run, SHAPE)
+        trained.on_epoch_start(0)
+        assert all(torch.isfinite(loss.value) for loss in train(trained, 2, *shaped_batch(trained, SHAPE)))
+
+
+@pytest.mark.parametrize("shape", SIZES, ids=["28-grey", "32-color", "64-color"])
+@pytest.mark.parametrize("model", REGISTERED)
+def test_every_registered_model_trains_at_every_usual_size(
+    model: str, shape: tuple[int, int, int], registry: Registry, planned: Callable[..., Plan]
+) -> None:
+    network, small = SIZES[shape]
+    prior = "sphere" if model in ON_SPHERE else "normal"
+    sizes = (small, f"dots.size={shape[1]}", f"dots.channels={shape[0]}", *FEWER.get(model, ()))
+    run = planned(model, priors=(prior,), network=network, latent_dims=(4,), settings=sizes).runs[0]
+    trained = create_model(registry, run, shape)
+    assert all(torch.isfinite(loss.value) for loss in train(trained, 2, *shaped_batch(trained, shape)))
+    assert trained.decode(trained.prior.sample(3, seeded(0))).shape == (3, *shape)
 
 
 @pytest.mark.parametrize("model", MODELS)

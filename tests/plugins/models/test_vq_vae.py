@@ -92,6 +92,18 @@ def test_moving_means_become_the_means_of_what_is_nearest() -> None:
     assert "codebook.vectors" in model.state_dict()
 
 
+def test_vectors_that_no_output_is_nearest_to_stay_where_they_are() -> None:
+    model = build(VQVAE, Normal(4), codebook="ema", entries=16, decay=0.5)
+    x, z = batch(model)
+    model.codebook.vectors[8:] += 100.0
+    model.codebook.sums[8:] += 100.0
+    far = model.codebook.vectors[8:].clone()
+    for _ in range(200):  # to counts of 1e-60, which are 0 in float32
+        losses(model, x, z)
+    assert torch.allclose(model.codebook.vectors[8:], far, rtol=1e-4)
+    assert model.codebook.vectors.isfinite().all()
+
+
 def test_the_prior_is_fitted_by_counts_position_by_position() -> None:
     model = build(VQVAE, Normal(4), entries=4)
     x, z = batch(model)
@@ -114,6 +126,9 @@ def test_draws_follow_the_counts_and_have_the_stated_moments() -> None:
     assert torch.allclose(draws.mean(0), book.mean, atol=0.02)
     assert torch.allclose(draws.var(0), book.variance, atol=0.03)
     assert not book.has_density
+    variance = book.variance
+    book.vectors.data += 1e4
+    assert torch.allclose(book.variance, variance, atol=1e-2)
 
 
 def test_samples_are_of_the_codes_that_occur() -> None:
