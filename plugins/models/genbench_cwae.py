@@ -9,11 +9,7 @@ from typing import Annotated
 import torch
 from torch import Tensor
 
-<<<<<<< HEAD
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option
-=======
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
->>>>>>> evidence
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Search
 from genbench.distances import squared_distances
 from genbench.hookspecs import hookimpl
 from genbench.nn import Autoencoder, adam, squared_error

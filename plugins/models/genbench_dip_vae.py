@@ -8,11 +8,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor
 
-<<<<<<< HEAD
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option
-=======
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
->>>>>>> evidence
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Search
 from genbench.hookspecs import hookimpl
 from genbench.nn import GaussianDraw, LikelihoodOption, SigmaOption, VariationalAutoencoder, adam
 

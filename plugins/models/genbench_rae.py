@@ -11,11 +11,7 @@ from torch.func import functional_call, vjp
 from torch.nn.functional import normalize
 from torch.nn.utils.parametrize import register_parametrization
 
-<<<<<<< HEAD
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option
-=======
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
->>>>>>> evidence
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Search
 from genbench.hookspecs import hookimpl
 from genbench.nn import Autoencoder, adam, squared_error
 

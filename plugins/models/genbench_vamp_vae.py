@@ -9,11 +9,7 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 
-<<<<<<< HEAD
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Prior
-=======
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Prior, Search
->>>>>>> evidence
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Prior, Search
 from genbench.hookspecs import hookimpl
 from genbench.nn import (
     GaussianComponents,

@@ -12,11 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import normalize, softplus
 
-<<<<<<< HEAD
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option
-=======
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
->>>>>>> evidence
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Search
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
 from genbench.nn import LikelihoodAutoencoder, LikelihoodOption, SigmaOption, adam

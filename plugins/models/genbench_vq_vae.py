@@ -8,11 +8,7 @@ from typing import Annotated, Literal
 import torch
 from torch import Tensor, nn
 
-<<<<<<< HEAD
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Prior
-=======
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Prior, Search
->>>>>>> evidence
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Prior, Search
 from genbench.distances import squared_distances
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
