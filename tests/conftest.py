@@ -16,6 +16,7 @@ from genbench.cli.main import main
 from genbench.experiment.config import ExperimentConfig
 from genbench.experiment.plan import Plan, plan
 from genbench.registry.loader import Registry, load
+from genbench_glyphs import Glyphs
 
 SHARED = Path(__file__).resolve().parents[1].parent / "shared" / "data"
 INCEPTION = SHARED / "inception" / "inception-2015-12-05-to-mixed6e.pth"
@@ -50,6 +51,15 @@ def stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
 def registry() -> Registry:
     """The bundled plug-ins and the tiny dataset `dots`."""
     return load([DOTS])
+
+
+@pytest.fixture(scope="session")
+def drawn(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
+    """A cache that holds the glyphs, which take seconds to draw; there is no data root."""
+    folder = tmp_path_factory.mktemp("glyphs")
+    drawn = DataConfig(data_root=folder / "absent", cache=folder)
+    Glyphs().load(drawn)
+    return drawn
 
 
 @pytest.fixture

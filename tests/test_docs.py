@@ -136,3 +136,18 @@ def test_docs_lists_and_prints_pages(genbench: Callable[..., Result]) -> None:
 
 def test_pages_name_no_command_that_is_not_there(genbench: Callable[..., Result]) -> None:
     assert set(re.findall(r"`genbench docs ([a-z]+)`", "".join(PAGES.values()))) <= set(PAGES)
+
+
+def test_the_page_of_models_has_every_model_with_its_source_and_no_option_that_is_not_there() -> None:
+    registry, page = load([]), PAGES["models"]
+    objectives, needs = page.split("\n## What each needs and costs\n")
+    for part in (objectives, needs):
+        rows = re.findall(r"^\| `([a-z0-9-]+)` \|(.*)\|$", part, re.MULTILINE)
+        assert sorted(name for name, _ in rows) == sorted(registry.names("model"))
+    for name, row in rows:
+        spec = registry.get("model", name).spec
+        assert row.rsplit("|", 1)[1].strip() == spec.reference, name
+        assert spec.family, name
+    for component, option in re.findall(r"`([a-z0-9-]+)\.([a-z-]+)`", page):
+        kinds = [kind for kind in registry.registrations if component in registry.registrations[kind]]
+        assert any(option in registry.option_kinds(kind, component) for kind in kinds), f"{component}.{option}"

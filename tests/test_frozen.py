@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import json
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
 from click.testing import Result
 
+from genbench.api import DataConfig
 from support.frozen import PART, differences, measured, same_machine
 
 
-def test_numbers_are_those_of_before_the_rebuild(genbench: Callable[..., Result]) -> None:
+def test_numbers_are_those_of_before_the_rebuild(genbench: Callable[..., Result], drawn: DataConfig) -> None:
+    shutil.copytree(drawn.cache / "images", Path("cache") / "images")
     assert genbench(*PART).exit_code == 0
     assert genbench("report", "--export", "out").exit_code == 0
     rows = json.loads(Path("out/rows.json").read_text())

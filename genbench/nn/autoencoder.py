@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from functools import cached_property
 
 import torch
 from torch import Tensor, nn
 
-from genbench.api import Model, ModelContext
+from genbench.api import Model, ModelContext, OptimizerConfig
+from genbench.nn.optimizers import OptimizerFactory
 
 
 class Autoencoder(Model):
     """Base class of models with one encoder phi and one decoder psi: z = phi(x), images sigmoid(psi(z)).
+
+    A subclass sets `optimizer`, or overrides `configure_optimizers` where it has more than one or a schedule.
 
     Args:
         context: Shape, latent dimension, prior and network of the model. The weights are drawn from torch's global
@@ -19,6 +23,9 @@ class Autoencoder(Model):
         outputs: Count of numbers that the encoder yields for each image; by default the latent dimension, more for a
             distribution.
     """
+
+    optimizer: OptimizerFactory
+    """Makes the optimizer of all parameters."""
 
     def __init__(self, context: ModelContext, *, outputs: int | None = None) -> None:
         super().__init__()
@@ -39,6 +46,10 @@ class Autoencoder(Model):
     def decode(self, z: Tensor) -> Tensor:
         """Images in [0, 1], `(n, d) -> (n, c, h, w)`."""
         return torch.sigmoid(self.logits(z))
+
+    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
+        """One optimizer, "autoencoder", for all parameters: those that a subclass adds too."""
+        return {"autoencoder": OptimizerConfig(tuple(self.parameters()), self.optimizer)}
 
     def autoencoder_parameters(self) -> tuple[nn.Parameter, ...]:
         """The parameters of encoder and decoder, without those that a subclass adds."""

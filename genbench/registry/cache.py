@@ -18,7 +18,7 @@ from typing import Any
 
 from genbench import __version__
 from genbench.errors import UsageError
-from genbench.registry.listing import SELECT, ListedComponent, ListedOption, ListedPlugin, Listing
+from genbench.registry.listing import SELECT, ListedComponent, ListedOption, ListedPlugin, Listing, name_and_version
 
 SCHEMA = 4
 CACHE = "GENBENCH_CACHE"
@@ -99,7 +99,7 @@ def installed_key(environment: Mapping[str, str] = os.environ, disabled: Iterabl
     digest.update(repr([SCHEMA, __version__, sys.version, sys.prefix, environment.get(SELECT)]).encode())
     digest.update(repr(sorted(disabled)).encode())
     for point in sorted(entry_points(group="genbench"), key=lambda point: (point.name, point.value)):
-        version = f"{point.dist.name} {point.dist.version}" if point.dist else ""
+        version = name_and_version(point.dist) if point.dist else ""
         digest.update(f"{point.name}={point.value} {version}\n".encode())
         for path in _sources(point):
             source = path.read_bytes()

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterable, Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
+from importlib.metadata import Distribution
 from typing import Literal, Protocol, get_args
 
 from genbench.errors import PluginError, UsageError, unknown
@@ -135,3 +137,9 @@ def check_name(
     if names:
         raise PluginError(f"{error} (broken plug-ins: {names}; see `genbench list plugins`)")
     raise error
+
+
+@lru_cache(maxsize=64)
+def name_and_version(distribution: Distribution) -> str:
+    """Read once: `importlib.metadata` parses the whole METADATA file at every access."""
+    return f"{distribution.name} {distribution.version}"

@@ -15,7 +15,7 @@ from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.abc import MetaPathFinder
 from importlib.machinery import ModuleSpec, PathFinder, SourceFileLoader
-from importlib.metadata import Distribution, EntryPoint, entry_points
+from importlib.metadata import EntryPoint, entry_points
 from pathlib import Path
 from types import CodeType, ModuleType
 from typing import Any, Literal
@@ -38,6 +38,7 @@ from genbench.registry.listing import (
     Listing,
     check_name,
     conflict_key,
+    name_and_version,
 )
 from genbench.registry.options import OptionSpec, bounds_text, default_text, specs
 from genbench.utils.io import shell_path
@@ -191,13 +192,7 @@ def _separate_options(file: Path) -> str:
 
 
 def _origin(point: EntryPoint) -> str:
-    return _name_and_version(point.dist) if point.dist else "unknown distribution"
-
-
-@lru_cache(maxsize=64)
-def _name_and_version(distribution: Distribution) -> str:
-    """Read once: `importlib.metadata` parses the whole METADATA file at every access."""
-    return f"{distribution.name} {distribution.version}"
+    return name_and_version(point.dist) if point.dist else "unknown distribution"
 
 
 def _load_plugin(

@@ -109,7 +109,7 @@ def evaluation_has_no_memory(subject: Networks) -> str:
     """In evaluation mode an image's code depends neither on its batch nor on earlier calls (no batch statistics)."""
     for pair in subject.built[:2]:
         g = torch.Generator().manual_seed(1)
-        x, z = torch.rand(6, *pair.shape, generator=g), torch.randn(6, LATENT, generator=g)
+        x, z = torch.rand(3, *pair.shape, generator=g), torch.randn(3, LATENT, generator=g)
         for what, module, inputs in (("encoder", pair.encoder.eval(), x), ("decoder", pair.decoder.eval(), z)):
             with torch.no_grad():
                 first = module(inputs)

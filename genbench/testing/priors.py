@@ -407,18 +407,20 @@ def batches_follow_the_prior(subject: Priors) -> str:
         noise = seeded_noise(6)
         ends = _ends(z)
         centre = _trimmed(z, ends).mean(0)
-        drawn = (prior.sample_batch(BATCH, noise).double() for _ in range(BATCHES))
+        inherited = type(prior).sample_batch is Prior.sample_batch  # `sample` itself, of which the size alone is new
+        count = BATCHES // 4 if inherited else BATCHES
+        drawn = (prior.sample_batch(BATCH, noise).double() for _ in range(count))
         batches = [_features(batch, edges, centre, ends) for batch in drawn]
         means = torch.stack([batch.mean(0) for batch in batches])  # one per batch: rows of a batch may depend
         whole = _features(z, edges, centre, ends)
         gap = means.mean(0) - whole.mean(0)
-        error = (means.var(0) / BATCHES + whole.var(0) / DRAWS).sqrt() + 1e-6
+        error = (means.var(0) / count + whole.var(0) / DRAWS).sqrt() + 1e-6
         score = (gap / error).abs()
         j, d = int(score.argmax()), prior.latent_dim
         what = "mean" if j < d else "variance" if j < 2 * d else "share below a decile"
         numbers = f"{float(means.mean(0)[j]):.4g} in training batches, {float(whole.mean(0)[j]):.4g} in sampling"
         expect(float(score[j]) <= Z, f"{what} of coordinate {j % d}: {numbers} ({float(score[j]):.0f} standard errors)")
-    return f"{BATCHES} batches of {BATCH}"
+    return f"batches of {BATCH}"
 
 
 def rows_are_independent(subject: Priors) -> str:

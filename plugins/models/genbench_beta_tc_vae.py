@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Search
 from genbench.hookspecs import hookimpl
 from genbench.nn import GaussianDraw, LikelihoodOption, SigmaOption, VariationalAutoencoder, adam
 
@@ -25,9 +25,9 @@ class BetaTCVAE(VariationalAutoencoder):
 
     (equation 2; DW is the dimension-wise KL where the prior is a product). q(z | x) is a Gaussian with diagonal
     covariance, q(z) its mean over all images. Both q(z) and q(z_j) are estimated by minibatch-weighted sampling
-    (section 3.1): the sum over the batch's M images divided by N M, N being the dataset's size. N shifts MI by log N, TC
-    by (d - 1) log N and DW by -d log N, constants, so that no gradient depends on N: it is left out here, which makes
-    the estimates those of the batch's own mixture. The loss is the VAE's, whose KL has a closed form for N(0, s^2 I),
+    (section 3.1): the sum over the batch's M images divided by N M, N being the dataset's size. N shifts MI by log N,
+    TC by (d - 1) log N and DW by -d log N, constants, so that no gradient depends on N: it is left out here, and the
+    estimates are those of the batch's own mixture. The loss is the VAE's, whose KL has a closed form for N(0, s^2 I),
     plus (beta - 1) TC: beta = 1 is the VAE.
 
     TC pulls towards independent coordinates, away from priors whose coordinates depend on one another.
@@ -58,10 +58,6 @@ class BetaTCVAE(VariationalAutoencoder):
         super().__init__(context, name="beta-tc-vae", likelihood=likelihood, sigma=sigma)
         self.beta = beta
         self.optimizer = adam(rate)
-
-    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for all parameters."""
-        return {"autoencoder": OptimizerConfig(tuple(self.parameters()), self.optimizer)}
 
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         """One loss: the VAE's + (beta - 1) TC; the prior's draws z are not needed."""

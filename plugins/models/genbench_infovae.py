@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 from torch import Tensor
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Search
 from genbench.distances import mmd
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
@@ -62,10 +62,6 @@ class InfoVAE(VariationalAutoencoder):
         self.mmd_weight = alpha + weight - 1.0
         self.kernel: Literal["imq", "rbf"] = kernel
         self.optimizer = adam(rate)
-
-    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for all parameters."""
-        return {"autoencoder": OptimizerConfig(tuple(self.parameters()), self.optimizer)}
 
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         """One loss: reconstruction + (1 - alpha) KL + (alpha + weight - 1) MMD; a term of weight 0 is left out."""

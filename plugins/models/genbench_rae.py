@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 import torch
@@ -11,7 +11,7 @@ from torch.func import functional_call, vjp
 from torch.nn.functional import normalize
 from torch.nn.utils.parametrize import register_parametrization
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Search
 from genbench.hookspecs import hookimpl
 from genbench.nn import Autoencoder, adam, squared_error
 
@@ -76,10 +76,6 @@ class RAE(Autoencoder):
                 if isinstance(layer, nn.Linear | nn.modules.conv._ConvNd):
                     transposed = isinstance(layer, nn.modules.conv._ConvTransposeNd)
                     register_parametrization(layer, "weight", Normalized(layer.weight, int(transposed)))
-
-    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for all parameters."""
-        return {"autoencoder": OptimizerConfig(self.autoencoder_parameters(), self.optimizer)}
 
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         """One loss: summed squares + norm * L_Z + weight * L_REG."""

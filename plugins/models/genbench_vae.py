@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import torch
 from torch import Tensor
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Search
 from genbench.distances import gaussian_kl
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
@@ -68,10 +68,6 @@ class VAE(VariationalAutoencoder):
         self.optimizer = adam(rate)
         # A tensor, not a number: a step that was captured as a CUDA graph sees its new value.
         self.register_buffer("strength", torch.full((), 0.0 if warmup else float(beta)), persistent=False)
-
-    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for all parameters."""
-        return {"autoencoder": OptimizerConfig(tuple(self.parameters()), self.optimizer)}
 
     def on_epoch_start(self, epoch: int) -> None:
         """Set the KL's weight of this epoch."""

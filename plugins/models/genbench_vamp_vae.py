@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator
 from typing import Annotated
 
 import torch
 from torch import Tensor, nn
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Prior, Search
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Prior, Search
 from genbench.hookspecs import hookimpl
 from genbench.nn import (
     GaussianComponents,
@@ -82,7 +82,7 @@ class VampVAE(VariationalAutoencoder):
     encodes them all: with the default network, batches of 128 and 28x28 pixels it takes four times that of `vae` on a
     CPU, and 1.8 times with 100 pseudo-inputs.
 
-    Source: arXiv:1705.07120, equations 3 and 9, with one layer of latent variables. Left out is the code's warm-up of
+    Source: arXiv:1705.07120, equation 9, with one layer of latent variables. Left out is the code's warm-up of
     the KL.
     """
 
@@ -119,10 +119,6 @@ class VampVAE(VariationalAutoencoder):
     def prior(self) -> Prior:
         """The VampPrior."""
         return self.vamp_prior
-
-    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for all parameters, the pseudo-inputs among them."""
-        return {"autoencoder": OptimizerConfig(tuple(self.parameters()), self.optimizer)}
 
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         """One loss: the negative evidence lower bound; the prior's draws z are not needed."""

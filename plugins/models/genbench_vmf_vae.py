@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Annotated
 
 import numpy as np
@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.distributions import Distribution
 from torch.nn.functional import normalize, softplus
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Search
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Search
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
 from genbench.nn import LikelihoodAutoencoder, LikelihoodOption, SigmaOption, adam
@@ -73,10 +73,6 @@ class VMFVAE(LikelihoodAutoencoder):
         self.radius = radius
         self.optimizer = adam(rate)
         self.register_buffer("quadrature", gauss_legendre(), persistent=False)  # on the device before any step
-
-    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for all parameters."""
-        return {"autoencoder": OptimizerConfig(tuple(self.parameters()), self.optimizer)}
 
     def posterior_parameters(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """The direction mu and the concentration kappa of q(z | x), `(n, c, h, w) -> (n, d), (n,)`."""

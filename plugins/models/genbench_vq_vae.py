@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from typing import Annotated, Literal
 
 import torch
 from torch import Tensor, nn
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig, Option, Prior, Search
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, Option, Prior, Search
 from genbench.distances import squared_distances
 from genbench.errors import UnsupportedError
 from genbench.hookspecs import hookimpl
@@ -154,10 +154,6 @@ class VQVAE(Autoencoder):
     def encode(self, x: Tensor) -> Tensor:
         """z_q: the encoder's output with each group replaced by the nearest vector, `(n, c, h, w) -> (n, d)`."""
         return self.codebook.nearest(super().encode(x))[0]
-
-    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
-        """One optimizer for all parameters."""
-        return {"autoencoder": OptimizerConfig(tuple(self.parameters()), self.optimizer)}
 
     def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
         """One loss: summed squares + codebook loss + commitment * commitment loss; then the counts."""

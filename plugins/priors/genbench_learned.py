@@ -63,7 +63,7 @@ class Flow(Prior):
         layers: Annotated[
             int, Option("coupling layers; conditions one half of the coordinates on the other", reference="zuko", low=1)
         ] = 3,
-        bins: Annotated[int, Option("bins of a spline", reference=f"{_DURKAN}, section 5.1", low=2)] = 8,
+        bins: Annotated[int, Option("bins of a spline", reference=_DURKAN, low=2)] = 8,
         hidden: Annotated[int, Option("units of both hidden layers of a coupling", reference="zuko", low=1)] = 64,
     ) -> None:
         super().__init__()

@@ -1,11 +1,14 @@
 """Every registered model: what a step costs, and whether three epochs of glyphs beat the controls.
 
-`python tests/benchmarks/family.py cost` and `... learn --seeds 2 --out RUNS` write a table each to reports/family.
+`python tests/benchmarks/family.py cost` and `... learn --seeds 2 --out RUNS` replace their table in
+reports/family/README.md, `... table --out RUNS` writes that of the runs that are there.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
+import re
 import statistics
 import time
 from collections.abc import Sequence
@@ -20,7 +23,7 @@ from genbench.storage.provenance import commit, describe
 from genbench.training.step import EagerStep, create_train_context
 from genbench.utils.io import write_text
 
-REPORTS = Path(__file__).parents[2] / "reports" / "family"
+REPORT = Path(__file__).parents[2] / "reports" / "family" / "README.md"
 PRIORS = {"vmf-vae": "sphere"}
 """The prior of each model that refuses the normal one."""
 
@@ -28,7 +31,8 @@ SAMPLERS = {"rae": "gmm"}
 """The sampler of each model whose codes do not follow the prior by design."""
 
 CONTROLS = ("untrained", "mean-image")
-METRICS = ("fid", "reconstruction")
+METRIC_NAMES = ("fid", "reconstruction")
+METRICS = ("fid", "reconstruction.pixel")
 SHAPE, LATENT, BATCH = (1, 28, 28), 8, 128
 STEPS = 10
 """Steps that are timed at once."""
@@ -78,7 +82,7 @@ def cost_table(seconds: dict[str, list[float]]) -> list[str]:
 def train_all(names: Sequence[str], seeds: int, out: Path) -> genbench.Study:
     """Train and measure every model as it is meant to be used, and the controls."""
     usual = [name for name in names if name not in PRIORS and name not in SAMPLERS]
-    common = {"seeds": seeds, "epochs": 3, "jobs": 1, "metrics": METRICS, "out": out, "progress": True}
+    common = {"seeds": seeds, "epochs": 3, "jobs": 1, "out": out, "progress": True, "metrics": METRIC_NAMES}
     study = genbench.run(usual, controls=CONTROLS, **common)
     for name in names:
         if name not in usual:
@@ -93,7 +97,7 @@ def learn_table(names: Sequence[str], runs: Path) -> list[str]:
     values: dict[tuple[str, str], list[float]] = {}
     for row in sorted(rows, key=lambda row: row.seed):
         for metric in METRICS:
-            if row.metric.split(".")[0].split("@")[0] == metric:
+            if row.metric.split("@")[0] == metric:
                 values.setdefault((row.model, metric), []).append(row.value)
     best = {metric: min(min(values[control, metric]) for control in CONTROLS) for metric in METRICS}
     lines = [
@@ -101,9 +105,10 @@ def learn_table(names: Sequence[str], runs: Path) -> list[str]:
         "|:--|:--|--:|--:|:--|",
     ]
     for name in (*names, *CONTROLS):
-        if (name, "fid") not in values:
+        if any((name, metric) not in values for metric in METRICS):
+            lines.append(f"| {name} | | | | not trained |")
             continue
-        fid, error = values[name, "fid"], values[name, "reconstruction"]
+        fid, error = values[name, "fid"], values[name, "reconstruction.pixel"]
         beaten = [metric for metric in METRICS if max(values[name, metric]) < best[metric]]
         verdict = "" if name in CONTROLS else "both" if len(beaten) == 2 else f"only by {beaten[0]}" if beaten else "no"
         how = "" if name in CONTROLS else f"{PRIORS.get(name, 'normal')}, {SAMPLERS.get(name, 'prior')}"
@@ -113,27 +118,40 @@ def learn_table(names: Sequence[str], runs: Path) -> list[str]:
     return lines
 
 
+def describe_runs(runs: Path) -> str:
+    """Commits and devices of the runs, and the seconds of their trainings."""
+    records = [json.loads(path.read_text())["provenance"] for path in sorted(runs.glob("*/run.json"))]
+    commits, devices = (", ".join(sorted({record[key] for record in records})) for key in ("commit", "device"))
+    seconds = sum({row.run: row.seconds or 0.0 for row in genbench.load_results(runs)}.values())
+    return f"commit {commits}, {devices}, {seconds:.0f} s of training"
+
+
+def keep(what: str, text: str) -> None:
+    """Replace the text between the marks of a table in the report."""
+    marks = rf"(<!-- {what} -->\n).*?(<!-- end -->)"
+    page = re.sub(marks, lambda match: match[1] + text + match[2], REPORT.read_text(encoding="utf-8"), flags=re.DOTALL)
+    write_text(REPORT, page)
+
+
 def main() -> None:
     """Measure or train, print, write."""
     parser = argparse.ArgumentParser(description=(__doc__ or "").split("\n")[0])
-    parser.add_argument("what", choices=["cost", "learn"])
+    parser.add_argument("what", choices=["cost", "learn", "table"])
     parser.add_argument("--seeds", type=int, default=2)
     parser.add_argument("--repeats", type=int, default=5)
     parser.add_argument("--out", type=Path, default=Path("runs/family"), help="folder of the trained runs")
     asked = parser.parse_args()
-    began, names = time.perf_counter(), load([]).names("model")
+    names = load([]).names("model")
     if asked.what == "cost":
-        command = f"cost --repeats {asked.repeats}"
-        lines = cost_table(measure_costs(asked.repeats))
+        began, lines = time.perf_counter(), cost_table(measure_costs(asked.repeats))
+        facts = f"commit {commit()}, {describe(torch.device('cpu'))}, {time.perf_counter() - began:.0f} s"
     else:
-        command = f"learn --seeds {asked.seeds}"
-        train_all(names, asked.seeds, asked.out)
-        lines = learn_table(names, asked.out)
-    text = f"`python tests/benchmarks/family.py {command}`, commit {commit()}, {describe(torch.device('cpu'))},"
-    text += f" {time.perf_counter() - began:.0f} s.\n\n" + "\n".join(lines) + "\n"
+        if asked.what == "learn":
+            train_all(names, asked.seeds, asked.out)
+        lines, facts = learn_table(names, asked.out), describe_runs(asked.out)
+    text = f"{facts[0].upper()}{facts[1:]}.\n\n" + "\n".join(lines) + "\n"
     print(text)
-    REPORTS.mkdir(parents=True, exist_ok=True)
-    write_text(REPORTS / f"{asked.what}.md", text)
+    keep("cost" if asked.what == "cost" else "learn", text)
 
 
 if __name__ == "__main__":

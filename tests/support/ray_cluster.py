@@ -89,7 +89,7 @@ def main(folder: Path) -> dict[str, Any]:
         seeds=tuple(range(6)),
         metrics=("reconstruction",),
         images=160,
-        settings=("sleeper.pause=0.2",),
+        settings=("sleeper.pause=0.1",),
         **facts,
     )
     planned = plan(grid, load(PLUGINS), data_config)

@@ -20,7 +20,8 @@ from genbench.storage.schema import MetricRecord
 
 DOTS = ("--plugin", str(Path(__file__).parents[1] / "fixtures" / "dots.py"))
 TINY = ("--dataset", "dots", "--network", "mlp", "--latent-dim", "2", "--images", "320", "--batch", "16")
-TINY_METRICS = ("--metrics", "reconstruction,latent-w2,sharpness", "--set", "latent-w2.n=40")
+TINY_NULL = ("--set", "latent-w2.n=40", "--set", "latent-w2.replicates=2")
+TINY_METRICS = ("--metrics", "reconstruction,latent-w2,sharpness", *TINY_NULL)
 
 
 def study(genbench: Callable[..., Result], *more: str) -> Result:

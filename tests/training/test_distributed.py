@@ -6,11 +6,12 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 
 import pytest
 import torch
+from click.testing import Result
 
 from genbench.registry.loader import Registry
 from genbench.storage.run_dir import RunFolder
@@ -77,7 +78,7 @@ OPTIONS = "--dataset dots --network normed --latent-dim 3 --images 900 --batch 9
 DIVERGES = "swae.rate=1e30"
 
 
-def test_torchrun_trains_what_one_process_trains(tmp_path: Path) -> None:
+def test_torchrun_trains_what_one_process_trains(tmp_path: Path, genbench: Callable[..., Result]) -> None:
     """Three models, of which one has a critic and one diverges, with batch norm in the network.
 
     Weights are not compared: Adam takes full steps along gradients that are zero but for rounding, as those of a bias
@@ -87,14 +88,16 @@ def test_torchrun_trains_what_one_process_trains(tmp_path: Path) -> None:
     meeting = "--nnodes 1 --nproc-per-node 2 --rdzv-backend c10d --rdzv-endpoint 127.0.0.1:0 --local-addr 127.0.0.1"
     two = [sys.executable, "-m", "torch.distributed.run", *meeting.split(), "-m", "genbench"]
     study = ["run", "swae", "wae-gan", "vae", *OPTIONS.split(), "--set", DIVERGES, "--plugin", str(DOTS)]
+    study += ["--data-root", str(tmp_path), "--out"]
+    done = subprocess.run([*two, *study, "two"], env=environment, capture_output=True, text=True, timeout=240)
+    assert done.returncode == 1, done.stderr
+    alone = genbench(*study, "one")
+    assert alone.exit_code == 1, alone.output
     folders = {}
-    for name, program in (("two", two), ("one", [sys.executable, "-m", "genbench"])):
-        arguments = [*program, *study, "--out", str(tmp_path / name), "--data-root", str(tmp_path)]
-        done = subprocess.run(arguments, env=environment, capture_output=True, text=True, timeout=240, check=False)
-        assert done.returncode == 1, done.stderr
-        assert done.stdout.count("ranked by") == 1  # the main process alone prints
-        assert "failed dots-swae" in done.stdout
-        folders[name] = {folder.name: folder for folder in sorted((tmp_path / name).glob("dots-*"))}
+    for name, text in (("two", done.stdout), ("one", alone.stdout)):
+        assert text.count("ranked by") == 1  # the main process alone prints
+        assert "failed dots-swae" in text
+        folders[name] = {folder.name: folder for folder in sorted(Path(name).glob("dots-*"))}
     assert folders["one"].keys() == folders["two"].keys()
     for name in folders["one"]:
         expected, actual = folders["one"][name], folders["two"][name]

@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 
 import torch
 from torch import Tensor
 
-from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise
+from genbench.api import ComponentSpec, Loss, Model, ModelContext, Noise, OptimizerConfig
 from genbench.distances import WAE_SCALES, gaussian_kl, mmd, random_projections
 from genbench.hookspecs import hookimpl
 from genbench.nn import GaussianDraw, squared_error
@@ -174,6 +174,9 @@ class Orphan(AE):
     def __init__(self, context: ModelContext) -> None:
         super().__init__(context)
         self.extra = torch.nn.Linear(context.latent_dim, context.latent_dim)
+
+    def configure_optimizers(self) -> Mapping[str, OptimizerConfig]:
+        return {"autoencoder": OptimizerConfig(self.autoencoder_parameters(), self.optimizer)}
 
 
 class WholeBatchesOnly(AE):

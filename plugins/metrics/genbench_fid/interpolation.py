@@ -15,9 +15,7 @@ from genbench_fid.frechet import UNIT, caution, distance, standard_error
 
 Path = Literal["spherical", "linear"]
 
-PATH = Option(
-    "between two codes: an arc around the origin, or a straight line", reference="arXiv:1903.12436, section 6"
-)
+PATH = Option("between two codes: an arc around the origin, or a straight line", reference="arXiv:1903.12436")
 
 
 class FIDInterpolation(FeatureMetric):

@@ -24,9 +24,8 @@ NAMES = {"float32", "float64", "inf", "int64", "ndarray", "random", "stack", "ui
 
 
 @pytest.fixture(scope="module")
-def data_config(tmp_path_factory: pytest.TempPathFactory) -> DataConfig:
-    folder = tmp_path_factory.mktemp("glyphs")
-    return DataConfig(data_root=folder / "absent", cache=folder)
+def data_config(drawn: DataConfig) -> DataConfig:
+    return drawn
 
 
 @pytest.fixture(scope="module")

@@ -24,9 +24,8 @@ DATA = Path(__file__).parents[4] / "shared" / "data"
 
 
 @pytest.fixture(scope="module")
-def glyphs(tmp_path_factory: pytest.TempPathFactory) -> Images:
-    folder = tmp_path_factory.mktemp("glyphs")
-    return Glyphs().load(DataConfig(data_root=folder, cache=folder))
+def glyphs(drawn: DataConfig) -> Images:
+    return Glyphs().load(drawn)
 
 
 @pytest.fixture(scope="module")

@@ -304,6 +304,26 @@ def test_codes_that_cannot_be_had_leave_the_ladder_out(run: Callable[..., Evalua
         list(FIDLadder(count=60, codes=100).measure(evaluation))
 
 
+def test_kid_compares_whole_samples_once_and_parts_as_often_as_asked(
+    run: Callable[..., Evaluation], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Subsets of all the images differ in their order alone, so that one has the mean of many."""
+    calls: list[tuple[Any, dict[str, Any]]] = []
+    compare = kid.kid_features_to_metric
+
+    def noted(*features: Tensor, **options: Any) -> Any:
+        calls.append((features, options))
+        return compare(*features, **options)
+
+    monkeypatch.setattr(kid, "kid_features_to_metric", noted)
+    for size in (60, 59):
+        (measured,) = KID(count=60, subsets=7, subset_size=size).measure(run())
+        features, options = calls[-1]
+        many = compare(*features, **{**options, "kid_subsets": 7})
+        assert measured.value == pytest.approx(many["kernel_inception_distance_mean"], rel=1e-9)
+    assert [options["kid_subsets"] for _, options in calls] == [1, 7]
+
+
 def test_a_validation_evaluation_never_looks_at_test_images(run: Callable[..., Evaluation]) -> None:
     images = run().images
     blind = replace(images, test=images.test[:0])

@@ -268,8 +268,8 @@ def test_the_floor_is_the_expected_total_variation_of_that_many_draws() -> None:
     assert mean == pytest.approx(math.sqrt(1 / (2 * math.pi * 1000)), rel=0.15)
 
 
-def test_class_balance_of_glyphs(data_config: DataConfig) -> None:
-    glyphs = Glyphs().load(data_config)
+def test_class_balance_of_glyphs(drawn: DataConfig, data_config: DataConfig) -> None:
+    glyphs = Glyphs().load(drawn)
     assert glyphs.class_names == CLASS_NAMES
     test, labels = glyphs.test[:2000], cast(Tensor, glyphs.test_labels)[:2000]
     known = {"images": {"test_labels": labels, "class_names": CLASS_NAMES}}
