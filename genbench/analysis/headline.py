@@ -115,7 +115,7 @@ def tuning_lines(table: Table) -> list[str]:
         lines.append(f"tuned, {_counted(trials, 'trial')}{each}: {how}")
         lines += map(_choice, members)
     lines.append(
-        "validation values are of other images and the best of so many trials (the winner's curse): compare those of"
+        "validation values are of other images, and the best of so many trials (the winner's curse): compare those of"
         " the table, of fresh seeds on test images"
     )
     return lines

@@ -191,8 +191,8 @@ def main() -> None:
         "## Which model is ahead",
         "",
         "A comparison errs where it says of any number of trials that a model is ahead which is not, equal models"
-        f" included. Models of one law: {np.mean(equal):.1%} on average, {max(equal):.1%} at most, of {PAIRS} pairs each"
-        " (standard error 1.4 %); the test is exact there, at 5 %.",
+        f" included. Models of one law: {np.mean(equal):.1%} on average, {max(equal):.1%} at most, of {PAIRS} pairs"
+        " each (standard error 1.4 %); the test is exact there, at 5 %.",
         "",
         "| models | trials | a lead is claimed | a wrong one |",
         "|:--|:--|--:|--:|",

@@ -21,13 +21,8 @@ class MyModel(Autoencoder):
         self,
         context: ModelContext,
         *,
-        weight: Annotated[
-            float, Option("weight of the penalty", reference="a first guess", low=0, search=Search("log", 0.1, 1000))
-        ] = 10.0,
-        rate: Annotated[
-            float,
-            Option("Adam's learning rate", reference="arXiv:1412.6980", above=0, search=Search("log", 1e-4, 1e-2)),
-        ] = 1e-3,
+        weight: Annotated[float, Option("weight of the penalty", low=0, search=Search("log", 0.1, 1000))] = 10.0,
+        rate: Annotated[float, Option("Adam's learning rate", above=0, search=Search("log", 1e-4, 1e-2))] = 1e-3,
     ) -> None:
         """`context` has the image shape, the latent dimension, the prior and the network: the same for all models."""
         super().__init__(context)
