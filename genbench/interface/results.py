@@ -150,7 +150,8 @@ class Results:
         """A figure, which a notebook shows; `.figure` is matplotlib's, and `.save("ranks.pdf")` writes it.
 
         Args:
-            kind: As of `genbench plot`: "ranks", "curves", "latent-size", "ladder", "losses" need records alone;
+            kind: As of `genbench plot`: "ranks", "curves", "latent-size", "ladder", "losses" need records alone,
+                "tuning" and "sensitivity" the searches of `genbench tune` beside the runs;
                 "samples", "reconstructions", "interpolations", "grid", "codes" need the trained models.
             metric: The metric shown. [the first one]
             by: Units of compute of "curves".
@@ -170,12 +171,22 @@ class Results:
             'ranks'
         """
         from genbench.interface.context import load_plugins, make_data_config
-        from genbench.plotting.kinds import FROM_MODELS, FROM_ROWS, draw_models, draw_rows, drawable
+        from genbench.plotting.kinds import (
+            FROM_MODELS,
+            FROM_ROWS,
+            FROM_SEARCHES,
+            draw_models,
+            draw_rows,
+            draw_searches,
+            drawable,
+        )
 
         if kind in FROM_ROWS:
             return draw_rows(kind, self._records, self.rows, metric, tuple(by))
+        if kind in FROM_SEARCHES:
+            return draw_searches(kind, [record.path for record in self._records])
         if kind not in FROM_MODELS:
-            raise unknown("figure called", kind, (*FROM_ROWS, *FROM_MODELS))
+            raise unknown("figure called", kind, (*FROM_ROWS, *FROM_SEARCHES, *FROM_MODELS))
         root = None if data_root is None else Path(data_root)
         data_config = make_data_config(root, download=False, skip_corrupt=False)
         registry, _ = load_plugins([Path(file) for file in plugins])

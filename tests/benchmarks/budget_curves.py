@@ -158,7 +158,7 @@ def main() -> None:
     seconds = time.perf_counter() - began
     continuous = [c for c in covered if isinstance(c["coverage"], float) and "ties" not in str(c["law"])]
     inside = [c for c in continuous if 0.93 <= float(str(c["coverage"])) <= 0.97]
-    equal = max(float(str(c["wrong"])) for c in cases if str(c["case"]).startswith("equal: "))
+    equal = [float(str(c["wrong"])) for c in cases if str(c["case"]).startswith("equal: ")]
     lines = [
         "# Budget curves, simulated",
         "",
@@ -191,7 +191,8 @@ def main() -> None:
         "## Which model is ahead",
         "",
         "A comparison errs where it says of any number of trials that a model is ahead which is not, equal models"
-        f" included. Models of one law: at most {equal:.1%}; the test is exact there, at 5 %.",
+        f" included. Models of one law: {np.mean(equal):.1%} on average, {max(equal):.1%} at most, of {PAIRS} pairs"
+        " each (standard error 1.4 %); the test is exact there, at 5 %.",
         "",
         "| models | trials | a lead is claimed | a wrong one |",
         "|:--|:--|--:|--:|",
