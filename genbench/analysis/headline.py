@@ -116,7 +116,8 @@ def tuning_lines(table: Table) -> list[str]:
         lines += map(_choice, members)
     lines.append(
         "validation values are of other images, and the best of so many trials (the winner's curse): compare those of"
-        " the table, of fresh seeds on test images"
+        " the table, of fresh seeds on test images. They compare the options that were chosen: another search could"
+        " choose others (genbench docs tuning)"
     )
     return lines
 

@@ -89,7 +89,12 @@ class WholeOr(click.ParamType):  # type: ignore[type-arg,unused-ignore]
 
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> int | str:
         word = str(value).strip().lower()
-        return word if word in self.words else int(Whole(1).convert(value, param, ctx))
+        if word in self.words:
+            return word
+        try:
+            return int(Whole(1).convert(value, param, ctx))
+        except click.BadParameter as error:
+            self.fail(f"{error.message} (possible: a whole number from 1, {', '.join(self.words)})", param, ctx)
 
 
 def _shortened(text: str) -> str:

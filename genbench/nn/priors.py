@@ -49,8 +49,8 @@ def require_finite_kl(model: str, prior: Prior) -> None:
     if prior.normal_sigma is not None or (prior.has_density and prior.full_support):
         return
     raise UnsupportedError(
-        f"the KL of a {model}'s Gaussian encoder needs the prior's density on all of R^d: {missing_density(prior)}; or"
-        " take another prior, or a model that needs draws alone (swae, wae-mmd, wae-gan)"
+        f"the KL of the Gaussian encoder of {model} needs the prior's density on all of R^d: {missing_density(prior)};"
+        " or take another prior, or a model that needs draws alone (swae, wae-mmd, wae-gan)"
     )
 
 
