@@ -6,7 +6,6 @@ import sys
 from typing import TYPE_CHECKING, Any
 
 import click
-from rich.table import Table
 
 from genbench.cli.completion import complete_names
 from genbench.cli.options import (
@@ -181,6 +180,8 @@ def show_search(console: Console, tuning: Tuning, *, brief: bool) -> None:
             writer.line(search.note)
     if brief:
         return
+    from rich.table import Table  # not for --help
+
     table = Table("model", "parameters", "searched", box=None, pad_edge=False, header_style="bold")
     for search, run in zip(tuning.searches, plan.runs, strict=True):
         table.add_row(search.model, f"{plan.size(run):,}", space_words(search.space) or "nothing")

@@ -159,7 +159,11 @@ def test_a_decoder_that_raises_costs_its_picture_and_nothing_else(tmp_path: Path
 
     image = torch.zeros(2, 1, 4, 4)
     evaluation = SimpleNamespace(
-        samples=raises, references=image, held_out=lambda n: image.to(torch.uint8), reconstructions=lambda n: image
+        samples=raises,
+        most_samples=None,
+        references=image,
+        held_out=lambda n: image.to(torch.uint8),
+        reconstructions=lambda n: image,
     )
     assert save_pictures(cast(Any, evaluation), RunFolder(tmp_path)) == ["pictures: IndexError: no colour"]
     assert (tmp_path / "reconstructions.png").exists()
