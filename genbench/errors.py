@@ -70,10 +70,14 @@ def one_line(error: BaseException, limit: int = 300) -> str:
     return " ".join(text.split())[:limit] or type(error).__name__
 
 
-def unknown(kind: str, given: str, possible: Iterable[str], aliases: Mapping[str, str] | None = None) -> UsageError:
-    """An error for a name that does not exist, with the nearest one, whatever its case, and the whole list.
+MANY = 60
+"""Names that a refusal lists one by one at most."""
 
-    `aliases` are further words for the possible names. Of several words one that is a name or an alias is the nearest.
+
+def unknown(kind: str, given: str, possible: Iterable[str], aliases: Mapping[str, str] | None = None) -> UsageError:
+    """An error for a name that does not exist, with the nearest one, whatever its case, and the list.
+
+    Of more than `MANY` names the ten nearest are listed. `aliases` are further words for the possible names. Of several words one that is a name or an alias is the nearest.
 
     Example:
         >>> print(unknown("model", "SWAE", ["swae", "vae"]))
@@ -84,4 +88,8 @@ def unknown(kind: str, given: str, possible: Iterable[str], aliases: Mapping[str
     near = [word for word in re.findall(r"[a-z0-9-]+", given.casefold()) if word in words]
     near = near or difflib.get_close_matches(given.casefold(), words, n=1, cutoff=0.55)
     hint = f"did you mean '{words[near[0]]}'? " if near else ""
-    return UsageError(f"there is no {kind} '{given}': {hint}possible: {', '.join(names) or 'none'}")
+    listed = ", ".join(names) or "none"
+    if len(names) > MANY:
+        nearest = difflib.get_close_matches(given.casefold(), [name.casefold() for name in names], n=10, cutoff=0.0)
+        listed = f"{', '.join(words[name] for name in nearest)} and {len(names) - len(nearest)} others"
+    return UsageError(f"there is no {kind} '{given}': {hint}possible: {listed}")

@@ -61,7 +61,7 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     ((*RUN, "--dataset", "imagenet"), ("no dataset 'imagenet'", "possible: celeba, ")),
     ((*RUN, "--prior", "gaussian"), ("no prior 'gaussian'", "did you mean 'normal'", "possible: bowl, ")),
     ((*RUN, "--metrics", "fid,fid", "--prior", "gauss"), ("prior 'gauss'", "metric 'fid' is named twice")),
-    ((*RUN, "--network", "resnet"), ("no network 'resnet'", "possible: conv, mlp")),
+    ((*RUN, "--network", "unet"), ("no network 'unet'", "possible: conv, mlp")),
     ((*RUN, "--metrics", "FID (grey28)"), ("no metric 'fid .grey28.'", "did you mean 'fid'")),
     ((*RUN, "--metrics", "MSE per pixel"), ("did you mean 'reconstruction'",)),
     ((*RUN, "--metrics", "latent-w2.excess"), ("did you mean 'latent-w2'",)),

@@ -122,7 +122,7 @@ def test_frozen_priors_keep_their_moments_and_do_not_follow_the_training() -> No
 REFUSED = [
     (("swae",), {}, "the model 'swae' does not train the parameters of the prior 'flow'"),
     (("vae", "wae-mmd"), {}, "the model 'wae-mmd' does not train"),
-    (("vamp-vae",), {}, "'vamp-vae' learns a prior of its own"),
+    (("vamp-vae",), {}, "the model 'vamp-vae' learns its prior"),
     (("vae",), {"controls": ("pca",)}, "a control has no training in which the prior 'flow' could be learned"),
 ]
 
