@@ -77,7 +77,8 @@ MANY = 60
 def unknown(kind: str, given: str, possible: Iterable[str], aliases: Mapping[str, str] | None = None) -> UsageError:
     """An error for a name that does not exist, with the nearest one, whatever its case, and the list.
 
-    Of more than `MANY` names the ten nearest are listed. `aliases` are further words for the possible names. Of several words one that is a name or an alias is the nearest.
+    Of more than `MANY` names the ten nearest are listed. `aliases` are further words for the
+    possible names. Of several words one that is a name or an alias is the nearest.
 
     Example:
         >>> print(unknown("model", "SWAE", ["swae", "vae"]))
