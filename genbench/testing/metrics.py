@@ -16,7 +16,7 @@ from genbench.evaluation.measure import to_stored
 from genbench.registry.options import specs
 from genbench.testing.fixtures import Gauss
 from genbench.testing.results import ConformanceCheck, Failed, Reported, Skipped, expect
-from genbench.testing.synthetic import CLASSES, LATENT, SHAPE, TEST, TRAIN, VALIDATION, Scene, Synthetic
+from genbench.testing.synthetic import CLASSES, FACTORS, LATENT, SHAPE, TEST, TRAIN, VALIDATION, Scene, Synthetic
 
 GOOD = Scene()
 BAD = Scene(samples="noise", shift=3.0, error=1.0)
@@ -73,7 +73,7 @@ class Measured:
             for component in good
             if component in bad
             and good[component].higher_is_better is not None
-            and good[component].value != bad[component].value
+            and not math.isclose(good[component].value, bad[component].value, rel_tol=1e-6)  # rounding
         }
 
 
@@ -86,7 +86,7 @@ def build(make: Callable[..., Metric]) -> Measured:
         small = {n: test for n, default in counts.items() if isinstance(default, int) and default > test}
         subject = Measured(make, small, train, test)
         try:
-            summary = DatasetInfo(SHAPE, train, test, VALIDATION, len(CLASSES), CLASSES)
+            summary = DatasetInfo(SHAPE, train, test, VALIDATION, len(CLASSES), CLASSES, factors=FACTORS)
             subject.make(**small).validate(summary, Gauss(LATENT), subject.evaluation(GOOD).data_config)
             subject.on(GOOD)
         except GenbenchError as error:

@@ -22,6 +22,8 @@ LATENT = 8
 TRAIN, TEST, VALIDATION = 800, 500, 100
 CLASSES = tuple(f"mnist/{digit}" for digit in range(10))
 """The classes of the pictures, which resemble no digit: for metrics that need the classes of a classifier."""
+FACTORS = ("class", "light")
+"""What is known of each picture: a discrete factor and a continuous one."""
 
 
 @dataclass(frozen=True)
@@ -61,10 +63,17 @@ def noise(n: int, seed: int) -> Tensor:
 
 
 def real_images(train: int, test: int, validation: int, *, test_seed: int = 2) -> Images:
-    """Splits of pictures, as many as asked for; each has a class, its number's remainder by ten."""
+    """Splits of pictures, as many as asked for; each has a class, its number's remainder by ten, and two factors."""
     splits = [pictures(train, 1), pictures(test, test_seed), pictures(validation, 3)]
-    a, b, c = (torch.arange(len(split)) % len(CLASSES) for split in splits)
-    return with_content(Images(splits[0], splits[1], splits[2], a, b, c, class_names=CLASSES))
+    labels = [torch.arange(len(split)) % len(CLASSES) for split in splits]
+    factors = [
+        dict(zip(FACTORS, (classes, split.float().mean((1, 2, 3))), strict=True))
+        for split, classes in zip(splits, labels, strict=True)
+    ]
+    images = Images(splits[0], splits[1], splits[2], labels[0], labels[1], labels[2], class_names=CLASSES)
+    return with_content(
+        replace(images, train_factors=factors[0], test_factors=factors[1], validation_factors=factors[2])
+    )
 
 
 class Synthetic(DataEvaluation):
@@ -78,7 +87,10 @@ class Synthetic(DataEvaluation):
         if scene.order:
             order = self._permutation(scene, len(images.test))
             assert images.test_labels is not None
-            images = replace(images, test=images.test[order], test_labels=images.test_labels[order])
+            factors = {name: values[order] for name, values in images.test_factors.items()}
+            images = replace(
+                images, test=images.test[order], test_labels=images.test_labels[order], test_factors=factors
+            )
         if scene.strided:
             images = replace(images, train=strided(images.train), test=strided(images.test))
         folder = Path(tempfile.gettempdir())
