@@ -195,16 +195,24 @@ class RunFollower:
         """Call back for the start of the run and for its new log points."""
         if starts and not self._started and future.running():
             self._start()
+        self._log_states()
+
+    def end(self, outcome: RunOutcome) -> None:
+        """Call back for the end of the run, unless it was interrupted before its start.
+
+        A short run may end before it was seen running: its log points are read now.
+        """
+        if not self._started and outcome.status != "interrupted":
+            self._start()
+        self._log_states()
+        if self._started:
+            self._callback.on_run_end(self.run, outcome.status, outcome.problem)
+
+    def _log_states(self) -> None:
+        """Call back for new log points of a run that has started."""
         if self._started:
             for state in self._states():
                 self._callback.on_log(self.run, state)
-
-    def end(self, outcome: RunOutcome) -> None:
-        """Call back for the end of the run, unless it was interrupted before its start."""
-        if not self._started and outcome.status != "interrupted":
-            self._start()
-        if self._started:
-            self._callback.on_run_end(self.run, outcome.status, outcome.problem)
 
     def _start(self) -> None:
         self._started = True

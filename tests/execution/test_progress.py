@@ -3,14 +3,21 @@
 from __future__ import annotations
 
 import io
+import json
 from collections.abc import Callable
+from concurrent.futures import Future
+from pathlib import Path
 
 import pytest
 from rich.console import Console
 
 from genbench.execution.progress import Bars, Lines, titles
+from genbench.execution.runner import RunOutcome
+from genbench.execution.scheduler import RunFollower
 from genbench.experiment.plan import Plan
 from genbench.experiment.run import Run
+from genbench.storage.run_dir import LOG, RunFolder
+from genbench.training.callbacks import NullCallback
 from genbench.training.loop import TrainState
 
 TERMS = {"autoencoder": 39.16, "reconstruction": 33.17, "penalty": 5.99, "critic": 0.6931}
@@ -82,3 +89,31 @@ def test_bar_percentage_and_time_left_stay_at_any_width(width: int, planned: Cal
         assert "━" in line
     assert ("critic" in run) == (width == 200)
     assert "…" not in run
+
+
+def test_a_run_that_ends_before_it_was_seen_running_has_its_log_points(
+    tmp_path: Path, planned: Callable[..., Plan]
+) -> None:
+    class Steps(NullCallback):
+        def __init__(self) -> None:
+            self.seen: list[object] = []
+
+        def on_run_start(self, run: Run, state: str) -> None:
+            self.seen.append("start")
+
+        def on_log(self, run: Run, state: TrainState) -> None:
+            self.seen.append(state.step)
+
+        def on_run_end(self, run: Run, status: str, problem: str) -> None:
+            self.seen.append(status)
+
+    (run,) = planned("ae").runs
+    steps = Steps()
+    follower = RunFollower(run, RunFolder(tmp_path), steps)
+    states = (TrainState(step, 4, 16 * step, 0.1, 160.0, {"autoencoder": 1.0}) for step in (2, 4))
+    (tmp_path / LOG).write_text("".join(json.dumps(state.logged()) + "\n" for state in states))
+    done: Future[list[RunOutcome]] = Future()
+    done.set_result([])
+    follower.poll(done)
+    follower.end(RunOutcome("done"))
+    assert steps.seen == ["start", 2, 4, "done"]
