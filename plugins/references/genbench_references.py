@@ -286,14 +286,6 @@ DATASETS = {
 # ---------------------------------------------------------------- metrics
 
 METRICS = {
-    "arXiv:1509.00519": r"""@inproceedings{burda2016iwae,
-  author    = {Burda, Yuri and Grosse, Roger and Salakhutdinov, Ruslan},
-  title     = {Importance Weighted Autoencoders},
-  booktitle = {International Conference on Learning Representations},
-  year      = {2016},
-  eprint    = {1509.00519},
-  archivePrefix = {arXiv}
-}""",
     "arXiv:1711.00464": r"""@inproceedings{alemi2018fixing,
   author    = {Alemi, Alexander A. and Poole, Ben and Fischer, Ian and Dillon, Joshua V. and Saurous, Rif A. and
                Murphy, Kevin},
@@ -301,23 +293,6 @@ METRICS = {
   booktitle = {International Conference on Machine Learning},
   year      = {2018},
   eprint    = {1711.00464},
-  archivePrefix = {arXiv}
-}""",
-    "arXiv:1711.00848": r"""@inproceedings{kumar2018dipvae,
-  author    = {Kumar, Abhishek and Sattigeri, Prasanna and Balakrishnan, Avinash},
-  title     = {Variational Inference of Disentangled Latent Concepts from Unlabeled Observations},
-  booktitle = {International Conference on Learning Representations},
-  year      = {2018},
-  eprint    = {1711.00848},
-  archivePrefix = {arXiv}
-}""",
-    "arXiv:1802.04942": r"""@inproceedings{chen2018isolating,
-  author    = {Chen, Ricky T. Q. and Li, Xuechen and Grosse, Roger and Duvenaud, David},
-  title     = {Isolating Sources of Disentanglement in Variational Autoencoders},
-  booktitle = {Advances in Neural Information Processing Systems},
-  volume    = {31},
-  year      = {2018},
-  eprint    = {1802.04942},
   archivePrefix = {arXiv}
 }""",
     "Eastwood and Williams, ICLR 2018": r"""@inproceedings{eastwood2018framework,
