@@ -53,12 +53,12 @@ def bce_l1(logits: Tensor, x: Tensor) -> Tensor:
     return cross_entropy(logits, x) / math.prod(x.shape[1:]) + absolute
 
 
-def critic_loss(logits: Tensor, others: Tensor) -> Tensor:
-    """Cross entropy of a critic between two samples, mean softplus(-logits) + mean softplus(others), in nats.
+def critic_loss(large: Tensor, small: Tensor) -> Tensor:
+    """Cross entropy of a critic between two samples, mean softplus(-large) + mean softplus(small), in nats.
 
     Args:
-        logits: The critic's logits of points of the first sample, `(n,)`; it learns to make them large.
-        others: Those of the second sample, `(m,)`; it learns to make them small.
+        large: The critic's logits of points of the first sample, `(n,)`, which it learns to make large.
+        small: Its logits of points of the second sample, `(m,)`, which it learns to make small.
 
     Returns:
         The loss, `()`. A critic that descends it tends to log(density of the first / density of the second).
@@ -67,7 +67,7 @@ def critic_loss(logits: Tensor, others: Tensor) -> Tensor:
         >>> critic_loss(torch.zeros(3), torch.zeros(2))  # 2 log 2
         tensor(1.3863)
     """
-    return F.softplus(-logits).mean() + F.softplus(others).mean()
+    return F.softplus(-large).mean() + F.softplus(small).mean()
 
 
 COSTS: Mapping[str, ReconstructionLoss] = {"squared": squared_error, "bce-l1": bce_l1}

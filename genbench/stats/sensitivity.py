@@ -1,4 +1,4 @@
-"""How much a validation value depends on each option of a search, and what a default cost. Pure.
+"""How much a validation value depends on each option of a search. Pure.
 
 In a random search options are drawn independently, so that each can be looked at alone.
 """
@@ -13,7 +13,7 @@ import numpy as np
 
 from genbench.stats.budget_curves import fill_diverged
 from genbench.stats.comparison import holm
-from genbench.stats.intervals import LEVEL, Estimate, Floats, estimate, normal_quantile, paired_difference
+from genbench.stats.intervals import LEVEL, Estimate, Floats, normal_quantile
 
 PERMUTATIONS = 1999
 """Permutations of one option's test: the smallest p-value is 0.0005."""
@@ -154,51 +154,3 @@ def _spearman(column: Sequence[Scalar], values: Floats) -> Estimate | None:
 def _ranks(x: Floats) -> Floats:
     _, place, counts = np.unique(x, return_inverse=True, return_counts=True)
     return (np.cumsum(counts) - (counts - 1) / 2)[place]
-
-
-# ---------------------------------------------------------------- default, tuned and published
-
-
-@dataclass(frozen=True)
-class TuningGap:
-    """What tuning gained a model, measured alike, and how far each value is from the published one.
-
-    A gain is positive where the tuned value is better; its interval is paired over seeds, absent where fewer than two
-    seeds are shared. The distances from the published value are of means, tuned or default less published.
-    """
-
-    default: Estimate
-    tuned: Estimate
-    gain: Estimate | None
-    published: float | None = None
-
-    @property
-    def default_from_published(self) -> float | None:
-        """The default's mean less the published value."""
-        return None if self.published is None else self.default.mean - self.published
-
-    @property
-    def tuned_from_published(self) -> float | None:
-        """The tuned mean less the published value."""
-        return None if self.published is None else self.tuned.mean - self.published
-
-
-def tuning_gap(
-    default: Mapping[int, float],
-    tuned: Mapping[int, float],
-    *,
-    higher_is_better: bool,
-    published: float | None = None,
-) -> TuningGap:
-    """The values of the default and of the tuned options by seed, of one protocol, and the published value.
-
-    The validation value of the chosen trial is no such value: it is the best of many, and too good (the winner's
-    curse). Take seeds and images that the search did not see.
-
-    >>> gap = tuning_gap({0: 5.0, 1: 5.2}, {0: 3.0, 1: 3.1}, higher_is_better=False, published=2.9)
-    >>> round(gap.gain.mean, 2), round(gap.tuned_from_published, 2)
-    (2.05, 0.15)
-    """
-    better, worse = (tuned, default) if higher_is_better else (default, tuned)
-    gain = paired_difference(better, worse) if default.keys() & tuned.keys() else None
-    return TuningGap(estimate(list(default.values())), estimate(list(tuned.values())), gain, published)

@@ -11,6 +11,7 @@ from __future__ import annotations
 import copy
 import time
 import warnings
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
@@ -87,7 +88,7 @@ class Draw:
                 torch.randperm(self.sizes[0], generator=source, out=numbers)
 
 
-class _ListedNoise(Noise):
+class _ListedNoise(Noise, ABC):
     """Every draw passes `_draw`; there is no generator to ask for."""
 
     @property
@@ -106,8 +107,9 @@ class _ListedNoise(Noise):
     def permutation(self, n: int) -> Tensor:
         return self._draw(Draw("permutation", (n,), torch.int64))
 
+    @abstractmethod
     def _draw(self, draw: Draw) -> Tensor:
-        raise NotImplementedError
+        """The numbers of a draw."""
 
 
 class DrawRecorder(_ListedNoise):
@@ -553,7 +555,7 @@ def train_ensemble(
     # Resume.
     config = configs[0]
     members = dict(enumerate(_contexts(models, images, configs)))
-    begun = [_resume(member, own) for member, own in zip(members.values(), configs, strict=True)]
+    begun = [_resume(member, solo_config) for member, solo_config in zip(members.values(), configs, strict=True)]
     step = begun[0][0]
     if any(steps != step for steps, _ in begun):
         raise EnsembleError(f"their checkpoints are of the steps {', '.join(str(steps) for steps, _ in begun)}")

@@ -5,9 +5,8 @@ from __future__ import annotations
 import math
 
 import numpy as np
-import pytest
 
-from genbench.stats.sensitivity import sensitivities, tuning_gap
+from genbench.stats.sensitivity import sensitivities
 
 
 def trials(count: int, seed: int = 0) -> tuple[list[dict[str, object]], np.random.Generator]:
@@ -78,14 +77,3 @@ def test_a_diverged_trial_is_the_worst() -> None:
     (line,) = sensitivities(options, [float(k) for k in range(9)] + [math.nan] * 3, higher_is_better=False)
     assert line.rank_correlation is not None
     assert line.rank_correlation.mean > 0.9
-
-
-def test_the_gap_is_a_gain_in_either_direction_and_a_distance_from_the_published_value() -> None:
-    gap = tuning_gap({0: 30.0, 1: 31.0, 2: 32.0}, {0: 24.0, 1: 24.5, 2: 26.5}, higher_is_better=False, published=25.5)
-    assert gap.gain is not None
-    assert gap.gain.mean == pytest.approx(6.0)
-    assert gap.default_from_published == pytest.approx(5.5)
-    assert gap.tuned_from_published == pytest.approx(-0.5)
-    higher = tuning_gap({0: 0.3}, {1: 0.5}, higher_is_better=True)
-    assert higher.gain is None
-    assert higher.tuned_from_published is None

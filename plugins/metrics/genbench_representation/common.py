@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from abc import abstractmethod
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import ClassVar
@@ -34,14 +35,19 @@ class RepresentationMetric(Metric):
     requirement: ClassVar[str]
     uses_samples = False
 
+    @abstractmethod
     def lacks(self, info: DatasetInfo) -> bool:
         """Whether the dataset lacks what the metric needs."""
-        raise NotImplementedError
+
+    @property
+    def training_count(self) -> int:
+        """The option `train`, or 0 for a metric that fits nothing to codes of training images."""
+        return getattr(self, "train", 0)
 
     def counts(self, info: DatasetInfo) -> Mapping[str, tuple[int, int, str]]:
         """Options that count images, each with its value, what the dataset has, and of which kind."""
-        wanted = {"n": (self.n, info.test, "held-out")}
-        return wanted | ({"train": (self.train, info.train, "training")} if hasattr(self, "train") else {})
+        counts = {"n": (self.n, info.test, "held-out")}
+        return counts | ({"train": (self.training_count, info.train, "training")} if self.training_count else {})
 
     def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse datasets without labels or factors, and more images than there are."""

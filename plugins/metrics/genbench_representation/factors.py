@@ -91,10 +91,9 @@ class FactorMetric(RepresentationMetric):
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """The numbers."""
         test = self.split(e.factors(self.n), e.codes(self.n))
-        train_images = getattr(self, "train", 0)
         train = test.at(np.arange(0))
-        if train_images:
-            train = self.split(e.training_factors(train_images), e.training_codes(train_images))
+        if self.training_count:
+            train = self.split(e.training_factors(self.training_count), e.training_codes(self.training_count))
         values = self.numbers(train, test)
         train_parts, test_parts = groups(len(train.codes), GROUPS), groups(len(test.codes), GROUPS)
         parts = [self.numbers(train.at(a), test.at(b)) for a, b in zip(train_parts, test_parts, strict=True)]
