@@ -131,7 +131,7 @@ class Runner:
         return outcome
 
     def finished(self, *, all_of_them: bool = False) -> list[tuple[Run, RunOutcome]]:
-        """The runs that have ended in the background since the last call; waits for all of them where it is asked to."""
+        """The runs that have ended in the background since the last call; waits for all of them, if it is asked to."""
         self._save_measured(all_of_them=all_of_them)
         finished, self._finished = self._finished, []
         return finished

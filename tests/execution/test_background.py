@@ -79,9 +79,8 @@ def test_numbers_and_their_order_are_those_of_the_foreground(trained: Trained, t
     assert len(trained("beside", *models).done) == 2
     assert len(trained("apart", *models, beside=False).done) == 2
     assert numbers(tmp_path / "beside") == numbers(tmp_path / "apart")
-    marked = {
-        entry.metric for r in records(tmp_path / "beside") for entry in r.measurements.values() if entry.background
-    }
+    entries = [entry for record in records(tmp_path / "beside") for entry in record.measurements.values()]
+    marked = {entry.metric for entry in entries if entry.background}
     assert marked == {"latent-w2", "latent-sw"}
 
 
