@@ -66,7 +66,7 @@ class Cost:
 
     @property
     def words(self) -> str:
-        """One line, as `training 12 s, evaluation 19 s (61 %), 8.1 s of it once for all runs`; "" where none is known."""
+        """One line, `training 12 s, evaluation 19 s (61 %), 8.1 s of it once for all runs`; "" where none is known."""
         total = self.training + self.evaluation
         if not total or not self.metrics:
             return ""
