@@ -1,4 +1,4 @@
-"""The commands on folders of runs: list, remove, pack, import. Heavy modules are imported inside the commands."""
+"""The commands on folders of runs: list, remove, pack, publish. Heavy modules are imported inside them."""
 
 from __future__ import annotations
 
@@ -152,4 +152,41 @@ def bundle_import(file: Path, out: Path) -> None:
     click.echo(f"{len(done.new)} imported into {out}/, {len(done.same)} skipped")
 
 
-COMMANDS: tuple[click.Command, ...] = (rm, prune, bundle)
+# ---------------------------------------------------------------- leaderboards
+
+
+@click.command(short_help="Make a static leaderboard of several people's BUNDLES.")
+@click.argument("bundles", nargs=-1, required=True, type=FilePath(), metavar="BUNDLE...")
+@click.option(
+    "--out",
+    "target",
+    type=FilePath(file_okay=False),
+    required=True,
+    metavar="DIR",
+    help="The folder to write; an earlier site is replaced.",
+)
+@click.option("--title", default="", metavar="TEXT", help="Title of the index. [Leaderboard]")
+@click.option(
+    "--keep-first",
+    is_flag=True,
+    help="Of a run that several bundles hold take the first one's, instead of refusing it.",
+)
+def site(bundles: tuple[Path, ...], target: Path, title: str, keep_first: bool) -> None:
+    """Make a static leaderboard of several people's BUNDLES: a page for each dataset and protocol.
+
+    A bundle's file says whose it is: ann.tar is ann's. Every number is computed anew from the runs; a bundle whose
+    records contradict each other is refused, and then nothing is written.
+    """
+    from genbench.errors import printable
+    from genbench.reporting.site import write_site
+
+    pages, lines = write_site(target, bundles, title=printable(title), keep_first=keep_first)
+    for line in lines:
+        click.echo(f"genbench: {line}", err=True)
+    boards, packed = len(pages) - 1, len(bundles)
+    click.echo(
+        f"{boards} leaderboard{'s' * (boards != 1)} of {packed} bundle{'s' * (packed != 1)}: {target / pages[0]}"
+    )
+
+
+COMMANDS: tuple[click.Command, ...] = (rm, prune, bundle, site)
