@@ -23,8 +23,9 @@ from genbench import __version__
 from genbench.analysis import notes
 from genbench.analysis.formatting import format_estimate
 from genbench.analysis.headline import MODELS_NAMED, join_words, verdict
+from genbench.analysis.notes import ProtocolLegend
 from genbench.analysis.selection import Leaderboard, leaderboards
-from genbench.analysis.table import Table, assemble
+from genbench.analysis.table import Column, Table, assemble
 from genbench.errors import DataError, UsageError, one_line, shell_word
 from genbench.reporting.csv_json import tidy_csv_lines
 from genbench.reporting.export import file_name, run_pictures, thumbnails
@@ -44,6 +45,8 @@ TRAINING = ("run", "tune", "score", "reproduce")
 """The commands that make runs: a recorded command is shown where it is one of these."""
 
 SHORT_HASH = 12
+MAIN_FACTS = ("n", "unit", "method", "references", "extractor")
+"""The fields of a protocol that the index shows; those in which two leaderboards of a dataset differ are shown too."""
 
 
 @dataclass(frozen=True)
@@ -96,7 +99,6 @@ class BoardView:
     href: str
     head: str
     protocol: str
-    how: str
     sections: Sequence[SectionView]
 
 
@@ -239,6 +241,7 @@ def site_pages(
     by_run = {record.name: record for record in records}
     boards: dict[str, list[BoardView]] = {}
     pages: dict[str, str] = {INDEX: ""}
+    ranking: dict[str, list[Column]] = {}
     for board in leaderboards(tidy):
         href = _page_name(board, pages)
         runs = dict.fromkeys(row.run for row in board.rows)
@@ -257,11 +260,12 @@ def site_pages(
             apart=True,
         )
         sections = [_titled(table_view(page, table), kind, table) for kind, table in tables.items()]
-        ranking = next(iter(tables.values())).columns[0]
-        (measured,) = notes.legend(Table(board.dataset, (ranking,), (), ()), fields).entries
+        column = next(iter(tables.values())).columns[0]
+        ranking.setdefault(board.dataset, []).append(column)
+        (measured,) = notes.legend(Table(board.dataset, (column,), (), ()), fields).entries
         pages[href] = rendered(
             "board.html",
-            title=f"{ranking.head} on {board.dataset}",
+            title=f"{column.head} on {board.dataset}",
             site=title,
             index=INDEX,
             facts=[
@@ -275,19 +279,32 @@ def site_pages(
             run_list=run_list(page),
         )
         summary = [_section_view(kind, table, submitted) for kind, table in tables.items()]
-        view = BoardView(href, ranking.head, board.protocol, notes.listed(measured.facts), summary)
-        boards.setdefault(board.dataset, []).append(view)
+        boards.setdefault(board.dataset, []).append(BoardView(href, column.head, board.protocol, summary))
+    how: dict[str, str] = {}
+    for dataset, columns in ranking.items():
+        how |= _in_short(notes.legend(Table(dataset, tuple(columns), (), ()), fields))
     pages[INDEX] = rendered(
         "site.html",
         title=title,
         facts=[_counted(len(submissions), "submission"), _counted(len(records), "run"), f"genbench {__version__}"],
         boards=boards,
+        how=how,
         submissions=[_submission_view(submission, checked) for submission in submissions],
         unranked=_unranked(tidy, submitted),
         rows=ROWS,
         verified=bool(checked),
     )
     return tidy, pages
+
+
+def _in_short(legend: ProtocolLegend) -> dict[str, str]:
+    """The protocols of a dataset's leaderboards by their hash: their main facts, and those in which they differ."""
+    several = len(legend.entries) > 1
+    main = [(name, text) for name, text in legend.common if name in MAIN_FACTS]
+    return {
+        entry.protocol: notes.listed([fact for fact in (*entry.facts, *main) if several or fact[0] in MAIN_FACTS])
+        for entry in legend.entries
+    }
 
 
 def _page_name(board: Leaderboard, pages: Iterable[str]) -> str:
