@@ -78,6 +78,7 @@ class SubmissionView:
     """A submission in words: facts, the commands that trained its runs, and those that repeat them."""
 
     name: str
+    size: str
     facts: Sequence[tuple[str, str]]
     trained: Sequence[str]
     repeat: Sequence[str]
@@ -234,7 +235,7 @@ def site_pages(
     """The tidy rows of all submissions, and the pages of the site by the names of their files, the index first."""
     records = [record for submission in submissions for record in submission.records]
     owners = [submission.name for submission in submissions for _ in submission.records]
-    tidy, fields = rows(records, owners=owners), protocols(records)
+    tidy, fields = rows(records, owners=owners, tuned_apart=True), protocols(records)
     owner = {record.name: name for record, name in zip(records, owners, strict=True)}
     submitted = _submitted(tidy, owner)
     title = title or "Leaderboard"
@@ -274,6 +275,7 @@ def site_pages(
                 *_versions(by_run[run] for run in runs),
             ],
             protocol=measured,
+            measured=notes.listed(measured.facts),
             sections=sections,
             submissions=views,
             run_list=run_list(page),
@@ -424,7 +426,7 @@ def _submission_view(submission: Submission, checked: Mapping[str, str]) -> Subm
     models = dict.fromkeys(record.run.model.name for record in records if record.run.role != "control")
     facts = [
         ("models", ", ".join(models)),
-        ("runs", f"{len(records)}, {'with' if submission.weights else 'without'} weights"),
+        ("weights", "in the bundle" if submission.weights else "not in the bundle"),
         ("trained on", "; ".join(known["device"])),
         ("by genbench", ", ".join(known["genbench"])),
         ("measured anew", checked.get(submission.name, "")),
@@ -434,7 +436,11 @@ def _submission_view(submission: Submission, checked: Mapping[str, str]) -> Subm
     repeat = [f"genbench bundle import {file} --out {folder}", f"genbench report {folder}"]
     repeat.append(f"genbench config {folder} --write {shell_path(f'{submission.name}.toml')}")
     return SubmissionView(
-        submission.name, [(name, text) for name, text in facts if text], list(known["command"])[:COMMANDS_SHOWN], repeat
+        submission.name,
+        f"{_counted(len(models), 'model')}, {_counted(len(records), 'run')}",
+        [(name, text) for name, text in facts if text],
+        list(known["command"])[:COMMANDS_SHOWN],
+        repeat,
     )
 
 

@@ -104,12 +104,15 @@ def rows(
     keys: Container[str] | None = None,
     folders: Sequence[str] | None = None,
     owners: Sequence[str] | None = None,
+    *,
+    tuned_apart: bool = False,
 ) -> list[Row]:
     """One row for each run, metric and protocol; one for a run that failed or is unfinished.
 
     With `keys` (`genbench.experiment.run.Component.key`) the final measurements are only those of these components.
     With `folders`, one for each record, the runs of each folder are groups apart, whose labels end in "in FOLDER".
-    With `owners`, one for each record, what differs in source code or files alone is told apart by who has it.
+    With `owners`, one for each record, what differs in source code or files alone is told apart by who has it. Labels
+    say how a model was tuned where another was not tuned alike; `tuned_apart`: where another tuned one was not.
     """
     kept = [place for place, record in enumerate(records) if record.run.role != "trial"]
     records, folders = [records[i] for i in kept], None if folders is None else [folders[i] for i in kept]
@@ -120,7 +123,7 @@ def rows(
     runs = {group: first[group].run for group in dict.fromkeys(groups)}
     datasets, labels = group_labels(runs, defaults, partial(_variant_names, _begun(records), owned))
     tuned = {group: record.tuned for group, record in zip(groups, records, strict=True) if record.tuned is not None}
-    labels = _tuning_marks(labels, runs, datasets, tuned)
+    labels |= _tuning_marks(labels, {g: runs[g] for g in tuned} if tuned_apart else runs, datasets, tuned)
     shared = {
         group: {
             "group": group,
@@ -155,9 +158,9 @@ def _tuning(tuned: TunedFile) -> dict[str, Any]:
 def _tuning_marks(
     labels: Mapping[str, str], runs: Mapping[str, Run], datasets: Mapping[str, str], tuned: Mapping[str, TunedFile]
 ) -> dict[str, str]:
-    """The labels, marked where models on one dataset were not tuned alike."""
-    marked = dict(labels)
-    for dataset in set(datasets.values()):
+    """The marked labels of models on one dataset that were not tuned alike."""
+    marked = {}
+    for dataset in {datasets[g] for g in runs}:
         members = [g for g, run in runs.items() if datasets[g] == dataset and run.role == "model"]
         ways = {g: _way(tuned[g]) if g in tuned else "not tuned" for g in members}
         several = len({ways[g] for g in members if g in tuned}) > 1
