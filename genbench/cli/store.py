@@ -4,12 +4,25 @@ from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from genbench.cli.options import FilePath, load_registry, out_option, plugin_option, run_folder, run_paths, runs_option
+from genbench.cli.options import (
+    FilePath,
+    Whole,
+    changed_source_option,
+    data_options,
+    device_option,
+    load_registry,
+    out_option,
+    plugin_option,
+    run_folder,
+    run_paths,
+    runs_option,
+)
 from genbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -171,7 +184,31 @@ def bundle_import(file: Path, out: Path) -> None:
     is_flag=True,
     help="Of a run that several bundles hold take the first one's, instead of refusing it.",
 )
-def site(bundles: tuple[Path, ...], target: Path, title: str, keep_first: bool) -> None:
+@click.option(
+    "--verify",
+    type=Whole(0, 100_000),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Measure N runs of each bundle anew from their weights, and refuse a bundle with other numbers.",
+)
+@device_option
+@data_options
+@plugin_option
+@changed_source_option
+def site(
+    bundles: tuple[Path, ...],
+    target: Path,
+    title: str,
+    keep_first: bool,
+    verify: int,
+    device: str,
+    data_root: Path | None,
+    download: bool,
+    skip_corrupt: bool,
+    plugins: tuple[Path, ...],
+    allow_changed_source: bool,
+) -> None:
     """Make a static leaderboard of several people's BUNDLES: a page for each dataset and protocol.
 
     A bundle's file says whose it is: ann.tar is ann's. Every number is computed anew from the runs; a bundle whose
@@ -180,13 +217,25 @@ def site(bundles: tuple[Path, ...], target: Path, title: str, keep_first: bool) 
     from genbench.errors import printable
     from genbench.reporting.site import write_site
 
-    pages, lines = write_site(target, bundles, title=printable(title), keep_first=keep_first)
+    check = None
+    if verify:
+        from genbench.interface.context import make_data_config
+        from genbench.interface.recheck import remeasured
+
+        registry = load_registry(plugins, allow_changed_source)
+        data_config = make_data_config(data_root, download=download, skip_corrupt=skip_corrupt)
+        check = partial(remeasured, count=verify, registry=registry, data_config=data_config, device=device, warn=_warn)
+    pages, lines = write_site(target, bundles, title=printable(title), keep_first=keep_first, check=check)
     for line in lines:
-        click.echo(f"genbench: {line}", err=True)
+        _warn(line)
     boards, packed = len(pages) - 1, len(bundles)
     click.echo(
         f"{boards} leaderboard{'s' * (boards != 1)} of {packed} bundle{'s' * (packed != 1)}: {target / pages[0]}"
     )
+
+
+def _warn(text: str) -> None:
+    click.echo(f"genbench: {text}", err=True)
 
 
 COMMANDS: tuple[click.Command, ...] = (rm, prune, bundle, site)
