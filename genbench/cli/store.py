@@ -215,7 +215,7 @@ def site(
     records contradict each other is refused, and then nothing is written.
     """
     from genbench.errors import printable
-    from genbench.reporting.site import write_site
+    from genbench.reporting.site.folder import write_site
 
     check = None
     if verify:

@@ -16,7 +16,7 @@ from genbench.interface.config import settings_of
 from genbench.interface.session import evaluable, open_evaluations
 from genbench.interface.study import work
 from genbench.registry.loader import Registry
-from genbench.reporting.site import Submission
+from genbench.reporting.site.submissions import Submission
 from genbench.storage.run_dir import METRICS, SELECTED, SNAPSHOT_FOLDER, SNAPSHOTS, WEIGHTS, RunRecord, read_run
 from genbench.storage.schema import MetricRecord, StoredMeasurement
 

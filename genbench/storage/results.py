@@ -159,7 +159,7 @@ def _tuning_marks(
     labels: Mapping[str, str], runs: Mapping[str, Run], datasets: Mapping[str, str], tuned: Mapping[str, TunedFile]
 ) -> dict[str, str]:
     """The marked labels of models on one dataset that were not tuned alike."""
-    marked = {}
+    marked: dict[str, str] = {}
     for dataset in {datasets[g] for g in runs}:
         members = [g for g, run in runs.items() if datasets[g] == dataset and run.role == "model"]
         ways = {g: _way(tuned[g]) if g in tuned else "not tuned" for g in members}

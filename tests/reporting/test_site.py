@@ -24,7 +24,9 @@ from genbench.api import EvalProtocol, Measurement
 from genbench.errors import DataError, GenbenchError, UsageError
 from genbench.evaluation.measure import to_stored
 from genbench.experiment.run import Run
-from genbench.reporting.site import SITE, collect, harmless, write_site
+from genbench.reporting.site.folder import SITE, write_site
+from genbench.reporting.site.pages import harmless
+from genbench.reporting.site.submissions import collect
 from genbench.storage.bundle import BUNDLE_SCHEMA, MANIFEST, export_bundle
 from genbench.storage.results import rows
 from genbench.storage.run_dir import RunFolder, find_runs, read_run, read_runs
@@ -155,6 +157,8 @@ class Tables(HTMLParser):
             self.tables[-1][1].append([])
         if self.inside and tag in ("td", "th"):
             self.tables[-1][1][-1].append("")
+        if tag == "span":
+            self.handle_data(" ")
         self.hash = tag == "span" and known.get("class") == "hash"
 
     def handle_endtag(self, tag: str) -> None:

@@ -1,44 +1,27 @@
-"""A static leaderboard of several people's bundles: an index, and a page for each dataset and protocol that ranks.
-
-DIR/index.html            the leaderboards, the submissions, what was checked
-DIR/DATASET-...html       a leaderboard: tables, pictures, how to repeat it
-DIR/rows.csv              the tidy rows
-DIR/genbench-site.json    the files of the site, so that a later one may replace it
-
-The numbers are those of `genbench report` over the imported runs: the same rows, tables and pages. Links are relative.
-"""
+"""The pages of a site, from the records of its submissions. Everything is text to the templates, which escape it."""
 
 from __future__ import annotations
 
 import shlex
-import shutil
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
-from pathlib import Path
-from uuid import uuid4
-
-import msgspec
 
 from genbench import __version__
 from genbench.analysis import notes
 from genbench.analysis.formatting import format_estimate
-from genbench.analysis.headline import MODELS_NAMED, join_words, verdict
+from genbench.analysis.headline import MODELS_NAMED, verdict
 from genbench.analysis.notes import ProtocolLegend
 from genbench.analysis.selection import Leaderboard, leaderboards
 from genbench.analysis.table import Column, Table, assemble
-from genbench.errors import DataError, UsageError, one_line, shell_word
-from genbench.reporting.csv_json import tidy_csv_lines
+from genbench.errors import shell_word
 from genbench.reporting.export import file_name, run_pictures, thumbnails
 from genbench.reporting.html import COMMANDS_SHOWN, Page, Picture, TableView, rendered, run_list, table_view
-from genbench.storage.bundle import import_bundle, only_process
+from genbench.reporting.site.submissions import Submission
 from genbench.storage.results import Row, protocols, rows
-from genbench.storage.run_dir import RunRecord, read_run
-from genbench.utils.io import PART, disk_full_error, read_bytes, shell_path, write_json, write_pieces, write_text
+from genbench.storage.run_dir import RunRecord
+from genbench.utils.io import shell_path
 
-INDEX, ROWS, SITE = "index.html", "rows.csv", "genbench-site.json"
-SITE_SCHEMA = 1
-SITE_BYTES = 16 << 20
-"""More than a genbench-site.json has."""
+INDEX, ROWS = "index.html", "rows.csv"
 
 TUNED, UNTUNED, ELSEWHERE = "Tuned", "Not tuned", "Trained elsewhere"
 TRAINING = ("run", "tune", "score", "reproduce")
@@ -47,30 +30,6 @@ TRAINING = ("run", "tune", "score", "reproduce")
 SHORT_HASH = 12
 MAIN_FACTS = ("n", "unit", "method", "references", "extractor")
 """The fields of a protocol that the index shows; those in which two leaderboards of a dataset differ are shown too."""
-
-
-@dataclass(frozen=True)
-class Submission:
-    """A bundle: its file's name without ".tar", its file's name and SHA-256, whether weights came along, its runs."""
-
-    name: str
-    file: str
-    sha256: str
-    weights: bool
-    records: tuple[RunRecord, ...]
-
-
-Check = Callable[[Sequence[Submission]], Mapping[str, str]]
-"""Checks the runs of unpacked bundles; a line for each submission that it looked at, by its name."""
-
-
-class SiteFile(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """genbench-site.json."""
-
-    schema: int
-    genbench: str
-    bundles: dict[str, str]
-    files: tuple[str, ...]
 
 
 @dataclass(frozen=True)
@@ -101,129 +60,6 @@ class BoardView:
     head: str
     protocol: str
     sections: Sequence[SectionView]
-
-
-# ---------------------------------------------------------------- bundles
-
-
-def collect(bundles: Sequence[Path], folder: Path, *, keep_first: bool = False) -> tuple[list[Submission], list[str]]:
-    """Unpack bundles below a folder and check them as an import does; a line for runs that were left out.
-
-    Raises `UsageError` for two bundles of one name, `DataError` or `StoreError` for the first bundle that is not sound,
-    that is given twice, or (without `keep_first`) that holds a run which an earlier one holds too.
-    """
-    names: dict[str, Path] = {}
-    for path in bundles:
-        if (earlier := names.setdefault(path.stem.casefold(), path)) is not path:
-            raise UsageError(f"{earlier} and {path} have one name, which says whose runs are whose: rename one of them")
-    submissions: list[Submission] = []
-    first: dict[str, Submission] = {}
-    lines = []
-    for place, path in enumerate(bundles):
-        imported = import_bundle(path, folder / str(place))
-        records = [read_run(folder / str(place) / name) for name in imported.new]
-        origins = [record.imported for record in records if record.imported is not None]
-        for submission in submissions:
-            if submission.sha256 == origins[0].sha256:
-                raise DataError(f"{path} is the same file as {submission.file}: leave one of them out")
-        records = [record for record in records if record.run.role != "trial"]
-        shared = [record for record in records if record.run.key in first]
-        if shared and not keep_first:
-            others = join_words(list(dict.fromkeys(first[record.run.key].file for record in shared)))
-            held = f"the run {shared[0].name}" if len(shared) == 1 else f"{len(shared)} runs ({shared[0].name}, ...)"
-            raise DataError(
-                f"{path} holds {held} that {others} holds too, and a run counts once: pack it without them, or add"
-                " --keep-first to take those of the bundle that is named first"
-            )
-        if shared:
-            several = f"{len(shared)} run{'s' * (len(shared) > 1)} of {path}"
-            lines.append(f"left out: {several}, which an earlier bundle holds too")
-        kept = tuple(record for record in records if record.run.key not in first)
-        name, file = (one_line(ValueError(text), 80) for text in (path.stem, path.name))
-        submissions.append(Submission(name, file, origins[0].sha256, all(o.weights for o in origins), kept))
-        first |= {record.run.key: submissions[-1] for record in kept}
-    return submissions, lines
-
-
-# ---------------------------------------------------------------- the folder
-
-
-def write_site(
-    target: Path,
-    bundles: Sequence[Path],
-    *,
-    title: str = "",
-    keep_first: bool = False,
-    check: Check | None = None,
-) -> tuple[list[str], list[str]]:
-    """Write the site of some bundles into the folder `target`, whole or not at all, and return its pages.
-
-    The second list has a line for what was left out. An earlier site is replaced in one step, any other folder that is
-    not empty refused. Nothing is written before all bundles are checked. Raises what `collect` raises.
-    """
-    target = target.resolve()
-    check_target(target)
-    base = next(folder for folder in target.parents if folder.is_dir())
-    with only_process(base, f".site-*{PART}"):
-        temporary = base / f".site-{uuid4().hex[:8]}{PART}"
-        try:
-            temporary.mkdir()
-            submissions, lines = collect(bundles, temporary / "bundles", keep_first=keep_first)
-            checked = {} if check is None else check(submissions)
-            tidy, pages = site_pages(submissions, title, checked)
-            site = temporary / "site"
-            for name, text in pages.items():
-                write_text(site / name, text)
-            write_pieces(site / ROWS, tidy_csv_lines(tidy))
-            files = tuple(sorted([*pages, ROWS]))
-            known = {submission.file: submission.sha256 for submission in submissions}
-            write_json(site / SITE, msgspec.to_builtins(SiteFile(SITE_SCHEMA, __version__, known, files)))
-            check_target(target)
-            _replace(target, site, temporary / "earlier")
-        except OSError as error:
-            raise disk_full_error(base, error) or error from None
-        finally:
-            shutil.rmtree(temporary, ignore_errors=True)
-    return list(pages), lines
-
-
-def check_target(target: Path) -> None:
-    """`UsageError` unless the folder is absent, empty, or an earlier site and nothing else."""
-    remedy = "name a new folder, or one that a site was written to"
-    if target in (Path.cwd(), *Path.cwd().parents):
-        raise UsageError(
-            f"--out {target} is the working directory or above it, and a site replaces its folder: {remedy}"
-        )
-    if not target.exists():
-        return
-    if not target.is_dir():
-        raise UsageError(f"--out {target} is a file: {remedy}")
-    entries = sorted(path.name for path in target.iterdir())
-    if not entries:
-        return
-    try:
-        site = msgspec.json.decode(read_bytes(target / SITE, SITE_BYTES), type=SiteFile)
-    except (OSError, msgspec.MsgspecError, ValueError, RecursionError):
-        raise UsageError(f"--out {target} is not empty and no earlier site: {remedy}") from None
-    foreign = [name for name in entries if name not in (*site.files, SITE) or not (target / name).is_file()]
-    if foreign:
-        shown = one_line(ValueError(foreign[0]), 80)
-        raise UsageError(
-            f"--out {target} holds {shown}, which is no file of a site: move it away, or name a new folder"
-        )
-
-
-def _replace(target: Path, site: Path, earlier: Path) -> None:
-    """Move the site into place; where that cannot be, an earlier one stays."""
-    target.parent.mkdir(parents=True, exist_ok=True)
-    if target.exists():
-        target.rename(earlier)
-    try:
-        site.rename(target)
-    except BaseException:
-        if earlier.exists():
-            earlier.rename(target)
-        raise
 
 
 # ---------------------------------------------------------------- pages
