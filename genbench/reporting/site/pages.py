@@ -8,6 +8,7 @@ from dataclasses import dataclass, replace
 
 from genbench import __version__
 from genbench.analysis import notes
+from genbench.analysis.columns import SPEED
 from genbench.analysis.formatting import format_estimate
 from genbench.analysis.headline import MODELS_NAMED, verdict
 from genbench.analysis.notes import ProtocolLegend
@@ -28,6 +29,7 @@ TRAINING = ("run", "tune", "score", "reproduce")
 """The commands that make runs: a recorded command is shown where it is one of these."""
 
 SHORT_HASH = 12
+SEEDS_SHOWN = 10
 MAIN_FACTS = ("n", "unit", "method", "references", "extractor")
 """The fields of a protocol that the index shows; those in which two leaderboards of a dataset differ are shown too."""
 
@@ -79,7 +81,8 @@ def site_pages(
     boards: dict[str, list[BoardView]] = {}
     pages: dict[str, str] = {INDEX: ""}
     ranking: dict[str, list[Column]] = {}
-    for board in leaderboards(tidy):
+    compared = [row for row in tidy if row.metric_role != SPEED]  # machines differ, and their names say little
+    for board in leaderboards(compared):
         href = _page_name(board, pages)
         runs = dict.fromkeys(row.run for row in board.rows)
         named = {owner[run] for run in runs}
@@ -128,7 +131,7 @@ def site_pages(
         boards=boards,
         how=how,
         submissions=[_submission_view(submission, checked) for submission in submissions],
-        unranked=_unranked(tidy, submitted),
+        unranked=_unranked(compared, submitted),
         rows=ROWS,
         verified=bool(checked),
     )
@@ -186,19 +189,26 @@ def _section_view(kind: str, table: Table, submitted: Mapping[str, str]) -> Sect
 
 
 def _submitted(tidy: Sequence[Row], owner: Mapping[str, str]) -> dict[str, str]:
-    """Whose the runs of each group are: `ann`, or `ann (seeds 0, 1), bob (seed 2)`."""
+    """Whose the runs of each group are: `ann, seeds 0 to 2; bob, seed 7`."""
     seeds: dict[str, dict[str, set[int]]] = {}
     for row in tidy:
         seeds.setdefault(row.group, {}).setdefault(owner[row.run], set()).add(row.seed)
     return {
-        group: ", ".join(
-            name
-            if len(by_owner) == 1
-            else f"{name} (seed{'s' * (len(trained) > 1)} {', '.join(map(str, sorted(trained)))})"
-            for name, trained in by_owner.items()
-        )
+        group: "; ".join(f"{name}, {_seeds(sorted(trained))}" for name, trained in by_owner.items())
         for group, by_owner in seeds.items()
     }
+
+
+def _seeds(seeds: Sequence[int]) -> str:
+    """Seeds in words: a choice among many shows.
+
+    >>> _seeds([0, 1, 2]), _seeds([3, 17]), _seeds([5])
+    ('seeds 0 to 2', 'seeds 3, 17', 'seed 5')
+    """
+    if len(seeds) > 2 and seeds[-1] - seeds[0] == len(seeds) - 1:
+        return f"seeds {seeds[0]} to {seeds[-1]}"
+    more = f" and {len(seeds) - SEEDS_SHOWN} more" if len(seeds) > SEEDS_SHOWN else ""
+    return f"seed{'s' * (len(seeds) > 1)} {', '.join(map(str, seeds[:SEEDS_SHOWN]))}{more}"
 
 
 def _unranked(tidy: Sequence[Row], submitted: Mapping[str, str]) -> list[str]:

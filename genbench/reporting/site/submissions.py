@@ -27,6 +27,10 @@ Check = Callable[[Sequence[Submission]], Mapping[str, str]]
 """Checks the runs of unpacked bundles; a line for each submission that it looked at, by its name."""
 
 
+Meanings = dict[tuple[str, str, str], tuple[str, tuple[str, bool | None, str]]]
+"""By metric, component and protocol the file that had this number first, with its unit, better direction and role."""
+
+
 def collect(bundles: Sequence[Path], folder: Path, *, keep_first: bool = False) -> tuple[list[Submission], list[str]]:
     """Unpack bundles below a folder and check them as an import does; a line for runs that were left out.
 
@@ -39,11 +43,13 @@ def collect(bundles: Sequence[Path], folder: Path, *, keep_first: bool = False) 
             raise UsageError(f"{earlier} and {path} have one name, which says whose runs are whose: rename one of them")
     submissions: list[Submission] = []
     first: dict[str, Submission] = {}
+    meanings: Meanings = {}
     lines = []
     for place, path in enumerate(bundles):
         imported = import_bundle(path, folder / str(place))
         records = [read_run(folder / str(place) / name) for name in imported.new]
         origins = [record.imported for record in records if record.imported is not None]
+        _check_meanings(path, records, meanings)
         for submission in submissions:
             if submission.sha256 == origins[0].sha256:
                 raise DataError(f"{path} is the same file as {submission.file}: leave one of them out")
@@ -64,3 +70,19 @@ def collect(bundles: Sequence[Path], folder: Path, *, keep_first: bool = False) 
         submissions.append(Submission(name, file, origins[0].sha256, all(o.weights for o in origins), kept))
         first |= {record.run.key: submissions[-1] for record in kept}
     return submissions, lines
+
+
+def _check_meanings(path: Path, records: Sequence[RunRecord], meanings: Meanings) -> None:
+    """`DataError` where a number has another unit, better direction or role than the same one of an earlier bundle."""
+    for record in records:
+        for entry in record.measurements.values():
+            for number in entry.numbers:
+                meaning = (number.unit, number.higher_is_better, number.role)
+                key = (entry.metric, number.component, number.protocol)
+                earlier, known = meanings.setdefault(key, (path.name, meaning))
+                if meaning != known:
+                    name = f"{entry.metric}.{number.component}".rstrip(".")
+                    raise DataError(
+                        f"{path} gives {name} another unit, direction or role than {earlier} does under the same"
+                        f" protocol {number.protocol} ({meaning} and {known}): leave one of the bundles out"
+                    )
