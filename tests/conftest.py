@@ -35,7 +35,7 @@ MOST_WORKERS = 8
 
 @pytest.hookimpl(optionalhook=True)
 def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
-    """A worker for each core; none, but this process, for files and single tests: workers would cost more than these."""
+    """A worker for each core; none, but this process, for files and single tests: workers would cost more."""
     parts = [Path(argument.partition("::")[0]) for argument in config.args]
     cores = min(joblib.cpu_count(), MOST_WORKERS)
     return 0 if cores == 1 or all(part.is_file() for part in parts) else cores
@@ -108,15 +108,16 @@ def planned(registry: Registry, data_config: DataConfig, grid: Callable[..., Exp
     return lambda *models, **fields: plan(grid(models or ("swae",), **fields), registry, data_config)
 
 
+def lay_out(figure: Figure, target: IO[bytes], *, format: str, **options: object) -> None:
+    """Takes the place of `Figure.savefig`: rendering takes seconds a report."""
+    if format == "png":  # once for the three files of a figure
+        figure.draw_without_rendering()
+    target.write({"png": b"\x89PNG\r\n\x1a\n", "pdf": b"%PDF-", "svg": b"<svg/>"}[format])
+
+
 @pytest.fixture
 def laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Figures are laid out and not rendered, which takes seconds a report; tests/plotting looks at pictures."""
-
-    def lay_out(figure: Figure, target: IO[bytes], *, format: str, **options: object) -> None:
-        if format == "png":  # once for the three files of a figure
-            figure.draw_without_rendering()
-        target.write({"png": b"\x89PNG\r\n\x1a\n", "pdf": b"%PDF-", "svg": b"<svg/>"}[format])
-
+    """Figures are laid out and not rendered; tests/plotting, which looks at pictures, replaces this."""
     monkeypatch.setattr(Figure, "savefig", lay_out)
 
 

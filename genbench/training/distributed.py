@@ -25,6 +25,7 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
+from importlib import import_module
 from typing import Any, cast
 
 import torch
@@ -164,8 +165,7 @@ def process_group(backend: str, **how: Any) -> Iterator[DistributedContext]:
     import them. Imported inside, they would keep the group alive when it is destroyed; then threads of gloo that hold
     a tensor when the interpreter ends abort the process. So they are imported before.
     """
-    import torch.distributed.nn.functional
-
+    import_module("torch.distributed.nn.functional")
     dist.init_process_group(backend, **how)
     try:
         yield DistributedContext(dist.get_rank(), dist.get_world_size())

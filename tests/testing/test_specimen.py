@@ -80,7 +80,8 @@ def test_the_specimen_keeps_the_contract(theirs: dict[str, subprocess.CompletedP
 
 def test_every_command_knows_what_is_installed(theirs: dict[str, subprocess.CompletedProcess[str]]) -> None:
     done = theirs["plugins"]
-    assert (done.returncode, done.stderr) == (0, "")
+    assert done.returncode == 0
+    assert [line for line in done.stderr.splitlines() if not line.endswith(" s to import")] == []  # on a busy machine
     for kind, name in NAMES.items():
         (row,) = (line for line in done.stdout.splitlines() if line.startswith(f"{name} "))
         assert all(word in row for word in ("loaded", f"genbench-{name} 0.1.0", f"{kind}s")), row
