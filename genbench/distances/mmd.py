@@ -210,9 +210,10 @@ class InverseMultiquadratic(torch.autograd.Function):
         return grad * torch.stack(parts).sum(0), None, None
 
     @staticmethod
-    def vmap(_: Any, in_dims: tuple[int, None, None], squared: Tensor, widths: Sequence[float], __: bool) -> Any:
-        """The same for the members of all, since it is elementwise."""
-        total, slope = InverseMultiquadratic.apply(squared, widths, squared.requires_grad and torch.is_grad_enabled())
+    def vmap(_: Any, in_dims: tuple[int, None, None], squared: Tensor, widths: Sequence[float], sloped: bool) -> Any:
+        """The same for the members of all, since it is elementwise; a derivative may be asked for within or around."""
+        sloped = sloped or (squared.requires_grad and torch.is_grad_enabled())
+        total, slope = InverseMultiquadratic.apply(squared, widths, sloped)
         return (total, slope), (in_dims[0], None if slope is None else in_dims[0])
 
 

@@ -10,13 +10,14 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from typing import Any
 from unittest import mock
 
 import torch
 from torch import Generator, Tensor
 from torch.optim import optimizer as torch_optimizer
+from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
@@ -48,11 +49,23 @@ class Launches(TorchDispatchMode):
         made = func(*args, **(kwargs or {}))
         tensors = [leaf for leaf in tree_leaves((args, kwargs, made)) if isinstance(leaf, Tensor)]
         devices = {t.device for t in tensors if t.dim() or func.name() in ("aten::_to_copy", "aten::copy_")}
-        constant = func.name() == "aten::lift_fresh"  # the end of torch.tensor([...], device=...)
-        if META in devices and (constant or len(devices) > 1):
+        if META in devices and len(devices) > 1:
             self.crossings.append(str(func))
         if not func.is_view and not str(func).startswith(FREE):
             self.counts[str(func)] += 1
+        return made
+
+
+@dataclass
+class Constants(TorchFunctionMode):
+    """Adds `torch.tensor([...], device=...)` to the crossings: on the meta device it dispatches nothing."""
+
+    crossings: list[str]
+
+    def __torch_function__(self, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
+        made = func(*args, **(kwargs or {}))
+        if func is torch.tensor and made.device == META:
+            self.crossings.append("torch.tensor")
         return made
 
 
@@ -148,6 +161,6 @@ def launches(step: StepContext, *, first: bool = False) -> Launches:
     step.on_epoch_start(0)
     if not first:
         step.do_batch(indices, sums)
-    with Launches() as seen:
+    with Launches() as seen, Constants(seen.crossings):
         step.do_batch(indices, sums)
     return seen
