@@ -24,8 +24,8 @@ BLOCK = 512
 AT_ONCE = 2**24
 """Numbers of kernel matrices that are held at once where launches decide, on a GPU: 64 MiB in float32.
 
-The matrices of all scales are then one tensor, and those of all pairs one matrix. On a CPU one scale after another stays
-in the caches, and so does a larger matrix anywhere.
+The matrices of all scales are then one tensor, and those of all pairs one matrix. On a CPU one scale after another is
+faster, since it stays in the caches; and so it is for larger matrices anywhere, in a seventh of the memory.
 """
 
 

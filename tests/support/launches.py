@@ -100,11 +100,11 @@ class EmptyNoise(Noise):
 def meta_device() -> Iterator[None]:
     """Inside, fused optimizers accept the meta device, ensembles make their generator on the CPU, and what vmap could
     only do for one member after another raises."""
-    supported, functorch = torch_optimizer._get_fused_kernels_supported_devices, torch._C._functorch
+    fused, functorch = torch_optimizer._get_fused_kernels_supported_devices(), torch._C._functorch
     functorch._set_vmap_fallback_enabled(False)
     with (
-        mock.patch.object(torch_optimizer, "_get_fused_kernels_supported_devices", lambda: [*supported(), "meta"]),
-        mock.patch("genbench.training.ensemble.Generator", lambda device: Generator()),
+        mock.patch.object(torch_optimizer, "_get_fused_kernels_supported_devices", return_value=[*fused, "meta"]),
+        mock.patch("genbench.training.ensemble.Generator", return_value=Generator()),
     ):
         try:
             yield
@@ -143,9 +143,7 @@ def on_meta(model: Model, batch: int = BATCH) -> TrainContext:
     images = torch.empty(4 * batch, *model.context.shape, dtype=torch.uint8, device=META)
     noise = SoloNoise(torch.device("cpu"), 0)
     noise.prior = noise.model = EmptyNoise()
-    return TrainContext(
-        model, model.prior, images, batch, 0, noise, configs, optimizers, rates, DistributedContext()
-    )
+    return TrainContext(model, model.prior, images, batch, 0, noise, configs, optimizers, rates, DistributedContext())
 
 
 def stack_on_meta(models: Sequence[Model], batch: int = BATCH) -> Ensemble:
