@@ -18,6 +18,7 @@ from genbench.analysis.notes import Protocols
 from genbench.analysis.table import Table
 from genbench.errors import printable
 from genbench.plotting.style import Drawing, encoded, save
+from genbench.reporting.cost import Cost
 from genbench.reporting.csv_json import table_csv, tidy_csv, tidy_csv_lines, tidy_json, tidy_json_lines
 from genbench.reporting.html import Page, Picture, render
 from genbench.reporting.latex import latex
@@ -77,14 +78,15 @@ def export(
     columns: Sequence[str] = (),
     title: str = "",
     anonymous: bool = False,
+    spent: Cost | None = None,
     draw: Callable[[], tuple[Sequence[Drawing], Sequence[str]]] = lambda: ((), ()),
 ) -> tuple[Path, ...]:
     """Write the study into `folder` and return the files, report.html last.
 
     `runs` are the runs by their name in the rows, `protocols` the fields of each protocol by its hash, `command` the
-    command line, `sort` the metric that ranks, `columns` those of the tables in their order. `draw` makes the figures,
-    written as PNG and PDF, and a line for each that could not be drawn, after the data files: figures of thousands of
-    groups take far longer. Every file is whole or absent; the folder may exist.
+    command line, `sort` the metric that ranks, `columns` those of the tables in their order, `spent` the cost of the
+    runs. `draw` makes the figures, written as PNG and PDF, and a line for each that could not be drawn, after the data
+    files: figures of thousands of groups take far longer. Every file is whole or absent; the folder may exist.
     """
     runs, protocols = runs or {}, protocols or {}
     _sweep(folder)
@@ -109,6 +111,7 @@ def export(
         shown,
         problems,
         anonymous,
+        spent,
     )
     write_text(folder / "report.html", render(page))
     files = [folder / name for name in DATA] + [path for _, _, path in pictures] + figures

@@ -18,6 +18,7 @@ from genbench.analysis.headline import MODELS_NAMED, extractor_agreement, join_w
 from genbench.analysis.notes import FailureNote, ProtocolLegend, Protocols
 from genbench.analysis.table import Column, Table, TableRow, gather
 from genbench.errors import UsageError
+from genbench.reporting.cost import Cost, cost_notes, cost_rows
 from genbench.stats.comparison import holm_of_tests
 from genbench.stats.intervals import Estimate
 from genbench.storage.results import Row
@@ -77,6 +78,7 @@ class Page:
     figures: Sequence[Picture] = ()
     problems: Sequence[str] = ()
     anonymous: bool = False
+    cost: Cost | None = None
 
 
 @dataclass(frozen=True)
@@ -197,6 +199,8 @@ def render(page: Page) -> str:
         run_list=_run_list(page),
         figures=page.figures,
         problems=page.problems,
+        cost_rows=cost_rows(page.cost) if page.cost else [],
+        cost_notes=cost_notes(page.cost) if page.cost else [],
         left_out=sum(not picture.uri for group in (page.figures, *page.pictures.values()) for picture in group),
     )
 

@@ -161,7 +161,8 @@ class MetricRecord(Record, frozen=True, omit_defaults=True):
     """One metric under one choice of options: its numbers, or why it has none, and the seconds that it took.
 
     `trace` is the traceback of an error that is not in genbench's words. `fit_seconds` are those of its sampler's fit,
-    which every metric with this sampler repeats.
+    which every metric with this sampler repeats; they are not among the `seconds`. `shared_seconds` are, and were spent
+    on what other runs use as well. In the `background` it was measured while another run was trained.
     """
 
     metric: str
@@ -173,6 +174,8 @@ class MetricRecord(Record, frozen=True, omit_defaults=True):
     seconds: Positive | None = None
     trace: str = ""
     fit_seconds: Positive | None = None
+    shared_seconds: Positive | None = None
+    background: bool = False
 
     def __post_init__(self) -> None:
         if len({number.component for number in self.numbers}) < len(self.numbers):
