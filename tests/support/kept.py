@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import fields
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any, get_type_hints
 
@@ -32,6 +32,21 @@ def kept_rows(file: str) -> list[Row]:
     """The rows of a CSV file in reports/, such as "swae-priors/rows.csv"."""
     with (REPORTS / file).open(encoding="utf-8", newline="") as stream:
         return list(_rows(csv.DictReader(stream)))
+
+
+ROLES = {
+    "fid": "sample quality",
+    "ring-coverage": "latent fit",
+    "latent-w2.excess": "latent fit",
+    "reconstruction.pixel": "reconstruction",
+}
+"""The metrics of the tables on the first pages, by their roles, which version 0.1 did not keep."""
+
+
+def headline_rows(study: str) -> list[Row]:
+    """The final rows of a study's models in three metrics, without the plain autoencoder."""
+    rows = (row for row in kept_rows(f"{study}/rows.csv") if (row.role, row.stage) == ("model", "final"))
+    return [replace(row, metric_role=ROLES[row.metric]) for row in rows if row.metric in ROLES and row.model != "ae"]
 
 
 def findings(file: str) -> list[Finding]:
@@ -87,6 +102,18 @@ def differences(rows: Sequence[Row], a: str, b: str, columns: Mapping[str, str])
             for head, comparison, p in zip(columns, compared, tests, strict=True)
         ],
     )
+
+
+def mean(rows: Sequence[Row], label: str, metric: str) -> str:
+    """Mean and interval of a group over its seeds."""
+    (gathered,) = gather(rows).values()
+    (group,) = (key for key, group in gathered.groups.items() if group.label == label)
+    return format_estimate(_column(gathered, metric).estimate(group)).plain
+
+
+def difference(rows: Sequence[Row], a: str, b: str, metric: str) -> str:
+    """The paired difference of two groups."""
+    return format_estimate(compare(rows, a, b, metric)[2][0].difference).plain
 
 
 def along_training(rows: Sequence[Row], metric: str) -> str:
