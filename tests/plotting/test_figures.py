@@ -371,7 +371,7 @@ def test_a_page_of_many_pictures_stays_under_three_megabytes(tmp_path: Path) -> 
     shown = data.count(b'<img src="data:image/webp')
     assert 10 < shown < 60
     assert f"{121 - shown} pictures left out".encode() in data
-    assert data.count(b": reconstructions\"") == 0  # all samples come first
+    assert data.count(b': reconstructions"') == 0  # all samples come first
 
 
 def test_a_large_figure_is_lossy_on_the_page_and_whole_beside_it(tmp_path: Path) -> None:

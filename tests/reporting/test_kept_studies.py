@@ -96,7 +96,9 @@ def gaussians(metric: str) -> str:
 
 def test_a_fiftieth_of_the_gaussians_missed_the_value_of_all() -> None:
     case = "d = 1024, L = 1000", "factor"
-    part, whole = (estimate_findings(kept.findings(f"swae-gaussians/{file}.csv"))[case] for file in ("findings-of-20", "findings"))
+    part, whole = (
+        estimate_findings(kept.findings(f"swae-gaussians/{file}.csv"))[case] for file in ("findings-of-20", "findings")
+    )
     assert part.low is not None
     assert part.low > whole.mean
     for estimate in (part, whole):
@@ -110,7 +112,10 @@ def test_the_numbers_of_the_claims_follow_from_the_rows() -> None:
         format_estimate(gaussians[f"d = {d}, L = {count}", metric]).plain
         for d, count, metric in (
             *((d, 1000, "factor") for d in (2, 8, 32, 1024)),
-            *((d, count, "variance of sqrt(d) SW2") for d, count in ((2, 1), (2, 10), (2, 1000), (1024, 1), (1024, 1000))),
+            *(
+                (d, count, "variance of sqrt(d) SW2")
+                for d, count in ((2, 1), (2, 10), (2, 1000), (1024, 1), (1024, 1000))
+            ),
         )
     ]
     for file, models, metrics in (

@@ -53,7 +53,9 @@ def findings(file: str) -> list[Finding]:
     """The findings of an experiment in a CSV file in reports/."""
     with (REPORTS / file).open(encoding="utf-8", newline="") as stream:
         return [
-            Finding(line["case"], line["metric"], float(line["value"]), int(line["n"]), line["unit"], int(line["seed"]), {})
+            Finding(
+                line["case"], line["metric"], float(line["value"]), int(line["n"]), line["unit"], int(line["seed"]), {}
+            )
             for line in csv.DictReader(stream)
         ]
 
