@@ -104,7 +104,7 @@ def export(
         printable(title),
         tables,
         protocols,
-        _thumbnails(pictures, PICTURES - sum(len(figure.uri) for figure in shown)),
+        thumbnails(pictures, PICTURES - sum(len(figure.uri) for figure in shown)),
         records,
         rows,
         command,
@@ -153,14 +153,14 @@ def _copy_pictures(folder: Path, tables: Iterable[Table], runs: Mapping[str, Run
     names = dict.fromkeys(row.first_run for table in tables for row in table.rows)
     copied = []
     for name in names:
-        for source in _pictures(runs[name].folder) if name in runs else ():
-            copy = folder / f"{_file_name(name)}-{_file_name(source.stem)}.png"
+        for source in run_pictures(runs[name].folder) if name in runs else ():
+            copy = folder / f"{file_name(name)}-{file_name(source.stem)}.png"
             write_atomically(copy, partial(_copy, source))
             copied.append((name, source.stem, copy))
     return copied
 
 
-def _pictures(folder: Path) -> list[Path]:
+def run_pictures(folder: Path) -> list[Path]:
     """The PNG files of a run, samples and reconstructions first."""
     order = {name: position for position, name in enumerate(FIRST_PICTURES)}
     paths = (path for path in folder.glob("*.png") if path.is_file() and _starts_as_png(path))
@@ -176,7 +176,7 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
     """A name that is safe as part of a file's; names that had to be changed stay distinct by a hash."""
     safe = re.sub(r"[^A-Za-z0-9._=-]+", "-", name)[:80].lstrip(".-")
     return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
@@ -218,7 +218,7 @@ def _figure_uri(png: bytes, svg: bytes) -> str:
     return _data_uri("svg+xml", svg) if len(svg) <= len(webp) else _data_uri("webp", webp)
 
 
-def _thumbnails(pictures: Sequence[tuple[str, str, Path]], room: int) -> dict[str, list[Picture]]:
+def thumbnails(pictures: Sequence[tuple[str, str, Path]], room: int = PICTURES) -> dict[str, list[Picture]]:
     """The pictures by run: thumbnails as long as they fit into `room` characters, the others by their file alone."""
     order = {caption: position for position, caption in enumerate(FIRST_PICTURES)}
     by_run: dict[str, list[Picture]] = {}

@@ -6,6 +6,9 @@ Numbers are finite because JSON has no others.
 
 from __future__ import annotations
 
+import hashlib
+import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
 
@@ -155,6 +158,11 @@ class StoredMeasurement(Record, frozen=True, omit_defaults=True):
     caution: str = ""
     chance: Real | None = None
     chance_sd: Positive | None = None
+
+
+def fields_key(how: Mapping[str, Scalar]) -> str:
+    """The hash of a protocol's fields, as `genbench.api.EvalProtocol.key` has it."""
+    return hashlib.sha256(json.dumps(dict(how), sort_keys=True).encode()).hexdigest()[:8]
 
 
 class MetricRecord(Record, frozen=True, omit_defaults=True):
