@@ -17,6 +17,7 @@ from genbench.analysis.notes import Protocols
 from genbench.analysis.table import Table
 from genbench.errors import printable
 from genbench.plotting.style import Drawing, encoded, save
+from genbench.reporting.cost import Cost
 from genbench.reporting.csv_json import table_csv, tidy_csv, tidy_csv_lines, tidy_json, tidy_json_lines
 from genbench.reporting.html import Page, Picture, render
 from genbench.reporting.latex import latex
@@ -65,14 +66,15 @@ def export(
     columns: Sequence[str] = (),
     title: str = "",
     anonymous: bool = False,
+    spent: Cost | None = None,
     draw: Callable[[], tuple[Sequence[Drawing], Sequence[str]]] = lambda: ((), ()),
 ) -> tuple[Path, ...]:
     """Write the study into `folder` and return the files, report.html last.
 
     `runs` are the runs by their name in the rows, `protocols` the fields of each protocol by its hash, `command` the
-    command line, `sort` the metric that ranks, `columns` those of the tables in their order. `draw` makes the figures,
-    written as PNG and PDF, and a line for each that could not be drawn, after the data files: figures of thousands of
-    groups take far longer. Every file is whole or absent; the folder may exist.
+    command line, `sort` the metric that ranks, `columns` those of the tables in their order, `spent` the cost of the
+    runs. `draw` makes the figures, written as PNG and PDF, and a line for each that could not be drawn, after the data
+    files: figures of thousands of groups take far longer. Every file is whole or absent; the folder may exist.
     """
     runs, protocols = runs or {}, protocols or {}
     _sweep(folder)
@@ -90,13 +92,14 @@ def export(
         printable(title),
         tables,
         protocols,
-        _thumbnails(pictures),
+        thumbnails(pictures),
         records,
         rows,
         command,
         shown,
         problems,
         anonymous,
+        spent,
     )
     write_text(folder / "report.html", render(page))
     files = [folder / name for name in DATA] + [path for _, _, path in pictures] + figures
@@ -138,14 +141,14 @@ def _copy_pictures(folder: Path, tables: Iterable[Table], runs: Mapping[str, Run
     names = dict.fromkeys(row.first_run for table in tables for row in table.rows)
     copied = []
     for name in names:
-        for source in _pictures(runs[name].folder) if name in runs else ():
-            copy = folder / f"{_file_name(name)}-{_file_name(source.stem)}.png"
+        for source in run_pictures(runs[name].folder) if name in runs else ():
+            copy = folder / f"{file_name(name)}-{file_name(source.stem)}.png"
             write_atomically(copy, partial(_copy, source))
             copied.append((name, source.stem, copy))
     return copied
 
 
-def _pictures(folder: Path) -> list[Path]:
+def run_pictures(folder: Path) -> list[Path]:
     """The PNG files of a run, samples and reconstructions first."""
     order = {name: position for position, name in enumerate(FIRST_PICTURES)}
     paths = (path for path in folder.glob("*.png") if path.is_file() and _starts_as_png(path))
@@ -161,7 +164,7 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
     """A name that is safe as part of a file's; names that had to be changed stay distinct by a hash."""
     safe = re.sub(r"[^A-Za-z0-9._=-]+", "-", name)[:80].lstrip(".-")
     return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
@@ -191,7 +194,7 @@ def _figures(folder: Path, drawings: Sequence[Drawing]) -> tuple[list[Picture], 
     return shown, files
 
 
-def _thumbnails(pictures: Sequence[tuple[str, str, Path]]) -> dict[str, list[Picture]]:
+def thumbnails(pictures: Sequence[tuple[str, str, Path]]) -> dict[str, list[Picture]]:
     """The pictures by run; the first ones as thumbnails, the others by their file alone."""
     order = {caption: position for position, caption in enumerate(FIRST_PICTURES)}
     by_run: dict[str, list[Picture]] = {}

@@ -15,7 +15,8 @@ from genbench.analysis.selection import of_stage, select_options
 from genbench.errors import StoreError, UsageError
 from genbench.plotting.report import loss_drawings, model_drawings, row_drawings
 from genbench.reporting import export
-from genbench.reporting.console import render
+from genbench.reporting.console import ConsoleWriter, render
+from genbench.reporting.cost import cost
 from genbench.reporting.csv_json import curves_csv
 from genbench.storage.provenance import command_line
 from genbench.storage.results import Row, protocols, rows
@@ -113,6 +114,8 @@ def report_runs(
             click.echo(choice.text, err=form != "table")
     if form == "table":
         render(Console(), tidy, sort=sort, columns=columns, protocols=fields, noted=noted)
+        if noted:
+            show_time(Console(), records)
     else:
         writers: dict[str, Callable[[], str]] = {
             "csv": lambda: export.tidy_csv(of_columns(tidy, columns)),
@@ -166,10 +169,17 @@ def write_report(
         columns=columns,
         title=page.title,
         anonymous=page.anonymous,
+        spent=cost(records),
         draw=draw,
     )
     if curves := curves_csv(tidy):
         write_text(target / "curves.csv", curves)
+
+
+def show_time(console: Console, records: Sequence[RunRecord]) -> None:
+    """Print what training and evaluation took, in one line; nothing where it was not recorded."""
+    if words := cost(records).words:
+        ConsoleWriter(console).line(f"time: {words}", "dim", indent=1)
 
 
 def show_table(
