@@ -677,15 +677,16 @@ def setting(design: Mapping[str, Any], datasets: Mapping[str, Dataset]) -> list[
     }
     seconds = sum(record.training.seconds for record in records if record.training is not None)
     images = design["images"]
+    sizes = ", ".join(f"{key} {value}" for key, value in design["options"].items())
     return [
-        f"{len(design['models'])} models, {design['trials']} trials each, {design['seeds']} seeds, {images:,} images"
-        f" a training in batches of {design['batch']} ({images / 55_000:.1f} epochs of 55,000 images:"
-        f" {images / 55_000 / 500:.1%} of the 500 of cwae-table1, {images / 60_000 / 30:.0%} of the 30 of"
-        f" swae-priors), d = {design['latent_dim']}, a small `mlp`"
-        f" ({', '.join(f'{key} {value}' for key, value in design['options'].items())}).",
-        f"Commit {', '.join(facts['commit']) or 'unknown'}, {', '.join(facts['device']) or 'no device'};"
-        f" {len(records):,} runs, trials and controls included, {seconds / 3600:.1f} hours of training. `python"
-        " tests/benchmarks/reality_check.py` ([design](../../tests/benchmarks/reality_check.md)).",
+        f"{len(design['models'])} models, {design['trials']} trials each, {design['seeds']} seeds, {images:,} images a"
+        f" training in batches of {design['batch']}: {images / 55_000:.1f} epochs of 55,000 images,"
+        f" {100 * images / 55_000 / 500:.2g} % of the 500 of cwae-table1 and {100 * images / 60_000 / 30:.2g} % of the 30 of"
+        f" swae-priors, so that values still fall; d = {design['latent_dim']}; a small `mlp` ({sizes}).",
+        "",
+        f"Commit {', '.join(facts['commit']) or 'unknown'}, {', '.join(facts['device']) or 'no device'}; {len(records):,}"
+        f" runs, trials and controls included, {seconds / 3600:.1f} hours of training."
+        " `python tests/benchmarks/reality_check.py` ([design](../../tests/benchmarks/reality_check.md)).",
     ]
 
 
