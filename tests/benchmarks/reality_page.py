@@ -681,11 +681,11 @@ def setting(design: Mapping[str, Any], datasets: Mapping[str, Dataset]) -> list[
     return [
         f"{len(design['models'])} models, {design['trials']} trials each, {design['seeds']} seeds, {images:,} images a"
         f" training in batches of {design['batch']}: {images / 55_000:.1f} epochs of 55,000 images,"
-        f" {100 * images / 55_000 / 500:.2g} % of the 500 of cwae-table1 and {100 * images / 60_000 / 30:.2g} % of the 30 of"
-        f" swae-priors, so that values still fall; d = {design['latent_dim']}; a small `mlp` ({sizes}).",
+        f" {100 * images / 55_000 / 500:.2g} % of the 500 of cwae-table1 and {100 * images / 60_000 / 30:.2g} % of the"
+        f" 30 of swae-priors; d = {design['latent_dim']}; a small `mlp` ({sizes}).",
         "",
-        f"Commit {', '.join(facts['commit']) or 'unknown'}, {', '.join(facts['device']) or 'no device'}; {len(records):,}"
-        f" runs, trials and controls included, {seconds / 3600:.1f} hours of training."
+        f"Commit {', '.join(facts['commit']) or 'unknown'}, {', '.join(facts['device']) or 'no device'};"
+        f" {len(records):,} runs, trials and controls included, {seconds / 3600:.1f} hours of training."
         " `python tests/benchmarks/reality_check.py` ([design](../../tests/benchmarks/reality_check.md)).",
     ]
 
