@@ -83,7 +83,7 @@ def options_words(rows: Sequence[TableRow]) -> str:
     defaults: dict[str, str] = {}
     for row in rows:
         for name, default in (row.defaults or {}).items():
-            if name.partition(".")[0] in (row.model, row.prior) and name not in _searched(row):
+            if name.partition(".")[0] in (row.model, row.prior) and name not in searched(row):
                 values.setdefault(name, {})[option_text(row.options.get(name))] = None
                 defaults[name] = option_text(default)
     texts = [f"{name} = {', '.join(values[name])} ({defaults[name]})" for name in values]
@@ -95,13 +95,13 @@ def options_words(rows: Sequence[TableRow]) -> str:
     return f"not the default: {', '.join(texts[:OPTIONS_SHOWN])}{more}"
 
 
-def _searched(row: TableRow) -> list[str]:
+def searched(row: TableRow) -> list[str]:
     """The options that a search has chosen, as NAME.OPTION."""
     return [f"{row.model}.{option}" for option in row.tuned.split(", ") if option]
 
 
 def tuning_lines(table: Table) -> list[str]:
-    """How options were searched, and the choice for each model; empty where nothing was."""
+    """How options were searched, and how validation values are to be read; empty where nothing was."""
     models = [row for row in table.rows if row.role != "control" and not row.elsewhere]
     tuned = [row for row in models if row.trials]
     if not tuned:
@@ -112,24 +112,14 @@ def tuning_lines(table: Table) -> list[str]:
     lines = []
     for (trials, how), members in ways.items():
         each = "" if len(members) == 1 else " each"
-        lines.append(f"tuned, {_counted(trials, 'trial')}{each}: {how}")
-        lines += map(_choice, members)
+        whose = f"{join_words(list(dict.fromkeys(row.model for row in members)))} " if len(ways) > 1 else ""
+        lines.append(f"{whose}tuned, {_counted(trials, 'trial')}{each}: {how}")
     lines.append(
         "validation values are of other images, and the best of so many trials (the winner's curse): compare those of"
         " the table, of fresh seeds on test images. They compare the options that were chosen: another search could"
         " choose others (genbench docs tuning)"
     )
     return lines
-
-
-def _choice(row: TableRow) -> str:
-    words = []
-    for name in _searched(row):
-        value, defaults = row.options.get(name), row.defaults or {}
-        default = f" (default {option_text(defaults[name])})" if name in defaults else ""
-        words.append(f"{name.partition('.')[2]} {option_text(value)}{default}")
-    value = "" if row.validation is None else f"; validation {format_value(row.validation, digits=3).plain}"
-    return f"{row.model}: {', '.join(words) or 'no option to search'}{value}"
 
 
 def alike(rows: Sequence[TableRow]) -> bool:

@@ -17,6 +17,7 @@ from genbench.analysis.formatting import format_estimate, format_value, p_value
 from genbench.analysis.headline import MODELS_NAMED, extractor_agreement, join_words, setup_lines, tuning_lines, verdict
 from genbench.analysis.notes import FailureNote, ProtocolLegend, Protocols
 from genbench.analysis.table import Column, Table, TableRow, gather
+from genbench.analysis.tuning import TuningReport, WordTable, word_tables
 from genbench.errors import UsageError
 from genbench.stats.comparison import holm_of_tests
 from genbench.stats.intervals import Estimate
@@ -64,7 +65,7 @@ class Page:
     """All that the report is made from; `pictures` and `records` (parsed run.json) are by run.
 
     `title` is "" where the tables name it. `problems` has a line for each figure that could not be drawn. With
-    `anonymous` the page has no command, commit, path or name of a folder.
+    `anonymous` the page has no command, commit, path or name of a folder. `tuning` says what is known of tuned models.
     """
 
     title: str
@@ -77,6 +78,7 @@ class Page:
     figures: Sequence[Picture] = ()
     problems: Sequence[str] = ()
     anonymous: bool = False
+    tuning: Sequence[TuningReport] = ()
 
 
 @dataclass(frozen=True)
@@ -168,6 +170,7 @@ class TableView:
     failures: Sequence[FailureNote]
     legend: ProtocolLegend
     seeds: Sequence[SeedsView]
+    tuning: Sequence[WordTable]
 
 
 @dataclass(frozen=True)
@@ -281,6 +284,7 @@ def _table(page: Page, table: Table) -> TableView:
         failures=[replace(failure, cause=shown(failure.cause)) for failure in notes.failures(table)],
         legend=notes.legend(table, page.protocols),
         seeds=_seeds(page.rows, table),
+        tuning=word_tables(page.tuning, table.dataset),
     )
 
 

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from genbench.analysis.losses import loss_curves
+from genbench.analysis.curves import loss_curves
 from genbench.errors import UsageError
 from genbench.storage.run_dir import find_runs, read_log, read_runs
 

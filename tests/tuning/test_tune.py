@@ -20,9 +20,8 @@ from genbench.interface.session import Session
 from genbench.interface.tuning import open_tuning, tune_config
 from genbench.registry.loader import load
 from genbench.storage.results import rows
-from genbench.storage.run_dir import RunFolder, read_run, read_runs
+from genbench.storage.run_dir import RunFolder, read_run, read_runs, read_searches
 from genbench.storage.schema import SCHEMA, TunedFile
-from genbench.tuning.choice import read_searches
 from support.studies import DOTS, TINY, fake_run, store_run
 
 Genbench = Callable[..., Result]
@@ -87,7 +86,7 @@ def test_every_model_is_tuned_alike_and_the_choice_is_trained_on_fresh_seeds(gen
     assert "Not tuned" not in result.output
     report = genbench("report", "runs", "--format", "csv")
     assert "6 trials of a search stand in no table" in report.stderr
-    assert "10000" not in report.stdout
+    assert "s10000" not in report.stdout
     assert "trial" in genbench("list", "runs").output
     assert genbench("evaluate", "runs", "--metrics", "sharpness", *DOTS).exit_code == 0
     assert all(not read_run(folder).measurements for folder in trial_folders())
