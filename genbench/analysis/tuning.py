@@ -20,7 +20,7 @@ from genbench.storage.schema import SearchRecord
 BETTER = {True: "higher is better", False: "lower is better", None: ""}
 UNKNOWN, NOT_RUN = "unknown", "not run"
 OPTION_HEADS = ("model", "option", "searched", "default", "chosen")
-EFFECT_HEADS = ("best at", "spread", "p", "rank")
+EFFECT_HEADS = ("best at", "spread", "p")
 
 
 # ---------------------------------------------------------------- searches
@@ -215,8 +215,11 @@ def tuning_reports(
                 and ours
                 and not differing(p.protocol, ours, p.tolerated)
             ]
+            names = [row.model for row in tuned]
+            labels = names if len(set(names)) == len(names) else [row.label for row in tuned]
             members = tuple(
-                _tuned_model(row, models, gathered[table.dataset], key, searches or {}, known) for row in tuned
+                _tuned_model(label, row, models, gathered[table.dataset], key, searches or {}, known)
+                for label, row in zip(labels, tuned, strict=True)
             )
             head, better = (metric, None) if column is None else (column.head, column.higher_is_better)
             protocol = "" if column is None else column.protocol
@@ -226,6 +229,7 @@ def tuning_reports(
 
 
 def _tuned_model(
+    label: str,
     row: TableRow,
     models: Sequence[TableRow],
     gathered: GatheredRows,
@@ -248,7 +252,7 @@ def _tuned_model(
         gain = paired_difference(*((tuned, untuned) if column.example.higher_is_better else (untuned, tuned)))
     found = [p for p in known if (p.model, p.prior, p.latent_dim) == (row.model, row.prior, row.latent_dim)]
     return TunedModel(
-        label=row.label,
+        label=label,
         trials=row.trials,
         remark="" if record is None else _remark(record),
         validation=row.validation,
@@ -258,7 +262,7 @@ def _tuned_model(
         gain=gain,
         published=found[0].value if found else None,
         source=found[0].source if found else "",
-        options=_options(row, record),
+        options=_options(label, row, record),
     )
 
 
@@ -279,7 +283,7 @@ def _remark(record: SearchRecord) -> str:
     return f"{', '.join(counts)} (of {len(record.trials)})" if counts else ""
 
 
-def _options(row: TableRow, record: SearchRecord | None) -> tuple[TunedOption, ...]:
+def _options(label: str, row: TableRow, record: SearchRecord | None) -> tuple[TunedOption, ...]:
     effects: dict[str, Sensitivity] = {}
     if record is not None:
         (values,) = search_values([record])
@@ -289,7 +293,7 @@ def _options(row: TableRow, record: SearchRecord | None) -> tuple[TunedOption, .
     for name in searched(row):
         option, chosen = name.partition(".")[2], row.options.get(name)
         default = (row.defaults or {}).get(name, chosen)
-        options.append(TunedOption(row.label, option, spaces.get(option, ""), default, chosen, effects.get(option)))
+        options.append(TunedOption(label, option, spaces.get(option, ""), default, chosen, effects.get(option)))
     return tuple(options)
 
 
@@ -371,20 +375,17 @@ def _option_tables(report: TuningReport) -> tuple[WordTable, ...]:
     note = (
         "spread: of the medians of thirds of the trials by the option (of a choice, of each value), in brackets that"
         " which 95 % of searches stay below where the option does nothing; p: of no effect, Kruskal and Wallis's test"
-        " by permutation, Holm over a model's options; rank: Spearman's correlation of option and value"
+        " by permutation, Holm over a model's options"
     )
     full = tuple((*row, *_effect(option.effect)) for row, option in zip(rows, options, strict=True))
     return (WordTable(f"{title}, and how much it matters", (*heads, *EFFECT_HEADS), full, (note,), 3),)
 
 
-def _effect(effect: Sensitivity | None) -> tuple[str, str, str, str]:
+def _effect(effect: Sensitivity | None) -> tuple[str, str, str]:
     if effect is None:
-        return ("", "", "", "")
-    rho = effect.rank_correlation
-    interval = "" if rho is None or rho.low is None else f" [{rho.low:.2f}, {rho.high:.2f}]"
+        return ("", "", "")
     spread = f"{_value(effect.spread)} ({_value(effect.by_chance)})"
-    p = p_value(effect.p).removeprefix("p ").removeprefix("= ")
-    return effect.best, spread, p, "" if rho is None else f"{rho.mean:.2f}{interval}"
+    return effect.best, spread, p_value(effect.p).removeprefix("p ").removeprefix("= ")
 
 
 def _value(value: float | None) -> str:

@@ -299,19 +299,33 @@ def _cell_text(row: TableRow, i: int) -> str:
 
 
 def _render_words(writer: ConsoleWriter, words: WordTable) -> None:
-    """A table of words, whose cells may fold, with its notes."""
-    style = box.ASCII_DOUBLE_HEAD if writer.replacements else box.SIMPLE_HEAD
-    table = RichTable(box=style, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
-    for i, (head, *cells) in enumerate(zip(words.heads, *words.rows, strict=True)):
-        whole = i > 0 and all(" " not in cell or "±" in cell for cell in cells)
-        lines = map(writer.text, head.split(" ", 1) if whole else [head])
-        side: Literal["left", "right"] = "left" if i < words.texts else "right"
-        table.add_column(Text("\n").join(lines), justify=side, no_wrap=whole, overflow="fold", vertical="top")
-    for row in words.rows:
-        table.add_row(*map(writer.text, row))
+    """A table of words with its notes; where it is too wide, numbers stand in stacked grids, and other cells fold."""
+    columns = list(zip(words.heads, *words.rows, strict=True))
+    heads = [[head] if i < words.texts else head.split(" ", 1) for i, (head, *_) in enumerate(columns)]
+    widths = [
+        max(cell_len(writer.plain(text)) for text in (*head, *cells)) + 1
+        for head, (_, *cells) in zip(heads, columns, strict=True)
+    ]
+    stacks = words.texts == 1
+    blocks: list[list[int]] = [[0]]
+    for i in range(1, len(columns)):
+        if stacks and len(blocks[-1]) > 1 and sum(widths[k] for k in (*blocks[-1], i)) > writer.width:
+            blocks.append([0])
+        blocks[-1].append(i)
     writer.console.print()
     writer.line(words.title, "italic")
-    writer.console.print(table)
+    style = box.ASCII_DOUBLE_HEAD if writer.replacements else box.SIMPLE_HEAD
+    for block in blocks:
+        table = RichTable(box=style, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
+        for i in block:
+            text = Text("\n").join(map(writer.text, heads[i]))
+            side: Literal["left", "right"] = "left" if i < words.texts else "right"
+            whole = i > 0 and (stacks or " " not in "".join(columns[i][1:]))
+            table.add_column(text, justify=side, no_wrap=whole, overflow="fold", vertical="top")
+        for row in words.rows:
+            table.add_row(*(writer.text(row[i]) for i in block))
+        writer.console.print(table)
+        writer.console.print()
     for note in words.notes:
         writer.line(note, "dim", indent=1)
 

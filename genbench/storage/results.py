@@ -169,7 +169,10 @@ def _tuning_marks(
         ways = {g: _way(tuned[g]) if g in tuned else "not tuned" for g in members}
         several = len({ways[g] for g in members if g in tuned}) > 1
         if len(set(ways.values())) > 1:
-            marked |= {g: f"{labels[g]}, {ways[g] if several or g not in tuned else 'tuned'}" for g in members}
+            marks = {g: ways[g] if several or g not in tuned else "tuned" for g in members}
+            short = {g: f"{runs[g].model.name}, {mark}" for g, mark in marks.items()}
+            distinct = len({*short.values()}) == len(short)  # the mark tells as much as the options
+            marked |= short if distinct else {g: f"{labels[g]}, {mark}" for g, mark in marks.items()}
     return marked
 
 
