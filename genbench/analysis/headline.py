@@ -11,7 +11,7 @@ from genbench.analysis.formatting import format_estimate, format_value, p_value
 from genbench.analysis.table import DEFAULT_SORT, Column, Table, TableRow
 from genbench.stats.comparison import FEWEST
 from genbench.stats.intervals import Estimate
-from genbench.storage.results import EQUAL_COST, option_text
+from genbench.storage.results import EQUAL_COST, Row, option_text
 
 LATENT_FIT = "latent fit"
 """The role of metrics that compare codes with the prior: see `genbench.api.Measurement`."""
@@ -120,6 +120,16 @@ def tuning_lines(table: Table) -> list[str]:
         " choose others (genbench docs tuning)"
     )
     return lines
+
+
+def tuning_words(a: Row, b: Row) -> str:
+    """How two groups that are compared were tuned, of which each is given by a row; "" where none was."""
+    if not a.trials and not b.trials:
+        return ""
+    ways = [f"tuned, {row.trials} trials, {row.tuned_by}" if row.trials else "not tuned" for row in (a, b)]
+    if ways[0] == ways[1] or (a.tuned_by == b.tuned_by and EQUAL_COST in a.tuned_by):
+        return f"both {ways[0]}: the options that were chosen are compared, and another search could choose others"
+    return f"A {ways[0]}; B {ways[1]}: the difference may be owed to that alone"
 
 
 def alike(rows: Sequence[TableRow]) -> bool:

@@ -14,7 +14,7 @@ from genbench.stats.equivalence import differing
 from genbench.stats.intervals import Estimate, paired_difference
 from genbench.stats.sensitivity import Scalar, Sensitivity, sensitivities
 from genbench.storage.results import Row, option_text
-from genbench.storage.run_dir import Protocols, RunRecord, read_searches
+from genbench.storage.run_dir import Protocols
 from genbench.storage.schema import SearchRecord
 
 BETTER = {True: "higher is better", False: "lower is better", None: ""}
@@ -179,13 +179,6 @@ class TuningReport:
     higher_is_better: bool | None
     models: tuple[TunedModel, ...]
     looked_up: bool = False
-
-
-def searches_of(records: Iterable[RunRecord]) -> dict[str, SearchRecord]:
-    """The searches that chose the options of some runs, by their keys, as far as they lie beside the runs."""
-    keys = {record.tuned.search: record.path.parent for record in records if record.tuned is not None}
-    stored = {store: read_searches(store) for store in dict.fromkeys(keys.values())}
-    return {key: stored[store][key] for key, store in keys.items() if key in stored[store]}
 
 
 def tuning_reports(

@@ -9,14 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from genbench.analysis.tuning import search_values, searches_of
+from genbench.analysis.tuning import search_values
 from genbench.errors import GenbenchError, UsageError, one_line
 from genbench.plotting.curves import losses, row_figures
 from genbench.plotting.images import STORED, ImageRow, Pixels, prior_key, prior_titles, stored, strips
 from genbench.plotting.style import Drawing
 from genbench.plotting.tuning import budget_figure, sensitivity_figure
 from genbench.storage.results import ELSEWHERE, Row
-from genbench.storage.run_dir import SAMPLES, RunRecord
+from genbench.storage.run_dir import SAMPLES, RunRecord, searches_of
 
 if TYPE_CHECKING:
     import torch

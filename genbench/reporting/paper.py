@@ -295,9 +295,10 @@ def _tuning(tables: Sequence[Table]) -> str:
         for (trials, how), models in ways.items()
     ]
     if not alike(rows):
-        untuned = list(dict.fromkeys(row.model for row in rows if not row.trials))
+        models = {row.model for row in tuned}
+        untuned = list(dict.fromkeys(row.model for row in rows if not row.trials and row.model not in models))
         verb = "was" if len(untuned) == 1 else "were"
-        whose = f"{join_words(untuned)} {verb} not tuned" if untuned else "The models were not tuned alike"
+        whose = f"{join_words(untuned)} {verb} not tuned" if untuned else "The rows of the table were not tuned alike"
         sentences.append(f"{whose}: ranks may be owed to that alone.")
     sentences.append(
         "The first trial had the default options, and no trial has seen a test image. The value of the best trial is"

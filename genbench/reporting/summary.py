@@ -12,7 +12,7 @@ from rich.console import Console
 
 from genbench.analysis.columns import of_columns
 from genbench.analysis.selection import of_stage, select_options
-from genbench.analysis.tuning import PublishedValue, TuningReport, searches_of, tuning_reports
+from genbench.analysis.tuning import PublishedValue, TuningReport, tuning_reports
 from genbench.errors import StoreError, UsageError
 from genbench.plotting.report import loss_drawings, model_drawings, row_drawings, search_drawings
 from genbench.reporting import export
@@ -20,7 +20,7 @@ from genbench.reporting.console import render
 from genbench.reporting.csv_json import curves_csv
 from genbench.storage.provenance import command_line
 from genbench.storage.results import Row, protocols, rows
-from genbench.storage.run_dir import Protocols, RunRecord, find_runs, read_runs
+from genbench.storage.run_dir import Protocols, RunRecord, find_runs, read_runs, searches_of
 from genbench.storage.study import mixed_images, newest, without_copies, without_trials
 from genbench.utils.io import write_text
 

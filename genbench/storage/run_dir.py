@@ -415,3 +415,10 @@ def save_searches(store: Path, searches: Mapping[str, SearchRecord]) -> None:
     """Add searches to those of a folder of runs."""
     content = {**read_searches(store), **searches}
     write_json(store / TUNING, {"schema": SCHEMA, "searches": msgspec.to_builtins(content)})
+
+
+def searches_of(records: Iterable[RunRecord]) -> dict[str, SearchRecord]:
+    """The searches that chose the options of some runs, by their keys, as far as they lie beside the runs."""
+    keys = {record.tuned.search: record.path.parent for record in records if record.tuned is not None}
+    stored = {store: read_searches(store) for store in dict.fromkeys(keys.values())}
+    return {key: stored[store][key] for key, store in keys.items() if key in stored[store]}
