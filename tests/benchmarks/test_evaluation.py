@@ -125,6 +125,7 @@ def test_codes_of_a_training(d: int, tmp_path: Path) -> None:
 @pytest.mark.filterwarnings("ignore")  # torch-fidelity's own DataLoader
 @pytest.mark.parametrize("threads", [1, 2])
 def test_inception(threads: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    load()  # registers the extractors
     first, second = pictures(24, 64, 0, 3), pictures(24, 64, 1, 3, noise=60.0)
     extractor = feature_layer("inception", "768", str(INCEPTION), DataConfig(Path(), Path()))
     made, distances = rival(extractor), {}

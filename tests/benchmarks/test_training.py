@@ -84,8 +84,12 @@ def ours(
         torch.manual_seed(0)
         made, prior = build(registry, images, model, network)
         device_config = change(select_device_config(made, batch, CPU))
-        with apply_device_config(made, device_config), computing(made, precision, CPU):
-            *_, last = train(made, prior, images, TrainConfig(shown, batch, 0, Path("none"), ""))
+        with (
+            tempfile.TemporaryDirectory() as folder,  # a new one: a training goes on from the checkpoint that it finds
+            apply_device_config(made, device_config),
+            computing(made, precision, CPU),
+        ):
+            *_, last = train(made, prior, images, TrainConfig(shown, batch, 0, Path(folder, "checkpoint"), ""))
         return last.images
 
     return run
