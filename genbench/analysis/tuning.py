@@ -243,7 +243,7 @@ def _tuned_model(
     if column is not None and values[0].keys() & values[1].keys():
         tuned, untuned = values
         gain = paired_difference(*((tuned, untuned) if column.example.higher_is_better else (untuned, tuned)))
-    found = [p for p in known if (p.model, p.prior, p.latent_dim) == (row.model, row.prior, row.latent_dim)]
+    matching = [p for p in known if (p.model, p.prior, p.latent_dim) == (row.model, row.prior, row.latent_dim)]
     return TunedModel(
         label=label,
         trials=row.trials,
@@ -253,8 +253,8 @@ def _tuned_model(
         tuned=estimates[0],
         default=estimates[1],
         gain=gain,
-        published=found[0].value if found else None,
-        source=found[0].source if found else "",
+        published=matching[0].value if matching else None,
+        source=matching[0].source if matching else "",
         options=_options(label, row, record),
     )
 
