@@ -8,6 +8,7 @@ from pathlib import Path
 
 import msgspec
 import pytest
+import torch
 from click.testing import Result
 
 from genbench.analysis.headline import tuning_words
@@ -17,7 +18,8 @@ from genbench.storage.bundle import export_bundle, import_bundle
 from genbench.storage.results import Row, protocols, rows
 from genbench.storage.run_dir import RunFolder, read_runs, read_searches, save_searches, searches_of
 from genbench.storage.schema import SCHEMA, SearchRecord, StoredRun, StoredSearch, TrialRecord, TunedFile
-from support.studies import RECIPE_TEXT, fake_run, store_run
+from genbench.utils.io import save_tensors
+from support.studies import RECIPE_TEXT, fake_run, row, store_run
 
 SPACE = {"weight": StoredSearch("log", 1.0, 100.0)}
 
@@ -87,11 +89,11 @@ def test_without_the_default_nothing_is_gained_and_the_table_says_why(tmp_path: 
 def test_a_published_number_counts_by_the_same_protocol_alone(tmp_path: Path) -> None:
     tidy = store_study(tmp_path, defaults=False)
     records, _ = read_runs(path.parent for path in tmp_path.glob("*/run.json"))
-    known = PublishedValue("folder", "swae", "normal", 2, "fid", 3.5, "a paper", {"detail": "d"})
+    known = PublishedValue("folder", "swae", "normal", 2, "fid", 3.5, "a paper", {"method": "m"})
     for published, shown in (
         (known, "3.50"),
-        (replace(known, protocol={"detail": "another"}), "unknown"),
-        (replace(known, protocol={"detail": "another"}, tolerated=("detail",)), "3.50"),
+        (replace(known, protocol={"method": "another"}), "unknown"),
+        (replace(known, protocol={"method": "another"}, tolerated=("method",)), "3.50"),
         (replace(known, latent_dim=64), "unknown"),
         (replace(known, dataset="mnist"), "unknown"),
     ):
@@ -110,6 +112,8 @@ def test_searches_travel_in_a_bundle_without_their_trials(tmp_path: Path) -> Non
     store_study(tmp_path / "a", defaults=False)
     trial = store_run(tmp_path / "a", replace(fake_run("swae", 10_000), role="trial"), fid=1.0)
     records, _ = read_runs(path.parent for path in (tmp_path / "a").glob("*/run.json"))
+    for record in records:
+        save_tensors(record.path / "weights.safetensors", {"w": torch.zeros(1)}, {"key": record.run.key})
     assert export_bundle(records, tmp_path / "b.tar", weights=False) == ()
     imported = import_bundle(tmp_path / "b.tar", tmp_path / "c")
     assert len(imported.new) == 3
@@ -128,13 +132,13 @@ def test_pages_and_files_have_the_tables(genbench: Callable[..., Result], tmp_pa
         assert "winner" in text
     for name, field in (("tuning.csv", "validation_chosen"), ("sensitivity.csv", "rank_correlation")):
         assert field in (tmp_path / "out" / name).read_text()
-    shown = genbench("show", next((tmp_path / "runs").glob("*")).name, "--out", "runs").output
-    assert "8 trials, random search by fid on validation images" in " ".join(shown.split()) or "tuned" not in shown
+    tuned = next((tmp_path / "runs").glob("*/tuned.json")).parent.name
+    shown = " ".join(genbench("show", tuned, "--out", "runs").output.split())
+    assert "8 trials, random search by fid on validation images; searched weight 1 to 100 (log)" in shown
+    assert "validation value 2 (default 5), the best of 8: no result" in shown
 
 
 def test_a_comparison_says_how_both_were_tuned() -> None:
-    from support.studies import row
-
     tuned, untuned = row(trials=8, tuned_by="random search by fid on validation images"), row("vae")
     assert tuning_words(untuned, untuned) == ""
     assert tuning_words(tuned, tuned).startswith("both tuned, 8 trials")

@@ -190,21 +190,22 @@ def test_equal_images_are_equal_trials(genbench: Genbench) -> None:
     assert "at equal images" in result.output
 
 
-def test_the_search_reads_no_test_image(tmp_path: Path, data_config: DataConfig) -> None:
+@pytest.mark.parametrize(("algorithm", "trials"), [("random", 2), ("halving", 4)])
+def test_the_search_reads_no_test_image(algorithm: str, trials: int, tmp_path: Path, data_config: DataConfig) -> None:
     registry = load([FIXTURES / "dots.py", FIXTURES / "poisoned.py"])
     study = StudyConfig(
         models=("swae", "vae"),
         dataset="poisoned",
         latent_dims=(2,),
         network="mlp",
-        images=64,
+        images=144,
         batch=16,
         metrics=("reconstruction", "sharpness"),
         settings=("mlp.width=8",),
         device="cpu",
         out=str(tmp_path / "runs"),
     )
-    config = tune_config(study, {"trials": 2, "metric": "reconstruction"}, "a test")
+    config = tune_config(study, {"trials": trials, "metric": "reconstruction", "algorithm": algorithm}, "a test")
 
     def do(session: Session) -> Any:
         (tmp_path / "runs").mkdir(exist_ok=True)
@@ -220,7 +221,10 @@ def test_the_search_reads_no_test_image(tmp_path: Path, data_config: DataConfig)
         runner, run = tuning.base.runner, tuning.searches[0].runs[0]
         with pytest.raises(AssertionError, match="the test images were read"):  # the poison works
             runner.load_images(run).test.float()
-    assert {model: len(trials) for model, (_, trials) in choices(tmp_path / "runs").items()} == {"swae": 2, "vae": 2}
+    assert {model: len(trials) for model, (_, trials) in choices(tmp_path / "runs").items()} == {
+        "swae": trials,
+        "vae": trials,
+    }
 
 
 @pytest.mark.parametrize(
