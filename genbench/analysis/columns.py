@@ -56,13 +56,34 @@ def _named(rows: Iterable[Row], possible: Sequence[Column], name: str) -> list[C
     return [column for column in possible if column.metric == metric]
 
 
+def split_protocols(table: Table) -> tuple[Table, ...]:
+    """The table with one protocol of each metric, the one of most groups; the others in further tables, likewise.
+
+    A further table has the rows that were measured so.
+    """
+    protocols: dict[str, list[str]] = {}
+    parts: dict[int, list[int]] = {}
+    for i, column in enumerate(table.columns):
+        known = protocols.setdefault(column.metric, [])
+        if column.protocol not in known:
+            known.append(column.protocol)
+        parts.setdefault(known.index(column.protocol), []).append(i)
+    first, *others = (_of(table, kept) for _, kept in sorted(parts.items())) if parts else [table]
+    return first, *(replace(part, rows=tuple(row for row in part.rows if any(row.cells))) for part in others)
+
+
 def _restricted(table: Table, chosen: Iterable[Column]) -> Table:
-    """A table with the chosen columns that it has, each once."""
+    """A table with the chosen columns that it has, each once, as headlines."""
     keys = dict.fromkeys((column.metric, column.protocol) for column in chosen)
     places = {(column.metric, column.protocol): i for i, column in enumerate(table.columns)}
-    kept = [places[key] for key in keys if key in places]
+    kept = _of(table, [places[key] for key in keys if key in places])
+    return replace(kept, columns=tuple(replace(column, section="headline") for column in kept.columns))
+
+
+def _of(table: Table, places: Sequence[int]) -> Table:
+    """A table with the columns of these places."""
     return replace(
         table,
-        columns=tuple(replace(table.columns[i], section="headline") for i in kept),
-        rows=tuple(replace(row, cells=tuple(row.cells[i] for i in kept)) for row in table.rows),
+        columns=tuple(table.columns[i] for i in places),
+        rows=tuple(replace(row, cells=tuple(row.cells[i] for i in places)) for row in table.rows),
     )

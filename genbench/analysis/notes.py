@@ -89,10 +89,16 @@ class FailureNote:
 
 def title(table: Table) -> str:
     """One line: the dataset, the count of groups, the seeds, the ranking metric."""
+    models = sum(row.role != "control" for row in table.rows)
+    ranked = f" · ranked by {table.ranked_by}" if table.ranked_by and models > 1 else ""
+    return f"{table.dataset} · {size(table)}{ranked}"
+
+
+def size(table: Table) -> str:
+    """How many models and seeds a table has."""
     models = [row for row in table.rows if row.role != "control"]
     seeds = seed_counts([(row.label, len(row.seeds)) for row in models]) if models else "no models"
-    ranked = f" · ranked by {table.ranked_by}" if table.ranked_by and len(models) > 1 else ""
-    return f"{table.dataset} · {counted_models(models)} · {seeds}{ranked}"
+    return f"{counted_models(models)} · {seeds}"
 
 
 def blocks(rows: Sequence[TableRow]) -> list[tuple[str, list[TableRow]]]:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from genbench.analysis.table import resolve_metric
+from genbench.analysis.table import DEFAULT_SORT, gather, headline_metrics, resolve_metric
 from genbench.errors import UsageError
 from genbench.storage.results import Row
 
@@ -46,6 +46,52 @@ def of_stage(rows: Sequence[Row], select: str | None) -> list[Row]:
         if (row.stage == "selected" and row.group.endswith(suffix))
         or (row.stage == "final" and (row.role != "model" or (not row.metric and row.status != "done")))
     ]
+
+
+@dataclass(frozen=True)
+class Leaderboard:
+    """The rows of the groups of a dataset that a number ranks: they have it under one protocol."""
+
+    dataset: str
+    metric: str
+    protocol: str
+    rows: tuple[Row, ...]
+
+
+def leaderboards(rows: Sequence[Row]) -> list[Leaderboard]:
+    """The leaderboards of tidy rows, by dataset: one for each metric that ranks, and protocol.
+
+    Sample quality ranks. A model without such a number is ranked by the first that it has with a better direction, and
+    so is every model that has this number too. A control opens none. A group without a number stands on none.
+    """
+    boards = []
+    for dataset, gathered in gather(rows).items():
+        columns, headlines = gathered.columns, headline_metrics(gathered.columns)
+        ranking = [key for key in columns if key[0] in headlines]
+        quality = [key for key in ranking if columns[key].example.metric_role == DEFAULT_SORT]
+        opened = set()
+        for name, group in gathered.groups.items():
+            if group.first.role != "control":
+                measured = [key for key in ranking if name in columns[key].values]
+                opened |= {key for key in measured if key in quality} or {*measured[:1]}
+        for metric, protocol in (key for key in ranking if key in opened):
+            groups = columns[metric, protocol].values
+            boards.append(
+                Leaderboard(
+                    dataset,
+                    metric,
+                    protocol,
+                    tuple(
+                        row
+                        for row in rows
+                        if row.dataset == dataset
+                        and row.group in groups
+                        and row.stage != "snapshot"
+                        and (row.metric != metric or row.protocol == protocol or row.value is None)
+                    ),
+                )
+            )
+    return boards
 
 
 def select_options(rows: Sequence[Row], name: str) -> tuple[list[Row], list[OptionChoice]]:

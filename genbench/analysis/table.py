@@ -213,9 +213,10 @@ def _no_cause(row: Row) -> str:
 def resolve_metric(rows: Iterable[Row], name: str, kind: str = "metric") -> str:
     """The full name of a metric that was measured, from any name that a reader of a table has for it.
 
-    In this order, whatever the case: its full name ("latent-w2.excess"), its label ("MSE per pixel"), its first part
-    ("latent-w2", which means its excess over the floor, else the first part that ranks), or a beginning of one label
-    alone. `UsageError` for another name, and for one that fits several metrics; `kind` is what the error calls it.
+    In this order, whatever the case, the same case first: its full name ("latent-w2.excess"), its label ("MSE per
+    pixel"), its first part ("latent-w2", which means its excess over the floor, else the first part that ranks), or a
+    beginning of one label alone. `UsageError` for another name, and for one that fits several metrics; `kind` is what
+    the error calls it.
     """
     rows_of = {row.metric: row for row in rows if row.metric and (row.value is not None or row.metric == name)}
     wanted = name.strip().casefold()
@@ -224,6 +225,7 @@ def resolve_metric(rows: Iterable[Row], name: str, kind: str = "metric") -> str:
     ranked = [metric for metric in parts if rows_of[metric].higher_is_better is not None] or parts
     excess = [metric for metric in ranked if metric.endswith(".excess")]
     for matches in (
+        [name] if name in rows_of else [],
         [metric for metric in rows_of if metric.casefold() == wanted],
         [metric for metric, head in heads.items() if head == wanted],
         (excess or ranked)[:1],
@@ -436,7 +438,7 @@ def _columns(gathered: GatheredRows, sort: str | None, roles: Mapping[str, RowRo
     collected, names = gathered.columns, labels(gathered.groups)
     priors = _priors(gathered)
     protocols = Counter((metric, priors.get((metric, protocol), "")) for metric, protocol in collected)
-    headline = _headlines(collected)
+    headline = headline_metrics(collected)
     ranking = _ranking(collected, sort)
     order: dict[Section, int] = {"headline": 0, "detail": 1, "fact": 2}
     columns = []
@@ -531,14 +533,14 @@ def _ranking(collected: Mapping[ColumnKey, ColumnValues], sort: str | None) -> s
     metrics = {metric: measured.example.higher_is_better for (metric, _), measured in collected.items()}
     if sort in metrics:
         return sort or ""
-    headlines = _headlines(collected)
+    headlines = headline_metrics(collected)
     for (metric, _), measured in collected.items():
         if measured.example.metric_role == DEFAULT_SORT and metric in headlines:
             return metric
     return next((metric for metric, higher in metrics.items() if higher is not None and metric in headlines), "")
 
 
-def _headlines(collected: Mapping[ColumnKey, ColumnValues]) -> set[str]:
+def headline_metrics(collected: Mapping[ColumnKey, ColumnValues]) -> set[str]:
     """One metric for each name before the dot: its excess over the floor where it has one, else its first part."""
     chosen: dict[str, str] = {}
     for (metric, _), measured in collected.items():

@@ -287,6 +287,11 @@ class Metric(ABC):
     uses_samples: ClassVar[bool] = True
     """Whether the numbers depend on `Evaluation.samples`; where they do not, one measurement serves all samplers."""
 
+    on_cpu: ClassVar[bool] = False
+    """Whether `measure` computes on the CPU, and asks a trained model for `codes` alone, as many as `counts_needed`
+    states, beside `prior_draws`. On a GPU it is then measured by a thread while the next run trains, from a copy of
+    these codes: `evaluation.device` is the CPU, and there are neither model nor images."""
+
     def validate(self, info: DatasetInfo, prior: Prior, data_config: DataConfig) -> None:
         """Refuse at planning time, with a `GenbenchError`, what this metric cannot measure; cheap."""
 

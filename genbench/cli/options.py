@@ -182,7 +182,7 @@ SECTIONS = {
     "Train and evaluate": ("run", "tune", "reproduce", "evaluate", "score", "config"),
     "Look at runs": ("report", "curves", "plot", "show", "sample", "paper", "cite"),
     "Compare": ("compare", "power", "diff"),
-    "Manage runs": ("rm", "prune", "bundle"),
+    "Manage runs": ("rm", "prune", "bundle", "site"),
     "Plug-ins": ("list", "new", "check"),
     "Help": ("docs", "news", "completion"),
 }

@@ -19,7 +19,7 @@ from genbench.execution.executors.choice import SERIAL, ExecutorConfig
 from genbench.experiment.run import distinct_names
 from genbench.interface.context import data_config_of, make_room, stoppable
 from genbench.reporting.console import BrokenPipeConsole, ConsoleWriter
-from genbench.reporting.summary import compared_runs, readable_runs, show_table
+from genbench.reporting.summary import compared_runs, readable_runs, show_table, show_time
 from genbench.storage.provenance import command_line
 from genbench.storage.run_dir import RUN, RunRecord, read_runs
 from genbench.storage.study import mixed_images, without_copies
@@ -96,6 +96,7 @@ def show_results(console: Console, session: Session, study: StudyConfig) -> None
             select=study.select,
             published=lambda: published_values(recipe_texts(session.runner.registry)),
         )
+        show_time(console, records)
     for line in mixed_images(records):
         console.print(line, markup=False, highlight=False, soft_wrap=True)
 

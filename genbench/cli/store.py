@@ -1,15 +1,28 @@
-"""The commands on folders of runs: list, remove, pack, import. Heavy modules are imported inside the commands."""
+"""The commands on folders of runs: list, remove, pack, publish. Heavy modules are imported inside them."""
 
 from __future__ import annotations
 
 import json
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import click
 
-from genbench.cli.options import FilePath, load_registry, out_option, plugin_option, run_folder, run_paths, runs_option
+from genbench.cli.options import (
+    FilePath,
+    Whole,
+    changed_source_option,
+    data_options,
+    device_option,
+    load_registry,
+    out_option,
+    plugin_option,
+    run_folder,
+    run_paths,
+    runs_option,
+)
 from genbench.errors import UsageError
 
 if TYPE_CHECKING:
@@ -165,4 +178,77 @@ def bundle_import(file: Path, out: Path) -> None:
     click.echo(f"{len(done.new)} imported into {out}/, {len(done.same)} skipped")
 
 
-COMMANDS: tuple[click.Command, ...] = (rm, prune, bundle)
+# ---------------------------------------------------------------- leaderboards
+
+
+@click.command(short_help="Make a static leaderboard of several people's BUNDLES.")
+@click.argument("bundles", nargs=-1, required=True, type=FilePath(), metavar="BUNDLE...")
+@click.option(
+    "--out",
+    "target",
+    type=FilePath(file_okay=False),
+    required=True,
+    metavar="DIR",
+    help="The folder to write; an earlier site is replaced.",
+)
+@click.option("--title", default="", metavar="TEXT", help="Title of the index. [Leaderboard]")
+@click.option(
+    "--keep-first",
+    is_flag=True,
+    help="Of a run that several bundles hold take the first one's, instead of refusing it.",
+)
+@click.option(
+    "--verify",
+    type=Whole(0, 100_000),
+    default=0,
+    show_default=True,
+    metavar="N",
+    help="Measure N runs of each bundle anew from their weights, and refuse a bundle with other numbers.",
+)
+@device_option
+@data_options
+@plugin_option
+@changed_source_option
+def site(
+    bundles: tuple[Path, ...],
+    target: Path,
+    title: str,
+    keep_first: bool,
+    verify: int,
+    device: str,
+    data_root: Path | None,
+    download: bool,
+    skip_corrupt: bool,
+    plugins: tuple[Path, ...],
+    allow_changed_source: bool,
+) -> None:
+    """Make a static leaderboard of several people's BUNDLES: a page for each dataset and protocol.
+
+    A bundle's file says whose it is: ann.tar is ann's. Every number is computed anew from the runs; a bundle whose
+    records contradict each other is refused, and then nothing is written.
+    """
+    from genbench.errors import printable
+    from genbench.reporting.site.folder import write_site
+
+    check = None
+    if verify:
+        from genbench.interface.context import make_data_config
+        from genbench.interface.recheck import remeasured
+
+        registry = load_registry(plugins, allow_changed_source)
+        data_config = make_data_config(data_root, download=download, skip_corrupt=skip_corrupt)
+        check = partial(remeasured, count=verify, registry=registry, data_config=data_config, device=device, warn=_warn)
+    pages, lines = write_site(target, bundles, title=printable(title), keep_first=keep_first, check=check)
+    for line in lines:
+        _warn(line)
+    boards, packed = len(pages) - 1, len(bundles)
+    click.echo(
+        f"{boards} leaderboard{'s' * (boards != 1)} of {packed} bundle{'s' * (packed != 1)}: {target / pages[0]}"
+    )
+
+
+def _warn(text: str) -> None:
+    click.echo(f"genbench: {text}", err=True)
+
+
+COMMANDS: tuple[click.Command, ...] = (rm, prune, bundle, site)

@@ -13,8 +13,9 @@ from torch import Tensor
 from torchvision.utils import make_grid
 
 from genbench.api import DataConfig, DatasetInfo, Images, ProgressEvent
+from genbench.data.tensor_files import compute_once, hash_tensors, load_tensors, save_tensors
 from genbench.errors import DataError, GenbenchError, one_line
-from genbench.utils.io import hash_tensors, load_tensors, save_tensors, write_atomically
+from genbench.utils.io import write_atomically
 
 TENSORS = ("train", "test", "validation", "train_labels", "test_labels", "validation_labels")
 
@@ -127,24 +128,30 @@ def cached(data_config: DataConfig, name: str, key: str, make: Callable[[], Imag
         make: Decodes the images; called where the cache file is missing or damaged.
 
     Returns:
-        The images with their content hash.
+        The images with their content hash; of several processes one decodes them.
 
     Raises:
         DataError: `make` raised it: the originals are missing or damaged.
     """
     path = data_config.cache / "images" / f"{name}-{key[:16]}.safetensors"
-    if path.exists():
+
+    def read() -> Images | None:
         try:
-            return _read(path)
+            return _read(path) if path.exists() else None
         except DataError as error:
             data_config.report(ProgressEvent(f"{error}; decoding anew", 0, 0))
-            path.unlink()
-    images = with_content(make())
-    tensors = {field: getattr(images, field) for field in TENSORS if getattr(images, field) is not None}
-    facts = {"preprocessing": images.preprocessing, "content": images.sha256}
-    facts |= {"skipped": str(images.skipped), "duplicates": str(images.duplicates)}
-    save_tensors(path, tensors, facts, images.sha256)  # the hash of the same tensors
-    return images
+            path.unlink(missing_ok=True)
+            return None
+
+    def decoded() -> Images:
+        images = with_content(make())
+        tensors = {field: getattr(images, field) for field in TENSORS if getattr(images, field) is not None}
+        facts = {"preprocessing": images.preprocessing, "content": images.sha256}
+        facts |= {"skipped": str(images.skipped), "duplicates": str(images.duplicates)}
+        save_tensors(path, tensors, facts, images.sha256)  # the hash of the same tensors
+        return images
+
+    return compute_once(path, read, decoded)
 
 
 def _read(path: Path) -> Images:

@@ -130,8 +130,9 @@ One thread, normal samples, cold time over start + simplex, five repeats: in R^1
 where the cold simplex was never faster; in R^8 1.02 and 1.00, in the plane 0.66. See reports/speed/evaluation.md.
 """
 
-GPU_POINTS = 1000
-"""From what size on it pays elsewhere. Not measured: below it the simplex takes 0.1 s in any case."""
+GPU_POINTS = 4000
+"""From what size on it pays elsewhere. On an H200, cold time over start + simplex: 0.3 for 2,000 points in R^8, 3.3 for
+4,000 in R^64, 1.9 for 10,000 in R^8 (reports/speed/gpu.md)."""
 
 
 def start_pays(n: int, m: int, d: int, device: torch.device) -> bool:

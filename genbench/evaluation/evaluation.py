@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import time
 from collections.abc import Callable, Mapping, MutableMapping
+from concurrent.futures import Future
 from functools import cached_property
 from typing import TYPE_CHECKING, Any, Self, TypeVar, cast
 
@@ -38,7 +39,7 @@ def finite(images: Tensor, pieces: str) -> Tensor:
 class DataEvaluation(Evaluation):
     """Base of the evaluations of models and controls; every draw is made on the CPU, so that devices agree.
 
-    `memory` is shared by the runs of one dataset: the results of `cache_for_dataset`.
+    `memory` is shared by the runs of one dataset, and by threads: the results of `cache_for_dataset`.
     """
 
     def __init__(
@@ -66,6 +67,9 @@ class DataEvaluation(Evaluation):
         self._sampled: dict[str, Self | Exception] = {}
         self.fit_seconds: float | None = None
         """Seconds of the sampler's fit, encoding not counted; None where nothing was fitted."""
+        self.shared_seconds = 0.0
+        """Seconds of `cache_for_dataset` so far: of real images, floors and null distributions, which runs share."""
+        self._in_shared = False
 
     if not TYPE_CHECKING:
 
@@ -166,9 +170,26 @@ class DataEvaluation(Evaluation):
         return torch.cat(blocks)[:n].to(self.device)
 
     def cache_for_dataset(self, key: str, compute: Callable[[], T]) -> T:
-        if key not in self._memory:
-            self._memory[key] = compute()
-        return cast(T, self._memory[key])
+        outermost, started = not self._in_shared, time.perf_counter()
+        self._in_shared = True
+        try:
+            return self._shared(key, compute)
+        finally:
+            if outermost:
+                self._in_shared = False
+                self.shared_seconds += time.perf_counter() - started
+
+    def _shared(self, key: str, compute: Callable[[], T]) -> T:
+        """The value in the memory; of several threads that ask for one, the first computes and the others wait."""
+        new: Future[T] = Future()
+        future = cast("Future[T]", self._memory.setdefault(key, new))
+        if future is new:
+            try:
+                new.set_result(compute())
+            except BaseException as error:
+                del self._memory[key]
+                new.set_exception(error)
+        return future.result()
 
     def cache_for_run(self, key: str, compute: Callable[[], T]) -> T:
         if key not in self._of_run:
@@ -278,3 +299,37 @@ class RunEvaluation(DataEvaluation):
     def _codes(self, name: str, images: Tensor) -> Tensor:
         noise = self.noise(name)
         return self._blocks(name, images, lambda x: self.model.sample_codes(to_float(x), noise), NOISE_BLOCK)
+
+
+class DetachedEvaluation(DataEvaluation):
+    """What a metric with `on_cpu` asks of a trained model, on the CPU and without the model: for another thread."""
+
+    def __init__(self, evaluation: DataEvaluation, codes: int) -> None:
+        """Encodes so many held-out images; 0: no codes are needed."""
+        super().__init__(
+            evaluation.context,
+            evaluation.images,
+            seed=evaluation.seed,
+            device=torch.device("cpu"),
+            training=evaluation.training,
+            data_config=evaluation.data_config,
+            memory=evaluation._memory,
+            split=evaluation.split,
+        )
+        self._prior = copy.deepcopy(evaluation.prior).cpu()
+        self._codes = evaluation.codes(codes).cpu() if codes else torch.empty(0)
+
+    @property
+    def prior(self) -> Prior:
+        return self._prior
+
+    def codes(self, n: int) -> Tensor:
+        if not 0 < n <= len(self._codes):
+            raise MetricError(f"it asks for {n or 'all'} codes, and `counts_needed` states {len(self._codes)}")
+        return self._codes[:n]
+
+    def _absent(self, *_: Any, **__: Any) -> Any:
+        raise MetricError("it is declared `on_cpu`, and asks for more than codes and draws of the prior")
+
+    samples = reconstructions = decode = training_codes = held_out = training_images = _absent
+    references = model = property(_absent)

@@ -18,7 +18,7 @@ from genbench.api import Measurement
 from genbench.api.metric import MetricRole
 from genbench.data.images import save_grid, to_uint8
 from genbench.errors import GenbenchError, MetricError, NotApplicableError, SystemFailureError, one_line, printable
-from genbench.evaluation.evaluation import DataEvaluation
+from genbench.evaluation.evaluation import DataEvaluation, DetachedEvaluation
 from genbench.experiment.build import create_metric, create_sampler
 from genbench.experiment.run import SAMPLED, Component, split_sampler
 from genbench.registry.loader import Registry
@@ -48,12 +48,16 @@ def measure(registry: Registry, component: Component, evaluation: DataEvaluation
 
     `seconds` hold what this metric computed first; what it shares with earlier ones was counted there.
     """
-    entry, started = MetricRecord(component.name, component.values, evaluation.split), time.perf_counter()
+    background = isinstance(evaluation, DetachedEvaluation)
+    entry = MetricRecord(component.name, component.values, evaluation.split, background=background)
+    started, fitting = time.perf_counter(), 0.0
     metric, sampler = split_sampler(component)
     try:
         with torch.no_grad():
             if sampler is not None:
                 evaluation = _sampled(registry, sampler, evaluation)
+                fitting = time.perf_counter() - started
+            shared = evaluation.shared_seconds
             numbers = create_metric(registry, metric).measure(evaluation)
             stored = tuple(to_stored(_labelled(number, metric, sampler)) for number in numbers)
         _check_components([number.component for number in stored])
@@ -65,9 +69,16 @@ def measure(registry: Registry, component: Component, evaluation: DataEvaluation
         cause = describe_error(error).removeprefix(f"{component.name}: ")
         trace = "" if isinstance(error, GenbenchError) else "".join(traceback.format_exception(error))
         return msgspec.structs.replace(entry, error=cause, trace=printable(trace))
-    fit_seconds = None if evaluation.fit_seconds is None else round(evaluation.fit_seconds, 3)
-    seconds = round(time.perf_counter() - started, 3)
-    return msgspec.structs.replace(entry, numbers=stored, seconds=seconds, fit_seconds=fit_seconds)
+    seconds, fit_seconds = time.perf_counter() - started, evaluation.fit_seconds
+    if fit_seconds is not None and fitting >= fit_seconds:  # it was fitted for this metric
+        seconds -= fit_seconds
+    return msgspec.structs.replace(
+        entry,
+        numbers=stored,
+        seconds=round(seconds, 3),
+        fit_seconds=None if fit_seconds is None else round(fit_seconds, 3),
+        shared_seconds=round(evaluation.shared_seconds - shared, 3) or None,
+    )
 
 
 def _sampled(registry: Registry, sampler: Component, evaluation: DataEvaluation) -> DataEvaluation:

@@ -119,6 +119,8 @@ class Bars:
         )
         self._study: TaskID | None = None
         self._data: TaskID | None = None
+        self._said: set[str] = set()
+        """What was said of things that are computed once."""
         self._active: dict[str, ActiveRun] = {}
         self._remarks: dict[Component, set[str]] = {}
         self._started = 0
@@ -132,7 +134,12 @@ class Bars:
         self._bars.stop()
 
     def on_data(self, progress: ProgressEvent) -> None:
-        """One bar for the dataset."""
+        """One bar for the dataset; what a metric computes once is a line."""
+        if self._study is not None and not progress.total:
+            if progress.what not in self._said:
+                self._said.add(progress.what)
+                self._console.print(f"[dim]{escape(progress.what)}[/]", highlight=False)
+            return
         if self._data is None:
             self._data = self._bars.add_task(escape(progress.what), total=None, facts="")
         facts = f"{progress.done:,} of {progress.total:,}" if progress.total else ""
@@ -228,7 +235,7 @@ class Lines:
         now = time.perf_counter()
         if progress.what != self._name:
             self._print(f"{progress.what}{f', {progress.total:,}' if progress.total else ''}")
-        elif now - self._last >= LINE_SECONDS:
+        elif progress.total and now - self._last >= LINE_SECONDS:
             self._print(f"    {progress.done:,} of {progress.total:,}")
         else:
             return

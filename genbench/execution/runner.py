@@ -18,7 +18,7 @@ from genbench.errors import DivergenceError, GenbenchError, StoreError, SystemFa
 from genbench.evaluation.controls import ControlEvaluation, fit_control
 from genbench.evaluation.evaluation import DataEvaluation, RunEvaluation
 from genbench.evaluation.external import ExternalEvaluation, ExternalResults, load_results
-from genbench.evaluation.measure import measure, save_measurement, save_pictures
+from genbench.evaluation.measure import measure, replace_measurement, save_measurement, save_pictures
 from genbench.evaluation.snapshots import (
     SnapshotEvaluator,
     is_paused,
@@ -28,6 +28,7 @@ from genbench.evaluation.snapshots import (
     snapshots_measured,
     training_stats,
 )
+from genbench.execution.background import Background, MeasuredRun, Measuring
 from genbench.experiment.build import create_context, create_prior, load_dataset, replaced_defaults
 from genbench.experiment.run import NONE, Component, Run
 from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule
@@ -41,6 +42,7 @@ from genbench.training.device import describe_failure, on_device, release_memory
 from genbench.training.distributed import DistributedContext
 from genbench.training.flops import counted_flops
 from genbench.training.loop import TrainState
+from genbench.training.precision import using_tf32
 from genbench.training.setup import EnsembleJob, TrainingJob
 from genbench.training.step import ALONE
 from genbench.utils.plugin_code import describe_error, error_location
@@ -51,13 +53,15 @@ from genbench.utils.torch_state import isolated
 class RunOutcome:
     """The end of one run; `problem` is one line, empty unless it failed or is locked by another process."""
 
-    status: Literal["done", "failed", "interrupted", "locked"]
+    status: Literal["done", "failed", "interrupted", "locked", "measuring"]
+    """measuring: its last measurements go on in the background, and `Runner.finished` has its end."""
     problem: str = ""
     stops: bool = False
     """Whether every further run would fail alike."""
 
 
 INTERRUPTED = RunOutcome("interrupted")
+MEASURING = RunOutcome("measuring")
 
 Evaluated = Model | Control | ExternalResults
 """What metrics measure."""
@@ -98,6 +102,9 @@ class Runner:
     """The dataset on the device; None: loaded for the first run."""
     memory: dict[str, Any] = field(default_factory=dict)
     """Shared by the evaluations of all runs."""
+    background: Background | None = None
+    """Measures on threads while the next run trains, where a GPU trains; else None."""
+    _finished: list[tuple[Run, RunOutcome]] = field(default_factory=list)
 
     def folder(self, run: Run) -> RunFolder:
         """The folder of a run."""
@@ -108,6 +115,7 @@ class Runner:
 
         `begun`: its start was reported before. `alone` is why it is not trained in an ensemble, for its log.
         """
+        self._save_measured()
         with ExitStack() as lock:
             try:
                 trains = self._begin(run, lock, begun=begun)
@@ -115,14 +123,48 @@ class Runner:
                     return INTERRUPTED
                 with isolated(self.device):
                     model = None if trains is None else self._train(run, alone) if trains else self._restore(run)
-                    outcome = self._evaluate(run, model)
+                    with using_tf32(False, self.device):  # protocols say float32
+                        outcome = self._evaluate(run, model, lock)
             except RunLockedError:
                 outcome = RunOutcome("locked", LOCKED)
             except (Exception, SystemExit) as error:  # a plug-in may raise anything; the other runs go on
                 outcome = self._failure(run, error)
-        if self.distributed.is_main_process:
+        if self.distributed.is_main_process and outcome is not MEASURING:
             self.callback.on_run_end(run, outcome.status, outcome.problem)
         return outcome
+
+    def finished(self, *, all_of_them: bool = False) -> list[tuple[Run, RunOutcome]]:
+        """The runs that have ended in the background since the last call; waits for all of them, if it is asked to."""
+        self._save_measured(all_of_them=all_of_them)
+        finished, self._finished = self._finished, []
+        return finished
+
+    def _save_measured(self, *, all_of_them: bool = False) -> None:
+        """Save and report the runs whose measurements in the background have ended."""
+        if self.background is None:
+            return
+        for measured in self.background.ended(self.stop, all_of_them=all_of_them):
+            run, folder = measured.run, self.folder(measured.run)
+            with measured.lock:
+                try:
+                    outcome = self._save_measurements(folder, measured)
+                except (Exception, SystemExit) as error:
+                    outcome = self._failure(run, error)
+            self.callback.on_run_end(run, outcome.status, outcome.problem)
+            self._finished.append((run, outcome))
+
+    def _save_measurements(self, folder: RunFolder, measured: MeasuredRun) -> RunOutcome:
+        """Save the measurements of a run in the order of the metrics."""
+        entries, problems = folder.measurements(), [measured.problem] * bool(measured.problem)
+        for component, future in measured.measuring.items():
+            if not future.cancelled():
+                entry = future.result()
+                entries = replace_measurement(entries, component, entry)
+                problems += [f"{component.name}: {entry.error}"] if entry.error else []
+        order = {component.key: place for place, component in enumerate(self.metrics)}
+        folder.save_measurements(dict(sorted(entries.items(), key=lambda item: order.get(item[0], -1))))
+        cancelled = any(future.cancelled() for future in measured.measuring.values())
+        return _outcome(problems, complete=measured.complete and not cancelled)
 
     def run_ensemble(self, runs: Sequence[Run]) -> list[RunOutcome]:
         """Do several runs, and train those that are not trained as one tensor program; the outcomes in their order.
@@ -207,6 +249,7 @@ class Runner:
                         states[k] = state
                         self.folder(run).log(state.logged())
                         self.callback.on_log(run, state)
+                        self._save_measured()
                         if state.step == pause:
                             self.folder(run).save_training(asdict(job.stats(models[k], state, self.jobs)))
                         if state.step in snapshot_steps:
@@ -309,6 +352,7 @@ class Runner:
                     state = replace(state, how=f"{state.how}{ALONE}{alone}")
                 folder.log(state.logged())
                 self.callback.on_log(run, state)
+                self._save_measured()
                 if state.step == pause:
                     stats = job.stats(model, state, device_config, step_flops, self.jobs)
                     folder.save_training(asdict(stats))
@@ -330,8 +374,11 @@ class Runner:
         save_weights(folder.path / WEIGHTS, model, {"key": run.key, "shape": shape})
         (folder.path / CHECKPOINT).unlink(missing_ok=True)
 
-    def _evaluate(self, run: Run, model: Evaluated | None) -> RunOutcome:
-        """Take the pictures, measurements and snapshot measurements that are missing."""
+    def _evaluate(self, run: Run, model: Evaluated | None, lock: ExitStack) -> RunOutcome:
+        """Take the pictures, measurements and snapshot measurements that are missing.
+
+        Where measurements go on in the background, they take the lock over, and the outcome is `MEASURING`.
+        """
         if not self.distributed.is_main_process:
             return RunOutcome("done")
         if model is None:
@@ -344,19 +391,30 @@ class Runner:
         evaluation = self.evaluation(run, model, stats, "validation" if trial else "test")
         problems = [] if trial else save_pictures(evaluation, folder)
         selects = trial or (run.role == "model" and self.snapshots.select is not None)
+        complete, measuring = True, Measuring()
         for component in [] if selects else lacking_metrics(folder.measurements(), self.metrics):
-            if self.stop():
-                return _outcome(problems, complete=False)
+            complete = not self.stop()
+            if not complete:
+                break
             self.callback.on_metric_start(run, component.name)
+            if self.background is not None:
+                future = self.background.measure(self.registry, component, evaluation)
+                if future is not None:
+                    measuring[component] = future
+                    continue
             problems += save_measurement(folder, component, measure(self.registry, component, evaluation))
 
         # Snapshots.
-        if isinstance(model, Model) and self.snapshots.count:
+        if complete and isinstance(model, Model) and self.snapshots.count:
             evaluator = SnapshotEvaluator(run, folder, self.snapshots, self.registry, self.callback, self.stop)
             problems += evaluator.evaluate(model, partial(self.evaluation, run, model), self.metrics)
             complete = not self.stop() or snapshots_measured(run, folder, self.snapshots, self.metrics)
-            return _outcome(problems, complete=complete)
-        return _outcome(problems, complete=True)
+        outcome = _outcome(problems, complete=complete)
+        if self.background is None or not measuring:
+            return outcome
+        self.callback.on_metric_start(run, ", ".join(component.name for component in measuring))
+        self.background.add(MeasuredRun(run, measuring, outcome.problem, complete, lock.pop_all()))
+        return MEASURING
 
     def evaluation(
         self, run: Run, model: Evaluated, record: TrainingStats | None, split: Split = "test"
@@ -381,7 +439,7 @@ class Runner:
             images,
             seed=run.seed,
             device=self.device,
-            data_config=self.data_config,
+            data_config=replace(self.data_config, report=self.callback.on_data),
             memory=memory,
             split=split,
         )

@@ -105,8 +105,11 @@ def run_all(plan: Plan, executor: Executor, runner: Runner, done: Collection[str
         followers = [RunFollower(run, runner.folder(run), callback) for run in runs]
         future = executor.submit(runs)
         followed[future] = followers
-        if executor.in_process and any(ended.stops for ended in future.result()):
-            break
+        if executor.in_process:
+            for run, ended in runner.finished():
+                outcome.add(run, ended)
+            if outcome.stopped or any(ended.stops for ended in future.result()):
+                break
 
     # Follow.
     interrupted = False
@@ -123,6 +126,8 @@ def run_all(plan: Plan, executor: Executor, runner: Runner, done: Collection[str
                 for follower, ended in zip(followers, _ended(future, followers, plan, runner.provenance), strict=True):
                     follower.end(ended)
                     outcome.add(follower.run, ended)
+    for run, ended in runner.finished(all_of_them=True):
+        outcome.add(run, ended)
     return outcome
 
 

@@ -377,27 +377,37 @@ def fingerprint(module: ModuleType) -> str:
 @lru_cache(maxsize=256)
 def _code(source: bytes) -> bytes:
     """The parsed tree of a Python source without positions, comments, docstrings and hints of components."""
-    return "\n".join(_tokens(ast.parse(source))).encode()
+    tokens: list[str] = []
+    _append_tokens(ast.parse(source), tokens)
+    return "\n".join(tokens).encode()
 
 
-def _tokens(node: ast.AST) -> Iterator[str]:
-    """A node and its fields. Empty fields are left out, since Python releases add fields (3.12: `type_params`).
+def _append_tokens(node: ast.AST, tokens: list[str]) -> None:
+    """Append a node and its fields. Empty ones are left out, since Python releases add fields (3.12: `type_params`).
 
     What remains depends on the Python release as much as `ast` does: 3.12 splits some f-strings in another way.
     """
-    yield type(node).__name__
+    tokens.append(type(node).__name__)
+    has_hints = _is_component(node)
     for name, value in ast.iter_fields(node):
         values = value if isinstance(value, list) else [value]
         # Statements that are a string alone do nothing: docstrings, also those of attributes.
-        values = [child for child in values if not _is_docstring(child) and not _is_hint(node, child)]
+        if name in BODIES:
+            values = [child for child in values if not _is_docstring(child)]
+        elif has_hints and name == "keywords":
+            values = [child for child in values if child.arg not in HINTS]
         if not values or (values == [None] and (name != "value" or not isinstance(node, ast.Constant))):
             continue
-        yield f".{name} {len(values)}"
+        tokens.append(f".{name} {len(values)}")
         for child in values:
             if isinstance(child, ast.AST):
-                yield from _tokens(child)
+                _append_tokens(child, tokens)
             else:
-                yield f"{type(child).__name__} {child!r}"
+                tokens.append(f"{type(child).__name__} {child!r}")
+
+
+BODIES = ("body", "orelse", "finalbody")
+"""Fields of statements, in which a docstring may stand."""
 
 
 def _is_docstring(node: object) -> bool:
@@ -408,11 +418,11 @@ HINTS = ("aliases", "family")
 """Fields of a `ComponentSpec` that change no number."""
 
 
-def _is_hint(call: ast.AST, child: object) -> bool:
-    """Whether a child of a call is `aliases` or `family` of a component: both lead to it, and change no number."""
-    if not (isinstance(call, ast.Call) and isinstance(child, ast.keyword) and child.arg in HINTS):
+def _is_component(node: ast.AST) -> bool:
+    """Whether a node is a call of `ComponentSpec`, whose `aliases` and `family` lead to it and change no number."""
+    if not isinstance(node, ast.Call):
         return False
-    called = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+    called = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
     return called == ComponentSpec.__name__
 
 

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from genbench.analysis.columns import choose_tables
 from genbench.analysis.notes import Protocols
@@ -18,6 +19,7 @@ from genbench.analysis.table import Table
 from genbench.analysis.tuning import TuningReport, sensitivity_records, tuning_records
 from genbench.errors import printable
 from genbench.plotting.style import Drawing, encoded, save
+from genbench.reporting.cost import Cost
 from genbench.reporting.csv_json import records_csv, table_csv, tidy_csv, tidy_csv_lines, tidy_json, tidy_json_lines
 from genbench.reporting.html import Page, Picture, render
 from genbench.reporting.latex import latex
@@ -25,11 +27,22 @@ from genbench.reporting.markdown import markdown
 from genbench.storage.results import Row
 from genbench.utils.io import PART, write_atomically, write_pieces, write_text
 
-THUMBNAIL = 384
-"""Pixels of the longer side of a picture in report.html; the file beside it has all of them."""
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
 
-THUMBNAILS = 128
-"""Pictures that report.html shows, all samples before all reconstructions; the file stays under 10 MB."""
+THUMBNAIL = 384
+"""Pixels of the longer side of a run's picture in report.html; the file beside it has all of them."""
+
+FIGURE = 150_000
+"""Bytes up to which report.html shows a figure without loss; of a larger one, such as a grid of photographs, it shows
+a lossy copy, and the files beside it have every pixel."""
+
+QUALITY = 80
+"""Of lossy pictures, 0 to 100: at 80 the photographs of a grid look as before, at a tenth of a PNG's size."""
+
+PICTURES = 2_000_000
+"""Characters of pictures in report.html, so that it stays under 3 MB: first the figures, then all samples, then all
+reconstructions; the rest are named by their files."""
 
 MOST_PIXELS = 40_000_000
 """Larger pictures are not decoded: a small file can claim any size."""
@@ -67,15 +80,16 @@ def export(
     title: str = "",
     anonymous: bool = False,
     tuning: Sequence[TuningReport] = (),
+    spent: Cost | None = None,
     draw: Callable[[], tuple[Sequence[Drawing], Sequence[str]]] = lambda: ((), ()),
 ) -> tuple[Path, ...]:
     """Write the study into `folder` and return the files, report.html last.
 
     `runs` are the runs by their name in the rows, `protocols` the fields of each protocol by its hash, `command` the
     command line, `sort` the metric that ranks, `columns` those of the tables in their order, `tuning` what is known of
-    tuned models, which tuning.csv and sensitivity.csv hold as well. `draw` makes the figures,
-    written as PNG and PDF, and a line for each that could not be drawn, after the data files: figures of thousands of
-    groups take far longer. Every file is whole or absent; the folder may exist.
+    tuned models, which tuning.csv and sensitivity.csv hold as well, `spent` the cost of the runs. `draw` makes the
+    figures, written as PNG and PDF, and a line for each that could not be drawn, after the data files: figures of
+    thousands of groups take far longer. Every file is whole or absent; the folder may exist.
     """
     runs, protocols = runs or {}, protocols or {}
     _sweep(folder)
@@ -97,14 +111,15 @@ def export(
         printable(title),
         tables,
         protocols,
-        _thumbnails(pictures),
+        thumbnails(pictures, PICTURES - sum(len(figure.uri) for figure in shown)),
         stored,
         rows,
         command,
         shown,
         problems,
         anonymous,
-        tuning,
+        cost=spent,
+        tuning=tuning,
     )
     write_text(folder / "report.html", render(page))
     files = [folder / name for name in DATA] + searched + [path for _, _, path in pictures] + figures
@@ -148,14 +163,14 @@ def _copy_pictures(folder: Path, tables: Iterable[Table], runs: Mapping[str, Run
     names = dict.fromkeys(row.first_run for table in tables for row in table.rows)
     copied = []
     for name in names:
-        for source in _pictures(runs[name].folder) if name in runs else ():
-            copy = folder / f"{_file_name(name)}-{_file_name(source.stem)}.png"
+        for source in run_pictures(runs[name].folder) if name in runs else ():
+            copy = folder / f"{file_name(name)}-{file_name(source.stem)}.png"
             write_atomically(copy, partial(_copy, source))
             copied.append((name, source.stem, copy))
     return copied
 
 
-def _pictures(folder: Path) -> list[Path]:
+def run_pictures(folder: Path) -> list[Path]:
     """The PNG files of a run, samples and reconstructions first."""
     order = {name: position for position, name in enumerate(FIRST_PICTURES)}
     paths = (path for path in folder.glob("*.png") if path.is_file() and _starts_as_png(path))
@@ -171,22 +186,24 @@ def _copy(source: Path, target: Path) -> None:
     shutil.copyfile(source, target)
 
 
-def _file_name(name: str) -> str:
+def file_name(name: str) -> str:
     """A name that is safe as part of a file's; names that had to be changed stay distinct by a hash."""
     safe = re.sub(r"[^A-Za-z0-9._=-]+", "-", name)[:80].lstrip(".-")
     return safe if safe == name else f"{safe}-{hashlib.sha256(name.encode()).hexdigest()[:8]}".lstrip("-")
 
 
 def _figures(folder: Path, drawings: Sequence[Drawing]) -> tuple[list[Picture], list[Path]]:
-    """Write the figures; the page shows the smaller of PNG and SVG."""
+    """Write the figures, and show those that the page has room for."""
     shown: list[Picture] = []
     files: list[Path] = []
+    room = PICTURES
     for drawing in drawings:
         for form in ("png", "pdf"):
             files.append(folder / f"{drawing.name}.{form}")
             save(drawing.figure, files[-1])
-        png, svg = (folder / f"{drawing.name}.png").read_bytes(), encoded(drawing.figure, "svg")
-        uri = _data_uri("svg+xml", svg) if len(svg) <= len(png) else _data_uri("png", png)
+        uri = _figure_uri((folder / f"{drawing.name}.png").read_bytes(), encoded(drawing.figure, "svg"))
+        uri = uri if len(uri) <= room else ""
+        room -= len(uri)
         inches = round(drawing.figure.get_figwidth(), 2)
         shown.append(
             Picture(
@@ -201,20 +218,29 @@ def _figures(folder: Path, drawings: Sequence[Drawing]) -> tuple[list[Picture], 
     return shown, files
 
 
-def _thumbnails(pictures: Sequence[tuple[str, str, Path]]) -> dict[str, list[Picture]]:
-    """The pictures by run; the first ones as thumbnails, the others by their file alone."""
+def _figure_uri(png: bytes, svg: bytes) -> str:
+    """A figure as the data: URI of its smallest form without loss; of a large one a lossy form."""
+    from PIL import Image
+
+    large = min(len(png), len(svg)) > FIGURE
+    with Image.open(io.BytesIO(png)) as picture:
+        webp = _webp(picture.convert("RGB"), lossless=not large)
+    return _data_uri("svg+xml", svg) if len(svg) <= len(webp) else _data_uri("webp", webp)
+
+
+def thumbnails(pictures: Sequence[tuple[str, str, Path]], room: int = PICTURES) -> dict[str, list[Picture]]:
+    """The pictures by run: thumbnails as long as they fit into `room` characters, the others by their file alone."""
     order = {caption: position for position, caption in enumerate(FIRST_PICTURES)}
     by_run: dict[str, list[Picture]] = {}
-    for number, (run, caption, path) in enumerate(
-        sorted(pictures, key=lambda picture: order.get(picture[1], len(order)))
-    ):
-        uri = _thumbnail(path) if number < THUMBNAILS else ""
-        by_run.setdefault(run, []).append(Picture(caption, uri, f"pictures/{path.name}"))
+    for run, caption, path in sorted(pictures, key=lambda picture: order.get(picture[1], len(order))):
+        uri = _thumbnail(path) if room > 0 else ""
+        room -= len(uri)
+        by_run.setdefault(run, []).append(Picture(caption, uri if room >= 0 else "", f"pictures/{path.name}"))
     return by_run
 
 
 def _thumbnail(path: Path) -> str:
-    """A picture as the data: URI of a JPEG of one size at most; "" where it cannot be read."""
+    """A picture as the data: URI of a small lossy one; "" where it cannot be read."""
     from PIL import Image
 
     try:
@@ -225,9 +251,14 @@ def _thumbnail(path: Path) -> str:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # SyntaxError: Pillow's for a bad PNG
         return ""
     small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    return _data_uri("webp", _webp(small))
+
+
+def _webp(picture: PillowImage, *, lossless: bool = False) -> bytes:
+    """A picture as WebP, which every browser has shown since 2020."""
     buffer = io.BytesIO()
-    small.save(buffer, format="JPEG", quality=80)
-    return _data_uri("jpeg", buffer.getvalue())
+    picture.save(buffer, format="WEBP", lossless=lossless, quality=QUALITY)
+    return buffer.getvalue()
 
 
 def _data_uri(kind: str, data: bytes) -> str:

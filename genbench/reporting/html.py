@@ -6,12 +6,13 @@ import itertools
 import math
 import re
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from genbench import __version__
 from genbench.analysis import notes
+from genbench.analysis.columns import split_protocols
 from genbench.analysis.compare import Comparison, compare
 from genbench.analysis.formatting import format_estimate, format_value, p_value
 from genbench.analysis.headline import MODELS_NAMED, extractor_agreement, join_words, setup_lines, tuning_lines, verdict
@@ -19,6 +20,7 @@ from genbench.analysis.notes import FailureNote, ProtocolLegend, Protocols
 from genbench.analysis.table import Column, Table, TableRow, gather
 from genbench.analysis.tuning import TuningReport, WordTable, word_tables
 from genbench.errors import UsageError
+from genbench.reporting.cost import Cost, cost_notes, cost_rows
 from genbench.stats.comparison import holm_of_tests
 from genbench.stats.intervals import Estimate
 from genbench.storage.results import Row
@@ -65,7 +67,9 @@ class Page:
     """All that the report is made from; `pictures` and `records` (parsed run.json) are by run.
 
     `title` is "" where the tables name it. `problems` has a line for each figure that could not be drawn. With
-    `anonymous` the page has no command, commit, path or name of a folder. `tuning` says what is known of tuned models.
+    `anonymous` the page has no command, commit, path or name of a folder. `submitted` says by group whose its runs are;
+    with `apart` numbers of one metric under several protocols stand in tables apart instead of in columns. `tuning`
+    says what is known of tuned models.
     """
 
     title: str
@@ -78,6 +82,9 @@ class Page:
     figures: Sequence[Picture] = ()
     problems: Sequence[str] = ()
     anonymous: bool = False
+    cost: Cost | None = None
+    submitted: Mapping[str, str] = field(default_factory=dict)
+    apart: bool = False
     tuning: Sequence[TuningReport] = ()
 
 
@@ -130,6 +137,16 @@ class RowView:
     cells: Sequence[CellView]
     title: str = ""
     kind: str = ""
+    submitted: str = ""
+
+
+@dataclass(frozen=True)
+class ResultsView:
+    """A table of numbers."""
+
+    groups: Sequence[GroupView]
+    columns: Sequence[ColumnView]
+    rows: Sequence[RowView]
 
 
 @dataclass(frozen=True)
@@ -163,9 +180,7 @@ class TableView:
     verdict: str
     setup: Sequence[str]
     cards: Sequence[CardView]
-    groups: Sequence[GroupView]
-    columns: Sequence[ColumnView]
-    rows: Sequence[RowView]
+    results: Sequence[ResultsView]
     notes: Sequence[str]
     failures: Sequence[FailureNote]
     legend: ProtocolLegend
@@ -185,6 +200,23 @@ class RunList:
 
 def render(page: Page) -> str:
     """The report as one HTML file that requests nothing."""
+    return rendered(
+        "report.html",
+        title=page.title or _title(page.tables),
+        facts=_facts(page),
+        commands=[] if page.anonymous else _commands(page),
+        tables=[table_view(page, table) for table in page.tables],
+        run_list=run_list(page),
+        figures=page.figures,
+        problems=page.problems,
+        cost_rows=cost_rows(page.cost) if page.cost else [],
+        cost_notes=cost_notes(page.cost) if page.cost else [],
+        left_out=sum(not picture.uri for group in (page.figures, *page.pictures.values()) for picture in group),
+    )
+
+
+def rendered(template: str, **values: object) -> str:
+    """A page of a template."""
     environment = Environment(
         loader=PackageLoader("genbench.reporting"),
         autoescape=True,
@@ -192,16 +224,7 @@ def render(page: Page) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    return environment.get_template("report.html").render(
-        title=page.title or _title(page.tables),
-        facts=_facts(page),
-        commands=[] if page.anonymous else _commands(page),
-        tables=[_table(page, table) for table in page.tables],
-        run_list=_run_list(page),
-        figures=page.figures,
-        problems=page.problems,
-        left_out=sum(not picture.uri for group in (page.figures, *page.pictures.values()) for picture in group),
-    )
+    return environment.get_template(template).render(values)
 
 
 def _title(tables: Sequence[Table]) -> str:
@@ -242,27 +265,10 @@ def _commands(page: Page) -> list[str]:
 # ---------------------------------------------------------------- a table
 
 
-def _table(page: Page, table: Table) -> TableView:
-    order = _column_order(table)
-    span = _range(table)
+def table_view(page: Page, table: Table) -> TableView:
+    """A table of the page with all that is said of it."""
     shown = _without_paths if page.anonymous else str
-    rows = [
-        _row(row, order, span, above if k == 0 else "")
-        for above, members in notes.blocks(table.rows)
-        for k, row in enumerate(members)
-    ]
-    if any(column.floor is not None for column in table.columns):
-        models = sum(row.role != "control" for row in table.rows)
-        rows.insert(models, _perfect(table, order))
     agreement = extractor_agreement(table, page.protocols)
-    groups: list[GroupView] = []
-    columns: list[ColumnView] = []
-    for title, members in _grouped(table, order).items():
-        extra = [i for i in members if table.columns[i].section != "headline"]
-        if len(extra) == len(members):
-            extra = extra[1:]
-        columns += [_column(table.columns[i], len(groups), i in extra) for i in members]
-        groups.append(GroupView(title, len(members), len(extra)))
     return TableView(
         title=notes.title(table),
         verdict=verdict(table).text,
@@ -272,9 +278,7 @@ def _table(page: Page, table: Table) -> TableView:
             for row in table.rows
             if page.pictures.get(row.first_run)
         ],
-        groups=groups,
-        columns=columns,
-        rows=rows,
+        results=[_results(page, part) for part in (split_protocols(table) if page.apart else [table])],
         notes=[
             *map(shown, notes.warnings(table)),
             *notes.fits(table),
@@ -286,6 +290,28 @@ def _table(page: Page, table: Table) -> TableView:
         seeds=_seeds(page.rows, table),
         tuning=word_tables(page.tuning, table.dataset),
     )
+
+
+def _results(page: Page, table: Table) -> ResultsView:
+    order = _column_order(table)
+    span = _range(table)
+    rows = [
+        _row(row, order, span, above if k == 0 else "", page.submitted.get(row.group, ""))
+        for above, members in notes.blocks(table.rows)
+        for k, row in enumerate(members)
+    ]
+    if any(column.floor is not None for column in table.columns):
+        models = sum(row.role != "control" for row in table.rows)
+        rows.insert(models, _perfect(table, order))
+    groups: list[GroupView] = []
+    columns: list[ColumnView] = []
+    for title, members in _grouped(table, order).items():
+        extra = [i for i in members if table.columns[i].section != "headline"]
+        if len(extra) == len(members):
+            extra = extra[1:]
+        columns += [_column(table.columns[i], len(groups), i in extra) for i in members]
+        groups.append(GroupView(title, len(members), len(extra)))
+    return ResultsView(groups, columns, rows)
 
 
 def _grouped(table: Table, order: Sequence[int]) -> dict[str, list[int]]:
@@ -312,13 +338,14 @@ def _column(column: Column, group: int, extra: bool) -> ColumnView:
     return ColumnView(head, BETTER[column.higher_is_better], below, column.protocol, group, extra)
 
 
-def _row(row: TableRow, order: Sequence[int], span: tuple[float, float], title: str) -> RowView:
+def _row(row: TableRow, order: Sequence[int], span: tuple[float, float], title: str, submitted: str) -> RowView:
     return RowView(
         label=row.label,
         progress=notes.progress(len(row.seeds), len(row.done)),
         state=row.state,
         cells=[_cell(row, i, span) for i in order],
         title=title,
+        submitted=submitted,
     )
 
 
@@ -439,8 +466,8 @@ def _tested(comparison: Comparison, p: float | None) -> str:
 # ---------------------------------------------------------------- the runs and their provenance
 
 
-def _run_list(page: Page) -> RunList:
-    """Every run with the fields of its record; fields that all share are listed once."""
+def run_list(page: Page) -> RunList:
+    """Every run of the page with the fields of its record; fields that all share are listed once."""
     first = {row.run: row for row in reversed(page.rows)}
     runs = dict.fromkeys(row.run for row in page.rows)
     records = {run: dict(_flat("", page.records.get(run, {}))) for run in runs}

@@ -16,7 +16,8 @@ from genbench.analysis.tuning import PublishedValue, TuningReport, tuning_report
 from genbench.errors import StoreError, UsageError
 from genbench.plotting.report import loss_drawings, model_drawings, row_drawings, search_drawings
 from genbench.reporting import export
-from genbench.reporting.console import render
+from genbench.reporting.console import ConsoleWriter, render
+from genbench.reporting.cost import cost
 from genbench.reporting.csv_json import curves_csv
 from genbench.storage.provenance import command_line
 from genbench.storage.results import Row, protocols, rows
@@ -116,6 +117,8 @@ def report_runs(
     tuning = known_tuning(records, tidy, fields, published)
     if form == "table":
         render(Console(), tidy, sort=sort, columns=columns, protocols=fields, tuning=tuning, noted=noted)
+        if noted:
+            show_time(Console(), records)
     else:
         writers: dict[str, Callable[[], str]] = {
             "csv": lambda: export.tidy_csv(of_columns(tidy, columns)),
@@ -171,6 +174,7 @@ def write_report(
         title=page.title,
         anonymous=page.anonymous,
         tuning=tuning,
+        spent=cost(records),
         draw=draw,
     )
     if curves := curves_csv(tidy):
@@ -187,6 +191,12 @@ def known_tuning(
     if not any(row.trials for row in tidy):
         return ()
     return tuning_reports(tidy, searches_of(records), None if published is None else published(), fields)
+
+
+def show_time(console: Console, records: Sequence[RunRecord]) -> None:
+    """Print what training and evaluation took, in one line; nothing where it was not recorded."""
+    if words := cost(records).words:
+        ConsoleWriter(console).line(f"time: {words}", "dim", indent=1)
 
 
 def show_table(

@@ -21,8 +21,8 @@ from genbench.analysis.formatting import format_estimate, format_value, p_value
 from genbench.analysis.headline import join_words, tuning_words
 from genbench.analysis.table import CAUTIONS
 from genbench.evaluation.selection import describe_selection
-from genbench.experiment.run import SAMPLED
 from genbench.reporting.console import ConsoleWriter, render_curves
+from genbench.reporting.cost import Cost, cost, cost_notes, cost_rows
 from genbench.reporting.summary import compared_runs
 from genbench.storage.results import rows
 from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, RunRecord, read_run
@@ -62,6 +62,7 @@ def run_plain(record: RunRecord) -> dict[str, Any]:
         "tuned": msgspec.to_builtins(record.tuned),
         "validation": {images: msgspec.to_builtins(taken.measurements) for images, taken in record.snapshots.items()},
         "numbers": [row.as_dict() for row in rows([record]) if row.metric],
+        "cost": asdict(cost([record])),
         "traces": {e.metric: e.trace for e in record.measurements.values() if e.trace},
         "inapplicable": {e.metric: e.inapplicable for e in record.measurements.values() if e.inapplicable},
         "pictures": [str(record.path / picture) for picture in (SAMPLES, RECONSTRUCTIONS) if record.has(picture)],
@@ -114,10 +115,7 @@ def show_run(path: Path, form: str = "table") -> None:
     console.print(numbers)
     if record.run.role == "trial":
         console.print("a trial of a search: its value chooses options, and is no result", highlight=False)
-    fits = {entry.metric.partition(SAMPLED)[2]: entry.fit_seconds for entry in record.measurements.values()}
-    for sampler, seconds in fits.items():
-        if seconds is not None:
-            console.print(f"the sampler {printable(sampler)} was fitted in {seconds:.3g} s", highlight=False)
+    show_cost(console, cost([record]))
     cautions: dict[str, list[str]] = {}
     for row in rows([record]):
         for caution in filter(None, row.caution.split(CAUTIONS)):
@@ -160,6 +158,24 @@ def _trial_numbers(record: RunRecord) -> list[tuple[str, StoredMeasurement]]:
         for number in entry.numbers
         if record.run.role == "trial"
     ]
+
+
+def show_cost(console: Console, spent: Cost) -> None:
+    """Print the seconds of training, fits and metrics; nothing where none were recorded."""
+    if not spent.words:
+        return
+    table = Table("cost", box=None, pad_edge=False, header_style="bold")
+    table.add_column("time", justify="right")
+    shares = bool(spent.shared)
+    if shares:
+        table.add_column("once", justify="right")
+    for what, seconds, once in cost_rows(spent):
+        table.add_row(printable(what), seconds, *[once] * shares)
+    console.print()
+    console.print(table)
+    writer = ConsoleWriter(console)
+    for line in cost_notes(spent):
+        writer.line(line, "dim", indent=1)
 
 
 def _words(value: Any) -> str:

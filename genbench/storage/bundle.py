@@ -53,7 +53,7 @@ from genbench.storage.run_dir import (
     save_searches,
     searches_of,
 )
-from genbench.storage.schema import SCHEMA, FittedRecord, Record, TrainingRecord, read_file
+from genbench.storage.schema import SCHEMA, FittedRecord, Record, SelectionRecord, TrainingRecord, fields_key, read_file
 from genbench.utils.io import PART, disk_full_error, hash_file, load_tensors, parse_json, write_atomically, write_json
 
 BUNDLE_SCHEMA = 2
@@ -183,7 +183,7 @@ def import_bundle(bundle: Path, out: Path) -> Imported:
         raise UsageError(f"there is no file {bundle}")
     out.mkdir(parents=True, exist_ok=True)
     digest = hash_file(bundle)
-    with _only_import(out), bundle.open("rb") as file:
+    with only_process(out, f".import-*{PART}"), bundle.open("rb") as file:
         temporary = out / f".import-{uuid4().hex[:8]}{PART}"
         try:
             names = unpack(file, temporary, str(bundle))
@@ -215,12 +215,12 @@ def import_bundle(bundle: Path, out: Path) -> Imported:
 
 
 @contextmanager
-def _only_import(out: Path) -> Iterator[None]:
-    """Wait for other imports into the folder, and remove the leftovers of a killed one."""
-    descriptor = os.open(out, os.O_RDONLY)
+def only_process(folder: Path, leftovers: str) -> Iterator[None]:
+    """Wait for other processes that write to the folder, and remove the `leftovers`, a pattern, of a killed one."""
+    descriptor = os.open(folder, os.O_RDONLY)
     try:
         fcntl.flock(descriptor, fcntl.LOCK_EX)
-        for left in out.glob(f".import-*{PART}"):
+        for left in folder.glob(leftovers):
             shutil.rmtree(left, ignore_errors=True)
         yield
     finally:
@@ -350,13 +350,13 @@ def _move(temporary: Path, out: Path, names: Sequence[str]) -> None:
 def check_run(record: RunRecord) -> None:
     """Check a run that was read, and read its other files; `StoreError` or `DataError` for the first fault.
 
-    The run's key is computed anew from its record, so a record cannot pass for another run's.
+    The run's key and the protocols' hashes are computed anew from their fields, so a record cannot pass for another
+    run's and a number not for one that was measured otherwise.
     """
     run = record.run
     if run.name != record.name:
         raise StoreError(f"its record describes {run.name}: altered, or of a genbench that trains otherwise")
-    if run.role != "external":
-        read_file(record.path / TRAINING, TrainingRecord)
+    _check_records(record, None if run.role == "external" else read_file(record.path / TRAINING, TrainingRecord))
     for name in run_files(record.path):
         path = record.path / name
         if name == LOG:
@@ -369,6 +369,51 @@ def check_run(record: RunRecord) -> None:
             _check_key(path, load_tensors(path)[1].get("key", ""), run.key)
         elif name.endswith(".png"):
             check_picture(path.read_bytes(), path)
+
+
+def _check_records(record: RunRecord, training: TrainingRecord | None) -> None:
+    """`StoreError` where the records of a run contradict each other, or a number the protocol that it states."""
+    run, snapshots = record.run, record.snapshots
+    measured = [(METRICS, record.measurements)]
+    measured += [(SNAPSHOTS, snapshot.measurements) for snapshot in snapshots.values()]
+    measured += [(SELECTED, selection.measurements) for selection in record.selections.values()]
+    for file, entries in measured:
+        for entry in entries.values():
+            for number in entry.numbers:
+                if number.protocol != fields_key(number.how):
+                    metric = f"{entry.metric}.{number.component}".rstrip(".")
+                    raise StoreError(f"{record.path / file}: the protocol of {metric} is not the one that it states")
+    if training is not None and run.trains:
+        images = -(-run.images // max(run.batch, 1)) * max(run.batch, 1)
+        if training.images != images or training.batch not in (0, run.batch):
+            raise StoreError(
+                f"{record.path / TRAINING} is of {training.images:,} images in batches of {training.batch:,};"
+                f" {record.path / RUN} says {images:,} in batches of {run.batch:,}"
+            )
+    for count, snapshot in snapshots.items():
+        if int(count) != snapshot.images:
+            raise StoreError(f"{record.path / SNAPSHOTS}: the snapshot {count} is of {snapshot.images:,} images")
+    for key, selection in record.selections.items():
+        _check_selection(record, key, selection)
+    if record.tuned is not None:
+        values = {name.replace("_", "-"): value for name, value in run.model.options}
+        for option, value in record.tuned.options.items():
+            if values.get(option.replace("_", "-")) != value:
+                raise StoreError(f"{record.path / TUNED} chose another {option} than {record.path / RUN} has")
+
+
+def _check_selection(record: RunRecord, key: str, selection: SelectionRecord) -> None:
+    """`StoreError` where the selected snapshot does not have the best value of all, or not this one."""
+    values: dict[int, float] = {}
+    for snapshot in record.snapshots.values():
+        entry = snapshot.measurements.get(key)
+        for number in () if entry is None else entry.numbers:
+            if (number.component, number.protocol) == (selection.component, selection.protocol):
+                values[snapshot.images] = number.value if selection.higher_is_better else -number.value
+    value = selection.value if selection.higher_is_better else -selection.value
+    beaten = len(values) == selection.candidates and max(values.values(), default=value) > value
+    if values.get(selection.images) != value or beaten:
+        raise StoreError(f"{record.path / SELECTED} does not follow from {record.path / SNAPSHOTS}")
 
 
 def _check_key(path: Path, key: str, expected: str) -> None:

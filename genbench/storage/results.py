@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Container, Iterable, Mapping, Sequence
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, fields
 from datetime import datetime
+from functools import partial
 from pathlib import PurePath
 from typing import Any, Literal
 
@@ -107,22 +108,30 @@ COLUMNS = tuple(each.name for each in fields(Row))
 
 
 def rows(
-    records: Sequence[RunRecord], keys: Container[str] | None = None, folders: Sequence[str] | None = None
+    records: Sequence[RunRecord],
+    keys: Container[str] | None = None,
+    folders: Sequence[str] | None = None,
+    owners: Sequence[str] | None = None,
+    *,
+    tuned_apart: bool = False,
 ) -> list[Row]:
     """One row for each run, metric and protocol; one for a run that failed or is unfinished.
 
     With `keys` (`genbench.experiment.run.Component.key`) the final measurements are only those of these components.
     With `folders`, one for each record, the runs of each folder are groups apart, whose labels end in "in FOLDER".
+    With `owners`, one for each record, what differs in source code or files alone is told apart by who has it. Labels
+    say how a model was tuned where another was not tuned alike; `tuned_apart`: where another tuned one was not.
     """
     kept = [place for place, record in enumerate(records) if record.run.role != "trial"]
     records, folders = [records[i] for i in kept], None if folders is None else [folders[i] for i in kept]
+    owned = {} if owners is None else _owned(records, [owners[i] for i in kept])
     groups = _groups(records)
     first = dict(zip(reversed(groups), reversed(records), strict=True))
     defaults = {group: _recorded_defaults(record) for group, record in first.items()}
     runs = {group: first[group].run for group in dict.fromkeys(groups)}
-    datasets, labels = group_labels(runs, defaults, _begun(records))
+    datasets, labels = group_labels(runs, defaults, partial(_variant_names, _begun(records), owned))
     tuned = {group: record.tuned for group, record in zip(groups, records, strict=True) if record.tuned is not None}
-    labels = _tuning_marks(labels, runs, datasets, tuned)
+    labels |= _tuning_marks(labels, {g: runs[g] for g in tuned} if tuned_apart else runs, datasets, tuned)
     shared = {
         group: {
             "group": group,
@@ -162,9 +171,9 @@ def _tuning(tuned: TunedFile) -> dict[str, Any]:
 def _tuning_marks(
     labels: Mapping[str, str], runs: Mapping[str, Run], datasets: Mapping[str, str], tuned: Mapping[str, TunedFile]
 ) -> dict[str, str]:
-    """The labels, marked where models on one dataset were not tuned alike."""
-    marked = dict(labels)
-    for dataset in set(datasets.values()):
+    """The marked labels of models on one dataset that were not tuned alike."""
+    marked: dict[str, str] = {}
+    for dataset in {datasets[g] for g in runs}:
         members = [g for g, run in runs.items() if datasets[g] == dataset and run.role == "model"]
         ways = {g: _way(tuned[g]) if g in tuned else "not tuned" for g in members}
         several = len({ways[g] for g in members if g in tuned}) > 1
@@ -268,6 +277,9 @@ Defaults = Mapping[str, Mapping[str, Scalar] | None]
 Variant = tuple[str, str]
 """The name of a component with the fingerprint of its source, or "data" with the hash of a dataset's files."""
 
+VariantNames = Callable[[Iterable[Variant]], dict[Variant, str]]
+"""Names that tell variants of one thing apart."""
+
 
 def _groups(records: Sequence[RunRecord]) -> list[str]:
     """The group of each record; of results from elsewhere with one name and seed, the earlier ones stand apart."""
@@ -298,15 +310,15 @@ def group_key(run: Run) -> str:
 
 
 def group_labels(
-    groups: Mapping[str, Run], defaults: Defaults, begun: Mapping[Variant, str]
+    groups: Mapping[str, Run], defaults: Defaults, variant_names: VariantNames
 ) -> tuple[dict[str, str], dict[str, str]]:
     """For each group a short name of its dataset, and its label: the model, and the fields that tell it apart.
 
     Those are the fields that differ among the groups of the same model and dataset; an option is named where it has
-    another value than its default. What differs in source code or files alone is told apart by its time in `begun`.
+    another value than its default. What differs in source code or files alone is told apart by `variant_names`.
     """
-    datasets = _dataset_labels(groups, defaults, begun)
-    return datasets, _labels(groups, datasets, defaults, begun)
+    datasets = _dataset_labels(groups, defaults, variant_names)
+    return datasets, _labels(groups, datasets, defaults, variant_names)
 
 
 def _begun(records: Iterable[RunRecord]) -> dict[Variant, str]:
@@ -318,12 +330,29 @@ def _begun(records: Iterable[RunRecord]) -> dict[Variant, str]:
     return begun
 
 
+def _owned(records: Iterable[RunRecord], owners: Iterable[str]) -> dict[Variant, str]:
+    """The owner of each source, and of each state of a dataset's files, that has one alone."""
+    owned: dict[Variant, set[str]] = {}
+    for record, owner in zip(records, owners, strict=True):
+        for variant in (*_sources(record.run), ("data", record.run.dataset.originals)):
+            owned.setdefault(variant, set()).add(owner)
+    return {variant: next(iter(names)) for variant, names in owned.items() if len(names) == 1}
+
+
 def _sources(run: Run) -> tuple[Variant, ...]:
     return tuple((getattr(run, kind).name, getattr(run, kind).fingerprint) for kind in KINDS)
 
 
-def _moments(variants: Iterable[Variant], begun: Mapping[Variant, str]) -> dict[Variant, str]:
-    """Variants of one thing by the time of their first run, in the fewest words, else by the start of the hash."""
+def _variant_names(
+    begun: Mapping[Variant, str], owned: Mapping[Variant, str], variants: Iterable[Variant]
+) -> dict[Variant, str]:
+    """Variants of one thing by their owners where each has another one, else by the time of their first run in the
+    fewest words, else by the start of the hash.
+    """
+    variants = list(variants)
+    owners = {variant: owned[variant] for variant in variants if variant in owned}
+    if len({*owners.values()}) == len(variants):
+        return {variant: f"{variant[0]} of {owner}" for variant, owner in owners.items()}
     times = {variant: begun.get(variant, "") for variant in variants}
     for form in ("%d %b %H:%M", "%d %b %H:%M:%S") if all(times.values()) else ():
         texts = {variant: f"{datetime.fromisoformat(time).astimezone():{form}}" for variant, time in times.items()}
@@ -338,7 +367,7 @@ def _recorded_defaults(record: RunRecord) -> dict[str, Scalar] | None:
 
 
 def _labels(
-    groups: Mapping[str, Run], datasets: Mapping[str, str], defaults: Defaults, begun: Mapping[Variant, str]
+    groups: Mapping[str, Run], datasets: Mapping[str, str], defaults: Defaults, variant_names: VariantNames
 ) -> dict[str, str]:
     """The label of each group; `datasets` are the labels of their datasets."""
     fields = {key: _fields(run) for key, run in groups.items()}
@@ -361,7 +390,7 @@ def _labels(
         for text, equal in texts.items():
             sources = {key: _sources(groups[key]) for key in equal}
             differing = [{*variants} for variants in zip(*sources.values(), strict=True)]
-            moments = [_moments(variants, begun) if len(variants) > 1 else {} for variants in differing]
+            moments = [variant_names(variants) if len(variants) > 1 else {} for variants in differing]
             for key in equal:
                 named = [named[source] for source, named in zip(sources[key], moments, strict=True) if named]
                 labels[key] = _label(model, [*_origin(key, groups[key]), *text, *named])
@@ -425,12 +454,12 @@ def option_text(value: Scalar) -> str:
 # ---------------------------------------------------------------- datasets and their names
 
 
-def _dataset_labels(groups: Mapping[str, Run], defaults: Defaults, begun: Mapping[Variant, str]) -> dict[str, str]:
+def _dataset_labels(groups: Mapping[str, Run], defaults: Defaults, variant_names: VariantNames) -> dict[str, str]:
     """The dataset of each group with its options that are not at their defaults: `folder: faces, size 64`.
 
     Where the defaults are not recorded, the options that differ among the runs of that dataset. Paths are named by
     as many of their last parts as tell them apart; of several paths of the same files the first one is named, and
-    of several states of a folder the time of the first run.
+    several states of a folder are told apart by `variant_names`.
     """
     families: dict[str, list[str]] = {}
     spellings: dict[tuple[str, str], Component] = {}
@@ -460,7 +489,7 @@ def _dataset_labels(groups: Mapping[str, Run], defaults: Defaults, begun: Mappin
         for label in {labels[key] for key in members}:
             states = {key: ("data", groups[key].dataset.originals) for key in members if labels[key] == label}
             if len({*states.values()}) > 1:
-                moments = _moments({*states.values()}, begun)
+                moments = variant_names({*states.values()})
                 for key, state in states.items():
                     labels[key] += f"{', ' if ': ' in label else ': '}{moments[state]}"
     return labels

@@ -6,6 +6,8 @@ Numbers are finite because JSON has no others.
 
 from __future__ import annotations
 
+import hashlib
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, TypeVar
@@ -158,11 +160,17 @@ class StoredMeasurement(Record, frozen=True, omit_defaults=True):
     chance_sd: Positive | None = None
 
 
+def fields_key(how: Mapping[str, Scalar]) -> str:
+    """The hash of a protocol's fields, as `genbench.api.EvalProtocol.key` has it."""
+    return hashlib.sha256(json.dumps(dict(how), sort_keys=True).encode()).hexdigest()[:8]
+
+
 class MetricRecord(Record, frozen=True, omit_defaults=True):
     """One metric under one choice of options: its numbers, or why it has none, and the seconds that it took.
 
     `trace` is the traceback of an error that is not in genbench's words. `fit_seconds` are those of its sampler's fit,
-    which every metric with this sampler repeats.
+    which every metric with this sampler repeats; they are not among the `seconds`. `shared_seconds` are, and were spent
+    on what other runs use as well. In the `background` it was measured while another run was trained.
     """
 
     metric: str
@@ -174,6 +182,8 @@ class MetricRecord(Record, frozen=True, omit_defaults=True):
     seconds: Positive | None = None
     trace: str = ""
     fit_seconds: Positive | None = None
+    shared_seconds: Positive | None = None
+    background: bool = False
 
     def __post_init__(self) -> None:
         if len({number.component for number in self.numbers}) < len(self.numbers):

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import Annotated
 
 import torch
-from scipy.linalg import eigh
 from torch import Tensor, nn
 
 from genbench.api import (
@@ -182,6 +181,8 @@ def principal_axes(images: Tensor, d: int) -> tuple[Tensor, Tensor, Tensor]:
     Of the covariance, or where images are fewer than values of their n x n products, which have the same spectrum.
     """
     n, p, device = len(images), images[0].numel(), images.device
+    from scipy.linalg import eigh  # half a second to import
+
     mean, matrix = mean_and_covariance(images, gram=n > p)
     if matrix is None:
         centred = _flat(images) - mean

@@ -1,10 +1,13 @@
-"""One run after another in this process."""
+"""One run after another in this process; on a GPU, metrics that compute on the CPU go on beside the next one."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from concurrent.futures import Future
 
+from joblib import cpu_count
+
+from genbench.execution.background import Background
 from genbench.execution.runner import Runner, RunOutcome
 from genbench.experiment.run import Run
 
@@ -15,7 +18,10 @@ class SerialExecutor:
     in_process = True
 
     def __init__(self, runner: Runner) -> None:
+        """On a CPU everything goes on one after another: two runs at once want the same cores."""
         self._runner = runner
+        if runner.device.type == "cuda" and runner.distributed.world == 1:
+            runner.background = Background(cpu_count())
 
     def submit(self, runs: Sequence[Run]) -> Future[list[RunOutcome]]:
         """Do the runs; of several distributed processes the main one decodes the dataset first."""
@@ -30,4 +36,7 @@ class SerialExecutor:
         """Do nothing: `submit` returns after the runs."""
 
     def shutdown(self) -> None:
-        """Do nothing: there are no workers."""
+        """Give up the measurements that still go on, if the command ends early."""
+        if self._runner.background is not None:
+            self._runner.background.close()
+            self._runner.background = None

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from genbench.api import DataConfig, ProgressEvent
-from genbench.data.tensor_files import hash_tensors, load_tensors, save_tensors
+from genbench.data.tensor_files import compute_once, hash_tensors, load_tensors, save_tensors
 from genbench.errors import DataError
 from genbench.features import FeatureLayer
 
@@ -36,7 +36,10 @@ def kept(data_config: DataConfig, extractor: FeatureLayer, images: Tensor, make:
     fields = (SCHEMA, *computed_by, images.device.type, torch.__version__, content)
     identity = " ".join(map(str, fields))
     path = data_config.cache / "features" / f"{hashlib.sha256(identity.encode()).hexdigest()[:32]}.safetensors"
-    if path.exists():
+
+    def read() -> Tensor | None:
+        if not path.exists():
+            return None
         try:
             tensors, facts = load_tensors(path)
             if facts == {"identity": identity} and len(tensors["features"]) == len(images):
@@ -44,12 +47,19 @@ def kept(data_config: DataConfig, extractor: FeatureLayer, images: Tensor, make:
                 return tensors["features"].to(images.device)
         except (DataError, KeyError, OSError):
             pass
-        data_config.report(ProgressEvent(f"features anew, since {path} is damaged", 0, len(images)))
+        data_config.report(ProgressEvent(f"features anew, since {path} is damaged", 0, 0))
         path.unlink(missing_ok=True)
-    features = make()
-    save_tensors(path, {"features": features}, {"identity": identity})
-    bound(path.parent, path)
-    return features
+        return None
+
+    def computed() -> Tensor:
+        what = f"{extractor.name} features of {len(images):,} real images, extracted once and kept"
+        data_config.report(ProgressEvent(what, 0, 0))
+        features = make()
+        save_tensors(path, {"features": features}, {"identity": identity})
+        bound(path.parent, path)
+        return features
+
+    return compute_once(path, read, computed)
 
 
 def bound(folder: Path, newest: Path) -> None:

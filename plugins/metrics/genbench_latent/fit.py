@@ -66,6 +66,7 @@ class LatentFit(Metric):
     debiased: ClassVar[FitComponent]
     raw: ClassVar[FitComponent | None] = None
     uses_samples = False
+    on_cpu = True
 
     def __post_init__(self) -> None:
         """Refuse blocks that are too small."""

@@ -10,8 +10,8 @@ from dataclasses import dataclass
 import torch
 from torch import Generator, Tensor
 
-from genbench.api import DataConfig, Noise, Prior
-from genbench.data.tensor_files import load_tensors, save_tensors
+from genbench.api import DataConfig, Noise, Prior, ProgressEvent
+from genbench.data.tensor_files import compute_once, load_tensors, save_tensors
 from genbench.errors import DataError
 
 SCHEMA = 1
@@ -75,20 +75,27 @@ class Null:
 
 
 def cached_null(data_config: DataConfig, name: str, identity: str, make: Callable[[], Null]) -> Null:
-    """A null from the cache, or made and kept there; a file that is damaged or of another null is made anew."""
+    """A null from the cache, or made and kept there; a file that is damaged or of another null is made anew.
+
+    The first use is reported to `data_config.report`.
+    """
     identity = f"{SCHEMA} {identity}"
     path = data_config.cache / "null" / f"{name}-{hashlib.sha256(identity.encode()).hexdigest()[:16]}.safetensors"
-    if path.exists():
+
+    def read() -> Null | None:
         try:
             tensors, facts = load_tensors(path)
-            if facts == {"identity": identity}:
-                return Null(**tensors)
+            return Null(**tensors) if facts == {"identity": identity} else None
         except (DataError, TypeError):  # TypeError: other tensors than a null's
-            pass
-        path.unlink(missing_ok=True)
-    null = make()
-    save_tensors(path, vars(null), {"identity": identity})
-    return null
+            return None
+
+    def computed() -> Null:
+        data_config.report(ProgressEvent(f"null distribution of {name}, computed once and kept", 0, 0))
+        null = make()
+        save_tensors(path, vars(null), {"identity": identity})
+        return null
+
+    return compute_once(path, read, computed)
 
 
 # ---------------------------------------------------------------- identity of a prior
