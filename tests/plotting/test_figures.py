@@ -18,8 +18,10 @@ import torch
 from click.testing import Result
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from PIL import Image
 
+from conftest import lay_out
 from genbench.analysis.table import assemble
 from genbench.api import Finding, Noise
 from genbench.data.images import save_grid
@@ -304,7 +306,9 @@ def test_worst_projection_finds_the_shift_and_beats_every_direction() -> None:
 # ---------------------------------------------------------------- the command
 
 
-def test_every_kind_is_drawn_or_says_what_it_needs(genbench: Callable[..., Result]) -> None:
+def test_every_kind_is_drawn_or_says_what_it_needs(
+    genbench: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
     tiny = ("--dataset", "dots", "--network", "mlp", "--images", "64", "--batch", "16", "--metrics", "reconstruction")
     genbench("run", "swae", "vae", *DOTS, *tiny, "--latent-dim", "2,3", "--snapshots", "2")
     for kind in ("samples", "reconstructions", "interpolations", "grid", "codes", "ranks", "curves", "latent-size"):
@@ -317,6 +321,7 @@ def test_every_kind_is_drawn_or_says_what_it_needs(genbench: Callable[..., Resul
     assert "ends in .pdf, .svg or .png" in genbench("plot", "ranks", "--out", "x.jpg").output
     flat = [str(path) for path in Path("runs").glob("*-3d-*")]
     assert "--latent-dim 2" in genbench("plot", "grid", *flat, *DOTS).output
+    monkeypatch.setattr(Figure, "savefig", lay_out)
     genbench("report", "--export", "out")
     drawn = {path.name for path in Path("out/figures").iterdir()}
     assert {f"{kind}.{form}" for kind in ("samples", "ranks", "curves") for form in ("png", "pdf")} <= drawn
