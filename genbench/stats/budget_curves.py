@@ -8,6 +8,7 @@ A trial that diverged is NaN here, and counts as the worst finite value of all t
 from __future__ import annotations
 
 import itertools
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
@@ -23,7 +24,10 @@ STUDIES = 4_000
 """Simulated searches of each of three reference laws: the standard error of a tail probability of 2.5 % is 0.14 %."""
 
 PERMUTATIONS = 999
-"""Permutations of one comparison: the standard error of a p-value of 5 % is 0.7 %."""
+"""Permutations of one comparison at least: the standard error of a p-value of 5 % is 0.7 %."""
+
+FINEST = 0.2
+"""The smallest p-value that a comparison can have after correction for all pairs, as a part of the error rate."""
 
 _SEED = 20_260
 
@@ -264,22 +268,24 @@ def compare_budgets(
     sign = 1.0 if higher_is_better else -1.0
     filled = fill_diverged(list(models.values()), higher_is_better=higher_is_better)
     pairs = list(itertools.combinations(zip(models, filled, strict=True), 2))
+    # With too few permutations for so many pairs no p-value could be small enough, whatever the trials.
+    permutations = max(PERMUTATIONS, math.ceil(len(pairs) / (FINEST * (1 - level)) - 1e-6) - 1)
     comparisons = []
     for (first, a), (second, b) in pairs:
-        trials, signs, raw = _permutation_test(sign * a, sign * b)
+        trials, signs, raw = _permutation_test(sign * a, sign * b, permutations)
         p_values = tuple(min(1.0, len(pairs) * p) for p in raw)
         ahead = tuple(s if p <= 1 - level else 0 for s, p in zip(signs, p_values, strict=True))
         comparisons.append(BudgetComparison(first, second, tuple(trials), ahead, p_values))
     return tuple(comparisons)
 
 
-def _permutation_test(a: Floats, b: Floats) -> tuple[list[int], list[int], list[float]]:
+def _permutation_test(a: Floats, b: Floats, permutations: int) -> tuple[list[int], list[int], list[float]]:
     """Numbers of trials, the sign of each difference, and p-values adjusted over them; larger is better."""
     if min(len(a), len(b)) < FEWEST:
         return [], [], []
     pooled = np.concatenate([a, b])
     rng = np.random.default_rng(_SEED)
-    order = rng.permuted(np.tile(np.arange(len(pooled)), (PERMUTATIONS + 1, 1)), axis=1)
+    order = rng.permuted(np.tile(np.arange(len(pooled)), (permutations + 1, 1)), axis=1)
     order[0] = np.arange(len(pooled))  # as it was observed
     dealt = pooled[order]
     left, right = np.sort(dealt[:, : len(a)], axis=1), np.sort(dealt[:, len(a) :], axis=1)

@@ -130,6 +130,14 @@ def test_three_models_are_corrected_for_three_pairs() -> None:
     assert first.p_values == pytest.approx([min(1.0, 3 * p) for p in alone.p_values])
 
 
+def test_of_many_models_one_that_is_far_ahead_is_found() -> None:
+    """With a fixed number of permutations no p-value would stay small enough after correction for all pairs."""
+    rng = np.random.default_rng(9)
+    models = {str(model): (rng.normal(size=8) - 9 * (not model)).tolist() for model in range(11)}
+    pairs = compare_budgets(models, higher_is_better=False)
+    assert all(any(pair.ahead) == (pair.first == "0") for pair in pairs)
+
+
 @pytest.mark.parametrize(
     ("ahead", "sentence"),
     [

@@ -1,0 +1,736 @@
+"""The page of the reality check, from the rows of its runs: every sentence is computed, and names its rows."""
+
+from __future__ import annotations
+
+import itertools
+import json
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from reality_rows import CONDITIONS, MAIN, TABLES, Dataset, Tables, View, compare_models, csv_text, read_dataset
+
+from genbench.analysis.formatting import format_estimate, format_value
+from genbench.analysis.headline import join_words
+from genbench.experiment.run import SAMPLED
+from genbench.plotting.style import COLUMN, HAIR, PAGE, SOFT, Drawing, blank, styled
+from genbench.stats.intervals import Estimate
+from genbench.stats.power import minimum_detectable_effect, pilot, seeds_needed
+from genbench.storage.results import protocols
+from genbench.utils.io import write_json, write_text
+
+# ---------------------------------------------------------------- sentences
+
+
+@dataclass(frozen=True)
+class Differs:
+    """The condition of a citation that a column has another value."""
+
+    value: Any
+
+
+class Citations:
+    """Sentences' references to rows of the tables; each is checked against the tables, and counted."""
+
+    def __init__(self, tables: Tables) -> None:
+        self.tables = tables
+        self.entries: dict[str, int] = {}
+
+    def rows(self, table: str, **where: Any) -> list[dict[str, Any]]:
+        """The rows of a table that have these values."""
+        return [
+            line
+            for line in self.tables[table]
+            if all(
+                line[key] != value.value if isinstance(value, Differs) else line[key] == value
+                for key, value in where.items()
+            )
+        ]
+
+    def cite(self, table: str, **where: Any) -> str:
+        """A link to the entry of these rows at the end of the page."""
+        words = [
+            f"{key} {'is not' if isinstance(value, Differs) else 'is'}"
+            f" {shown(value.value if isinstance(value, Differs) else value)}"
+            for key, value in where.items()
+        ]
+        text = f"`{table}.csv` where {', '.join(words)}: {len(self.rows(table, **where)):,} rows"
+        number = self.entries.setdefault(text, len(self.entries) + 1)
+        return f"[[{number}]](#rows)"
+
+    def lines(self) -> list[str]:
+        """The list of all entries."""
+        return [f"{number}. {text}" for text, number in self.entries.items()]
+
+
+def shown(value: Any) -> str:
+    """A value of a table as a reader writes it."""
+    return "empty" if value == "" else f"`{value}`"
+
+
+def counted(count: int, noun: str) -> str:
+    """A count with its noun."""
+    return f"{count:,} {noun}{'' if count == 1 else 's'}"
+
+
+def names_of(models: Iterable[str]) -> str:
+    """Names in words."""
+    return join_words([f"`{model}`" for model in models]) or "none"
+
+
+def interval(line: Mapping[str, Any], key: str = "mean") -> str:
+    """A mean with its half interval."""
+    return format_estimate(Estimate(line[key], line["seeds"], line["low"], line["high"])).plain
+
+
+def main_view(dataset: Dataset) -> View | None:
+    """The view by which the searches chose."""
+    return next((view for view in dataset.views if view.metric == MAIN), None)
+
+
+def not_done(dataset: Dataset | None, name: str, design: Mapping[str, Any]) -> list[str]:
+    """What the design asks for and is not there."""
+    if dataset is None:
+        return [f"{name}: nothing yet."]
+    lines = []
+    unsearched = [model for model in design["models"] if model not in dataset.searches]
+    if unsearched:
+        lines.append(f"{name}: no finished search of {names_of(unsearched)}.")
+    measured = {row.run for row in dataset.rows if row.metric == MAIN and row.value is not None}
+    for condition in CONDITIONS:
+        counts = defaultdict(int)
+        for run, model in dataset.condition[condition].items():
+            counts[model] += run in measured
+        short = {model: counts[model] for model in design["models"] if counts[model] < design["seeds"]}
+        if short:
+            words = ", ".join(f"`{model}` {count}" for model, count in short.items())
+            lines.append(f"{name}, {condition} options: fewer than {design['seeds']} seeds are measured of {words}.")
+    lines += [f"{name}: {problem}" for problem in dataset.problems]
+    failed = sorted({f"`{row.run}`: {row.error}" for row in dataset.rows if row.status == "failed"})
+    return lines + [f"{name}: failed: {text}" for text in failed]
+
+
+def main_lines(dataset: Dataset, view: View, c: Citations) -> list[str]:
+    """What the metric of the searches says: sets of bests, real pairs, seeds that would tell."""
+    d, lines = {"dataset": dataset.name, "view": view.name}, []
+    for condition in CONDITIONS:
+        models = c.rows("models", **d, condition=condition)
+        if not models:
+            continue
+        pairs = c.rows("pairs", **d, condition=condition)
+        differing = c.rows("pairs", **d, condition=condition, better=Differs(""))
+        best = c.rows("models", **d, condition=condition, best="best")
+        seeds = sorted({line["seeds"] for line in models})
+        lines.append(
+            f"At the {condition} options {len(differing)} of {counted(len(pairs), 'pair')} of models differ (paired"
+            f" t-tests over {'/'.join(map(str, seeds))} seeds, Holm's correction for all pairs)"
+            f" {c.cite('pairs', **d, condition=condition, better=Differs(''))}. The best may be"
+            f" {names_of(line['model'] for line in best)} {c.cite('models', **d, condition=condition, best='best')}."
+        )
+    tuned = c.rows("pairs", **d, condition="tuned")
+    if not tuned:
+        return lines
+    differing = [line for line in tuned if line["better"]]
+    if any(line["dataset"] == dataset.name for line in c.tables["budgets"]):
+        real = c.rows("pairs", **d, condition="tuned", real=True)
+        contrary = [line for line in differing if line["searches"] and line["searches"] != line["better"]]
+        lines.append(
+            f"Of the {counted(len(differing), 'pair')} that differ at the tuned options, the trials of the searches"
+            f" name the same model ahead in **{len(real)}** {c.cite('pairs', **d, condition='tuned', real=True)}:"
+            f" these are called *real* here, {len(real) / len(tuned):.0%} of all {len(tuned)}. In the other"
+            f" {len(differing) - len(real)} the luck of the two searches may be the whole difference"
+            f" ({counted(len(contrary), 'pair')} with the other model ahead in the searches)."
+        )
+    else:
+        lines.append("The searches have too few trials for budget curves, so that no pair can be called real.")
+    return [*lines, *seed_lines(dataset, view, c)]
+
+
+def seed_lines(dataset: Dataset, view: View, c: Citations) -> list[str]:
+    """How many seeds would tell the pairs that are not told apart at the tuned options."""
+    d = {"dataset": dataset.name, "view": view.name, "condition": "tuned"}
+    undecided = c.rows("pairs", **d, better="")
+    by_seed = view.by_seed("tuned")
+    study = pilot(list(by_seed.values()))
+    lines = []
+    if study is not None and study.sd > 0:
+        seeds = min(map(len, by_seed.values()))
+        smallest = study.sd * minimum_detectable_effect(seeds)
+        means = sorted(line["mean"] for line in c.rows("models", **d))
+        gap = (means[-1] - means[0]) / max(1, len(means) - 1)
+        lines.append(
+            f"A single test over {seeds} seeds finds a difference of {format_value(smallest, 2).plain} in 80 % of"
+            f" studies (standard deviation of paired differences {format_value(study.sd, 2).plain}, pooled over the"
+            f" models); on average neighbours in the ranking are {format_value(gap, 2).plain} apart, for which"
+            f" {seeds_text(seeds_needed(gap / study.sd))} would be needed {c.cite('models', **d)}."
+        )
+    if undecided:
+        limits, planned = (20, 50, 200), [line["seeds_needed"] for line in undecided if line["seeds_needed"]]
+        words = [f"{sum(count <= limit for count in planned)} with {limit} seeds" for limit in limits]
+        lines.append(
+            f"Of the {counted(len(undecided), 'pair')} that are not told apart {c.cite('pairs', **d, better='')}, if"
+            f" the observed differences are the true ones a test of the pair alone would find {join_words(words)}"
+            f" (power 80 % at 5 %); in {len(undecided) - len(planned)} the difference is below its standard error,"
+            " too uncertain to plan by, or needs more than 10,000 seeds."
+        )
+    return lines
+
+
+def seeds_text(count: int | None) -> str:
+    """A number of seeds in words."""
+    return "more than 10,000 seeds" if count is None else counted(count, "seed")
+
+
+def main_table(dataset: Dataset, view: View, c: Citations) -> list[str]:
+    """A line for each model: both conditions, what tuning changed, and the models that it is really better than."""
+    d = {"dataset": dataset.name, "view": view.name}
+    of = {
+        condition: {line["model"]: line for line in c.rows("models", **d, condition=condition)}
+        for condition in CONDITIONS
+    }
+    changed = {line["model"]: line for line in c.rows("tuning", **d)}
+    beaten: dict[str, list[str]] = defaultdict(list)
+    for line in c.rows("pairs", **d, condition="tuned", real=True):
+        beaten[line["better"]].append(line["b"] if line["better"] == line["a"] else line["a"])
+    order = [*of["tuned"], *(model for model in of["default"] if model not in of["tuned"])]
+    arrow = "↓" if view.lower else "↑"
+    lines = [
+        f"| model | {view.name} {arrow}, default | tuned | tuned less default | really better than |",
+        "|:--|--:|--:|--:|:--|",
+    ]
+    for model in order:
+        cells = [
+            interval(of[condition][model]) + " •" * (of[condition][model]["best"] == "best")
+            if model in of[condition]
+            else ""
+            for condition in CONDITIONS
+        ]
+        line, change = changed.get(model), ""
+        if line is not None:
+            change = "the default was chosen" if line["default_chosen"] else interval(line, "difference")
+        change += f" ({line['effect']})" if line is not None and line["effect"] else ""
+        others = ", ".join(f"`{name}`" for name in sorted(beaten[model]))
+        lines.append(f"| `{model}` | {cells[0]} | {cells[1]} | {change} | {others} |")
+    controls = {"dataset": dataset.name, "condition": "control", "metric": view.metric, "protocol": view.protocol}
+    lines += [f"| *control: {line['model']}* | {interval(line)} | | | |" for line in c.rows("facts", **controls)]
+    floors = {line["floor"] for line in of["tuned"].values() if line["floor"] is not None}
+    floor = f" A perfect model: {format_value(min(floors), 3).plain}." if floors else ""
+    return [
+        *lines,
+        "",
+        f"• may be the best of its column (5 %). Mean and half the 95 % interval over seeds.{floor}",
+        "",
+    ]
+
+
+def tuning_sentences(dataset: Dataset, view: View, c: Citations) -> list[str]:
+    """What tuning changed."""
+    d = {"dataset": dataset.name, "view": view.name}
+    changed = c.rows("tuning", **d)
+    if not changed:
+        return []
+    better, worse = (c.rows("tuning", **d, effect=effect) for effect in ("better", "worse"))
+    kept = c.rows("tuning", **d, default_chosen=True)
+    lines = [
+        f"By {view.name} on fresh seeds the chosen options are better than the default ones for {len(better)} of"
+        f" {counted(len(changed), 'model')} ({names_of(line['model'] for line in better)})"
+        f" {c.cite('tuning', **d, effect='better')}, worse for {len(worse)}"
+        f" ({names_of(line['model'] for line in worse)}) {c.cite('tuning', **d, effect='worse')}; for {len(kept)} the"
+        f" search chose the default {c.cite('tuning', **d, default_chosen=True)}."
+    ]
+    own = {"dataset": dataset.name, "view_a": view.name, "view_b": view.name}
+    lines += [
+        f"The rankings at default and at tuned options correlate by {tau_text(line)}; {line['same']} pairs differ in"
+        f" the same direction in both, {line['opposite']} turn round, {line['only_a']} differ at the defaults alone"
+        f" and {line['only_b']} after tuning alone {c.cite('agreement', **own)}."
+        for line in c.rows("agreement", **own)
+    ]
+    elsewhere = []
+    for other in dataset.views:
+        if other is not view:
+            hurt = c.rows("tuning", dataset=dataset.name, view=other.name, effect="worse")
+            if hurt:
+                where = {"dataset": dataset.name, "view": other.name, "effect": "worse"}
+                elsewhere.append(
+                    f"{other.name} of {names_of(line['model'] for line in hurt)} {c.cite('tuning', **where)}"
+                )
+    if elsewhere:
+        lines.append(f"Tuning by {view.name} made other numbers worse: {'; '.join(elsewhere)}.")
+    return lines
+
+
+def tau_text(line: Mapping[str, Any]) -> str:
+    """A rank correlation with its interval."""
+    between = "" if line["low"] is None else f" [{line['low']:.2f}, {line['high']:.2f}]"
+    return f"Kendall's tau = {line['tau']:.2f}{between}"
+
+
+def agreement_section(dataset: Dataset, view: View, c: Citations) -> list[str]:
+    """How the answer changes with the metric, the extractor and the sampler."""
+    lines = [
+        f"| beside {view.name} | models | tau, default | tau, tuned | pairs that differ: in both alike | opposite |"
+        f" by {view.name} alone | by the other alone | of the real pairs: alike / opposite / not told apart |",
+        "|:--|--:|--:|--:|--:|--:|--:|--:|--:|",
+    ]
+    sentences, opposite = [], {}
+    for other in dataset.views:
+        if other is view:
+            continue
+        where = {"dataset": dataset.name, "view_a": view.name, "view_b": other.name}
+        of = {line["condition_a"]: line for line in c.rows("agreement", **where)}
+        if "tuned" not in of and "default" not in of:
+            continue
+        shown_line = of.get("tuned", of.get("default"))
+        assert shown_line is not None
+        taus = [tau_text(of[each]).removeprefix("Kendall's tau = ") if each in of else "" for each in CONDITIONS]
+        counts = [str(shown_line[key]) for key in ("same", "opposite", "only_a", "only_b")]
+        held = " / ".join(map(str, held_by(dataset, view, other, c)))
+        cells = [f"{other.name} {c.cite('agreement', **where)}", str(shown_line["models"]), *taus, *counts, held]
+        lines.append(f"| {' | '.join(cells)} |")
+        if "tuned" in of:
+            opposite[other.name] = of["tuned"]["opposite"]
+    if len(lines) == 2:
+        return []
+    if opposite:
+        contrary = {name: count for name, count in opposite.items() if count}
+        words = ", ".join(f"{name} {count}" for name, count in sorted(contrary.items(), key=lambda item: -item[1]))
+        sentences.append(
+            f"* Pairs on which {view.name} and another number both see a difference at the tuned options, and the"
+            f" opposite one: {words or 'none'}"
+            f" {c.cite('agreement', dataset=dataset.name, view_a=view.name, condition_a='tuned', opposite=Differs(0))}."
+        )
+    by_extractor = [each for each in dataset.views if each.metric == "kid"]
+    for first, second in itertools.combinations(by_extractor, 2):
+        where = {"dataset": dataset.name, "view_a": first.name, "view_b": second.name, "condition_a": "tuned"}
+        sentences += [
+            f"* Two extractors, one metric: {first.name} and {second.name} rank the tuned models with"
+            f" {tau_text(line)}; of {line['pairs']} pairs {line['same']} differ alike in both, {line['opposite']}"
+            f" oppositely, {line['only_a']} by the first alone and {line['only_b']} by the second alone"
+            f" {c.cite('agreement', **where)}."
+            for line in c.rows("agreement", **where)
+        ]
+    everywhere = unanimous(dataset, c)
+    if everywhere is not None:
+        agreed, told, views = everywhere
+        sentences.append(
+            f"* Of {told} pairs of tuned models that some number of sample quality ({join_words(views)}) tells apart,"
+            f" all that tell them apart name the same model in {told - agreed[1]}, and all of these numbers do so in"
+            f" {agreed[0]} {c.cite('pairs', dataset=dataset.name, condition='tuned', better=Differs(''))}."
+        )
+    return [*lines, "", "The counts of pairs are those at the tuned options, where there are any.", "", *sentences, ""]
+
+
+def unanimous(dataset: Dataset, c: Citations) -> tuple[tuple[int, int], int, list[str]] | None:
+    """Pairs on which all views of sample quality agree, and on which two contradict; pairs told by any; the views."""
+    quality = [
+        view.name for view in dataset.views if view.metric.split(SAMPLED)[0] in ("fid", "kid", "pixel-sw.excess")
+    ]
+    said: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for name in quality:
+        for line in c.rows("pairs", dataset=dataset.name, view=name, condition="tuned"):
+            said[line["a"], line["b"]].append(line["better"])
+    if not said or len(quality) < 2:
+        return None
+    told = [set(words) for words in said.values() if any(words)]
+    whole = sum("" not in words and len(words) == 1 for words in told)
+    contradicted = sum(len(words - {""}) > 1 for words in told)
+    return (whole, contradicted), len(told), quality
+
+
+def held_by(dataset: Dataset, view: View, other: View, c: Citations) -> tuple[int, int, int]:
+    """How many real pairs differ alike by another number, how many oppositely, and how many it does not tell apart.
+
+    Pairs of which a model has no such number are left out.
+    """
+    d = {"dataset": dataset.name, "condition": "tuned"}
+    said = {(line["a"], line["b"]): line["better"] for line in c.rows("pairs", **d, view=other.name)}
+    real = {(line["a"], line["b"]): line["better"] for line in c.rows("pairs", **d, view=view.name, real=True)}
+    shared = [(said[pair], better) for pair, better in real.items() if pair in said]
+    same = sum(word == better for word, better in shared)
+    return same, sum(bool(word) and word != better for word, better in shared), sum(not word for word, _ in shared)
+
+
+def held_lines(dataset: Dataset, view: View, c: Citations) -> list[str]:
+    """Whether the real pairs hold by the other numbers, and at the default options."""
+    d = {"dataset": dataset.name, "view": view.name}
+    real = c.rows("pairs", **d, condition="tuned", real=True)
+    if not real:
+        return []
+    parts = []
+    for other in dataset.views:
+        same, opposite, untold = held_by(dataset, view, other, c)
+        if other is not view and same + opposite + untold:
+            parts.append(f"{other.name} {same} / {opposite} / {untold}")
+    at_defaults = {(line["a"], line["b"]): line["better"] for line in c.rows("pairs", **d, condition="default")}
+    words = [(at_defaults.get((line["a"], line["b"])), line["better"]) for line in real]
+    same = sum(word == better for word, better in words)
+    opposite = sum(bool(word) and word != better for word, better in words)
+    return [
+        f"Of the {counted(len(real), 'real pair')} {c.cite('pairs', **d, condition='tuned', real=True)} so many"
+        " differ in the same direction / in the opposite one / are not told apart by another number:"
+        f" {'; '.join(parts) or 'none measured'}"
+        f" {c.cite('pairs', dataset=dataset.name, condition='tuned', better=Differs(''))}; at the default options by"
+        f" {view.name}: {same} / {opposite} / {len(real) - same - opposite}"
+        f" {c.cite('pairs', **d, condition='default', better=Differs(''))}."
+    ]
+
+
+def fact_sentences(dataset: Dataset, c: Citations, latent_dim: int) -> list[str]:
+    """Likelihood, collapse, copies and controls."""
+    d, lines = {"dataset": dataset.name}, []
+    for view in dataset.views:
+        if view.metric == "nll":
+            for condition in CONDITIONS:
+                where = {**d, "view": view.name, "condition": condition}
+                models = c.rows("models", **where)
+                if models:
+                    ranked = ", ".join(
+                        f"`{line['model']}` {interval(line)}{' •' * (line['best'] == 'best')}" for line in models
+                    )
+                    cautious = {line["caution"] for line in models if line["caution"]}
+                    note = f" ({'; '.join(sorted(cautious))})" if cautious else ""
+                    lines.append(f"{view.name}, {condition} options: {ranked} {c.cite('models', **where)}{note}.")
+    for condition in CONDITIONS:
+        where = {**d, "condition": condition, "metric": "active-units"}
+        units = c.rows("facts", **where)
+        if units:
+            collapsed = [line for line in units if line["mean"] < latent_dim]
+            words = ", ".join(
+                f"`{line['model']}` {interval(line)}" for line in sorted(collapsed, key=lambda x: x["mean"])
+            )
+            lines.append(
+                f"Active units of {latent_dim}, {condition} options: all in all seeds for"
+                f" {len(units) - len(collapsed)} of"
+                f" {counted(len(units), 'model')}{'; fewer for ' + words if words else ''} {c.cite('facts', **where)}."
+            )
+        copies = [
+            line
+            for line in c.rows("facts", **d, condition=condition)
+            if line["metric"].startswith("nearest-train") and "cop" in line["head"]
+        ]
+        if copies:
+            most = max(copies, key=lambda line: line["mean"])
+            where = {**d, "condition": condition, "metric": most["metric"]}
+            lines.append(
+                f"Copies of training images, {condition} options: at most {most['mean']:.2%} of the samples of a"
+                f" model on average over seeds (`{most['model']}`); a tool that marks 5 %"
+                f" {'marks it' if most['mean'] > 0.05 else 'marks none'} {c.cite('facts', **where)}."
+            )
+    lines += control_sentences(dataset, c)
+    return lines
+
+
+def control_sentences(dataset: Dataset, c: Citations) -> list[str]:
+    """Models that do not beat a control, by each view."""
+    lines = []
+    for view in dataset.views:
+        where = {"dataset": dataset.name, "condition": "control", "metric": view.metric, "protocol": view.protocol}
+        controls = c.rows("facts", **where)
+        models = c.rows("models", dataset=dataset.name, view=view.name, condition="tuned")
+        parts = []
+        for control in controls:
+            not_better = [
+                line["model"]
+                for line in models
+                if (line["mean"] >= control["mean"] if view.lower else line["mean"] <= control["mean"])
+            ]
+            parts.append(f"`{control['model']}` ({format_value(control['mean'], 3).plain}): {names_of(not_better)}")
+        if parts and models:
+            lines.append(
+                f"By {view.name}, tuned models whose mean is not better than that of a control: {'; '.join(parts)}"
+                f" {c.cite('facts', **where)}."
+            )
+    return lines
+
+
+def short_lines(datasets: Sequence[Dataset], c: Citations) -> list[str]:
+    """The answers in short, over all datasets that are there."""
+    lines, real, told = [], {}, {}
+    for dataset in datasets:
+        view = main_view(dataset)
+        if view is None:
+            continue
+        d = {"dataset": dataset.name, "view": view.name, "condition": "tuned"}
+        pairs = c.rows("pairs", **d)
+        if not pairs:
+            continue
+        real[dataset.name] = {
+            (line["better"], line["b"] if line["better"] == line["a"] else line["a"])
+            for line in c.rows("pairs", **d, real=True)
+        }
+        told[dataset.name] = len(pairs)
+        differing, best = c.rows("pairs", **d, better=Differs("")), c.rows("models", **d, best="best")
+        lines.append(
+            f"**{dataset.name}**: by {view.name}, {len(real[dataset.name])} of {counted(len(pairs), 'pair')} of tuned"
+            f" models really differ {c.cite('pairs', **d, real=True)}, {len(differing) - len(real[dataset.name])}"
+            f" more at the chosen options only {c.cite('pairs', **d, better=Differs(''))}, and"
+            f" {len(pairs) - len(differing)} are not distinguishable with these seeds"
+            f" {c.cite('pairs', **d, better='')}. The best may be {names_of(line['model'] for line in best)}"
+            f" {c.cite('models', **d, best='best')}."
+        )
+        lines += [f"{dataset.name}: {line[0].lower()}{line[1:]}" for line in held_lines(dataset, view, c)]
+    if len(real) > 1:
+        common = set.intersection(*real.values())
+        against = {pair for x, y in itertools.permutations(real.values(), 2) for pair in x if pair[::-1] in y}
+        wins: dict[str, list[str]] = defaultdict(list)
+        for better, worse in sorted(common):
+            wins[better].append(worse)
+        words = "; ".join(f"`{model}` than {names_of(others)}" for model, others in wins.items())
+        lines.append(
+            f"**Really better on all of {join_words(list(real))}**: {words or 'no model than any other'}"
+            f" ({counted(len(common), 'pair')}). {counted(len(against) // 2, 'pair')} really differ in opposite"
+            f" directions on two datasets {c.cite('pairs', condition='tuned', real=True)}."
+        )
+    return lines
+
+
+# ---------------------------------------------------------------- figures
+
+
+def forest(dataset: Dataset, view: View, c: Citations) -> Drawing:
+    """Means of all models at default and tuned options."""
+    d = {"dataset": dataset.name, "view": view.name}
+    of = {each: {line["model"]: line for line in c.rows("models", **d, condition=each)} for each in CONDITIONS}
+    order = [*of["tuned"], *(model for model in of["default"] if model not in of["tuned"])]
+    with styled():
+        figure = blank(COLUMN + 1.5, 0.19 * len(order) + 0.9)
+        axes = figure.subplots()
+        for condition, color, marker, shift in (("default", SOFT, "o", 0.15), ("tuned", "#0072B2", "s", -0.15)):
+            lines = [(order.index(model) + shift, line) for model, line in of[condition].items()]
+            axes.errorbar(
+                [line["mean"] for _, line in lines],
+                [place for place, _ in lines],
+                xerr=[(line["high"] - line["mean"]) if line["high"] is not None else 0.0 for _, line in lines],
+                color=color,
+                marker=marker,
+                ls="",
+                capsize=1.5,
+                label=condition,
+                elinewidth=0.8,
+            )
+        values = [line["mean"] for each in CONDITIONS for line in of[each].values()]
+        if min(values) > 0 and max(values) > 4 * min(values):
+            axes.set_xscale("log")
+            axes.xaxis.set_major_formatter("{x:g}")
+            axes.xaxis.set_minor_formatter("")
+        axes.set_yticks(range(len(order)), order)
+        axes.set_ylim(len(order) - 0.5, -0.5)
+        axes.grid(axis="x", color=HAIR, lw=0.5)
+        axes.set_xlabel(f"{view.name} {'↓' if view.lower else '↑'}, mean and 95 % interval over seeds")
+        axes.set_title(dataset.name, loc="left")
+        axes.legend()
+    return Drawing(f"{dataset.name}-models", f"{view.name} of every model at default and tuned options", figure)
+
+
+def pair_matrix(dataset: Dataset, view: View, c: Citations) -> Drawing | None:
+    """Which pairs of tuned models really differ, at the chosen options only, or not."""
+    d = {"dataset": dataset.name, "view": view.name, "condition": "tuned"}
+    order = [line["model"] for line in c.rows("models", **d)]
+    if not order:
+        return None
+    place = {model: index for index, model in enumerate(order)}
+    levels = np.zeros((len(order), len(order)))
+    for line in c.rows("pairs", **d):
+        a, b = place[line["a"]], place[line["b"]]
+        if line["better"]:
+            first, second = (a, b) if line["better"] == line["a"] else (b, a)
+            size = 2 if line["real"] is True else 1
+            levels[first, second], levels[second, first] = size, -size
+    with styled():
+        from matplotlib.colors import BoundaryNorm, ListedColormap
+        from matplotlib.patches import Patch
+
+        colors = ["#D55E00", "#F3C6A5", "white", "#BBD7EA", "#0072B2"]
+        figure = blank(0.22 * len(order) + 1.9, 0.22 * len(order) + 2.2)
+        axes = figure.subplots()
+        norm = BoundaryNorm([-2.5, -1.5, -0.5, 0.5, 1.5, 2.5], 5)
+        axes.imshow(levels, cmap=ListedColormap(colors), norm=norm)
+        axes.set_xticks(range(len(order)), order, rotation=90)
+        axes.set_yticks(range(len(order)), order)
+        axes.set_xticks(np.arange(len(order)) - 0.5, minor=True)
+        axes.set_yticks(np.arange(len(order)) - 0.5, minor=True)
+        axes.grid(which="minor", color=HAIR, lw=0.5)
+        axes.tick_params(which="both", length=0)
+        labels = (
+            "really worse",
+            "worse at the chosen options",
+            "not distinguishable",
+            "better at the chosen options",
+            "really better",
+        )
+        patches = [
+            Patch(facecolor=color, edgecolor=HAIR, label=label) for color, label in zip(colors, labels, strict=True)
+        ]
+        figure.legend(handles=patches, loc="outside upper center", ncols=1)
+        axes.set_xlabel(f"{dataset.name}, {view.name}:\nthe line beside the column")
+    return Drawing(f"{dataset.name}-pairs", f"Pairs of tuned models by {view.name}", figure)
+
+
+def correlation_matrix(dataset: Dataset, c: Citations) -> Drawing | None:
+    """Rank correlations of all views: above the diagonal at tuned options, below at default ones."""
+    views = [view.name for view in dataset.views]
+    place = {name: index for index, name in enumerate(views)}
+    taus = np.full((len(views), len(views)), np.nan)
+    for line in c.rows("agreement", dataset=dataset.name):
+        a, b = place[line["view_a"]], place[line["view_b"]]
+        if line["condition_a"] == line["condition_b"]:
+            row, column = (min(a, b), max(a, b)) if line["condition_a"] == "tuned" else (max(a, b), min(a, b))
+            taus[row, column] = line["tau"]
+        else:
+            taus[a, a] = line["tau"]
+    if np.isnan(taus).all():
+        return None
+    with styled():
+        figure = blank(min(PAGE, 0.42 * len(views) + 2.4), 0.42 * len(views) + 1.9)
+        axes = figure.subplots()
+        axes.imshow(taus, cmap="RdBu", vmin=-1, vmax=1)
+        for (row, column), tau in np.ndenumerate(taus):
+            if not np.isnan(tau):
+                axes.text(
+                    column, row, f"{tau:.1f}", ha="center", va="center", color="white" if abs(tau) > 0.6 else "black"
+                )
+        axes.set_xticks(range(len(views)), views, rotation=90)
+        axes.set_yticks(range(len(views)), views)
+        axes.tick_params(length=0)
+        axes.set_title(f"{dataset.name}: Kendall's tau of the models' means", loc="left")
+    caption = "Rank correlations: above the diagonal at tuned options, below at default ones, on it between the two"
+    return Drawing(f"{dataset.name}-agreement", caption, figure)
+
+
+# ---------------------------------------------------------------- the page
+
+
+INTRODUCTION = """\
+Every sentence below is computed from the rows beside this page; the numbers in brackets lead to the rows that it
+rests on. Each model was searched with the same number of random trials (the default first), chosen by {metric} on
+validation images. Its default and its chosen options were trained on the same {seeds} fresh seeds and measured on
+test images.
+
+* **differs**: a paired t-test over seeds, with Holm's correction for all pairs of models of the same number, at 5 %.
+  It compares *options*.
+* **real**: it differs at the tuned options, and the trials of the two searches, dealt anew at random, name the same
+  model ahead at the largest number of trials that is compared (half of the random trials; 5 % for all pairs together).
+  Fresh seeds of chosen options call equal models different in 33 to 44 % of studies, because their searches had
+  different luck; budget curves do in 2.5 to 6 % ([simulated](../trust/tuned-comparison.md)). Budget curves exist for
+  the metric of the searches alone, so that nothing is called real by another one; all trials share one training seed.
+* **not distinguishable** says nothing of equality. Seeds that would tell are for one pair alone, at the observed
+  difference.
+* tau: Kendall's rank correlation of the models' means, with the 2.5 and 97.5 % quantiles over resampled seeds.
+"""
+
+
+def write_page(out: Path, report: Path) -> str:
+    """Write the page, its tables and figures; the path of the page."""
+    design = json.loads((out / "design.json").read_text(encoding="utf-8"))
+    datasets: dict[str, Dataset] = {}
+    for name in design["datasets"]:
+        if (out / name).is_dir() and any((out / name).iterdir()):
+            datasets[name] = read_dataset(name, out / name, design["options"])
+    tables: Tables = {name: [] for name in TABLES}
+    for dataset in datasets.values():
+        compare_models(dataset, tables)
+    citations = Citations(tables)
+    body = [line for dataset in datasets.values() for line in dataset_section(dataset, citations, design)]
+    missing = [line for name in design["datasets"] for line in not_done(datasets.get(name), name, design)]
+    short = short_lines(list(datasets.values()), citations)
+    lines = [
+        "# The reality check: which differences between published methods are real at this scale?",
+        "",
+        *setting(design, datasets),
+        "",
+        *(["## Not done yet", "", *(f"* {line}" for line in missing), ""] if missing else []),
+        *(["## In short", "", *(f"* {line}" for line in short), ""] if short else []),
+        "## How to read it",
+        "",
+        INTRODUCTION.format(metric=MAIN, seeds=design["seeds"]),
+        *body,
+        '<a id="rows"></a>',
+        "",
+        "## Rows",
+        "",
+        *citations.lines(),
+        "",
+        "`values.csv` has every number of every run, `protocols.json` how each was measured.",
+        "",
+    ]
+    report.mkdir(parents=True, exist_ok=True)
+    for name, table in tables.items():
+        write_text(report / f"{name}.csv", csv_text(table))
+    records = [record for dataset in datasets.values() for record in dataset.records]
+    write_json(report / "protocols.json", protocols(records))
+    write_json(report / "design.json", design)
+    write_text(report / "README.md", "\n".join(lines))
+    for dataset in datasets.values():
+        for drawing in figures(dataset, citations):
+            drawing.save(report / f"{drawing.name}.png")
+    return str(report / "README.md")
+
+
+def setting(design: Mapping[str, Any], datasets: Mapping[str, Dataset]) -> list[str]:
+    """What was trained, where and when."""
+    records = [record for dataset in datasets.values() for record in dataset.records]
+    facts = {
+        key: sorted({str(record.provenance.get(key, "")) for record in records} - {""}) for key in ("commit", "device")
+    }
+    seconds = sum(record.training.seconds for record in records if record.training is not None)
+    images = design["images"]
+    sizes = ", ".join(f"{key} {value}" for key, value in design["options"].items())
+    return [
+        f"{len(design['models'])} models, {design['trials']} trials each, {design['seeds']} seeds, {images:,} images a"
+        f" training in batches of {design['batch']}: {images / 55_000:.1f} epochs of 55,000 images,"
+        f" {100 * images / 55_000 / 500:.2g} % of the 500 of cwae-table1 and {100 * images / 60_000 / 30:.2g} % of the"
+        f" 30 of swae-priors; d = {design['latent_dim']}; a small `mlp` ({sizes}).",
+        "",
+        f"Commit {', '.join(facts['commit']) or 'unknown'}, {', '.join(facts['device']) or 'no device'};"
+        f" {len(records):,} runs, trials and controls included, {seconds / 3600:.1f} hours of training."
+        " `python tests/benchmarks/reality_check.py` ([design](../../tests/benchmarks/reality_check.md)).",
+    ]
+
+
+def dataset_section(dataset: Dataset, c: Citations, design: Mapping[str, Any]) -> list[str]:
+    """The section of a dataset."""
+    view, name = main_view(dataset), dataset.name
+    if view is None:
+        return [f"## {name}", "", "No two models have enough seeds by the metric of the searches yet.", ""]
+    sections = [
+        (
+            "",
+            [
+                *main_table(dataset, view, c),
+                *bullets(main_lines(dataset, view, c)),
+                "",
+                *pictures(f"{name}-models", f"{name}-pairs"),
+            ],
+        ),
+        ("what tuning changed", bullets(tuning_sentences(dataset, view, c))),
+        ("by metric, extractor and sampler", [*agreement_section(dataset, view, c), *pictures(f"{name}-agreement")]),
+        ("likelihood, collapse, copies, controls", bullets(fact_sentences(dataset, c, design["latent_dim"]))),
+    ]
+    return [
+        line
+        for title, content in sections
+        if content
+        for line in (f"## {name}" if not title else f"### {name}: {title}", "", *content, "")
+    ]
+
+
+def bullets(sentences: Iterable[str]) -> list[str]:
+    """A list of sentences."""
+    return [f"* {sentence}" for sentence in sentences]
+
+
+def pictures(*names: str) -> list[str]:
+    """Links to figures."""
+    return [" ".join(f"![{name}]({name}.png)" for name in names)]
+
+
+def figures(dataset: Dataset, c: Citations) -> list[Drawing]:
+    """The figures of a dataset."""
+    view = main_view(dataset)
+    if view is None:
+        return []
+    drawings = [forest(dataset, view, c), pair_matrix(dataset, view, c), correlation_matrix(dataset, c)]
+    return [drawing for drawing in drawings if drawing is not None]
