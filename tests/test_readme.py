@@ -24,12 +24,13 @@ from genbench.cli.main import main
 from genbench.interface.results import Results
 from genbench.registry.loader import load
 from genbench.storage import run_dir
-from support.studies import kept_rows
+from support.kept import headline_rows
 
 ROOT = Path(__file__).resolve().parents[1]
 DOCS = sorted((ROOT / "genbench" / "docs").glob("*.md"))
 PAGES = {path.relative_to(ROOT).as_posix(): path.read_text(encoding="utf-8") for path in (ROOT / "README.md", *DOCS)}
 README = PAGES["README.md"]
+REPORTS = sorted(path.relative_to(ROOT).as_posix() for path in (ROOT / "reports").rglob("*.md"))
 
 
 def blocks(page: str, language: str) -> list[str]:
@@ -88,7 +89,7 @@ def test_every_command_is_understood(name: str, command: str) -> None:
     parse(main, words(command))
 
 
-@pytest.mark.parametrize("name", [*PAGES, "reports/README.md"])
+@pytest.mark.parametrize("name", [*PAGES, *REPORTS])
 def test_every_command_that_a_text_mentions_has_these_arguments_and_options(name: str) -> None:
     for command in mentions((ROOT / name).read_text(encoding="utf-8")):
         if not re.search(r"\.\.\.|COMMAND|KIND", command):
@@ -130,16 +131,19 @@ def test_every_file_of_a_run_folder_is_documented() -> None:
         assert {name for name in files - {run_dir.FITTED, run_dir.IMPORTED} if f"`{name}`" not in rows} == set()
 
 
-@pytest.mark.parametrize("page", [README, STATISTICS], ids=["README", "statistics"])
-def test_the_table_of_the_kept_study_is_what_these_rows_print(page: str) -> None:
+@pytest.mark.parametrize(
+    ("page", "study", "ranked"), [(README, "swae-convergence", "ring-coverage"), (STATISTICS, "fashion-mnist", "fid")]
+)
+def test_the_table_of_a_kept_study_is_what_its_rows_print(page: str, study: str, ranked: str) -> None:
     (printed,) = blocks(page, "text")
-    table = Results((), kept_rows()).table(width=80)
+    table = Results((), headline_rows(study)).table(width=80, sort=ranked)
     assert printed.rstrip() == table.rstrip()
+    assert f"reports/{study}/README.md)" in page
 
 
 def test_the_worked_example_has_the_values_of_the_kept_study() -> None:
     by_model: dict[str, list[float]] = {}
-    for row in kept_rows():
+    for row in headline_rows("fashion-mnist"):
         if row.metric == "fid" and row.value is not None:
             by_model.setdefault(row.model, []).append(row.value)
     for model, values in by_model.items():
@@ -234,7 +238,7 @@ def test_every_setting_that_a_page_names_exists(name: str) -> None:
         assert any(option in registry.option_kinds(kind, component) for kind in kinds), f"{component}.{option}"
 
 
-@pytest.mark.parametrize("name", [*PAGES, "reports/README.md", "reports/speed/README.md"])
+@pytest.mark.parametrize("name", [*PAGES, *REPORTS])
 def test_every_relative_link_leads_to_a_file_and_its_heading(name: str) -> None:
     text = (ROOT / name).read_text(encoding="utf-8")
     for link in re.findall(r"\]\(([^)\s]+)\)", text):

@@ -21,7 +21,7 @@ def compute_once(path: Path, read: Callable[[], T | None], make: Callable[[], T]
 
     Args:
         path: The file; the lock is a file beside it.
-        read: Reads the file; None where it is missing, damaged or of something else.
+        read: Reads the file; None where it is missing, damaged or of something else. Called again under the lock.
         make: Computes the value, and saves it at the path.
 
     Returns:
@@ -45,10 +45,12 @@ def compute_once(path: Path, read: Callable[[], T | None], make: Callable[[], T]
 @contextmanager
 def _locked(path: Path) -> Iterator[None]:
     """Hold the lock beside a file; a dead process holds none. Where the file system has no locks it is not held."""
+    lock = path.with_name(f".{path.name}.lock")
     with ExitStack() as held:
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            held.enter_context(FileLock(path.with_name(f".{path.name}.lock"), fallback_to_soft=False))
+            held.enter_context(FileLock(lock, fallback_to_soft=False))
+            held.callback(lock.unlink, missing_ok=True)  # whoever still waits for it finds the value
         except (OSError, NotImplementedError):
             pass  # it may be computed twice; and `make` says what is wrong with the folder
         yield

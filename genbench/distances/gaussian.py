@@ -68,8 +68,9 @@ def frechet_distance(mean_x: Tensor, cov_x: Tensor, mean_y: Tensor, cov_y: Tenso
 
 
 def frechet_distance_of_samples(x: Tensor, y: Tensor) -> float:
-    """`frechet_distance` of the Gaussians fitted to two samples, with unbiased covariances; in float64 on the CPU.
+    """`frechet_distance` of the Gaussians fitted to two samples, with unbiased covariances; in float64.
 
+    Moments are computed on the device of the samples, and decomposed on the CPU.
     Centred rows over the root of n - 1 are a factor of the covariance themselves: with fewer rows than dimensions on
     both sides no `(d, d)` matrix is decomposed (1,000 rows of 2,048 features: 1.3 s instead of 6.8 s on one thread).
 
@@ -90,7 +91,7 @@ def frechet_distance_of_samples(x: Tensor, y: Tensor) -> float:
         9.0
     """
     check_pair("frechet_distance_of_samples", x, y)
-    x, y = x.detach().cpu().double(), y.detach().cpu().double()
+    x, y = x.detach().double(), y.detach().double().to(x.device)
     check_finite("frechet_distance_of_samples", "x", x)
     check_finite("frechet_distance_of_samples", "y", y)
     mean_x, mean_y = x.mean(0), y.mean(0)
@@ -98,9 +99,9 @@ def frechet_distance_of_samples(x: Tensor, y: Tensor) -> float:
         cov_x, cov_y = (torch.atleast_2d(torch.cov(z.T)) for z in (x, y))
         return frechet_distance(mean_x, cov_x, mean_y, cov_y)
     u, v = ((z - mean) / math.sqrt(len(z) - 1) for z, mean in ((x, mean_x), (y, mean_y)))
-    overlap = torch.linalg.svdvals(u @ v.T).sum()
-    shift = (mean_x - mean_y).square().sum()
-    return max(0.0, float(shift + u.square().sum() + v.square().sum() - 2.0 * overlap))
+    overlap = torch.linalg.svdvals((u @ v.T).cpu()).sum()
+    spread = (mean_x - mean_y).square().sum() + u.square().sum() + v.square().sum()
+    return max(0.0, float(spread.cpu() - 2.0 * overlap))
 
 
 def _factor(covariance: Tensor) -> Tensor:

@@ -43,15 +43,12 @@ def fused_gromov_costs(u: Tensor, v: Tensor, beta: float) -> Tensor:
             f"fused_gromov_costs: numbers of shape {tuple(u.shape)} and {tuple(v.shape)}; need (L, n) of both"
         )
     u, v = sorted_rows(u), sorted_rows(v)
-    a = u - u.mean(1, keepdim=True)
-    costs = []
-    for ordered in (v, v.flip(1)):
-        b = ordered - ordered.mean(1, keepdim=True)
-        gap, shorter = a - b, a + b  # a^2 - b^2 = gap * shorter, without cancellation
-        squares = gap * shorter
-        # (E a^2)^2 + (E b^2)^2 - 2 (E a b)^2 = (E a^2 - E b^2)^2 + 2 (E a^2 E b^2 - (E a b)^2)
-        spread = squares.mean(1).square()
-        lag = a.square().mean(1) * b.square().mean(1) - (a * b).mean(1).square()
-        relations = 2.0 * squares.square().mean(1) + 6.0 * spread + 8.0 * lag
-        costs.append((1.0 - beta) * (u - ordered).square().mean(1) + beta * relations)
-    return torch.minimum(*costs)
+    ordered = torch.stack([v, v.flip(1)])
+    a, b = u - u.mean(1, keepdim=True), ordered - ordered.mean(2, keepdim=True)
+    gap, shorter = a - b, a + b  # a^2 - b^2 = gap * shorter, without cancellation
+    squares = gap * shorter
+    # (E a^2)^2 + (E b^2)^2 - 2 (E a b)^2 = (E a^2 - E b^2)^2 + 2 (E a^2 E b^2 - (E a b)^2)
+    spread = squares.mean(2).square()
+    lag = a.square().mean(1) * b.square().mean(2) - (a * b).mean(2).square()
+    relations = 2.0 * squares.square().mean(2) + 6.0 * spread + 8.0 * lag
+    return ((1.0 - beta) * (u - ordered).square().mean(2) + beta * relations).amin(0)

@@ -45,25 +45,46 @@ def sinkhorn_divergence(x: Tensor, y: Tensor, epsilon: float, iterations: int = 
     check_pair("sinkhorn_divergence", x, y)
     if iterations < 1:
         raise UsageError(f"sinkhorn_divergence: {iterations} iterations; at least 1 is needed")
-    within = _dual_value(squared_distances(x, x), epsilon, iterations)
-    within = within + _dual_value(squared_distances(y, y), epsilon, iterations)
-    return _dual_value(squared_distances(x, y), epsilon, iterations) - 0.5 * within
+    if len(x) == len(y):
+        both = torch.cat([x, y])
+        return epsilon * _equal_counts(squared_distances(both, both) / epsilon, iterations)
+    pairs = [_dual_value(squared_distances(u, v) / epsilon, iterations) for u, v in ((x, x), (y, y), (x, y))]
+    return epsilon * (pairs[2] - 0.5 * (pairs[0] + pairs[1]))
 
 
-def _dual_value(cost: Tensor, epsilon: float, iterations: int) -> Tensor:
+# Costs and potentials are in units of epsilon from here on.
+
+
+def _equal_counts(costs: Tensor, iterations: int) -> Tensor:
+    """The divergence from the costs of 2n points, the second sample's last, `(2n, 2n) -> ()`: all pairs in one tensor.
+
+    The potentials of a sample against itself are one, since their cost is symmetric: a step has four soft minima, and
+    not six.
+    """
+    n = len(costs) // 2
+    cost = costs.view(2, n, 2, n).transpose(1, 2)  # [i, j]: points of sample i against those of sample j
+    fixed = cost.detach().contiguous()
+    potentials = fixed.new_zeros(2, 2, n)  # [i, j]: of sample i against sample j
+    for _ in range(iterations):
+        potentials = 0.5 * (potentials + _soft_minimum(fixed, potentials.transpose(0, 1)))
+    partner = potentials.transpose(0, 1)
+    values = (_soft_minimum(cost, partner) + partner).mean(2)
+    return 0.5 * (values[0, 1] + values[1, 0] - values[0, 0] - values[1, 1])
+
+
+def _dual_value(cost: Tensor, iterations: int) -> Tensor:
     """W_epsilon of a cost matrix, `(n, m) -> ()`: mean potential of the rows plus that of the columns."""
     fixed = cost.detach()
     f, g = fixed.new_zeros(fixed.shape[0]), fixed.new_zeros(fixed.shape[1])
     for _ in range(iterations):
         # Both from the old values, then averaged: in turns, x and y would play different parts.
-        f, g = 0.5 * (f + _soft_minimum(fixed, g, epsilon)), 0.5 * (g + _soft_minimum(fixed.T, f, epsilon))
+        f, g = 0.5 * (f + _soft_minimum(fixed, g)), 0.5 * (g + _soft_minimum(fixed.T, f))
     # Each half has the whole value and the whole gradient: rows from fixed g, then columns from fixed f.
-    rows = _soft_minimum(cost, g, epsilon).mean() + g.mean()
-    columns = _soft_minimum(cost.T, f, epsilon).mean() + f.mean()
+    rows = _soft_minimum(cost, g).mean() + g.mean()
+    columns = _soft_minimum(cost.T, f).mean() + f.mean()
     return 0.5 * (rows + columns)
 
 
-def _soft_minimum(cost: Tensor, potential: Tensor, epsilon: float) -> Tensor:
-    """-epsilon log of the mean over columns of exp((potential - cost) / epsilon), `(n, m), (m,) -> (n,)`."""
-    exponents = (potential - cost) / epsilon - math.log(cost.shape[1])
-    return -epsilon * torch.logsumexp(exponents, dim=1)
+def _soft_minimum(cost: Tensor, potential: Tensor) -> Tensor:
+    """-log of the mean over columns of exp(potential - cost), `(..., n, m), (..., m) -> (..., n)`."""
+    return math.log(cost.shape[-1]) - torch.logsumexp(potential[..., None, :] - cost, dim=-1)

@@ -304,7 +304,7 @@ class RunEvaluation(DataEvaluation):
 class DetachedEvaluation(DataEvaluation):
     """What a metric with `on_cpu` asks of a trained model, on the CPU and without the model: for another thread."""
 
-    def __init__(self, evaluation: RunEvaluation, codes: int) -> None:
+    def __init__(self, evaluation: DataEvaluation, codes: int) -> None:
         """Encodes so many held-out images; 0: no codes are needed."""
         super().__init__(
             evaluation.context,

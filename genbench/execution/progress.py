@@ -235,7 +235,7 @@ class Lines:
         now = time.perf_counter()
         if progress.what != self._name:
             self._print(f"{progress.what}{f', {progress.total:,}' if progress.total else ''}")
-        elif now - self._last >= LINE_SECONDS:
+        elif progress.total and now - self._last >= LINE_SECONDS:
             self._print(f"    {progress.done:,} of {progress.total:,}")
         else:
             return

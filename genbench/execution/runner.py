@@ -41,6 +41,7 @@ from genbench.training.device import describe_failure, on_device, release_memory
 from genbench.training.distributed import DistributedContext
 from genbench.training.flops import counted_flops
 from genbench.training.loop import TrainState
+from genbench.training.precision import using_tf32
 from genbench.training.setup import EnsembleJob, TrainingJob
 from genbench.training.step import ALONE
 from genbench.utils.plugin_code import describe_error, error_location
@@ -121,7 +122,8 @@ class Runner:
                     return INTERRUPTED
                 with isolated(self.device):
                     model = None if trains is None else self._train(run, alone) if trains else self._restore(run)
-                    outcome = self._evaluate(run, model, lock)
+                    with using_tf32(False, self.device):  # protocols say float32
+                        outcome = self._evaluate(run, model, lock)
             except RunLockedError:
                 outcome = RunOutcome("locked", LOCKED)
             except (Exception, SystemExit) as error:  # a plug-in may raise anything; the other runs go on

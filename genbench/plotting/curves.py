@@ -96,8 +96,19 @@ def _round_ticks(axes: Axes, xs: Sequence[float]) -> None:
     reach = xs[-1] / xs[0] if xs[0] > 0 else 1.0
     locator: Locator = LogLocator(base=10, subs=(1.0, 2.0, 5.0) if reach < 30 else (1.0,))
     axes.xaxis.set_major_locator(MaxNLocator(3) if reach < 10 else locator)  # within a decade LogLocator crowds
-    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: f"{x:,.0f}" if 1 <= x < 1e5 else f"{x:g}"))
+    axes.xaxis.set_major_formatter(FuncFormatter(lambda x, _: round_number(x)))
     axes.xaxis.set_minor_formatter(NullFormatter())
+
+
+def round_number(x: float) -> str:
+    """A count on an axis.
+
+    >>> round_number(0.5), round_number(20_000), round_number(1_200_000), round_number(3e12)
+    ('0.5', '20,000', '1.2M', '3e+12')
+    """
+    if 1e6 <= x < 1e9:
+        return f"{x / 1e6:g}M"
+    return f"{x:,.0f}" if 1 <= x < 1e6 else f"{x:g}"
 
 
 def band(axes: Axes, points: Sequence[tuple[float, Estimate]], style: Style, label: str) -> None:

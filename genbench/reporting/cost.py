@@ -19,6 +19,9 @@ SHARED = (
 )
 """The meaning of `MetricCost.shared`."""
 
+WORTH_NAMING = 0.1
+"""The share of an evaluation from which the sum names what is spent once."""
+
 BESIDE = "*: on a thread, while other runs were trained"
 """The meaning of `MetricCost.background`."""
 
@@ -63,17 +66,18 @@ class Cost:
 
     @property
     def words(self) -> str:
-        """One line, as `training 12 s, evaluation 19 s (61 %), 8.1 s of it once for all runs`; "" where none is known."""
+        """One line, `training 12 s, evaluation 19 s (61 %), 8.1 s of it once for all runs`; "" where none is known."""
         total = self.training + self.evaluation
         if not total or not self.metrics:
             return ""
-        share = f"evaluation {in_seconds(self.evaluation)} ({self.evaluation / total:.0%})"
-        words = [f"training {in_seconds(self.training)}" if self.training else "", share.replace("%)", " %)")]
-        words.append(f"and {in_seconds(self.background)} beside the trainings" if self.background else "")
-        once = (
-            f", {in_seconds(self.shared)} of it once for all runs" if self.shared >= 0.1 * self.evaluation > 0 else ""
-        )
-        return ", ".join(filter(None, words)) + once
+        words = [f"training {in_seconds(self.training)}"] * bool(self.training)
+        words.append(f"evaluation {in_seconds(self.evaluation)} ({100 * self.evaluation / total:.0f} %)")
+        shared = sum(metric.shared for metric in self.metrics if not metric.background)
+        if shared >= WORTH_NAMING * self.evaluation > 0:
+            words.append(f"{in_seconds(shared)} of it once for all runs")
+        if self.background:
+            words.append(f"and {in_seconds(self.background)} of threads beside it")
+        return ", ".join(words)
 
 
 def cost(records: Sequence[RunRecord]) -> Cost:
@@ -130,7 +134,7 @@ def cost_notes(cost: Cost) -> list[str]:
 def in_seconds(seconds: float) -> str:
     """Seconds to two digits.
 
-    >>> in_seconds(0.0123), in_seconds(9.96), in_seconds(1234.5)
-    ('0.012 s', '10 s', '1,234 s')
+    >>> in_seconds(0.0123), in_seconds(1), in_seconds(9.96), in_seconds(1234.5)
+    ('0.012 s', '1.0 s', '10 s', '1,234 s')
     """
-    return f"{seconds:.2g} s" if seconds < 9.95 else f"{seconds:,.0f} s"
+    return f"{seconds:#.2g} s" if seconds < 9.95 else f"{seconds:,.0f} s"

@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from genbench.analysis.columns import choose_tables
 from genbench.analysis.notes import Protocols
@@ -25,11 +26,22 @@ from genbench.reporting.markdown import markdown
 from genbench.storage.results import Row
 from genbench.utils.io import PART, write_atomically, write_pieces, write_text
 
-THUMBNAIL = 384
-"""Pixels of the longer side of a picture in report.html; the file beside it has all of them."""
+if TYPE_CHECKING:
+    from PIL.Image import Image as PillowImage
 
-THUMBNAILS = 128
-"""Pictures that report.html shows, all samples before all reconstructions; the file stays under 10 MB."""
+THUMBNAIL = 384
+"""Pixels of the longer side of a run's picture in report.html; the file beside it has all of them."""
+
+FIGURE = 150_000
+"""Bytes up to which report.html shows a figure without loss; of a larger one, such as a grid of photographs, it shows
+a lossy copy, and the files beside it have every pixel."""
+
+QUALITY = 80
+"""Of lossy pictures, 0 to 100: at 80 the photographs of a grid look as before, at a tenth of a PNG's size."""
+
+PICTURES = 2_000_000
+"""Characters of pictures in report.html, so that it stays under 3 MB: first the figures, then all samples, then all
+reconstructions; the rest are named by their files."""
 
 MOST_PIXELS = 40_000_000
 """Larger pictures are not decoded: a small file can claim any size."""
@@ -92,7 +104,7 @@ def export(
         printable(title),
         tables,
         protocols,
-        thumbnails(pictures),
+        thumbnails(pictures, PICTURES - sum(len(figure.uri) for figure in shown)),
         records,
         rows,
         command,
@@ -171,15 +183,17 @@ def file_name(name: str) -> str:
 
 
 def _figures(folder: Path, drawings: Sequence[Drawing]) -> tuple[list[Picture], list[Path]]:
-    """Write the figures; the page shows the smaller of PNG and SVG."""
+    """Write the figures, and show those that the page has room for."""
     shown: list[Picture] = []
     files: list[Path] = []
+    room = PICTURES
     for drawing in drawings:
         for form in ("png", "pdf"):
             files.append(folder / f"{drawing.name}.{form}")
             save(drawing.figure, files[-1])
-        png, svg = (folder / f"{drawing.name}.png").read_bytes(), encoded(drawing.figure, "svg")
-        uri = _data_uri("svg+xml", svg) if len(svg) <= len(png) else _data_uri("png", png)
+        uri = _figure_uri((folder / f"{drawing.name}.png").read_bytes(), encoded(drawing.figure, "svg"))
+        uri = uri if len(uri) <= room else ""
+        room -= len(uri)
         inches = round(drawing.figure.get_figwidth(), 2)
         shown.append(
             Picture(
@@ -194,20 +208,29 @@ def _figures(folder: Path, drawings: Sequence[Drawing]) -> tuple[list[Picture], 
     return shown, files
 
 
-def thumbnails(pictures: Sequence[tuple[str, str, Path]]) -> dict[str, list[Picture]]:
-    """The pictures by run; the first ones as thumbnails, the others by their file alone."""
+def _figure_uri(png: bytes, svg: bytes) -> str:
+    """A figure as the data: URI of its smallest form without loss; of a large one a lossy form."""
+    from PIL import Image
+
+    large = min(len(png), len(svg)) > FIGURE
+    with Image.open(io.BytesIO(png)) as picture:
+        webp = _webp(picture.convert("RGB"), lossless=not large)
+    return _data_uri("svg+xml", svg) if len(svg) <= len(webp) else _data_uri("webp", webp)
+
+
+def thumbnails(pictures: Sequence[tuple[str, str, Path]], room: int = PICTURES) -> dict[str, list[Picture]]:
+    """The pictures by run: thumbnails as long as they fit into `room` characters, the others by their file alone."""
     order = {caption: position for position, caption in enumerate(FIRST_PICTURES)}
     by_run: dict[str, list[Picture]] = {}
-    for number, (run, caption, path) in enumerate(
-        sorted(pictures, key=lambda picture: order.get(picture[1], len(order)))
-    ):
-        uri = _thumbnail(path) if number < THUMBNAILS else ""
-        by_run.setdefault(run, []).append(Picture(caption, uri, f"pictures/{path.name}"))
+    for run, caption, path in sorted(pictures, key=lambda picture: order.get(picture[1], len(order))):
+        uri = _thumbnail(path) if room > 0 else ""
+        room -= len(uri)
+        by_run.setdefault(run, []).append(Picture(caption, uri if room >= 0 else "", f"pictures/{path.name}"))
     return by_run
 
 
 def _thumbnail(path: Path) -> str:
-    """A picture as the data: URI of a JPEG of one size at most; "" where it cannot be read."""
+    """A picture as the data: URI of a small lossy one; "" where it cannot be read."""
     from PIL import Image
 
     try:
@@ -218,9 +241,14 @@ def _thumbnail(path: Path) -> str:
     except (OSError, ValueError, SyntaxError, Image.DecompressionBombError):  # SyntaxError: Pillow's for a bad PNG
         return ""
     small.thumbnail((THUMBNAIL, THUMBNAIL), Image.Resampling.LANCZOS)
+    return _data_uri("webp", _webp(small))
+
+
+def _webp(picture: PillowImage, *, lossless: bool = False) -> bytes:
+    """A picture as WebP, which every browser has shown since 2020."""
     buffer = io.BytesIO()
-    small.save(buffer, format="JPEG", quality=80)
-    return _data_uri("jpeg", buffer.getvalue())
+    picture.save(buffer, format="WEBP", lossless=lossless, quality=QUALITY)
+    return buffer.getvalue()
 
 
 def _data_uri(kind: str, data: bytes) -> str:

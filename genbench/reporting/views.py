@@ -132,12 +132,13 @@ def show_cost(console: Console, spent: Cost) -> None:
     if not spent.words:
         return
     table = Table("cost", box=None, pad_edge=False, header_style="bold")
-    table.add_column("seconds", justify="right")
+    table.add_column("time", justify="right")
     shares = bool(spent.shared)
     if shares:
         table.add_column("once", justify="right")
     for what, seconds, once in cost_rows(spent):
         table.add_row(printable(what), seconds, *[once] * shares)
+    console.print()
     console.print(table)
     writer = ConsoleWriter(console)
     for line in cost_notes(spent):

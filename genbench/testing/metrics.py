@@ -11,7 +11,9 @@ from typing import Any
 import genbench.evaluation.evaluation
 import genbench.features.extractor
 from genbench.api import DatasetInfo, Measurement, Metric
+from genbench.data.images import info_of
 from genbench.errors import GenbenchError, MetricError
+from genbench.evaluation.evaluation import DetachedEvaluation
 from genbench.evaluation.measure import to_stored
 from genbench.registry.options import specs
 from genbench.testing.fixtures import Gauss
@@ -245,6 +247,23 @@ def refuses_what_it_cannot_measure(subject: Measured) -> str:
     return ", ".join(words)
 
 
+def codes_suffice(subject: Measured) -> str:
+    """A metric that is declared `on_cpu` has the same numbers from as many codes as it states, and nothing else."""
+    metric = subject.make(**subject.options)
+    if not metric.on_cpu:
+        return "it is measured on the device"
+    whole = subject.evaluation(GOOD, subject.memory)
+    codes = metric.counts_needed(info_of(whole.images)).get("codes", 0)
+    try:
+        numbers = list(metric.measure(DetachedEvaluation(whole, codes)))
+    except GenbenchError as error:
+        raise Failed(str(error)) from None
+    for each in numbers:
+        value = subject.on(GOOD)[each.component].value
+        expect(each.value == value, f"component '{each.component}': {each.value:.6g}, and {value:.6g} with the model")
+    return f"{len(numbers)} numbers from {codes} codes"
+
+
 CHECKS: tuple[ConformanceCheck[Measured], ...] = (
     ConformanceCheck(
         finite_measurements, "yield one Measurement for each component, its fields as genbench.api.Measurement says"
@@ -269,5 +288,8 @@ CHECKS: tuple[ConformanceCheck[Measured], ...] = (
     ConformanceCheck(
         refuses_what_it_cannot_measure,
         "raise genbench.errors.MetricError with the count and the reason, e.g. where not codes.isfinite().all()",
+    ),
+    ConformanceCheck(
+        codes_suffice, "state the count in `counts_needed`, ask for codes and prior_draws alone, or leave `on_cpu` out"
     ),
 )

@@ -94,7 +94,7 @@ def decoder_yields_logits(subject: Networks) -> str:
 def parameters_are_registered(subject: Networks) -> str:
     """Backward reaches exactly what `parameters()` lists; encoder and decoder share no parameter."""
     for pair in subject.built[:1]:
-        x = torch.rand(4, *pair.shape, generator=torch.Generator().manual_seed(0))
+        x = torch.rand(2, *pair.shape, generator=torch.Generator().manual_seed(0))
         pair.decoder.train()(pair.encoder.train()(x)).square().sum().backward()
         for half, module in (("encoder", pair.encoder), ("decoder", pair.decoder)):
             idle = [name for name, p in module.named_parameters() if p.requires_grad and p.grad is None]
@@ -109,7 +109,7 @@ def evaluation_has_no_memory(subject: Networks) -> str:
     """In evaluation mode an image's code depends neither on its batch nor on earlier calls (no batch statistics)."""
     for pair in subject.built[:2]:
         g = torch.Generator().manual_seed(1)
-        x, z = torch.rand(3, *pair.shape, generator=g), torch.randn(3, LATENT, generator=g)
+        x, z = torch.rand(2, *pair.shape, generator=g), torch.randn(2, LATENT, generator=g)
         for what, module, inputs in (("encoder", pair.encoder.eval(), x), ("decoder", pair.decoder.eval(), z)):
             with torch.no_grad():
                 first = module(inputs)

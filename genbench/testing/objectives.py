@@ -33,7 +33,7 @@ from genbench.testing.results import ConformanceCheck, Failed, Reported, Skipped
 AWAY = 3.0
 """Standard deviations by which codes are shifted."""
 
-REPEATS = 100
+REPEATS = 50
 Z = 7.0
 
 

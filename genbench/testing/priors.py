@@ -228,8 +228,9 @@ class RecordingNoise(Noise):
         return super().permutation(n)
 
 
+@lru_cache(maxsize=len(DIMS))
 def draws(prior: Prior, seed: int = 1, n: int = DRAWS) -> Tensor:
-    """Independent draws in float64, `(n, d)`."""
+    """Independent draws in float64, `(n, d)`; the same for all checks that name the same seed, not to be changed."""
     return prior.sample(n, seeded_noise(seed)).double()
 
 
@@ -337,7 +338,7 @@ def first_two_moments(subject: Priors) -> str:
 def pairwise_scale(subject: Priors) -> str:
     """`pairwise_scale` is E|z - z'|^2 of the draws, within seven standard errors."""
     for prior in subject.priors:
-        z = draws(prior, seed=2)
+        z = draws(prior)
         _refuse_heavy(z)
         gaps = (z[::2] - z[1::2]).square().sum(1, keepdim=True)
         stated = torch.tensor([prior.pairwise_scale], dtype=torch.float64)
@@ -351,7 +352,7 @@ def pairwise_scale(subject: Priors) -> str:
 def support(subject: Priors) -> str:
     """Every draw lies within the declared bounds, and the density there is positive."""
     for prior in subject.priors:
-        z = prior.sample(DRAWS, seeded_noise(3))
+        z = draws(prior).float()
         if prior.bounds is not None:
             low, high = prior.bounds
             slack = 1e-5 * max(1.0, abs(low), abs(high))
@@ -402,7 +403,7 @@ def batches_follow_the_prior(subject: Priors) -> str:
     Mean and variance are of draws cut to the central 99.8 %, so that heavy tails do not matter.
     """
     for prior in subject.priors:
-        z = draws(prior, seed=5)
+        z = draws(prior)
         edges = torch.quantile(z[:10_000], torch.linspace(0.1, 0.9, 9, dtype=torch.float64), dim=0)
         noise = seeded_noise(6)
         ends = _ends(z)
@@ -478,7 +479,7 @@ def _features(z: Tensor, edges: Tensor, centre: Tensor, ends: Tensor) -> Tensor:
 @lru_cache(maxsize=len(DIMS))
 def _masses_of(prior: Prior) -> Masses:
     """The masses of a prior over its own draws, once for the checks that need them."""
-    return masses(prior, draws(prior, seed=4).float(), BINS)
+    return masses(prior, draws(prior).float(), BINS)
 
 
 def _with_density(subject: Priors) -> Sequence[Prior]:

@@ -25,7 +25,8 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import timedelta
-from typing import cast
+from importlib import import_module
+from typing import Any, cast
 
 import torch
 import torch.distributed as dist
@@ -151,7 +152,21 @@ def init_distributed(device: torch.device) -> Iterator[DistributedContext]:
         return
     if device.type == "cuda":
         torch.cuda.set_device(device)
-    dist.init_process_group("cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo", timeout=timedelta(days=7))
+    backend = "cpu:gloo,cuda:nccl" if device.type == "cuda" else "gloo"
+    with process_group(backend, timeout=timedelta(days=7)) as distributed:
+        yield distributed
+
+
+@contextmanager
+def process_group(backend: str, **how: Any) -> Iterator[DistributedContext]:
+    """Join a process group, by the arguments of `init_process_group`; no thread of it outlives the context.
+
+    The functions of `torch.distributed.nn` have the group that exists at their import as a default, and many libraries
+    import them. Imported inside, they would keep the group alive when it is destroyed; then threads of gloo that hold
+    a tensor when the interpreter ends abort the process. So they are imported before.
+    """
+    import_module("torch.distributed.nn.functional")
+    dist.init_process_group(backend, **how)
     try:
         yield DistributedContext(dist.get_rank(), dist.get_world_size())
     finally:

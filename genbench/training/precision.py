@@ -31,7 +31,7 @@ def computing(model: Model, precision: Precision, device: torch.device) -> Itera
     Evaluation happens outside. Raises `UnsupportedError` where a model has no submodules.
     """
     check_precision(precision, device)
-    with _tf32(precision == "tf32", device):
+    with using_tf32(precision == "tf32", device):
         wrapped = list(_networks(model)) if precision == "bfloat16" else []
         if precision == "bfloat16" and not wrapped:
             raise UnsupportedError(
@@ -73,7 +73,7 @@ def _in_float32(result: Any) -> Any:
 
 
 @contextmanager
-def _tf32(enabled: bool, device: torch.device) -> Iterator[None]:
+def using_tf32(enabled: bool, device: torch.device) -> Iterator[None]:
     """Switch TF32 for products and convolutions; torch's default uses it in convolutions."""
     if device.type != "cuda":
         yield

@@ -46,7 +46,8 @@ class Reconstruction(Metric):
         """Two reductions of one error: mean over pixels, and sum over an image's pixels."""
         n = min(self.n, len(e.references)) or len(e.references)
         pairs = zip(e.held_out(n).split(1000), e.reconstructions(n).split(1000), strict=True)
-        total = sum(float((to_float(x).to(y.device) - y).square().sum(dtype=torch.float64)) for x, y in pairs)
+        sums = [(to_float(x).to(y.device) - y).square().sum(dtype=torch.float64) for x, y in pairs]
+        total = sum(torch.stack(sums).tolist())  # the device is waited for once
         protocol = e.protocol(
             method="squared error, mean over images",
             references=n,

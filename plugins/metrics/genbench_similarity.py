@@ -145,7 +145,7 @@ class Similarity(Metric):
         n = min(self.n, len(e.references)) or len(e.references)
         block = self.images_at_once(*e.references.shape[2:])
         pairs = zip(e.held_out(n).split(block), e.reconstructions(n).split(block), strict=True)
-        values = torch.cat([self.compare(to_float(x).to(y.device), y).cpu() for x, y in pairs])
+        values = torch.cat([self.compare(to_float(x).to(y.device), y) for x, y in pairs]).cpu()
         exact = int(values.isposinf().sum())
         if exact == n:
             raise NotApplicableError(f"{self.name}: the reconstructions are the images themselves: it is infinite")

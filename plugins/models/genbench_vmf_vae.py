@@ -147,18 +147,17 @@ def bessel(kappa: Tensor, d: int) -> tuple[Tensor, Tensor]:
     """
     v = 0.5 * d - 1.0
     steps = max(0, math.ceil(DEBYE_ORDER - v))
-    top = v + steps
-    log_value = _debye(top, kappa)
-    s = (_debye(top + 1.0, kappa) - log_value).exp()
-    quarter = 0.25 * kappa.square()
-    for k in range(steps):
-        order = top - k
-        s = 1.0 / (1.0 + quarter * s / (order * (order + 1.0)))
-        log_value = log_value - s.log()
+    orders = v + torch.arange(steps + 2, dtype=kappa.dtype, device=kappa.device)[:, None]
+    log_value, log_next = _debye(orders[-2:], kappa)
+    s = (log_next - log_value).exp()
+    if steps:
+        one, quarters = torch.ones_like(kappa), 0.25 * kappa.square() / (orders * (orders + 1.0))[1:-1]
+        factors = [s := torch.addcmul(one, quarter, s).reciprocal() for quarter in quarters.flip(0).unbind()]
+        log_value = log_value - torch.stack(factors).log().sum(0)
     return log_value, kappa / d * s
 
 
-def _debye(v: float, kappa: Tensor) -> Tensor:
+def _debye(v: Tensor, kappa: Tensor) -> Tensor:
     """log of Gamma(v + 1) (2 / kappa)^v I_v(kappa) for large v, 0 at kappa = 0 (DLMF 10.41.3, four terms)."""
     square = (kappa / v).square()
     root = (1.0 + square).sqrt()
@@ -167,7 +166,7 @@ def _debye(v: float, kappa: Tensor) -> Tensor:
     return v * (rise - torch.log1p(0.5 * rise)) - 0.5 * root.log() + series.log()
 
 
-def _debye_series(v: float, p: Tensor) -> Tensor:
+def _debye_series(v: Tensor, p: Tensor) -> Tensor:
     """1 + u_1(p) / v + ... + u_4(p) / v^4 (DLMF 10.41.10; Abramowitz and Stegun 9.3.9)."""
     q = p.square()
     u1 = p * (3.0 - 5.0 * q) / 24.0

@@ -168,17 +168,22 @@ class VQVAE(Autoencoder):
 
         with torch.no_grad():
             used = self.codebook.used(indices, output.dtype)
-            self.codebook.counts.lerp_(used.mean(0), 1.0 - COUNT_DECAY)
+            move(self.codebook.counts, used.mean(0), 1.0 - COUNT_DECAY)
             if self.moving:
-                self.move(used.flatten(0, 1), output.detach().reshape(-1, self.codebook.size))
+                self.move_vectors(used.flatten(0, 1), output.detach().reshape(-1, self.codebook.size))
 
-    def move(self, used: Tensor, parts: Tensor) -> None:
+    def move_vectors(self, used: Tensor, parts: Tensor) -> None:
         """Equations 6 to 8: N <- decay N + (1 - decay) n, m <- decay m + (1 - decay) sum, vector <- m / N."""
         book, new = self.codebook, 1.0 - self.decay
-        book.weights.lerp_(used.sum(0), new)
-        book.sums.lerp_(used.T @ parts, new)
+        move(book.weights, used.sum(0), new)
+        move(book.sums, used.T @ parts, new)
         counted = (book.weights >= LEAST_WEIGHT)[:, None]
         book.vectors.copy_(torch.where(counted, book.sums / book.weights[:, None], book.vectors))
+
+
+def move(mean: Tensor, new: Tensor, share: float) -> None:
+    """Move a moving mean in place: torch has `lerp_` under vmap for one member after another only."""
+    mean.copy_(mean.lerp(new, share))
 
 
 def straight_through(output: Tensor, code: Tensor) -> Tensor:

@@ -30,8 +30,7 @@ class WAENetwork(Network):
         layers: list[nn.Module] = []
         channels, size = self.shape[0], self.shape[1]
         for width in ENCODER_WIDTHS:
-            layers += [_same(self.kernel, 2, size), nn.Conv2d(channels, width, self.kernel, 2, bias=True)]
-            layers += [nn.BatchNorm2d(width), nn.ReLU()]
+            layers += [*_convolution(channels, width, self.kernel, 2, size), nn.BatchNorm2d(width), nn.ReLU()]
             channels, size = width, -(-size // 2)
         return nn.Sequential(*layers, nn.Flatten(), nn.Linear(channels * size * size, outputs))
 
@@ -45,9 +44,7 @@ class WAENetwork(Network):
             layers += [self._double(channels, width), nn.BatchNorm2d(width), nn.ReLU()]
             channels = width
         # Transposed at stride 1 is a convolution with the kernel turned about, which learning does not see.
-        return nn.Sequential(
-            *layers, _same(self.kernel, 1, self.shape[1]), nn.Conv2d(channels, self.shape[0], self.kernel)
-        )
+        return nn.Sequential(*layers, *_convolution(channels, self.shape[0], self.kernel, 1, self.shape[1]))
 
     def _double(self, inputs: int, outputs: int) -> nn.Module:
         """A transposed convolution to exactly twice the size, for even and odd kernels."""
@@ -55,11 +52,13 @@ class WAENetwork(Network):
         return nn.ConvTranspose2d(inputs, outputs, self.kernel, 2, padding, output_padding=odd)
 
 
-def _same(kernel: int, stride: int, size: int) -> nn.Module:
-    """The padding for an output of ceil(size / stride) pixels; an odd pixel goes right and below."""
+def _convolution(inputs: int, outputs: int, kernel: int, stride: int, size: int) -> tuple[nn.Module, nn.Module]:
+    """A padding and a convolution to ceil(size / stride) pixels; an odd pixel goes right and below."""
     total = max(0, (-(-size // stride) - 1) * stride + kernel - size)
     before, after = total // 2, total - total // 2
-    return nn.ZeroPad2d((before, after, before, after))
+    if before == after:  # then the convolution pads, without a copy of its input
+        return nn.Identity(), nn.Conv2d(inputs, outputs, kernel, stride, before)
+    return nn.ZeroPad2d((before, after, before, after)), nn.Conv2d(inputs, outputs, kernel, stride)
 
 
 def wae_mnist(shape: Shape) -> Network:

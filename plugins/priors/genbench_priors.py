@@ -81,7 +81,7 @@ class Uniform(Prior):
     def sample(self, n: int, noise: Noise) -> Tensor:
         """Independent uniform coordinates, `(n, d)`."""
         unit = noise.uniform(n, self.latent_dim)
-        return (self.low + (self.high - self.low) * unit).clamp_(max=self.high)
+        return (self.low + (self.high - self.low) * unit).clamp(max=self.high)
 
     def log_prob(self, z: Tensor) -> Tensor:
         """-d log(high - low) inside the closed cube, -inf outside, `(n, d) -> (n,)`."""

@@ -21,6 +21,7 @@ from genbench.distances import (
     rbf_kernel,
     squared_distances,
 )
+from genbench.distances.mmd import fits_at_once
 from genbench.errors import UsageError
 
 
@@ -129,6 +130,34 @@ def test_mmd_in_blocks_equals_one_block(monkeypatch: pytest.MonkeyPatch) -> None
     whole = float(mmd(x, y, scale=6.0))
     monkeypatch.setattr(importlib.import_module("genbench.distances.mmd"), "BLOCK", 7)
     assert float(mmd(x, y, scale=6.0)) == pytest.approx(whole, rel=1e-12)
+
+
+@pytest.mark.parametrize("kernel", ["imq", "rbf"])
+def test_all_pairs_and_scales_at_once_equal_blocks_of_one_scale(
+    kernel: Kernel, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """What a GPU does, on the CPU: values, gradients, gradients of gradients, and all of them under vmap."""
+    x, y = normal(9, 3, 1).requires_grad_(), normal(7, 3, 2).requires_grad_()
+
+    def distance(u: Tensor, v: Tensor) -> Tensor:
+        return mmd(u, v, kernel=kernel, scale=6.0)
+
+    gradient = torch.func.grad(distance, argnums=(0, 1))
+    samples = torch.stack([x, x + 1.0]).detach(), torch.stack([y, 2.0 * y]).detach()
+    expected = distance(x, y), *gradient(x, y), *torch.vmap(gradient)(*samples)
+    monkeypatch.setattr(importlib.import_module("genbench.distances.mmd"), "fits_at_once", lambda count, device: True)
+    actual = distance(x, y), *gradient(x, y), *torch.vmap(gradient)(*samples)
+    for one, other in zip(expected, actual, strict=True):
+        assert torch.allclose(one, other, rtol=1e-12, atol=1e-15)
+    assert torch.autograd.gradgradcheck(distance, (x, y))
+
+
+def test_they_are_formed_at_once_on_a_gpu_as_far_as_they_are_small() -> None:
+    gpu, scales = torch.device("cuda"), len(WAE_SCALES)
+    assert fits_at_once((128 + 128) ** 2 * scales, gpu)
+    assert fits_at_once((500 + 500) ** 2 * scales, gpu)
+    assert not fits_at_once(2000 * 2000 * scales, gpu)
+    assert not fits_at_once(4, torch.device("cpu"))
 
 
 @pytest.mark.parametrize("d", [2, 64])

@@ -63,6 +63,16 @@ def test_the_gradient_at_convergence_is_that_of_the_value() -> None:
     assert torch.autograd.gradcheck(lambda u: sinkhorn_divergence(u, y, 2.0, 120), x, atol=1e-5)
 
 
+def test_equal_counts_are_done_in_one_tensor_with_the_same_numbers() -> None:
+    """Samples of equal counts against the same samples with each point of one twice, which are pair by pair."""
+    x, y = normal(6, 3, 1).requires_grad_(), normal(6, 3, 2) + 0.5
+    for steps in (1, 2, 30):
+        values = sinkhorn_divergence(x, y, 0.7, steps), sinkhorn_divergence(x, y.repeat(2, 1), 0.7, steps)
+        assert torch.allclose(*values, rtol=1e-10)
+        gradients = [torch.autograd.grad(value, x)[0] for value in values]
+        assert torch.allclose(*gradients, rtol=1e-9, atol=1e-12)
+
+
 def test_bounds_and_shapes_are_checked() -> None:
     x = normal(4, 2, 0)
     with pytest.raises(UsageError, match="at least 1"):

@@ -5,19 +5,25 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from pathlib import Path
+from typing import Literal
 
 import pytest
+import torch
 from click.testing import Result
 
 from genbench.api import DataConfig
+from genbench.execution.executors.choice import ExecutorConfig
 from genbench.execution.executors.process import ProcessExecutor
 from genbench.execution.executors.serial import SerialExecutor
 from genbench.execution.scheduler import Outcome, run_all, units
 from genbench.experiment.config import ExperimentConfig
 from genbench.experiment.plan import Plan, plan
+from genbench.interface.config import StudyConfig
+from genbench.interface.session import ensemble_size
 from genbench.registry.loader import load
 from genbench.storage.lock import lock_run
 from genbench.storage.run_dir import RunFolder
+from genbench.training.ensemble import Ensemble
 from genbench.utils.io import load_tensors
 from support.runners import runner_of
 from support.studies import DOTS, TINY
@@ -39,7 +45,12 @@ class Store:
         )
 
     def run(
-        self, planned: Plan, store: str, ensemble: int, stop: Callable[[], bool] = lambda: False, jobs: int = 1
+        self,
+        planned: Plan,
+        store: str,
+        ensemble: int | Literal["auto"],
+        stop: Callable[[], bool] = lambda: False,
+        jobs: int = 1,
     ) -> Outcome:
         runner = runner_of(planned, self.registry, self.folder / store, self.data_config, stop=stop, ensemble=ensemble)
         executor = ProcessExecutor(runner, jobs) if jobs > 1 else SerialExecutor(runner)
@@ -176,6 +187,29 @@ def test_the_command_tells_once_why_runs_go_alone(genbench: Callable[..., Result
     assert result.output.count(reason) == 1, result.output
     (log,) = (tmp_path / "runs").glob("*-s1-*/log.jsonl")
     assert reason.removeprefix("it is not trained in an ensemble: ") in log.read_text()
+
+
+@pytest.mark.parametrize(("together", "how"), [(2.9, "ensemble of 3"), (3.1, "no ensemble: a step of all takes")])
+def test_auto_is_decided_by_measured_seconds(
+    together: float, how: str, store: Store, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "genbench.training.ensemble.step_seconds", lambda context: together if isinstance(context, Ensemble) else 1.0
+    )
+    planned = store.plan("ae", images=64)
+    assert len(store.run(planned, "auto", "auto").done) == 3
+    for run in planned.runs:
+        folder = store.folder / "auto" / run.name
+        assert how in (folder / "training.json").read_text() + (folder / "log.jsonl").read_text()
+
+
+def test_auto_measures_on_a_gpu_alone_where_runs_go_one_after_another() -> None:
+    gpu, study = torch.device("cuda"), StudyConfig(models=("ae",))
+    assert ensemble_size(study, gpu, ExecutorConfig()) == "auto"
+    assert ensemble_size(study, gpu, ExecutorConfig(jobs=2)) == 1
+    assert ensemble_size(study, torch.device("cpu"), ExecutorConfig()) == 1
+    assert ensemble_size(StudyConfig(models=("ae",), ensemble="off"), gpu, ExecutorConfig()) == 1
+    assert ensemble_size(StudyConfig(models=("ae",), ensemble=7), torch.device("cpu"), ExecutorConfig()) == 7
 
 
 def test_a_wrong_size_is_refused(genbench: Callable[..., Result]) -> None:

@@ -11,6 +11,8 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from genbench.api import ProgressEvent
+from genbench.execution import progress
 from genbench.execution.progress import Bars, Lines, titles
 from genbench.execution.runner import RunOutcome
 from genbench.execution.scheduler import RunFollower
@@ -50,6 +52,24 @@ def test_a_run_that_does_without_a_graph_says_so_once_and_why(view: View, planne
     assert f"{titles(plan.runs)[first.name]}: its step cannot be a CUDA graph, and is slower: {reason}" in text
     again = output(view, plan, ((first, f"eager: {reason}"), (second, f"eager: {reason}")))
     assert again.count(reason) == 2  # once a run
+
+
+@pytest.mark.parametrize("view", [Bars, Lines])
+def test_what_a_metric_computes_once_is_a_line(
+    view: View, planned: Callable[..., Plan], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(progress, "LINE_SECONDS", 0.0)
+    plan = planned("swae")
+    screen = io.StringIO()
+    console = Console(file=screen, force_terminal=view is Bars, width=200, color_system=None)
+    with view(console, plan, 1) as callback:
+        callback.on_data(ProgressEvent("drawing", 1, 2))
+        callback.on_run_start(plan.runs[0], "new")
+        for _ in range(2):
+            callback.on_data(ProgressEvent("null distribution of [x], computed once and kept", 0, 0))
+        callback.on_run_end(plan.runs[0], "done", "")
+    assert screen.getvalue().count("null distribution of [x], computed once and kept") == 1
+    assert "0 of 0" not in screen.getvalue()
 
 
 @pytest.mark.parametrize("view", [Bars, Lines])

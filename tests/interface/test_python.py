@@ -238,7 +238,7 @@ def test_an_interrupted_study_goes_on_when_it_is_repeated(folder: Path) -> None:
             time.sleep(0.01)
         os.kill(os.getpid(), signal.SIGINT)
 
-    arguments = {**TINY_STUDY, "images": 30_000}
+    arguments = {**TINY_STUDY, "images": 10_000}
     thread = threading.Thread(target=interrupt)
     thread.start()
     with pytest.raises(KeyboardInterrupt, match="call it again to resume"):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import base64
 import dataclasses
 import json
 import re
@@ -17,8 +18,10 @@ import torch
 from click.testing import Result
 from hypothesis import given
 from hypothesis import strategies as st
+from matplotlib.figure import Figure
 from PIL import Image
 
+from conftest import lay_out
 from genbench.analysis.table import assemble
 from genbench.api import Finding, Noise
 from genbench.data.images import save_grid
@@ -303,7 +306,9 @@ def test_worst_projection_finds_the_shift_and_beats_every_direction() -> None:
 # ---------------------------------------------------------------- the command
 
 
-def test_every_kind_is_drawn_or_says_what_it_needs(genbench: Callable[..., Result]) -> None:
+def test_every_kind_is_drawn_or_says_what_it_needs(
+    genbench: Callable[..., Result], monkeypatch: pytest.MonkeyPatch
+) -> None:
     tiny = ("--dataset", "dots", "--network", "mlp", "--images", "64", "--batch", "16", "--metrics", "reconstruction")
     genbench("run", "swae", "vae", *DOTS, *tiny, "--latent-dim", "2,3", "--snapshots", "2")
     for kind in ("samples", "reconstructions", "interpolations", "grid", "codes", "ranks", "curves", "latent-size"):
@@ -316,6 +321,7 @@ def test_every_kind_is_drawn_or_says_what_it_needs(genbench: Callable[..., Resul
     assert "ends in .pdf, .svg or .png" in genbench("plot", "ranks", "--out", "x.jpg").output
     flat = [str(path) for path in Path("runs").glob("*-3d-*")]
     assert "--latent-dim 2" in genbench("plot", "grid", *flat, *DOTS).output
+    monkeypatch.setattr(Figure, "savefig", lay_out)
     genbench("report", "--export", "out")
     drawn = {path.name for path in Path("out/figures").iterdir()}
     assert {f"{kind}.{form}" for kind in ("samples", "ranks", "curves") for form in ("png", "pdf")} <= drawn
@@ -352,22 +358,38 @@ def test_a_block_of_samples_has_one_prior_with_its_options_and_one_seed(genbench
     assert "sigma=2.0" in drawn
 
 
-def test_of_many_pictures_some_are_thumbnails_and_the_report_stays_under_ten_megabytes(tmp_path: Path) -> None:
+def test_a_page_of_many_pictures_stays_under_three_megabytes(tmp_path: Path) -> None:
     draws = np.random.default_rng(0)
-    rows = [row(f"model-{k:03d}", 0, float(k)) for k in range(150)]
+    rows = [row(f"model-{k:03d}", 0, float(k)) for k in range(60)]
     facts = {}
+    noise = draws.integers(0, 256, (260, 260, 3), dtype=np.uint8)  # which no format presses: 200 kB each, 24 MB in all
     for k, entry in enumerate(rows):
         folder = tmp_path / str(k)
         folder.mkdir()
-        for name in ("samples", "reconstructions"):  # noise, which no format presses: 200 kB each, 60 MB in all
-            noise = draws.integers(0, 256, (260, 260, 3), dtype=np.uint8)
+        for name in ("samples", "reconstructions"):
             Image.fromarray(noise).save(folder / f"{name}.png", compress_level=0)
         facts[entry.run] = exporting.RunFacts(entry.run, folder)
-    exporting.export(tmp_path / "out", rows, runs=facts)
+    figure = strips("samples", "noise", [ImageRow("row", draws.integers(0, 256, (12, 64, 64, 3), dtype=np.uint8))] * 9)
+    exporting.export(tmp_path / "out", rows, runs=facts, draw=lambda: ([figure], []))
     data = (tmp_path / "out/report.html").read_bytes()
-    assert len(data) < 10_000_000
-    assert data.count(b"data:image/jpeg") == exporting.THUMBNAILS
-    assert f"{300 - exporting.THUMBNAILS} pictures left out".encode() in data
+    assert len(data) < 3_000_000
+    shown = data.count(b'<img src="data:image/webp')
+    assert 10 < shown < 60
+    assert f"{121 - shown} pictures left out".encode() in data
+    assert data.count(b': reconstructions"') == 0  # all samples come first
+
+
+def test_a_large_figure_is_lossy_on_the_page_and_whole_beside_it(tmp_path: Path) -> None:
+    smooth = np.linspace(0, 255, 64 * 64 * 3).reshape(1, 64, 64, 3)
+    photographs = (smooth + np.random.default_rng(0).normal(0, 12, (12, 64, 64, 3))).clip(0, 255).astype(np.uint8)
+    large, small = (strips(name, name, [ImageRow("a", photographs)] * n) for name, n in (("large", 12), ("small", 1)))
+    exporting.export(tmp_path, [row("a", 0, 1.0)], draw=lambda: ([large, small], []))
+    uris = re.findall(r'src="data:image/([a-z+]+);base64,([^"]*)"', (tmp_path / "report.html").read_text())
+    sizes = [len(base64.b64decode(data)) for _, data in uris]
+    files = [(tmp_path / f"figures/{name}.png").stat().st_size for name in ("large", "small")]
+    assert uris[0][0] == "webp"
+    assert sizes[0] < files[0] / 5
+    assert sizes[1] < files[1]
 
 
 PROBE = """<script>

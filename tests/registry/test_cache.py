@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from importlib.metadata import EntryPoint
 from pathlib import Path
+from typing import NamedTuple
 
 import pytest
 from click.shell_completion import ShellComplete
@@ -51,31 +53,28 @@ def test_the_key_follows_entry_points_sources_and_selection(tmp_path: Path, monk
     assert len(set(keys)) == len(keys)
 
 
-def test_the_list_and_completion_load_no_torch(tmp_path: Path, genbench: Callable[..., Result]) -> None:
+def test_the_list_and_completion_load_no_torch(genbench: Callable[..., Result]) -> None:
     assert genbench("list", "plugins").exit_code == 0  # makes the cache
-    code = "import sys; from genbench.cli.main import main\n"
-    code += "try: main(prog_name='genbench')\nfinally: print('torch' in sys.modules)"
-    listed = subprocess.run([sys.executable, "-c", code, "list"], capture_output=True, text=True, check=True)
+    lines = {
+        "genbench run --set swae.w": "swae.weight=",
+        "genbench run sw": "swae",
+        "genbench run --prior normal,ri": "normal,ring",
+        "genbench run --network wae-m": "wae-mnist",
+        "genbench run --dataset fash": "fashion-mnist",
+        "genbench run --metrics fid,latent-": "fid,latent-w2",
+        "genbench run --set wae-mmd.kernel=": "wae-mmd.kernel=imq",
+        "genbench comp": "completion",
+        "genbench run --disable-plugin wae-m": "wae-mmd",
+        "genbench list --disable-plugin vae,swa": "vae,swae",
+        "genbench list pri": "priors",
+    }
+    asked = [{"_GENBENCH_COMPLETE": "bash_complete", "COMP_WORDS": words} for words in lines]
+    calls = [((), {**variables, "COMP_CWORD": str(variables["COMP_WORDS"].count(" "))}) for variables in asked]
+    listed, *answers = without_torch((("list",), {}), *calls)
     assert "swae" in listed.stdout
-    assert listed.stdout.splitlines()[-1] == "False"
-    for words, completed in (
-        ("genbench run --set swae.w", "swae.weight="),
-        ("genbench run sw", "swae"),
-        ("genbench run --prior normal,ri", "normal,ring"),
-        ("genbench run --network wae-m", "wae-mnist"),
-        ("genbench run --dataset fash", "fashion-mnist"),
-        ("genbench run --metrics fid,latent-", "fid,latent-w2"),
-        ("genbench run --set wae-mmd.kernel=", "wae-mmd.kernel=imq"),
-        ("genbench comp", "completion"),
-        ("genbench run --disable-plugin wae-m", "wae-mmd"),
-        ("genbench list --disable-plugin vae,swa", "vae,swae"),
-        ("genbench list pri", "priors"),
-    ):
-        count = str(len(words.split()) - 1)
-        asked = {"_GENBENCH_COMPLETE": "bash_complete", "COMP_WORDS": words, "COMP_CWORD": count}
-        done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env={**os.environ, **asked})
-        assert f"plain,{completed}" in done.stdout.splitlines(), (words, done.stdout, done.stderr)
-        assert done.stdout.splitlines()[-1] == "False"
+    for (words, completed), answer in zip(lines.items(), answers, strict=True):
+        assert f"plain,{completed}" in answer.stdout.splitlines(), (words, answer)
+    assert not any(answer.torch_imported for answer in (listed, *answers))
 
 
 @pytest.mark.parametrize("shell", ["bash", "zsh", "fish"])
@@ -98,47 +97,65 @@ def completed(*words: str) -> list[str]:
 TINY = ("--network", "mlp", "--images", "32", "--batch", "16", "--latent-dim", "2", "--metrics", "reconstruction")
 
 
-def without_torch(*arguments: str) -> tuple[int, str, bool]:
-    """Exit status, stderr, and whether torch was imported, of a command in a fresh process."""
-    code = "import sys; from genbench.cli.main import main\n"
-    code += "try: main(prog_name='genbench')\nfinally: print('torch' in sys.modules)"
-    done = subprocess.run([sys.executable, "-c", code, *arguments], capture_output=True, text=True)
-    return done.returncode, done.stderr, done.stdout.splitlines()[-1] == "True"
+class Answer(NamedTuple):
+    """What a command came to, and whether torch was imported until then."""
+
+    status: int
+    stdout: str
+    stderr: str
+    torch_imported: bool
+
+
+CALLS = """
+import json, sys
+from click.testing import CliRunner
+from genbench.cli.main import main
+
+answers = []
+for words, variables in json.loads(sys.argv[1]):
+    result = CliRunner().invoke(main, words, prog_name="genbench", env=variables)
+    answers.append((result.exit_code, result.stdout, result.stderr, "torch" in sys.modules))
+print(json.dumps(answers))
+"""
+
+
+def without_torch(*calls: tuple[Sequence[str], Mapping[str, str]]) -> list[Answer]:
+    """The answers to commands with variables of the environment, one after another in a fresh process."""
+    done = subprocess.run([sys.executable, "-c", CALLS, json.dumps(calls)], capture_output=True, text=True, check=True)
+    return [Answer(*answer) for answer in json.loads(done.stdout)]
 
 
 def test_the_help_imports_no_torch() -> None:
-    assert without_torch("--help")[::2] == (0, False)
-    assert without_torch("run", "--help")[::2] == (0, False)
+    for answer in without_torch((("--help",), {}), (("run", "--help"), {})):
+        assert (answer.status, answer.torch_imported) == (0, False)
 
 
-@pytest.mark.parametrize(
-    ("arguments", "message"),
-    [
-        (("run", "swaee"), "there is no model 'swaee': did you mean 'swae'?"),
-        (("run", "swae", "--prior", "rong"), "there is no prior 'rong': did you mean 'ring'?"),
-        (("run", "swae", "ring"), "there is no model 'ring': it is a prior"),
-        (("run", "swae", "--network", "cnov"), "did you mean 'conv'?"),
-        (("run", "swae", "--dataset", "mnits"), "did you mean 'mnist'?"),
-        (("run", "swae", "--metrics", "fdi"), "there is no metric 'fdi'"),
-        (("run", "swae", "--snapshots", "2", "--snapshot-metrics", "fdi"), "there is no metric 'fdi'"),
-        (("run", "swae", "--controls=nois"), "did you mean 'noise'?"),
-        (("run", "swae", "--set", "swae.wieght=1"), "did you mean 'weight'?"),
-        (("run", "swae", "--set", "vae.rate=1"), "the model 'vae' is no part of this study"),
-        (("run", "swae", "swae"), "the model 'swae' is named twice"),
-        (("evaluate", "runs", "--metrics", "fdi"), "there is no metric 'fdi'"),
-        (("reproduce", "swae-celebaa"), "there is no recipe 'swae-celebaa': did you mean 'swae-celeba'?"),
-    ],
-)
-def test_a_mistyped_name_is_refused_before_torch_is_imported(
-    genbench: Callable[..., Result], arguments: tuple[str, ...], message: str
-) -> None:
+MISTYPED = [
+    (("run", "swaee"), "there is no model 'swaee': did you mean 'swae'?"),
+    (("run", "swae", "--prior", "rong"), "there is no prior 'rong': did you mean 'ring'?"),
+    (("run", "swae", "ring"), "there is no model 'ring': it is a prior"),
+    (("run", "swae", "--network", "cnov"), "did you mean 'conv'?"),
+    (("run", "swae", "--dataset", "mnits"), "did you mean 'mnist'?"),
+    (("run", "swae", "--metrics", "fdi"), "there is no metric 'fdi'"),
+    (("run", "swae", "--snapshots", "2", "--snapshot-metrics", "fdi"), "there is no metric 'fdi'"),
+    (("run", "swae", "--controls=nois"), "did you mean 'noise'?"),
+    (("run", "swae", "--set", "swae.wieght=1"), "did you mean 'weight'?"),
+    (("run", "swae", "--set", "vae.rate=1"), "the model 'vae' is no part of this study"),
+    (("run", "swae", "swae"), "the model 'swae' is named twice"),
+    (("evaluate", "runs", "--metrics", "fdi"), "there is no metric 'fdi'"),
+    (("reproduce", "swae-celebaa"), "there is no recipe 'swae-celebaa': did you mean 'swae-celeba'?"),
+]
+
+
+def test_a_mistyped_name_is_refused_before_torch_is_imported(genbench: Callable[..., Result]) -> None:
     assert genbench("list", "plugins").exit_code == 0  # makes the cache
-    status, stderr, torch_imported = without_torch(*arguments)
-    assert (status, torch_imported) == (2, False), stderr
-    assert message in stderr
-    assert "Traceback" not in stderr
     Path("empty.py").write_text("")
-    assert genbench(*arguments, "--plugin", "empty.py").stderr == stderr  # the message of the loaded plug-ins
+    answers = without_torch(*((arguments, {}) for arguments, _ in MISTYPED))
+    for (arguments, message), answer in zip(MISTYPED, answers, strict=True):
+        assert (answer.status, answer.torch_imported) == (2, False), answer
+        assert message in answer.stderr
+        assert "Traceback" not in answer.stderr
+        assert genbench(*arguments, "--plugin", "empty.py").stderr == answer.stderr  # of the loaded plug-ins
 
 
 def test_a_mistyped_name_costs_less_than_a_second(genbench: Callable[..., Result]) -> None:
@@ -147,7 +164,7 @@ def test_a_mistyped_name_costs_less_than_a_second(genbench: Callable[..., Result
     seconds = []
     for _ in range(3):
         started = os.times()
-        assert without_torch("run", "swaee")[0] == 2
+        assert without_torch((("run", "swaee"), {}))[0].status == 2
         ended = os.times()
         seconds.append(ended.children_user + ended.children_system - started.children_user - started.children_system)
     assert 0 < min(seconds) < 1.0
@@ -155,8 +172,8 @@ def test_a_mistyped_name_costs_less_than_a_second(genbench: Callable[..., Result
 
 def test_a_run_caches_the_names_and_knows_those_of_a_plugin_file(genbench: Callable[..., Result]) -> None:
     assert genbench("run", "swaee").exit_code == 2  # nothing is cached: all plug-ins are loaded
-    status, stderr, torch_imported = without_torch("run", "swaee")
-    assert (status, torch_imported) == (2, False), stderr
+    (answer,) = without_torch((("run", "swaee"), {}))
+    assert (answer.status, answer.torch_imported) == (2, False), answer
     dry = genbench("run", "ae", "--plugin", str(DOTS), "--dataset", "dots", *TINY, "--dry-run")
     assert dry.exit_code == 0, dry.output
     assert "there is no dataset 'dots'" in genbench("run", "ae", "--dataset", "dots", *TINY).output

@@ -249,12 +249,12 @@ def test_the_page_shows_everything_and_requests_nothing(tmp_path: Path) -> None:
         assert expected in page.text
     images = [tag["src"] for name, tag in page.tags if name == "img" and "src" in tag]
     assert len(images) == 6
-    assert all(source and source.startswith("data:image/jpeg;base64,") for source in images)
+    assert all(source and source.startswith("data:image/webp;base64,") for source in images)
     addresses = [
         tag.get(key) for _, tag in page.tags for key in ("src", "href", "action", "poster", "data") if tag.get(key)
     ]
     assert addresses == images
-    assert not re.search(r"https?://|//[a-z]|@import|url\(", text.replace("data:image/png;base64,", ""))
+    assert not re.search(r"https?://|//[a-z]|@import|url\(", re.sub('data:image/webp;base64,[^"]*', "", text))
 
 
 @pytest.mark.parametrize("name", EVIL)
@@ -336,7 +336,7 @@ def test_hostile_run_names_stay_in_the_folder(tmp_path: Path) -> None:
 
 
 def test_pictures_beyond_the_limit_are_named_and_not_embedded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(exporting, "THUMBNAILS", 0)
+    monkeypatch.setattr(exporting, "PICTURES", 0)
     rows = study("swae", "vae")
     export(tmp_path / "out", rows, runs=facts_of(rows, tmp_path / "runs"))
     page = Page((tmp_path / "out/report.html").read_text())

@@ -394,9 +394,9 @@ def test_pages_request_nothing_and_link_among_themselves(tmp_path: Path, ann: Pa
     for page in pages:
         text = (tmp_path / "site" / page).read_text()
         for link in Tables(text).links:
-            assert link.startswith("data:image/jpeg;base64,") or (tmp_path / "site" / link).is_file(), link
+            assert link.startswith("data:image/webp;base64,") or (tmp_path / "site" / link).is_file(), link
         assert not re.search(r"https?://|@import|url\(", text)
-    assert "data:image/jpeg" in (tmp_path / "site" / pages[1]).read_text()
+    assert "data:image/webp" in (tmp_path / "site" / pages[1]).read_text()
 
 
 EVIL = "<script>alert(1)</script>"

@@ -34,6 +34,7 @@ from types import FrameType
 from typing import Any
 
 import torch
+from matplotlib.figure import Figure
 from PIL import Image
 
 from genbench.cli.main import main as command
@@ -246,6 +247,8 @@ def main() -> None:
     asked = parser.parse_args()
     torch.set_num_threads(1)
     load()  # imported once, so that few deaths fall on imports
+    # Most of an export would be the rendering of its figures.
+    Figure.savefig = lambda self, target, **options: target.write(options["format"].encode())  # type: ignore[assignment]
     quick = {"log_seconds": 0.0, "save_seconds": 0.0}  # a checkpoint after every step
     loop.TrainConfig.__init__.__kwdefaults__ = quick
     print(json.dumps(kill_repeatedly(asked.folder.resolve(), asked.kills, asked.seed), indent=1))

@@ -1,19 +1,23 @@
-"""One of several processes that take training steps together: python ranks_worker.py RANK WORLD MEETING OUT DTYPE...
+"""Processes that take training steps together: `python ranks_worker.py OUT 2:float64,float32 3:float64`.
 
-MEETING is a file by which they find each other; the main process writes the tensors of each case in each dtype to OUT.
+For each argument so many processes take the steps of all cases in each dtype; the first one writes their tensors to
+OUT/WORLD. All are forks of this process, which has imported torch and the plug-ins.
 """
 
 from __future__ import annotations
 
+import os
 import sys
+import traceback
+from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import partial
+from importlib import import_module
 from itertools import product
 from pathlib import Path
 
 import torch
-import torch.distributed as dist
 from torch import Tensor
 
 from genbench.api import DataConfig, Noise
@@ -22,7 +26,7 @@ from genbench.experiment.config import ExperimentConfig
 from genbench.experiment.plan import plan
 from genbench.experiment.run import Run
 from genbench.registry.loader import Registry, load
-from genbench.training.distributed import DistributedContext, ShardedNetwork
+from genbench.training.distributed import DistributedContext, ShardedNetwork, process_group
 from genbench.utils.io import save_tensors
 from genbench.utils.rng import generator
 
@@ -96,20 +100,65 @@ def steps_of(
     return {**tensors, **{f"after.{name}": value.clone() for name, value in model.state_dict().items()}}
 
 
-def main() -> None:
+def threads() -> list[str]:
+    """The names of this process's threads, of gloo's for example."""
+    return sorted(path.read_text().strip() for path in Path("/proc/self/task").glob("*/comm"))
+
+
+def joined(meeting: Path, rank: int, world: int, work: Callable[[DistributedContext], None]) -> None:
+    """Do the work as one of several processes, of whose threads none may be left."""
+    meeting.parent.mkdir(parents=True, exist_ok=True)
+    where = {"init_method": f"file://{meeting}", "rank": rank, "world_size": world}
+    before = threads()
+    with process_group("gloo", timeout=timedelta(seconds=60), **where) as distributed:
+        work(distributed)
+        assert len(threads()) > len(before)
+    assert threads() == before
+
+
+def import_late(distributed: DistributedContext) -> None:
+    """Import what keeps the group that exists at its import, as the plug-ins of a command may."""
+    import_module("torch.distributed.nn.functional")
+    assert distributed.all_equal(1)
+
+
+def take_steps(folder: Path, dtypes: list[str], registry: Registry, distributed: DistributedContext) -> None:
     """Take the steps of every case together."""
-    rank, world, meeting, out, *dtypes = int(sys.argv[1]), int(sys.argv[2]), *sys.argv[3:]
-    torch.set_num_threads(1)
-    dist.init_process_group(
-        "gloo", init_method=f"file://{meeting}", rank=rank, world_size=world, timeout=timedelta(seconds=60)
-    )
-    registry, distributed, folder = load([DOTS]), DistributedContext(rank, world), Path(out)
     for dtype, (index, case) in product(dtypes, enumerate(CASES)):
         with distributed.training():
             tensors = steps_of(case, registry, folder, getattr(torch, dtype), distributed)
         if distributed.is_main_process:
             save_tensors(folder / f"{dtype}-{index}.safetensors", tensors)
-    dist.destroy_process_group()
+
+
+def fork(work: Callable[[int], None], world: int) -> None:
+    """Do the work of each rank in a process; `SystemExit` where one ends otherwise than well."""
+    children = []
+    for rank in range(world):
+        children.append(os.fork())
+        if not children[-1]:
+            try:
+                work(rank)
+            except BaseException:
+                traceback.print_exc()
+                os._exit(1)
+            os._exit(0)
+    ends = [os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) for child in children]
+    if any(ends):
+        raise SystemExit(f"the processes ended with {ends}")
+
+
+def main() -> None:
+    """Fork the processes of each world, one world after another."""
+    torch.set_num_threads(1)
+    out = Path(sys.argv[1])
+    assert "torch.distributed.nn" not in sys.modules  # or `import_late` would say nothing
+    fork(lambda rank: joined(out / "late" / "meeting", rank, 2, import_late), 2)
+    registry = load([DOTS])
+    for argument in sys.argv[2:]:
+        world, _, dtypes = argument.partition(":")
+        folder, steps = out / world, partial(take_steps, out / world, dtypes.split(","), registry)
+        fork(lambda rank: joined(folder / "meeting", rank, int(world), steps), int(world))  # noqa: B023
 
 
 if __name__ == "__main__":

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-import csv
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -54,32 +53,6 @@ def row(model: str = "swae", seed: int = 0, value: float | None = 1.0, metric: s
         "protocol": "aaaa1111",
     }
     return Row(**{**known, **facts})  # type: ignore[arg-type]
-
-
-KEPT = {"fid": "sample quality", "reconstruction.pixel": "reconstruction", "latent-w2.excess": "latent fit"}
-"""The columns of the kept study in the README, by their roles."""
-
-
-def kept_rows() -> list[Row]:
-    """Four models and three metrics of the study in reports/fashion-mnist; its rows have an earlier version's names."""
-    path = Path(__file__).parents[2] / "reports" / "fashion-mnist" / "rows.csv"
-
-    def rows() -> Iterator[Row]:
-        with path.open(encoding="utf-8", newline="") as file:
-            for kept in csv.DictReader(file):
-                final = (kept["role"], kept["stage"], kept["split"]) == ("model", "final", "test")
-                if not final or kept["model"] == "ae" or kept["metric"] not in KEPT:
-                    continue
-                texts = {name: kept[name] for name in ("run", "group", "label", "dataset", "model", "prior", "network")}
-                texts |= {name: kept[name] for name in ("metric", "unit", "protocol", "head")}
-                counts = {name: int(kept[name]) for name in ("latent_dim", "seed", "images", "n")}
-                names = {"p": "p_value", "detectable": "minimum_detectable_effect"}
-                optional = ("value", "floor", "floor_sd", "se", *names)
-                numbers = {names.get(name, name): float(kept[name]) if kept[name] else None for name in optional}
-                role = KEPT[kept["metric"]]
-                yield Row(**texts, **counts, **numbers, metric_role=role, higher_is_better=False)  # type: ignore[arg-type]
-
-    return list(rows())
 
 
 RECIPE_TEXT = """

@@ -15,7 +15,7 @@ import pytest
 
 from genbench.registry.listing import Kind
 from genbench.registry.loader import Registry, load
-from genbench.testing import check_plugin
+from genbench.testing import check_plugin, checks
 
 ZOO = Path(__file__).parents[1] / "zoo"
 CAUGHT: dict[tuple[Kind, str], set[str]] = {
@@ -96,7 +96,12 @@ def zoo() -> Registry:
 
 
 @pytest.mark.parametrize(("kind", "name"), CAUGHT, ids=[name for _, name in CAUGHT])
-def test_the_kit_names_the_fault(zoo: Registry, kind: Kind, name: str) -> None:
+def test_the_kit_names_the_fault(zoo: Registry, kind: Kind, name: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Whether a faulty model learns is asked where its fault is that it does not: the answer takes seconds."""
+    if kind == "model" and "learns_something" not in CAUGHT[kind, name]:
+        build, kit = checks._KINDS["model"]
+        quick = tuple(check for check in kit if check.name != "learns_something")
+        monkeypatch.setattr(checks, "_KINDS", {**checks._KINDS, "model": (build, quick)})
     failing = {result.check for result in check_plugin(zoo, kind, name) if result.status == "fails"}
     assert failing == CAUGHT[kind, name]
 

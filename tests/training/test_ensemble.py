@@ -17,14 +17,16 @@ from genbench.experiment.build import create_dataset, create_model
 from genbench.experiment.plan import Plan
 from genbench.experiment.run import Run
 from genbench.registry.loader import Registry, load
-from genbench.training.cuda_graph import CapturedStep, CudaRecorder
+from genbench.training.cuda_graph import WARM_UP, CapturedStep, CudaRecorder
 from genbench.training.ensemble import (
     Draw,
     DrawRecorder,
     Ensemble,
     EnsembleError,
+    check_faster,
     check_stackable,
     record_draws,
+    step_seconds,
     train_ensemble,
 )
 from genbench.training.loop import TrainConfig, TrainState, train
@@ -116,7 +118,7 @@ def test_members_end_with_the_weights_of_their_solo_runs(
         f"{name}.width=20" for name in ("wae-gan", "factor-vae") if name == model
     )
     priors = PRIORS.get(model, ("normal",))
-    runs = planned(model, priors=priors, network=network, seeds=(0, 1, 5), settings=settings).runs
+    runs = planned(model, priors=priors, network=network, seeds=(0, 5), settings=settings).runs
     solo, stacked = (in_float64(registry, runs, data_config) for _ in range(2))
     if model in NOT_STACKABLE:
         with pytest.raises(EnsembleError, match=NOT_STACKABLE[model]):
@@ -338,6 +340,47 @@ def test_options_that_decide_what_is_done_are_refused() -> None:
     models[1].count = 3
     with pytest.raises(EnsembleError, match="count differs"):
         check_stackable(peculiar(*models))
+
+
+class Clock:
+    """A device on which the recording of a step takes seconds, and a step `step` of them."""
+
+    how = "graph"
+
+    def __init__(self, step: float) -> None:
+        self.now, self.step, self.steps = 0.0, step, 0
+
+    def on_epoch_start(self, epoch: int) -> None:
+        pass
+
+    def run(self, step: int, indices: Tensor) -> None:
+        self.steps += 1
+        self.now += 10.0 if self.steps <= WARM_UP + 1 else self.step
+
+    def take_sums(self) -> dict[str, Tensor]:
+        return {}
+
+
+def test_seconds_of_a_step_are_those_of_replays(monkeypatch: pytest.MonkeyPatch) -> None:
+    (member,) = peculiar(Peculiar(harmless))
+    clock = Clock(0.25)
+    monkeypatch.setattr("genbench.training.ensemble.time.perf_counter", lambda: clock.now)
+    assert step_seconds(member, lambda context: clock) == pytest.approx(0.25)
+
+
+@pytest.mark.parametrize(("together", "faster"), [(2.9, True), (3.0, False)])
+def test_runs_are_stacked_where_that_was_measured_to_be_faster(
+    together: float, faster: bool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seconds = {Ensemble: together, TrainContext: 1.0}
+    monkeypatch.setattr("genbench.training.ensemble.step_seconds", lambda context: seconds[type(context)])
+    members = peculiar(*(Peculiar(harmless) for _ in range(3)))
+    draws = check_stackable(members)
+    if faster:
+        check_faster(members, draws)
+    else:
+        with pytest.raises(EnsembleError, match=r"all takes 3e\+03 ms, and 3 steps one after another 3e\+03 ms"):
+            check_faster(members, draws)
 
 
 class Fading(Peculiar):

@@ -408,7 +408,9 @@ def test_damaged_features_are_extracted_anew_with_a_line(
     (again,) = FID(count=70, floor=False).measure(evaluation)
     assert again.value == plain.value
     assert extracted[0] == len(evaluation.images.test)
-    assert lines == [f"features anew, since {path} is damaged"]
+    test = len(evaluation.images.test)
+    once = f"grey28 features of {test} real images, extracted once and kept"
+    assert lines == [f"features anew, since {path} is damaged", once]
     assert len(load_tensors(path)[0]["features"]) == len(evaluation.images.test)  # it is whole again
 
 

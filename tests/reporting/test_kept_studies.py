@@ -1,0 +1,153 @@
+"""The pages in reports/: their tables follow from the rows beside them, the index names all, the files are small."""
+
+from __future__ import annotations
+
+import pytest
+
+from genbench.analysis.formatting import format_estimate, format_value
+from genbench.stats.equivalence import estimate_findings
+from support import kept
+from support.kept import REPORTS, kept_rows, with_error
+
+MIB = 2**20
+
+CONVERGENCE = {
+    "sectors covered": "ring-coverage",
+    "latent W2² excess": "latent-w2.excess",
+    "latent SW2² excess": "latent-sw.excess",
+    "pixel W2² excess": "pixel-w2.excess",
+    "pixel SW2² excess": "pixel-sw.excess",
+    "MSE per pixel": "reconstruction.pixel",
+}
+
+
+def page(name: str) -> str:
+    return (REPORTS / name / "README.md").read_text(encoding="utf-8")
+
+
+# ---------------------------------------------------------------- numbers
+
+
+@pytest.mark.parametrize("file", ["rows.csv", "rows-at-0.02.csv"])
+def test_the_tables_of_the_convergence_follow_from_its_rows(file: str) -> None:
+    rows, text = kept_rows(f"swae-convergence/{file}"), page("swae-convergence")
+    assert kept.means(rows, CONVERGENCE) in text
+    assert kept.differences(rows, "swae", "wae-gan", CONVERGENCE) in text
+
+
+def test_the_coverage_along_the_training_follows_from_the_rows() -> None:
+    for metric in ("ring-coverage",):
+        assert kept.along_training(kept_rows("swae-convergence/rows.csv"), metric) in page("swae-convergence")
+
+
+@pytest.mark.parametrize("metric", ["latent-w2.excess", "latent-sw.excess"])
+def test_the_excesses_of_the_priors_follow_from_their_rows(metric: str) -> None:
+    assert priors(metric) in page("swae-priors")
+
+
+def priors(metric: str) -> str:
+    """The excess of each prior at both budgets, beside its floor, p-value and minimum detectable effect."""
+    whole, tenth = (kept.single(kept_rows(f"swae-priors/{file}"), metric) for file in ("rows.csv", "rows-at-0.1.csv"))
+    return kept.table(
+        ["prior", "all of the budget", "p", "a tenth", "p", "floor", "MDE"],
+        [
+            [
+                prior,
+                with_error(row.value or 0.0, row.se or 0.0),
+                kept.p_text(row.p_value or 0.0),
+                with_error(tenth[prior].value or 0.0, tenth[prior].se or 0.0),
+                kept.p_text(tenth[prior].p_value or 0.0),
+                with_error(row.floor or 0.0, row.floor_sd or 0.0),
+                format_value(row.minimum_detectable_effect or 0.0, 2).plain,
+            ]
+            for prior, row in whole.items()
+        ],
+    )
+
+
+def test_the_errors_of_the_priors_follow_from_their_rows() -> None:
+    assert prior_errors() in page("swae-priors")
+
+
+def prior_errors() -> str:
+    """The reconstruction error for each prior at both budgets; one seed, and no error over draws."""
+    metric = "reconstruction.pixel"
+    whole, tenth = (kept.single(kept_rows(f"swae-priors/{file}"), metric) for file in ("rows.csv", "rows-at-0.1.csv"))
+    errors = {prior: (row.value or 0.0, tenth[prior].value or 0.0) for prior, row in whole.items()}
+    lines = [[prior, *(format_value(value).plain for value in pair)] for prior, pair in errors.items()]
+    return kept.table(["prior", "MSE per pixel, all of the budget", "a tenth"], lines)
+
+
+@pytest.mark.parametrize("metric", ["factor", "variance of sqrt(d) SW2"])
+def test_the_tables_of_the_gaussians_follow_from_their_findings(metric: str) -> None:
+    assert gaussians(metric) in page("swae-gaussians")
+
+
+def gaussians(metric: str) -> str:
+    """A metric of the findings by dimension, with a column for each count of directions."""
+    estimates = estimate_findings(kept.findings("swae-gaussians/findings.csv"))
+    counts = (1, 10, 50, 100, 500, 1000)
+    lines = [
+        [str(d), *(format_estimate(estimates[f"d = {d}, L = {count}", metric]).plain for count in counts)]
+        for d in (2**k for k in range(1, 11))
+    ]
+    return kept.table(["d", *(f"L = {count}" for count in counts)], lines)
+
+
+def test_a_fiftieth_of_the_gaussians_missed_the_value_of_all() -> None:
+    case = "d = 1024, L = 1000", "factor"
+    part, whole = (
+        estimate_findings(kept.findings(f"swae-gaussians/{file}.csv"))[case] for file in ("findings-of-20", "findings")
+    )
+    assert part.low is not None
+    assert part.low > whole.mean
+    for estimate in (part, whole):
+        assert format_estimate(estimate).plain in page("swae-gaussians")
+
+
+def test_the_numbers_of_the_claims_follow_from_the_rows() -> None:
+    claims = (REPORTS / "claims.md").read_text(encoding="utf-8")
+    gaussians = estimate_findings(kept.findings("swae-gaussians/findings.csv"))
+    said = [
+        format_estimate(gaussians[f"d = {d}, L = {count}", metric]).plain
+        for d, count, metric in (
+            *((d, 1000, "factor") for d in (2, 8, 32, 1024)),
+            *(
+                (d, count, "variance of sqrt(d) SW2")
+                for d, count in ((2, 1), (2, 10), (2, 1000), (1024, 1), (1024, 1000))
+            ),
+        )
+    ]
+    for file, models, metrics in (
+        ("fashion-mnist/rows.csv", ("swae", "wae-mmd", "vae"), ("fid", "reconstruction.pixel")),
+        ("swae-convergence/rows.csv", ("swae", "wae-gan"), ("ring-coverage", "latent-w2.excess", "speed.step")),
+        ("swae-convergence/rows-at-0.02.csv", ("swae", "wae-gan"), ("speed.step",)),
+    ):
+        rows = [row for row in kept_rows(file) if row.role == "model"]
+        first, *others = models
+        for metric in metrics:
+            said += [kept.mean(rows, model, metric) for model in models]
+            said += [kept.difference(rows, first, other, metric) for other in others if "0.02" not in file]
+    for row in kept_rows("swae-celeba/rows.csv"):
+        if row.model == "swae" and row.metric == "reconstruction.pixel":
+            said.append(f"{row.value:.4f}")
+        elif row.model == "swae" and row.metric == "fid" and row.prior == "normal":
+            said.append(f"{row.value:.2f}")
+    for row in kept.single(kept_rows("swae-priors/rows.csv"), "latent-w2.excess").values():
+        said += with_error(row.value or 0.0, row.se or 0.0).split(" ± ")
+    assert [text for text in said if text not in claims] == []
+
+
+# ---------------------------------------------------------------- index and sizes
+
+
+def test_every_study_stands_in_the_index() -> None:
+    index = (REPORTS / "README.md").read_text(encoding="utf-8")
+    for folder in sorted(path for path in REPORTS.iterdir() if path.is_dir()):
+        assert f"]({folder.name}/" in index, folder.name
+
+
+def test_the_reports_are_small() -> None:
+    sizes = {path: path.stat().st_size for path in REPORTS.rglob("*") if path.is_file()}
+    assert {path.name: size for path, size in sizes.items() if path.suffix == ".html" and size > 3 * MIB} == {}
+    assert sum(sizes.values()) < 30 * MIB
