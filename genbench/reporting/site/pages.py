@@ -225,9 +225,10 @@ def _unranked(tidy: Sequence[Row], submitted: Mapping[str, str]) -> list[str]:
 
 
 def _shown_pictures(tables: Iterable[Table], by_run: Mapping[str, RunRecord]) -> Mapping[str, Sequence[Picture]]:
-    """The pictures of each group's first seed."""
+    """The pictures of each group's first seed, as long as the page has room."""
     names = dict.fromkeys(row.first_run for table in tables for row in table.rows)
-    return thumbnails([(name, path.stem, path) for name in names for path in run_pictures(by_run[name].path)])
+    shown = thumbnails([(name, path.stem, path) for name in names for path in run_pictures(by_run[name].path)])
+    return {name: [picture for picture in pictures if picture.uri] for name, pictures in shown.items()}
 
 
 def _versions(records: Iterable[RunRecord]) -> list[str]:
