@@ -11,10 +11,15 @@ from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
 
+import msgspec
+
 from genbench.storage.run_dir import RunRecord
 
-FieldGroup = Literal["run", "protocol", "provenance"]
-"""The record of a field: the run's configuration, the protocol of a metric, or the run's provenance."""
+FieldGroup = Literal["run", "tuning", "protocol", "provenance"]
+"""The record of a field: the run's configuration, the search that chose its options, the protocol of a metric, or the
+run's provenance."""
+
+SECTIONS: tuple[Literal["run", "tuning", "provenance"], ...] = ("run", "tuning", "provenance")
 
 ABSENT: Final = "-"
 """Shown for a field that a record does not have."""
@@ -32,6 +37,9 @@ MEANINGS: tuple[tuple[str, str], ...] = (
     ("run.batch", "another training budget"),
     ("run.results", "other files"),
     ("provenance.results*", "other files"),
+    ("run.role", "another role; a trial has no test value"),
+    ("tuning.options.*", "a chosen option"),
+    ("tuning.*", "tuned otherwise: a difference may be owed to that alone"),
     ("run.*", "the configuration that is compared"),
     ("provenance.command", "no effect by itself"),
     ("provenance.started", "no effect by itself"),
@@ -92,27 +100,35 @@ class RunDiff:
 
 def diff_runs(a: RunRecord, b: RunRecord) -> RunDiff:
     """Compare two runs field by field."""
-    first, second = ({"run": record.run.record(), "provenance": record.provenance} for record in (a, b))
+    first, second = (
+        {
+            "run": record.run.record(),
+            "tuning": {} if record.tuned is None else msgspec.to_builtins(record.tuned),
+            "provenance": record.provenance,
+        }
+        for record in (a, b)
+    )
     numbers_a, numbers_b = _numbers(a), _numbers(b)
     fields = [
-        _difference("run" if section == "run" else "provenance", f"{section}.{field}", x, y)
-        for section in ("run", "provenance")
+        _difference(section, f"{section}.{field}", x, y)
+        for section in SECTIONS
         for field, x, y in differing(first[section], second[section])
     ]
+    trials = [f"{name} is a trial of a search" for name, r in (("A", a), ("B", b)) if r.run.role == "trial"]
     same_images = a.provenance.get("content") == b.provenance.get("content")
     metrics = []
     for metric in sorted(numbers_a.keys() | numbers_b.keys()):
         protocols_a, protocols_b = numbers_a.get(metric, {}), numbers_b.get(metric, {})
         shared = protocols_a.keys() & protocols_b.keys()
         if not protocols_a or not protocols_b:
-            conclusion = f"only in {'A' if protocols_a else 'B'}"
+            conclusion = next(iter(trials), f"only in {'A' if protocols_a else 'B'}")
         elif not shared:
             conclusion = OTHER_PROTOCOL
             fields += _protocol_fields(metric, protocols_a, protocols_b)
         else:
             conclusion = COMPARABLE if same_images else OTHER_IMAGES
         metrics.append(MetricComparison(metric, tuple(protocols_a), tuple(protocols_b), conclusion))
-    order: Mapping[FieldGroup, int] = {"run": 0, "protocol": 1, "provenance": 2}
+    order: Mapping[FieldGroup, int] = {"run": 0, "tuning": 1, "protocol": 2, "provenance": 3}
     fields.sort(key=lambda difference: order[difference.group])
     values_a, values_b = _values(a), _values(b)
     changed = {key[0] for key in values_a.keys() & values_b.keys() if values_a[key] != values_b[key]}

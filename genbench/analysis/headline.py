@@ -11,7 +11,7 @@ from genbench.analysis.formatting import format_estimate, format_value, p_value
 from genbench.analysis.table import DEFAULT_SORT, Column, Table, TableRow
 from genbench.stats.comparison import FEWEST
 from genbench.stats.intervals import Estimate
-from genbench.storage.results import EQUAL_COST, option_text
+from genbench.storage.results import EQUAL_COST, Row, option_text
 
 LATENT_FIT = "latent fit"
 """The role of metrics that compare codes with the prior: see `genbench.api.Measurement`."""
@@ -83,7 +83,7 @@ def options_words(rows: Sequence[TableRow]) -> str:
     defaults: dict[str, str] = {}
     for row in rows:
         for name, default in (row.defaults or {}).items():
-            if name.partition(".")[0] in (row.model, row.prior) and name not in _searched(row):
+            if name.partition(".")[0] in (row.model, row.prior) and name not in searched(row):
                 values.setdefault(name, {})[option_text(row.options.get(name))] = None
                 defaults[name] = option_text(default)
     texts = [f"{name} = {', '.join(values[name])} ({defaults[name]})" for name in values]
@@ -95,13 +95,13 @@ def options_words(rows: Sequence[TableRow]) -> str:
     return f"not the default: {', '.join(texts[:OPTIONS_SHOWN])}{more}"
 
 
-def _searched(row: TableRow) -> list[str]:
+def searched(row: TableRow) -> list[str]:
     """The options that a search has chosen, as NAME.OPTION."""
     return [f"{row.model}.{option}" for option in row.tuned.split(", ") if option]
 
 
 def tuning_lines(table: Table) -> list[str]:
-    """How options were searched, and the choice for each model; empty where nothing was."""
+    """How options were searched, and how validation values are to be read; empty where nothing was."""
     models = [row for row in table.rows if row.role != "control" and not row.elsewhere]
     tuned = [row for row in models if row.trials]
     if not tuned:
@@ -112,8 +112,8 @@ def tuning_lines(table: Table) -> list[str]:
     lines = []
     for (trials, how), members in ways.items():
         each = "" if len(members) == 1 else " each"
-        lines.append(f"tuned, {_counted(trials, 'trial')}{each}: {how}")
-        lines += map(_choice, members)
+        whose = f"{join_words(list(dict.fromkeys(row.model for row in members)))} " if len(ways) > 1 else ""
+        lines.append(f"{whose}tuned, {_counted(trials, 'trial')}{each}: {how}")
     lines.append(
         "validation values are of other images, and the best of so many trials (the winner's curse): compare those of"
         " the table, of fresh seeds on test images. They compare the options that were chosen: another search could"
@@ -122,14 +122,14 @@ def tuning_lines(table: Table) -> list[str]:
     return lines
 
 
-def _choice(row: TableRow) -> str:
-    words = []
-    for name in _searched(row):
-        value, defaults = row.options.get(name), row.defaults or {}
-        default = f" (default {option_text(defaults[name])})" if name in defaults else ""
-        words.append(f"{name.partition('.')[2]} {option_text(value)}{default}")
-    value = "" if row.validation is None else f"; validation {format_value(row.validation, digits=3).plain}"
-    return f"{row.model}: {', '.join(words) or 'no option to search'}{value}"
+def tuning_words(a: Row, b: Row) -> str:
+    """How two groups that are compared were tuned, of which each is given by a row; "" where none was."""
+    if not a.trials and not b.trials:
+        return ""
+    ways = [f"tuned, {row.trials} trials, {row.tuned_by}" if row.trials else "not tuned" for row in (a, b)]
+    if ways[0] == ways[1] or (a.tuned_by == b.tuned_by and EQUAL_COST in a.tuned_by):
+        return f"both {ways[0]}: the options that were chosen are compared, and another search could choose others"
+    return f"A {ways[0]}; B {ways[1]}: the difference may be owed to that alone"
 
 
 def alike(rows: Sequence[TableRow]) -> bool:

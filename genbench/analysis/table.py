@@ -59,7 +59,7 @@ CAUTIONS = "; "
 
 SETUP = (
     *("model", "prior", "latent_dim", "batch", "precision", "options", "defaults"),
-    *("trials", "tuned_by", "tuned", "validation"),
+    *("trials", "tuned_by", "tuned", "validation", "tuned_metric", "space", "default_validation", "search"),
 )
 """The facts of a training that a row of a table has from the rows of its runs."""
 
@@ -335,6 +335,10 @@ class TableRow:
     tuned_by: str = ""
     tuned: str = ""
     validation: float | None = None
+    tuned_metric: str = ""
+    space: str = ""
+    default_validation: float | None = None
+    search: str = ""
     elsewhere: bool = False
     """Whether it was trained elsewhere: then nothing is known of its training."""
 

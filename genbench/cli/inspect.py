@@ -109,6 +109,7 @@ def report(
 ) -> None:
     """Show and export the comparison of RUNS: run folders, or folders of them. [runs]"""
     from genbench.reporting.summary import FigureContext, PageOptions, report_runs
+    from genbench.reproduction.recipe import published_values
 
     figure_context = None
     if figures == "all":
@@ -129,6 +130,7 @@ def report(
         all_sources=all_sources,
         by_folder=by_folder,
         noted=noted,
+        published=lambda: published_values(load_listing(plugins).recipes),
     )
 
 
@@ -323,15 +325,16 @@ def paper(
     main.tex is written once and then yours; the files that it inputs are written anew at every call.
     """
     from genbench.reporting.paper import write_paper
-    from genbench.reporting.summary import compared_runs
+    from genbench.reporting.summary import compared_runs, known_tuning
+    from genbench.reproduction.recipe import published_values
     from genbench.storage.results import protocols, rows
 
     listing, records = load_listing(plugins), compared_runs(runs or (Path("runs"),))
     if not records:
         raise StoreError("no run folder could be read")
-    files, problems = write_paper(
-        target, records, rows(records), protocols(records), listing, sort=sort, columns=columns
-    )
+    tidy, fields = rows(records), protocols(records)
+    tuning = known_tuning(records, tidy, fields, lambda: published_values(listing.recipes))
+    files, problems = write_paper(target, records, tidy, fields, listing, tuning, sort=sort, columns=columns)
     for problem in problems:
         click.echo(f"  {problem}")
     click.echo(f"Written to {target}/: {', '.join(str(path.relative_to(target)) for path in files)}")

@@ -82,10 +82,20 @@ def run_study(study: StudyConfig, registry: Registry, *, dry_run: bool, write: P
 
 def show_results(console: Console, session: Session, study: StudyConfig) -> None:
     """Print the table of a study after its work."""
+    from genbench.registry.loader import recipe_texts
+    from genbench.reproduction.recipe import published_values
+
     metrics = list(dict.fromkeys(metric.name for metric in session.plan.metrics))
     records = _readable(session)
     if any(record.measurements or record.selections for record in records):  # else nothing but failures, listed below
-        show_table(console, records, metrics, sort=next(iter(metrics), None), select=study.select)
+        show_table(
+            console,
+            records,
+            metrics,
+            sort=next(iter(metrics), None),
+            select=study.select,
+            published=lambda: published_values(recipe_texts(session.runner.registry)),
+        )
         show_time(console, records)
     for line in mixed_images(records):
         console.print(line, markup=False, highlight=False, soft_wrap=True)

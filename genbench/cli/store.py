@@ -59,20 +59,29 @@ def rm(names_: tuple[str, ...], runs: Path, yes: bool) -> None:
     remove(list_runs(dict.fromkeys(run_folder(name, runs) for name in names_)), yes)
 
 
-@click.command(short_help="Remove the runs of older plug-in sources.")
+@click.command(short_help="Remove the runs of older plug-in sources, or trials.")
 @click.argument("runs", nargs=-1, type=FilePath(), callback=run_paths)
+@click.option("--trials", is_flag=True, help="The trials of finished searches instead.")
 @yes_option
 @plugin_option
-def prune(runs: tuple[Path, ...], yes: bool, plugins: tuple[Path, ...]) -> None:
+def prune(runs: tuple[Path, ...], trials: bool, yes: bool, plugins: tuple[Path, ...]) -> None:
     """Remove the runs among RUNS whose plug-ins have another source now; asks first. [runs]
 
     Such runs stand apart in every table. Runs of plug-ins that are not loaded are kept: name their files by --plugin.
+    Trials are not needed once their search is done: tuning.json keeps their options and values.
     """
-    from genbench.storage.inventory import changed_components, list_runs
+    from genbench.storage.inventory import changed_components, finished_trials, list_runs
     from genbench.storage.run_dir import find_runs
 
-    registry = load_registry(plugins)
     listed = list_runs(find_runs(runs or (Path("runs"),)))
+    if trials:
+        finished = finished_trials(listed)
+        if not finished:
+            click.echo(f"nothing to remove: none of {len(listed)} runs is a trial of a finished search")
+            return
+        remove(finished, yes)
+        return
+    registry = load_registry(plugins)
     outdated = [entry for entry in listed if entry.run is not None and changed_components(entry.run, registry)]
     if not outdated:
         click.echo(f"nothing to remove: no run of {len(listed)} is of an older source")
@@ -143,7 +152,11 @@ def bundle_export(runs: tuple[Path, ...], target: Path, no_weights: bool) -> Non
     left_out = export_bundle(records, target, weights=not no_weights)
     for name in left_out:
         click.echo(f"genbench: left out, not trained: {name}", err=True)
-    count = len({record.name for record in records}) - len(left_out)
+    trials = len({record.name for record in records if record.run.role == "trial"})
+    if trials:
+        words = "trials of searches are no results; their options and values travel with the choices"
+        click.echo(f"genbench: left out: {trials} {words}", err=True)
+    count = len({record.name for record in records}) - len(left_out) - trials
     click.echo(f"{count} run{'s' * (count != 1)}, {target.stat().st_size:,} bytes: {target}")
 
 

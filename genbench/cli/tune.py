@@ -56,10 +56,10 @@ SEARCH = ("trials", "metric", "space", "algorithm", "by", "search_seed")
 )
 @click.option(
     "--algorithm",
-    type=click.Choice(["random", "tpe", "gp"]),
+    type=click.Choice(["random", "halving", "tpe", "gp"]),
     default="random",
     show_default=True,
-    help="How trials are drawn; tpe and gp are samplers of optuna.",
+    help="How trials are drawn: halving stops those that are worse early; tpe and gp are samplers of optuna.",
 )
 @click.option(
     "--by",
@@ -112,12 +112,12 @@ def tune(models: tuple[str, ...], dry_run: bool, **flags: Any) -> None:
 
 def run_tuning(config: TuneConfig, registry: Registry, *, dry_run: bool) -> int:
     """Search, choose, train the choices, print; the exit status as of `genbench run`."""
+    from genbench.analysis.tuning import budget_lines, search_values
     from genbench.cli import run
     from genbench.execution.progress import show_progress
     from genbench.execution.scheduler import run_all
     from genbench.interface.session import open_study
     from genbench.interface.tuning import mark_tuned, open_tuning
-    from genbench.plotting.tuning import search_lines, search_values
     from genbench.reporting.console import BrokenPipeConsole, ConsoleWriter
     from genbench.tuning.choice import choice_line
 
@@ -141,7 +141,7 @@ def run_tuning(config: TuneConfig, registry: Registry, *, dry_run: bool) -> int:
             return run.closing(console, outcome, out)
         for record in tuning.records():
             writer.line(choice_line(record))
-        for line in search_lines(search_values(tuning.records())):
+        for line in budget_lines(search_values(tuning.records())):
             writer.line(line)
 
         # Train the choices on fresh seeds, and measure them on test images.
@@ -158,7 +158,8 @@ def show_search(console: Console, tuning: Tuning, *, brief: bool) -> None:
     """The plan of a search: how many trials of what, by which metric, and what is done."""
     from genbench.cli.run import batches_words
     from genbench.reporting.console import ConsoleWriter
-    from genbench.tuning.space import space_words
+    from genbench.storage.schema import space_words
+    from genbench.tuning.space import stored_space
 
     config, plan, writer = tuning.config, tuning.base.plan, ConsoleWriter(console)
     first, info, seeds = tuning.searches[0].base, plan.dataset_info, tuning.final_runs // len(tuning.searches)
@@ -184,5 +185,5 @@ def show_search(console: Console, tuning: Tuning, *, brief: bool) -> None:
 
     table = Table("model", "parameters", "searched", box=None, pad_edge=False, header_style="bold")
     for search, run in zip(tuning.searches, plan.runs, strict=True):
-        table.add_row(search.model, f"{plan.size(run):,}", space_words(search.space) or "nothing")
+        table.add_row(search.model, f"{plan.size(run):,}", space_words(stored_space(search.space)) or "nothing")
     console.print(table)

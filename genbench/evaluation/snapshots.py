@@ -17,7 +17,7 @@ from genbench.evaluation.measure import measure, replace_measurement
 from genbench.evaluation.selection import select_snapshot
 from genbench.experiment.build import create_model
 from genbench.experiment.run import Component, Run
-from genbench.experiment.snapshots import SnapshotSchedule
+from genbench.experiment.snapshots import SnapshotSchedule, total_steps
 from genbench.registry.loader import Registry
 from genbench.storage.provenance import check_components
 from genbench.storage.run_dir import CHECKPOINT, WEIGHTS, RunFolder
@@ -54,11 +54,16 @@ def check_stored_snapshots(store: Path, runs: Sequence[Run], schedule: SnapshotS
         raise UsageError(
             f"--select {schedule.select.name}: {problem}; train into another folder (--out) to choose among them"
         )
+    if schedule.share < 1:
+        raise UsageError(f"{problem}, by which trials are stopped: search in another folder (--out)")
     return [f"{problem}: their curves hold what was kept; train into another folder (--out) to have all"]
 
 
 def _count_missing(folder: RunFolder, run: Run, schedule: SnapshotSchedule) -> int:
-    """Scheduled snapshots whose step the training has passed and whose weights were not saved."""
+    """Scheduled snapshots whose step the training has passed and whose weights were not saved.
+
+    A training that is to pause needs no weights where it was measured there before.
+    """
     if not schedule.count:
         return 0
     if folder.state == "trained":
@@ -67,15 +72,26 @@ def _count_missing(folder: RunFolder, run: Run, schedule: SnapshotSchedule) -> i
         passed = steps_done(folder.path / CHECKPOINT)
     else:
         return 0
-    return sum(
-        step <= passed and not folder.snapshot_weights(step * run.batch).exists() for step in schedule.steps(run)[:-1]
-    )
+    missing = [
+        step * run.batch
+        for step in schedule.kept(run)
+        if step <= passed and not folder.snapshot_weights(step * run.batch).exists()
+    ]
+    measured = folder.snapshots() if missing and schedule.share < 1 else {}
+    return sum(str(images) not in measured for images in missing)
+
+
+def is_paused(run: Run, folder: RunFolder, schedule: SnapshotSchedule) -> bool:
+    """Whether the training has come to the pause of the schedule, and its weights there are saved."""
+    step = schedule.pause(run)
+    return step is not None and folder.snapshot_weights(step * run.batch).exists()
 
 
 def saved_snapshots(run: Run, folder: RunFolder, schedule: SnapshotSchedule) -> tuple[int, ...]:
     """The counts of images at which weights were saved, the end of the training among them."""
-    *earlier, end = (step * run.batch for step in schedule.steps(run))
-    return (*(images for images in earlier if folder.snapshot_weights(images).exists()), end)
+    apart = {step * run.batch for step in schedule.kept(run)}
+    counts = (step * run.batch for step in schedule.steps(run))
+    return tuple(images for images in counts if images not in apart or folder.snapshot_weights(images).exists())
 
 
 # ---------------------------------------------------------------- evaluation
@@ -158,11 +174,11 @@ class SnapshotEvaluator:
 
     def _load(self, model: Model, images: int) -> dict[str, Any]:
         """Load the weights of a snapshot into the model; returns their cost."""
-        if images == self._saved()[-1]:
+        end = total_steps(self.run)
+        if images == end * self.run.batch:
             restore_weights(self.folder.path / WEIGHTS, model, self.run.key)
             training = self.folder.training()
-            step = self.schedule.steps(self.run)[-1]
-            return {"step": step, **{name: getattr(training, name) for name in ("images", "seconds", "flops")}}
+            return {"step": end, **{name: getattr(training, name) for name in ("images", "seconds", "flops")}}
         path = self.folder.snapshot_weights(images)
         facts = restore_weights(path, model, self.run.key)
         try:

@@ -99,9 +99,9 @@ class Bars:
         """For a terminal, and `total` runs of the plan that lack something; use as a context."""
         self._console, self._total = console, total
         self._titles = titles(plan.runs)
-        self._each = max(
-            run.images for run in plan.runs
-        )  # a control trains on none, and counts as one run all the same
+        self._share = plan.snapshots.share
+        # A control trains on none, and counts as one run all the same.
+        self._each = round(self._share * max(run.images for run in plan.runs))
         # Bar, percentage and time left keep their width; descriptions are cut, and facts get the rest.
         bar = 24 if console.width >= WIDE else 10
         longest = max(map(len, (*self._titles.values(), f"run {total} of {total}")))
@@ -158,7 +158,7 @@ class Bars:
                 self._bars.remove_task(self._data)
             self._study = self._bars.add_task("study", total=self._total * self._each, facts="")
         title = self._titles[run.name]
-        bar = self._bars.add_task(escape(title), total=run.images, facts="")
+        bar = self._bars.add_task(escape(title), total=round(self._share * run.images), facts="")
         self._active[run.name] = ActiveRun(
             run, title, time.perf_counter(), 0.0, bar, remarks=self._remarks.setdefault(run.model, set())
         )
@@ -216,7 +216,7 @@ class Lines:
     def __init__(self, console: Console, plan: Plan, total: int) -> None:
         """For anything but a terminal, and `total` runs of the plan that lack something; use as a context."""
         self._console, self._total = console, total
-        self._titles = titles(plan.runs)
+        self._titles, self._share = titles(plan.runs), plan.snapshots.share
         self._last = time.perf_counter()
         self._name = ""
         self._active: dict[str, ActiveRun] = {}
@@ -248,7 +248,8 @@ class Lines:
         self._several = self._several or len(self._active) > 1
         self._started += 1
         verb = {"interrupted": "resuming", "trained": "measuring"}.get(state, "training")
-        work = f"{verb}, {run.images:,} images" if run.trains else "measuring"
+        some = f"up to {round(self._share * run.images):,} of " * (self._share < 1)
+        work = f"{verb}, {some}{run.images:,} images" if run.trains else "measuring"
         self._print(f"[{self._started}/{self._total}] {title}: {work}")
 
     def on_log(self, run: Run, state: TrainState) -> None:

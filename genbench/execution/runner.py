@@ -21,6 +21,7 @@ from genbench.evaluation.external import ExternalEvaluation, ExternalResults, lo
 from genbench.evaluation.measure import measure, replace_measurement, save_measurement, save_pictures
 from genbench.evaluation.snapshots import (
     SnapshotEvaluator,
+    is_paused,
     lacking_metrics,
     restore_model,
     save_snapshot,
@@ -193,7 +194,7 @@ class Runner:
         groups: dict[int, list[Run]] = {}
         for run in runs:
             folder = self.folder(run)
-            if run.trains and folder.state != "trained":
+            if self._lacks_training(run):
                 try:
                     step = steps_done(folder.path / CHECKPOINT) if folder.has(CHECKPOINT) else 0
                 except StoreError:
@@ -233,10 +234,12 @@ class Runner:
 
             # Train; log, keep snapshots, and let go of those that have diverged.
             checkpoints = [self.folder(run).path / CHECKPOINT for run in runs]
-            snapshot_steps = self.snapshots.steps(runs[0])[:-1]
+            snapshot_steps, pause = self.snapshots.kept(runs[0]), self.snapshots.pause(runs[0])
             states: dict[int, TrainState] = {}
             begun = list(members)
-            with job.start(models, begun, draws, checkpoints, stop=self.stop, snapshot_steps=snapshot_steps) as points:
+            with job.start(
+                models, begun, draws, checkpoints, stop=self.stop, snapshot_steps=snapshot_steps, pause=pause
+            ) as points:
                 for point in points:
                     for index, state in point.items():
                         run = members[k := begun[index]]
@@ -247,14 +250,16 @@ class Runner:
                         self.folder(run).log(state.logged())
                         self.callback.on_log(run, state)
                         self._save_measured()
+                        if state.step == pause:
+                            self.folder(run).save_training(asdict(job.stats(models[k], state, self.jobs)))
                         if state.step in snapshot_steps:
                             save_snapshot(self.folder(run), run, models[k], state, job.step_flops)
 
             # Save.
             for k, run in members.items():
-                if states[k].step < states[k].steps:
+                if states[k].step < (pause or states[k].steps):
                     self._end_member(run, INTERRUPTED, ended)
-                else:
+                elif pause is None:
                     self._save(run, models[k], job.stats(models[k], states[k], self.jobs))
 
     def _end_member(self, run: Run, outcome: RunOutcome, ended: dict[str, RunOutcome | None]) -> None:
@@ -283,11 +288,16 @@ class Runner:
                 if recorded.get("content") != content:
                     raise StoreError(f"{folder.path} was begun on other data: move it away, or restore the dataset")
                 folder.clear_failure()
-                trains = run.trains and folder.state != "trained"
+                trains = self._lacks_training(run)
         finally:  # the other processes wait for this
             answers = (None, False, True)
             trains = answers[self.distributed.broadcast(answers.index(trains))]
         return trains
+
+    def _lacks_training(self, run: Run) -> bool:
+        """Whether steps are left to do, as far as the schedule goes."""
+        folder = self.folder(run)
+        return run.trains and folder.state != "trained" and not is_paused(run, folder, self.snapshots)
 
     def load_images(self, run: Run) -> Images:
         """The dataset of a run on the device, loaded once."""
@@ -296,7 +306,10 @@ class Runner:
         return self.images
 
     def _restore(self, run: Run) -> Evaluated | None:
-        """The trained model of a finished training, a fitted control or results; only the main process needs one."""
+        """The trained model of a finished training, a fitted control or results; only the main process needs one.
+
+        A training that has paused has snapshots alone, whose weights are loaded when they are measured.
+        """
         if not self.distributed.is_main_process:
             return None
         images, folder = self.load_images(run), self.folder(run)
@@ -304,16 +317,22 @@ class Runner:
             return load_results(folder, run.key)
         if run.role == "control":
             return fit_control(self.registry, run, folder, images, self.device)
-        return restore_model(self._job(run).build_model(), run, folder)
+        model = self._job(run).build_model()
+        return restore_model(model, run, folder) if folder.state == "trained" else model
 
     def _job(self, run: Run) -> TrainingJob:
         images = self.load_images(run)
         return TrainingJob(self.registry, run, images, self.device, self.distributed, self.threads)
 
     def _train(self, run: Run, alone: str = "") -> Model | None:
-        """The trained model; None where the training was interrupted. Snapshots are kept on the way."""
+        """The trained model, or the one at the pause; None where the training was interrupted.
+
+        Snapshots are kept on the way. What the training cost is saved before the weights of the pause, which say that
+        nothing is left to do.
+        """
         folder, state = self.folder(run), None
-        snapshot_steps, checkpoint = self.snapshots.steps(run)[:-1], folder.path / CHECKPOINT
+        snapshot_steps, pause = self.snapshots.kept(run), self.snapshots.pause(run)
+        checkpoint = folder.path / CHECKPOINT
 
         # Set up.
         job = self._job(run)
@@ -323,7 +342,9 @@ class Runner:
         device_config = job.select_device_config(model)
 
         # Train; log, and keep snapshots.
-        with job.start(model, device_config, checkpoint, stop=self.stop, snapshot_steps=snapshot_steps) as states:
+        with job.start(
+            model, device_config, checkpoint, stop=self.stop, snapshot_steps=snapshot_steps, pause=pause
+        ) as states:
             for state in states:
                 if not self.distributed.is_main_process:
                     continue
@@ -332,13 +353,16 @@ class Runner:
                 folder.log(state.logged())
                 self.callback.on_log(run, state)
                 self._save_measured()
+                if state.step == pause:
+                    stats = job.stats(model, state, device_config, step_flops, self.jobs)
+                    folder.save_training(asdict(stats))
                 if state.step in snapshot_steps:
                     save_snapshot(folder, run, model, state, step_flops)
-        if state is None or state.step < state.steps:
+        if state is None or state.step < (pause or state.steps):
             return None
 
         # Save.
-        if self.distributed.is_main_process:
+        if self.distributed.is_main_process and pause is None:
             self._save(run, model, job.stats(model, state, device_config, step_flops, self.jobs))
         return model
 

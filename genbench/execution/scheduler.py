@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal, Protocol
 
 from genbench.errors import StoreError, SystemFailureError, one_line
-from genbench.evaluation.snapshots import lacking_metrics, snapshots_measured
+from genbench.evaluation.snapshots import is_paused, lacking_metrics, snapshots_measured
 from genbench.execution.runner import Runner, RunOutcome
 from genbench.experiment.plan import Plan
 from genbench.experiment.run import Run
@@ -277,6 +277,8 @@ def run_status(plan: Plan, store: Path) -> RunStatus:
 def is_complete(run: Run, plan: Plan, record: RunRecord) -> bool:
     """Whether nothing is left to do for a run."""
     schedule = plan.snapshots if run.trains else NO_SNAPSHOTS  # a control has no snapshots
-    if record.state != "trained" or (schedule.select is None and lacking_metrics(record.measurements, plan.metrics)):
+    if record.state != "trained" and not is_paused(run, record.folder, schedule):
+        return False
+    if schedule.select is None and lacking_metrics(record.measurements, plan.metrics):
         return False
     return not schedule.count or snapshots_measured(run, record.folder, schedule, plan.metrics)

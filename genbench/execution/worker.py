@@ -60,6 +60,7 @@ def worker_spec(runner: Runner) -> WorkerSpec:
             "count": snapshots.count,
             "metrics": [component_record(metric) for metric in snapshots.metrics],
             "select": None if snapshots.select is None else component_record(snapshots.select),
+            "share": snapshots.share,
         },
         plugins=[str(file.resolve()) for file in runner.registry.files],
         disabled=list(runner.registry.disabled),
@@ -85,7 +86,10 @@ def make_runner(
     select = spec.snapshots["select"]
     metrics = tuple(component_of_record(metric) for metric in spec.snapshots["metrics"])
     snapshots = SnapshotSchedule(
-        spec.snapshots["count"], metrics, None if select is None else component_of_record(select)
+        spec.snapshots["count"],
+        metrics,
+        None if select is None else component_of_record(select),
+        spec.snapshots["share"],
     )
     return Runner(
         registry,

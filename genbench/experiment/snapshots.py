@@ -18,17 +18,33 @@ class SnapshotSchedule:
     """`count` snapshots of each training, the last one at the end, evaluated by `metrics` on validation images.
 
     Where `select` is set, the final evaluation uses the snapshot that is best by this metric on validation images, not
-    the end. Snapshots do not affect the weights, so a schedule is no part of a run.
+    the end. Where `share` is below 1 the training pauses after this part of its steps, at its last snapshot, and can
+    go on from there. Snapshots do not affect the weights, so a schedule is no part of a run.
     """
 
     count: int = 0
     metrics: tuple[Component, ...] = ()
     select: Component | None = None
+    share: float = 1.0
 
     def steps(self, run: Run) -> tuple[int, ...]:
-        """The training steps after which snapshots are taken, evenly spaced; the last one ends the training."""
-        steps = math.ceil(run.images / run.batch)
+        """The training steps after which snapshots are taken, evenly spaced; the last one ends or pauses it."""
+        steps = self.pause(run) or total_steps(run)
         return tuple(round(i * steps / self.count) for i in range(1, self.count + 1))
+
+    def kept(self, run: Run) -> tuple[int, ...]:
+        """The steps of the snapshots whose weights are files apart: those before the end of the training."""
+        steps = self.steps(run)
+        return steps if self.share < 1 else steps[:-1]
+
+    def pause(self, run: Run) -> int | None:
+        """The step at which the training pauses; None where it goes on to its end."""
+        return max(1, round(self.share * total_steps(run))) if self.share < 1 else None
+
+
+def total_steps(run: Run) -> int:
+    """The steps of a whole training."""
+    return math.ceil(run.images / run.batch)
 
 
 NO_SNAPSHOTS = SnapshotSchedule()
@@ -59,7 +75,7 @@ def plan_snapshots(
         metrics = tuple(dict.fromkeys([*metrics, select]))
     if not metrics:
         raise UsageError("--snapshots: there is nothing to measure; name a metric by --snapshot-metrics")
-    steps = math.ceil(runs[0].images / runs[0].batch)
+    steps = total_steps(runs[0])
     if count > steps:
         raise UsageError(f"--snapshots {count}: a run has {steps} steps; ask for at most as many")
     if not info.validation:

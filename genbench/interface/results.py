@@ -17,10 +17,11 @@ from genbench.analysis import notes
 from genbench.analysis.formatting import format_estimate
 from genbench.analysis.selection import select_options
 from genbench.analysis.table import Table, assemble
+from genbench.analysis.tuning import TuningReport
 from genbench.errors import StoreError, UsageError, unknown
 from genbench.reporting import export
 from genbench.reporting.console import render
-from genbench.reporting.summary import rows_of_study
+from genbench.reporting.summary import known_tuning, rows_of_study
 from genbench.storage.results import Row, protocols, rows
 from genbench.storage.run_dir import RunRecord, find_runs, read_runs
 from genbench.storage.study import mixed_images, without_copies, without_trials
@@ -126,9 +127,9 @@ class Results:
             case "text":
                 return self._text(ranking, width, brief=False)
             case "md":
-                return export.table_markdown(self.rows, sort=ranking)
+                return export.table_markdown(self.rows, sort=ranking, tuning=self._tuning())
             case "tex":
-                return export.table_latex(self.rows, sort=ranking)
+                return export.table_latex(self.rows, sort=ranking, tuning=self._tuning())
             case "csv":
                 return export.tidy_csv(self.rows)
             case "json":
@@ -212,10 +213,14 @@ class Results:
         tables = assemble(self.rows, self.sort) if self.rows else ()
         return "\n".join(map(_html, tables)) or "<p>no runs to report</p>"
 
+    def _tuning(self) -> tuple[TuningReport, ...]:
+        return known_tuning(self._records, self.rows, protocols(self._records))
+
     def _text(self, sort: str | None, width: int, *, brief: bool, color: bool = False) -> str:
         file = io.StringIO()
         console = Console(file=file, width=width, force_terminal=color, legacy_windows=False)
-        render(console, self.rows, sort=sort, protocols=protocols(self._records), brief=brief)
+        fields = protocols(self._records)
+        render(console, self.rows, sort=sort, protocols=fields, tuning=self._tuning(), brief=brief)
         return file.getvalue().strip("\n")
 
 

@@ -14,27 +14,42 @@ from msgspec import Meta, Struct
 
 from genbench.errors import StoreError, UnsupportedError, UsageError
 from genbench.experiment.config import check_config, component_names, option_texts
+from genbench.experiment.snapshots import total_steps
 from genbench.interface.config import StudyConfig, lower_case, settings_of, study_config
 from genbench.interface.context import data_config_of, make_room, stoppable
 from genbench.interface.study import checked, listed, load_registry, work
-from genbench.storage.run_dir import RunFolder, RunRecord, read_runs
-from genbench.storage.schema import SearchRecord, StoredRun, StoredSearch, TrialRecord
+from genbench.storage.run_dir import RunFolder, RunRecord, read_runs, read_searches, save_searches
+from genbench.storage.schema import SearchRecord, StoredRun, TrialRecord
 from genbench.tuning.choice import (
     best_trial,
     chosen_run,
     chosen_settings,
-    read_searches,
-    save_searches,
     search_key,
+    trial_record,
     tuned_file,
     validation_number,
 )
+from genbench.tuning.search import (
+    BATCH,
+    FACTOR,
+    INDEPENDENT,
+    RUNGS,
+    Algorithm,
+    OptunaSearch,
+    RandomSearch,
+    affordable,
+    halving_words,
+    import_optuna,
+    rungs,
+)
+from genbench.tuning.space import declared_space, default_point, read_spaces, stored_space, without_set
 
 if TYPE_CHECKING:
     from genbench.api import DataConfig
     from genbench.execution.scheduler import Outcome
     from genbench.experiment.plan import Plan
     from genbench.experiment.run import Component, Run
+    from genbench.experiment.snapshots import SnapshotSchedule
     from genbench.interface.results import Study
     from genbench.interface.session import Session
     from genbench.registry.loader import Registry
@@ -60,7 +75,7 @@ class TuneConfig(Struct, frozen=True, kw_only=True):
     """The metric that chooses; None: the first one of the study."""
     space: str | None = None
     """A TOML file of search spaces."""
-    algorithm: Literal["random", "tpe", "gp"] = "random"
+    algorithm: Algorithm = "random"
     by: By = "trials"
     search_seed: Annotated[int, Meta(ge=0, le=2**63 - 1)] = SEARCH_SEED
 
@@ -116,14 +131,25 @@ def tune_config(study: StudyConfig, given: Mapping[str, Any], where: str) -> Tun
             raise UsageError(f"{flag} {shown}: a search has one: run the command once for each, with its --out")
     if study.snapshots or study.select is not None:
         raise UsageError("--snapshots and --select: a search takes the end of each training; leave them off")
-    if config.algorithm != "random":
-        from genbench.tuning.search import import_optuna
-
+    if config.algorithm == "halving" and config.trials <= FACTOR:
+        raise UsageError(
+            f"--trials {config.trials}: successive halving stops none of so few trials; take {FACTOR + 1} or more, or"
+            " --algorithm random"
+        )
+    if config.algorithm not in INDEPENDENT:
         import_optuna()
     return config
 
 
 # ---------------------------------------------------------------- the search
+
+
+class _IncompleteError(Exception):
+    """A search came to no end; `outcome` says why."""
+
+    def __init__(self, outcome: Outcome) -> None:
+        super().__init__()
+        self.outcome = outcome
 
 
 @dataclass
@@ -155,7 +181,10 @@ class ModelSearch:
 
 @dataclass
 class Tuning:
-    """A planned search: `base` is the session of the first trials, `stored` has the finished searches by their keys."""
+    """A planned search: `base` is the session of the first trials, `stored` has the finished searches by their keys.
+
+    Values of trials decide which further ones are done, and nothing else does: not the order in which they end.
+    """
 
     config: TuneConfig
     base: Session
@@ -173,128 +202,172 @@ class Tuning:
         """The finished searches in the order of the models."""
         return [self.stored[search.key] for search in self.searches]
 
-    def session(self, runs: Sequence[Run]) -> Session:
-        """The session of some trials; one whose options have no meaning together is left out."""
+    def run(self, do: Callable[[Session], Outcome], say: Callable[[str], None]) -> Outcome | None:
+        """Do the trials that are not done, choose, and save the choices; the outcome of an incomplete search, or None.
+
+        `do` does the runs of a session, `say` prints a line.
+        """
+        if not self.open_searches:
+            return None
+        make_room(self.base.runner.store)
+        self._check_ranking(self.open_searches)
+        try:
+            done = self._search(self.open_searches, do, say)
+        except _IncompleteError as end:
+            return end.outcome
+        save_searches(self.base.runner.store, done)
+        self.stored = {**self.stored, **done}
+        return None
+
+    def _search(
+        self, searches: Sequence[ModelSearch], do: Callable[[Session], Outcome], say: Callable[[str], None]
+    ) -> dict[str, SearchRecord]:
+        """The finished searches by their keys; what is done already is not done again."""
+        algorithm, by = self.config.algorithm, self.config.by
+
+        # The first trial of each model has its default options, or those that the user has set.
+        samplers: dict[str, TrialSampler] = {}
+        for search in searches:
+            search.count = search.count if search.space else 1
+            search.add([default_point(search.space, search.base.model.values)])
+        if algorithm == "random" and by == "trials":  # one batch with all others: nothing that is told changes them
+            for search in searches:
+                samplers[search.model] = self._sampler(search, higher_is_better=False)
+                search.add(samplers[search.model].ask(search.count - 1))
+        number = self._first_number(searches, self._train(searches, do))
+        higher_is_better = bool(number.higher_is_better)
+        if by != "trials":
+            costs = [self._cost(search) for search in searches]
+            for search, count in zip(searches, affordable(self.config.trials, costs, algorithm), strict=True):
+                search.count = count if search.space else 1
+            say(f"equal {by}: " + ", ".join(f"{s.model} {s.count} trials" for s in searches))
+        if algorithm == "halving":
+            for count in sorted({search.count for search in searches if search.count > FACTOR}):
+                say(f"successive halving of {count} trials: {halving_words(count)}")
+
+        # Further trials: all at once where they are independent, else in batches of fixed size.
+        for search in searches:
+            samplers.setdefault(search.model, self._sampler(search, higher_is_better))
+        while asked := [search for search in searches if len(search.points) < search.count]:
+            for search in asked:
+                left = search.count - len(search.points)
+                search.add(samplers[search.model].ask(left if algorithm in INDEPENDENT else min(BATCH, left)))
+            before = {search.model: len(search.trials) for search in asked}
+            if algorithm == "halving":
+                self._halve(asked, do, higher_is_better=higher_is_better)
+            else:
+                self._train(asked, do)
+            for search in asked:
+                start = before[search.model]
+                values = [trial.value for trial in search.trials[start:]]
+                samplers[search.model].tell(search.points[start:], values)
+        return {search.key: self._record(search, number) for search in searches}
+
+    def _sampler(self, search: ModelSearch, higher_is_better: bool) -> TrialSampler:
+        """The sampler of a model's further trials, told of those that are done."""
+        seed, algorithm = self.config.search_seed, self.config.algorithm
+        if algorithm in INDEPENDENT or not search.space:
+            return RandomSearch(search.space, seed, search.model)
+        sampler = OptunaSearch(search.space, seed, search.model, algorithm, higher_is_better=higher_is_better)
+        sampler.tell(search.points, [trial.value for trial in search.trials])
+        return sampler
+
+    def _train(self, searches: Sequence[ModelSearch], do: Callable[[Session], Outcome]) -> list[RunRecord]:
+        """Train the new trials of searches to their end; the records of their runs."""
+        new = [(search, place) for search in searches for place in range(len(search.trials), len(search.runs))]
+        trials, records = self._do(new, do)
+        for (search, _), trial in zip(new, trials, strict=True):
+            search.trials.append(trial)
+        return records
+
+    def _halve(
+        self, searches: Sequence[ModelSearch], do: Callable[[Session], Outcome], *, higher_is_better: bool
+    ) -> None:
+        """Train the new trials of searches by successive halving: at each rung the best of them go on."""
+        trials: dict[str, dict[int, TrialRecord]] = {search.model: {} for search in searches}
+        first = {search.model: len(search.trials) for search in searches}
+        sign = -1.0 if higher_is_better else 1.0
+
+        def going_on(search: ModelSearch, count: int) -> list[int]:
+            known = trials[search.model]
+            if not known:
+                return list(range(first[search.model], len(search.runs)))
+            ranked = sorted((sign * t.early, place) for place, t in known.items() if t.early is not None)
+            return sorted(place for _, place in ranked[:count])
+
+        for share in (rung.share for rung in rungs(FACTOR**RUNGS)):
+            asked = [
+                (search, place)
+                for search in searches
+                for rung in rungs(len(search.runs) - first[search.model])
+                if rung.share == share
+                for place in going_on(search, rung.trials)
+            ]
+            for (search, place), trial in zip(asked, self._do(asked, do, share)[0], strict=True):
+                trials[search.model][place] = trial
+        for search in searches:
+            search.trials += [trials[search.model][place] for place in range(first[search.model], len(search.runs))]
+
+    def _do(
+        self, asked: Sequence[tuple[ModelSearch, int]], do: Callable[[Session], Outcome], share: float = 1.0
+    ) -> tuple[list[TrialRecord], list[RunRecord]]:
+        """Do trials, each given by its search and place, up to a share of the training; what is done is not repeated.
+
+        Raises `_IncompleteError` where they were interrupted.
+        """
+        store, schedule = self.base.runner.store, replace(self.base.plan.snapshots, share=share)
+        session = self._session([search.runs[place] for search, place in asked], schedule)
+        problems: dict[str, str] = {}
+        if session.remaining:
+            outcome = do(session)
+            if outcome.interrupted or outcome.stopped or outcome.locked:
+                raise _IncompleteError(outcome)
+            problems = outcome.failed
+        records, unreadable = read_runs(store / run.name for run in session.plan.runs)
+        if unreadable:
+            raise StoreError(unreadable[0])
+        by_name = {record.name: record for record in records}
+        trials = []
+        for search, place in asked:
+            point, run = search.points[place], search.runs[place]
+            if run.name not in by_name:
+                trials.append(TrialRecord(point, "", None, self._impossible(run)))
+                continue
+            images, whole = schedule.steps(run)[-1] * run.batch, total_steps(run) * run.batch
+            trial = trial_record(point, by_name[run.name], self.metric, images, whole)
+            problem = problems.get(run.name, trial.problem) if trial.problem else ""
+            trials.append(msgspec.structs.replace(trial, problem=problem))
+        return trials, records
+
+    def _session(self, runs: Sequence[Run], schedule: SnapshotSchedule) -> Session:
+        """The session of some trials; one whose options have no meaning together is left out.
+
+        `UsageError` where some were trained on beyond the pause of the schedule without having been measured there.
+        """
+        from genbench.evaluation.snapshots import check_stored_snapshots
         from genbench.execution.scheduler import run_status
         from genbench.experiment.plan import cell_of, check_cells
 
         base, unique = self.base, tuple(dict.fromkeys(runs))
         cells = check_cells(base.runner.registry, unique, base.plan.dataset_info)
         possible = tuple(run for run in unique if cell_of(run) not in cells.problems)
+        check_stored_snapshots(base.runner.store, possible, schedule)
         parameters = {run.name: cells.parameters[cell_of(run)] for run in possible}
-        planned = replace(base.plan, runs=possible, parameters=parameters, notes=())
+        planned = replace(base.plan, runs=possible, parameters=parameters, notes=(), snapshots=schedule)
+        base.runner.snapshots = schedule
         status = run_status(planned, base.runner.store)
         return replace(base, plan=planned, status=status, done=status.done)
 
-    def run(self, do: Callable[[Session], Outcome], say: Callable[[str], None]) -> Outcome | None:
-        """Do the trials that are not done, choose, and save the choices; the outcome of an incomplete search, or None.
-
-        `do` does the runs of a session, `say` prints a line.
-        """
-        from genbench.tuning.search import BATCH, RandomSearch, affordable
-        from genbench.tuning.space import default_point
-
-        searches = self.open_searches
-        if not searches:
-            return None
-        algorithm, seed = self.config.algorithm, self.config.search_seed
-        make_room(self.base.runner.store)
-        self._check_ranking(searches)
-
-        # The first trial of each model has its default options, or those that the user has set. Random search asks
-        # for all others at once: nothing that it is told changes them.
-        for search in searches:
-            search.count = search.count if search.space else 1
-            search.add([default_point(search.space, search.base.model.values)])
-            if algorithm == "random":
-                draws = RandomSearch(search.space, seed, search.model)
-                search.add(draws.ask(search.count - 1) if self.config.by == "trials" else [])
-        numbers, outcome = self._do(searches, do)
-        if outcome is not None:
-            return outcome
-        number = next(iter(numbers), None)
-        if number is None:
-            raise StoreError(
-                "the first trial of every model failed, so nothing can be chosen; "
-                + "; ".join(f"{search.model}: {search.trials[0].problem}" for search in searches)
-            )
-        higher_is_better = bool(number.higher_is_better)
-        if self.config.by != "trials":
-            counts = affordable(self.config.trials, [self._cost(search) for search in searches])
-            for search, count in zip(searches, counts, strict=True):
-                search.count = count if search.space else 1
-            say(f"equal {self.config.by}: " + ", ".join(f"{s.model} {s.count} trials" for s in searches))
-        samplers: dict[str, TrialSampler] = {
-            search.model: self._sampler(search, higher_is_better) for search in searches
-        }
-
-        # Further trials, in batches of fixed size.
-        while asked := [search for search in searches if len(search.points) < search.count]:
-            for search in asked:
-                left = search.count - len(search.points)
-                search.add(samplers[search.model].ask(left if algorithm == "random" else min(BATCH, left)))
-            before = {search.model: len(search.trials) for search in asked}
-            _, outcome = self._do(asked, do)
-            if outcome is not None:
-                return outcome
-            for search in asked:
-                start = before[search.model]
-                values = [trial.value for trial in search.trials[start:]]
-                samplers[search.model].tell(search.points[start:], values)
-
-        # Choose.
-        done = {search.key: self._record(search, number) for search in searches}
-        save_searches(self.base.runner.store, done)
-        self.stored = {**self.stored, **done}
-        return None
-
-    def _sampler(self, search: ModelSearch, higher_is_better: bool) -> TrialSampler:
-        """The sampler of a model's further trials, told of the first one."""
-        from genbench.tuning.search import OptunaSearch, RandomSearch
-
-        seed, algorithm = self.config.search_seed, self.config.algorithm
-        if algorithm == "random" or not search.space:
-            return RandomSearch(search.space, seed, search.model)
-        sampler = OptunaSearch(search.space, seed, search.model, algorithm, higher_is_better=higher_is_better)
-        sampler.tell(search.points, [trial.value for trial in search.trials])
-        return sampler
-
-    def _do(
-        self, searches: Sequence[ModelSearch], do: Callable[[Session], Outcome]
-    ) -> tuple[list[StoredMeasurement], Outcome | None]:
-        """Do the new trials of searches and read their values; an outcome where they are not complete."""
-        new = [(search, run) for search in searches for run in search.runs[len(search.trials) :]]
-        session = self.session([run for _, run in new])
-        problems: dict[str, str] = {}
-        if session.remaining:
-            outcome = do(session)
-            if outcome.interrupted or outcome.stopped or outcome.locked:
-                return [], outcome
-            problems = outcome.failed
-        store = self.base.runner.store
-        records, unreadable = read_runs(store / run.name for run in session.plan.runs)
-        if unreadable:
-            raise StoreError(unreadable[0])
-        by_name: dict[str, RunRecord] = {record.name: record for record in records}
-        numbers = []
-        for search, run in new:
-            record = by_name.get(run.name)
-            if record is None:
-                search.trials.append(TrialRecord(search.points[len(search.trials)], "", None, self._impossible(run)))
-                continue
-            number, problem = validation_number(record, self.metric)
-            cost = record.training
-            trial = TrialRecord(
-                search.points[len(search.trials)],
-                run.name,
-                None if number is None else number.value,
-                "" if number is not None else problems.get(run.name, problem),
-                None if cost is None else cost.seconds,
-                None if cost is None else cost.flops,
-            )
-            search.trials.append(trial)
-            numbers += [] if number is None else [number]
-        return numbers, None
+    def _first_number(self, searches: Sequence[ModelSearch], records: Sequence[RunRecord]) -> StoredMeasurement:
+        """A number that ranks trials; `StoreError` where all of the first ones failed."""
+        for record in records:
+            number, _ = validation_number(record, self.metric, total_steps(record.run) * record.run.batch)
+            if number is not None:
+                return number
+        raise StoreError(
+            "the first trial of every model failed, so nothing can be chosen; "
+            + "; ".join(f"{search.model}: {search.trials[0].problem}" for search in searches)
+        )
 
     def _impossible(self, run: Run) -> str:
         from genbench.experiment.plan import check_cells
@@ -356,18 +429,6 @@ class Tuning:
         )
 
 
-def stored_space(space: Space) -> dict[str, StoredSearch]:
-    """A space as it is stored, the values of a choice written out."""
-    from genbench.registry.options import search_values
-
-    return {
-        name: StoredSearch("choice", values=search_values(spec, search))
-        if search.scale == "choice"
-        else StoredSearch(search.scale, search.low, search.high)
-        for name, (spec, search) in space.items()
-    }
-
-
 @contextmanager
 def open_tuning(
     config: TuneConfig, registry: Registry, data_config: DataConfig, command: str, stop: Callable[[], bool]
@@ -400,6 +461,11 @@ def open_tuning(
             base, *more = bases[name]
             if more:
                 raise UsageError(f"{name} has options with several values: give each one, or leave it to the search")
+            if config.algorithm == "halving" and total_steps(base) < FACTOR ** (RUNGS - 1):
+                raise UsageError(
+                    f"--algorithm halving: a training has {total_steps(base)} steps, and trials are measured after a"
+                    f" ninth of them: take more images, or --algorithm random"
+                )
             facts: dict[str, Any] = {
                 "run": base.key,
                 "space": msgspec.to_builtins(stored_space(space)),
@@ -417,8 +483,6 @@ def plan_searches(
     config: TuneConfig, study: StudyConfig, registry: Registry, planned: Plan
 ) -> dict[str, tuple[Space, str]]:
     """The space of each model, and a line for one that declares none; options that the user has set are fixed."""
-    from genbench.tuning.space import declared_space, read_spaces, without_set
-
     factories = {name: registry.get("model", name).spec.factory for name in study.models}
     given = {} if config.space is None else read_spaces(Path(config.space), factories)
     experiment = study.experiment()
@@ -456,7 +520,7 @@ def tune(
     trials: int = 30,
     metric: str | None = None,
     space: str | Path | None = None,
-    algorithm: Literal["random", "tpe", "gp"] = "random",
+    algorithm: Algorithm = "random",
     by: By = "trials",
     search_seed: int = SEARCH_SEED,
     seeds: int | Sequence[int] = 3,
@@ -473,7 +537,8 @@ def tune(
         trials: Trials of each model; the first one has its default options.
         metric: The metric on validation images that chooses. [the first one of `metrics`]
         space: A TOML file of search spaces, in place of those that models declare.
-        algorithm: "random", or optuna's "tpe" or "gp".
+        algorithm: "random", "halving" (random trials that are stopped early where others are better), or optuna's "tpe"
+            or "gp".
         by: What models have alike: "trials", or "images", "seconds" or "flops" of training; then the cheapest model has
             `trials`.
         search_seed: The training seed of the trials.

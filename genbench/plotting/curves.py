@@ -7,9 +7,8 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from genbench.analysis.curves import By, CurveSet, curve_points, curve_sets, requested_metric
+from genbench.analysis.curves import By, CurveSet, LossCurve, curve_points, curve_sets, loss_curves, requested_metric
 from genbench.analysis.ladder import ROLE, RUNGS
-from genbench.analysis.losses import LossCurve, loss_curves
 from genbench.analysis.table import Table, assemble, gather, resolve_metric
 from genbench.errors import UsageError, one_line
 from genbench.plotting.images import CLASSES

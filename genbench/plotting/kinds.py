@@ -42,8 +42,9 @@ def draw_rows(
 
 def draw_searches(kind: str, folders: Sequence[Path]) -> Drawing:
     """A figure of the searches of `genbench tune` whose tuning.json lies in folders of runs, or beside a run."""
-    from genbench.plotting.tuning import budget_figure, search_values, sensitivity_figure
-    from genbench.tuning.choice import TUNING, read_searches
+    from genbench.analysis.tuning import search_values
+    from genbench.plotting.tuning import budget_figure, sensitivity_figure
+    from genbench.storage.run_dir import TUNING, read_searches
 
     stores = [folder if (folder / TUNING).exists() else folder.parent for folder in folders]
     records = {key: record for store in dict.fromkeys(stores) for key, record in read_searches(store).items()}

@@ -9,12 +9,14 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from genbench.analysis.tuning import search_values
 from genbench.errors import GenbenchError, UsageError, one_line
 from genbench.plotting.curves import losses, row_figures
 from genbench.plotting.images import STORED, ImageRow, Pixels, prior_key, prior_titles, stored, strips
 from genbench.plotting.style import Drawing
+from genbench.plotting.tuning import budget_figure, sensitivity_figure
 from genbench.storage.results import ELSEWHERE, Row
-from genbench.storage.run_dir import SAMPLES, RunRecord
+from genbench.storage.run_dir import SAMPLES, RunRecord, searches_of
 
 if TYPE_CHECKING:
     import torch
@@ -51,6 +53,19 @@ def loss_drawings(records: Sequence[RunRecord]) -> tuple[list[Drawing], list[str
         return [losses(records)], []
     except UsageError as error:
         return [], [f"losses: {one_line(error)}"]
+
+
+def search_drawings(records: Sequence[RunRecord]) -> tuple[list[Drawing], list[str]]:
+    """The figures of the searches that chose the options of some runs; nothing where none was searched."""
+    searches = search_values(searches_of(records).values())
+    drawings: list[Drawing] = []
+    problems: list[str] = []
+    for draw in (budget_figure, sensitivity_figure) if searches else ():
+        try:
+            drawings.append(draw(searches))
+        except UsageError as error:
+            problems.append(one_line(error))
+    return drawings, problems
 
 
 def sample_strips(records: Sequence[RunRecord], rows: Sequence[Row], count: int = 12) -> list[ImageRow]:

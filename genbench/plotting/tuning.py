@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
+from genbench.analysis.tuning import SearchValues, budget_sentences, independent, panels
 from genbench.errors import UsageError
 from genbench.plotting.ranks import direction
 from genbench.plotting.style import (
@@ -24,61 +24,15 @@ from genbench.plotting.style import (
     short,
     styled,
 )
-from genbench.stats.budget_curves import FEWEST, compare_budgets, expected_best
-from genbench.stats.intervals import LEVEL
-from genbench.stats.sensitivity import Scalar, Sensitivity, is_numeric, sensitivities, text_of
+from genbench.stats.budget_curves import expected_best
+from genbench.stats.sensitivity import Sensitivity, is_numeric, text_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
 
-    from genbench.storage.schema import SearchRecord
 
 MOST_OPTIONS = 4
 """Options that a row of the figure of sensitivity shows: the most sensitive."""
-
-
-@dataclass(frozen=True)
-class SearchValues:
-    """A search as figures need it: the trials that were drawn from its space, in order, and the default beside them.
-
-    `values` are validation values, NaN where a trial failed; `options` those that were searched. `independent` says
-    that trials are independent draws, as those of a random search are. Searches of one `study` (dataset, network,
-    prior, latent dimension, images), `metric` and `protocol` are compared. `logarithmic` names the options that were
-    drawn on a logarithmic scale.
-    """
-
-    model: str
-    study: str
-    metric: str
-    protocol: str
-    higher_is_better: bool
-    options: Sequence[Mapping[str, Scalar]]
-    values: Sequence[float]
-    default: float | None = None
-    independent: bool = True
-    logarithmic: frozenset[str] = field(default_factory=frozenset)
-
-
-def search_values(searches: Iterable[SearchRecord]) -> list[SearchValues]:
-    """Searches as figures need them; the first trial of a record is the default, which no law drew."""
-    return [
-        SearchValues(
-            model=record.model,
-            study=(
-                f"{record.run.dataset.name}, {record.run.network.name}, {record.run.prior.name} prior,"
-                f" d = {record.run.latent_dim}, {record.run.images:,} images"
-            ),
-            metric=record.metric,
-            protocol=record.protocol,
-            higher_is_better=record.higher_is_better,
-            options=[trial.options for trial in record.trials[1:]],
-            values=[math.nan if trial.value is None else trial.value for trial in record.trials[1:]],
-            default=record.trials[0].value,
-            independent=record.algorithm == "random",
-            logarithmic=frozenset(name for name, search in record.space.items() if search.scale == "log"),
-        )
-        for record in searches
-    ]
 
 
 def budget_figure(searches: Sequence[SearchValues]) -> Drawing:
@@ -86,13 +40,13 @@ def budget_figure(searches: Sequence[SearchValues]) -> Drawing:
 
     The caption says where two models part. Raises `UsageError` where no search has independent trials.
     """
-    panels = _panels(_usable(searches, "tuning"))
+    grouped = panels(_usable(searches, "tuning"))
     styles = group_styles([(search.model, search.model) for search in searches])
     words: list[str] = []
     with styled():
-        figure = blank(COLUMN, 2.4 * len(panels) + 0.4)
-        grid = figure.subplots(len(panels), 1, squeeze=False)[:, 0]
-        for axes, members in zip(grid, panels, strict=True):
+        figure = blank(COLUMN, 2.4 * len(grouped) + 0.4)
+        grid = figure.subplots(len(grouped), 1, squeeze=False)[:, 0]
+        for axes, members in zip(grid, grouped, strict=True):
             for search in members:
                 _curve(axes, search, styles[search.model])
             first = members[0]
@@ -109,71 +63,16 @@ def budget_figure(searches: Sequence[SearchValues]) -> Drawing:
     return Drawing("tuning", "; ".join([caption, *words]), figure)
 
 
-def search_lines(searches: Sequence[SearchValues]) -> list[str]:
-    """What the searches show, in words: where each two models part, and which options matter to each model.
-
-    Nothing is said of searches whose trials are not independent, or all failed.
-    """
-    lines: list[str] = []
-    for members in _panels(_independent(searches)):
-        lines += budget_sentences(members)
-        for search in members:
-            tested = sensitivities(search.options, search.values, higher_is_better=search.higher_is_better)
-            if tested:
-                lines.append(f"{search.model}: {'; '.join(map(sensitivity_words, tested))}")
-    return lines
-
-
-def budget_sentences(searches: Sequence[SearchValues]) -> list[str]:
-    """Where each two models part, in words; searches of one metric and protocol."""
-    if len(searches) < 2:
-        return []
-    models = {search.model: search.values for search in searches}
-    pairs = compare_budgets(models, higher_is_better=searches[0].higher_is_better)
-    if not any(pair.trials for pair in pairs):
-        return [f"fewer than {FEWEST} random trials: models are not compared by the number of trials"]
-    if len(pairs) > 1 and not any(any(pair.ahead) for pair in pairs):
-        reach = max(pair.trials[-1] for pair in pairs if pair.trials)
-        return [f"no two models are distinguishable at any number of trials up to {reach}"]
-    return [pair.sentence for pair in pairs]
-
-
-def sensitivity_words(line: Sensitivity) -> str:
-    """The sensitivity to one option in words."""
-    if line.p > 1 - LEVEL:
-        return f"no effect of {line.option} shown (p = {line.p:.2g})"
-    p = "p < 0.001" if line.p < 0.001 else f"p = {line.p:.2g}"
-    rho = line.rank_correlation
-    interval = "" if rho is None or rho.low is None else f" [{rho.low:.2f}, {rho.high:.2f}]"
-    correlation = "" if rho is None else f", rank correlation {rho.mean:.2f}{interval}"
-    return (
-        f"{line.option} matters, best at {line.best}: medians differ by {line.spread:.3g}"
-        f" (by chance up to {line.by_chance:.3g}; {p}{correlation})"
-    )
-
-
-def _independent(searches: Sequence[SearchValues]) -> list[SearchValues]:
-    return [s for s in searches if s.independent and any(math.isfinite(value) for value in s.values)]
-
-
 def _usable(searches: Sequence[SearchValues], kind: str) -> list[SearchValues]:
     """The searches whose trials are independent, and not all failed."""
     if not searches:
         raise UsageError(f"{kind}: these runs have no search; make one with genbench tune")
-    drawn = _independent(searches)
+    drawn = independent(searches)
     if not drawn:
         raise UsageError(
             f"{kind}: it needs independent trials that have values, those of genbench tune --algorithm random"
         )
     return drawn
-
-
-def _panels(searches: Sequence[SearchValues]) -> list[list[SearchValues]]:
-    """Searches that are compared, panel by panel; of one model the last."""
-    panels: dict[tuple[str, str, str], dict[str, SearchValues]] = {}
-    for search in searches:
-        panels.setdefault((search.study, search.metric, search.protocol), {})[search.model] = search
-    return [list(panel.values()) for panel in panels.values()]
 
 
 def _curve(axes: Axes, search: SearchValues, style: Style) -> None:
@@ -203,8 +102,8 @@ def sensitivity_figure(searches: Sequence[SearchValues]) -> Drawing:
     """
     rows = [
         (search, lines)
-        for search in itertools.chain.from_iterable(_panels(_usable(searches, "sensitivity")))
-        if (lines := sensitivities(search.options, search.values, higher_is_better=search.higher_is_better))
+        for search in itertools.chain.from_iterable(panels(_usable(searches, "sensitivity")))
+        if (lines := search.sensitivities)
     ]
     if not rows:
         raise UsageError("sensitivity: no search has six trials and an option that varies")

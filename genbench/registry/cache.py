@@ -20,7 +20,7 @@ from genbench import __version__
 from genbench.errors import UsageError
 from genbench.registry.listing import SELECT, ListedComponent, ListedOption, ListedPlugin, Listing, name_and_version
 
-SCHEMA = 4
+SCHEMA = 5
 CACHE = "GENBENCH_CACHE"
 
 
@@ -109,7 +109,7 @@ def installed_key(environment: Mapping[str, str] = os.environ, disabled: Iterabl
 
 
 def _sources(point: EntryPoint) -> Iterator[Path]:
-    """The source files of an entry point's top module, located without importing it."""
+    """The source files of an entry point's top module and its recipes, located without importing it."""
     try:
         spec = importlib.util.find_spec(point.module.partition(".")[0])
     except (ImportError, ValueError):
@@ -117,7 +117,8 @@ def _sources(point: EntryPoint) -> Iterator[Path]:
     if spec is None or spec.origin is None:
         return
     origin = Path(spec.origin)
-    sources = sorted(origin.parent.rglob("*.py")) if origin.name == "__init__.py" else [origin]
+    package = origin.parent if origin.name == "__init__.py" else None
+    sources = [origin] if package is None else sorted([*package.rglob("*.py"), *package.rglob("*.toml")])
     yield from (path for path in sources if path.is_file())
 
 
@@ -157,4 +158,5 @@ def _parse(plain: Any) -> Listing:
     }
     conflicts = {name: tuple(origins) for name, origins in plain["conflicts"].items()}
     bibtex = {str(reference): str(entry) for reference, entry in plain["bibtex"].items()}
-    return Listing(plugins, components, conflicts, bibtex)
+    recipes = {str(name): str(text) for name, text in plain["recipes"].items()}
+    return Listing(plugins, components, conflicts, bibtex, recipes)

@@ -78,13 +78,14 @@ class ListedPlugin:
 class Listing:
     """All plug-ins and their components by kind, sorted by name; `conflicts` as "KIND NAME" -> the plug-ins.
 
-    `bibtex` holds BibTeX entries by the text that stands in a reference.
+    `bibtex` holds BibTeX entries by the text that stands in a reference, `recipes` the text of each recipe by its name.
     """
 
     plugins: tuple[ListedPlugin, ...] = ()
     components: Mapping[str, tuple[ListedComponent, ...]] = field(default_factory=dict)
     conflicts: Mapping[str, tuple[str, ...]] = field(default_factory=dict)
     bibtex: Mapping[str, str] = field(default_factory=dict)
+    recipes: Mapping[str, str] = field(default_factory=dict)
 
     def names(self, kind: Kind) -> tuple[str, ...]:
         """The components of a kind, sorted."""

@@ -10,7 +10,7 @@ import re
 import sys
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from contextlib import contextmanager, redirect_stdout
+from contextlib import contextmanager, redirect_stdout, suppress
 from dataclasses import dataclass, field, replace
 from functools import lru_cache
 from importlib.abc import MetaPathFinder
@@ -439,7 +439,16 @@ def list_registry(registry: Registry) -> Listing:
         for kind in KINDS
     }
     conflicts = {name: tuple(origins) for name, origins in registry.conflicts.items()}
-    return Listing(plugins, components, conflicts, dict(registry.bibtex))
+    return Listing(plugins, components, conflicts, dict(registry.bibtex), recipe_texts(registry))
+
+
+def recipe_texts(registry: Registry) -> dict[str, str]:
+    """The text of each recipe with its default options, by its name; a recipe that fails has none."""
+    texts: dict[str, str] = {}
+    for name, registration in registry.registrations["recipe"].items():
+        with suppress(Exception):  # of a plug-in: genbench check and reproduce say what is wrong with it
+            texts[name] = str(registration.spec.factory().text)
+    return texts
 
 
 def _list_component(registration: Registration) -> ListedComponent:

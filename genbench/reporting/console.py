@@ -8,6 +8,7 @@ import re
 import sys
 import textwrap
 from collections.abc import Sequence
+from typing import Literal
 
 from rich import box
 from rich.cells import cell_len
@@ -22,6 +23,7 @@ from genbench.analysis.formatting import format_estimate
 from genbench.analysis.headline import extractor_agreement, setup_lines, tuning_lines
 from genbench.analysis.notes import FailureNote, ProtocolLegend, Protocols
 from genbench.analysis.table import Column, Section, Table, TableRow
+from genbench.analysis.tuning import TuningReport, WordTable, word_tables
 from genbench.storage.results import Row
 
 HEAD_WIDTH = 14
@@ -72,6 +74,7 @@ def render(
     sort: str | None = None,
     columns: Sequence[str] = (),
     protocols: Protocols | None = None,
+    tuning: Sequence[TuningReport] = (),
     brief: bool = False,
     noted: bool = False,
 ) -> None:
@@ -79,7 +82,7 @@ def render(
 
     `sort` names the metric that ranks, `columns` those shown, in their order. In brief only the headline columns.
     `noted` adds counts, p-values and protocols' hashes to the numbers, and below them all notes and the legend of the
-    protocols, of which `protocols` holds the fields by hash.
+    protocols, of which `protocols` holds the fields by hash. `tuning` says what is known of tuned models.
     """
     if not rows:
         console.print("no runs to report")
@@ -87,6 +90,8 @@ def render(
     writer = ConsoleWriter(console)
     for table in choose_tables(rows, sort, columns):
         _TableView(writer, table, protocols or {}, brief=brief, noted=noted).print()
+        for words in word_tables(tuning, table.dataset):
+            _render_words(writer, words)
 
 
 class ConsoleWriter:
@@ -291,6 +296,38 @@ def _cell_text(row: TableRow, i: int) -> str:
     if cell is None:
         return f"{(row.state if i == 0 else '') or NOTHING}  "
     return f"{format_estimate(cell.estimate).plain} {notes.SIGNS[cell.mark] or ' '}"
+
+
+def _render_words(writer: ConsoleWriter, words: WordTable) -> None:
+    """A table of words with its notes; where it is too wide, numbers stand in stacked grids, and other cells fold."""
+    columns = list(zip(words.heads, *words.rows, strict=True))
+    heads = [[head] if i < words.texts else head.split(" ", 1) for i, (head, *_) in enumerate(columns)]
+    widths = [
+        max(cell_len(writer.plain(text)) for text in (*head, *cells)) + 1
+        for head, (_, *cells) in zip(heads, columns, strict=True)
+    ]
+    stacks = words.texts == 1
+    blocks: list[list[int]] = [[0]]
+    for i in range(1, len(columns)):
+        if stacks and len(blocks[-1]) > 1 and sum(widths[k] for k in (*blocks[-1], i)) > writer.width:
+            blocks.append([0])
+        blocks[-1].append(i)
+    writer.console.print()
+    writer.line(words.title, "italic")
+    style = box.ASCII_DOUBLE_HEAD if writer.replacements else box.SIMPLE_HEAD
+    for block in blocks:
+        table = RichTable(box=style, pad_edge=False, padding=(0, 1, 0, 0), show_edge=False, header_style="bold")
+        for i in block:
+            text = Text("\n").join(map(writer.text, heads[i]))
+            side: Literal["left", "right"] = "left" if i < words.texts else "right"
+            whole = i > 0 and (stacks or " " not in "".join(columns[i][1:]))
+            table.add_column(text, justify=side, no_wrap=whole, overflow="fold", vertical="top")
+        for row in words.rows:
+            table.add_row(*(writer.text(row[i]) for i in block))
+        writer.console.print(table)
+        writer.console.print()
+    for note in words.notes:
+        writer.line(note, "dim", indent=1)
 
 
 def _render_failures(writer: ConsoleWriter, failures: Sequence[FailureNote]) -> None:

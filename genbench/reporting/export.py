@@ -16,10 +16,11 @@ from typing import TYPE_CHECKING
 from genbench.analysis.columns import choose_tables
 from genbench.analysis.notes import Protocols
 from genbench.analysis.table import Table
+from genbench.analysis.tuning import TuningReport, sensitivity_records, tuning_records
 from genbench.errors import printable
 from genbench.plotting.style import Drawing, encoded, save
 from genbench.reporting.cost import Cost
-from genbench.reporting.csv_json import table_csv, tidy_csv, tidy_csv_lines, tidy_json, tidy_json_lines
+from genbench.reporting.csv_json import records_csv, table_csv, tidy_csv, tidy_csv_lines, tidy_json, tidy_json_lines
 from genbench.reporting.html import Page, Picture, render
 from genbench.reporting.latex import latex
 from genbench.reporting.markdown import markdown
@@ -78,15 +79,17 @@ def export(
     columns: Sequence[str] = (),
     title: str = "",
     anonymous: bool = False,
+    tuning: Sequence[TuningReport] = (),
     spent: Cost | None = None,
     draw: Callable[[], tuple[Sequence[Drawing], Sequence[str]]] = lambda: ((), ()),
 ) -> tuple[Path, ...]:
     """Write the study into `folder` and return the files, report.html last.
 
     `runs` are the runs by their name in the rows, `protocols` the fields of each protocol by its hash, `command` the
-    command line, `sort` the metric that ranks, `columns` those of the tables in their order, `spent` the cost of the
-    runs. `draw` makes the figures, written as PNG and PDF, and a line for each that could not be drawn, after the data
-    files: figures of thousands of groups take far longer. Every file is whole or absent; the folder may exist.
+    command line, `sort` the metric that ranks, `columns` those of the tables in their order, `tuning` what is known of
+    tuned models, which tuning.csv and sensitivity.csv hold as well, `spent` the cost of the runs. `draw` makes the
+    figures, written as PNG and PDF, and a line for each that could not be drawn, after the data files: figures of
+    thousands of groups take far longer. Every file is whole or absent; the folder may exist.
     """
     runs, protocols = runs or {}, protocols or {}
     _sweep(folder)
@@ -94,27 +97,32 @@ def export(
     write_pieces(folder / "rows.csv", tidy_csv_lines(rows))
     write_pieces(folder / "rows.json", tidy_json_lines(rows))
     write_text(folder / "table.csv", table_csv(tables))
-    write_text(folder / "table.md", markdown(tables, protocols))
-    write_text(folder / "table.tex", latex(tables, protocols, chosen=bool(columns)))
+    write_text(folder / "table.md", markdown(tables, protocols, tuning))
+    write_text(folder / "table.tex", latex(tables, protocols, tuning, chosen=bool(columns)))
+    of_searches = {"tuning.csv": tuning_records(tuning), "sensitivity.csv": sensitivity_records(tuning)}
+    searched = [folder / name for name, records in of_searches.items() if records]
+    for path in searched:
+        write_text(path, records_csv(of_searches[path.name]))
     drawings, problems = draw()
     pictures = _copy_pictures(folder / "pictures", tables, runs)
-    records = {name: facts.record for name, facts in runs.items()}
+    stored = {name: facts.record for name, facts in runs.items()}
     shown, figures = _figures(folder / "figures", drawings)
     page = Page(
         printable(title),
         tables,
         protocols,
         thumbnails(pictures, PICTURES - sum(len(figure.uri) for figure in shown)),
-        records,
+        stored,
         rows,
         command,
         shown,
         problems,
         anonymous,
-        spent,
+        cost=spent,
+        tuning=tuning,
     )
     write_text(folder / "report.html", render(page))
-    files = [folder / name for name in DATA] + [path for _, _, path in pictures] + figures
+    files = [folder / name for name in DATA] + searched + [path for _, _, path in pictures] + figures
     return (*files, folder / "report.html")
 
 
@@ -132,9 +140,10 @@ def table_markdown(
     sort: str | None = None,
     columns: Sequence[str] = (),
     protocols: Protocols | None = None,
+    tuning: Sequence[TuningReport] = (),
 ) -> str:
     """The tables of the rows as Markdown."""
-    return markdown(choose_tables(rows, sort, columns), protocols)
+    return markdown(choose_tables(rows, sort, columns), protocols, tuning)
 
 
 def table_latex(
@@ -143,9 +152,10 @@ def table_latex(
     sort: str | None = None,
     columns: Sequence[str] = (),
     protocols: Protocols | None = None,
+    tuning: Sequence[TuningReport] = (),
 ) -> str:
     """The tables of the rows for print with LaTeX; without `columns` the main number of each metric."""
-    return latex(choose_tables(rows, sort, columns), protocols, chosen=bool(columns))
+    return latex(choose_tables(rows, sort, columns), protocols, tuning, chosen=bool(columns))
 
 
 def _copy_pictures(folder: Path, tables: Iterable[Table], runs: Mapping[str, RunFacts]) -> list[tuple[str, str, Path]]:

@@ -18,6 +18,7 @@ from genbench.analysis.formatting import format_estimate, format_value, p_value
 from genbench.analysis.headline import MODELS_NAMED, extractor_agreement, join_words, setup_lines, tuning_lines, verdict
 from genbench.analysis.notes import FailureNote, ProtocolLegend, Protocols
 from genbench.analysis.table import Column, Table, TableRow, gather
+from genbench.analysis.tuning import TuningReport, WordTable, word_tables
 from genbench.errors import UsageError
 from genbench.reporting.cost import Cost, cost_notes, cost_rows
 from genbench.stats.comparison import holm_of_tests
@@ -67,7 +68,8 @@ class Page:
 
     `title` is "" where the tables name it. `problems` has a line for each figure that could not be drawn. With
     `anonymous` the page has no command, commit, path or name of a folder. `submitted` says by group whose its runs are;
-    with `apart` numbers of one metric under several protocols stand in tables apart instead of in columns.
+    with `apart` numbers of one metric under several protocols stand in tables apart instead of in columns. `tuning`
+    says what is known of tuned models.
     """
 
     title: str
@@ -83,6 +85,7 @@ class Page:
     cost: Cost | None = None
     submitted: Mapping[str, str] = field(default_factory=dict)
     apart: bool = False
+    tuning: Sequence[TuningReport] = ()
 
 
 @dataclass(frozen=True)
@@ -182,6 +185,7 @@ class TableView:
     failures: Sequence[FailureNote]
     legend: ProtocolLegend
     seeds: Sequence[SeedsView]
+    tuning: Sequence[WordTable]
 
 
 @dataclass(frozen=True)
@@ -284,6 +288,7 @@ def table_view(page: Page, table: Table) -> TableView:
         failures=[replace(failure, cause=shown(failure.cause)) for failure in notes.failures(table)],
         legend=notes.legend(table, page.protocols),
         seeds=_seeds(page.rows, table),
+        tuning=word_tables(page.tuning, table.dataset),
     )
 
 

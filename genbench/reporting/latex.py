@@ -17,6 +17,7 @@ from genbench.analysis.columns import headlines
 from genbench.analysis.formatting import FormattedEstimate, format_estimate, format_value, one_line_text
 from genbench.analysis.notes import Protocols
 from genbench.analysis.table import Column, Table, TableCell, TableRow
+from genbench.analysis.tuning import TuningReport, WordTable, word_tables
 from genbench.stats.intervals import Estimate
 
 LATEX = {
@@ -71,8 +72,16 @@ PERFECT = "perfect"
 NOTHING = "--"
 
 
-def latex(tables: Sequence[Table], protocols: Protocols | None = None, *, chosen: bool = False) -> str:
+def latex(
+    tables: Sequence[Table],
+    protocols: Protocols | None = None,
+    tuning: Sequence[TuningReport] = (),
+    *,
+    chosen: bool = False,
+) -> str:
     r"""The tables for print, each in a `table` environment with its caption and label; `\usepackage{booktabs}`.
+
+    Tables of the tuning follow those of tuned models.
 
     Where the columns were not `chosen`, a table has the main number of each metric.
     """
@@ -81,6 +90,8 @@ def latex(tables: Sequence[Table], protocols: Protocols | None = None, *, chosen
         shown = table if chosen else headlines(table)
         hidden = [column for column in table.columns if column.metric not in {c.metric for c in shown.columns}]
         lines += ["", *_comments(shown, hidden, protocols or {}), *environment(shown)]
+        for words in word_tables(tuning, table.dataset):
+            lines += ["", *words_environment(words, word_label(table, words))]
     return "\n".join(lines) + "\n"
 
 
@@ -257,6 +268,46 @@ def _way(table: Table, column: Column) -> str:
     """A letter for each protocol of a metric that was measured in several ways."""
     ways = [each.protocol for each in table.columns if each.head == column.head and each.metric == column.metric]
     return f" ({chr(ord('a') + ways.index(column.protocol) % 26)})" if len(ways) > 1 else ""
+
+
+# ---------------------------------------------------------------- tables of words
+
+
+def words_environment(words: WordTable, label: str) -> list[str]:
+    """The lines of a table of words over both columns; its notes stand in the caption."""
+    caption = " ".join(f"{text[:1].upper()}{text[1:]}." for text in (words.title, *words.notes))
+    first = [max(map(width, head.split())) for head in words.heads]  # a head may stand in two lines
+    sizes = [
+        max(low, max(map(width, column))) for low, column in zip(first, zip(*words.rows, strict=True), strict=True)
+    ]
+    wide = sum(size + 2 * GAP for size in sizes) > COLUMN_WIDTH
+    name, columns = "table*" if wide else "table", "l" * words.texts + "r" * (len(words.heads) - words.texts)
+    return [
+        rf"\begin{{{name}}}[tbp]",
+        r"\centering",
+        r"\small",
+        r"\setlength{\tabcolsep}{" + f"{GAP:g}pt" + "}",
+        rf"\caption{{{escape_latex(caption)}}}",
+        rf"\label{{{label}}}",
+        r"\smallskip",
+        rf"\begin{{tabular}}{{@{{}}{columns}@{{}}}}",
+        r"\toprule",
+        *(
+            " & ".join(map(escape_latex, line)) + r" \\"
+            for line in zip(*map(_two_lines, words.heads), strict=True)
+            if any(line)
+        ),
+        r"\midrule",
+        *(" & ".join(map(escape_latex, row)) + r" \\" for row in words.rows),
+        r"\bottomrule",
+        r"\end{tabular}",
+        rf"\end{{{name}}}",
+    ]
+
+
+def word_label(table: Table, words: WordTable) -> str:
+    """The label of a table of words that belongs to a table of results."""
+    return f"{label_of(table)}-{re.sub(r'[^a-z0-9]+', '-', words.title.lower())[:24].strip('-')}"
 
 
 # ---------------------------------------------------------------- numbers

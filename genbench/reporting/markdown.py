@@ -10,13 +10,14 @@ from genbench.analysis.formatting import format_estimate, one_line_text
 from genbench.analysis.headline import extractor_agreement, setup_lines, tuning_lines
 from genbench.analysis.notes import ProtocolLegend, Protocols
 from genbench.analysis.table import Column, Table, TableCell, TableRow
+from genbench.analysis.tuning import TuningReport, WordTable, word_tables
 
 MARKDOWN = re.compile(r"[\\`*_$\[\]|~]|^[#+-]|(?<=^\d)[.)](?= )")
 
 
-def markdown(tables: Sequence[Table], protocols: Protocols | None = None) -> str:
-    """The tables as GitHub's Markdown, with notes, failures and protocols below each; the set of bests in bold."""
-    return "\n".join("\n".join(_lines(table, protocols or {})) for table in tables)
+def markdown(tables: Sequence[Table], protocols: Protocols | None = None, tuning: Sequence[TuningReport] = ()) -> str:
+    """The tables as GitHub's Markdown, with notes, failures, tuning and protocols below each; the bests in bold."""
+    return "\n".join("\n".join(_lines(table, protocols or {}, tuning)) for table in tables)
 
 
 def escape_markdown(text: str) -> str:
@@ -25,7 +26,7 @@ def escape_markdown(text: str) -> str:
     return text.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;")
 
 
-def _lines(table: Table, protocols: Protocols) -> list[str]:
+def _lines(table: Table, protocols: Protocols, tuning: Sequence[TuningReport]) -> list[str]:
     lines = [f"## {escape_markdown(notes.title(table))}", "", escape_markdown(" · ".join(setup_lines(table))), ""]
     lines += [
         line for text in (*tuning_lines(table), *notes.head_cautions(table)) for line in (escape_markdown(text), "")
@@ -42,9 +43,20 @@ def _lines(table: Table, protocols: Protocols) -> list[str]:
     if table.problems:
         lines += ["### failed or unfinished", ""]
         lines += [*(f"- {escape_markdown(failure.text)}" for failure in notes.failures(table)), ""]
+    for words in word_tables(tuning, table.dataset):
+        lines += [f"### {escape_markdown(words.title)}", "", *_words(words), ""]
     lines += ["### how it was measured", "", *_legend(notes.legend(table, protocols)), ""]
     agreement = extractor_agreement(table, protocols)
     return [*lines, escape_markdown(agreement), ""] if agreement else lines
+
+
+def _words(words: WordTable) -> Iterable[str]:
+    yield f"| {' | '.join(map(escape_markdown, words.heads))} |"
+    yield f"|{':--|' * words.texts}{'--:|' * (len(words.heads) - words.texts)}"
+    for row in words.rows:
+        yield f"| {' | '.join(map(escape_markdown, row))} |"
+    yield ""
+    yield from (f"- {escape_markdown(note)}" for note in words.notes)
 
 
 def _row(row: TableRow) -> str:

@@ -15,12 +15,13 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from genbench.analysis import notes
 from genbench.analysis.columns import choose_tables, headlines
 from genbench.analysis.formatting import format_value
-from genbench.analysis.headline import join_words, verdict
+from genbench.analysis.headline import alike, join_words, verdict
 from genbench.analysis.notes import Protocols
 from genbench.analysis.table import Table
+from genbench.analysis.tuning import TuningReport, word_tables
 from genbench.errors import StoreError
 from genbench.experiment.run import registered_components
-from genbench.plotting.report import row_drawings
+from genbench.plotting.report import row_drawings, search_drawings
 from genbench.plotting.style import COLUMN, Drawing, save
 from genbench.registry.listing import KINDS, ListedOption, Listing
 from genbench.reporting.bibliography import (
@@ -33,7 +34,7 @@ from genbench.reporting.bibliography import (
     used_parts,
 )
 from genbench.reporting.csv_json import tidy_csv
-from genbench.reporting.latex import breakable, environment, escape_latex, label_of
+from genbench.reporting.latex import breakable, environment, escape_latex, label_of, word_label, words_environment
 from genbench.stats.intervals import BOOTSTRAP_FROM
 from genbench.storage.results import Row
 from genbench.storage.run_dir import RunRecord
@@ -88,6 +89,7 @@ def write_paper(
     rows: Sequence[Row],
     protocols: Protocols,
     listing: Listing,
+    tuning: Sequence[TuningReport] = (),
     *,
     sort: str | None = None,
     columns: Sequence[str] = (),
@@ -108,11 +110,13 @@ def write_paper(
     cited = bibliography(records, listing, parts, options=True)
     used = [_used(part, records, listing, cited) for part in parts]
     drawings, problems = row_drawings(records, rows)
+    of_searches, without = search_drawings(records)
+    drawings, problems = [*drawings, *of_searches], [*problems, *without]
 
     # Write: figures first, main.tex last.
     for drawing in drawings:
         save(drawing.figure, folder / "figures" / f"{drawing.name}.pdf")
-    values = _values(records, tables, shown, used, cited, drawings, protocols)
+    values = _values(records, tables, shown, used, cited, drawings, protocols, tuning)
     templates = _environment()
     write_text(folder / BIBLIOGRAPHY, cited.text())
     write_text(folder / ROWS, tidy_csv(rows))
@@ -153,6 +157,7 @@ def _values(
     cited: Bibliography,
     drawings: Sequence[Drawing],
     protocols: Protocols,
+    tuning: Sequence[TuningReport],
 ) -> dict[str, object]:
     """The values of all templates."""
     by_kind = {kind: [each for each in used if each.part.kind == kind] for kind in KINDS}
@@ -164,6 +169,9 @@ def _values(
         "used": used,
         **{f"{kind}s": members for kind, members in by_kind.items()},
         "training": _training(records),
+        "tuning": _tuning(tables),
+        "tuned": Tex(join_words([rf"\ref{{{label}}}" for label, _ in _tuning_tables(tables, tuning)])),
+        "tuning_tables": [Tex("\n".join(lines)) for _, lines in _tuning_tables(tables, tuning)],
         "tables": [(_label(table), Tex("\n".join(environment(table)))) for table in shown],
         "readings": [_reading(table) for table in tables],
         "shown": Tex(join_words([rf"\ref{{fig:{drawing.name}}}" for drawing in drawings])),
@@ -270,6 +278,45 @@ def _training(records: Sequence[RunRecord]) -> str:
         " decides the initial weights, the order of the images and all draws, and is shared by all models."
     )
     return " ".join(sentences)
+
+
+def _tuning(tables: Sequence[Table]) -> str:
+    """Sentences on the searches of options; "" where nothing was tuned."""
+    rows = [row for table in tables for row in table.rows if row.role == "model" and not row.elsewhere]
+    tuned = [row for row in rows if row.trials]
+    if not tuned:
+        return ""
+    ways: dict[tuple[int, str], dict[str, None]] = {}
+    for row in tuned:
+        ways.setdefault((row.trials, row.tuned_by), {})[row.model] = None
+    sentences = [
+        f"The options of {join_words(list(models))} were tuned: {trials} trials{' each' if len(models) > 1 else ''},"
+        f" {how}."
+        for (trials, how), models in ways.items()
+    ]
+    if not alike(rows):
+        models = {row.model for row in tuned}
+        untuned = list(dict.fromkeys(row.model for row in rows if not row.trials and row.model not in models))
+        verb = "was" if len(untuned) == 1 else "were"
+        whose = f"{join_words(untuned)} {verb} not tuned" if untuned else "The rows of the table were not tuned alike"
+        sentences.append(f"{whose}: ranks may be owed to that alone.")
+    sentences.append(
+        "The first trial had the default options, and no trial has seen a test image. The value of the best trial is"
+        " too good, as the best of many (the winner's curse), and is no result: the chosen options were trained anew"
+        " with the seeds above, none of which a trial had, and measured once on test images. These numbers compare the"
+        " options that were chosen; another search could choose others."
+    )
+    return " ".join(sentences)
+
+
+def _tuning_tables(tables: Sequence[Table], tuning: Sequence[TuningReport]) -> list[tuple[str, list[str]]]:
+    """The label and the lines of each table on the tuning."""
+    return [
+        (label, words_environment(words, label))
+        for table in tables
+        for words in word_tables(tuning, table.dataset)
+        for label in (word_label(table, words),)
+    ]
 
 
 def _several(values: Iterable[str]) -> str:

@@ -12,15 +12,16 @@ from rich.console import Console
 
 from genbench.analysis.columns import of_columns
 from genbench.analysis.selection import of_stage, select_options
+from genbench.analysis.tuning import PublishedValue, TuningReport, tuning_reports
 from genbench.errors import StoreError, UsageError
-from genbench.plotting.report import loss_drawings, model_drawings, row_drawings
+from genbench.plotting.report import loss_drawings, model_drawings, row_drawings, search_drawings
 from genbench.reporting import export
 from genbench.reporting.console import ConsoleWriter, render
 from genbench.reporting.cost import cost
 from genbench.reporting.csv_json import curves_csv
 from genbench.storage.provenance import command_line
 from genbench.storage.results import Row, protocols, rows
-from genbench.storage.run_dir import RunRecord, find_runs, read_runs
+from genbench.storage.run_dir import Protocols, RunRecord, find_runs, read_runs, searches_of
 from genbench.storage.study import mixed_images, newest, without_copies, without_trials
 from genbench.utils.io import write_text
 
@@ -88,13 +89,14 @@ def report_runs(
     noted: bool = False,
     all_sources: bool = False,
     by_folder: bool = False,
+    published: Callable[[], Sequence[PublishedValue]] | None = None,
 ) -> None:
     """Show and export the runs below the paths, with all columns or the named ones in their order.
 
     `noted` shows all notes and protocols on the console. With `by_folder` the runs of each path are groups apart.
 
     Of options that compete, those that are best by `select_options_by` are shown. With a `figure_context` the export
-    has the figures that need the models.
+    has the figures that need the models. `published` is asked for published numbers where runs were tuned.
     """
     if figure_context is not None and target is None:
         raise UsageError("--figures all needs --export DIR, the folder to draw into")
@@ -112,20 +114,21 @@ def report_runs(
         tidy, choices = select_options(tidy, select_options_by)
         for choice in choices:
             click.echo(choice.text, err=form != "table")
+    tuning = known_tuning(records, tidy, fields, published)
     if form == "table":
-        render(Console(), tidy, sort=sort, columns=columns, protocols=fields, noted=noted)
+        render(Console(), tidy, sort=sort, columns=columns, protocols=fields, tuning=tuning, noted=noted)
         if noted:
             show_time(Console(), records)
     else:
         writers: dict[str, Callable[[], str]] = {
             "csv": lambda: export.tidy_csv(of_columns(tidy, columns)),
             "json": lambda: export.tidy_json(of_columns(tidy, columns)),
-            "md": lambda: export.table_markdown(tidy, sort=sort, columns=columns, protocols=fields),
-            "tex": lambda: export.table_latex(tidy, sort=sort, columns=columns, protocols=fields),
+            "md": lambda: export.table_markdown(tidy, sort=sort, columns=columns, protocols=fields, tuning=tuning),
+            "tex": lambda: export.table_latex(tidy, sort=sort, columns=columns, protocols=fields, tuning=tuning),
         }
         click.echo(writers[form](), nl=False)
     if target is not None:
-        write_report(records, tidy, fields, target, sort, figure_context, columns, page)
+        write_report(records, tidy, fields, target, sort, figure_context, columns, page, tuning)
         names = ", ".join(sorted(path.name for path in target.iterdir()))
         click.echo(f"Written to {target}/: {names}", err=form != "table")
 
@@ -139,6 +142,7 @@ def write_report(
     figure_context: FigureContext | None = None,
     columns: Sequence[str] = (),
     page: PageOptions = PageOptions(),
+    tuning: Sequence[TuningReport] = (),
 ) -> None:
     """Export everything to a folder; `fields` are those of each protocol by its hash."""
     facts = {
@@ -150,8 +154,8 @@ def write_report(
 
     def draw() -> tuple[list[Drawing], list[str]]:
         drawings, problems = row_drawings(records, tidy)
-        loss_figures, without_losses = loss_drawings(records)
-        drawings, problems = [*drawings, *loss_figures], [*problems, *without_losses]
+        for more, without in (loss_drawings(records), search_drawings(records)):
+            drawings, problems = [*drawings, *more], [*problems, *without]
         if figure_context is None:
             needs = "they need the models: genbench report --figures all"
             return drawings, [*problems, f"reconstructions, interpolations, grid, codes: {needs}"]
@@ -169,11 +173,24 @@ def write_report(
         columns=columns,
         title=page.title,
         anonymous=page.anonymous,
+        tuning=tuning,
         spent=cost(records),
         draw=draw,
     )
     if curves := curves_csv(tidy):
         write_text(target / "curves.csv", curves)
+
+
+def known_tuning(
+    records: Sequence[RunRecord],
+    tidy: Sequence[Row],
+    fields: Protocols,
+    published: Callable[[], Sequence[PublishedValue]] | None = None,
+) -> tuple[TuningReport, ...]:
+    """What is known of the tuned models among some runs; `published` is asked where there are any."""
+    if not any(row.trials for row in tidy):
+        return ()
+    return tuning_reports(tidy, searches_of(records), None if published is None else published(), fields)
 
 
 def show_time(console: Console, records: Sequence[RunRecord]) -> None:
@@ -188,12 +205,15 @@ def show_table(
     metrics: Sequence[str],
     sort: str | None,
     select: str | None = None,
+    published: Callable[[], Sequence[PublishedValue]] | None = None,
 ) -> None:
     """Print the comparison of some runs by some metrics: at their ends, or at the snapshots that a metric selected."""
     tidy, ranking = rows_of_study(records, metrics, sort, select)
     if tidy:
         console.print()
-        render(console, tidy, sort=ranking, protocols=protocols(records), brief=True)
+        fields = protocols(records)
+        tuning = known_tuning(records, tidy, fields, published)
+        render(console, tidy, sort=ranking, protocols=fields, tuning=tuning, brief=True)
 
 
 def rows_of_study(

@@ -18,7 +18,7 @@ from genbench.analysis.compare import Comparison, Forecast, compare, forecast
 from genbench.analysis.curves import By, requested_metric
 from genbench.analysis.diff import COMPARABLE, diff_runs
 from genbench.analysis.formatting import format_estimate, format_value, p_value
-from genbench.analysis.headline import join_words
+from genbench.analysis.headline import join_words, tuning_words
 from genbench.analysis.table import CAUTIONS
 from genbench.evaluation.selection import describe_selection
 from genbench.reporting.console import ConsoleWriter, render_curves
@@ -26,6 +26,7 @@ from genbench.reporting.cost import Cost, cost, cost_notes, cost_rows
 from genbench.reporting.summary import compared_runs
 from genbench.storage.results import rows
 from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, RunRecord, read_run
+from genbench.storage.schema import StoredMeasurement
 
 TRAINING_FIELDS = ("device", "threads", "precision", "memory_format", "step")
 """The fields of a training's record that `show` prints."""
@@ -58,6 +59,8 @@ def run_plain(record: RunRecord) -> dict[str, Any]:
         "run": record.run.record(),
         "provenance": record.provenance,
         "training": msgspec.to_builtins(record.training),
+        "tuned": msgspec.to_builtins(record.tuned),
+        "validation": {images: msgspec.to_builtins(taken.measurements) for images, taken in record.snapshots.items()},
         "numbers": [row.as_dict() for row in rows([record]) if row.metric],
         "cost": asdict(cost([record])),
         "traces": {e.metric: e.trace for e in record.measurements.values() if e.trace},
@@ -86,6 +89,8 @@ def show_run(path: Path, form: str = "table") -> None:
         fields = {name: getattr(record.training, name) for name in TRAINING_FIELDS}
         words = ", ".join(f"{name} {value}" for name, value in fields.items() if value)
         table.add_row("[dim]training[/]", printable(words))
+    if record.tuned is not None:
+        table.add_row("[dim]tuned[/]", printable(_tuned_words(record)))
     console.print(table)
     for selection in record.selections.values():
         console.print(printable(describe_selection(selection)), highlight=False, soft_wrap=True)
@@ -98,11 +103,18 @@ def show_run(path: Path, form: str = "table") -> None:
             value += "" if row.chance is None else f" (chance {row.chance:.4g})"
             floor = "" if row.floor is None else f"{row.floor:.4g}"
             numbers.add_row(printable(row.metric), printable(value), floor, str(row.n or ""), printable(row.protocol))
+    for images, number in _trial_numbers(record):
+        value = f"{number.value:.6g} {number.unit} on validation images, after {int(images):,} images"
+        numbers.add_row(
+            printable(number.label or number.component), printable(value), "", str(number.n), number.protocol
+        )
     for entry in record.measurements.values():
         if entry.inapplicable:
             reason = printable(f"does not apply: {entry.inapplicable}")
             numbers.add_row(printable(entry.metric), reason, "", "", "")
     console.print(numbers)
+    if record.run.role == "trial":
+        console.print("a trial of a search: its value chooses options, and is no result", highlight=False)
     show_cost(console, cost([record]))
     cautions: dict[str, list[str]] = {}
     for row in rows([record]):
@@ -125,6 +137,27 @@ def show_run(path: Path, form: str = "table") -> None:
     for picture in (SAMPLES, RECONSTRUCTIONS):
         if record.has(picture):
             console.print(str(path / picture), markup=False, highlight=False, soft_wrap=True)
+
+
+def _tuned_words(record: RunRecord) -> str:
+    """How the options of a run were chosen."""
+    (row,) = rows([record])[:1]
+    value, default = row.validation, row.default_validation
+    words = f"{row.trials} trials, {row.tuned_by}; searched {row.space or 'nothing'}; validation value"
+    words += f" {value:.4g}" if value is not None else " unknown"
+    words += "" if default is None else f" (default {default:.4g})"
+    return f"{words}, the best of {row.trials}: no result"
+
+
+def _trial_numbers(record: RunRecord) -> list[tuple[str, StoredMeasurement]]:
+    """The numbers of a trial, each with the count of images shown."""
+    return [
+        (images, number)
+        for images, taken in record.snapshots.items()
+        for entry in taken.measurements.values()
+        for number in entry.numbers
+        if record.run.role == "trial"
+    ]
 
 
 def show_cost(console: Console, spent: Cost) -> None:
@@ -174,10 +207,14 @@ def show_comparison(
     paths: Sequence[Path], a: str, b: str, metric: str | None, form: str, all_sources: bool = False
 ) -> None:
     """Print group A against group B."""
-    label_a, label_b, comparisons = compare(rows(compared_runs(paths, all_sources)), a, b, metric)
+    tidy = rows(compared_runs(paths, all_sources))
+    label_a, label_b, comparisons = compare(tidy, a, b, metric)
+    tuning = tuning_words(
+        next(row for row in tidy if row.label == label_a), next(r for r in tidy if r.label == label_b)
+    )
     if form == "json":
         plain = [asdict(comparison) for comparison in comparisons]
-        click.echo(json.dumps({"a": label_a, "b": label_b, "comparisons": plain}, indent=2))
+        click.echo(json.dumps({"a": label_a, "b": label_b, "tuning": tuning, "comparisons": plain}, indent=2))
         return
     console = Console()
     writer, wide = ConsoleWriter(console), console.width >= WIDE
@@ -201,7 +238,7 @@ def show_comparison(
         more = "-" if comparison.more_seeds is None else f"{comparison.more_seeds:,}"
         table.add_row(escape(comparison.head), *values, comparison.conclusion.replace(" is ", " "), more)
     console.print(table)
-    for sentence in conclusion_words(comparisons, label_a, label_b):
+    for sentence in (*conclusion_words(comparisons, label_a, label_b), *filter(None, [tuning])):
         writer.line(sentence, indent=1)
     kinds = {comparison.difference.kind for comparison in comparisons}
     interval = "studentised bootstrap" if "bootstrap" in kinds else "Student's t"
@@ -258,13 +295,17 @@ def show_power(
     all_sources: bool = False,
 ) -> None:
     """Print the differences that numbers of seeds can detect, estimated from a pilot's runs."""
-    forecasts = forecast(rows(compared_runs(paths, all_sources)), metric, seeds, difference)
+    tidy = rows(compared_runs(paths, all_sources))
+    forecasts = forecast(tidy, metric, seeds, difference)
     if form == "json":
         click.echo(json.dumps([asdict(each) for each in forecasts], indent=2))
         return
     console = Console()
     for each in forecasts:
         _print_forecast(console, each)
+    if any(row.trials for row in tidy):
+        words = "seeds tell the chosen options apart: the luck of a search stays, however many there are"
+        console.print(f" {words}", style="dim", highlight=False, soft_wrap=True)
 
 
 def _print_forecast(console: Console, forecast: Forecast) -> None:

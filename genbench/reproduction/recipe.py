@@ -29,6 +29,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
+from genbench.analysis.tuning import PublishedValue
 from genbench.errors import UsageError, unknown
 
 Study = Literal["grid", "experiment"]
@@ -95,6 +96,39 @@ class ParsedRecipe:
     cells: tuple[RecipeCell, ...] = ()
     published: tuple[Published, ...] = ()
     deviations: tuple[str, ...] = ()
+
+
+def published_values(texts: Mapping[str, str]) -> list[PublishedValue]:
+    """The published numbers in the texts of recipes, by name, whose values are known.
+
+    They stand beside numbers of the same protocol, whatever the training. A text that is no recipe has none.
+    """
+    values = []
+    for name, text in texts.items():
+        try:
+            recipe = parse(text, name)
+        except UsageError:  # genbench check and reproduce say what is wrong with it
+            continue
+        cells = {cell.name: cell for cell in recipe.cells}
+        for number in recipe.published:
+            if number.value is None or number.cell not in cells:
+                continue
+            cell = cells[number.cell]
+            budget = f"{cell.epochs} epochs" if cell.images is None else f"{cell.images:,} images"
+            values.append(
+                PublishedValue(
+                    dataset=cell.dataset,
+                    model=number.model or cell.models[0],
+                    prior=number.prior or cell.priors[0],
+                    latent_dim=number.latent_dim or cell.latent_dims[0],
+                    metric=number.metric,
+                    value=number.value,
+                    source=f"{number.source} ({recipe.name}: network {cell.network}, {budget})",
+                    protocol=number.protocol,
+                    tolerated=tuple(number.tolerated),
+                )
+            )
+    return values
 
 
 @dataclass(frozen=True)

@@ -136,7 +136,9 @@ def text_of(value: Scalar) -> str:
     """An option's value in words."""
     if value is None:
         return "none"
-    return f"{value:.3g}" if isinstance(value, int | float) and not isinstance(value, bool) else str(value).lower()
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return str(value).lower()
+    return f"{float(f'{value:.3g}'):g}"
 
 
 def _spearman(column: Sequence[Scalar], values: Floats) -> Estimate | None:

@@ -2,6 +2,7 @@
 
 genbench-bundle.json   first: the schema, and size and SHA-256 of every other entry
 RUN/run.json, ...      the files of each run that `run_dir` names, and no other
+tuning.json            the searches that chose the options of runs, where there are any; trials themselves stay behind
 
 A bundle comes from a stranger. Names are compared with those that a run may have, sizes with stated bounds; tarfile's
 "data" filter extracts into a temporary folder, whose files are checked by their hashes and by the readers of the store
@@ -23,6 +24,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Annotated, BinaryIO
 from uuid import uuid4
 
@@ -43,9 +45,13 @@ from genbench.storage.run_dir import (
     SNAPSHOTS,
     TRAINING,
     TUNED,
+    TUNING,
     WEIGHTS,
     RunRecord,
     read_run,
+    read_searches,
+    save_searches,
+    searches_of,
 )
 from genbench.storage.schema import SCHEMA, FittedRecord, Record, SelectionRecord, TrainingRecord, fields_key, read_file
 from genbench.utils.io import PART, disk_full_error, hash_file, load_tensors, parse_json, write_atomically, write_json
@@ -100,14 +106,16 @@ class Imported:
 
 
 def export_bundle(records: Sequence[RunRecord], target: Path, *, weights: bool = True) -> tuple[str, ...]:
-    """Write the trained runs among `records` as one tar, atomically; return the names of the others.
+    """Write the trained runs among `records` as one tar, atomically; return the names of the others, trials left out.
+
+    Trials of searches are no results and stay behind, but what was tried and its values travel with the choices.
 
     The same runs give the same bytes. Without weights only numbers and pictures travel: such runs stand in every
     table, and cannot be measured by further metrics. Raises `StoreError` for two runs of one name, or a damaged one.
     """
     trained: dict[str, RunRecord] = {}
     for record in records:
-        if record.state != "trained":
+        if record.state != "trained" or record.run.role == "trial":
             continue
         if record.name in trained and trained[record.name].path.resolve() != record.path.resolve():
             raise StoreError(f"{record.path} and {trained[record.name].path} are one run twice: name one of them")
@@ -127,8 +135,13 @@ def export_bundle(records: Sequence[RunRecord], target: Path, *, weights: bool =
     }
     for record in trained.values():
         check_run(record)
-    write_atomically(target, partial(write_tar, files))
-    return tuple(sorted({record.name for record in records} - set(trained)))
+    with TemporaryDirectory() as temporary:
+        if searches := searches_of(trained.values()):
+            save_searches(Path(temporary), dict(sorted(searches.items())))
+            files[TUNING] = Path(temporary, TUNING)
+        write_atomically(target, partial(write_tar, files))
+    named = {record.name for record in records if record.run.role != "trial"}
+    return tuple(sorted(named - set(trained)))
 
 
 def run_files(folder: Path, *, weights: bool = True) -> list[str]:
@@ -177,6 +190,14 @@ def import_bundle(bundle: Path, out: Path) -> Imported:
             for name in names:
                 with _naming(bundle, name):
                     check_run(read_run(temporary / name))
+            with _naming(bundle, TUNING):
+                searches = read_searches(temporary)
+            known = read_searches(out)
+            if differing := [search.model for key, search in searches.items() if known.get(key, search) != search]:
+                raise StoreError(
+                    f"{out / TUNING} and {bundle} hold different searches for {differing[0]} that were asked for alike:"
+                    " nothing is imported; import with another --out"
+                )
             same = [name for name in names if _is_there(temporary / name, out / name, bundle)]
             new = [name for name in names if name not in same]
             for name in new:
@@ -184,6 +205,8 @@ def import_bundle(bundle: Path, out: Path) -> Imported:
                 origin = {"bundle": bundle.name, "sha256": digest, "weights": whole}
                 write_json(temporary / name / IMPORTED, {"schema": SCHEMA, **origin})
             _move(temporary, out, new)
+            if searches.keys() - known.keys():
+                save_searches(out, searches)
         except OSError as error:
             raise disk_full_error(out, error) or error from None
         finally:
@@ -211,7 +234,8 @@ def _naming(bundle: Path, name: str) -> Iterator[None]:
         yield
     except GenbenchError as error:
         text = re.sub(rf"\S*\.import-\w+{re.escape(PART)}/", "", str(error)).split("; move the folder")[0]
-        raise DataError(f"{bundle}: the run {name} is not sound: {text}") from None
+        whose = name if name == TUNING else f"the run {name}"
+        raise DataError(f"{bundle}: {whose} is not sound: {text}") from None
 
 
 def unpack(file: BinaryIO, target: Path, bundle: str) -> list[str]:
@@ -233,7 +257,12 @@ def unpack(file: BinaryIO, target: Path, bundle: str) -> list[str]:
         path = target / name
         if path.stat().st_size != entry.size or hash_file(path) != entry.sha256:
             raise DataError(f"{bundle}: {name} is damaged: its checksum is wrong")
-    return sorted({name.split("/")[0] for name in manifest.files})
+    return _runs_of(manifest)
+
+
+def _runs_of(manifest: Manifest) -> list[str]:
+    """The names of a bundle's runs, sorted."""
+    return sorted({name.split("/")[0] for name in manifest.files if name != TUNING})
 
 
 def _plain_file(member: tarfile.TarInfo, path: str) -> tarfile.TarInfo:
@@ -250,7 +279,7 @@ def _members(archive: tarfile.TarFile, bundle: str) -> dict[str, tarfile.TarInfo
         if len(members) >= ENTRIES:
             raise DataError(f"{bundle} has more entries than a bundle may have ({ENTRIES:,})")
         shown = one_line(ValueError(repr(name)), 80)
-        if name != MANIFEST and (len(name) > NAME_LENGTH or not ENTRY.fullmatch(name)):
+        if name not in (MANIFEST, TUNING) and (len(name) > NAME_LENGTH or not ENTRY.fullmatch(name)):
             raise DataError(f"{bundle} holds {shown}, which is no file of a run: refused")
         if info.type not in (tarfile.REGTYPE, tarfile.AREGTYPE) or info.issparse():
             raise DataError(f"{bundle} holds {shown}, which is no plain file: refused")
@@ -281,10 +310,10 @@ def _manifest(archive: tarfile.TarFile, members: dict[str, tarfile.TarInfo], bun
     if unlisted := sorted(set(manifest.files) ^ (set(members) - {MANIFEST})):
         first = one_line(ValueError(unlisted[0]))
         raise DataError(f"{bundle}: its entries are not those that it lists, the first is {first}")
-    for run in sorted({name.split("/")[0] for name in manifest.files}):
+    for run in _runs_of(manifest):
         if f"{run}/{RUN}" not in manifest.files:
             raise DataError(f"{bundle}: the run {run} lacks {RUN}")
-    if not manifest.files:
+    if not _runs_of(manifest):
         raise DataError(f"{bundle} holds no runs")
     return manifest
 

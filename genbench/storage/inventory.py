@@ -16,14 +16,14 @@ from genbench.errors import StoreError, UsageError, one_line, unknown
 from genbench.experiment.run import Run, registered_components, run_of_record
 from genbench.registry.listing import conflict_key
 from genbench.storage.lock import LOCK, is_locked, lock_run
-from genbench.storage.run_dir import IMPORTED, RUN, State, state_of
+from genbench.storage.run_dir import IMPORTED, RUN, TRAINING, State, read_searches, state_of
 from genbench.storage.schema import RunFile, read_file
 from genbench.utils.io import PART, disk_full_error
 
 if TYPE_CHECKING:
     from genbench.registry.loader import Registry
 
-ListedState = State | Literal["at work", "damaged"]
+ListedState = State | Literal["at work", "damaged", "stopped"]
 
 
 @dataclass(frozen=True)
@@ -34,7 +34,7 @@ class ListedRun:
         path: The folder.
         run: The run, None where its record cannot be read.
         state: "new" (begun, without a checkpoint), "interrupted", "trained", "failed", "at work" (a process holds its
-            lock) or "damaged".
+            lock), "stopped" (a trial that successive halving has paused) or "damaged".
         written: Time of the newest of its files, in UTC.
         size: Bytes of all its files.
         imported: Whether the run came from a bundle.
@@ -103,6 +103,8 @@ def _list_run(path: Path) -> ListedRun:
         run = run_of_record(msgspec.to_builtins(read_file(path / RUN, RunFile).run))
     except StoreError as error:
         state, problem = "damaged", one_line(error)
+    if state == "interrupted" and run is not None and run.role == "trial" and TRAINING in names:
+        state = "stopped"
     if state != "damaged" and LOCK in names and is_locked(path):
         state = "at work"
     return ListedRun(path, run, state, datetime.fromtimestamp(newest, UTC), size, IMPORTED in names, problem=problem)
@@ -182,6 +184,16 @@ def changed_components(run: Run, registry: Registry) -> tuple[str, ...]:
 
 
 # ---------------------------------------------------------------- removal
+
+
+def finished_trials(listed: Iterable[ListedRun]) -> list[ListedRun]:
+    """The trials of searches whose choice is made, by the tuning.json beside them."""
+    trials = [entry for entry in listed if entry.run is not None and entry.run.role == "trial"]
+    stores = dict.fromkeys(entry.path.parent for entry in trials)
+    names = {
+        (store, trial.run) for store in stores for search in read_searches(store).values() for trial in search.trials
+    }
+    return [entry for entry in trials if (entry.path.parent, entry.name) in names]
 
 
 def remove_run(path: Path) -> None:

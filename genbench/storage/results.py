@@ -13,7 +13,7 @@ from typing import Any, Literal
 
 from genbench.experiment.run import Component, Run
 from genbench.storage.run_dir import DEFAULTS, Protocols, RunRecord
-from genbench.storage.schema import MetricRecord, Scalar, SnapshotRecord, TunedFile
+from genbench.storage.schema import MetricRecord, Scalar, SnapshotRecord, TunedFile, space_words
 
 NUMBER = (
     *("value", "floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectable_effect"),
@@ -35,8 +35,9 @@ class Row:
     `options` has every option of the run as NAME.OPTION, `defaults` the default of each that has another value
     (None where the run does not record them). `data` is what a reader must know of the images, "" where nothing,
     `fit_seconds` what the fit of the samples' sampler took. Where a search chose the options, `trials` counts its
-    trials, `tuned_by` says how they were drawn and measured, `tuned` names the searched options, and `validation` is
-    the best trial's value; trials themselves have no rows.
+    trials, `tuned_by` says how they were drawn and measured, `tuned` names the searched options, `space` says where
+    they were searched, `validation` is the best trial's value of `tuned_metric` and `default_validation` that of the
+    first trial, which has the default options, `search` its key in tuning.json; trials themselves have no rows.
     """
 
     run: str
@@ -84,6 +85,10 @@ class Row:
     tuned_by: str = ""
     tuned: str = ""
     validation: float | None = None
+    tuned_metric: str = ""
+    space: str = ""
+    default_validation: float | None = None
+    search: str = ""
 
     def as_dict(self) -> dict[str, object]:
         """The row as plain data, columns in their fixed order."""
@@ -95,6 +100,9 @@ ELSEWHERE = "trained elsewhere"
 
 EQUAL_COST = " at equal"
 """The mark of a search in which models have a cost alike, not the count of trials."""
+
+SEARCH_WORDS = {"random": "random search", "halving": "successive halving", "tpe": "TPE search", "gp": "GP search"}
+"""The algorithms of searches in words."""
 
 COLUMNS = tuple(each.name for each in fields(Row))
 
@@ -147,11 +155,16 @@ def rows(
 def _tuning(tuned: TunedFile) -> dict[str, Any]:
     """The columns of a run whose options a search chose."""
     alike = f"{EQUAL_COST} {tuned.by}" * (tuned.by != "trials")
+    search = SEARCH_WORDS.get(tuned.algorithm, f"{tuned.algorithm} search")
     return {
         "trials": tuned.trials,
-        "tuned_by": f"{tuned.algorithm} search by {tuned.metric} on validation images{alike}",
+        "tuned_by": f"{search} by {tuned.metric} on validation images{alike}",
         "tuned": ", ".join(tuned.options),
         "validation": tuned.value,
+        "tuned_metric": tuned.metric,
+        "space": space_words(tuned.space),
+        "default_validation": tuned.default,
+        "search": tuned.search,
     }
 
 
@@ -165,7 +178,10 @@ def _tuning_marks(
         ways = {g: _way(tuned[g]) if g in tuned else "not tuned" for g in members}
         several = len({ways[g] for g in members if g in tuned}) > 1
         if len(set(ways.values())) > 1:
-            marked |= {g: f"{labels[g]}, {ways[g] if several or g not in tuned else 'tuned'}" for g in members}
+            marks = {g: ways[g] if several or g not in tuned else "tuned" for g in members}
+            short = {g: f"{runs[g].model.name}, {mark}" for g, mark in marks.items()}
+            distinct = len({*short.values()}) == len(short)  # the mark tells as much as the options
+            marked |= short if distinct else {g: f"{labels[g]}, {mark}" for g, mark in marks.items()}
     return marked
 
 

@@ -41,6 +41,8 @@ from genbench.storage.schema import (
     Provenance,
     RunFile,
     Scalar,
+    SearchesFile,
+    SearchRecord,
     SelectionRecord,
     SelectionsFile,
     SnapshotRecord,
@@ -60,6 +62,9 @@ DEFAULTS = "defaults"
 """The fact in a run's provenance that holds the default of each option which has another value, by NAME.OPTION."""
 
 SNAPSHOT_FOLDER, SNAPSHOTS, SELECTED, TUNED = "snapshots", "snapshots.json", "selected.json", "tuned.json"
+
+TUNING = "tuning.json"
+"""The file in a folder of runs, beside them, that holds the searches of `genbench tune` whose trials lie there."""
 
 State = Literal["new", "interrupted", "trained", "failed"]
 
@@ -395,3 +400,25 @@ def read_runs(paths: Iterable[Path]) -> tuple[list[RunRecord], list[str]]:
         except StoreError as error:
             problems.append(one_line(error, limit=4000))
     return records, problems
+
+
+# ---------------------------------------------------------------- searches, beside the runs
+
+
+def read_searches(store: Path) -> dict[str, SearchRecord]:
+    """The searches of a folder of runs by their keys; `StoreError` where the file is damaged."""
+    path = store / TUNING
+    return read_file(path, SearchesFile).searches if path.exists() else {}
+
+
+def save_searches(store: Path, searches: Mapping[str, SearchRecord]) -> None:
+    """Add searches to those of a folder of runs."""
+    content = {**read_searches(store), **searches}
+    write_json(store / TUNING, {"schema": SCHEMA, "searches": msgspec.to_builtins(content)})
+
+
+def searches_of(records: Iterable[RunRecord]) -> dict[str, SearchRecord]:
+    """The searches that chose the options of some runs, by their keys, as far as they lie beside the runs."""
+    keys = {record.tuned.search: record.path.parent for record in records if record.tuned is not None}
+    stored = {store: read_searches(store) for store in dict.fromkeys(keys.values())}
+    return {key: stored[store][key] for key, store in keys.items() if key in stored[store]}

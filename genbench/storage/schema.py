@@ -244,11 +244,19 @@ class StoredSearch(Record, frozen=True, omit_defaults=True):
     high: Real | None = None
     values: tuple[Scalar, ...] = ()
 
+    @property
+    def words(self) -> str:
+        """The values in words: `1 to 1000 (log)`, `imq|rbf`."""
+        if self.scale == "choice":
+            return "|".join(str(value).lower() if isinstance(value, bool) else f"{value}" for value in self.values)
+        return f"{self.low:g} to {self.high:g}" + " (log)" * (self.scale == "log")
+
 
 class TrialRecord(Record, frozen=True):
     """One trial: the options that were searched, its run, and its validation value; None where it failed.
 
-    `seconds` and `flops` are the cost of its training.
+    `seconds` and `flops` are the cost of its training. A trial that successive halving stopped has no value: `early` is
+    its value after `stopped` images.
     """
 
     options: dict[str, Scalar]
@@ -257,6 +265,8 @@ class TrialRecord(Record, frozen=True):
     problem: str = ""
     seconds: Positive | None = None
     flops: Positive | None = None
+    stopped: Count = 0
+    early: Real | None = None
 
 
 class SearchRecord(Record, frozen=True):
@@ -289,7 +299,8 @@ class TunedFile(StoredFile, frozen=True):
     """tuned.json of a run whose options were chosen by a search: its key, and the search in short.
 
     `options` are those that were searched, as chosen; `value` is their validation value, `default` that of the first
-    trial.
+    trial. `failed` and `stopped` count trials that are no candidates: a genbench that recorded no `space` did not count
+    them.
     """
 
     search: str
@@ -300,6 +311,14 @@ class TunedFile(StoredFile, frozen=True):
     value: Real
     default: Real | None
     options: dict[str, Scalar]
+    space: dict[str, StoredSearch] = {}
+    failed: Count = 0
+    stopped: Count = 0
+
+
+def space_words(space: Mapping[str, StoredSearch]) -> str:
+    """A space in words: `weight 1 to 1000 (log), kernel imq|rbf`."""
+    return ", ".join(f"{name} {search.words}" for name, search in space.items())
 
 
 # ---------------------------------------------------------------- reading

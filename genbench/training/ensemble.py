@@ -569,7 +569,7 @@ def train_ensemble(
     started = logged = saved = time.perf_counter()
 
     # Main loop.
-    while step < config.steps and members:
+    while step < config.last_step and members:
         if step * config.batch // len(images) != epoch:
             epoch = step * config.batch // len(images)
             stepper.on_epoch_start(epoch)
@@ -577,7 +577,7 @@ def train_ensemble(
         step += 1
 
         # Log or stop?
-        now, stopping = time.perf_counter(), stop()
+        now, stopping = time.perf_counter(), stop() or step == config.pause
         logging = stopping or now - logged >= config.log_seconds
         if not (logging or step == config.steps or step in config.snapshot_steps):
             continue

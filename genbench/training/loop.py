@@ -49,7 +49,8 @@ class TrainConfig:
     """How long to train, from which seed, and when to log, to save and to pause for a snapshot.
 
     `images` counts the images shown, repeats included, `batch` those of a step. `checkpoint` is the file to resume from
-    and to save to; `key` is the run's and has to stand in it. A log point follows every step in `snapshot_steps`.
+    and to save to; `key` is the run's and has to stand in it. A log point follows every step in `snapshot_steps`. After
+    the step `pause` the state is saved and the iteration ends.
     """
 
     images: int
@@ -58,6 +59,7 @@ class TrainConfig:
     checkpoint: Path
     key: str
     snapshot_steps: Container[int] = ()
+    pause: int | None = None
     log_seconds: float = field(default=0.5, kw_only=True)
     save_seconds: float = field(default=30.0, kw_only=True)
 
@@ -65,6 +67,11 @@ class TrainConfig:
     def steps(self) -> int:
         """Steps of one batch each; the last one may exceed the count of images."""
         return math.ceil(self.images / self.batch)
+
+    @property
+    def last_step(self) -> int:
+        """The step after which nothing is done."""
+        return self.steps if self.pause is None else self.pause
 
 
 def train(
@@ -109,7 +116,7 @@ def train(
     started = logged = saved = time.perf_counter()
 
     # Main loop.
-    while step < config.steps:
+    while step < config.last_step:
         if step * config.batch // len(images) != epoch:
             epoch = step * config.batch // len(images)
             stepper.on_epoch_start(epoch)
@@ -117,7 +124,7 @@ def train(
         step += 1
 
         # Log or stop? The main process decides for all.
-        now, stopping = time.perf_counter(), stop()
+        now, stopping = time.perf_counter(), stop() or step == config.pause
         logging = stopping or now - logged >= config.log_seconds
         logging = logging or step == config.steps or step in config.snapshot_steps
         if distributed.world > 1:

@@ -65,10 +65,11 @@ class TrainingJob:
         *,
         stop: Callable[[], bool] = lambda: False,
         snapshot_steps: Container[int] = (),
+        pause: int | None = None,
     ) -> Iterator[Iterator[TrainState]]:
         """The log points of `genbench.training.loop.train`; device config and precision hold inside."""
         run = self.run
-        config = TrainConfig(run.images, run.batch, run.seed, checkpoint, run.key, snapshot_steps)
+        config = TrainConfig(run.images, run.batch, run.seed, checkpoint, run.key, snapshot_steps, pause)
         torch.manual_seed(derive_seed(run.seed, "global"))
         with apply_device_config(model, device_config), computing(model, run.precision, self.device):
             yield train(model, model.prior, self.images.train, config, stop=stop, distributed=self.distributed)
@@ -137,6 +138,7 @@ class EnsembleJob:
         *,
         stop: Callable[[], bool] = lambda: False,
         snapshot_steps: Container[int] = (),
+        pause: int | None = None,
     ) -> Iterator[Iterator[dict[int, TrainState | DivergenceError]]]:
         """The log points of `train_ensemble` for some members, which it counts from 0.
 
@@ -146,7 +148,8 @@ class EnsembleJob:
         first, configs = self.jobs[0], []
         for k in members:
             run = self.jobs[k].run
-            configs.append(TrainConfig(run.images, run.batch, run.seed, checkpoints[k], run.key, snapshot_steps))
+            checkpoint = checkpoints[k]
+            configs.append(TrainConfig(run.images, run.batch, run.seed, checkpoint, run.key, snapshot_steps, pause))
         with ExitStack() as stack:
             stack.enter_context(threads(self.device_config.threads))
             for k in members:

@@ -1,4 +1,4 @@
-"""The choice of a search, and tuning.json, which holds searches for the runs of a folder. No torch."""
+"""Trials as they are recorded, and the choice of a search. No torch."""
 
 from __future__ import annotations
 
@@ -6,7 +6,6 @@ import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import msgspec
@@ -15,20 +14,14 @@ from genbench.errors import StoreError
 from genbench.evaluation.selection import ranking_number
 from genbench.experiment.run import Component, Run, run_of_record
 from genbench.storage.results import option_text
-from genbench.storage.run_dir import RunRecord
+from genbench.storage.run_dir import TUNING, RunRecord
 from genbench.storage.schema import (
     SCHEMA,
-    SearchesFile,
     SearchRecord,
     StoredMeasurement,
     TrialRecord,
     TunedFile,
-    read_file,
 )
-from genbench.utils.io import write_json
-
-TUNING = "tuning.json"
-"""The file in a folder of runs that holds the searches whose trials lie there."""
 
 
 def search_key(facts: Mapping[str, Any]) -> str:
@@ -36,26 +29,27 @@ def search_key(facts: Mapping[str, Any]) -> str:
     return hashlib.sha256(json.dumps(facts, sort_keys=True).encode()).hexdigest()[:10]
 
 
-def read_searches(folder: Path) -> dict[str, SearchRecord]:
-    """The searches of a folder of runs by their keys; `StoreError` where the file is damaged."""
-    path = folder / TUNING
-    return read_file(path, SearchesFile).searches if path.exists() else {}
+def trial_record(
+    point: Mapping[str, Any], record: RunRecord, metric: Component, images: int, whole: int
+) -> TrialRecord:
+    """A trial that was shown so many images, of `whole`; without a value where it failed, or is not to its end."""
+    number, problem = validation_number(record, metric, images)
+    trial = TrialRecord(dict(point), record.name, None, problem)
+    if snapshot := record.snapshots.get(str(images)):
+        trial = msgspec.structs.replace(trial, seconds=snapshot.seconds, flops=snapshot.flops)
+    if number is None:
+        return trial
+    if images < whole:
+        return msgspec.structs.replace(trial, stopped=images, early=number.value)
+    return msgspec.structs.replace(trial, value=number.value)
 
 
-def save_searches(folder: Path, searches: Mapping[str, SearchRecord]) -> None:
-    """Add searches to those of a folder of runs."""
-    content = {**read_searches(folder), **searches}
-    write_json(folder / TUNING, {"schema": SCHEMA, "searches": msgspec.to_builtins(content)})
-
-
-def validation_number(record: RunRecord, metric: Component) -> tuple[StoredMeasurement | None, str]:
-    """The number of a trial that ranks, at the end of its training; or None, and the reason."""
-    if not record.is_trained:
-        return None, record.failure or "it is not trained"
-    if not record.snapshots:
-        return None, record.failure or "it is not measured"
-    end = record.snapshots[max(record.snapshots, key=int)]
-    entry = end.measurements.get(metric.key)
+def validation_number(record: RunRecord, metric: Component, images: int) -> tuple[StoredMeasurement | None, str]:
+    """The number of a trial that ranks, after so many images; or None, and the reason."""
+    snapshot = record.snapshots.get(str(images))
+    if snapshot is None:
+        return None, record.failure or f"it is not measured after {images:,} images"
+    entry = snapshot.measurements.get(metric.key)
     number = None if entry is None else ranking_number(entry.numbers)
     if number is not None:
         return number, ""
@@ -104,6 +98,9 @@ def tuned_file(key: str, search: SearchRecord) -> TunedFile:
         chosen.value,
         search.trials[0].value,
         chosen.options,
+        search.space,
+        sum(bool(trial.problem) for trial in search.trials),
+        sum(bool(trial.stopped) for trial in search.trials),
     )
 
 
@@ -115,11 +112,14 @@ def choice_line(search: SearchRecord) -> str:
         + (f" ({option_text(first.options[name])})" if first.options[name] != value else "")
         for name, value in chosen.options.items()
     ]
-    failed = sum(trial.value is None for trial in search.trials)
+    failed, stopped = (
+        sum(map(bool, flags)) for flags in zip(*((t.problem, t.stopped) for t in search.trials), strict=True)
+    )
     count = len(search.trials)
+    apart = [f"{failed} failed"] * bool(failed) + [f"{stopped} stopped early"] * bool(stopped)
     return (
         f"{search.model}: {', '.join(words) or 'its options as they are'}; validation {search.metric}"
         f" {chosen.value:.4g}, the best of {count} trial{'s' * (count != 1)}"
-        + (f" ({failed} failed)" if failed else "")
+        + (f" ({', '.join(apart)})" if apart else "")
         + (f"; first trial {first.value:.4g}" if first.value is not None and search.chosen else "")
     )

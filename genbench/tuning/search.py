@@ -6,9 +6,9 @@ the same points again, and whatever ran side by side does not matter.
 
 from __future__ import annotations
 
-import math
 import warnings
 from collections.abc import Sequence
+from dataclasses import dataclass
 from typing import Any, Literal, Protocol, get_args
 
 import numpy as np
@@ -19,11 +19,18 @@ from genbench.registry.options import OptionSpec, search_values
 from genbench.tuning.space import Point, Space, contains, point_at, rounded
 from genbench.utils.rng import derive_seed
 
-Algorithm = Literal["random", "tpe", "gp"]
+Algorithm = Literal["random", "halving", "tpe", "gp"]
 ALGORITHMS: tuple[Algorithm, ...] = get_args(Algorithm)
+INDEPENDENT = ("random", "halving")
+"""The algorithms whose points do not depend on values: all of them are asked for at once."""
+
+FACTOR = 3
+"""Successive halving keeps one trial of so many, as Hyperband does by default (arXiv:1603.06560)."""
+RUNGS = 3
+"""Its rungs at most: a ninth of the training, a third, and all of it. Earlier than that ranks say little."""
 
 BATCH = 5
-"""Trials that a sampler of optuna is asked for at once; random search asks for all of them."""
+"""Trials that a sampler of optuna is asked for at once."""
 
 
 class TrialSampler(Protocol):
@@ -119,11 +126,66 @@ def import_optuna() -> Any:
     return optuna
 
 
-def affordable(trials: int, costs: Sequence[float]) -> list[int]:
+@dataclass(frozen=True)
+class Rung:
+    """`trials` are trained up to a `share` of the training."""
+
+    trials: int
+    share: float
+
+
+def rungs(n: int) -> list[Rung]:
+    """Successive halving of n trials: at each rung the best third go on, one at least.
+
+    >>> [(rung.trials, round(rung.share, 2)) for rung in rungs(29)]
+    [(29, 0.11), (9, 0.33), (3, 1.0)]
+    """
+    count = 1
+    while count < RUNGS and FACTOR**count <= n:
+        count += 1
+    return [Rung(n // FACTOR**k, 1.0 / FACTOR ** (count - 1 - k)) for k in range(count)]
+
+
+def trainings(trials: int, algorithm: Algorithm) -> float:
+    """The whole trainings that so many trials of a model cost; a trial goes on from its state.
+
+    >>> trainings(30, "random"), round(trainings(30, "halving"), 2)
+    (30.0, 8.22)
+    """
+    if algorithm != "halving":
+        return float(trials)
+    cost, before = 1.0, 0.0  # the first trial is trained to its end
+    for rung in rungs(trials - 1):
+        cost, before = cost + rung.trials * (rung.share - before), rung.share
+    return cost
+
+
+def halving_words(trials: int) -> str:
+    """What successive halving does with so many trials, the first one of which has the default options.
+
+    >>> halving_words(10)
+    '9 trials up to 1/9 of the training, 3 up to 1/3, 1 to its end, and the default to its end: as 3.33 whole trainings'
+    """
+    first, *later = rungs(trials - 1)
+    parts = [f"{first.trials} trials up to {_share_words(first.share)} of the training"]
+    parts += [
+        f"{rung.trials} {'to its end' if rung.share == 1 else f'up to {_share_words(rung.share)}'}" for rung in later
+    ]
+    return f"{', '.join(parts)}, and the default to its end: as {trainings(trials, 'halving'):.3g} whole trainings"
+
+
+def _share_words(share: float) -> str:
+    return f"1/{round(1 / share)}"
+
+
+def affordable(trials: int, costs: Sequence[float], algorithm: Algorithm = "random") -> list[int]:
     """How many trials each model has at equal cost: the cheapest one has `trials`, every other as many as that pays.
+
+    `costs` are those of a whole training.
 
     >>> affordable(30, [1.0, 2.0, 40.0])
     [30, 15, 1]
     """
-    budget = trials * min(costs)
-    return [max(1, math.floor(budget / cost + 1e-9)) for cost in costs]
+    budget = min(costs) * trainings(trials, algorithm) * (1 + 1e-9)
+    counts = range(trials, 1, -1)
+    return [next((n for n in counts if cost * trainings(n, algorithm) <= budget), 1) for cost in costs]

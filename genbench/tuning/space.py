@@ -11,6 +11,7 @@ from typing import Any
 from genbench.api import Search
 from genbench.errors import UsageError, unknown
 from genbench.registry.options import OptionSpec, Value, is_within, search_problem, search_values, specs
+from genbench.storage.schema import StoredSearch
 
 Space = dict[str, tuple[OptionSpec, Search]]
 """The searched options by their names with hyphens."""
@@ -144,15 +145,11 @@ def contains(space: Space, point: Point) -> bool:
     return all(is_within(spec, search, point[name]) for name, (spec, search) in space.items())
 
 
-def space_words(space: Space) -> str:
-    """A space in words: `weight 1 to 1000 (log), kernel imq|rbf`."""
-    return ", ".join(f"{name} {search_words(spec, search)}" for name, (spec, search) in space.items())
-
-
-def search_words(spec: OptionSpec, search: Search) -> str:
-    """The values of a search in words."""
-    if search.scale == "choice":
-        return "|".join(
-            str(value).lower() if isinstance(value, bool) else f"{value}" for value in search_values(spec, search)
-        )
-    return f"{search.low:g} to {search.high:g}" + (" (log)" if search.scale == "log" else "")
+def stored_space(space: Space) -> dict[str, StoredSearch]:
+    """A space as it is stored, the values of a choice written out."""
+    return {
+        name: StoredSearch("choice", values=search_values(spec, search))
+        if search.scale == "choice"
+        else StoredSearch(search.scale, search.low, search.high)
+        for name, (spec, search) in space.items()
+    }

@@ -9,11 +9,16 @@ from pathlib import Path
 import pytest
 from click.testing import Result
 
-from genbench.analysis.losses import loss_curves
+from genbench.analysis.curves import loss_curves
 from genbench.errors import UsageError
 from genbench.storage.run_dir import find_runs, read_log, read_runs
 
 DOTS = ("--plugin", str(Path(__file__).parents[1] / "fixtures" / "dots.py"))
+
+
+@pytest.fixture
+def laid_out() -> None:
+    """The picture is rendered here."""
 
 
 def line(step: int, value: float, **terms: float) -> str:

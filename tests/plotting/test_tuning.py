@@ -12,10 +12,11 @@ import numpy as np
 import pytest
 from click.testing import Result
 
+from genbench.analysis.tuning import budget_lines, search_values
 from genbench.errors import UsageError
-from genbench.plotting.tuning import budget_figure, search_lines, search_values, sensitivity_figure
+from genbench.plotting.tuning import budget_figure, sensitivity_figure
+from genbench.storage.run_dir import save_searches
 from genbench.storage.schema import SearchRecord, StoredRun, StoredSearch, TrialRecord
-from genbench.tuning.choice import save_searches
 from support.studies import fake_run
 
 
@@ -79,12 +80,12 @@ def test_the_default_stands_beside_the_curve_and_a_failed_trial_is_the_worst() -
 def test_protocols_and_studies_do_not_share_a_panel_nor_a_sentence() -> None:
     different = search_values([search("swae", 20.0), search("vae", 60.0, protocol="bbbb2222")])
     assert len(budget_figure(different).figure.axes) == 2
-    assert not any("ahead" in line for line in search_lines(different))
+    assert not any("ahead" in line for line in budget_lines(different))
 
 
 def test_a_sampler_that_learns_has_no_curve() -> None:
     learned = search_values([search("swae", 20.0, algorithm="tpe")])
-    assert search_lines(learned) == []
+    assert budget_lines(learned) == []
     with pytest.raises(UsageError, match="--algorithm random"):
         budget_figure(learned)
     failed = [replace(learned[0], independent=True, values=[math.nan] * 30)]
@@ -94,9 +95,9 @@ def test_a_sampler_that_learns_has_no_curve() -> None:
 
 def test_few_trials_and_equal_models_have_one_line() -> None:
     few = search_values([search("swae", 20.0, 4), search("vae", 20.0, 4)])
-    assert search_lines(few) == ["fewer than 6 random trials: models are not compared by the number of trials"]
+    assert budget_lines(few) == ["fewer than 6 random trials: models are not compared by the number of trials"]
     equal = search_values([search(model, 20.0, 13) for model in ("swae", "vae", "ae")])
-    assert search_lines(equal)[0] == "no two models are distinguishable at any number of trials up to 6"
+    assert budget_lines(equal)[0] == "no two models are distinguishable at any number of trials up to 6"
 
 
 def test_sensitive_options_come_first_with_a_group_line_each() -> None:
@@ -107,6 +108,6 @@ def test_sensitive_options_come_first_with_a_group_line_each() -> None:
     assert len(weight.lines) == 4  # medians of thirds, and the trials
     assert len(kind.lines) == 3
     assert len(weight.lines[-1].get_xdata()) == 29  # one failed
-    (line,) = search_lines(searches)
-    assert line.startswith("swae: weight matters, best at ")
-    assert "no effect of kind shown" in line
+    first, second = searches[0].sensitivities
+    assert (first.option, second.option) == ("weight", "kind")
+    assert first.p < 0.05 < second.p

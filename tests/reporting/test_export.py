@@ -34,6 +34,7 @@ FIXED = (
 LATER = (
     "role,stage,split,metric_role,floor_sd,se,low,high,p_value,minimum_detectable_effect,data,flops"
     ",batch,precision,options,defaults,caution,fit_seconds,chance,chance_sd,trials,tuned_by,tuned,validation"
+    ",tuned_metric,space,default_validation,search"
 )
 EVIL = [
     "<script>alert(1)</script>",

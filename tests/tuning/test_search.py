@@ -2,13 +2,25 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 
 import pytest
 
 from genbench.api import Option, Search
 from genbench.registry.options import OptionSpec
-from genbench.tuning.search import ALGORITHMS, BATCH, Algorithm, OptunaSearch, RandomSearch, TrialSampler, affordable
+from genbench.tuning.search import (
+    ALGORITHMS,
+    BATCH,
+    INDEPENDENT,
+    Algorithm,
+    OptunaSearch,
+    RandomSearch,
+    TrialSampler,
+    affordable,
+    rungs,
+    trainings,
+)
 from genbench.tuning.space import Point, Space
 
 SPACE: Space = {
@@ -28,7 +40,7 @@ def value(point: Point) -> float | None:
 
 def searched(algorithm: Algorithm, trials: int, seed: int = 0, model: str = "swae") -> list[Point]:
     sampler: TrialSampler = RandomSearch(SPACE, seed, model)
-    if algorithm != "random":
+    if algorithm not in INDEPENDENT:
         sampler = OptunaSearch(SPACE, seed, model, algorithm, higher_is_better=False)
         sampler.tell([DEFAULT], [value(DEFAULT)])
     points = [DEFAULT]
@@ -41,7 +53,7 @@ def searched(algorithm: Algorithm, trials: int, seed: int = 0, model: str = "swa
 
 @pytest.mark.parametrize("algorithm", ALGORITHMS)
 def test_the_points_follow_from_seed_and_model(algorithm: Algorithm) -> None:
-    if algorithm != "random":
+    if algorithm not in INDEPENDENT:
         pytest.importorskip("optuna")
     trials = 13
     points = searched(algorithm, trials)
@@ -76,3 +88,26 @@ def test_tpe_searches_near_good_values() -> None:
 def test_equal_cost_gives_the_dear_model_fewer_trials() -> None:
     assert affordable(30, [1.0, 2.5, 100.0]) == [30, 12, 1]
     assert affordable(7, [3.0, 3.0]) == [7, 7]
+
+
+@pytest.mark.parametrize("n", [1, 2, 3, 5, 8, 9, 26, 27, 99])
+def test_halving_keeps_a_third_at_each_rung_and_one_trial_comes_to_its_end(n: int) -> None:
+    ladder = rungs(n)
+    assert (ladder[0].trials, ladder[-1].share) == (n, 1.0)
+    assert ladder[-1].trials >= 1
+    for before, after in itertools.pairwise(ladder):
+        assert after.trials == before.trials // 3
+        assert after.share == pytest.approx(3 * before.share)
+    assert min(rung.share for rung in ladder) >= 1 / 9
+    assert trainings(n + 1, "halving") <= trainings(n + 1, "random")
+
+
+def test_models_of_unequal_cost_get_no_more_than_the_cheapest_one_pays() -> None:
+    costs = [1.0, 2.0, 4.0]
+    counts = affordable(30, costs, "halving")
+    budget = trainings(30, "halving")
+    assert counts[0] == 30
+    assert all(
+        cost * trainings(count, "halving") <= budget * (1 + 1e-6) for cost, count in zip(costs, counts, strict=True)
+    )
+    assert counts[1] > affordable(30, costs)[1] / 2

@@ -20,9 +20,8 @@ from genbench.interface.session import Session
 from genbench.interface.tuning import open_tuning, tune_config
 from genbench.registry.loader import load
 from genbench.storage.results import rows
-from genbench.storage.run_dir import RunFolder, read_run, read_runs
+from genbench.storage.run_dir import RunFolder, read_run, read_runs, read_searches
 from genbench.storage.schema import SCHEMA, TunedFile
-from genbench.tuning.choice import read_searches
 from support.studies import DOTS, TINY, fake_run, store_run
 
 Genbench = Callable[..., Result]
@@ -87,7 +86,7 @@ def test_every_model_is_tuned_alike_and_the_choice_is_trained_on_fresh_seeds(gen
     assert "Not tuned" not in result.output
     report = genbench("report", "runs", "--format", "csv")
     assert "6 trials of a search stand in no table" in report.stderr
-    assert "10000" not in report.stdout
+    assert "s10000" not in report.stdout
     assert "trial" in genbench("list", "runs").output
     assert genbench("evaluate", "runs", "--metrics", "sharpness", *DOTS).exit_code == 0
     assert all(not read_run(folder).measurements for folder in trial_folders())
@@ -139,27 +138,74 @@ def test_tpe_asks_the_same_again(genbench: Genbench) -> None:
     assert choices()["vae"][0] == before["vae"][0]
 
 
+def test_halving_stops_trials_by_their_early_values_and_the_others_go_on_from_their_state(genbench: Genbench) -> None:
+    """At every model alike; a stopped trial has no value, and those that go on have that of an unstopped training."""
+    halving = ("--images", "160", "--trials", "5", "--seeds", "1", "--algorithm", "halving")
+    result = tuned(genbench, *halving)
+    assert result.exit_code == 0, result.output
+    assert "successive halving of 5 trials: 4 trials up to 1/3 of the training, 1 to its end" in result.output
+    assert "tuned, 5 trials each: successive halving by reconstruction.pixel on validation images" in result.output
+    assert tuned(genbench, *halving, "--algorithm", "random", "--out", "whole").exit_code == 0
+    before, whole = choices(), choices(Path("whole"))
+    for model, (chosen, trials) in before.items():
+        assert [(t.value is None, t.stopped) for t in trials].count((True, 48)) == 3
+        assert not any(trial.problem for trial in trials)
+        assert trials[0].value == whole[model][1][0].value  # the default comes to its end
+        assert trials[chosen].value == min(trial.value for trial in trials if trial.value is not None)
+        (kept,) = [trial for trial in trials[1:] if trial.value is not None]
+        (early,) = [
+            n.value
+            for m in read_run(Path("runs") / kept.run).snapshots["48"].measurements.values()
+            for n in m.numbers
+            if n.component == "pixel"
+        ]
+        assert early <= min(trial.early for trial in trials if trial.early is not None)
+        same = [trial.value for trial in whole[model][1] if trial.options == kept.options]
+        assert same == [kept.value]
+
+    # Killed between the rungs: the choice, a stopped trial and the checkpoint of another one are missing.
+    Path("runs/tuning.json").unlink()
+    stopped = sorted(path.parent for path in Path("runs").glob("*-trial-*/checkpoint.safetensors"))
+    assert len(stopped) == 6
+    shutil.rmtree(stopped[0])
+    (stopped[1] / "checkpoint.safetensors").unlink()
+    assert tuned(genbench, *halving).exit_code == 0
+    for model, (chosen, trials) in choices().items():
+        assert chosen == before[model][0]
+        assert [(t.value, t.early, t.stopped) for t in trials] == [
+            (t.value, t.early, t.stopped) for t in before[model][1]
+        ]
+
+    # Nothing of a stopped trial is a result; trials that were not measured at the rung cannot be stopped there.
+    assert "stopped" in genbench("list", "runs").output
+    assert "stopped" not in genbench("report", "runs", "--format", "csv").stdout
+    refused = tuned(genbench, *halving, "--out", "whole")
+    assert refused.exit_code == 2
+    assert "by which trials are stopped: search in another folder (--out)" in refused.output
+
+
 def test_equal_images_are_equal_trials(genbench: Genbench) -> None:
     result = tuned(genbench, "--by", "images", "--seeds", "1")
     assert "equal images: swae 3 trials, vae 3 trials" in result.output
     assert "at equal images" in result.output
 
 
-def test_the_search_reads_no_test_image(tmp_path: Path, data_config: DataConfig) -> None:
+@pytest.mark.parametrize(("algorithm", "trials"), [("random", 2), ("halving", 4)])
+def test_the_search_reads_no_test_image(algorithm: str, trials: int, tmp_path: Path, data_config: DataConfig) -> None:
     registry = load([FIXTURES / "dots.py", FIXTURES / "poisoned.py"])
     study = StudyConfig(
         models=("swae", "vae"),
         dataset="poisoned",
         latent_dims=(2,),
         network="mlp",
-        images=64,
+        images=144,
         batch=16,
         metrics=("reconstruction", "sharpness"),
         settings=("mlp.width=8",),
         device="cpu",
         out=str(tmp_path / "runs"),
     )
-    config = tune_config(study, {"trials": 2, "metric": "reconstruction"}, "a test")
+    config = tune_config(study, {"trials": trials, "metric": "reconstruction", "algorithm": algorithm}, "a test")
 
     def do(session: Session) -> Any:
         (tmp_path / "runs").mkdir(exist_ok=True)
@@ -175,7 +221,10 @@ def test_the_search_reads_no_test_image(tmp_path: Path, data_config: DataConfig)
         runner, run = tuning.base.runner, tuning.searches[0].runs[0]
         with pytest.raises(AssertionError, match="the test images were read"):  # the poison works
             runner.load_images(run).test.float()
-    assert {model: len(trials) for model, (_, trials) in choices(tmp_path / "runs").items()} == {"swae": 2, "vae": 2}
+    assert {model: len(trials) for model, (_, trials) in choices(tmp_path / "runs").items()} == {
+        "swae": trials,
+        "vae": trials,
+    }
 
 
 @pytest.mark.parametrize(
@@ -192,6 +241,8 @@ def test_the_search_reads_no_test_image(tmp_path: Path, data_config: DataConfig)
         (("--trials", "1"), "--trials"),
         (("--space", "absent.toml"), "--space"),
         (("--metric", "sharpness"), "none of its numbers has a better direction"),
+        (("--algorithm", "halving"), "successive halving stops none of so few trials; take 4 or more"),
+        (("--algorithm", "halving", "--trials", "4"), "a training has 4 steps, and trials are measured after a ninth"),
     ],
 )
 def test_what_cannot_be_searched_is_refused_before_anything_trains(
