@@ -16,6 +16,11 @@ from genbench.storage.run_dir import find_runs, read_log, read_runs
 DOTS = ("--plugin", str(Path(__file__).parents[1] / "fixtures" / "dots.py"))
 
 
+@pytest.fixture
+def laid_out() -> None:
+    """The picture is rendered here."""
+
+
 def line(step: int, value: float, **terms: float) -> str:
     """A log point of batches of 16."""
     point = {"step": step, "images": 16 * step, "seconds": 1.0, "rate": 9.0, "terms": {"all": value, **terms}}

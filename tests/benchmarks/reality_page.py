@@ -140,10 +140,13 @@ def main_lines(dataset: Dataset, view: View, c: Citations) -> list[str]:
         lines.append(
             f"Of the {counted(len(differing), 'pair')} that differ at the tuned options, the trials of the searches"
             f" name the same model ahead in **{len(real)}** {c.cite('pairs', **d, condition='tuned', real=True)}:"
-            f" these are called *real* here, {len(real) / len(tuned):.0%} of all {len(tuned)}. In the other"
-            f" {len(differing) - len(real)} the luck of the two searches may be the whole difference"
-            f" ({counted(len(contrary), 'pair')} with the other model ahead in the searches)."
+            f" these are called *real* here, {len(real) / len(tuned):.0%} of all {len(tuned)}."
         )
+        if len(real) < len(differing):
+            lines[-1] += (
+                f" In the other {len(differing) - len(real)} the luck of the two searches may be the whole difference"
+                f" ({counted(len(contrary), 'pair')} with the other model ahead in the searches)."
+            )
     else:
         lines.append("The searches have too few trials for budget curves, so that no pair can be called real.")
     return [*lines, *seed_lines(dataset, view, c)]
@@ -171,10 +174,10 @@ def seed_lines(dataset: Dataset, view: View, c: Citations) -> list[str]:
         limits, planned = (20, 50, 200), [line["seeds_needed"] for line in undecided if line["seeds_needed"]]
         words = [f"{sum(count <= limit for count in planned)} with {limit} seeds" for limit in limits]
         lines.append(
-            f"Of the {counted(len(undecided), 'pair')} that are not told apart {c.cite('pairs', **d, better='')}, if"
-            f" the observed differences are the true ones a test of the pair alone would find {join_words(words)}"
-            f" (power 80 % at 5 %); in {len(undecided) - len(planned)} the difference is below its standard error,"
-            " too uncertain to plan by, or needs more than 10,000 seeds."
+            f"Of the {counted(len(undecided), 'pair')} not told apart {c.cite('pairs', **d, better='')}, if the"
+            f" observed differences are the true ones a test of the pair alone would find {join_words(words)} (power"
+            f" 80 % at 5 %); in {len(undecided) - len(planned)} the difference is below its standard error, too"
+            " uncertain to plan by, or needs more than 10,000 seeds."
         )
     return lines
 
@@ -249,13 +252,13 @@ def tuning_sentences(dataset: Dataset, view: View, c: Citations) -> list[str]:
         for line in c.rows("agreement", **own)
     ]
     elsewhere = []
-    for other in dataset.views:
-        if other is not view:
-            hurt = c.rows("tuning", dataset=dataset.name, view=other.name, effect="worse")
+    for rival in dataset.views:
+        if rival is not view:
+            hurt = c.rows("tuning", dataset=dataset.name, view=rival.name, effect="worse")
             if hurt:
-                where = {"dataset": dataset.name, "view": other.name, "effect": "worse"}
+                where = {"dataset": dataset.name, "view": rival.name, "effect": "worse"}
                 elsewhere.append(
-                    f"{other.name} of {names_of(line['model'] for line in hurt)} {c.cite('tuning', **where)}"
+                    f"{rival.name} of {names_of(line['model'] for line in hurt)} {c.cite('tuning', **where)}"
                 )
     if elsewhere:
         lines.append(f"Tuning by {view.name} made other numbers worse: {'; '.join(elsewhere)}.")
@@ -276,10 +279,10 @@ def agreement_section(dataset: Dataset, view: View, c: Citations) -> list[str]:
         "|:--|--:|--:|--:|--:|--:|--:|--:|--:|",
     ]
     sentences, opposite = [], {}
-    for other in dataset.views:
-        if other is view:
+    for rival in dataset.views:
+        if rival is view:
             continue
-        where = {"dataset": dataset.name, "view_a": view.name, "view_b": other.name}
+        where = {"dataset": dataset.name, "view_a": view.name, "view_b": rival.name}
         of = {line["condition_a"]: line for line in c.rows("agreement", **where)}
         if "tuned" not in of and "default" not in of:
             continue
@@ -287,11 +290,11 @@ def agreement_section(dataset: Dataset, view: View, c: Citations) -> list[str]:
         assert shown_line is not None
         taus = [tau_text(of[each]).removeprefix("Kendall's tau = ") if each in of else "" for each in CONDITIONS]
         counts = [str(shown_line[key]) for key in ("same", "opposite", "only_a", "only_b")]
-        held = " / ".join(map(str, held_by(dataset, view, other, c)))
-        cells = [f"{other.name} {c.cite('agreement', **where)}", str(shown_line["models"]), *taus, *counts, held]
+        held = " / ".join(map(str, held_by(dataset, view, rival, c)))
+        cells = [f"{rival.name} {c.cite('agreement', **where)}", str(shown_line["models"]), *taus, *counts, held]
         lines.append(f"| {' | '.join(cells)} |")
         if "tuned" in of:
-            opposite[other.name] = of["tuned"]["opposite"]
+            opposite[rival.name] = of["tuned"]["opposite"]
     if len(lines) == 2:
         return []
     if opposite:
@@ -314,11 +317,12 @@ def agreement_section(dataset: Dataset, view: View, c: Citations) -> list[str]:
         ]
     everywhere = unanimous(dataset, c)
     if everywhere is not None:
-        agreed, told, views = everywhere
+        agreed, distinguished, views = everywhere
         sentences.append(
-            f"* Of {told} pairs of tuned models that some number of sample quality ({join_words(views)}) tells apart,"
-            f" all that tell them apart name the same model in {told - agreed[1]}, and all of these numbers do so in"
-            f" {agreed[0]} {c.cite('pairs', dataset=dataset.name, condition='tuned', better=Differs(''))}."
+            f"* Of {distinguished} pairs of tuned models that some number of sample quality ({join_words(views)})"
+            f" tells apart, all that tell them apart name the same model in {distinguished - agreed[1]}, and all of"
+            f" these numbers do so in {agreed[0]}"
+            f" {c.cite('pairs', dataset=dataset.name, condition='tuned', better=Differs(''))}."
         )
     return [*lines, "", "The counts of pairs are those at the tuned options, where there are any.", "", *sentences, ""]
 
@@ -334,19 +338,19 @@ def unanimous(dataset: Dataset, c: Citations) -> tuple[tuple[int, int], int, lis
             said[line["a"], line["b"]].append(line["better"])
     if not said or len(quality) < 2:
         return None
-    told = [set(words) for words in said.values() if any(words)]
-    whole = sum("" not in words and len(words) == 1 for words in told)
-    contradicted = sum(len(words - {""}) > 1 for words in told)
-    return (whole, contradicted), len(told), quality
+    distinguished = [set(words) for words in said.values() if any(words)]
+    whole = sum("" not in words and len(words) == 1 for words in distinguished)
+    contradicted = sum(len(words - {""}) > 1 for words in distinguished)
+    return (whole, contradicted), len(distinguished), quality
 
 
-def held_by(dataset: Dataset, view: View, other: View, c: Citations) -> tuple[int, int, int]:
+def held_by(dataset: Dataset, view: View, rival: View, c: Citations) -> tuple[int, int, int]:
     """How many real pairs differ alike by another number, how many oppositely, and how many it does not tell apart.
 
     Pairs of which a model has no such number are left out.
     """
     d = {"dataset": dataset.name, "condition": "tuned"}
-    said = {(line["a"], line["b"]): line["better"] for line in c.rows("pairs", **d, view=other.name)}
+    said = {(line["a"], line["b"]): line["better"] for line in c.rows("pairs", **d, view=rival.name)}
     real = {(line["a"], line["b"]): line["better"] for line in c.rows("pairs", **d, view=view.name, real=True)}
     shared = [(said[pair], better) for pair, better in real.items() if pair in said]
     same = sum(word == better for word, better in shared)
@@ -360,10 +364,10 @@ def held_lines(dataset: Dataset, view: View, c: Citations) -> list[str]:
     if not real:
         return []
     parts = []
-    for other in dataset.views:
-        same, opposite, untold = held_by(dataset, view, other, c)
-        if other is not view and same + opposite + untold:
-            parts.append(f"{other.name} {same} / {opposite} / {untold}")
+    for rival in dataset.views:
+        same, opposite, untold = held_by(dataset, view, rival, c)
+        if rival is not view and same + opposite + untold:
+            parts.append(f"{rival.name} {same} / {opposite} / {untold}")
     at_defaults = {(line["a"], line["b"]): line["better"] for line in c.rows("pairs", **d, condition="default")}
     words = [(at_defaults.get((line["a"], line["b"])), line["better"]) for line in real]
     same = sum(word == better for word, better in words)
@@ -448,7 +452,8 @@ def control_sentences(dataset: Dataset, c: Citations) -> list[str]:
 
 def short_lines(datasets: Sequence[Dataset], c: Citations) -> list[str]:
     """The answers in short, over all datasets that are there."""
-    lines, real, told = [], {}, {}
+    lines: list[str] = []
+    real: dict[str, set[tuple[str, str]]] = {}
     for dataset in datasets:
         view = main_view(dataset)
         if view is None:
@@ -461,7 +466,6 @@ def short_lines(datasets: Sequence[Dataset], c: Citations) -> list[str]:
             (line["better"], line["b"] if line["better"] == line["a"] else line["a"])
             for line in c.rows("pairs", **d, real=True)
         }
-        told[dataset.name] = len(pairs)
         differing, best = c.rows("pairs", **d, better=Differs("")), c.rows("models", **d, best="best")
         lines.append(
             f"**{dataset.name}**: by {view.name}, {len(real[dataset.name])} of {counted(len(pairs), 'pair')} of tuned"
@@ -619,6 +623,7 @@ test images.
 * **not distinguishable** says nothing of equality. Seeds that would tell are for one pair alone, at the observed
   difference.
 * tau: Kendall's rank correlation of the models' means, with the 2.5 and 97.5 % quantiles over resampled seeds.
+
 """
 
 
@@ -679,14 +684,14 @@ def setting(design: Mapping[str, Any], datasets: Mapping[str, Dataset]) -> list[
     images = design["images"]
     sizes = ", ".join(f"{key} {value}" for key, value in design["options"].items())
     return [
-        f"{len(design['models'])} models, {design['trials']} trials each, {design['seeds']} seeds, {images:,} images a"
-        f" training in batches of {design['batch']}: {images / 55_000:.1f} epochs of 55,000 images,"
-        f" {100 * images / 55_000 / 500:.2g} % of the 500 of cwae-table1 and {100 * images / 60_000 / 30:.2g} % of the"
-        f" 30 of swae-priors; d = {design['latent_dim']}; a small `mlp` ({sizes}).",
+        f"{len(design['models'])} models, {design['trials']} trials each, {design['seeds']} seeds, {images:,} images"
+        f" a training in batches of {design['batch']}: {images / 55_000:.1f} epochs of 55,000 images,"
+        f" {100 * images / 55_000 / 500:.2g} % of the 500 of cwae-table1 and {100 * images / 60_000 / 30:.2g} % of"
+        f" the 30 of swae-priors; d = {design['latent_dim']}; a small `mlp` ({sizes}).",
         "",
         f"Commit {', '.join(facts['commit']) or 'unknown'}, {', '.join(facts['device']) or 'no device'};"
-        f" {len(records):,} runs, trials and controls included, {seconds / 3600:.1f} hours of training."
-        " `python tests/benchmarks/reality_check.py` ([design](../../tests/benchmarks/reality_check.md)).",
+        f" {len(records):,} runs, trials and controls included, {seconds / 3600:.1f} hours of training. `python"
+        " tests/benchmarks/reality_check.py` ([design](../../tests/benchmarks/reality_check.md)).",
     ]
 
 

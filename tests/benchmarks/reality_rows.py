@@ -12,15 +12,16 @@ import math
 import statistics
 from collections import defaultdict
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
+import msgspec
 import numpy as np
 
 from genbench.analysis.compare import compare
 from genbench.analysis.table import best_tests, gather
-from genbench.experiment.run import SAMPLED
+from genbench.experiment.run import SAMPLED, Run, run_of_record
 from genbench.plotting.tuning import search_values
 from genbench.stats.budget_curves import BudgetComparison, compare_budgets
 from genbench.stats.comparison import holm_of_tests
@@ -103,12 +104,20 @@ def read_dataset(name: str, folder: Path, sizes: Container[str]) -> Dataset:
         search = searches.get(run.model.name)
         if search is not None and run == chosen_run(search, run.seed):
             condition["tuned"][record.name] = run.model.name
-        changed = record.provenance.get("defaults")
-        prefix = f"{run.model.name}."
-        options = [key for key in (changed if isinstance(changed, dict) else {}) if key not in sizes]
-        if not any(key.startswith(prefix) for key in options):
+        if search is None:
+            changed = record.provenance.get("defaults")
+            options = [key for key in (changed if isinstance(changed, dict) else {}) if key not in sizes]
+            at_default = not any(key.startswith(f"{run.model.name}.") for key in options)
+        else:  # of the same source as the search
+            at_default = run == replace(first_run(search), seed=run.seed, role="model")
+        if at_default:
             condition["default"][record.name] = run.model.name
     return Dataset(name, records, tidy, searches, condition, views_of(tidy, condition), problems)
+
+
+def first_run(search: SearchRecord) -> Run:
+    """The run of a search's first trial, which has the default options."""
+    return run_of_record(msgspec.to_builtins(search.run))
 
 
 def views_of(tidy: Iterable[Row], condition: Mapping[str, Mapping[str, str]]) -> list[View]:
@@ -155,13 +164,13 @@ def compare_models(dataset: Dataset, tables: Tables) -> None:
             by_seed = view.by_seed(condition)
             if len(by_seed) > 1:
                 tables["models"] += model_lines(dataset, view, condition)
-                found = pair_lines(dataset, view, condition)
-                for line in found:
+                results = pair_lines(dataset, view, condition)
+                for line in results:
                     leader = leaders.get(frozenset((line["a"], line["b"])), "")
                     if view.metric == MAIN and condition == "tuned":
                         line["searches"] = leader
                         line["real"] = bool(line["better"]) and line["better"] == leader
-                tables["pairs"] += found
+                tables["pairs"] += results
         tables["tuning"] += tuning_lines(dataset, view)
     tables["agreement"] += agreement_lines(dataset, tables["pairs"])
     tables["trials"] += trial_lines(dataset)
@@ -221,13 +230,13 @@ def model_lines(dataset: Dataset, view: View, condition: str) -> list[dict[str, 
 def pair_lines(dataset: Dataset, view: View, condition: str) -> list[dict[str, Any]]:
     """All pairs of models: the difference a - b with its interval, tests, and the seeds that would tell."""
     models = list(view.by_seed(condition))
-    of_models, found = view.rows[condition], []
+    of_models, results = view.rows[condition], []
     for a, b in itertools.combinations(models, 2):
         _, _, (result,) = compare([*of_models[a], *of_models[b]], a, b, view.metric)
-        found.append((a, b, result))
-    adjusted = holm_of_tests([result.p for _, _, result in found])
+        results.append((a, b, result))
+    adjusted = holm_of_tests([result.p for _, _, result in results])
     lines = []
-    for (a, b, result), p_holm in zip(found, adjusted, strict=True):
+    for (a, b, result), p_holm in zip(results, adjusted, strict=True):
         difference, n = result.difference, result.difference.n
         first_better = (difference.mean < 0) == view.lower
         differs = p_holm is not None and p_holm <= ALPHA
@@ -285,10 +294,10 @@ def agreement_lines(dataset: Dataset, pairs: Sequence[Mapping[str, Any]]) -> lis
         if line["dataset"] == dataset.name:
             better[line["view"], line["condition"]][line["a"], line["b"]] = line["better"]
     lines = []
-    for (first, one), (second, two) in itertools.combinations(sides, 2):
-        if one != two and first is not second:
+    for (first, left), (second, right) in itertools.combinations(sides, 2):
+        if left != right and first is not second:
             continue
-        a, b = first.by_seed(one), second.by_seed(two)
+        a, b = first.by_seed(left), second.by_seed(right)
         models = [model for model in a if model in b]
         if len(models) < LEAST_RANKED:
             continue
@@ -296,17 +305,17 @@ def agreement_lines(dataset: Dataset, pairs: Sequence[Mapping[str, Any]]) -> lis
             [a[model] for model in models], [b[model] for model in models], same=first.lower == second.lower
         )
         said = [
-            (better[first.name, one][pair], better[second.name, two][pair])
-            for pair in better[first.name, one]
-            if pair in better[second.name, two]
+            (better[first.name, left][pair], better[second.name, right][pair])
+            for pair in better[first.name, left]
+            if pair in better[second.name, right]
         ]
         lines.append(
             {
                 "dataset": dataset.name,
                 "view_a": first.name,
-                "condition_a": one,
+                "condition_a": left,
                 "view_b": second.name,
-                "condition_b": two,
+                "condition_b": right,
                 "models": len(models),
                 "tau": tau.mean,
                 "low": tau.low,

@@ -330,6 +330,8 @@ def test_a_number_changed_without_the_hash_of_its_file_is_refused(tmp_path: Path
 
 def test_runs_and_files_and_names_are_refused_twice(tmp_path: Path, ann: Path) -> None:
     (tmp_path / "x").mkdir()
+    with pytest.raises(UsageError, match="given twice"):
+        write_site(tmp_path / "site", [ann, Path(str(ann))])
     with pytest.raises(UsageError, match="have one name"):
         write_site(tmp_path / "site", [ann, Path(shutil.copy(ann, tmp_path / "x" / "ann.tar"))])
     copy = Path(shutil.copy(ann, tmp_path / "copy.tar"))

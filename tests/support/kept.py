@@ -120,7 +120,7 @@ def difference(rows: Sequence[Row], a: str, b: str, metric: str) -> str:
 
 def along_training(rows: Sequence[Row], metric: str) -> str:
     """Mean and interval of a metric at each snapshot, a column for each group, as Markdown."""
-    (curves,) = (found for found in curve_sets(rows, metric) if found.split == "validation")
+    (curves,) = (curve_set for curve_set in curve_sets(rows, metric) if curve_set.split == "validation")
     groups = {point.group: point.label for point in curve_points(curves)}
     by_images: dict[int, dict[str, str]] = {}
     for point in curve_points(curves):

@@ -240,9 +240,10 @@ def _versions(records: Iterable[RunRecord]) -> list[str]:
 
 
 def _record(record: RunRecord) -> dict[str, object]:
-    """A run's record as a page lists it; of the command what a reader may type without harm."""
-    provenance = {**record.provenance, "command": harmless(record.provenance.get("command"))}
-    return {"run": record.run.record(), "provenance": provenance}
+    """A run's record as a page lists it; commands and hashes of bundles stand among the submissions."""
+    provenance = {name: value for name, value in record.provenance.items() if name not in ("command", "imported")}
+    bundle = "" if record.imported is None else record.imported.bundle
+    return {"run": record.run.record(), "provenance": {**provenance, "bundle": bundle}}
 
 
 def harmless(command: object) -> str:

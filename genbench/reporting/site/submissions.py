@@ -40,6 +40,8 @@ def collect(bundles: Sequence[Path], folder: Path, *, keep_first: bool = False) 
     names: dict[str, Path] = {}
     for path in bundles:
         if (earlier := names.setdefault(path.stem.casefold(), path)) is not path:
+            if earlier.resolve() == path.resolve():
+                raise UsageError(f"{path} is given twice: name each bundle once")
             raise UsageError(f"{earlier} and {path} have one name, which says whose runs are whose: rename one of them")
     submissions: list[Submission] = []
     first: dict[str, Submission] = {}

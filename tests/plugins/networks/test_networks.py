@@ -24,7 +24,7 @@ from genbench_swae_mnist import SWAEMNIST
 from genbench_vae import VAE
 from genbench_wae_gan import WAEGAN
 from genbench_wae_mmd import WAEMMD
-from genbench_wae_networks import wae_celeba, wae_mnist
+from genbench_wae_networks import _convolution, wae_celeba, wae_mnist
 
 Make = Callable[..., Model]
 MakeNetwork = Callable[[Shape], Network]
@@ -148,6 +148,19 @@ def test_wae_networks_have_the_published_layers() -> None:
         encoder, decoder = by_hand(5, (3, 128, 256, 512, 1024), 8, (1024, 512, 256, 128), 64)
         assert count(celeba.encoder(64)) == encoder + 4 * 4 * 1024 * 64 + 64
         assert count(celeba.decoder(64)) == decoder
+
+
+@pytest.mark.parametrize(("kernel", "stride", "size"), [(5, 1, 8), (5, 2, 8), (4, 1, 7), (4, 2, 7), (3, 1, 5)])
+def test_convolutions_pad_as_tensorflow_does(kernel: int, stride: int, size: int) -> None:
+    """To ceil(size / stride) pixels, an odd pixel right and below, whether the convolution itself pads or not."""
+    padding, convolution = _convolution(2, 3, kernel, stride, size)
+    assert isinstance(convolution, nn.Conv2d)
+    x = torch.rand(2, 2, size, size)
+    total = (-(-size // stride) - 1) * stride + kernel - size
+    sides = (total // 2, total - total // 2) * 2
+    expected = nn.functional.conv2d(nn.functional.pad(x, sides), convolution.weight, convolution.bias, stride)
+    assert torch.allclose(convolution(padding(x)), expected, atol=1e-6)
+    assert expected.shape[-1] == -(-size // stride)
 
 
 @pytest.mark.parametrize("shape", SHAPES)
