@@ -739,7 +739,7 @@ def model_tests(
         if options[name].status != "worse" or way is None:
             continue
         for rival, _ in _rivals(name, by_seed, errors or {}, lower=lower):  # the strongest evidence by seeds first
-            if rival not in rivals[name] and (p := _p_of_trials(name, rival, tuned, lower=lower)) is not None:
+            if rival not in rivals[name] and (p := p_of_trials(name, rival, tuned, lower=lower)) is not None:
                 rivals[name].add(rival)
                 p_values[name] = p
                 break
@@ -749,8 +749,11 @@ def model_tests(
     return ModelTests(results, rivals, unproven)
 
 
-def _p_of_trials(name: str, rival: str, tuned: Mapping[str, Search], *, lower: bool) -> float | None:
-    """The p-value of the rival's being ahead by the trials of the two searches; None where they do not say so."""
+def p_of_trials(name: str, rival: str, tuned: Mapping[str, Search], *, lower: bool) -> float | None:
+    """The p-value of a rival's being ahead of a group by their searches' trials; None where they do not say so.
+
+    `tuned` are the searches of all groups that are compared: the correction is for all pairs that were tuned alike.
+    """
     one, other = tuned[name], tuned[rival]
     if one.problem or other.problem or one.key == other.key or one.protocol != other.protocol:
         return None

@@ -212,7 +212,7 @@ class Results:
         return "\n".join(map(_html, tables)) or "<p>no runs to report</p>"
 
     def _tuning(self) -> tuple[TuningReport, ...]:
-        return known_tuning(self._records, self.rows, protocols(self._records))
+        return known_tuning(self.rows, protocols(self._records))
 
     def _text(self, sort: str | None, width: int, *, brief: bool, color: bool = False) -> str:
         file = io.StringIO()

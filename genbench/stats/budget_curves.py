@@ -116,8 +116,8 @@ def best_of(x: Floats, k: int) -> tuple[Floats, Floats]:
     `x` is `(searches, n)`, each row sorted. The i-th smallest value is the best of C(i - 1, k - 1) subsets of C(n, k).
     """
     n = x.shape[1]
-    error = np.sqrt((n - 1) / n * np.square(x @ _leave_out(n, k)).sum(1))
-    error[error <= 1e-12 * np.abs(x).max(1)] = 0.0  # rounding
+    error = np.sqrt((n - 1) / n * np.square(x[:, k - 1 :] @ _leave_out(n, k)).sum(1))
+    error[error <= 1e-12 * np.maximum(np.abs(x[:, 0]), np.abs(x[:, -1]))] = 0.0  # rounding
     return x @ _weights(n, k), error
 
 
@@ -125,12 +125,15 @@ def best_of(x: Floats, k: int) -> tuple[Floats, Floats]:
 def _leave_out(n: int, k: int) -> Floats:
     """The estimates without one draw, less their mean, are linear in the sorted values: the matrix, `(value, draw)`.
 
-    Without draw j the values below it keep their rank, and those above it lose one.
+    Without draw j the values below it keep their rank, and those above it lose one. The k - 1 smallest values are the
+    best of no subset, and each leaves the same estimate: one column, by the square root of their number, for them all.
     """
     weights = _weights(n - 1, k)
     below, above = np.append(weights, 0.0), np.insert(weights, 0, 0.0)
     matrix = np.triu(np.tile(below[:, None], n), 1) + np.tril(np.tile(above[:, None], n), -1)
-    return np.asarray(matrix - matrix.mean(1, keepdims=True), np.float64)
+    matrix -= matrix.mean(1, keepdims=True)
+    matrix[:, max(0, k - 2)] *= math.sqrt(max(1, k - 1))
+    return np.asarray(matrix[k - 1 :, max(0, k - 2) :], np.float64)
 
 
 @lru_cache(maxsize=4096)
