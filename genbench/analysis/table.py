@@ -678,7 +678,7 @@ def _search(row: Row) -> Search:
     if row.metric != row.tuned_metric:
         return Search(row.search, way, problem=f"the searches are by {row.tuned_metric}")
     if record is None:
-        return Search(row.search, way, problem="the trials of the searches are not known: no tuning.json has them")
+        return Search(row.search, way, problem="no tuning.json has the trials of the searches")
     if record.algorithm != "random":
         why = DEPENDENT.get(record.algorithm, f"trials of a {record.algorithm} search may depend on one another")
         return Search(row.search, way, problem=why)
