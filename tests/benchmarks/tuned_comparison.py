@@ -115,7 +115,8 @@ def write(results: dict[tuple[float, int], list[dict[str, float]]], seconds: flo
     lines = [
         "# Comparisons at defaults and tuned ones, on a planted problem",
         "",
-        f"`python tests/benchmarks/tuned_comparison.py`: {STUDIES} studies of each kind, {seconds:.0f} s on {CORES} busy cores.",
+        f"`python tests/benchmarks/tuned_comparison.py`: {STUDIES} studies of each kind, {seconds:.0f} s on"
+        f" {CORES} busy cores.",
         "",
         f"{MODELS} models have the same response surface, 25 + 20 (x - 0.4)² + 8 (y - 0.6)², lower is better, and"
         f" trainings of standard deviation {NOISE:g}. The first has its default at the optimum, the others anywhere. A"
@@ -146,7 +147,8 @@ def write(results: dict[tuple[float, int], list[dict[str, float]]], seconds: flo
         "",
         "## The last model is better by a gain: how often that is found, and how often it is called worse",
         "",
-        f"The gain is in standard deviations of a training. All: the other {MODELS - 1} are all called worse; one: the mean share of them that is.",
+        f"The gain is in standard deviations of a training. All: the other {MODELS - 1} are all called worse; one: the"
+        " mean share of them that is.",
         "",
         "| gain | trials | all, defaults | fresh seeds alone | the verdict | one, defaults | fresh seeds alone |"
         " the verdict | errs, defaults | fresh seeds alone | the verdict |",
