@@ -93,7 +93,7 @@ class RunGroup:
 
 
 @dataclass(frozen=True)
-class Search:
+class GroupSearch:
     """The search behind a tuned group, as comparisons of models need it.
 
     `way` is what groups that were tuned alike share, `trials` are the validation values of the trials that were drawn
@@ -127,7 +127,7 @@ class ColumnValues:
     minimum_detectable_effect: float | None = None
     cautions: dict[str, set[str]] = field(default_factory=dict)
     fit_seconds: list[float] = field(default_factory=list)
-    searches: dict[str, Search] = field(default_factory=dict)
+    searches: dict[str, GroupSearch] = field(default_factory=dict)
     _by_seed: dict[str, dict[int, float]] = field(default_factory=dict, repr=False, compare=False)
     _shares: tuple[int, float | None] | None = field(default=None, repr=False, compare=False)
 
@@ -672,16 +672,16 @@ DEPENDENT = {
 """Why no budget curves are compared, by the algorithm of the searches."""
 
 
-def _search(row: Row) -> Search:
+def _search(row: Row) -> GroupSearch:
     """The search behind a number of a tuned group."""
     record, way = row.searched, tuning_way(row)
     if row.metric != row.tuned_metric:
-        return Search(row.search, way, problem=f"the searches are by {row.tuned_metric}")
+        return GroupSearch(row.search, way, problem=f"the searches are by {row.tuned_metric}")
     if record is None:
-        return Search(row.search, way, problem="no tuning.json has the trials of the searches")
+        return GroupSearch(row.search, way, problem="no tuning.json has the trials of the searches")
     if record.algorithm != "random":
         why = DEPENDENT.get(record.algorithm, f"trials of a {record.algorithm} search may depend on one another")
-        return Search(row.search, way, problem=why)
+        return GroupSearch(row.search, way, problem=why)
     trials = tuple(math.nan if trial.value is None else trial.value for trial in record.trials[1:])
     problem = ""
     if not row.like_trials:
@@ -692,7 +692,7 @@ def _search(row: Row) -> Search:
         problem = f"fewer than {budget_curves.FEWEST} random trials"
     elif not any(map(math.isfinite, trials)):
         problem = "every random trial failed"
-    return Search(row.search, way, trials, record.protocol, problem)
+    return GroupSearch(row.search, way, trials, record.protocol, problem)
 
 
 @dataclass(frozen=True)
@@ -709,7 +709,7 @@ class ModelTests:
 
 def model_tests(
     by_seed: Mapping[str, Mapping[int, float]],
-    searches: Mapping[str, Search],
+    searches: Mapping[str, GroupSearch],
     *,
     lower: bool,
     errors: Mapping[str, Errors] | None = None,
@@ -749,7 +749,7 @@ def model_tests(
     return ModelTests(results, rivals, unproven)
 
 
-def p_of_trials(name: str, rival: str, tuned: Mapping[str, Search], *, lower: bool) -> float | None:
+def p_of_trials(name: str, rival: str, tuned: Mapping[str, GroupSearch], *, lower: bool) -> float | None:
     """The p-value of a rival's being ahead of a group by their searches' trials; None where they do not say so.
 
     `tuned` are the searches of all groups that are compared: the correction is for all pairs that were tuned alike.

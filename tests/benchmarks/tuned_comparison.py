@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genbench.analysis.table import Search, best_tests, model_tests
+from genbench.analysis.table import GroupSearch, best_tests, model_tests
 from genbench.stats.intervals import Floats
 from genbench.utils.io import write_text
 
@@ -60,7 +60,7 @@ def study(rng: np.random.Generator, trials: int, gain: float) -> dict[str, float
     curse = np.mean([r - v[place] for r, v, place in zip(reached, validation, places, strict=True)])
 
     # Which models are called worse, by each comparison.
-    searches = {f"{m}": Search(f"{m}", ("random",), tuple(v.tolist())) for m, v in enumerate(validation)}
+    searches = {f"{m}": GroupSearch(f"{m}", ("random",), tuple(v.tolist())) for m, v in enumerate(validation)}
     values = {f"{m}": v for m, v in tuned.items()}
     worse = {
         "untuned": [
