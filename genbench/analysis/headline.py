@@ -101,7 +101,7 @@ def searched(row: TableRow) -> list[str]:
 
 
 def tuning_lines(table: Table) -> list[str]:
-    """How options were searched, and how validation values are to be read; empty where nothing was."""
+    """How options were searched; empty where none was."""
     models = [row for row in table.rows if row.role != "control" and not row.elsewhere]
     tuned = [row for row in models if row.trials]
     if not tuned:
@@ -114,11 +114,6 @@ def tuning_lines(table: Table) -> list[str]:
         each = "" if len(members) == 1 else " each"
         whose = f"{join_words(list(dict.fromkeys(row.model for row in members)))} " if len(ways) > 1 else ""
         lines.append(f"{whose}tuned, {_counted(trials, 'trial')}{each}: {how}")
-    lines.append(
-        "validation values are of other images, and the best of so many trials (the winner's curse): compare those of"
-        " the table, of fresh seeds on test images. They compare the options that were chosen: another search could"
-        " choose others (genbench docs tuning)"
-    )
     return lines
 
 
@@ -190,7 +185,7 @@ class Verdict:
 
     `best` are the models that cannot be told from the best, `worse` those that can, `undecided` those without a test.
     `sentences` say the same, then whether codes match the prior, the differences that more seeds would tell, and
-    whether anything was tuned; each ends without a stop.
+    how models were tuned; each ends without a stop.
     """
 
     metric: str
@@ -230,6 +225,8 @@ def verdict(table: Table) -> Verdict:
     here = [row for row in models if not row.elsewhere]
     if len(here) > 1 and not alike(here):
         sentences.append("Not tuned alike: the ranks may be owed to that alone")
+    elif len(here) > 1 and here[0].trials:
+        sentences.append("Tuned alike: these are the options of one search, and another could choose others")
     elif len(here) > 1 and not here[0].trials and at_defaults(here):
         sentences.append("Not tuned: a comparison of defaults")
     return Verdict(column.metric if column else "", best, tuple(worse), undecided, tuple(sentences))

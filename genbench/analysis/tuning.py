@@ -325,8 +325,8 @@ def _gain_table(report: TuningReport) -> WordTable:
         for model in models
     ]
     notes = [
-        "validation: one training each, on validation images; that of the chosen options is the best of all trials, and"
-        " too good (the winner's curse); test: fresh seeds on test images"
+        "validation: one training each, on validation images; that of the choice is the best of all trials, so too good"
+        " (the winner's curse): compare the test values, of fresh seeds on test images"
     ]
     if any(model.gain for model in models):
         heads.append("gain")
@@ -341,14 +341,16 @@ def _gain_table(report: TuningReport) -> WordTable:
         )
     if remarks := [f"{model.label} {model.remark}" for model in models if model.remark]:
         notes.append(f"trials that were no candidates: {'; '.join(remarks)}")
-    if report.looked_up:
+    if report.looked_up and all(model.published is None for model in models):
+        notes.append("published: no recipe has a number of these models and data by the same protocol")
+    elif report.looked_up:
         heads.append("published")
         for row, model in zip(rows, models, strict=True):
             row.append(UNKNOWN if model.published is None else _value(model.published))
         sources = dict.fromkeys(model.source for model in models if model.source)
         notes += [f"published: {source}; the same protocol" for source in sources]
         if any(model.published is None for model in models):
-            notes.append(f"{UNKNOWN}: no recipe has a published number of this model and data by the same protocol")
+            notes.append(f"{UNKNOWN}: no recipe has a number of this model and data by the same protocol")
     title = f"What tuning gained by {report.head}" + f", {direction}" * bool(direction)
     return WordTable(title, tuple(heads), tuple(map(tuple, rows)), tuple(notes))
 
@@ -366,9 +368,9 @@ def _option_tables(report: TuningReport) -> tuple[WordTable, ...]:
         )
         return (WordTable(title, heads, tuple(rows), (note,), 3),)
     note = (
-        "spread: of the medians of thirds of the trials by the option (of a choice, of each value), in brackets that"
-        " which 95 % of searches stay below where the option does nothing; p: of no effect, Kruskal and Wallis's test"
-        " by permutation, Holm over a model's options"
+        "best at: the third of the trials, by the option, that has the best median value (of a choice: the value);"
+        " spread: between the medians of the thirds, in brackets what 95 % of searches stay below where the option does"
+        " nothing; p: of no effect, Kruskal and Wallis's test by permutation, Holm over a model's options"
     )
     full = tuple((*row, *_effect(option.effect)) for row, option in zip(rows, options, strict=True))
     return (WordTable(f"{title}, and how much it matters", (*heads, *EFFECT_HEADS), full, (note,), 3),)

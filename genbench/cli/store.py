@@ -193,11 +193,6 @@ def bundle_import(file: Path, out: Path) -> None:
 )
 @click.option("--title", default="", metavar="TEXT", help="Title of the index. [Leaderboard]")
 @click.option(
-    "--keep-first",
-    is_flag=True,
-    help="Of a run that several bundles hold take the first one's, instead of refusing it.",
-)
-@click.option(
     "--verify",
     type=Whole(0, 100_000),
     default=0,
@@ -213,7 +208,6 @@ def site(
     bundles: tuple[Path, ...],
     target: Path,
     title: str,
-    keep_first: bool,
     verify: int,
     device: str,
     data_root: Path | None,
@@ -238,7 +232,7 @@ def site(
         registry = load_registry(plugins, allow_changed_source)
         data_config = make_data_config(data_root, download=download, skip_corrupt=skip_corrupt)
         check = partial(remeasured, count=verify, registry=registry, data_config=data_config, device=device, warn=_warn)
-    pages, lines = write_site(target, bundles, title=printable(title), keep_first=keep_first, check=check)
+    pages, lines = write_site(target, bundles, title=printable(title), check=check)
     for line in lines:
         _warn(line)
     boards, packed = len(pages) - 1, len(bundles)

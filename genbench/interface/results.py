@@ -227,10 +227,11 @@ class Results:
 class Study(Results):
     """The results of `genbench.run`: the study, its numbers, and the runs that failed."""
 
-    def __init__(self, config: StudyConfig, records: Sequence[RunRecord], failed: Mapping[str, str]) -> None:
-        """Of the records of its runs; `failed` are causes by the name of the run."""
-        metric = next(iter(config.metrics), None)
-        tidy, ranking = rows_of_study(records, config.metrics, metric, config.select)
+    def __init__(
+        self, config: StudyConfig, metrics: Sequence[str], records: Sequence[RunRecord], failed: Mapping[str, str]
+    ) -> None:
+        """Of the records of its runs; `metrics` are those of its plan, `failed` are causes by the name of the run."""
+        tidy, ranking = rows_of_study(records, metrics, next(iter(metrics), None), config.select)
         super().__init__(records, tidy, ranking)
         self.config = config
         """The study with every argument."""

@@ -161,7 +161,8 @@ def run_study(config: StudyConfig, *, progress: bool = False) -> Study:
         make_room(config.folder)
         outcome = work(session, progress=progress)
     records, problems = session.records()
-    return Study(config, records, checked(outcome, problems))
+    metrics = [metric.name for metric in session.plan.metrics]
+    return Study(config, metrics, records, checked(outcome, problems))
 
 
 def evaluate(

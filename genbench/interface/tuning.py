@@ -591,4 +591,5 @@ def tune(
             outcome = work(session, progress=progress)
             mark_tuned(tuning, session.plan.runs, final.folder)
     records, problems = read_runs(final.folder / run.name for run in session.plan.runs)
-    return Study(final, records, checked(outcome, problems))
+    metrics = [metric.name for metric in session.plan.metrics]
+    return Study(final, metrics, records, checked(outcome, problems))

@@ -33,6 +33,7 @@ from genbench.reporting.bibliography import (
     genbench_entry,
     used_parts,
 )
+from genbench.reporting.cost import training_seconds
 from genbench.reporting.csv_json import tidy_csv
 from genbench.reporting.latex import breakable, environment, escape_latex, label_of, word_label, words_environment
 from genbench.stats.intervals import BOOTSTRAP_FROM
@@ -449,12 +450,12 @@ def _compute(records: Sequence[RunRecord]) -> list[str]:
     trained = [(r.run.model.name, r.training) for r in records if r.training and r.run.role == "model"]
     if not trained:
         return []
-    total = sum(training.seconds for _, training in trained)
+    total = sum(training_seconds(training) for _, training in trained)
     lines = [f"{len(trained)} trainings, {_seconds(total)} in total (evaluation not counted)"]
     for model in dict.fromkeys(name for name, _ in trained):
         costs = [training for name, training in trained if name == model]
         flops = [cost.flops for cost in costs if cost.flops is not None]
-        mean = sum(cost.seconds for cost in costs) / len(costs)
+        mean = sum(training_seconds(cost) for cost in costs) / len(costs)
         operations = f", {format_value(sum(flops) / len(flops), digits=2).plain} FLOPs" if flops else ""
         lines.append(f"{model}: {_seconds(mean)}{operations} a run")
     return lines

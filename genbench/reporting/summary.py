@@ -194,9 +194,9 @@ def known_tuning(
 
 
 def show_time(console: Console, records: Sequence[RunRecord]) -> None:
-    """Print what training and evaluation took, in one line; nothing where it was not recorded."""
+    """Print what training and evaluation of some runs took, in one line; nothing where it was not recorded."""
     if words := cost(records).words:
-        ConsoleWriter(console).line(f"time: {words}", "dim", indent=1)
+        ConsoleWriter(console).line(f"Time of these runs: {words}", "dim")
 
 
 def show_table(

@@ -102,11 +102,13 @@ def show_run(path: Path, form: str = "table") -> None:
             value = "failed: " + row.error if row.value is None else f"{row.value:.6g} {row.unit}"
             value += "" if row.chance is None else f" (chance {row.chance:.4g})"
             floor = "" if row.floor is None else f"{row.floor:.4g}"
-            numbers.add_row(printable(row.metric), printable(value), floor, str(row.n or ""), printable(row.protocol))
+            numbers.add_row(
+                printable(row.metric), printable(value), floor, f"{row.n:,}" if row.n else "", printable(row.protocol)
+            )
     for images, number in _trial_numbers(record):
         value = f"{number.value:.6g} {number.unit} on validation images, after {int(images):,} images"
         numbers.add_row(
-            printable(number.label or number.component), printable(value), "", str(number.n), number.protocol
+            printable(number.label or number.component), printable(value), "", f"{number.n:,}", number.protocol
         )
     for entry in record.measurements.values():
         if entry.inapplicable:
@@ -288,7 +290,7 @@ def conclusion_words(comparisons: Sequence[Comparison], a: str, b: str) -> list[
 
 def show_power(
     paths: Sequence[Path],
-    metric: str,
+    metric: str | None,
     difference: float | None,
     seeds: Sequence[int],
     form: str,
@@ -296,7 +298,7 @@ def show_power(
 ) -> None:
     """Print the differences that numbers of seeds can detect, estimated from a pilot's runs."""
     tidy = rows(compared_runs(paths, all_sources))
-    forecasts = forecast(tidy, metric, seeds, difference)
+    forecasts = forecast(tidy, requested_metric(tidy, metric), seeds, difference)
     if form == "json":
         click.echo(json.dumps([asdict(each) for each in forecasts], indent=2))
         return

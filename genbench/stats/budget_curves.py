@@ -218,7 +218,7 @@ class BudgetComparison:
                 named = True
             else:
                 parts.append(f"{'' if parts else f'{self.first} and {self.second} are '}not distinguishable {where}")
-        return f"{', '.join(parts)} (compared up to {reach})"
+        return ", ".join(parts) if len(parts) == 1 else f"{', '.join(parts)} (compared up to {reach})"
 
 
 def _span(first: int, last: int, reach: int) -> str:

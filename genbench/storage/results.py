@@ -179,16 +179,16 @@ def _tuning_marks(
         several = len({ways[g] for g in members if g in tuned}) > 1
         if len(set(ways.values())) > 1:
             marks = {g: ways[g] if several or g not in tuned else "tuned" for g in members}
-            short = {g: f"{runs[g].model.name}, {mark}" for g, mark in marks.items()}
+            short = {g: f"{runs[g].model.name} ({mark})" for g, mark in marks.items()}
             distinct = len({*short.values()}) == len(short)  # the mark tells as much as the options
-            marked |= short if distinct else {g: f"{labels[g]}, {mark}" for g, mark in marks.items()}
+            marked |= short if distinct else {g: f"{labels[g]} ({mark})" for g, mark in marks.items()}
     return marked
 
 
 def _way(tuned: TunedFile) -> str:
     """What models that were tuned alike share."""
     budget = f"{tuned.trials} trials" if tuned.by == "trials" else f"equal {tuned.by}"
-    return f"tuned ({budget}, {tuned.algorithm}, {tuned.metric})"
+    return f"tuned: {budget}, {tuned.algorithm}, {tuned.metric}"
 
 
 def protocols(records: Iterable[RunRecord]) -> Protocols:

@@ -151,8 +151,8 @@ def bessel(kappa: Tensor, d: int) -> tuple[Tensor, Tensor]:
     log_value, log_next = _debye(orders[-2:], kappa)
     s = (log_next - log_value).exp()
     if steps:
-        ones, quarters = torch.ones_like(kappa), 0.25 * kappa.square() / (orders * (orders + 1.0))[1:-1]
-        factors = [s := torch.addcmul(ones, quarter, s).reciprocal() for quarter in quarters.flip(0).unbind()]
+        unit, quarters = torch.ones_like(kappa), 0.25 * kappa.square() / (orders * (orders + 1.0))[1:-1]
+        factors = [s := torch.addcmul(unit, quarter, s).reciprocal() for quarter in quarters.flip(0).unbind()]
         log_value = log_value - torch.stack(factors).log().sum(0)
     return log_value, kappa / d * s
 

@@ -14,7 +14,10 @@ ENCODER_WIDTHS = (128, 256, 512, 1024)
 
 
 class WAENetwork(Network):
-    """[convolution of stride 2, batch norm, ReLU] four times; transposed likewise from a grid of 1024 channels."""
+    """[convolution of stride 2, batch norm, ReLU] four times; transposed likewise from a grid of 1024 channels.
+
+    Biases that the batch norm after them subtracts are kept, as published.
+    """
 
     def __init__(self, shape: Shape, name: str, size: int, kernel: int, widths: Sequence[int]) -> None:
         """Check the shape. `widths` are the decoder's channels, halved in size from one to the next."""

@@ -504,6 +504,8 @@ def forest(dataset: Dataset, view: View, c: Citations) -> Drawing:
         axes = figure.subplots()
         for condition, color, marker, shift in (("default", SOFT, "o", 0.15), ("tuned", "#0072B2", "s", -0.15)):
             lines = [(order.index(model) + shift, line) for model, line in of[condition].items()]
+            if not lines:
+                continue
             axes.errorbar(
                 [line["mean"] for _, line in lines],
                 [place for place, _ in lines],
@@ -638,7 +640,8 @@ def write_page(out: Path, report: Path) -> str:
     for dataset in datasets.values():
         compare_models(dataset, tables)
     citations = Citations(tables)
-    body = [line for dataset in datasets.values() for line in dataset_section(dataset, citations, design)]
+    drawings = [drawing for dataset in datasets.values() for drawing in figures(dataset, citations)]
+    body = [line for dataset in datasets.values() for line in dataset_section(dataset, citations, design, drawings)]
     missing = [line for name in design["datasets"] for line in not_done(datasets.get(name), name, design)]
     short = short_lines(list(datasets.values()), citations)
     lines = [
@@ -668,9 +671,8 @@ def write_page(out: Path, report: Path) -> str:
     write_json(report / "protocols.json", protocols(records))
     write_json(report / "design.json", design)
     write_text(report / "README.md", "\n".join(lines))
-    for dataset in datasets.values():
-        for drawing in figures(dataset, citations):
-            drawing.save(report / f"{drawing.name}.png")
+    for drawing in drawings:
+        drawing.save(report / f"{drawing.name}.png")
     return str(report / "README.md")
 
 
@@ -695,7 +697,9 @@ def setting(design: Mapping[str, Any], datasets: Mapping[str, Dataset]) -> list[
     ]
 
 
-def dataset_section(dataset: Dataset, c: Citations, design: Mapping[str, Any]) -> list[str]:
+def dataset_section(
+    dataset: Dataset, c: Citations, design: Mapping[str, Any], drawings: Sequence[Drawing]
+) -> list[str]:
     """The section of a dataset."""
     view, name = main_view(dataset), dataset.name
     if view is None:
@@ -707,11 +711,14 @@ def dataset_section(dataset: Dataset, c: Citations, design: Mapping[str, Any]) -
                 *main_table(dataset, view, c),
                 *bullets(main_lines(dataset, view, c)),
                 "",
-                *pictures(f"{name}-models", f"{name}-pairs"),
+                *pictures(drawings, f"{name}-models", f"{name}-pairs"),
             ],
         ),
         ("what tuning changed", bullets(tuning_sentences(dataset, view, c))),
-        ("by metric, extractor and sampler", [*agreement_section(dataset, view, c), *pictures(f"{name}-agreement")]),
+        (
+            "by metric, extractor and sampler",
+            [*agreement_section(dataset, view, c), *pictures(drawings, f"{name}-agreement")],
+        ),
         ("likelihood, collapse, copies, controls", bullets(fact_sentences(dataset, c, design["latent_dim"]))),
     ]
     return [
@@ -727,9 +734,10 @@ def bullets(sentences: Iterable[str]) -> list[str]:
     return [f"* {sentence}" for sentence in sentences]
 
 
-def pictures(*names: str) -> list[str]:
-    """Links to figures."""
-    return [" ".join(f"![{name}]({name}.png)" for name in names)]
+def pictures(drawings: Sequence[Drawing], *names: str) -> list[str]:
+    """Links to those of some figures that there are."""
+    shown = [drawing.name for drawing in drawings if drawing.name in names]
+    return [" ".join(f"![{name}]({name}.png)" for name in shown)] if shown else []
 
 
 def figures(dataset: Dataset, c: Citations) -> list[Drawing]:

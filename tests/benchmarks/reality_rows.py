@@ -21,16 +21,16 @@ import numpy as np
 
 from genbench.analysis.compare import compare
 from genbench.analysis.table import best_tests, gather
+from genbench.analysis.tuning import search_values
 from genbench.experiment.run import SAMPLED, Run, run_of_record
-from genbench.plotting.tuning import search_values
 from genbench.stats.budget_curves import BudgetComparison, compare_budgets
 from genbench.stats.comparison import holm_of_tests
 from genbench.stats.intervals import Estimate, estimate
 from genbench.stats.power import ALPHA, seeds_needed
 from genbench.storage.results import Row, rows
-from genbench.storage.run_dir import RunRecord, find_runs, read_runs
+from genbench.storage.run_dir import RunRecord, find_runs, read_runs, read_searches
 from genbench.storage.schema import SearchRecord
-from genbench.tuning.choice import chosen_run, read_searches
+from genbench.tuning.choice import chosen_run
 
 MAIN = "fid"
 """The metric of the searches: the one of which budget curves exist."""

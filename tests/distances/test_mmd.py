@@ -147,8 +147,8 @@ def test_all_pairs_and_scales_at_once_equal_blocks_of_one_scale(
     expected = distance(x, y), *gradient(x, y), *torch.vmap(gradient)(*samples)
     monkeypatch.setattr(importlib.import_module("genbench.distances.mmd"), "fits_at_once", lambda count, device: True)
     actual = distance(x, y), *gradient(x, y), *torch.vmap(gradient)(*samples)
-    for target, result in zip(expected, actual, strict=True):
-        assert torch.allclose(result, target, rtol=1e-12, atol=1e-15)
+    for before, after in zip(expected, actual, strict=True):
+        assert torch.allclose(before, after, rtol=1e-12, atol=1e-15)
     assert torch.autograd.gradgradcheck(distance, (x, y))
 
 

@@ -58,6 +58,15 @@ def study(folder: Path) -> genbench.Study:
     return genbench.run(["swae", "ae"], options={"swae.weight": [1, 10]}, out="tiny", seeds=2, **TINY_STUDY)
 
 
+def test_a_study_has_the_numbers_of_every_sampler(folder: Path) -> None:
+    options = {"gmm.components": 1, "gmm.codes": 32, "sharpness.n": 16}
+    arguments = {**TINY_STUDY, "metrics": ["sharpness", "reconstruction"], "options": options, "out": "sampled"}
+    sampled = genbench.run("ae", samplers=["prior", "gmm"], **arguments)
+    names = {"reconstruction.pixel", "reconstruction.image"}
+    assert {row.metric for row in sampled} == {"sharpness", "sharpness@gmm", *names}
+    assert {row.metric for row in genbench.run("ae", samplers="gmm", **arguments)} == {"sharpness@gmm", *names}
+
+
 def test_import_loads_nothing_heavy() -> None:
     code = (
         "import genbench, sys; dir(genbench); genbench.GenbenchError;"

@@ -36,7 +36,6 @@ def write_site(
     bundles: Sequence[Path],
     *,
     title: str = "",
-    keep_first: bool = False,
     check: Check | None = None,
 ) -> tuple[list[str], list[str]]:
     """Write the site of some bundles into the folder `target`, whole or not at all, and return its pages.
@@ -51,7 +50,7 @@ def write_site(
         temporary = base / f".site-{uuid4().hex[:8]}{PART}"
         try:
             temporary.mkdir()
-            submissions, lines = collect(bundles, temporary / "bundles", keep_first=keep_first)
+            submissions, lines = collect(bundles, temporary / "bundles")
             checked = {} if check is None else check(submissions)
             tidy, pages = site_pages(submissions, title, checked)
             site = temporary / "site"

@@ -14,6 +14,7 @@ from genbench.analysis.headline import MODELS_NAMED, verdict
 from genbench.analysis.notes import ProtocolLegend
 from genbench.analysis.selection import Leaderboard, leaderboards
 from genbench.analysis.table import Column, Table, assemble
+from genbench.analysis.tuning import tuning_reports
 from genbench.errors import shell_word
 from genbench.reporting.export import file_name, run_pictures, thumbnails
 from genbench.reporting.html import COMMANDS_SHOWN, Page, Picture, TableView, rendered, run_list, table_view
@@ -99,7 +100,11 @@ def site_pages(
             submitted=submitted,
             apart=True,
         )
-        sections = [_titled(table_view(page, table), kind, table) for kind, table in tables.items()]
+        searched = replace(page, tuning=tuning_reports([row for row in board.rows if row.trials], protocols=fields))
+        sections = [
+            _titled(table_view(searched if kind == TUNED else page, table), kind, table)
+            for kind, table in tables.items()
+        ]
         column = next(iter(tables.values())).columns[0]
         ranking.setdefault(board.dataset, []).append(column)
         (measured,) = notes.legend(Table(board.dataset, (column,), (), ()), fields).entries
@@ -225,9 +230,10 @@ def _unranked(tidy: Sequence[Row], submitted: Mapping[str, str]) -> list[str]:
 
 
 def _shown_pictures(tables: Iterable[Table], by_run: Mapping[str, RunRecord]) -> Mapping[str, Sequence[Picture]]:
-    """The pictures of each group's first seed."""
+    """The pictures of each group's first seed, as long as the page has room."""
     names = dict.fromkeys(row.first_run for table in tables for row in table.rows)
-    return thumbnails([(name, path.stem, path) for name in names for path in run_pictures(by_run[name].path)])
+    shown = thumbnails([(name, path.stem, path) for name in names for path in run_pictures(by_run[name].path)])
+    return {name: [picture for picture in pictures if picture.uri] for name, pictures in shown.items()}
 
 
 def _versions(records: Iterable[RunRecord]) -> list[str]:

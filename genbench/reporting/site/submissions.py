@@ -31,11 +31,11 @@ Meanings = dict[tuple[str, str, str], tuple[str, tuple[str, bool | None, str]]]
 """By metric, component and protocol the file that had this number first, with its unit, better direction and role."""
 
 
-def collect(bundles: Sequence[Path], folder: Path, *, keep_first: bool = False) -> tuple[list[Submission], list[str]]:
-    """Unpack bundles below a folder and check them as an import does; a line for runs that were left out.
+def collect(bundles: Sequence[Path], folder: Path) -> tuple[list[Submission], list[str]]:
+    """Unpack bundles below a folder and check them as an import does; a line for runs that several bundles hold.
 
     Raises `UsageError` for two bundles of one name, `DataError` or `StoreError` for the first bundle that is not sound,
-    that is given twice, or (without `keep_first`) that holds a run which an earlier one holds too.
+    or that is given twice. A run that several bundles hold, such as a baseline, counts once, as in the first one.
     """
     names: dict[str, Path] = {}
     for path in bundles:
@@ -57,16 +57,10 @@ def collect(bundles: Sequence[Path], folder: Path, *, keep_first: bool = False) 
                 raise DataError(f"{path} is the same file as {submission.file}: leave one of them out")
         records = [record for record in records if record.run.role != "trial"]
         shared = [record for record in records if record.run.key in first]
-        if shared and not keep_first:
-            others = join_words(list(dict.fromkeys(first[record.run.key].file for record in shared)))
-            held = f"the run {shared[0].name}" if len(shared) == 1 else f"{len(shared)} runs ({shared[0].name}, ...)"
-            raise DataError(
-                f"{path} holds {held} that {others} holds too, and a run counts once: pack it without them, or add"
-                " --keep-first to take those of the bundle that is named first"
-            )
         if shared:
-            several = f"{len(shared)} run{'s' * (len(shared) > 1)} of {path}"
-            lines.append(f"left out: {several}, which an earlier bundle holds too")
+            others = join_words(list(dict.fromkeys(first[record.run.key].file for record in shared)))
+            held = f"{len(shared)} run{'s' * (len(shared) > 1)} of {path}"
+            lines.append(f"left out: {held}, already in {others}: a run counts once, in the bundle that is named first")
         kept = tuple(record for record in records if record.run.key not in first)
         name, file = (one_line(ValueError(text), 80) for text in (path.stem, path.name))
         submissions.append(Submission(name, file, origins[0].sha256, all(o.weights for o in origins), kept))
