@@ -126,13 +126,10 @@ def test_searches_travel_in_a_bundle_without_their_trials(tmp_path: Path) -> Non
 
 def test_pages_and_files_have_the_tables(genbench: Callable[..., Result], tmp_path: Path) -> None:
     store_study(tmp_path / "runs", defaults=True)
-    assert genbench("report", "runs", "--export", "out").exit_code == 0
-    for name in ("report.html", "table.md", "table.tex"):
-        text = (tmp_path / "out" / name).read_text()
+    for form in ("table", "md", "tex"):
+        text = genbench("report", "runs", "--format", form).output
         assert "What tuning gained by fid" in text
         assert "winner" in text
-    for name, field in (("tuning.csv", "validation_chosen"), ("sensitivity.csv", "rank_correlation")):
-        assert field in (tmp_path / "out" / name).read_text()
     tuned = next((tmp_path / "runs").glob("*/tuned.json")).parent.name
     shown = " ".join(genbench("show", tuned, "--out", "runs").output.split())
     assert "8 trials, random search by fid on validation images; searched weight 1 to 100 (log)" in shown
