@@ -97,14 +97,9 @@ def test_a_published_number_counts_by_the_same_protocol_alone(tmp_path: Path) ->
         (replace(known, latent_dim=64), None),
         (replace(known, dataset="mnist"), None),
     ):
-<<<<<<< HEAD
-        reports = tuning_reports(tidy, [published], protocols(records))
-        assert gain_table(word_tables(reports, "folder"))["published"] == shown
-=======
-        tables = word_tables(tuning_reports(tidy, {}, [published], protocols(records)), "folder")
+        tables = word_tables(tuning_reports(tidy, [published], protocols(records)), "folder")
         assert gain_table(tables).get("published") == shown
         assert any("no recipe has a number" in note for note in tables[0].notes) == (shown is None)
->>>>>>> main
 
 
 def test_the_numbers_of_recipes_are_known_and_a_broken_recipe_has_none() -> None:
