@@ -183,17 +183,16 @@ class TuningReport:
 
 def tuning_reports(
     rows: Sequence[Row],
-    searches: Mapping[str, SearchRecord] | None = None,
     published: Sequence[PublishedValue] | None = None,
     protocols: Protocols | None = None,
 ) -> tuple[TuningReport, ...]:
     """What tuning gained each tuned model of some rows, a report for each dataset and metric that chose.
 
-    `searches` are the records of the trials by their keys, without which it is not known which options matter;
-    `protocols` the fields of each protocol by its hash, by which `published` numbers are matched; None: nobody has
-    looked for any.
+    Which options matter is known where the rows have the records of their searches. `protocols` are the fields of each
+    protocol by its hash, by which `published` numbers are matched; None: nobody has looked for any.
     """
     gathered, numbers, reports = gather(rows), () if published is None else published, []
+    searches = {row.search: row.searched for row in rows if row.searched is not None}
     for table in assemble(rows) if any(row.trials for row in rows) else ():
         models = [row for row in table.rows if row.role == "model" and row.stage == "final"]
         for metric in dict.fromkeys(row.tuned_metric for row in models if row.trials):
@@ -211,7 +210,7 @@ def tuning_reports(
             names = [row.model for row in tuned]
             labels = names if len(set(names)) == len(names) else [row.label for row in tuned]
             members = tuple(
-                _tuned_model(label, row, models, gathered[table.dataset], key, searches or {}, known)
+                _tuned_model(label, row, models, gathered[table.dataset], key, searches, known)
                 for label, row in zip(labels, tuned, strict=True)
             )
             head, better = (metric, None) if column is None else (column.head, column.higher_is_better)
@@ -325,8 +324,8 @@ def _gain_table(report: TuningReport) -> WordTable:
         for model in models
     ]
     notes = [
-        "validation: one training each, on validation images; that of the chosen options is the best of all trials, and"
-        " too good (the winner's curse); test: fresh seeds on test images"
+        "validation: one training each, on validation images; that of the choice is the best of all trials, so too good"
+        " (the winner's curse): compare the test values, of fresh seeds on test images"
     ]
     if any(model.gain for model in models):
         heads.append("gain")
@@ -341,14 +340,16 @@ def _gain_table(report: TuningReport) -> WordTable:
         )
     if remarks := [f"{model.label} {model.remark}" for model in models if model.remark]:
         notes.append(f"trials that were no candidates: {'; '.join(remarks)}")
-    if report.looked_up:
+    if report.looked_up and all(model.published is None for model in models):
+        notes.append("published: no recipe has a number of these models and data by the same protocol")
+    elif report.looked_up:
         heads.append("published")
         for row, model in zip(rows, models, strict=True):
             row.append(UNKNOWN if model.published is None else _value(model.published))
         sources = dict.fromkeys(model.source for model in models if model.source)
         notes += [f"published: {source}; the same protocol" for source in sources]
         if any(model.published is None for model in models):
-            notes.append(f"{UNKNOWN}: no recipe has a published number of this model and data by the same protocol")
+            notes.append(f"{UNKNOWN}: no recipe has a number of this model and data by the same protocol")
     title = f"What tuning gained by {report.head}" + f", {direction}" * bool(direction)
     return WordTable(title, tuple(heads), tuple(map(tuple, rows)), tuple(notes))
 
@@ -366,9 +367,9 @@ def _option_tables(report: TuningReport) -> tuple[WordTable, ...]:
         )
         return (WordTable(title, heads, tuple(rows), (note,), 3),)
     note = (
-        "spread: of the medians of thirds of the trials by the option (of a choice, of each value), in brackets that"
-        " which 95 % of searches stay below where the option does nothing; p: of no effect, Kruskal and Wallis's test"
-        " by permutation, Holm over a model's options"
+        "best at: the third of the trials, by the option, that has the best median value (of a choice: the value);"
+        " spread: between the medians of the thirds, in brackets what 95 % of searches stay below where the option does"
+        " nothing; p: of no effect, Kruskal and Wallis's test by permutation, Holm over a model's options"
     )
     full = tuple((*row, *_effect(option.effect)) for row, option in zip(rows, options, strict=True))
     return (WordTable(f"{title}, and how much it matters", (*heads, *EFFECT_HEADS), full, (note,), 3),)

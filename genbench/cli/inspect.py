@@ -183,7 +183,7 @@ def compare(a: str, b: str, metric: str | None, runs: Path, all_sources: bool, f
 
 @click.command(short_help="Estimate the differences that numbers of seeds can detect.")
 @click.argument("pilot", nargs=-1, required=True, type=FilePath(), callback=run_paths)
-@click.option("--metric", default="fid", show_default=True, metavar="M", help="The metric, as report names it.")
+@click.option("--metric", metavar="M", help="The metric, as report names it. [the one that ranks the report]")
 @click.option("--difference", type=Finite(0, min_open=True), metavar="X", help="A difference to be detected.")
 @click.option(
     "--seeds",
@@ -198,7 +198,7 @@ def compare(a: str, b: str, metric: str | None, runs: Path, all_sources: bool, f
 @form_option
 def power(
     pilot: tuple[Path, ...],
-    metric: str,
+    metric: str | None,
     difference: float | None,
     seeds: tuple[int, ...],
     all_sources: bool,
@@ -333,7 +333,7 @@ def paper(
     if not records:
         raise StoreError("no run folder could be read")
     tidy, fields = rows(records), protocols(records)
-    tuning = known_tuning(records, tidy, fields, lambda: published_values(listing.recipes))
+    tuning = known_tuning(tidy, fields, lambda: published_values(listing.recipes))
     files, problems = write_paper(target, records, tidy, fields, listing, tuning, sort=sort, columns=columns)
     for problem in problems:
         click.echo(f"  {problem}")

@@ -76,7 +76,7 @@ class Cost:
         if shared >= WORTH_NAMING * self.evaluation > 0:
             words.append(f"{in_seconds(shared)} of it once for all runs")
         if self.background:
-            words.append(f"and {in_seconds(self.background)} of threads beside it")
+            words.append(f"and {in_seconds(self.background)} on threads beside trainings")
         return ", ".join(words)
 
 
@@ -127,8 +127,8 @@ def cost_rows(cost: Cost) -> list[tuple[str, str, str]]:
 
 
 def cost_notes(cost: Cost) -> list[str]:
-    """The sum in one line, and the meaning of what `cost_rows` marks."""
-    return [cost.words, *[SHARED] * bool(cost.shared), *[BESIDE] * bool(cost.background)]
+    """The meaning of what `cost_rows` marks."""
+    return [*[SHARED] * bool(cost.shared), *[BESIDE] * bool(cost.background)]
 
 
 def in_seconds(seconds: float) -> str:

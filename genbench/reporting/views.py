@@ -102,11 +102,13 @@ def show_run(path: Path, form: str = "table") -> None:
             value = "failed: " + row.error if row.value is None else f"{row.value:.6g} {row.unit}"
             value += "" if row.chance is None else f" (chance {row.chance:.4g})"
             floor = "" if row.floor is None else f"{row.floor:.4g}"
-            numbers.add_row(printable(row.metric), printable(value), floor, str(row.n or ""), printable(row.protocol))
+            numbers.add_row(
+                printable(row.metric), printable(value), floor, f"{row.n:,}" if row.n else "", printable(row.protocol)
+            )
     for images, number in _trial_numbers(record):
         value = f"{number.value:.6g} {number.unit} on validation images, after {int(images):,} images"
         numbers.add_row(
-            printable(number.label or number.component), printable(value), "", str(number.n), number.protocol
+            printable(number.label or number.component), printable(value), "", f"{number.n:,}", number.protocol
         )
     for entry in record.measurements.values():
         if entry.inapplicable:
@@ -236,7 +238,9 @@ def show_comparison(
         values += [_bare_p(comparison.p)] * (wide or not several) + [_bare_p(comparison.p_holm)] * several
         values += [_effect(comparison)] * wide
         more = "-" if comparison.more_seeds is None else f"{comparison.more_seeds:,}"
-        table.add_row(escape(comparison.head), *values, comparison.conclusion.replace(" is ", " "), more)
+        table.add_row(
+            escape(comparison.head), *values, comparison.conclusion.replace(" is ", " ").replace(" are ", " "), more
+        )
     console.print(table)
     for sentence in (*conclusion_words(comparisons, label_a, label_b), *filter(None, [tuning])):
         writer.line(sentence, indent=1)
@@ -273,10 +277,20 @@ def conclusion_words(comparisons: Sequence[Comparison], a: str, b: str) -> list[
     heads: dict[str, list[str]] = {}
     for comparison in comparisons:
         heads.setdefault(comparison.conclusion, []).append(comparison.head)
-    names = {"A is better": f"{a} is better", "B is better": f"{b} is better"}
+    names = {
+        "A is better": f"{a} is better",
+        "B is better": f"{b} is better",
+        "A's options are better": f"the chosen options of {a} are better",
+        "B's options are better": f"the chosen options of {b} are better",
+    }
     sentences = [
         f"{name} by {join_words(heads[conclusion])}" for conclusion, name in names.items() if conclusion in heads
     ]
+    options = [comparison for comparison in comparisons if "options" in comparison.conclusion]
+    reasons = dict.fromkeys(comparison.unproven for comparison in options if comparison.unproven)
+    if options:
+        more = f" ({'; '.join(reasons)})" * bool(reasons)
+        sentences.append(f"the searches do not show that the models differ{more}")
     if sentences or len(comparisons) > 1:
         return sentences or [f"{a} and {b} cannot be told apart"]
     head = comparisons[0].head
@@ -288,7 +302,7 @@ def conclusion_words(comparisons: Sequence[Comparison], a: str, b: str) -> list[
 
 def show_power(
     paths: Sequence[Path],
-    metric: str,
+    metric: str | None,
     difference: float | None,
     seeds: Sequence[int],
     form: str,
@@ -296,7 +310,7 @@ def show_power(
 ) -> None:
     """Print the differences that numbers of seeds can detect, estimated from a pilot's runs."""
     tidy = rows(compared_runs(paths, all_sources))
-    forecasts = forecast(tidy, metric, seeds, difference)
+    forecasts = forecast(tidy, requested_metric(tidy, metric), seeds, difference)
     if form == "json":
         click.echo(json.dumps([asdict(each) for each in forecasts], indent=2))
         return

@@ -284,6 +284,7 @@ def test_the_commands_print_tables_and_json(genbench: Callable[..., Result]) -> 
     text = genbench("power", "runs", *pixel, "--difference", "0.1")
     assert "95 % interval" in text.output
     assert json.loads(genbench("power", "runs", *pixel, "--format", "json").stdout)[0]["table"]
+    assert "reconstruction.pixel" in genbench("power", "runs").output  # what ranks the report
     run = next(path.name for path in Path("runs").glob("dots-vae*"))
     assert genbench("compare", "swae", run).exit_code == 0
     assert "did you mean 'swae'" in genbench("compare", "swea", "vae").output
