@@ -92,7 +92,7 @@ def options_words(rows: Sequence[TableRow]) -> str:
     if not texts:
         return "" if any(row.defaults is None for row in rows) else "options at their defaults"
     more = f" and {len(texts) - OPTIONS_SHOWN} more" if len(texts) > OPTIONS_SHOWN else ""
-    return f"not the default: {', '.join(texts[:OPTIONS_SHOWN])}{more}"
+    return f"not the default (in brackets): {', '.join(texts[:OPTIONS_SHOWN])}{more}"
 
 
 def searched(row: TableRow) -> list[str]:
