@@ -87,6 +87,8 @@ def _reading(table: Table) -> Iterable[str]:
             "{bold}: not distinguishable from the best of the column (paired one-sided tests over shared seeds,"
             " Holm's correction, family-wise error 5%)."
         )
+        if limits := notes.of_options(table):
+            yield f"Models that were tuned alike: {limits}."
     elif sum(row.role == "model" for row in table.rows) > 1:
         yield "The seeds are too few to tell which models may be the best."
     if "undecided" in marks and "best" in marks:

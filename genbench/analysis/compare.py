@@ -7,7 +7,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from genbench.analysis.table import ColumnValues, GatheredRows, gather, labels, resolve_metric
+from genbench.analysis.table import ColumnValues, GatheredRows, gather, labels, p_of_trials, resolve_metric
 from genbench.errors import UsageError, unknown
 from genbench.stats.comparison import holm_of_tests
 from genbench.stats.intervals import (
@@ -22,8 +22,11 @@ from genbench.stats.intervals import (
 from genbench.stats.power import ALPHA, Pilot, minimum_detectable_effect, pilot, power, seeds_needed
 from genbench.storage.results import Row
 
-ComparisonConclusion = Literal["A is better", "B is better", "undecided", "equal", "no test"]
-"""Undecided: tested without a result; equal: in every seed; no test: differences are equal, and so without a spread."""
+ComparisonConclusion = Literal[
+    "A is better", "B is better", "A's options are better", "B's options are better", "undecided", "equal", "no test"
+]
+"""A's options: both were tuned alike, and their searches do not show that the models differ. Undecided: tested without
+a result; equal: in every seed; no test: differences are equal, and so without a spread."""
 
 
 @dataclass(frozen=True)
@@ -38,6 +41,7 @@ class Comparison:
     where all differences are equal and no error is known. `more_seeds` is how many more
     seeds give a power of 80 % at 5 % if the observed difference and deviation are the true ones: 0 where the
     conclusion is sure, None where the difference is smaller than its standard error, too uncertain to plan by.
+    `unproven` says why the searches of two that were tuned alike say nothing, "" where they do.
     """
 
     metric: str
@@ -55,6 +59,7 @@ class Comparison:
     effect: float | None
     conclusion: ComparisonConclusion
     more_seeds: int | None
+    unproven: str = ""
 
 
 def compare(rows: Sequence[Row], a: str, b: str, metric: str | None = None) -> tuple[str, str, tuple[Comparison, ...]]:
@@ -73,8 +78,9 @@ def compare(rows: Sequence[Row], a: str, b: str, metric: str | None = None) -> t
     chosen = _shared(gathered, first[1], second[1], (a, b), metric)
     raw = [_compare(values, first[1], second[1]) for values in chosen]
     adjusted = holm_of_tests([comparison.p for comparison in raw])
-    concluded = tuple(c if p is None else _concluded(c, p) for c, p in zip(raw, adjusted, strict=True))
-    return names[first[1]], names[second[1]], concluded
+    concluded = [c if p is None else _concluded(c, p) for c, p in zip(raw, adjusted, strict=True)]
+    of_models = (_as_models(c, v, first[1], second[1]) for c, v in zip(concluded, chosen, strict=True))
+    return names[first[1]], names[second[1]], tuple(of_models)
 
 
 def _resolve(rows: Sequence[Row], name: str) -> tuple[str, str]:
@@ -177,6 +183,23 @@ def _concluded(comparison: Comparison, p_holm: float) -> Comparison:
     uncertain = comparison.sd == 0 or abs(comparison.difference.mean) < comparison.sd / math.sqrt(n)
     needed = None if uncertain else seeds_needed(comparison.difference.mean / comparison.sd)
     return replace(comparison, p_holm=p_holm, more_seeds=None if needed is None else max(1, needed - n))
+
+
+def _as_models(comparison: Comparison, values: ColumnValues, a: str, b: str) -> Comparison:
+    """The comparison where both were tuned alike: of the models where their searches agree, else of chosen options."""
+    searches = values.searches
+    if a not in searches or b not in searches or searches[a].way != searches[b].way:
+        return comparison
+    problems = [searches[group].problem for group in (a, b) if searches[group].problem]
+    comparison = replace(comparison, unproven=problems[0] if problems else "")
+    if comparison.conclusion not in ("A is better", "B is better"):
+        return comparison
+    a_wins = comparison.conclusion == "A is better"
+    winner, loser = (a, b) if a_wins else (b, a)
+    p = p_of_trials(loser, winner, {group: searches[group] for group in (a, b)}, lower=not comparison.higher_is_better)
+    if p is not None:
+        return comparison
+    return replace(comparison, conclusion="A's options are better" if a_wins else "B's options are better")
 
 
 # ---------------------------------------------------------------- before anything is trained

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from genbench.analysis.formatting import format_estimate, format_value, p_value
-from genbench.analysis.table import DEFAULT_SORT, Column, Table, TableRow
+from genbench.analysis.table import DEFAULT_SORT, Caution, Column, Table, TableRow, tuning_way
 from genbench.stats.comparison import FEWEST
 from genbench.stats.intervals import Estimate
 from genbench.storage.results import EQUAL_COST, Row, option_text
@@ -129,7 +129,7 @@ def tuning_words(a: Row, b: Row) -> str:
 
 def alike(rows: Sequence[TableRow]) -> bool:
     """Whether all models were tuned in one way, or none was."""
-    return len({row.tuned_by if EQUAL_COST in row.tuned_by else (row.trials, row.tuned_by) for row in rows}) < 2
+    return len({tuning_way(row) for row in rows}) < 2
 
 
 def at_defaults(rows: Sequence[TableRow]) -> bool:
@@ -184,6 +184,7 @@ class Verdict:
     """Which models are best by the ranking metric, in words and as data.
 
     `best` are the models that cannot be told from the best, `worse` those that can, `undecided` those without a test.
+    `options_worse` are those of the best whose chosen options are worse, while searches do not show that they are.
     `sentences` say the same, then whether codes match the prior, the differences that more seeds would tell, and
     how models were tuned; each ends without a stop.
     """
@@ -193,6 +194,7 @@ class Verdict:
     worse: tuple[Behind, ...]
     undecided: tuple[str, ...]
     sentences: tuple[str, ...]
+    options_worse: tuple[Behind, ...] = ()
 
     @property
     def text(self) -> str:
@@ -207,19 +209,23 @@ def verdict(table: Table) -> Verdict:
     column = None if place is None else table.columns[place]
     ranked = [(row, cell) for row in models if place is not None and (cell := row.cells[place]) is not None]
     best = tuple(row.label for row, cell in ranked if cell.mark == "best")
+    labels = {row.group: row.label for row, _ in ranked}
     worse: list[Behind] = []
+    options_worse: list[Behind] = []
     for row, cell in ranked:
         if best and cell.mark == "" and cell.worse_than is not None:
             rival, difference = cell.worse_than
-            label = next(each.label for each, _ in ranked if each.group == rival)
-            worse.append(Behind(row.label, absolute(difference), cell.p_best, label))
+            worse.append(Behind(row.label, absolute(difference), cell.p_best, labels[rival]))
+        elif (chosen := cell.options_worse) is not None:
+            options_worse.append(Behind(row.label, absolute(chosen.difference), chosen.p, labels[chosen.rival]))
     undecided = tuple(row.label for row, cell in ranked if cell.mark == "undecided")
     sentences: list[str] = []
     if column is not None and len(ranked) > 1:
         leader = ranked[0][0].label
         sentences.append(_ranking(column.head, leader, best, worse, [cell.estimate.n for _, cell in ranked]))
+        sentences += _searches(column, leader, options_worse)
     sentences += _fit(table, models)
-    if column is not None and len(best) > 1 and column.detectable:
+    if column is not None and len(best) > 1 and column.detectable and not options_worse:
         size = format_value(column.detectable, digits=2).plain
         sentences.append(f"Differences below {size} are often missed with these seeds (genbench power RUNS)")
     here = [row for row in models if not row.elsewhere]
@@ -229,7 +235,8 @@ def verdict(table: Table) -> Verdict:
         sentences.append("Tuned alike: these are the options of one search, and another could choose others")
     elif len(here) > 1 and not here[0].trials and at_defaults(here):
         sentences.append("Not tuned: a comparison of defaults")
-    return Verdict(column.metric if column else "", best, tuple(worse), undecided, tuple(sentences))
+    chosen_options = tuple(options_worse)
+    return Verdict(column.metric if column else "", best, tuple(worse), undecided, tuple(sentences), chosen_options)
 
 
 def absolute(difference: Estimate) -> Estimate:
@@ -266,6 +273,28 @@ def _behind(behind: Behind, leader: str) -> str:
     p = "" if behind.p is None else f" ({p_value(behind.p)})"
     than = "" if behind.rival in ("", leader) else f"than {behind.rival} "
     return f"{than}by {format_estimate(behind.difference).plain}{p}"
+
+
+def _searches(column: Column, leader: str, options_worse: Sequence[Behind]) -> list[str]:
+    """Sentences on models of which the chosen options alone are known to be worse, or alone are compared."""
+    sentences = []
+    if len(options_worse) > MODELS_NAMED - 1:
+        sentences.append(f"The chosen options of {len(options_worse)} models are worse than others")
+    elif options_worse:
+        texts = [f"those of {behind.label} {_behind(behind, leader)}" for behind in options_worse]
+        texts[0] = f"The chosen options of {options_worse[0].label} are worse {_behind(options_worse[0], leader)}"
+        sentences.append(join_words(texts))
+    if column.unproven:
+        return [*sentences, f"{column.head} compares chosen options, not models: {reasons(column.unproven)}"]
+    return [f"{text}; the searches do not show that the models differ" for text in sentences]
+
+
+def reasons(cautions: Sequence[Caution]) -> str:
+    """Why searches say nothing, and of which models where not of all."""
+    return "; ".join(
+        caution.text + (f" ({join_words(caution.labels)})" if 0 < len(caution.labels) <= MODELS_NAMED else "")
+        for caution in cautions
+    )
 
 
 def _fit(table: Table, models: Sequence[TableRow]) -> list[str]:
@@ -324,6 +353,8 @@ def _agreement(table: Table, places: Sequence[int], protocols: Mapping[str, Mapp
     """The sentence on the columns of one metric; "" where there is nothing to agree on."""
     columns = [table.columns[i] for i in places]
     metric, names = columns[0].head.partition(" (")[0], _extractor_names(columns, protocols)
+    if columns[0].metric != table.ranked_by and any(row.trials for row in table.rows):
+        metric = f"{metric} of chosen options"
     models = [row for row in table.rows if row.role == "model" and any(row.cells[i] for i in places)]
     if len(models) < 2:
         return ""

@@ -8,7 +8,17 @@ from dataclasses import dataclass
 from genbench.analysis.formatting import format_estimate, format_value, p_value
 from genbench.analysis.headline import counted_models, join_words, verdict
 from genbench.analysis.ladder import ladder
-from genbench.analysis.table import COPIES_ALLOWED, Caution, Column, Mark, RowRole, Table, TableCell, TableRow
+from genbench.analysis.table import (
+    COPIES_ALLOWED,
+    Caution,
+    Column,
+    Mark,
+    RowRole,
+    Table,
+    TableCell,
+    TableRow,
+    tuning_way,
+)
 from genbench.experiment.run import SAMPLED
 from genbench.stats.comparison import FEWEST
 from genbench.stats.intervals import BOOTSTRAP_FROM, Estimate
@@ -182,7 +192,8 @@ def short_notes(table: Table, best: str) -> list[str]:
     cells = [cell for row in table.rows for cell in row.cells if cell]
     shown = {cell.mark for cell in cells}
     parts = ["± half the 95 % interval"] * any(cell.estimate.low is not None for cell in cells)
-    parts += [f"{best} cannot be told from the best (tests at 5 %)"] * ("best" in shown)
+    limits = of_options(table)
+    parts += [f"{best} cannot be told from the best (tests at 5 %{limits and f'; {limits}'})"] * ("best" in shown)
     parts += ["? not tested"] * ("undecided" in shown)
     texts = ["; ".join(parts)] * bool(parts) + _findings(table)
     if len(texts) <= SHORT:
@@ -231,6 +242,8 @@ def notes(table: Table, best: str = SIGNS["best"]) -> list[str]:
                if cell and column.higher_is_better is not None]  # fmt: skip
     if len([row for row in rows if row.role == "model"]) > 1 and ranking:
         texts += marks({cell.mark for cell in ranking}, [cell.estimate.n for cell in ranking], best)
+        if limits := of_options(table):
+            texts.append(f"models that were tuned alike: {limits}")
     cells = [cell for row in table.rows for cell in row.cells if cell]
     if any(column.floor is not None for column in table.columns) or any(cell.floor is not None for cell in cells):
         spread = any(column.floor_sd for column in table.columns)
@@ -256,6 +269,18 @@ def marks(shown: Container[Mark], seeds: Sequence[int], best: str = SIGNS["best"
     if "best" not in shown and "undecided" not in shown:
         return [FEW] if max(seeds, default=FEWEST) < FEWEST and max(seeds) > 1 else []
     return [f"{best} {BEST}"] * ("best" in shown) + [UNDECIDED] * ("undecided" in shown)
+
+
+def of_options(table: Table) -> str:
+    """Which marks of models that were tuned alike compare models and which chosen options; "" where none were."""
+    ways = [way for row in table.rows if row.role == "model" and (way := tuning_way(row))]
+    place = table.ranking
+    marked = any(cell.mark == "best" for row in table.rows for cell in row.cells if cell)
+    if len(ways) == len(set(ways)) or place is None or not marked:
+        return ""
+    column, others = table.columns[place], sum(each.higher_is_better is not None for each in table.columns) > 1
+    by = "by it no model is called worse" if column.unproven else "worse only where the searches show it too"
+    return f"{column.head}: {by}" + "; other columns: of the chosen options" * others
 
 
 def seed_counts(groups: Sequence[tuple[str, int]]) -> str:

@@ -9,11 +9,12 @@ from __future__ import annotations
 import math
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Literal
 
 from genbench.errors import UsageError, unknown
 from genbench.experiment.run import SAMPLED
+from genbench.stats import budget_curves
 from genbench.stats.comparison import BestSetResult, set_of_best
 from genbench.stats.intervals import (
     RESOLUTION,
@@ -28,7 +29,7 @@ from genbench.stats.intervals import (
     spread,
 )
 from genbench.stats.power import minimum_detectable_effect, pilot
-from genbench.storage.results import Row
+from genbench.storage.results import EQUAL_COST, Row
 from genbench.storage.schema import Scalar
 
 DEFAULT_SORT = "sample quality"
@@ -91,6 +92,21 @@ class RunGroup:
     seeds: dict[int, str] = field(default_factory=dict)
 
 
+@dataclass(frozen=True)
+class Search:
+    """The search behind a tuned group, as comparisons of models need it.
+
+    `way` is what groups that were tuned alike share, `trials` are the validation values of the trials that were drawn
+    at random, NaN where one failed. `problem` is why the trials say nothing of a column, "" where they do.
+    """
+
+    key: str
+    way: tuple[object, ...]
+    trials: tuple[float, ...] = ()
+    protocol: str = ""
+    problem: str = ""
+
+
 @dataclass
 class ColumnValues:
     """The values of one (metric, protocol) pair by group and seed (a list: repeats), and floors by group.
@@ -111,6 +127,7 @@ class ColumnValues:
     minimum_detectable_effect: float | None = None
     cautions: dict[str, set[str]] = field(default_factory=dict)
     fit_seconds: list[float] = field(default_factory=list)
+    searches: dict[str, Search] = field(default_factory=dict)
     _by_seed: dict[str, dict[int, float]] = field(default_factory=dict, repr=False, compare=False)
     _shares: tuple[int, float | None] | None = field(default=None, repr=False, compare=False)
 
@@ -185,6 +202,8 @@ def _collect(columns: dict[ColumnKey, ColumnValues], row: Row, value: float) -> 
     if row.n is not None:
         column.counts.add(row.n)
     column.values.setdefault(row.group, {}).setdefault(row.seed, []).append(value)
+    if row.trials and row.group not in column.searches:
+        column.searches[row.group] = _search(row)
     for caution in filter(None, row.caution.split(CAUTIONS)):
         column.cautions.setdefault(caution, set()).add(row.group)
     if row.fit_seconds is not None:
@@ -271,6 +290,8 @@ class Column:
     prior: str = ""
     cautions: tuple[Caution, ...] = ()
     fit_seconds: float | None = None
+    unproven: tuple[Caution, ...] = ()
+    """Of a column that ranks models that were tuned alike: of which ones searches say nothing, and why."""
 
 
 @dataclass(frozen=True)
@@ -301,6 +322,17 @@ class TableCell:
     p_best: float | None = None
     worse_than: tuple[str, Estimate] | None = None
     """Of a model that is not a best: the group against which the evidence is strongest, and the paired difference."""
+    options_worse: OptionsWorse | None = None
+    """Of a tuned model that is a best because the searches do not show that it is worse, though fresh seeds do."""
+
+
+@dataclass(frozen=True)
+class OptionsWorse:
+    """The chosen options of a model are worse than those of `rival`: the paired difference and the adjusted p-value."""
+
+    rival: str
+    difference: Estimate
+    p: float | None
 
 
 @dataclass(frozen=True)
@@ -383,8 +415,18 @@ def assemble(rows: Sequence[Row], sort: str | None = None) -> tuple[Table, ...]:
 def _table(dataset: str, gathered: GatheredRows, sort: str | None) -> Table:
     roles = _roles(gathered)
     columns = _columns(gathered, sort, roles)
-    cells = {column: _cells(column, gathered.columns[column.metric, column.protocol], roles) for column in columns}
     names = labels(gathered.groups)
+    cells: dict[Column, dict[str, TableCell]] = {}
+    for column in columns:
+        measured = gathered.columns[column.metric, column.protocol]
+        ranks = column.metric == columns[0].metric
+        made, unproven = _cells(column, measured, roles, ranks=ranks)
+        cautions = [
+            _caution(why, [name for name, each in unproven.items() if each == why], measured, names)
+            for why in dict.fromkeys(unproven.values())
+        ]
+        cells[replace(column, unproven=tuple(cautions))] = made
+    columns = tuple(cells)
     lines = [
         TableRow(
             group=name,
@@ -563,24 +605,39 @@ def _spread_of(measured: ColumnValues, name: str) -> tuple[list[float], list[flo
     return list(measured.by_seed(name).values()), measured.errors_of(name)
 
 
-def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole]) -> dict[str, TableCell]:
-    """The groups' cells in one column; only models are marked, and only they are compared."""
+def _cells(
+    column: Column, measured: ColumnValues, roles: Mapping[str, RowRole], *, ranks: bool
+) -> tuple[dict[str, TableCell], Mapping[str, str]]:
+    """The groups' cells in one column, and of which their searches say nothing; only models are marked and compared.
+
+    In the column that ranks, groups that were tuned alike are compared as models, not by their chosen options alone.
+    """
     by_seed = {name: measured.by_seed(name) for name in measured.values}
     known = {name: measured.known_errors(name) for name in by_seed}
     estimates = {name: measured.estimate(name) for name in by_seed}
     models = {name: values for name, values in by_seed.items() if roles[name] == "model"}
     marks: Mapping[str, Mark] = {}
     tests: Mapping[str, BestSetResult] = {}
-    best = None
+    options: Mapping[str, BestSetResult] = {}
+    as_models, best = ModelTests({}, {}), None
     if column.higher_is_better is not None and len(models) > 1:
         lower = not column.higher_is_better
-        tests = best_tests(models, lower=lower, errors=known)
+        options = best_tests(models, lower=lower, errors=known)
+        as_models = model_tests(models, measured.searches if ranks else {}, lower=lower, errors=known)
+        tests = as_models.results
         best, marks = _best(models, lower=lower), _marks(tests)
     rounding = RESOLUTION * max(abs(value.mean) for value in estimates.values())
     cells = {}
     for name, values in by_seed.items():
         floors, errors, p_values = measured.floors.get(name), measured.errors_of(name), measured.p_values.get(name, {})
         pair = (known[name], known[best]) if best is not None else ({}, {})
+        worse = name in tests and tests[name].status == "worse"
+        against = []
+        if name in options and options[name].status == "worse":
+            allowed = as_models.rivals[name] if worse else models
+            against = [
+                each for each in _rivals(name, models, known, lower=not column.higher_is_better) if each[0] in allowed
+            ]
         cells[name] = TableCell(
             estimates[name],
             marks.get(name, ""),
@@ -591,31 +648,140 @@ def _cells(column: Column, measured: ColumnValues, roles: Mapping[str, RowRole])
             se=errors[0] if estimates[name].low is None and errors and errors[0] > rounding else None,
             spread=spread([_spread_of(measured, name)]),
             p_best=tests[name].p if name in tests else None,
-            worse_than=(
-                _rival(name, models, known, lower=not column.higher_is_better)
-                if name in tests and tests[name].status == "worse"
-                else None
-            ),
+            worse_than=against[0] if against and worse else None,
+            options_worse=OptionsWorse(*against[0], options[name].p) if against and not worse else None,
         )
-    return cells
+    return cells, as_models.unproven
 
 
-def _rival(
+# ---------------------------------------------------------------- models that were tuned
+
+
+def tuning_way(row: Row | TableRow) -> tuple[object, ...]:
+    """What groups that were tuned alike share; empty where nothing was tuned."""
+    if not row.trials:
+        return ()
+    return (row.tuned_by,) if EQUAL_COST in row.tuned_by else (row.trials, row.tuned_by)
+
+
+DEPENDENT = {
+    "tpe": "trials of a TPE search depend on one another",
+    "gp": "trials of a GP search depend on one another",
+    "halving": "successive halving stops most trials before their end",
+}
+"""Why no budget curves are compared, by the algorithm of the searches."""
+
+
+def _search(row: Row) -> Search:
+    """The search behind a number of a tuned group."""
+    record, way = row.searched, tuning_way(row)
+    if row.metric != row.tuned_metric:
+        return Search(row.search, way, problem=f"the searches are by {row.tuned_metric}")
+    if record is None:
+        return Search(row.search, way, problem="no tuning.json has the trials of the searches")
+    if record.algorithm != "random":
+        why = DEPENDENT.get(record.algorithm, f"trials of a {record.algorithm} search may depend on one another")
+        return Search(row.search, way, problem=why)
+    trials = tuple(math.nan if trial.value is None else trial.value for trial in record.trials[1:])
+    problem = ""
+    if not row.like_trials:
+        problem = f"the searches measured {row.metric} by other options"
+    elif EQUAL_COST in row.tuned_by:
+        problem = f"the searches have their {record.by} alike, and not their trials"
+    elif len(trials) < budget_curves.FEWEST:
+        problem = f"fewer than {budget_curves.FEWEST} random trials"
+    elif not any(map(math.isfinite, trials)):
+        problem = "every random trial failed"
+    return Search(row.search, way, trials, record.protocol, problem)
+
+
+@dataclass(frozen=True)
+class ModelTests:
+    """The test of each group for being a best, as a model where groups were tuned alike.
+
+    `rivals` are those that may be evidence against a group. `unproven` are groups whose searches say nothing, and why.
+    """
+
+    results: Mapping[str, BestSetResult]
+    rivals: Mapping[str, Container[str]]
+    unproven: Mapping[str, str] = field(default_factory=dict)
+
+
+def model_tests(
+    by_seed: Mapping[str, Mapping[int, float]],
+    searches: Mapping[str, Search],
+    *,
+    lower: bool,
+    errors: Mapping[str, Errors] | None = None,
+) -> ModelTests:
+    """The tests of `best_tests`, with the searches of groups that were tuned alike as a second condition.
+
+    Fresh seeds compare chosen options, which differ between equal models too, by the luck of their searches. So of two
+    groups that were tuned alike one is worse only where fresh seeds and the expected best values of the two searches,
+    at the largest number of trials that is compared (`genbench.stats.budget_curves`), both say so; its p-value is the
+    larger of the two. All pairs count in the correction of either test. Other groups are compared by seeds alone.
+
+    Args:
+        by_seed: The values of each group by training seed.
+        searches: The searches of those that were tuned.
+        lower: Whether lower values are better.
+        errors: Known errors of the values, as of `best_tests`.
+    """
+    options = best_tests(by_seed, lower=lower, errors=errors)
+    ways = Counter(searches[name].way for name in by_seed if name in searches)
+    tuned = {name: searches[name] for name in by_seed if name in searches and ways[searches[name].way] > 1}
+    unproven = {name: search.problem for name, search in tuned.items() if search.problem}
+    rivals: dict[str, set[str]] = {}
+    p_values: dict[str, float] = {}
+    for name in by_seed:
+        way = searches[name].way if name in tuned else None
+        rivals[name] = {other for other in by_seed if way is None or other not in tuned or tuned[other].way != way}
+        if options[name].status != "worse" or way is None:
+            continue
+        for rival, _ in _rivals(name, by_seed, errors or {}, lower=lower):  # the strongest evidence by seeds first
+            if rival not in rivals[name] and (p := p_of_trials(name, rival, tuned, lower=lower)) is not None:
+                rivals[name].add(rival)
+                p_values[name] = p
+                break
+    results = best_tests(by_seed, lower=lower, errors=errors, rivals=rivals) if tuned else options
+    for name, p in p_values.items():
+        results[name] = replace(results[name], p=max(p, results[name].p or 0.0))
+    return ModelTests(results, rivals, unproven)
+
+
+def p_of_trials(name: str, rival: str, tuned: Mapping[str, Search], *, lower: bool) -> float | None:
+    """The p-value of a rival's being ahead of a group by their searches' trials; None where they do not say so.
+
+    `tuned` are the searches of all groups that are compared: the correction is for all pairs that were tuned alike.
+    """
+    one, other = tuned[name], tuned[rival]
+    if one.problem or other.problem or one.key == other.key or one.protocol != other.protocol:
+        return None
+    comparable = [s for s in tuned.values() if (s.way, s.protocol, s.problem) == (one.way, one.protocol, "")]
+    (pair,) = budget_curves.compare_budgets(
+        {search.key: search.trials for search in comparable},
+        higher_is_better=not lower,
+        pairs={(one.key, other.key), (other.key, one.key)},
+    )
+    leads = {1: pair.first, -1: pair.second, 0: ""}[pair.ahead[-1]] == other.key
+    return pair.p_values[-1] if leads else None
+
+
+def _rivals(
     name: str, models: Mapping[str, Mapping[int, float]], known: Mapping[str, Errors], *, lower: bool
-) -> tuple[str, Estimate] | None:
-    """The better model with the strongest evidence, by the difference in half-widths, and that difference."""
+) -> list[tuple[str, Estimate]]:
+    """The better models, the strongest evidence (by the difference in half-widths) first, and the differences."""
     sign = 1.0 if lower else -1.0
     differences = {
         rival: difference
         for rival, values in models.items()
-        if rival != name and (difference := paired_difference(models[name], values, errors=(known[name], known[rival])))
+        if rival != name
+        and (difference := paired_difference(models[name], values, errors=(known.get(name, {}), known.get(rival, {}))))
     }
-    better = {rival: d for rival, d in differences.items() if sign * d.mean > 0}
-    tested = {rival: abs(d.mean) / d.half_width for rival, d in better.items() if d.half_width}
-    if not tested:
-        return None
-    rival = max(tested, key=lambda rival: tested[rival])
-    return rival, differences[rival]
+    tested = {
+        rival: abs(d.mean) / d.half_width for rival, d in differences.items() if sign * d.mean > 0 and d.half_width
+    }
+    return [(rival, differences[rival]) for rival in sorted(tested, key=lambda rival: -tested[rival])]
 
 
 def column_marks(
@@ -628,11 +794,22 @@ def column_marks(
 
 
 def best_tests(
-    by_seed: Mapping[str, Mapping[int, float]], *, lower: bool, errors: Mapping[str, Errors] | None = None
+    by_seed: Mapping[str, Mapping[int, float]],
+    *,
+    lower: bool,
+    errors: Mapping[str, Errors] | None = None,
+    rivals: Mapping[str, Container[str]] | None = None,
 ) -> dict[str, BestSetResult]:
-    """The test of each group for being a best; errors that are not known for every group are not used."""
+    """The test of each group for being a best; errors that are not known for every group are not used.
+
+    `rivals` are for each group those that may be evidence against it: all where None.
+    """
     known = [errors.get(name, {}) for name in by_seed] if errors and all(errors.get(name) for name in by_seed) else []
-    return dict(zip(by_seed, set_of_best(list(by_seed.values()), lower=lower, errors=known), strict=True))
+    places = None
+    if rivals is not None:
+        places = [{j for j, other in enumerate(by_seed) if other in rivals[name]} for name in by_seed]
+    results = set_of_best(list(by_seed.values()), lower=lower, errors=known, rivals=places)
+    return dict(zip(by_seed, results, strict=True))
 
 
 def _marks(tests: Mapping[str, BestSetResult]) -> dict[str, Mark]:

@@ -183,17 +183,16 @@ class TuningReport:
 
 def tuning_reports(
     rows: Sequence[Row],
-    searches: Mapping[str, SearchRecord] | None = None,
     published: Sequence[PublishedValue] | None = None,
     protocols: Protocols | None = None,
 ) -> tuple[TuningReport, ...]:
     """What tuning gained each tuned model of some rows, a report for each dataset and metric that chose.
 
-    `searches` are the records of the trials by their keys, without which it is not known which options matter;
-    `protocols` the fields of each protocol by its hash, by which `published` numbers are matched; None: nobody has
-    looked for any.
+    Which options matter is known where the rows have the records of their searches. `protocols` are the fields of each
+    protocol by its hash, by which `published` numbers are matched; None: nobody has looked for any.
     """
     gathered, numbers, reports = gather(rows), () if published is None else published, []
+    searches = {row.search: row.searched for row in rows if row.searched is not None}
     for table in assemble(rows) if any(row.trials for row in rows) else ():
         models = [row for row in table.rows if row.role == "model" and row.stage == "final"]
         for metric in dict.fromkeys(row.tuned_metric for row in models if row.trials):
@@ -211,7 +210,7 @@ def tuning_reports(
             names = [row.model for row in tuned]
             labels = names if len(set(names)) == len(names) else [row.label for row in tuned]
             members = tuple(
-                _tuned_model(label, row, models, gathered[table.dataset], key, searches or {}, known)
+                _tuned_model(label, row, models, gathered[table.dataset], key, searches, known)
                 for label, row in zip(labels, tuned, strict=True)
             )
             head, better = (metric, None) if column is None else (column.head, column.higher_is_better)

@@ -333,7 +333,7 @@ def paper(
     if not records:
         raise StoreError("no run folder could be read")
     tidy, fields = rows(records), protocols(records)
-    tuning = known_tuning(records, tidy, fields, lambda: published_values(listing.recipes))
+    tuning = known_tuning(tidy, fields, lambda: published_values(listing.recipes))
     files, problems = write_paper(target, records, tidy, fields, listing, tuning, sort=sort, columns=columns)
     for problem in problems:
         click.echo(f"  {problem}")

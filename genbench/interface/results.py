@@ -5,7 +5,6 @@ from __future__ import annotations
 import io
 import warnings
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from dataclasses import asdict
 from html import escape
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -99,10 +98,9 @@ class Results:
             raise UsageError("to_pandas needs pandas: pip install 'genbench[pandas]'") from None
         plain = []
         for row in self.rows:
-            columns = asdict(row)
-            options = columns.pop("options")
-            columns.pop("defaults")
-            plain.append({**columns, **options})
+            columns = row.as_dict()
+            del columns["options"], columns["defaults"]
+            plain.append({**columns, **row.options})
         return pd.DataFrame(plain)
 
     def table(self, form: TableFormat = "text", *, sort: str | None = None, width: int = 120) -> str:
@@ -214,7 +212,7 @@ class Results:
         return "\n".join(map(_html, tables)) or "<p>no runs to report</p>"
 
     def _tuning(self) -> tuple[TuningReport, ...]:
-        return known_tuning(self._records, self.rows, protocols(self._records))
+        return known_tuning(self.rows, protocols(self._records))
 
     def _text(self, sort: str | None, width: int, *, brief: bool, color: bool = False) -> str:
         file = io.StringIO()

@@ -15,7 +15,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from genbench.analysis import notes
 from genbench.analysis.columns import choose_tables, headlines
 from genbench.analysis.formatting import format_value
-from genbench.analysis.headline import alike, join_words, verdict
+from genbench.analysis.headline import alike, join_words, reasons, verdict
 from genbench.analysis.notes import Protocols
 from genbench.analysis.table import Table
 from genbench.analysis.tuning import TuningReport, word_tables
@@ -307,7 +307,18 @@ def _tuning(tables: Sequence[Table]) -> str:
         " with the seeds above, none of which a trial had, and measured once on test images. These numbers compare the"
         " options that were chosen; another search could choose others."
     )
-    return " ".join(sentences)
+    columns = [
+        table.columns[place] for table in tables if notes.of_options(table) and (place := table.ranking) is not None
+    ]
+    sentences += [
+        f"By {column.head} no model is called worse than another: {reasons(column.unproven)}."
+        if column.unproven
+        else f"By {column.head} a model is called worse than another only where the trials of the two searches show it"
+        " as well: their expected best values at half of the random trials, by a permutation test with Bonferroni's"
+        " correction for the pairs of models."
+        for column in columns
+    ]
+    return " ".join(dict.fromkeys(sentences))
 
 
 def _tuning_tables(tables: Sequence[Table], tuning: Sequence[TuningReport]) -> list[tuple[str, list[str]]]:

@@ -21,7 +21,7 @@ from genbench.reporting.cost import cost
 from genbench.reporting.csv_json import curves_csv
 from genbench.storage.provenance import command_line
 from genbench.storage.results import Row, protocols, rows
-from genbench.storage.run_dir import Protocols, RunRecord, find_runs, read_runs, searches_of
+from genbench.storage.run_dir import Protocols, RunRecord, find_runs, read_runs
 from genbench.storage.study import mixed_images, newest, without_copies, without_trials
 from genbench.utils.io import write_text
 
@@ -114,7 +114,7 @@ def report_runs(
         tidy, choices = select_options(tidy, select_options_by)
         for choice in choices:
             click.echo(choice.text, err=form != "table")
-    tuning = known_tuning(records, tidy, fields, published)
+    tuning = known_tuning(tidy, fields, published)
     if form == "table":
         render(Console(), tidy, sort=sort, columns=columns, protocols=fields, tuning=tuning, noted=noted)
         if noted:
@@ -182,15 +182,12 @@ def write_report(
 
 
 def known_tuning(
-    records: Sequence[RunRecord],
-    tidy: Sequence[Row],
-    fields: Protocols,
-    published: Callable[[], Sequence[PublishedValue]] | None = None,
+    tidy: Sequence[Row], fields: Protocols, published: Callable[[], Sequence[PublishedValue]] | None = None
 ) -> tuple[TuningReport, ...]:
-    """What is known of the tuned models among some runs; `published` is asked where there are any."""
+    """What is known of the tuned models among some rows; `published` is asked where there are any."""
     if not any(row.trials for row in tidy):
         return ()
-    return tuning_reports(tidy, searches_of(records), None if published is None else published(), fields)
+    return tuning_reports(tidy, None if published is None else published(), fields)
 
 
 def show_time(console: Console, records: Sequence[RunRecord]) -> None:
@@ -212,7 +209,7 @@ def show_table(
     if tidy:
         console.print()
         fields = protocols(records)
-        tuning = known_tuning(records, tidy, fields, published)
+        tuning = known_tuning(tidy, fields, published)
         render(console, tidy, sort=ranking, protocols=fields, tuning=tuning, brief=True)
 
 

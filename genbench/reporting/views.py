@@ -238,7 +238,9 @@ def show_comparison(
         values += [_bare_p(comparison.p)] * (wide or not several) + [_bare_p(comparison.p_holm)] * several
         values += [_effect(comparison)] * wide
         more = "-" if comparison.more_seeds is None else f"{comparison.more_seeds:,}"
-        table.add_row(escape(comparison.head), *values, comparison.conclusion.replace(" is ", " "), more)
+        table.add_row(
+            escape(comparison.head), *values, comparison.conclusion.replace(" is ", " ").replace(" are ", " "), more
+        )
     console.print(table)
     for sentence in (*conclusion_words(comparisons, label_a, label_b), *filter(None, [tuning])):
         writer.line(sentence, indent=1)
@@ -275,10 +277,20 @@ def conclusion_words(comparisons: Sequence[Comparison], a: str, b: str) -> list[
     heads: dict[str, list[str]] = {}
     for comparison in comparisons:
         heads.setdefault(comparison.conclusion, []).append(comparison.head)
-    names = {"A is better": f"{a} is better", "B is better": f"{b} is better"}
+    names = {
+        "A is better": f"{a} is better",
+        "B is better": f"{b} is better",
+        "A's options are better": f"the chosen options of {a} are better",
+        "B's options are better": f"the chosen options of {b} are better",
+    }
     sentences = [
         f"{name} by {join_words(heads[conclusion])}" for conclusion, name in names.items() if conclusion in heads
     ]
+    options = [comparison for comparison in comparisons if "options" in comparison.conclusion]
+    reasons = dict.fromkeys(comparison.unproven for comparison in options if comparison.unproven)
+    if options:
+        more = f" ({'; '.join(reasons)})" * bool(reasons)
+        sentences.append(f"the searches do not show that the models differ{more}")
     if sentences or len(comparisons) > 1:
         return sentences or [f"{a} and {b} cannot be told apart"]
     head = comparisons[0].head

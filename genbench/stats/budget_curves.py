@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 from functools import lru_cache
 
@@ -25,6 +25,10 @@ STUDIES = 4_000
 
 PERMUTATIONS = 999
 """Permutations of one comparison at least: the standard error of a p-value of 5 % is 0.7 %."""
+
+HOPELESS = 0.02
+"""From this p-value by the first permutations on, more of them are not drawn for a pair among more than ten, of which
+each is tested at less than 0.5 %."""
 
 FINEST = 0.2
 """The smallest p-value that a comparison can have after correction for all pairs, as a part of the error rate."""
@@ -112,8 +116,8 @@ def best_of(x: Floats, k: int) -> tuple[Floats, Floats]:
     `x` is `(searches, n)`, each row sorted. The i-th smallest value is the best of C(i - 1, k - 1) subsets of C(n, k).
     """
     n = x.shape[1]
-    error = np.sqrt((n - 1) / n * np.square(x @ _leave_out(n, k)).sum(1))
-    error[error <= 1e-12 * np.abs(x).max(1)] = 0.0  # rounding
+    error = np.sqrt((n - 1) / n * np.square(x[:, k - 1 :] @ _leave_out(n, k)).sum(1))
+    error[error <= 1e-12 * np.maximum(np.abs(x[:, 0]), np.abs(x[:, -1]))] = 0.0  # rounding
     return x @ _weights(n, k), error
 
 
@@ -121,12 +125,15 @@ def best_of(x: Floats, k: int) -> tuple[Floats, Floats]:
 def _leave_out(n: int, k: int) -> Floats:
     """The estimates without one draw, less their mean, are linear in the sorted values: the matrix, `(value, draw)`.
 
-    Without draw j the values below it keep their rank, and those above it lose one.
+    Without draw j the values below it keep their rank, and those above it lose one. The k - 1 smallest values are the
+    best of no subset, and each leaves the same estimate: one column, by the square root of their number, for them all.
     """
     weights = _weights(n - 1, k)
     below, above = np.append(weights, 0.0), np.insert(weights, 0, 0.0)
     matrix = np.triu(np.tile(below[:, None], n), 1) + np.tril(np.tile(above[:, None], n), -1)
-    return np.asarray(matrix - matrix.mean(1, keepdims=True), np.float64)
+    matrix -= matrix.mean(1, keepdims=True)
+    matrix[:, max(0, k - 2)] *= math.sqrt(max(1, k - 1))
+    return np.asarray(matrix[k - 1 :, max(0, k - 2) :], np.float64)
 
 
 @lru_cache(maxsize=4096)
@@ -235,9 +242,13 @@ def _trials(count: int) -> str:
 
 
 def compare_budgets(
-    models: Mapping[str, Sequence[float]], *, higher_is_better: bool, level: float = LEVEL
+    models: Mapping[str, Sequence[float]],
+    *,
+    higher_is_better: bool,
+    level: float = LEVEL,
+    pairs: Collection[tuple[str, str]] | None = None,
 ) -> tuple[BudgetComparison, ...]:
-    """All pairs of models: at which numbers of trials one has the better expected best value.
+    """Pairs of models: at which numbers of trials one has the better expected best value.
 
     With probability `level` nothing is claimed of models whose trials have one law, over all numbers of trials and all
     pairs together. For a pair, t_k = difference of the estimates / its jackknife error is compared with its law when
@@ -252,6 +263,7 @@ def compare_budgets(
         models: Validation values of each model's trials; NaN where one diverged.
         higher_is_better: The direction of the metric.
         level: One minus the error rate.
+        pairs: The pairs that are compared, each in the order of `models`; all where None. The correction is for all.
 
     Returns:
         A comparison for each pair, in the order of `models`; an empty one below six trials.
@@ -267,29 +279,35 @@ def compare_budgets(
     """
     sign = 1.0 if higher_is_better else -1.0
     filled = fill_diverged(list(models.values()), higher_is_better=higher_is_better)
-    pairs = list(itertools.combinations(zip(models, filled, strict=True), 2))
+    values = {name: tuple((sign * x).tolist()) for name, x in zip(models, filled, strict=True)}
+    every = list(itertools.combinations(models, 2))
     # With too few permutations for so many pairs no p-value could be small enough, whatever the trials.
-    permutations = max(PERMUTATIONS, math.ceil(len(pairs) / (FINEST * (1 - level)) - 1e-6) - 1)
+    permutations = max(PERMUTATIONS, math.ceil(len(every) / (FINEST * (1 - level)) - 1e-6) - 1)
     comparisons = []
-    for (first, a), (second, b) in pairs:
-        trials, signs, raw = _permutation_test(sign * a, sign * b, permutations)
-        p_values = tuple(min(1.0, len(pairs) * p) for p in raw)
+    for first, second in every if pairs is None else [pair for pair in every if pair in pairs]:
+        trials, signs, raw = _permutation_test(values[first], values[second], PERMUTATIONS)
+        if permutations > PERMUTATIONS and min(raw, default=1.0) <= HOPELESS:
+            trials, signs, raw = _permutation_test(values[first], values[second], permutations)
+        p_values = tuple(min(1.0, len(every) * p) for p in raw)
         ahead = tuple(s if p <= 1 - level else 0 for s, p in zip(signs, p_values, strict=True))
-        comparisons.append(BudgetComparison(first, second, tuple(trials), ahead, p_values))
+        comparisons.append(BudgetComparison(first, second, trials, ahead, p_values))
     return tuple(comparisons)
 
 
-def _permutation_test(a: Floats, b: Floats, permutations: int) -> tuple[list[int], list[int], list[float]]:
+@lru_cache(maxsize=4096)
+def _permutation_test(
+    a: tuple[float, ...], b: tuple[float, ...], permutations: int
+) -> tuple[tuple[int, ...], tuple[int, ...], tuple[float, ...]]:
     """Numbers of trials, the sign of each difference, and p-values adjusted over them; larger is better."""
     if min(len(a), len(b)) < FEWEST:
-        return [], [], []
-    pooled = np.concatenate([a, b])
+        return (), (), ()
+    pooled = np.array([*a, *b])
     rng = np.random.default_rng(_SEED)
     order = rng.permuted(np.tile(np.arange(len(pooled)), (permutations + 1, 1)), axis=1)
     order[0] = np.arange(len(pooled))  # as it was observed
     dealt = pooled[order]
     left, right = np.sort(dealt[:, : len(a)], axis=1), np.sort(dealt[:, len(a) :], axis=1)
-    counts, signs, p_values = spaced_counts(min(len(a), len(b)) // 2, COMPARED), [], []
+    counts, signs, p_values = tuple(spaced_counts(min(len(a), len(b)) // 2, COMPARED)), [], []
     for k in counts:
         (mean_a, error_a), (mean_b, error_b) = best_of(left, k), best_of(right, k)
         gap, error = mean_a - mean_b, np.hypot(error_a, error_b)
@@ -299,7 +317,7 @@ def _permutation_test(a: Floats, b: Floats, permutations: int) -> tuple[list[int
         signs.append(int(np.sign(gap[0])))
         p_values.append(_upper_shares(t))
     smallest = np.min(p_values, axis=0)
-    return counts, signs, [float((smallest <= column[0]).mean()) for column in p_values]
+    return counts, tuple(signs), tuple(float((smallest <= column[0]).mean()) for column in p_values)
 
 
 def _upper_shares(t: Floats) -> Floats:

@@ -6,7 +6,7 @@ models (same data order, same prior draws, same evaluation noise), so difference
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
@@ -36,6 +36,7 @@ def set_of_best(
     lower: bool,
     level: float = LEVEL,
     errors: Sequence[Errors] = (),
+    rivals: Sequence[Container[int]] | None = None,
 ) -> tuple[BestSetResult, ...]:
     """The models that may be the best; with probability `level` every model that truly is a best is among them.
 
@@ -52,6 +53,9 @@ def set_of_best(
     A test needs three shared seeds, and differences that are not all equal unless the values' `errors` are known (those
     of shares): then its p-value is `intervals.upper_p`'s, at least that of a z-test by these errors. A model without
     any test is "undecided". The best mean is in the set, or no model is, when all models have the same seeds.
+
+    `rivals` are for each model the places of those that may be evidence against it. All others are still counted in the
+    correction, so that fewer rivals never give more models that are worse.
     """
     values, present = _matrix(models)
     values = values if lower else -values
@@ -59,7 +63,10 @@ def set_of_best(
         return tuple(BestSetResult("undecided") for _ in models)
     known = bool(errors) and all(error.keys() == model.keys() for error, model in zip(errors, models, strict=True))
     variances = np.square(_matrix(errors)[0]) if known else None
-    evidence = [_evidence_against(i, values, present, variances) for i in range(len(models))]
+    evidence = [
+        _evidence_against(i, values, present, variances, None if rivals is None else rivals[i])
+        for i in range(len(models))
+    ]
     p_values = holm_of_tests(evidence)
     adjusted = [p for p in p_values if p is not None]
     if adjusted and max(adjusted) <= 1 - level:  # only where seeds differ between pairs: each beaten by another
@@ -107,7 +114,9 @@ def _matrix(models: Sequence[Mapping[int, float]]) -> tuple[Floats, Floats]:
     return values, present
 
 
-def _evidence_against(i: int, values: Floats, present: Floats, variances: Floats | None) -> float | None:
+def _evidence_against(
+    i: int, values: Floats, present: Floats, variances: Floats | None, rivals: Container[int] | None
+) -> float | None:
     """The p-value of "model i is a best", lower is better: Bonferroni over its one-sided paired tests; None without.
 
     Without known variances only the largest t for each number of shared seeds can give the smallest p-value:
@@ -137,6 +146,10 @@ def _evidence_against(i: int, values: Floats, present: Floats, variances: Floats
     tests = int(testable.sum())
     if not tests:
         return None
+    if rivals is not None:
+        testable &= np.array([j in rivals for j in range(len(testable))])
+        if not testable.any():
+            return 1.0
 
     # The smallest p-value.
     with np.errstate(divide="ignore", invalid="ignore"):

@@ -5,21 +5,23 @@ from __future__ import annotations
 import hashlib
 import json
 from collections.abc import Callable, Container, Iterable, Mapping, Sequence
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import dataclass, field, fields
 from datetime import datetime
 from functools import partial
 from pathlib import PurePath
 from typing import Any, Literal
 
 from genbench.experiment.run import Component, Run
-from genbench.storage.run_dir import DEFAULTS, Protocols, RunRecord
-from genbench.storage.schema import MetricRecord, Scalar, SnapshotRecord, TunedFile, space_words
+from genbench.storage.run_dir import DEFAULTS, Protocols, RunRecord, searches_of
+from genbench.storage.schema import MetricRecord, Scalar, SearchRecord, SnapshotRecord, TunedFile, space_words
 
 NUMBER = (
     *("value", "floor", "floor_sd", "se", "low", "high", "p_value", "minimum_detectable_effect"),
     *("unit", "higher_is_better", "n", "protocol", "caution", "chance", "chance_sd"),
 )
 """The fields that a row has from its measurement."""
+INTERNAL = {"internal": True}
+"""The mark of fields of a row that are no columns of files."""
 KINDS: tuple[Literal["dataset", "model", "prior", "network"], ...] = ("dataset", "model", "prior", "network")
 
 
@@ -38,6 +40,8 @@ class Row:
     trials, `tuned_by` says how they were drawn and measured, `tuned` names the searched options, `space` says where
     they were searched, `validation` is the best trial's value of `tuned_metric` and `default_validation` that of the
     first trial, which has the default options, `search` its key in tuning.json; trials themselves have no rows.
+    No columns of files are `searched`, the record of that search where it lies beside the runs, and `like_trials`:
+    whether the number was measured as those of the trials were.
     """
 
     run: str
@@ -89,10 +93,12 @@ class Row:
     space: str = ""
     default_validation: float | None = None
     search: str = ""
+    searched: SearchRecord | None = field(default=None, compare=False, repr=False, metadata=INTERNAL)
+    like_trials: bool = field(default=False, compare=False, repr=False, metadata=INTERNAL)
 
     def as_dict(self) -> dict[str, object]:
         """The row as plain data, columns in their fixed order."""
-        return asdict(self)
+        return {name: getattr(self, name) for name in COLUMNS}
 
 
 ELSEWHERE = "trained elsewhere"
@@ -104,7 +110,7 @@ EQUAL_COST = " at equal"
 SEARCH_WORDS = {"random": "random search", "halving": "successive halving", "tpe": "TPE search", "gp": "GP search"}
 """The algorithms of searches in words."""
 
-COLUMNS = tuple(each.name for each in fields(Row))
+COLUMNS = tuple(each.name for each in fields(Row) if not each.metadata)
 
 
 def rows(
@@ -131,6 +137,7 @@ def rows(
     runs = {group: first[group].run for group in dict.fromkeys(groups)}
     datasets, labels = group_labels(runs, defaults, partial(_variant_names, _begun(records), owned))
     tuned = {group: record.tuned for group, record in zip(groups, records, strict=True) if record.tuned is not None}
+    searches = searches_of(records)
     labels |= _tuning_marks(labels, {g: runs[g] for g in tuned} if tuned_apart else runs, datasets, tuned)
     shared = {
         group: {
@@ -139,7 +146,7 @@ def rows(
             "dataset": datasets[group],
             "options": {name: value for _, name, value in _options(run)},
             "defaults": defaults[group],
-            **(_tuning(tuned[group]) if group in tuned else {}),
+            **(_tuning(tuned[group], searches) if group in tuned else {}),
         }
         for group, run in runs.items()
     }
@@ -152,7 +159,7 @@ def rows(
     return [row for record, known in zip(records, columns, strict=True) for row in _rows_of(record, known, keys)]
 
 
-def _tuning(tuned: TunedFile) -> dict[str, Any]:
+def _tuning(tuned: TunedFile, searches: Mapping[str, SearchRecord]) -> dict[str, Any]:
     """The columns of a run whose options a search chose."""
     alike = f"{EQUAL_COST} {tuned.by}" * (tuned.by != "trials")
     search = SEARCH_WORDS.get(tuned.algorithm, f"{tuned.algorithm} search")
@@ -165,6 +172,7 @@ def _tuning(tuned: TunedFile) -> dict[str, Any]:
         "space": space_words(tuned.space),
         "default_validation": tuned.default,
         "search": tuned.search,
+        "searched": searches.get(tuned.search),
     }
 
 
@@ -240,6 +248,7 @@ def rows_of_measurements(columns: Mapping[str, Any], measured: Mapping[str, Metr
     Options may differ where the protocol does not, such as two paths of the same file: that is one number.
     """
     numbers: dict[tuple[str, str, str], Row] = {}
+    search: SearchRecord | None = columns.get("searched")
     for entry in measured.values():
         columns = {**columns, "split": entry.split}
         if entry.error:
@@ -252,6 +261,7 @@ def rows_of_measurements(columns: Mapping[str, Any], measured: Mapping[str, Metr
                 metric_role=number.role,
                 head=number.label or metric,
                 fit_seconds=entry.fit_seconds,
+                like_trials=search is not None and (search.metric, search.metric_options) == (metric, entry.options),
                 **{name: getattr(number, name) for name in NUMBER},
             )
     yield from numbers.values()

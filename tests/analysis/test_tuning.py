@@ -62,7 +62,7 @@ def gain_table(tables: list[WordTable]) -> dict[str, str]:
 def test_a_default_that_was_run_is_compared_seed_by_seed_and_the_validation_value_is_no_test_value(
     tmp_path: Path,
 ) -> None:
-    (report,) = tuning_reports(store_study(tmp_path, defaults=True), read_searches(tmp_path))
+    (report,) = tuning_reports(store_study(tmp_path, defaults=True))
     (model,) = report.models
     assert (model.default_validation, model.validation) == (5.0, 2.0)
     assert model.tuned is not None
@@ -78,7 +78,7 @@ def test_a_default_that_was_run_is_compared_seed_by_seed_and_the_validation_valu
 
 
 def test_without_the_default_nothing_is_gained_and_the_table_says_why(tmp_path: Path) -> None:
-    reports = tuning_reports(store_study(tmp_path, defaults=False), read_searches(tmp_path))
+    reports = tuning_reports(store_study(tmp_path, defaults=False))
     cells = gain_table(word_tables(reports, "folder"))
     assert cells["test default"] == "not run"
     assert "gain" not in cells
@@ -97,7 +97,7 @@ def test_a_published_number_counts_by_the_same_protocol_alone(tmp_path: Path) ->
         (replace(known, latent_dim=64), None),
         (replace(known, dataset="mnist"), None),
     ):
-        tables = word_tables(tuning_reports(tidy, {}, [published], protocols(records)), "folder")
+        tables = word_tables(tuning_reports(tidy, [published], protocols(records)), "folder")
         assert gain_table(tables).get("published") == shown
         assert any("no recipe has a number" in note for note in tables[0].notes) == (shown is None)
 

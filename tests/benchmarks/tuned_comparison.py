@@ -2,9 +2,9 @@
 
     python tests/benchmarks/tuned_comparison.py
 
-Writes reports/trust/tuned-comparison.{json,md}; about a minute on one core. Nothing is trained: a model is a response
-surface, the validation value of two options, with the noise of a training. The functions are those that compare real
-models. It measures without a goal.
+Writes reports/trust/tuned-comparison.{json,md}; some ten minutes on two cores. Nothing is trained: a model is a
+response surface, the validation value of two options, with the noise of a training. The functions are those that
+compare real models. It measures without a goal.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from __future__ import annotations
 import json
 import math
 import time
+from concurrent.futures import ProcessPoolExecutor
 from pathlib import Path
 
 import numpy as np
 
-from genbench.stats.budget_curves import compare_budgets
-from genbench.stats.comparison import set_of_best
+from genbench.analysis.table import Search, best_tests, model_tests
 from genbench.stats.intervals import Floats
 from genbench.utils.io import write_text
 
@@ -28,6 +28,9 @@ OPTIMUM = np.array([0.4, 0.6])
 CURVATURE = np.array([20.0, 8.0])
 NOISE = 1.0
 """The standard deviation of the metric over trainings."""
+KINDS = [(gain, trials) for trials in (10, 30, 100) for gain in (0.0, 2.0)]
+"""Gains of the last model, and numbers of trials."""
+CORES = 2
 OUT = Path(__file__).resolve().parents[2] / "reports" / "trust"
 
 
@@ -41,47 +44,49 @@ def trained(rng: np.random.Generator, options: Floats, gain: float, seeds: int) 
     return dict(enumerate((surface(options) - gain + NOISE * rng.normal(size=seeds)).tolist()))
 
 
-def called_worse(values: list[dict[int, float]]) -> list[bool]:
-    """Which models a table would leave unmarked."""
-    return [result.status == "worse" for result in set_of_best(values, lower=True)]
-
-
 def study(rng: np.random.Generator, trials: int, gain: float) -> dict[str, float]:
-    """One study: model 0 has its default at the optimum; the last model is better by `gain`,"
-    " and all others are equal."""
+    """One study: model 0 has its default at the optimum; the last model is better by `gain`, all others are equal."""
     gains = [0.0] * (MODELS - 1) + [gain]
     defaults = [OPTIMUM, *rng.random((MODELS - 1, 2))]
-    untuned = called_worse([trained(rng, d, g, SEEDS) for d, g in zip(defaults, gains, strict=True)])
+    untuned = dict(enumerate(trained(rng, d, g, SEEDS) for d, g in zip(defaults, gains, strict=True)))
 
     # The search of each model on validation values of one training each, and the choice trained anew.
     searched = [rng.random((trials, 2)) for _ in range(MODELS)]
     validation = [surface(x) - g + NOISE * rng.normal(size=trials) for x, g in zip(searched, gains, strict=True)]
     places = [int(values.argmin()) for values in validation]
     chosen = [x[place] for x, place in zip(searched, places, strict=True)]
-    tuned = called_worse([trained(rng, c, g, SEEDS) for c, g in zip(chosen, gains, strict=True)])
+    tuned = dict(enumerate(trained(rng, c, g, SEEDS) for c, g in zip(chosen, gains, strict=True)))
     reached = [float(surface(c)) - g for c, g in zip(chosen, gains, strict=True)]
     curse = np.mean([r - v[place] for r, v, place in zip(reached, validation, places, strict=True)])
-    budgets = compare_budgets({str(m): v.tolist() for m, v in enumerate(validation)}, higher_is_better=False)
 
-    best = [MODELS - 1] if gain else list(range(MODELS))
-    ahead = {pair.first if lead > 0 else pair.second for pair in budgets for lead in pair.ahead if lead}
-    return {
-        "untuned errs": any(untuned[m] for m in best),
-        "tuned errs": any(tuned[m] for m in best),
-        "budgets err": bool(ahead - {str(MODELS - 1)}) if gain else bool(ahead),
-        "untuned finds": all(untuned[m] for m in range(MODELS) if m not in best),
-        "tuned finds": all(tuned[m] for m in range(MODELS) if m not in best),
-        "budgets find": sum(pair.second == str(MODELS - 1) and -1 in pair.ahead for pair in budgets) == MODELS - 1,
-        "reached": float(np.ptp(reached[: MODELS - 1])),
-        "default": float(np.ptp([surface(np.asarray(d)) for d in defaults[: MODELS - 1]])),
-        "curse": float(curse),
+    # Which models are called worse, by each comparison.
+    searches = {f"{m}": Search(f"{m}", ("random",), tuple(v.tolist())) for m, v in enumerate(validation)}
+    values = {f"{m}": v for m, v in tuned.items()}
+    worse = {
+        "untuned": [
+            r.status == "worse" for r in best_tests({f"{m}": v for m, v in untuned.items()}, lower=True).values()
+        ],
+        "seeds": [r.status == "worse" for r in best_tests(values, lower=True).values()],
+        "rule": [r.status == "worse" for r in model_tests(values, searches, lower=True).results.values()],
     }
+    best = [MODELS - 1] if gain else list(range(MODELS))
+    others = [m for m in range(MODELS) if m not in best]
+    results = {"reached": float(np.ptp(reached[: MODELS - 1])), "curse": float(curse)}
+    results["default"] = float(np.ptp([surface(np.asarray(d)) for d in defaults[: MODELS - 1]]))
+    for name, called in worse.items():
+        results[f"{name} errs"] = float(any(called[m] for m in best))
+        if others:
+            results[f"{name} finds all"] = float(all(called[m] for m in others))
+            results[f"{name} finds one"] = float(np.mean([called[m] for m in others]))
+    return results
 
 
 def rate(studies: list[dict[str, float]], name: str) -> str:
-    """A share with its standard error."""
-    p = float(np.mean([entry[name] for entry in studies]))
-    return f"{p:.1%} ± {math.sqrt(p * (1 - p) / len(studies)):.1%}"
+    """A share with its standard error over studies; "" where it was not looked at."""
+    if name not in studies[0]:
+        return ""
+    values = [entry[name] for entry in studies]
+    return f"{np.mean(values):.1%} ± {np.std(values) / math.sqrt(len(values)):.1%}"
 
 
 def mean(studies: list[dict[str, float]], name: str) -> str:
@@ -89,61 +94,72 @@ def mean(studies: list[dict[str, float]], name: str) -> str:
     return f"{np.mean([entry[name] for entry in studies]):.2f}"
 
 
+def studies_of(kind: tuple[float, int]) -> list[dict[str, float]]:
+    """The studies of one gain and number of trials."""
+    gain, trials = kind
+    studies = STUDIES if trials < 100 else STUDIES // 2
+    return [study(np.random.default_rng([SEED, k, trials, int(gain)]), trials, gain) for k in range(studies)]
+
+
 def main() -> None:
     """Simulate, and write."""
     began = time.perf_counter()
-    budgets, gains = (10, 30), (0.0, 2.0)
-    results = {
-        (gain, trials): [
-            study(np.random.default_rng([SEED, k, trials, int(gain)]), trials, gain) for k in range(STUDIES)
-        ]
-        for gain in gains
-        for trials in budgets
-    }
-    seconds = time.perf_counter() - began
+    results: dict[tuple[float, int], list[dict[str, float]]] = {}
+    with ProcessPoolExecutor(CORES) as pool:
+        for kind, studies in zip(KINDS, pool.map(studies_of, KINDS), strict=True):
+            results[kind] = studies
+            write(results, time.perf_counter() - began)
+
+
+def write(results: dict[tuple[float, int], list[dict[str, float]]], seconds: float) -> None:
+    """Write what has been simulated."""
     lines = [
         "# Comparisons at defaults and tuned ones, on a planted problem",
         "",
-        f"`python tests/benchmarks/tuned_comparison.py`: {STUDIES} studies of each kind, {seconds:.0f} s on one core.",
+        f"`python tests/benchmarks/tuned_comparison.py`: {seconds:.0f} s on {CORES} busy cores.",
         "",
-        f"{MODELS} models have the same response surface, 25 + 20 (x - 0.4)² + 8 (y - 0.6)², lower"
-        " is better, and trainings"
-        f" of standard deviation {NOISE:g}. The first has its default at the optimum, the others"
-        f" anywhere. Untuned: {SEEDS}"
-        " seeds at the defaults. Tuned: a random search of the same number of trials each, one"
-        " training a trial; the best"
-        f" trial is trained anew with {SEEDS} fresh seeds. Both are tested as a table is (the set"
-        " of bests at 5 %). Budget"
-        " curves: the trials themselves are compared at all numbers of trials (`compare_budgets`).",
+        f"{MODELS} models have the same response surface, 25 + 20 (x - 0.4)² + 8 (y - 0.6)², lower is better, and"
+        f" trainings of standard deviation {NOISE:g}. The first has its default at the optimum, the others anywhere. A"
+        " model is called worse by",
         "",
-        "## Equal models: how often one is called worse",
+        f"* **defaults**: {SEEDS} seeds at the defaults, tested as a table is (the set of bests at 5 %);",
+        f"* **fresh seeds alone**: a random search of each model with the same number of trials, one training a trial;"
+        f" the best trial is trained anew with {SEEDS} fresh seeds, tested as above;",
+        "* **the verdict**: fresh seeds and the trials of the two searches, at the largest number of trials compared,"
+        " both say so: `model_tests`, which marks the ranking column of tuned tables.",
         "",
-        "| trials | untuned | tuned, fresh seeds | budget curves | range of true values: defaults | chosen |"
-        " validation value too good by |",
-        "|--:|--:|--:|--:|--:|--:|--:|",
+        "± is the standard error of the simulation.",
+        "",
+        "## Equal models: how often any is called worse",
+        "",
+        "| trials | studies | defaults | fresh seeds alone | the verdict | range of true values: defaults |"
+        " chosen | validation value too good by |",
+        "|--:|--:|--:|--:|--:|--:|--:|--:|",
         *(
-            f"| {trials} | {rate(r, 'untuned errs')} | {rate(r, 'tuned errs')} | {rate(r, 'budgets err')} |"
+            f"| {trials} | {len(r)} | {rate(r, 'untuned errs')} | {rate(r, 'seeds errs')} | {rate(r, 'rule errs')} |"
             f" {mean(r, 'default')} | {mean(r, 'reached')} | {mean(r, 'curse')} |"
             for (gain, trials), r in results.items()
             if not gain
         ),
         "",
         'Fresh seeds compare the *chosen options*, which differ by the luck of the searches (column "chosen"): more'
-        " seeds"
-        " find that difference more often, and more trials make it smaller. Budget curves compare the models under"
-        " another search of the same kind, and hold their 5 % up to the error of this simulation.",
+        " seeds find that difference more often, and more trials make it smaller.",
         "",
-        f"## The last model is better by {gains[1]:g}",
+        "## The last model is better by 2: how often that is found, and how often it is called worse",
         "",
-        "It errs where the better model is called worse than another one (budget curves: where any"
-        " other model is said to be"
-        " ahead); it finds where all three others are called worse.",
+        f"All: the other {MODELS - 1} are all called worse; one: the mean share of them that is.",
         "",
-        "| trials | untuned errs | tuned errs | budget curves err | untuned finds | tuned finds | budget curves find |",
-        "|--:|--:|--:|--:|--:|--:|--:|",
+        "| trials | studies | all, defaults | fresh seeds alone | the verdict | one, defaults | fresh seeds alone |"
+        " the verdict | errs, defaults | fresh seeds alone | the verdict |",
+        "|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|--:|",
         *(
-            f"| {trials} | {rate(r, 'untuned errs')} | {rate(r, 'tuned errs')} | {rate(r, 'budgets err')} |"
-            f" {rate(r, 'untuned finds')} | {rate(r, 'tuned finds')} | {rate(r, 'budgets find')} |"
+            f"| {trials} | {len(r)} | "
+            + " | ".join(
+                rate(r, f"{name} {what}")
+                for what in ("finds all", "finds one", "errs")
+                for name in ("untuned", "seeds", "rule")
+            )
+            + " |"
             for (gain, trials), r in results.items()
             if gain
         ),
@@ -151,12 +167,15 @@ def main() -> None:
     ]
     OUT.mkdir(parents=True, exist_ok=True)
     kept = [
-        {"gain": gain, "trials": trials, **{name: float(np.mean([s[name] for s in r])) for name in r[0]}}
+        {
+            "gain": gain,
+            "trials": trials,
+            "studies": len(r),
+            **{name: float(np.mean([s[name] for s in r])) for name in sorted(r[0])},
+        }
         for (gain, trials), r in results.items()
     ]
-    write_text(
-        OUT / "tuned-comparison.json", json.dumps({"seed": SEED, "studies": STUDIES, "rates": kept}, indent=1) + "\n"
-    )
+    write_text(OUT / "tuned-comparison.json", json.dumps({"seed": SEED, "rates": kept}, indent=1) + "\n")
     write_text(OUT / "tuned-comparison.md", "\n".join(lines))
 
 
