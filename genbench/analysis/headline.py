@@ -231,8 +231,6 @@ def verdict(table: Table) -> Verdict:
     here = [row for row in models if not row.elsewhere]
     if len(here) > 1 and not alike(here):
         sentences.append("Not tuned alike: the ranks may be owed to that alone")
-    elif len(here) > 1 and here[0].trials:
-        sentences.append("Tuned alike: these are the options of one search, and another could choose others")
     elif len(here) > 1 and not here[0].trials and at_defaults(here):
         sentences.append("Not tuned: a comparison of defaults")
     chosen_options = tuple(options_worse)
