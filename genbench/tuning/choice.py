@@ -115,7 +115,7 @@ def choice_line(search: SearchRecord) -> str:
     first, chosen = search.trials[0], search.trials[search.chosen]
     words = [
         f"{name} {option_text(value)}"
-        + (f" ({option_text(first.options[name])})" if first.options[name] != value else "")
+        + (f" (default {option_text(first.options[name])})" if first.options[name] != value else "")
         for name, value in chosen.options.items()
     ]
     failed, stopped = (
