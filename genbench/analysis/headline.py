@@ -92,7 +92,7 @@ def options_words(rows: Sequence[TableRow]) -> str:
     if not texts:
         return "" if any(row.defaults is None for row in rows) else "options at their defaults"
     more = f" and {len(texts) - OPTIONS_SHOWN} more" if len(texts) > OPTIONS_SHOWN else ""
-    return f"not the default: {', '.join(texts[:OPTIONS_SHOWN])}{more}"
+    return f"not the default (in brackets): {', '.join(texts[:OPTIONS_SHOWN])}{more}"
 
 
 def searched(row: TableRow) -> list[str]:
@@ -231,8 +231,6 @@ def verdict(table: Table) -> Verdict:
     here = [row for row in models if not row.elsewhere]
     if len(here) > 1 and not alike(here):
         sentences.append("Not tuned alike: the ranks may be owed to that alone")
-    elif len(here) > 1 and here[0].trials:
-        sentences.append("Tuned alike: these are the options of one search, and another could choose others")
     elif len(here) > 1 and not here[0].trials and at_defaults(here):
         sentences.append("Not tuned: a comparison of defaults")
     chosen_options = tuple(options_worse)

@@ -23,6 +23,7 @@ from genbench.cli.options import (
     threads_option,
 )
 from genbench.cli.study import executor_options, read_study_flags
+from genbench.errors import StoreError
 from genbench.experiment.config import check_config
 from genbench.interface.config import DEFAULT_EPOCHS, lower_case
 from genbench.interface.context import data_config_of, make_room, stoppable
@@ -138,7 +139,14 @@ def run_tuning(config: TuneConfig, registry: Registry, *, dry_run: bool) -> int:
             make_room(out)
             outcome = tuning.run(do, writer.line)
         if outcome is not None:
-            return run.closing(console, outcome, out)
+            status = run.closing(console, outcome, out)
+            if outcome.locked and not status:
+                count = len(outcome.locked)
+                raise StoreError(
+                    f"nothing is chosen yet: {count} trial{'s' * (count != 1)} of the search ran in another process:"
+                    " repeat this command when that one has ended"
+                )
+            return status
         for record in tuning.records():
             writer.line(choice_line(record))
         for line in budget_lines(search_values(tuning.records())):

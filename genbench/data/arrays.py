@@ -20,11 +20,10 @@ import torch
 from PIL import Image
 from safetensors import SafetensorError, safe_open
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor
 
 from genbench.api import DataConfig, ProgressEvent, Shape
 from genbench.data.decoding import UNREADABLE, Pictures, image_names, open_pictures
-from genbench.data.images import to_uint8
+from genbench.data.images import picture_to_tensor, to_uint8
 from genbench.data.listing import FORMATS, count_reasons, describe_error
 from genbench.data.tensor_files import hash_file
 from genbench.errors import DataError, UsageError, one_line, printable
@@ -151,7 +150,7 @@ def _picture(pictures: Pictures, name: str, shape: Shape, where: str) -> Tensor:
                 alpha = image.convert("RGBA").getchannel("A").getextrema()
                 if alpha != (255, 255):
                     raise DataError(f"{where}: '{printable(name)}' has transparent pixels: save it without them")
-            tensor: Tensor = pil_to_tensor(image.convert("L" if grey else "RGB"))
+            tensor = picture_to_tensor(image.convert("L" if grey else "RGB"))
     except UNREADABLE as error:
         raise DataError(f"{where}: '{printable(name)}' cannot be decoded ({describe_error(error)})") from None
     channels, height, width = shape

@@ -7,10 +7,10 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.utils import make_grid
 
 from genbench.api import DataConfig, DatasetInfo, Images, ProgressEvent
 from genbench.data.tensor_files import compute_once, hash_tensors, load_tensors, save_tensors
@@ -43,6 +43,18 @@ def to_float(images: Tensor) -> Tensor:
         tensor([0., 1.])
     """
     return images.to(torch.float32).div_(255.0)
+
+
+def picture_to_tensor(picture: Image.Image) -> Tensor:
+    """The pixels of a Pillow image of 8 bits, `(c, h, w)` uint8: torchvision's `pil_to_tensor`.
+
+    torchvision itself takes seconds to import, which every command that loads plug-ins would wait for.
+
+    Example:
+        >>> picture_to_tensor(Image.new("RGB", (4, 2))).shape
+        torch.Size([3, 2, 4])
+    """
+    return torch.from_numpy(np.atleast_3d(np.array(picture))).permute(2, 0, 1)
 
 
 def with_content(images: Images) -> Images:
@@ -187,6 +199,11 @@ def save_grid(path: Path, images: Tensor, columns: int = 8, padding: int = 2) ->
         SystemFailureError: The disk is full.
         OSError: The file cannot be written.
     """
-    grid = make_grid(images.cpu(), nrow=columns, padding=padding, pad_value=255)
-    picture = Image.fromarray(grid.permute(1, 2, 0).contiguous().numpy())
+    pixels = images.cpu().expand(-1, 3, -1, -1).permute(0, 2, 3, 1).contiguous().numpy()
+    n, h, w = pixels.shape[:3]
+    columns = min(columns, n)
+    height, width = h + padding, w + padding
+    picture = Image.new("RGB", (columns * width + padding, -(-n // columns) * height + padding), "white")
+    for i, image in enumerate(pixels):
+        picture.paste(Image.fromarray(image), (i % columns * width + padding, i // columns * height + padding))
     write_atomically(path, lambda temporary: picture.save(temporary, format="png", optimize=True))

@@ -16,19 +16,18 @@ from __future__ import annotations
 
 import itertools
 import re
-import tomllib
 from collections.abc import Hashable, Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import msgspec
 
-from genbench.errors import UsageError
+from genbench.errors import DataError, UsageError
 from genbench.experiment.run import Component, Run, split_sampler
 from genbench.interface.config import StudyConfig, decode_study, settings_of
 from genbench.storage.provenance import plugin_files
 from genbench.storage.run_dir import RunRecord
-from genbench.utils.io import JSON_BYTES, read_bytes, write_text
+from genbench.utils.io import read_toml, write_text
 
 SUFFIX = ".toml"
 BARE = re.compile(r"[A-Za-z0-9_-]+")
@@ -40,15 +39,9 @@ BARE = re.compile(r"[A-Za-z0-9_-]+")
 def read_study(path: Path) -> StudyConfig:
     """The study in a file; `UsageError` names the file and the key that is wrong."""
     try:
-        plain = tomllib.loads(read_bytes(path, JSON_BYTES).decode("utf-8-sig"))  # with the mark of Windows' editors
-    except OSError as error:
-        raise UsageError(f"{path}: the study file cannot be read: {error.strerror or error}") from None
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f"{path}: no TOML: it is not UTF-8 (byte {error.start + 1}): save it in this encoding"
-        ) from None
-    except (tomllib.TOMLDecodeError, RecursionError) as error:
-        raise UsageError(f"{path}: no TOML: {error}") from None
+        plain = read_toml(path)
+    except DataError as error:
+        raise UsageError(str(error)) from None
     if isinstance(plain.get("set"), dict):
         plain["set"] = settings_of(_flat(plain["set"], str(path)), str(path))
     return decode_study(plain, str(path))

@@ -21,6 +21,7 @@ from genbench.interface.study import checked, listed, load_registry, work
 from genbench.storage.run_dir import RunFolder, RunRecord, read_runs, read_searches, save_searches
 from genbench.storage.schema import SearchRecord, StoredRun, TrialRecord
 from genbench.tuning.choice import (
+    REMEDY,
     best_trial,
     chosen_run,
     chosen_settings,
@@ -367,6 +368,7 @@ class Tuning:
         raise StoreError(
             "the first trial of every model failed, so nothing can be chosen; "
             + "; ".join(f"{search.model}: {search.trials[0].problem}" for search in searches)
+            + f"; {REMEDY}"
         )
 
     def _impossible(self, run: Run) -> str:
@@ -386,29 +388,33 @@ class Tuning:
         return cost
 
     def _check_ranking(self, searches: Sequence[ModelSearch]) -> None:
-        """Raise `UnsupportedError` before any trial where the metric ranks nothing: an untrained model is measured."""
+        """Raise `UnsupportedError` before any trial where the metric ranks nothing: untrained models are measured."""
         from genbench.evaluation.measure import measure
         from genbench.evaluation.selection import ranking_number
         from genbench.training.setup import TrainingJob
         from genbench.utils.torch_state import isolated
 
-        runner, run = self.base.runner, searches[0].base
-        if any((runner.store / search.base.name).exists() for search in searches):
-            return
-        with isolated(runner.device):
-            job = TrainingJob(runner.registry, run, runner.load_images(run), runner.device)
-            evaluation = runner.evaluation(run, job.build_model(), None, "validation")
-            entry = measure(runner.registry, self.metric, evaluation)
-        name = self.metric.name
-        if entry.inapplicable:
-            raise UnsupportedError(f"--metric {name}: it cannot choose among trials: {entry.inapplicable}")
-        if entry.trace:
-            raise UnsupportedError(f"--metric {name}: it fails on an untrained model: {entry.error}")
-        if entry.numbers and ranking_number(entry.numbers) is None:
-            raise UnsupportedError(
-                f"--metric {name}: none of its numbers has a better direction, and options are chosen by one that has:"
-                " see genbench list metrics"
-            )
+        runner, name = self.base.runner, self.metric.name
+        for run in (search.base for search in searches):
+            if (runner.store / run.name).exists():
+                continue
+            with isolated(runner.device):
+                job = TrainingJob(runner.registry, run, runner.load_images(run), runner.device)
+                evaluation = runner.evaluation(run, job.build_model(), None, "validation")
+                entry = measure(runner.registry, self.metric, evaluation)
+            if entry.inapplicable:
+                raise UnsupportedError(
+                    f"--metric {name}: it cannot choose among trials of {run.model.name}: {entry.inapplicable}"
+                )
+            if entry.trace:
+                raise UnsupportedError(
+                    f"--metric {name}: it fails on an untrained model, {run.model.name}: {entry.error}"
+                )
+            if entry.numbers and ranking_number(entry.numbers) is None:
+                raise UnsupportedError(
+                    f"--metric {name}: none of its numbers has a better direction, and options are chosen by one that"
+                    " has: see genbench list metrics"
+                )
 
     def _record(self, search: ModelSearch, number: StoredMeasurement) -> SearchRecord:
         metric = f"{self.metric.name}.{number.component}".rstrip(".")

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import inspect
 import math
+import sys
 import types
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -16,6 +17,8 @@ Value = int | float | bool | str | None
 REQUIRED = inspect.Parameter.empty
 
 LARGEST_INT = 2**63 - 1
+LARGEST = 1e150
+"""Of a number up to this the square is finite, and so is its spread over seeds."""
 
 _TRUE = {"true", "yes", "on", "1"}
 _FALSE = {"false", "no", "off", "0"}
@@ -96,7 +99,7 @@ def _is_value(spec: OptionSpec, default: Any) -> bool:
     if spec.choices:
         return default in spec.choices
     if spec.type is float:
-        return isinstance(default, int | float) and not isinstance(default, bool) and math.isfinite(default)
+        return isinstance(default, int | float) and not isinstance(default, bool) and abs(default) <= sys.float_info.max
     if spec.type is int:
         return type(default) is int and abs(default) <= LARGEST_INT
     return type(default) is spec.type
@@ -107,13 +110,20 @@ def search_problem(spec: OptionSpec, search: Search) -> str:
     if search.scale == "choice":
         values = search_values(spec, search)
         wrong = [value for value in values if not _is_value(spec, value) or _bound(spec, value)]
+        if wrong and type(wrong[0]) is int and abs(wrong[0]) > LARGEST_INT:
+            return f"a whole number is at most {LARGEST_INT}"
         if wrong:
             return f"{wrong[0]!r} is no value of it ({spec.kind}{_comma(bounds_text(spec))})"
         return "" if len(set(values)) > 1 else "a choice needs two values or more"
     low, high = search.low, search.high
     if spec.type not in (int, float):
         return f"its values are {spec.kind}, which have no {search.scale} scale; take a choice"
-    if low is None or high is None or search.values or not -math.inf < low < high < math.inf:
+    if low is None or high is None or search.values:
+        return "it takes low and high, low below high"
+    largest = LARGEST_INT if spec.type is int else LARGEST
+    if not (abs(low) <= largest and abs(high) <= largest):  # NaN neither
+        return f"low and high are numbers of at most {largest:g}"
+    if low >= high:
         return "it takes low and high, low below high"
     if search.scale == "log" and low <= 0:
         return f"the scale log needs a low above 0, not {low:g}"
@@ -126,7 +136,10 @@ def search_problem(spec: OptionSpec, search: Search) -> str:
 def search_values(spec: OptionSpec, search: Search) -> tuple[Value, ...]:
     """The values of a choice."""
     values = search.values or spec.choices or ((False, True) if spec.type is bool else ())
-    return tuple(float(value) if spec.type is float and type(value) is int else value for value in values)
+    return tuple(
+        float(value) if spec.type is float and type(value) is int and abs(value) <= sys.float_info.max else value
+        for value in values
+    )
 
 
 def is_within(spec: OptionSpec, search: Search, value: Value) -> bool:

@@ -153,8 +153,7 @@ class _TableView:
         writer, table = self.writer, self.table
         writer.console.print()
         writer.line(notes.title(table), "bold")
-        writer.line(" · ".join(setup_lines(table)), "dim")
-        for line in tuning_lines(table):
+        for line in filter(None, [" · ".join(setup_lines(table)), *tuning_lines(table)]):
             writer.line(line, "dim")
         for caution in notes.head_cautions(table):
             writer.line(caution, "yellow")

@@ -76,7 +76,7 @@ class Cost:
         if shared >= WORTH_NAMING * self.evaluation > 0:
             words.append(f"{in_seconds(shared)} of it once for all runs")
         if self.background:
-            words.append(f"and {in_seconds(self.background)} on threads beside the trainings")
+            words.append(f"and {in_seconds(self.background)} on threads beside trainings")
         return ", ".join(words)
 
 

@@ -24,13 +24,13 @@ A number without `value` and `margin` is one whose published value is not known:
 
 from __future__ import annotations
 
-import tomllib
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal
 
 from genbench.analysis.tuning import PublishedValue
-from genbench.errors import UsageError, unknown
+from genbench.errors import DataError, UsageError, unknown
+from genbench.utils.io import parse_toml
 
 Study = Literal["grid", "experiment"]
 PROTOCOL_FIELDS = (
@@ -215,9 +215,9 @@ PUBLISHED: Mapping[str, _Key] = {
 def parse(text: str, where: str) -> ParsedRecipe:
     """The recipe in a TOML text; `UsageError` names the file, the table and the key that is wrong."""
     try:
-        raw = tomllib.loads(text)
-    except tomllib.TOMLDecodeError as error:
-        raise UsageError(f"{where}: no TOML: {error}") from None
+        raw = parse_toml(text, where)
+    except DataError as error:
+        raise UsageError(str(error)) from None
     top = _table(raw, RECIPE, where)
     known = PROTOCOL_FIELDS if top["study"] == "grid" else None
     protocols = {

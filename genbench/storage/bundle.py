@@ -120,6 +120,8 @@ def export_bundle(records: Sequence[RunRecord], target: Path, *, weights: bool =
         if record.name in trained and trained[record.name].path.resolve() != record.path.resolve():
             raise StoreError(f"{record.path} and {trained[record.name].path} are one run twice: name one of them")
         trained[record.name] = record
+    if not trained and records and all(record.run.role == "trial" for record in records):
+        raise UsageError("all of the runs are trials of a search, which are no results: name the runs of its choices")
     if not trained:
         raise UsageError("none of the runs is trained: nothing to export; finish them with the command that began them")
     for record in trained.values():
@@ -233,7 +235,7 @@ def _naming(bundle: Path, name: str) -> Iterator[None]:
     try:
         yield
     except GenbenchError as error:
-        text = re.sub(rf"\S*\.import-\w+{re.escape(PART)}/", "", str(error)).split("; move the folder")[0]
+        text = re.sub(rf"\S*\.import-\w+{re.escape(PART)}/", "", str(error)).split("; move th")[0]
         whose = name if name == TUNING else f"the run {name}"
         raise DataError(f"{bundle}: {whose} is not sound: {text}") from None
 

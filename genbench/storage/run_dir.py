@@ -63,6 +63,7 @@ DEFAULTS = "defaults"
 
 SNAPSHOT_FOLDER, SNAPSHOTS, SELECTED, TUNED = "snapshots", "snapshots.json", "selected.json", "tuned.json"
 
+TUNED_REMEDY = "move this file away and repeat `genbench tune`, which writes it anew"
 TUNING = "tuning.json"
 """The file in a folder of runs, beside them, that holds the searches of `genbench tune` whose trials lie there."""
 
@@ -347,7 +348,7 @@ def read_run(path: Path, protocols: Protocols | None = None) -> RunRecord:
     measurements = read_file(path / METRICS, MetricsFile).measurements if METRICS in names else {}
     snapshots = read_file(path / SNAPSHOTS, SnapshotsFile).snapshots if SNAPSHOTS in names else {}
     selections = read_file(path / SELECTED, SelectionsFile).selections if SELECTED in names else {}
-    tuned = read_file(path / TUNED, TunedFile) if TUNED in names else None
+    tuned = read_file(path / TUNED, TunedFile, TUNED_REMEDY) if TUNED in names else None
     failure = ""
     if FAILURE in names:
         failure = read_file(path / FAILURE, FailureRecord).line
@@ -408,7 +409,8 @@ def read_runs(paths: Iterable[Path]) -> tuple[list[RunRecord], list[str]]:
 def read_searches(store: Path) -> dict[str, SearchRecord]:
     """The searches of a folder of runs by their keys; `StoreError` where the file is damaged."""
     path = store / TUNING
-    return read_file(path, SearchesFile).searches if path.exists() else {}
+    remedy = "move this file away and repeat `genbench tune`, which finds the trials that are here and chooses anew"
+    return read_file(path, SearchesFile, remedy).searches if os.path.lexists(path) else {}
 
 
 def save_searches(store: Path, searches: Mapping[str, SearchRecord]) -> None:

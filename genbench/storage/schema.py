@@ -17,6 +17,7 @@ from msgspec import Meta, Struct
 
 from genbench.errors import StoreError, one_line
 from genbench.experiment.run import Precision, Role
+from genbench.registry.options import LARGEST, LARGEST_INT
 from genbench.utils.io import JSON_BYTES, read_bytes
 
 SCHEMA: Literal[4] = 4
@@ -24,9 +25,7 @@ SCHEMA: Literal[4] = 4
 
 Scalar = str | bool | int | float | None
 """The value of an option, of a protocol's field or of a fact about the machine."""
-Count = Annotated[int, Meta(ge=0, le=2**63 - 1)]
-LARGEST = 1e150
-"""Of a number up to this the square is finite, and so is its spread over seeds."""
+Count = Annotated[int, Meta(ge=0, le=LARGEST_INT)]
 Real = Annotated[float, Meta(ge=-LARGEST, le=LARGEST)]
 Positive = Annotated[float, Meta(ge=0, le=LARGEST)]
 Probability = Annotated[float, Meta(ge=0, le=1)]
@@ -333,9 +332,12 @@ class _AnySchema(Struct):
     schema: msgspec.Raw
 
 
-def read_file(path: Path, kind: type[T]) -> T:
-    """The record in a run folder's JSON file; `StoreError` where the file is missing, damaged or of another schema."""
-    remedy = f"move the folder {path.parent} away"
+def read_file(path: Path, kind: type[T], remedy: str = "") -> T:
+    """The record in a run folder's JSON file; `StoreError` where the file is missing, damaged or of another schema.
+
+    `remedy` says what to do with one that is damaged, in place of moving its run away.
+    """
+    remedy = remedy or f"move the folder {path.parent} away"
     try:
         data = read_bytes(path, JSON_BYTES)
     except FileNotFoundError:

@@ -23,6 +23,12 @@ from genbench.storage.schema import (
     TunedFile,
 )
 
+REMEDY = (
+    "set what it trains with (--set), search elsewhere (--space), take another metric or leave the model out; trials"
+    " that are done are kept"
+)
+"""What to do about a model none of whose trials has a value."""
+
 
 def search_key(facts: Mapping[str, Any]) -> str:
     """Ten hexadecimal digits of everything that decides a search's trials."""
@@ -63,7 +69,7 @@ def best_trial(trials: Sequence[TrialRecord], model: str, *, higher_is_better: b
         (-t.value if higher_is_better else t.value, place) for place, t in enumerate(trials) if t.value is not None
     ]
     if not values:
-        raise StoreError(f"all {len(trials)} trials of {model} failed, the first one so: {trials[0].problem}")
+        raise StoreError(f"all {len(trials)} trials of {model} failed, the first one so: {trials[0].problem}; {REMEDY}")
     return min(values)[1]
 
 
@@ -109,7 +115,7 @@ def choice_line(search: SearchRecord) -> str:
     first, chosen = search.trials[0], search.trials[search.chosen]
     words = [
         f"{name} {option_text(value)}"
-        + (f" ({option_text(first.options[name])})" if first.options[name] != value else "")
+        + (f" (default {option_text(first.options[name])})" if first.options[name] != value else "")
         for name, value in chosen.options.items()
     ]
     failed, stopped = (

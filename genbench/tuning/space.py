@@ -3,15 +3,15 @@
 from __future__ import annotations
 
 import math
-import tomllib
 from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 from genbench.api import Search
-from genbench.errors import UsageError, unknown
+from genbench.errors import DataError, UsageError, unknown
 from genbench.registry.options import OptionSpec, Value, is_within, search_problem, search_values, specs
 from genbench.storage.schema import StoredSearch
+from genbench.utils.io import read_toml
 
 Space = dict[str, tuple[OptionSpec, Search]]
 """The searched options by their names with hyphens."""
@@ -54,9 +54,11 @@ def read_spaces(path: Path, factories: Mapping[str, Callable[..., object]]) -> d
     a scale or values that are not possible.
     """
     try:
-        tables = tomllib.loads(path.read_text("utf-8"))
-    except (OSError, UnicodeDecodeError, tomllib.TOMLDecodeError) as error:
-        raise UsageError(f"--space {path}: cannot be read: {getattr(error, 'strerror', None) or error}") from None
+        tables = read_toml(path)
+    except DataError as error:
+        raise UsageError(f"--space {error}") from None
+    if not tables:
+        raise UsageError(f"--space {path}: it names no model: give one of {', '.join(factories)} a table, [MODEL]")
     spaces: dict[str, Space] = {}
     for model, table in tables.items():
         if model not in factories:

@@ -228,6 +228,28 @@ def _deeper(value: Any, depth: int) -> bool:
     return bool(level)
 
 
+def read_toml(path: Path) -> dict[str, Any]:
+    """The tables of a TOML file, UTF-8 with or without the mark of Windows' editors; raises `DataError`."""
+    try:
+        return parse_toml(read_bytes(path, JSON_BYTES).decode("utf-8-sig"), path)
+    except OSError as error:
+        raise DataError(f"{path}: cannot be read: {error.strerror or error}") from None
+    except UnicodeDecodeError as error:
+        raise DataError(
+            f"{path}: no TOML: it is not UTF-8 (byte {error.start + 1}): save it in this encoding"
+        ) from None
+
+
+def parse_toml(text: str, name: Path | str) -> dict[str, Any]:
+    """The tables of a TOML text; raises `DataError` with the `name` that the text was read from."""
+    import tomllib  # not for --help
+
+    try:
+        return tomllib.loads(text)
+    except (ValueError, RecursionError) as error:  # a number of too many digits is a plain ValueError
+        raise DataError(f"{name}: no TOML: {one_line(error, 120)}") from None
+
+
 def hash_file(path: Path) -> str:
     """SHA-256 of a file's bytes, hexadecimal."""
     with path.open("rb") as file:

@@ -23,11 +23,10 @@ from typing import Annotated, Literal
 import torch
 from PIL import Image
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor
 
 from genbench.api import ComponentSpec, DataConfig, Dataset, DatasetInfo, Images, Option
 from genbench.data.decoding import Pictures, Split, cache_key, decode_splits, missing, open_pictures, resized
-from genbench.data.images import cached, info_of
+from genbench.data.images import cached, info_of, picture_to_tensor
 from genbench.data.listing import describe_folder
 from genbench.errors import DataError
 from genbench.hookspecs import hookimpl
@@ -98,7 +97,7 @@ def square(data: bytes, *, crop: int) -> Tensor:
     with Image.open(BytesIO(data), formats=("JPEG",)) as image:
         if image.size != (WIDTH, HEIGHT):
             raise ValueError(f"it is {image.width}x{image.height}, not the {WIDTH}x{HEIGHT} of the aligned images")
-        pixels: Tensor = pil_to_tensor(image.convert("RGB"))
+        pixels = picture_to_tensor(image.convert("RGB"))
     left, top = (WIDTH - crop) // 2, (HEIGHT - crop) // 2
     return pixels[:, top : top + crop, left : left + crop]
 
@@ -108,7 +107,7 @@ def smaller(squares: Sequence[Tensor], *, size: int, filter: Filter) -> Tensor:
     if filter == "bilinear":
         return resized(squares, size)
     images = (Image.fromarray(pixels.permute(1, 2, 0).numpy()) for pixels in squares)
-    return torch.stack([pil_to_tensor(image.resize((size, size), Image.Resampling.LANCZOS)) for image in images])
+    return torch.stack([picture_to_tensor(image.resize((size, size), Image.Resampling.LANCZOS)) for image in images])
 
 
 def _images_path(data_config: DataConfig) -> Path:

@@ -31,11 +31,10 @@ from typing import Annotated, Literal
 import numpy as np
 from PIL import Image, ImageOps
 from torch import Tensor
-from torchvision.transforms.functional import pil_to_tensor
 
 from genbench.api import ComponentSpec, DataConfig, Dataset, DatasetInfo, Images, Option, Shape
 from genbench.data.decoding import Pictures, Split, cache_key, decode_splits, image_names, open_pictures, resized
-from genbench.data.images import cached, info_of
+from genbench.data.images import cached, info_of, picture_to_tensor
 from genbench.data.listing import FORMATS, PassedOver, count_reasons, describe_passed_over
 from genbench.errors import DataError, UsageError, printable
 from genbench.hookspecs import hookimpl
@@ -175,7 +174,7 @@ def picture(data: bytes, *, size: int, channels: Channels, bits: int = 0, depths
     """
     with Image.open(BytesIO(data), formats=FORMATS) as image:
         flat = ImageOps.exif_transpose(_eight_bits(image, bits or 16, set() if depths is None else depths))
-        pixels = pil_to_tensor(_on_white(flat).convert("RGB" if channels == "rgb" else "L"))
+        pixels = picture_to_tensor(_on_white(flat).convert("RGB" if channels == "rgb" else "L"))
     height, width = pixels.shape[1:]
     side = min(height, width)
     left, top = (width - side) // 2, (height - side) // 2

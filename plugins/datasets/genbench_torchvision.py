@@ -3,8 +3,8 @@
 The idx files of the first two are also read packed (`.gz`), under the name `train-images.idx3-ubyte`, from a folder
 whose name has another case (`mnist/`), and beside `raw/` instead of in it.
 
-torchvision reads the .mat files and downloads (only with `--download`); idx files and all checks are read here, since
-its readers state a broken file as an assertion. None of the four has an official validation split and published recipes
+torchvision knows the addresses and downloads (only with `--download`); it takes seconds to import, so files are read
+and checked here. None of the four has an official validation split and published recipes
 train on the whole training set, so validation is empty unless the option asks for it.
 
 Nothing is unpickled. CIFAR-10's binary version is read as it is. The python version, which torchvision downloads, is a
@@ -15,6 +15,7 @@ labels, are then picked out of the list of its instructions, none of which is ca
 from __future__ import annotations
 
 import gzip
+import hashlib
 import pickletools
 import re
 import shlex
@@ -30,8 +31,6 @@ from typing import Annotated, ClassVar
 
 import torch
 from torch import Tensor
-from torchvision import datasets
-from torchvision.datasets.utils import check_integrity, download_and_extract_archive, download_url
 
 from genbench.api import ComponentSpec, DataConfig, Dataset, DatasetInfo, Images, Option, ProgressEvent, Shape
 from genbench.data.images import with_content
@@ -58,6 +57,8 @@ class Download:
 
     def fetch(self, dataset: str) -> None:
         """Download from the first address that answers, compare and unpack; `DataError` where none does."""
+        from torchvision.datasets.utils import download_and_extract_archive, download_url  # seconds to import
+
         get = download_url if self.archive == self.makes[0].name else download_and_extract_archive
         reasons = []
         for address in self.addresses:
@@ -70,32 +71,33 @@ class Download:
 
 
 class PublishedSet(Dataset):
-    """A dataset whose files, counts and addresses torchvision knows."""
+    """A dataset as published, in the files that torchvision's layout has for it."""
 
     name: ClassVar[str]
     shape: ClassVar[Shape]
     published: ClassVar[tuple[int, int]]
     """Images to train on and to test on, as published."""
     class_names: ClassVar[tuple[str, ...]] = ()
+    archive: ClassVar[str] = ""
+    """What all files come in, where it has to be unpacked by hand."""
 
     def __init__(self, *, validation: Annotated[int, Option("training images set aside, the last", low=0)] = 0) -> None:
         self.validation = validation
 
     @abstractmethod
-    def _downloads(self, root: Path) -> list[Download]:
-        """Where the files come from, those to train on first."""
-
     def _files(self, root: Path) -> list[Path]:
-        """The files that must be there, in the same order."""
-        return [path for download in self._downloads(root) for path in download.makes]
+        """The files that must be there, those to train on first."""
+
+    @abstractmethod
+    def _downloads(self, root: Path) -> list[Download]:
+        """Where the files come from, by torchvision."""
 
     def _found(self, root: Path, absent: Path) -> str:
         """What lies where a file is missing, for the message: an archive to unpack, or the names there."""
-        for download in self._downloads(root):
-            archive = download.folder / download.archive
-            if absent in download.makes and absent != archive and archive.is_file():
-                unpack = f"tar -xf {shlex.quote(str(archive))} -C {shlex.quote(str(download.folder))}"
-                return f", but {archive.name} is there: unpack it ({unpack}), or"
+        archive = root / self.archive
+        if archive.is_file():
+            unpack = f"tar -xf {shlex.quote(str(archive))} -C {shlex.quote(str(root))}"
+            return f", but {archive.name} is there: unpack it ({unpack}), or"
         return describe_folder((absent.parent, absent.parent.parent, root))
 
     @abstractmethod
@@ -151,7 +153,9 @@ def hash_files(paths: Iterable[Path]) -> str:
 
 def verify(path: Path, md5: str) -> None:
     """`DataError` unless the file's bytes are the published ones."""
-    if not check_integrity(path, md5):
+    with path.open("rb") as file:
+        digest = hashlib.file_digest(file, lambda: hashlib.md5(usedforsecurity=False)).hexdigest()
+    if digest != md5:
         raise DataError(f"{path} is not the published file (its MD5 differs): delete it and get it again")
 
 
@@ -161,7 +165,8 @@ class MNIST(PublishedSet):
     name = "mnist"
     shape = (1, 28, 28)
     published = (60_000, 10_000)
-    source = datasets.MNIST
+    folder: ClassVar[str] = "MNIST"
+    """That of the files, and torchvision's class."""
     hashes: ClassVar[dict[str, str]] = {
         "train-images-idx3-ubyte": "ba891046e6505d7a",
         "train-labels-idx1-ubyte": "65a50cbbf4e906d7",
@@ -173,7 +178,7 @@ class MNIST(PublishedSet):
 
     def _files(self, root: Path) -> list[Path]:
         """The four files as they are there, packed or not; those of torchvision's layout where they are not."""
-        return [_as_it_is_there(path, root) for path in super()._files(root)]
+        return [_as_it_is_there(root / self.folder / "raw" / name, root) for name in self.hashes]
 
     def _check(self, root: Path) -> tuple[int, int]:
         train, train_labels, test, test_labels = self._files(root)
@@ -186,8 +191,7 @@ class MNIST(PublishedSet):
         return counts == self.published
 
     def _read(self, root: Path) -> tuple[Labelled, Labelled]:
-        hashes = [self.hashes[path.name] for path in PublishedSet._files(self, root)]
-        train, train_labels, test, test_labels = zip(self._files(root), hashes, strict=True)
+        train, train_labels, test, test_labels = zip(self._files(root), self.hashes.values(), strict=True)
         return self._pair(train, train_labels), self._pair(test, test_labels)
 
     def _pair(self, images: tuple[Path, str], labels: tuple[Path, str]) -> Labelled:
@@ -200,16 +204,18 @@ class MNIST(PublishedSet):
         return values.unsqueeze(1), idx_values(digits, labels[0]).long()
 
     def _downloads(self, root: Path) -> list[Download]:
-        folder = root / self.source.__name__ / "raw"
+        from torchvision import datasets  # seconds to import
+
+        folder, source = root / self.folder / "raw", getattr(datasets, self.folder)
         return [
             Download(
                 (folder / name.removesuffix(".gz"),),
                 folder,
                 name,
                 md5,
-                tuple(mirror + name for mirror in self.source.mirrors),
+                tuple(mirror + name for mirror in source.mirrors),
             )
-            for name, md5 in self.source.resources  # images and labels to train on, then to test on
+            for name, md5 in source.resources
         ]
 
 
@@ -217,7 +223,7 @@ class FashionMNIST(MNIST):
     """Zalando's articles of clothing, 28x28 grey: 60,000 and 10,000."""
 
     name = "fashion-mnist"
-    source = datasets.FashionMNIST
+    folder = "FashionMNIST"
     hashes = {  # noqa: RUF012
         "train-images-idx3-ubyte": "c59f468a2f672dc8",
         "train-labels-idx1-ubyte": "bad3541b69d91243",
@@ -289,18 +295,28 @@ class CIFAR10(PublishedSet):
     name = "cifar10"
     shape = (3, 32, 32)
     published = (50_000, 10_000)
-    source = datasets.CIFAR10
+    archive = "cifar-10-python.tar.gz"
+    md5s: ClassVar[dict[str, str]] = {
+        "data_batch_1": "c99cafc152244af753f735de768cd75f",
+        "data_batch_2": "d4bba439e000b95fd0a9bffe97cbabec",
+        "data_batch_3": "54ebc095f3ab1f0389bbae665268c751",
+        "data_batch_4": "634d18415352ddfa80567beed471001a",
+        "data_batch_5": "482c414d41f54cd18b22e5b47cb7c3cb",
+        "test_batch": "40351d587109b95175f43aff81a1287e",
+    }
+    """The published MD5 of each file of the python version."""
     records: ClassVar[int] = 10_000
     """Images in each of the five files to train on and the one to test on."""
 
     def _files(self, root: Path) -> list[Path]:
-        python = super()._files(root)
-        binary = [root / "cifar-10-batches-bin" / f"{path.name}.bin" for path in python]
-        return binary if all(path.is_file() for path in binary) else python
+        binary = [root / "cifar-10-batches-bin" / f"{name}.bin" for name in self.md5s]
+        return binary if all(path.is_file() for path in binary) else self._python_files(root)
+
+    def _python_files(self, root: Path) -> list[Path]:
+        return [root / "cifar-10-batches-py" / name for name in self.md5s]
 
     def _check(self, root: Path) -> tuple[int, int]:
-        md5s = [md5 for _, md5 in (*self.source.train_list, *self.source.test_list)]
-        for path, md5 in zip(self._files(root), md5s, strict=True):
+        for path, md5 in zip(self._files(root), self.md5s.values(), strict=True):
             if path.suffix != ".bin":
                 verify(path, md5)
             elif (length := path.stat().st_size) != self.records * 3073:
@@ -325,9 +341,10 @@ class CIFAR10(PublishedSet):
         return torch.frombuffer(bytearray(pixels), dtype=torch.uint8).view(-1, *self.shape), torch.tensor(labels)
 
     def _downloads(self, root: Path) -> list[Download]:
-        names = [name for name, _ in (*self.source.train_list, *self.source.test_list)]
-        makes = tuple(root / self.source.base_folder / name for name in names)
-        return [Download(makes, root, self.source.filename, self.source.tgz_md5, (self.source.url,))]
+        from torchvision import datasets  # seconds to import
+
+        source = datasets.CIFAR10
+        return [Download(tuple(self._python_files(root)), root, self.archive, source.tgz_md5, (source.url,))]
 
 
 def pickled_batch(data: bytes, size: int) -> tuple[bytes, list[int]]:
@@ -348,20 +365,39 @@ class SVHN(PublishedSet):
     name = "svhn"
     shape = (3, 32, 32)
     published = (73_257, 26_032)
+    md5s: ClassVar[dict[str, str]] = {
+        "train_32x32.mat": "e26dedcc434d2e4c54c9b2d4a06d8373",
+        "test_32x32.mat": "eb5a983be6a315427106f1b164d9cef3",
+    }
+    """The published MD5 of each file."""
+
+    def _files(self, root: Path) -> list[Path]:
+        return [root / name for name in self.md5s]
 
     def _check(self, root: Path) -> tuple[int, int]:
-        for download in self._downloads(root):
-            verify(download.makes[0], download.md5)
+        for path, md5 in zip(self._files(root), self.md5s.values(), strict=True):
+            verify(path, md5)
         return self.published
 
     def _read(self, root: Path) -> tuple[Labelled, Labelled]:
-        splits = [datasets.SVHN(root, split=split) for split in ("train", "test")]  # makes the label 10 the digit 0
-        train, test = ((torch.from_numpy(split.data.copy()), torch.from_numpy(split.labels)) for split in splits)
+        train, test = map(read_mat, self._files(root))
         return train, test
 
     def _downloads(self, root: Path) -> list[Download]:
+        from torchvision import datasets  # seconds to import
+
         listed = (datasets.SVHN.split_list[split] for split in ("train", "test"))
         return [Download((root / name,), root, name, md5, (url,)) for url, name, md5 in listed]
+
+
+def read_mat(path: Path) -> Labelled:
+    """Images and labels of one of SVHN's files."""
+    from scipy.io import loadmat  # half a second to import
+
+    content = loadmat(path)
+    labels = torch.from_numpy(content["y"].ravel()).long()
+    labels[labels == CLASSES] = 0  # the digit 0 has the label 10
+    return torch.from_numpy(content["X"].transpose(3, 2, 0, 1).copy()), labels
 
 
 @hookimpl

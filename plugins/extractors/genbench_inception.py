@@ -10,18 +10,19 @@ import contextlib
 import os
 from collections.abc import Iterable, Iterator
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import torch
-import torch_fidelity
 from torch import Tensor, nn
 from torch.nn.utils.fusion import fuse_conv_bn_eval
-from torch_fidelity.feature_extractor_inceptionv3 import BasicConv2d, FeatureExtractorInceptionV3
 
 from genbench.api import ComponentSpec, DataConfig, Extractor, Option
 from genbench.data.tensor_files import hash_file
 from genbench.errors import DataError
 from genbench.hookspecs import hookimpl
+
+if TYPE_CHECKING:
+    from torch_fidelity.feature_extractor_inceptionv3 import FeatureExtractorInceptionV3
 
 NAME = "inception-v3-compat"
 """torch-fidelity's name of the network whose values are those of the original FID."""
@@ -31,7 +32,7 @@ STANDARD = "6726825d0af5f729cebd5821db510b11b1cfad8faad88a03f1befd49fb9129b2"
 
 PUBLISHED_FILE = "weights-inception-2015-12-05-6726825d.pth"
 
-SIZE = FeatureExtractorInceptionV3.INPUT_IMAGE_SIZE
+SIZE = 299
 
 PIECES = (
     *("Conv2d_1a_3x3", "Conv2d_2a_3x3", "Conv2d_2b_3x3", "MaxPool_1", "Conv2d_3b_1x1", "Conv2d_4a_3x3", "MaxPool_2"),
@@ -47,9 +48,9 @@ LAST = {"64": "MaxPool_1", "192": "MaxPool_2", "768": "Mixed_6e"}
 class Inception(Extractor):
     """The Inception network; its weights lie in torch's usual folder or in a file that is named."""
 
-    layers = tuple(FeatureExtractorInceptionV3.get_provided_features_list())
+    layers = ("64", "192", "768", "2048", "logits_unbiased", "logits")
     default_layer = "2048"
-    logits_layer = FeatureExtractorInceptionV3.get_default_feature_layer_for_metric("isc")
+    logits_layer = "logits_unbiased"
     implementation = NAME
     resize = "to 299x299, bilinear without antialiasing, as TensorFlow 1 did"
     cpu_batch = 4  # the largest activations of so few images stay near the processor (reports/speed)
@@ -71,9 +72,11 @@ class Inception(Extractor):
 
     def network(self, layer: str) -> nn.Module:
         """The network up to a layer."""
+        from torch_fidelity.utils import create_feature_extractor  # seconds to import
+
         try:
             with _no_pickle():
-                made = torch_fidelity.utils.create_feature_extractor(
+                made = create_feature_extractor(
                     NAME, [layer], cuda=False, verbose=False, feature_extractor_weights_path=str(self.path)
                 )
         except Exception as error:  # whatever a foreign file makes torch raise, the user has to know which file it was
@@ -136,6 +139,8 @@ class FoldedInception(nn.Module):
 
     def __init__(self, made: FeatureExtractorInceptionV3, layer: str) -> None:
         """`layer` is one of `made.get_provided_features_list()`."""
+        from torch_fidelity.feature_extractor_inceptionv3 import BasicConv2d
+
         super().__init__()
         end = PIECES.index(LAST.get(layer, PIECES[-1])) + 1
         self.pieces = nn.Sequential(*(getattr(made, name) for name in PIECES[:end]))

@@ -8,7 +8,6 @@ from dataclasses import dataclass, replace
 from typing import Annotated
 
 from torch import Tensor
-from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
 
 from genbench.api import (
     ComponentSpec,
@@ -56,6 +55,8 @@ def score(logits: Tensor, splits: int) -> Score:
     gives torch-fidelity 0 log 0 = NaN wherever all images of a split agree on it: such logits are raised to
     `UNDERFLOW` below the largest, which moves no probability by more than 1e-304.
     """
+    from torch_fidelity.metric_isc import KEY_METRIC_ISC_MEAN, KEY_METRIC_ISC_STD, isc_features_to_metric
+
     logits = logits.double().cpu()
     logits = logits.maximum(logits.amax(1, keepdim=True) - UNDERFLOW)
     result = isc_features_to_metric(logits, splits=splits, shuffle=True, rng_seed=SHUFFLE_SEED)

@@ -7,14 +7,13 @@ file, and nothing is downloaded. Images are not resized, and grey ones are repea
 from __future__ import annotations
 
 from abc import abstractmethod
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Iterable, Mapping
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any, ClassVar, Literal
+from typing import Annotated, ClassVar, Literal
 
 import torch
 from torch import Tensor, nn
-from torchvision.models import alexnet, squeezenet1_1, vgg16
 
 from genbench.api import ComponentSpec, DataConfig, DatasetInfo, Metric, Option, Prior
 from genbench.data.tensor_files import hash_file
@@ -23,11 +22,8 @@ from genbench.features import read_weights
 from genbench.hookspecs import hookimpl
 from genbench_similarity import Similarity
 
-NETWORKS: dict[str, Callable[[], Any]] = {"alexnet": alexnet, "squeezenet1_1": squeezenet1_1, "vgg16": vgg16}
-"""torchvision's networks below LPIPS, whose convolutions alone are used."""
-
 SHORT: dict[str, Literal["alex", "squeeze", "vgg"]] = {"alexnet": "alex", "squeezenet1_1": "squeeze", "vgg16": "vgg"}
-"""The names that LPIPS has for them."""
+"""torchvision's networks below LPIPS, whose convolutions alone are used, and the names that LPIPS has for them."""
 
 CONVOLUTIONS = "features."
 """The beginning of the names of convolutions in torchvision's state_dicts."""
@@ -76,6 +72,8 @@ class Perceptual(Similarity):
     @cached_property
     def backbone(self) -> tuple[str, nn.Module]:
         """The name of the network that the weights are of, and the distance on top of it."""
+        from torchvision import models  # seconds to import
+
         state = {
             name.removeprefix(CONVOLUTIONS): tensor.float()
             for name, tensor in read_weights(self.path).items()
@@ -83,7 +81,7 @@ class Perceptual(Similarity):
         }
         for name in self.networks:
             with torch.device("meta"):
-                convolutions: nn.Sequential = NETWORKS[name]().features
+                convolutions: nn.Sequential = getattr(models, name)().features
             if _shapes(convolutions.state_dict()) == _shapes(state):
                 convolutions.load_state_dict(state, assign=True)
                 return name, self.measure_of(name, convolutions).requires_grad_(False).eval()

@@ -48,7 +48,7 @@ def test_what_differs_between_models_is_told_with_all_its_values() -> None:
 def test_options_that_are_not_at_their_defaults_stand_beside_them() -> None:
     half = {"options": {"beta-vae.beta": 0.5}, "defaults": {"beta-vae.beta": 4.0, "glyphs.size": 28, "conv.width": 8}}
     table = only(*CLOSE, study("beta-vae", (30.0, 31.0, 32.0), **half))
-    assert setup_lines(table)[-1] == "not the default: beta-vae.beta = 0.5 (4)"
+    assert setup_lines(table)[-1] == "not the default (in brackets): beta-vae.beta = 0.5 (4)"
     assert "defaults" not in verdict(table).text
 
 

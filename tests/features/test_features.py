@@ -32,7 +32,7 @@ from genbench.features import FeatureLayer, extract, feature_layer, probe
 from genbench.registry.loader import Registry
 from genbench_fid import FID, KID
 from genbench_grey28 import Grey28, Grey28Network
-from genbench_inception import FoldedInception, resized
+from genbench_inception import SIZE, FoldedInception, Inception, resized
 
 pytestmark = pytest.mark.usefixtures("registry")  # which registers the extractors
 NOWHERE = DataConfig(Path(), Path())
@@ -157,6 +157,12 @@ def test_scored_pictures_have_the_fid_of_torch_fidelitys_own_folders(
         (value,) = (row.value for row in results if row.metric == "fid")
         assert value == pytest.approx(expected, rel=1e-3)
     assert len(list((tmp_path / "runs").iterdir())) == 1, "the same images from anywhere are one run"
+
+
+def test_layers_are_those_of_torch_fidelity() -> None:
+    assert Inception.layers == FeatureExtractorInceptionV3.get_provided_features_list()
+    assert Inception.logits_layer == FeatureExtractorInceptionV3.get_default_feature_layer_for_metric("isc")
+    assert SIZE == FeatureExtractorInceptionV3.INPUT_IMAGE_SIZE
 
 
 def test_folding_batch_norm_changes_inception_by_rounding_alone() -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 import sys
 from collections.abc import Callable
 from importlib.metadata import Distribution, EntryPoint
@@ -361,6 +362,20 @@ def test_a_plugin_that_prints_leaves_json_clean(tmp_path: Path, genbench: Callab
     result = genbench("check", "--plugin", str(path), "--format", "json")
     assert {entry["name"] for entry in json.loads(result.stdout)} == {"mine"}
     assert "welcome" in result.stderr
+
+
+def test_loading_and_planning_import_no_more_than_torch(tmp_path: Path) -> None:
+    """Each of these takes up to three seconds, in every command and every worker: they are imported where used."""
+    code = (
+        "import sys; from genbench.cli.main import main\n"
+        "main(['run', 'swae', '--dataset', 'glyphs', '--dry-run'], standalone_mode=False)\n"
+        "heavy = {'torch._dynamo', 'torchvision', 'torch_fidelity', 'torchmetrics', 'sklearn', 'scipy', 'ot'}\n"
+        "heavy |= {'matplotlib', 'pandas', 'optuna', 'zuko', 'ray', 'submitit'}\n"
+        "assert not heavy & set(sys.modules), heavy & set(sys.modules)"
+    )
+    done = subprocess.run([sys.executable, "-c", code], cwd=tmp_path, capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+    assert "swae" in done.stdout
 
 
 def test_a_slow_import_is_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -48,7 +48,7 @@ def test_seconds_add_up(records: list[RunRecord]) -> None:
 def test_words_and_table_say_what_is_spent_once_and_beside_trainings(records: list[RunRecord]) -> None:
     spent = cost(records)
     assert spent.words == (
-        "training 8.0 s, evaluation 15 s (65 %), 3.0 s of it once for all runs, and 14 s on threads beside the trainings"
+        "training 8.0 s, evaluation 15 s (65 %), 3.0 s of it once for all runs, and 14 s on threads beside trainings"
     )
     rows = cost_rows(spent)
     assert ("fid", "4.0 s", "3.0 s") in rows

@@ -5,6 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Annotated, Literal
 
+import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -13,7 +14,8 @@ from genbench.api import Option, Search
 from genbench.errors import PluginError, UsageError
 from genbench.registry.loader import Registry
 from genbench.registry.options import is_within, specs
-from genbench.tuning.space import declared_space, default_point, point_at, read_spaces, without_set
+from genbench.storage.schema import StoredSearch
+from genbench.tuning.space import declared_space, default_point, point_at, read_spaces, stored_space, without_set
 
 
 def factory(
@@ -121,7 +123,16 @@ def test_a_file_replaces_the_space_of_a_model(tmp_path: Path) -> None:
         ("[m]\nkernel = {log = [1, 2]}", "take a choice"),
         ('[m]\nkernel = {choice = ["imq", "cubic"]}', "'cubic' is no value"),
         ("m = 3", "stand in a table"),
-        ("[m", "cannot be read"),
+        ("[m", "no TOML"),
+        ("a = " + "[" * 5000, "no TOML"),
+        ("", "names no model"),
+        ("[m]\nweight = {log = [1, inf]}", "at most 1e.150"),
+        ("[m]\nweight = {log = [nan, 1]}", "at most 1e.150"),
+        ("[m]\nweight = {log = [1, 1e300]}", "at most 1e.150"),
+        (f"[m]\nweight = {{linear = [0, 1{'0' * 400}]}}", "at most 1e.150"),
+        (f"[m]\nweight = {{choice = [0, 1{'0' * 400}]}}", "at most 9223372036854775807"),
+        ("[m]\ncount = {log = [1, 10000000000000000000]}", "at most 9.22"),
+        ("[m]\ncount = {choice = [1, 10000000000000000000]}", "at most 9223372036854775807"),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, text: str, problem: str) -> None:
@@ -130,3 +141,16 @@ def test_a_wrong_file_is_refused_in_one_line(tmp_path: Path, text: str, problem:
     with pytest.raises(UsageError, match=problem) as refusal:
         read_spaces(file, {"m": factory})
     assert "\n" not in str(refusal.value)
+
+
+def test_a_file_of_a_windows_editor_is_read(tmp_path: Path) -> None:
+    file = tmp_path / "space.toml"
+    file.write_bytes(b"\xef\xbb\xbf[m]\r\nweight = {log = [1, 2]}\r\n")
+    assert list(read_spaces(file, {"m": factory})["m"]) == ["weight"]
+
+
+def test_a_space_within_the_bounds_is_read_again_once_stored(tmp_path: Path) -> None:
+    file = tmp_path / "space.toml"
+    file.write_text("[m]\nweight = {log = [1e-150, 1e150]}\ncount = {log = [1, 1000000000]}\n")
+    stored = stored_space(read_spaces(file, {"m": factory})["m"])
+    assert msgspec.json.decode(msgspec.json.encode(stored), type=dict[str, StoredSearch]) == stored

@@ -19,6 +19,7 @@ from genbench.interface.config import StudyConfig
 from genbench.interface.session import Session
 from genbench.interface.tuning import open_tuning, tune_config
 from genbench.registry.loader import load
+from genbench.storage.lock import lock_run
 from genbench.storage.results import rows
 from genbench.storage.run_dir import RunFolder, read_run, read_runs, read_searches
 from genbench.storage.schema import SCHEMA, TunedFile
@@ -243,6 +244,7 @@ def test_the_search_reads_no_test_image(algorithm: str, trials: int, tmp_path: P
         (("--trials", "1"), "--trials"),
         (("--space", "absent.toml"), "--space"),
         (("--metric", "sharpness"), "none of its numbers has a better direction"),
+        (("--metric", "elbo"), "--metric elbo: it cannot choose among trials of swae: "),
         (("--algorithm", "halving"), "successive halving stops none of so few trials; take 4 or more"),
         (("--algorithm", "halving", "--trials", "4"), "a training has 4 steps, and trials are measured after a ninth"),
     ],
@@ -297,7 +299,6 @@ def test_rows_that_were_not_tuned_alike_are_marked(tmp_path: Path) -> None:
     assert [row.label for row in alike.rows] == ["swae", "vae", "ae"]
     assert tuning_lines(alike) == ["tuned, 30 trials each: random search by fid on validation images"]
     assert "Not tuned" not in verdict(alike).text
-    assert "Tuned alike: these are the options of one search" in verdict(alike).text
     mixed = table({"swae": 30, "vae": 30})
     assert [row.label for row in mixed.rows] == ["swae (tuned)", "vae (tuned)", "ae (not tuned)"]
     assert "Not tuned alike" in verdict(mixed).text
@@ -317,6 +318,47 @@ def test_the_record_survives_reading(genbench: Genbench) -> None:
     assert set(search["space"]) == {"weight", "rate"}
     assert search["space"]["weight"] == {"scale": "log", "low": 1.0, "high": 10000.0}
     Path("runs/tuning.json").write_text("{")
+    (folder,) = Path("runs").glob("dots-vae-*")
+    (folder / "tuned.json").write_text("{")
     result = tuned(genbench, "--seeds", "1")
     assert result.exit_code == 2
-    assert "tuning.json" in result.output
+    assert "runs/tuning.json cannot be read" in result.output
+    assert "move this file away and repeat `genbench tune`" in result.output
+
+    # What the messages advise: nothing is trained anew.
+    Path("runs/tuning.json").unlink()
+    assert f"{folder}/tuned.json cannot be read" in " ".join(genbench("report", "runs").output.split())
+    (folder / "tuned.json").unlink()
+    result = tuned(genbench, "--seeds", "1")
+    assert result.exit_code == 0, result.output
+    assert json.loads(Path("runs/tuning.json").read_text()) == content
+    assert (folder / "tuned.json").exists()
+
+    # Trials alone are no bundle.
+    result = genbench("bundle", "export", *map(str, trial_folders()), "--out", "trials.tar")
+    assert result.exit_code == 2
+    assert "all of the runs are trials of a search" in result.output
+
+
+def test_a_search_beside_another_one_says_that_nothing_is_chosen(genbench: Genbench) -> None:
+    assert tuned(genbench, "--seeds", "1").exit_code == 0
+    Path("runs/tuning.json").unlink()
+    folder, *_ = trial_folders()
+    for name in ("snapshots.json", "training.json", "weights.safetensors"):
+        (folder / name).unlink(missing_ok=True)
+    with lock_run(folder):
+        result = tuned(genbench, "--seeds", "1")
+    assert result.exit_code == 2
+    assert "nothing is chosen yet: 1 trial of the search ran in another process" in " ".join(result.output.split())
+    assert not Path("runs/tuning.json").exists()
+    assert tuned(genbench, "--seeds", "1").exit_code == 0
+    assert Path("runs/tuning.json").exists()
+
+
+def test_a_model_without_a_value_is_refused_with_what_to_do(genbench: Genbench) -> None:
+    """Every trial diverges: the command says what can be done."""
+    result = genbench("tune", "swae", *STUDY, *SMALL, "--set", "swae.rate=1e30")
+    assert result.exit_code == 2
+    assert "DivergenceError" in result.output
+    assert "search elsewhere (--space)" in result.output
+    assert len(trial_folders()) == 3

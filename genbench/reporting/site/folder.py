@@ -76,6 +76,8 @@ def check_target(target: Path) -> None:
         raise UsageError(
             f"--out {target} is the working directory or above it, and a site replaces its folder: {remedy}"
         )
+    if file := next((folder for folder in target.parents if folder.exists() and not folder.is_dir()), None):
+        raise UsageError(f"--out {target}: {file} is no folder: {remedy}")
     if not target.exists():
         return
     if not target.is_dir():

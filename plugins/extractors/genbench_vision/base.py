@@ -8,7 +8,6 @@ from typing import ClassVar
 
 import torch
 from torch import Tensor, nn
-from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
 
 from genbench.api import DataConfig, Extractor, Option
 from genbench.data.tensor_files import hash_file
@@ -91,6 +90,8 @@ class Prepared(nn.Module):
 
     def forward(self, images: Tensor) -> Tensor:
         """Features of images, `(n, 3, h, w)` uint8 -> `(n, f)` float32."""
+        from torch_fidelity.interpolate_compat_tensorflow import interpolate_bilinear_2d_like_tensorflow1x
+
         x = interpolate_bilinear_2d_like_tensorflow1x(images.float(), size=(SIDE, SIDE), align_corners=False)
         features: Tensor = self.network((x - self.mean) / self.sd)
         return features

@@ -7,7 +7,6 @@ from typing import Annotated
 
 import torch
 from torch import nn
-from torch_fidelity.feature_extractor_clip import VisionTransformer
 
 from genbench.api import DataConfig
 from genbench.features import read_weights
@@ -41,6 +40,8 @@ class CLIP(VisionExtractor):
 
     def build(self, state: State, layer: str) -> nn.Module:
         """The image encoder, by the names of OpenAI's model."""
+        from torch_fidelity.feature_extractor_clip import VisionTransformer  # seconds to import
+
         visual = {name.removeprefix("visual."): t for name, t in state.items() if name.startswith("visual.")}
         width, _, patch, _ = visual["conv1.weight"].shape
         side = patch * math.isqrt(len(visual["positional_embedding"]) - 1)

@@ -13,7 +13,6 @@ from typing import Annotated
 import torch
 from torch import Tensor, nn
 from torch.nn.functional import interpolate
-from torchvision.models import VisionTransformer
 
 from genbench.api import DataConfig
 from genbench.features import read_weights
@@ -70,6 +69,8 @@ class DINOv2(VisionExtractor):
 
     def build(self, state: State, layer: str) -> nn.Module:
         """torchvision's ViT with these weights."""
+        from torchvision.models import VisionTransformer  # seconds to import
+
         width = state["cls_token"].shape[-1]
         if width not in SIZES:
             raise ValueError(f"a network of width {width}")

@@ -6,7 +6,6 @@ from typing import Annotated
 
 import torch
 from torch import nn
-from torchvision.models import vgg16
 
 from genbench.api import DataConfig
 from genbench_vision.base import BILINEAR, IMAGENET_MEAN, IMAGENET_SD, WEIGHTS, State, VisionExtractor, filled
@@ -31,6 +30,8 @@ class VGG16(VisionExtractor):
 
     def build(self, state: State, layer: str) -> nn.Module:
         """The network up to a layer of the classifier."""
+        from torchvision.models import vgg16  # seconds to import
+
         with torch.device("meta"):
             network = vgg16()
         filled(network, state)

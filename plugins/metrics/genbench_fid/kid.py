@@ -8,7 +8,6 @@ from typing import Annotated
 
 import torch
 from torch import Tensor
-from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
 
 from genbench.api import Evaluation, Measurement, Option
 from genbench_fid.base import COUNT, FEATURES, LAYER, SPLIT, WEIGHTS, FeatureMetric, References
@@ -49,6 +48,8 @@ class KID(FeatureMetric):
 
     def measure(self, e: Evaluation) -> Iterable[Measurement]:
         """The mean over subsets, by torch-fidelity's own function."""
+        from torch_fidelity.metric_kid import KEY_METRIC_KID_MEAN, KEY_METRIC_KID_STD, kid_features_to_metric
+
         extractor = self.extractor(e.images.shape, e.data_config)
         real = self.reference_features(e, extractor)
         n = self.count or len(real)

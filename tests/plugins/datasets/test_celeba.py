@@ -283,9 +283,10 @@ def test_a_corrupt_image_is_named_or_left_out_and_counted(
     write_zip(archive, {name(n): data if n in (4, 6) else flat(20 * n) for n in PARTS})
     text = refusal(CelebA().load, replace(data_config, workers=2))
     assert f"the image '{name(4)}' cannot be decoded ({reason}" in text
-    assert not data_config.cache.exists()
+    assert not list(data_config.cache.rglob("*.safetensors"))
     images = CelebA().load(replace(data_config, skip_corrupt=True))
     assert (greys(images.train), greys(images.test), images.skipped) == ([1, 5], [2], 2)
+    assert list(data_config.cache.rglob("*.safetensors"))
     assert CelebA().load(replace(data_config, skip_corrupt=True)).skipped == 2
     refusal(CelebA().load, data_config)  # what is kept without those images does not hide them
 

@@ -17,6 +17,7 @@ import pytest
 import torch
 from scipy.io import savemat
 from torchvision import datasets
+from torchvision.datasets import utils
 
 import genbench_torchvision as sets
 from genbench.api import DataConfig, DatasetInfo
@@ -130,7 +131,9 @@ def test_a_file_of_the_published_size_has_to_be_the_published_one(
 ) -> None:
     """A flipped bit is a legal pixel: the published hash alone shows it."""
     raw = mnist.data_root / "MNIST" / "raw"
-    known = {path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in raw.iterdir()}
+    known = {
+        path.name: hashlib.sha256(path.read_bytes()).hexdigest()[:16] for path in map(raw.joinpath, sets.MNIST.hashes)
+    }
     monkeypatch.setattr(sets.MNIST, "published", published)
     monkeypatch.setattr(sets.MNIST, "hashes", known)
     sets.MNIST().load(mnist)
@@ -143,18 +146,29 @@ def test_a_file_of_the_published_size_has_to_be_the_published_one(
 
 @pytest.mark.parametrize("make", [sets.MNIST, sets.FashionMNIST])
 def test_the_real_files(make: type[sets.MNIST], tmp_path: Path) -> None:
-    if not (SHARED / make.source.__name__).is_dir():
-        pytest.skip(f"no {make.source.__name__} beside the checkout (shared/data)")
+    if not (SHARED / make.folder).is_dir():
+        pytest.skip(f"no {make.folder} beside the checkout (shared/data)")
     images = make().load(DataConfig(SHARED, tmp_path))
     assert (images.train.shape, images.test.shape) == ((60_000, 1, 28, 28), (10_000, 1, 28, 28))
     assert images.test_labels is not None
     assert images.test_labels.bincount(minlength=10).sum() == 10_000
-    official = make.source(SHARED, train=False)
+    official = getattr(datasets, make.folder)(SHARED, train=False)
     assert torch.equal(images.test[:, 0], official.data)
     assert torch.equal(images.test_labels, official.targets)
 
 
 # ---------------------------------------------------------------- downloading
+
+
+@pytest.mark.parametrize("make", [sets.MNIST, sets.FashionMNIST, sets.CIFAR10, sets.SVHN])
+def test_files_are_those_that_torchvision_downloads(make: type[sets.PublishedSet], tmp_path: Path) -> None:
+    downloads = make()._downloads(tmp_path)
+    assert [path for download in downloads for path in download.makes] == make()._files(tmp_path)
+    published = {
+        "svhn": [entry[2] for entry in map(datasets.SVHN.split_list.get, ("train", "test"))],
+        "cifar10": [md5 for _, md5 in (*datasets.CIFAR10.train_list, *datasets.CIFAR10.test_list)],
+    }
+    assert list(getattr(make, "md5s", {}).values()) == published.get(make.name, [])
 
 
 def test_nothing_is_downloaded_without_leave_nor_while_planning(
@@ -163,8 +177,8 @@ def test_nothing_is_downloaded_without_leave_nor_while_planning(
     def never(*args: object, **options: object) -> None:
         raise AssertionError("the network was used")
 
-    monkeypatch.setattr(sets, "download_and_extract_archive", never)
-    monkeypatch.setattr(sets, "download_url", never)
+    monkeypatch.setattr(utils, "download_and_extract_archive", never)
+    monkeypatch.setattr(utils, "download_url", never)
     for make in (sets.MNIST, sets.FashionMNIST, sets.CIFAR10, sets.SVHN):
         for act in (make().info, make().load):
             with pytest.raises(DataError, match=f"{make.name} is missing"):
@@ -180,8 +194,8 @@ def test_a_network_that_fails_is_one_line(
     def fail(*args: object, **options: object) -> None:
         raise URLError("no route\nto host")
 
-    monkeypatch.setattr(sets, "download_and_extract_archive", fail)
-    monkeypatch.setattr(sets, "download_url", fail)
+    monkeypatch.setattr(utils, "download_and_extract_archive", fail)
+    monkeypatch.setattr(utils, "download_url", fail)
     with pytest.raises(DataError, match=f"{make.name} cannot be downloaded .*http.*no route") as caught:
         make().load(replace(data_config, download=True))
     assert "\n" not in str(caught.value)
@@ -200,7 +214,7 @@ def test_the_second_mirror_serves_where_the_first_does_not(
         Path(folder).mkdir(parents=True, exist_ok=True)
         (Path(folder) / name).write_bytes((raw / name).read_bytes())
 
-    monkeypatch.setattr(sets, "download_and_extract_archive", second)
+    monkeypatch.setattr(utils, "download_and_extract_archive", second)
     elsewhere = DataConfig(tmp_path / "elsewhere", tmp_path, download=True)
     assert sets.MNIST().load(elsewhere).sha256 == sets.MNIST().load(mnist).sha256
     assert len(asked) == 8
@@ -235,14 +249,13 @@ def cifar(data_config: DataConfig, monkeypatch: pytest.MonkeyPatch) -> tuple[Dat
     pixels = RANDOM.integers(0, 256, (6, 4, 3072), dtype=np.uint8)
     folder = data_config.data_root / "cifar-10-batches-py"
     folder.mkdir()
-    lists = []
+    md5s = {}
     names = [*(f"data_batch_{i}" for i in range(1, 6)), "test_batch"]
     for name, batch in zip(names, pixels, strict=True):
         data = pickled_as_published(batch.tobytes(), [9, 0, 3, 1])
         (folder / name).write_bytes(data)
-        lists.append([name, hashlib.md5(data).hexdigest()])
-    monkeypatch.setattr(datasets.CIFAR10, "train_list", lists[:5])
-    monkeypatch.setattr(datasets.CIFAR10, "test_list", lists[5:])
+        md5s[name] = hashlib.md5(data).hexdigest()
+    monkeypatch.setattr(sets.CIFAR10, "md5s", md5s)
     monkeypatch.setattr(sets.CIFAR10, "records", 4)
     return data_config, pixels
 
@@ -306,7 +319,7 @@ def test_svhn_has_channels_first_and_ten_stands_for_zero(
         path = data_config.data_root / f"{split}_32x32.mat"
         savemat(path, {"X": pixels, "y": np.array([[10], [1], [2], [9], [10]], dtype=np.uint8)})
         md5 = hashlib.md5(path.read_bytes()).hexdigest()
-        monkeypatch.setitem(datasets.SVHN.split_list, split, ["http://x", path.name, md5])
+        monkeypatch.setitem(sets.SVHN.md5s, path.name, md5)
     monkeypatch.setattr(sets.SVHN, "published", (5, 5))
     images = sets.SVHN(validation=2).load(data_config)
     assert np.array_equal(images.train.numpy(), pixels.transpose(3, 2, 0, 1)[:3])
