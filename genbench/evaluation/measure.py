@@ -23,7 +23,8 @@ from genbench.experiment.build import create_metric, create_sampler
 from genbench.experiment.run import SAMPLED, Component, split_sampler
 from genbench.registry.loader import Registry
 from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, RunFolder
-from genbench.storage.schema import LARGEST, MetricRecord, StoredMeasurement
+from genbench.storage.schema import MetricRecord, StoredMeasurement
+from genbench.utils.io import LARGEST
 from genbench.utils.plugin_code import describe_error
 
 PICTURE_IMAGES = 64

@@ -12,13 +12,10 @@ from typing import Annotated, Any, Literal, Union, get_args, get_origin, get_typ
 
 from genbench.api import Option, Search
 from genbench.errors import PluginError, UsageError, unknown
+from genbench.utils.io import LARGEST, LARGEST_INT
 
 Value = int | float | bool | str | None
 REQUIRED = inspect.Parameter.empty
-
-LARGEST_INT = 2**63 - 1
-LARGEST = 1e150
-"""Of a number up to this the square is finite, and so is its spread over seeds."""
 
 _TRUE = {"true", "yes", "on", "1"}
 _FALSE = {"false", "no", "off", "0"}

@@ -17,8 +17,7 @@ from msgspec import Meta, Struct
 
 from genbench.errors import StoreError, one_line
 from genbench.experiment.run import Precision, Role
-from genbench.registry.options import LARGEST, LARGEST_INT
-from genbench.utils.io import JSON_BYTES, read_bytes
+from genbench.utils.io import JSON_BYTES, LARGEST, LARGEST_INT, read_bytes
 
 SCHEMA: Literal[4] = 4
 """The schema that is written. One with 3 lacks `originals` and `paths` of components, and is read."""

@@ -32,6 +32,9 @@ JSON_BYTES = 64 << 20
 """Above the size of every JSON file that genbench writes; a larger file is not read."""
 DEPTH = 64
 """Limit of the nesting of JSON: far above the files of genbench, far below Python's recursion limit."""
+LARGEST_INT = 2**63 - 1
+LARGEST = 1e150
+"""Of a number up to this the square is finite, and so is its spread over seeds; a file holds none beyond it."""
 PART = ".part"
 """Suffix of a file that is being written."""
 TEMPORARY_FILES = (f".*{PART}", ".tmp??????")
