@@ -735,7 +735,7 @@ def model_tests(
     p_values: dict[str, float] = {}
     for name in by_seed:
         way = searches[name].way if name in tuned else None
-        rivals[name] = {other for other in by_seed if way is None or other not in tuned or tuned[other].way != way}
+        rivals[name] = {rival for rival in by_seed if way is None or rival not in tuned or tuned[rival].way != way}
         if options[name].status != "worse" or way is None:
             continue
         for rival, _ in _rivals(name, by_seed, errors or {}, lower=lower):  # the strongest evidence by seeds first
@@ -754,16 +754,16 @@ def p_of_trials(name: str, rival: str, tuned: Mapping[str, GroupSearch], *, lowe
 
     `tuned` are the searches of all groups that are compared: the correction is for all pairs that were tuned alike.
     """
-    one, other = tuned[name], tuned[rival]
-    if one.problem or other.problem or one.key == other.key or one.protocol != other.protocol:
+    behind, ahead = tuned[name], tuned[rival]
+    if behind.problem or ahead.problem or behind.key == ahead.key or behind.protocol != ahead.protocol:
         return None
-    comparable = [s for s in tuned.values() if (s.way, s.protocol, s.problem) == (one.way, one.protocol, "")]
+    comparable = [s for s in tuned.values() if (s.way, s.protocol, s.problem) == (behind.way, behind.protocol, "")]
     (pair,) = budget_curves.compare_budgets(
         {search.key: search.trials for search in comparable},
         higher_is_better=not lower,
-        pairs={(one.key, other.key), (other.key, one.key)},
+        pairs={(behind.key, ahead.key), (ahead.key, behind.key)},
     )
-    leads = {1: pair.first, -1: pair.second, 0: ""}[pair.ahead[-1]] == other.key
+    leads = {1: pair.first, -1: pair.second, 0: ""}[pair.ahead[-1]] == ahead.key
     return pair.p_values[-1] if leads else None
 
 
@@ -807,7 +807,7 @@ def best_tests(
     known = [errors.get(name, {}) for name in by_seed] if errors and all(errors.get(name) for name in by_seed) else []
     places = None
     if rivals is not None:
-        places = [{j for j, other in enumerate(by_seed) if other in rivals[name]} for name in by_seed]
+        places = [{j for j, rival in enumerate(by_seed) if rival in rivals[name]} for name in by_seed]
     results = set_of_best(list(by_seed.values()), lower=lower, errors=known, rivals=places)
     return dict(zip(by_seed, results, strict=True))
 

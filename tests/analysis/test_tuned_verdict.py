@@ -139,8 +139,8 @@ def test_searches_that_are_missing_or_of_other_measurements_cannot_speak() -> No
     half = only(tuned("swae", 30.0, 30.0), tuned("ae", 31.0, 32.0), tuned("vae", 35.0, None))
     assert "no tuning.json has the trials of the searches (vae)" in verdict(half).text
     assert marks(half) == {"swae": "best", "ae": "", "vae": "best"}
-    other = [tuned(model, value, value, "kid") for model, value in (("swae", 30.0), ("vae", 35.0))]
-    assert "kid compares chosen options, not models: the searches are by fid." in verdict(only(*other)).text
+    by_kid = [tuned(model, value, value, "kid") for model, value in (("swae", 30.0), ("vae", 35.0))]
+    assert "kid compares chosen options, not models: the searches are by fid." in verdict(only(*by_kid)).text
     options = [tuned(model, value, value, like_trials=False) for model, value in (("swae", 30.0), ("vae", 35.0))]
     assert "the searches measured fid by other options" in verdict(only(*options)).text
     cost: dict[str, object] = {"tuned_by": f"{HOW} at equal seconds"}
