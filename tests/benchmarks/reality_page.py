@@ -619,8 +619,8 @@ test images.
   It compares *options*.
 * **real**: it differs at the tuned options, and the trials of the two searches, dealt anew at random, name the same
   model ahead at the largest number of trials that is compared (half of the random trials; 5 % for all pairs together).
-  Fresh seeds of chosen options call equal models different in 33 to 44 % of studies, because their searches had
-  different luck; budget curves do in 2.5 to 6 % ([simulated](../trust/tuned-comparison.md)). Budget curves exist for
+  Fresh seeds of chosen options alone call equal models different in 30 to 44 % of studies, because their searches had
+  different luck; with the trials it is at most 0.5 % ([simulated](../trust/tuned-comparison.md)). Trials exist for
   the metric of the searches alone, so that nothing is called real by another one; all trials share one training seed.
 * **not distinguishable** says nothing of equality. Seeds that would tell are for one pair alone, at the observed
   difference.

@@ -383,9 +383,9 @@ def test_an_earlier_site_is_replaced_whole_and_any_other_folder_kept(
     with pytest.raises(UsageError, match=r"holds mine\.txt"):
         write_site(target, [ann])
     (target / SITE).unlink()
-    Path("file").write_text("mine")
+    (tmp_path / "file").write_text("mine")
     with pytest.raises(UsageError, match="file is no folder: name a new folder"):
-        write_site(Path("file/site"), [])
+        write_site(tmp_path / "file" / "site", [])
     with pytest.raises(UsageError, match="not empty and no earlier site"):
         write_site(target, [ann])
     assert (target / "mine.txt").read_text() == "x"
