@@ -113,7 +113,7 @@ def test_the_trace_of_a_failing_metric_and_the_caution_of_a_number_are_kept_and_
     spec = ComponentSpec(name="broken", description="", factory=Broken)
     registry = Registry()
     registry.register("metric", Registration(spec, Plugin("mine", "mine.py", "loaded")))
-    evaluation = cast("DataEvaluation", SimpleNamespace(split="test"))
+    evaluation = cast("DataEvaluation", SimpleNamespace(split="test", shared_seconds=0.0))
     entry = measure(registry, Component("broken", (), "f"), evaluation)
     assert entry.error.endswith("ZeroDivisionError: planted")
     assert "in measure" in entry.trace

@@ -101,7 +101,7 @@ class Tags(HTMLParser):
         self.links += [value for name, value in attrs if name in ("src", "href") or name.startswith("on")]
 
 
-INSIDE = tuple(f"data:image/{kind};base64," for kind in ("png", "jpeg", "svg+xml"))
+INSIDE = tuple(f"data:image/{kind};base64," for kind in ("webp", "svg+xml"))
 """Pictures within the page: an `img` runs no script of an SVG."""
 
 

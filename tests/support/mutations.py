@@ -189,7 +189,7 @@ def read_run_json(data: bytes) -> None:
     run = run_of_record(msgspec.to_builtins(record.run))
     assert len(run.key) == 10
     assert run.name
-    group_labels({"a": run, "b": sample_run()}, {}, {})
+    group_labels({"a": run, "b": sample_run()}, {}, lambda variants: {})
     json.dumps(msgspec.to_builtins(record), allow_nan=False, ensure_ascii=False).encode()
 
 

@@ -14,6 +14,7 @@ from typing import Any, cast
 import pytest
 import torch
 from torch import Generator, Tensor
+from torch_fidelity import metric_kid
 
 import genbench.evaluation.evaluation
 import genbench.features.extractor
@@ -309,13 +310,13 @@ def test_kid_compares_whole_samples_once_and_parts_as_often_as_asked(
 ) -> None:
     """Subsets of all the images differ in their order alone, so that one has the mean of many."""
     calls: list[tuple[Any, dict[str, Any]]] = []
-    compare = kid.kid_features_to_metric
+    compare = metric_kid.kid_features_to_metric
 
     def noted(*features: Tensor, **options: Any) -> Any:
         calls.append((features, options))
         return compare(*features, **options)
 
-    monkeypatch.setattr(kid, "kid_features_to_metric", noted)
+    monkeypatch.setattr(metric_kid, "kid_features_to_metric", noted)
     for size in (60, 59):
         (measured,) = KID(count=60, subsets=7, subset_size=size).measure(run())
         features, options = calls[-1]
