@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Literal
 
-from genbench.analysis.table import ColumnValues, GatheredRows, gather, labels, p_of_trials, resolve_metric
+from genbench.analysis.gather import ColumnValues, GatheredRows, gather, labels, resolve_metric
 from genbench.errors import UsageError, unknown
+from genbench.stats.best import p_of_trials
 from genbench.stats.comparison import holm_of_tests
 from genbench.stats.intervals import (
     RESOLUTION,

@@ -15,8 +15,10 @@ from typing import Literal
 
 import numpy as np
 
-from genbench.analysis.table import Mark, assemble, column_marks, resolve_metric
+from genbench.analysis.gather import resolve_metric
+from genbench.analysis.table import assemble
 from genbench.errors import UsageError
+from genbench.stats.best import Mark, column_marks
 from genbench.stats.intervals import Estimate, estimate, share_errors, share_scale
 from genbench.storage.results import Row, group_key, rows
 from genbench.storage.run_dir import LogPoint, RunRecord, read_log

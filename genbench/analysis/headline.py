@@ -8,7 +8,8 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from genbench.analysis.formatting import format_estimate, format_value, p_value
-from genbench.analysis.table import DEFAULT_SORT, Caution, Column, Table, TableRow, tuning_way
+from genbench.analysis.gather import DEFAULT_SORT, tuning_way
+from genbench.analysis.table import Caution, Column, Table, TableRow
 from genbench.stats.comparison import FEWEST
 from genbench.stats.intervals import Estimate
 from genbench.storage.results import EQUAL_COST, Row, option_text
@@ -129,7 +130,7 @@ def tuning_words(a: Row, b: Row) -> str:
 
 def alike(rows: Sequence[TableRow]) -> bool:
     """Whether all models were tuned in one way, or none was."""
-    return len({tuning_way(row) for row in rows}) < 2
+    return len({tuning_way(row.trials, row.tuned_by) for row in rows}) < 2
 
 
 def at_defaults(rows: Sequence[TableRow]) -> bool:

@@ -6,20 +6,12 @@ from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from genbench.analysis.formatting import format_estimate, format_value, p_value
+from genbench.analysis.gather import tuning_way
 from genbench.analysis.headline import counted_models, join_words, verdict
 from genbench.analysis.ladder import ladder
-from genbench.analysis.table import (
-    COPIES_ALLOWED,
-    Caution,
-    Column,
-    Mark,
-    RowRole,
-    Table,
-    TableCell,
-    TableRow,
-    tuning_way,
-)
+from genbench.analysis.table import COPIES_ALLOWED, Caution, Column, RowRole, Table, TableCell, TableRow
 from genbench.experiment.run import SAMPLED
+from genbench.stats.best import Mark
 from genbench.stats.comparison import FEWEST
 from genbench.stats.intervals import BOOTSTRAP_FROM, Estimate
 
@@ -273,7 +265,7 @@ def marks(shown: Container[Mark], seeds: Sequence[int], best: str = SIGNS["best"
 
 def of_options(table: Table) -> str:
     """Which marks of models that were tuned alike compare models and which chosen options; "" where none were."""
-    ways = [way for row in table.rows if row.role == "model" and (way := tuning_way(row))]
+    ways = [way for row in table.rows if row.role == "model" and (way := tuning_way(row.trials, row.tuned_by))]
     place = table.ranking
     marked = any(cell.mark == "best" for row in table.rows for cell in row.cells if cell)
     if len(ways) == len(set(ways)) or place is None or not marked:

@@ -6,7 +6,7 @@ import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from genbench.analysis.table import DEFAULT_SORT, gather, headline_metrics, resolve_metric
+from genbench.analysis.gather import DEFAULT_SORT, gather, headline_metrics, resolve_metric
 from genbench.errors import UsageError
 from genbench.storage.results import Row
 

@@ -1,49 +1,52 @@
 """Tidy rows assembled into tables: one per dataset, groups down, (metric, protocol) pairs across. Data only, no text.
 
 Numbers of different protocols never share a column, and models of different datasets never share a table, so nothing
-is ranked that was not measured alike. `gather` sorts the rows by dataset, group and column, `assemble` makes tables.
+is ranked that was not measured alike.
 """
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Container, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from statistics import fmean
 from typing import Literal
 
-from genbench.errors import UsageError, unknown
+from genbench.analysis.gather import (
+    DEFAULT_SORT,
+    ColumnKey,
+    ColumnValues,
+    GatheredRows,
+    RunProblem,
+    gather,
+    headline_metrics,
+    labels,
+    resolve_metric,
+)
 from genbench.experiment.run import SAMPLED
-from genbench.stats import budget_curves
-from genbench.stats.comparison import BestSetResult, set_of_best
+from genbench.stats.best import Mark, ModelTests, best_mean, best_tests, better_rivals, marks_of, model_tests
+from genbench.stats.comparison import BestSetResult
 from genbench.stats.intervals import (
     RESOLUTION,
-    Errors,
     Estimate,
     Spread,
     combined_p,
-    estimate,
     paired_difference,
-    share_errors,
-    share_scale,
     spread,
 )
 from genbench.stats.power import minimum_detectable_effect, pilot
-from genbench.storage.results import EQUAL_COST, Row
+from genbench.storage.results import Row
 from genbench.storage.schema import Scalar
-
-DEFAULT_SORT = "sample quality"
-"""The role of the metric that ranks where none is asked for: the first one with it."""
 
 Section = Literal["headline", "detail", "fact"]
 """Prominence of a column: ranking metrics, their other parts, and metrics without a better direction."""
 
-Mark = Literal["", "best", "undecided"]
-"""A cell's mark: in the set of bests; no test with any other group although other groups could be tested."""
-
 
 RowRole = Literal["model", "copy", "control"]
 """The role of a row: only a model is ranked and can be a best; a copy is a model that shows its training images."""
+
+SPEED = "speed"
+"""The role of metrics that say as much of the machine as of the model."""
 
 ROW_ROLES: tuple[RowRole, ...] = ("model", "copy", "control")
 MEMORIZATION = "memorization"
@@ -54,8 +57,6 @@ MOST_COMPARED = 100
 
 COPIES_ALLOWED = 0.05
 """The share above which a model is a copy: a perfect model's samples come that near by chance far less often."""
-CAUTIONS = "; "
-"""What separates several cautions on one number: each becomes a note, whose columns and groups may differ."""
 
 
 SETUP = (
@@ -63,202 +64,6 @@ SETUP = (
     *("trials", "tuned_by", "tuned", "validation", "tuned_metric", "space", "default_validation", "search"),
 )
 """The facts of a training that a row of a table has from the rows of its runs."""
-
-
-# ---------------------------------------------------------------- gathering
-
-ColumnKey = tuple[str, str]
-"""A column: metric and protocol."""
-
-
-@dataclass(frozen=True)
-class RunProblem:
-    """A run that failed or is unfinished, or (with `metric`) a number that could not be measured."""
-
-    run: str
-    label: str
-    seed: int
-    status: str
-    cause: str
-    metric: str = ""
-
-
-@dataclass
-class RunGroup:
-    """Runs that differ by seed alone: their label, the row of the lowest seed, and each seed's status."""
-
-    label: str
-    first: Row
-    seeds: dict[int, str] = field(default_factory=dict)
-
-
-@dataclass(frozen=True)
-class GroupSearch:
-    """The search behind a tuned group, as comparisons of models need it.
-
-    `way` is what groups that were tuned alike share, `trials` are the validation values of the trials that were drawn
-    at random, NaN where one failed. `problem` is why the trials say nothing of a column, "" where they do.
-    """
-
-    key: str
-    way: tuple[object, ...]
-    trials: tuple[float, ...] = ()
-    protocol: str = ""
-    problem: str = ""
-
-
-@dataclass
-class ColumnValues:
-    """The values of one (metric, protocol) pair by group and seed (a list: repeats), and floors by group.
-
-    `errors` are standard errors over draws and `p_values` those of a perfect fit (of repeats the largest), by group and
-    seed; `minimum_detectable_effect` is the largest of the smallest values that a run's n can detect.
-    """
-
-    example: Row
-    head: str = ""
-    counts: set[int] = field(default_factory=set)
-    values: dict[str, dict[int, list[float]]] = field(default_factory=dict)
-    floors: dict[str, list[float]] = field(default_factory=dict)
-    floor_sds: list[float] = field(default_factory=list)
-    chances: dict[str, list[float]] = field(default_factory=dict)
-    errors: dict[str, dict[int, list[float]]] = field(default_factory=dict)
-    p_values: dict[str, dict[int, float]] = field(default_factory=dict)
-    minimum_detectable_effect: float | None = None
-    cautions: dict[str, set[str]] = field(default_factory=dict)
-    fit_seconds: list[float] = field(default_factory=list)
-    searches: dict[str, GroupSearch] = field(default_factory=dict)
-    _by_seed: dict[str, dict[int, float]] = field(default_factory=dict, repr=False, compare=False)
-    _shares: tuple[int, float | None] | None = field(default=None, repr=False, compare=False)
-
-    def by_seed(self, group: str) -> dict[int, float]:
-        """A group's value for each seed; repeats of a seed are averaged, never counted twice. Asked once all is in."""
-        if group not in self._by_seed:
-            self._by_seed[group] = {
-                seed: repeats[0] if len(repeats) == 1 else math.fsum(repeats) / len(repeats)
-                for seed, repeats in self.values[group].items()
-            }
-        return self._by_seed[group]
-
-    def known_errors(self, group: str) -> Errors:
-        """The standard errors of a group's values where the whole column is of shares of n draws; else empty."""
-        if self._shares is None:
-            singles = [value for by_seed in self.values.values() for repeats in by_seed.values() for value in repeats]
-            n = next(iter(self.counts)) if len(self.counts) == 1 else 0
-            self._shares = (n, share_scale(singles, n, self.example.unit)) if n else (0, None)
-        n, whole = self._shares
-        by_seed = self.by_seed(group)
-        return dict(zip(by_seed, share_errors(by_seed.values(), n, whole), strict=True)) if whole else {}
-
-    def estimate(self, group: str) -> Estimate:
-        """The mean of a group over seeds and its interval, which is not narrower than known errors allow."""
-        return estimate(list(self.by_seed(group).values()), errors=list(self.known_errors(group).values()))
-
-    def errors_of(self, group: str) -> list[float]:
-        """The standard errors over draws, one for each seed; empty where any is unknown."""
-        known = self.errors.get(group, {})
-        return [max(known[seed]) for seed in self.values[group]] if known.keys() == self.values[group].keys() else []
-
-
-@dataclass
-class GatheredRows:
-    """The rows of one dataset, in the order in which they came."""
-
-    groups: dict[str, RunGroup] = field(default_factory=dict)
-    columns: dict[ColumnKey, ColumnValues] = field(default_factory=dict)
-    problems: dict[RunProblem, None] = field(default_factory=dict)
-
-
-def gather(rows: Iterable[Row]) -> dict[str, GatheredRows]:
-    """The rows by dataset, in one pass; snapshots of a training and numbers on validation images stay out."""
-    datasets: dict[str, GatheredRows] = {}
-    for row in rows:
-        if row.stage == "snapshot" or (row.metric and row.split == "validation"):
-            continue
-        gathered = datasets.get(row.dataset)
-        if gathered is None:
-            gathered = datasets[row.dataset] = GatheredRows()
-        group = gathered.groups.get(row.group)
-        if group is None:
-            group = gathered.groups[row.group] = RunGroup(row.label or row.model, row)
-        if row.seed < group.first.seed:
-            group.first = row
-        if group.seeds.get(row.seed) != "done":  # a seed that was done anywhere is done
-            group.seeds[row.seed] = row.status
-        if row.metric and row.value is not None and math.isfinite(row.value):
-            _collect(gathered.columns, row, row.value)
-        elif row.metric or row.status != "done":
-            status = "not measured" if row.metric else row.status
-            problem = RunProblem(row.run, group.label, row.seed, status, row.error or _no_cause(row), row.metric)
-            gathered.problems[problem] = None
-    return datasets
-
-
-def _collect(columns: dict[ColumnKey, ColumnValues], row: Row, value: float) -> None:
-    column = columns.get((row.metric, row.protocol))
-    if column is None:
-        column = columns[row.metric, row.protocol] = ColumnValues(row)
-    column.head = column.head or row.head
-    if row.n is not None:
-        column.counts.add(row.n)
-    column.values.setdefault(row.group, {}).setdefault(row.seed, []).append(value)
-    if row.trials and row.group not in column.searches:
-        column.searches[row.group] = _search(row)
-    for caution in filter(None, row.caution.split(CAUTIONS)):
-        column.cautions.setdefault(caution, set()).add(row.group)
-    if row.fit_seconds is not None:
-        column.fit_seconds.append(row.fit_seconds)
-    if row.floor is not None and math.isfinite(row.floor):
-        column.floors.setdefault(row.group, []).append(row.floor)
-    if row.floor_sd is not None and math.isfinite(row.floor_sd):
-        column.floor_sds.append(row.floor_sd)
-    if row.chance is not None and math.isfinite(row.chance):
-        column.chances.setdefault(row.group, []).append(row.chance)
-    if row.se is not None and math.isfinite(row.se):
-        column.errors.setdefault(row.group, {}).setdefault(row.seed, []).append(row.se)
-    if row.p_value is not None and math.isfinite(row.p_value):
-        p_values = column.p_values.setdefault(row.group, {})
-        p_values[row.seed] = max(row.p_value, p_values.get(row.seed, 0.0))
-    if row.minimum_detectable_effect is not None and math.isfinite(row.minimum_detectable_effect):
-        column.minimum_detectable_effect = max(row.minimum_detectable_effect, column.minimum_detectable_effect or 0.0)
-
-
-def _no_cause(row: Row) -> str:
-    if row.metric:
-        return "no finite value"
-    return "no cause was recorded" if row.status == "failed" else ""
-
-
-def resolve_metric(rows: Iterable[Row], name: str, kind: str = "metric") -> str:
-    """The full name of a metric that was measured, from any name that a reader of a table has for it.
-
-    In this order, whatever the case, the same case first: its full name ("latent-w2.excess"), its label ("MSE per
-    pixel"), its first part ("latent-w2", which means its excess over the floor, else the first part that ranks), or a
-    beginning of one label alone. `UsageError` for another name, and for one that fits several metrics; `kind` is what
-    the error calls it.
-    """
-    rows_of = {row.metric: row for row in rows if row.metric and (row.value is not None or row.metric == name)}
-    wanted = name.strip().casefold()
-    heads = {metric: (row.head or metric).casefold() for metric, row in rows_of.items()}
-    parts = [metric for metric in rows_of if metric.casefold().split(".")[0] == wanted]
-    ranked = [metric for metric in parts if rows_of[metric].higher_is_better is not None] or parts
-    excess = [metric for metric in ranked if metric.endswith(".excess")]
-    for matches in (
-        [name] if name in rows_of else [],
-        [metric for metric in rows_of if metric.casefold() == wanted],
-        [metric for metric, head in heads.items() if head == wanted],
-        (excess or ranked)[:1],
-        [metric for metric, head in heads.items() if wanted and head.startswith(wanted)],
-    ):
-        if len(matches) > 1:
-            listed = ", ".join(f"'{metric}' ({rows_of[metric].head or metric})" for metric in matches)
-            raise UsageError(f"'{name}' names {len(matches)} metrics: give one of {listed}")
-        if matches:
-            return matches[0]
-    raise unknown(kind, name, rows_of)
-
-
-# ---------------------------------------------------------------- tables
 
 
 @dataclass(frozen=True)
@@ -458,21 +263,12 @@ def _roles(gathered: GatheredRows) -> dict[str, RowRole]:
         group
         for measured in gathered.columns.values()
         for group in measured.values
-        if measured.example.metric_role == MEMORIZATION
-        and _mean(list(measured.by_seed(group).values())) > COPIES_ALLOWED
+        if measured.example.metric_role == MEMORIZATION and fmean(measured.by_seed(group).values()) > COPIES_ALLOWED
     }
     return {
         name: "control" if group.first.role == "control" else "copy" if name in copies else "model"
         for name, group in gathered.groups.items()
     }
-
-
-def labels(groups: Mapping[str, RunGroup]) -> dict[str, str]:
-    """A label for each group; groups of equal labels get their names as well."""
-    counts: dict[str, int] = {}
-    for group in groups.values():
-        counts[group.label] = counts.get(group.label, 0) + 1
-    return {name: g.label if counts[g.label] == 1 else f"{g.label} [{name}]" for name, g in groups.items()}
 
 
 def _columns(gathered: GatheredRows, sort: str | None, roles: Mapping[str, RowRole]) -> tuple[Column, ...]:
@@ -503,10 +299,10 @@ def _columns(gathered: GatheredRows, sort: str | None, roles: Mapping[str, RowRo
                 section="headline" if key[0] == ranking else section,
                 shared=protocols[key[0], prior] > 1,
                 floor=floor,
-                floor_sd=_mean(measured.floor_sds) if floor is not None and measured.floor_sds else None,
+                floor_sd=fmean(measured.floor_sds) if floor is not None and measured.floor_sds else None,
                 minimum_detectable_effect=measured.minimum_detectable_effect,
                 cautions=tuple(_caution(text, meant, measured, names) for text, meant in measured.cautions.items()),
-                fit_seconds=_mean(measured.fit_seconds) if measured.fit_seconds else None,
+                fit_seconds=fmean(measured.fit_seconds) if measured.fit_seconds else None,
                 spread=spread([_spread_of(measured, name) for name in measured.values if roles[name] == "model"]),
             )
         )
@@ -582,22 +378,12 @@ def _ranking(collected: Mapping[ColumnKey, ColumnValues], sort: str | None) -> s
     return next((metric for metric, higher in metrics.items() if higher is not None and metric in headlines), "")
 
 
-def headline_metrics(collected: Mapping[ColumnKey, ColumnValues]) -> set[str]:
-    """One metric for each name before the dot: its excess over the floor where it has one, else its first part."""
-    chosen: dict[str, str] = {}
-    for (metric, _), measured in collected.items():
-        name, _, part = metric.partition(".")
-        if measured.example.higher_is_better is not None and (name not in chosen or part == "excess"):
-            chosen[name] = metric
-    return set(chosen.values())
-
-
 def _one_floor(floors: Mapping[str, Sequence[float]]) -> float | None:
     """The floor where all groups have the same to a thousandth, else None."""
-    means = [_mean(values) for values in floors.values()]
+    means = [fmean(values) for values in floors.values()]
     if not means or max(means) - min(means) > 1e-3 * max(abs(mean) for mean in means):
         return None
-    return _mean(means)
+    return fmean(means)
 
 
 def _spread_of(measured: ColumnValues, name: str) -> tuple[list[float], list[float]]:
@@ -625,7 +411,7 @@ def _cells(
         options = best_tests(models, lower=lower, errors=known)
         as_models = model_tests(models, measured.searches if ranks else {}, lower=lower, errors=known)
         tests = as_models.results
-        best, marks = _best(models, lower=lower), _marks(tests)
+        best, marks = best_mean(models, lower=lower), marks_of(tests)
     rounding = RESOLUTION * max(abs(value.mean) for value in estimates.values())
     cells = {}
     for name, values in by_seed.items():
@@ -636,13 +422,15 @@ def _cells(
         if name in options and options[name].status == "worse":
             allowed = as_models.rivals[name] if worse else models
             against = [
-                each for each in _rivals(name, models, known, lower=not column.higher_is_better) if each[0] in allowed
+                each
+                for each in better_rivals(name, models, known, lower=not column.higher_is_better)
+                if each[0] in allowed
             ]
         cells[name] = TableCell(
             estimates[name],
             marks.get(name, ""),
-            floor=_mean(floors) if floors and column.floor is None else None,
-            chance=_mean(measured.chances[name]) if name in measured.chances else None,
+            floor=fmean(floors) if floors and column.floor is None else None,
+            chance=fmean(measured.chances[name]) if name in measured.chances else None,
             behind=None if best is None or name == best else paired_difference(values, by_seed[best], errors=pair),
             p=combined_p(list(p_values.values())) if p_values.keys() == values.keys() else None,
             se=errors[0] if estimates[name].low is None and errors and errors[0] > rounding else None,
@@ -652,181 +440,6 @@ def _cells(
             options_worse=OptionsWorse(*against[0], options[name].p) if against and not worse else None,
         )
     return cells, as_models.unproven
-
-
-# ---------------------------------------------------------------- models that were tuned
-
-
-def tuning_way(row: Row | TableRow) -> tuple[object, ...]:
-    """What groups that were tuned alike share; empty where nothing was tuned."""
-    if not row.trials:
-        return ()
-    return (row.tuned_by,) if EQUAL_COST in row.tuned_by else (row.trials, row.tuned_by)
-
-
-DEPENDENT = {
-    "tpe": "trials of a TPE search depend on one another",
-    "gp": "trials of a GP search depend on one another",
-    "halving": "successive halving stops most trials before their end",
-}
-"""Why no budget curves are compared, by the algorithm of the searches."""
-
-
-def _search(row: Row) -> GroupSearch:
-    """The search behind a number of a tuned group."""
-    record, way = row.searched, tuning_way(row)
-    if row.metric != row.tuned_metric:
-        return GroupSearch(row.search, way, problem=f"the searches are by {row.tuned_metric}")
-    if record is None:
-        return GroupSearch(row.search, way, problem="no tuning.json has the trials of the searches")
-    if record.algorithm != "random":
-        why = DEPENDENT.get(record.algorithm, f"trials of a {record.algorithm} search may depend on one another")
-        return GroupSearch(row.search, way, problem=why)
-    trials = tuple(math.nan if trial.value is None else trial.value for trial in record.trials[1:])
-    problem = ""
-    if not row.like_trials:
-        problem = f"the searches measured {row.metric} by other options"
-    elif EQUAL_COST in row.tuned_by:
-        problem = f"the searches have their {record.by} alike, and not their trials"
-    elif len(trials) < budget_curves.FEWEST:
-        problem = f"fewer than {budget_curves.FEWEST} random trials"
-    elif not any(map(math.isfinite, trials)):
-        problem = "every random trial failed"
-    return GroupSearch(row.search, way, trials, record.protocol, problem)
-
-
-@dataclass(frozen=True)
-class ModelTests:
-    """The test of each group for being a best, as a model where groups were tuned alike.
-
-    `rivals` are those that may be evidence against a group. `unproven` are groups whose searches say nothing, and why.
-    """
-
-    results: Mapping[str, BestSetResult]
-    rivals: Mapping[str, Container[str]]
-    unproven: Mapping[str, str] = field(default_factory=dict)
-
-
-def model_tests(
-    by_seed: Mapping[str, Mapping[int, float]],
-    searches: Mapping[str, GroupSearch],
-    *,
-    lower: bool,
-    errors: Mapping[str, Errors] | None = None,
-) -> ModelTests:
-    """The tests of `best_tests`, with the searches of groups that were tuned alike as a second condition.
-
-    Fresh seeds compare chosen options, which differ between equal models too, by the luck of their searches. So of two
-    groups that were tuned alike one is worse only where fresh seeds and the expected best values of the two searches,
-    at the largest number of trials that is compared (`genbench.stats.budget_curves`), both say so; its p-value is the
-    larger of the two. All pairs count in the correction of either test. Other groups are compared by seeds alone.
-
-    Args:
-        by_seed: The values of each group by training seed.
-        searches: The searches of those that were tuned.
-        lower: Whether lower values are better.
-        errors: Known errors of the values, as of `best_tests`.
-    """
-    options = best_tests(by_seed, lower=lower, errors=errors)
-    ways = Counter(searches[name].way for name in by_seed if name in searches)
-    tuned = {name: searches[name] for name in by_seed if name in searches and ways[searches[name].way] > 1}
-    unproven = {name: search.problem for name, search in tuned.items() if search.problem}
-    rivals: dict[str, set[str]] = {}
-    p_values: dict[str, float] = {}
-    for name in by_seed:
-        way = searches[name].way if name in tuned else None
-        rivals[name] = {rival for rival in by_seed if way is None or rival not in tuned or tuned[rival].way != way}
-        if options[name].status != "worse" or way is None:
-            continue
-        for rival, _ in _rivals(name, by_seed, errors or {}, lower=lower):  # the strongest evidence by seeds first
-            if rival not in rivals[name] and (p := p_of_trials(name, rival, tuned, lower=lower)) is not None:
-                rivals[name].add(rival)
-                p_values[name] = p
-                break
-    results = best_tests(by_seed, lower=lower, errors=errors, rivals=rivals) if tuned else options
-    for name, p in p_values.items():
-        results[name] = replace(results[name], p=max(p, results[name].p or 0.0))
-    return ModelTests(results, rivals, unproven)
-
-
-def p_of_trials(name: str, rival: str, tuned: Mapping[str, GroupSearch], *, lower: bool) -> float | None:
-    """The p-value of a rival's being ahead of a group by their searches' trials; None where they do not say so.
-
-    `tuned` are the searches of all groups that are compared: the correction is for all pairs that were tuned alike.
-    """
-    behind, ahead = tuned[name], tuned[rival]
-    if behind.problem or ahead.problem or behind.key == ahead.key or behind.protocol != ahead.protocol:
-        return None
-    comparable = [s for s in tuned.values() if (s.way, s.protocol, s.problem) == (behind.way, behind.protocol, "")]
-    (pair,) = budget_curves.compare_budgets(
-        {search.key: search.trials for search in comparable},
-        higher_is_better=not lower,
-        pairs={(behind.key, ahead.key), (ahead.key, behind.key)},
-    )
-    leads = {1: pair.first, -1: pair.second, 0: ""}[pair.ahead[-1]] == ahead.key
-    return pair.p_values[-1] if leads else None
-
-
-def _rivals(
-    name: str, models: Mapping[str, Mapping[int, float]], known: Mapping[str, Errors], *, lower: bool
-) -> list[tuple[str, Estimate]]:
-    """The better models, the strongest evidence (by the difference in half-widths) first, and the differences."""
-    sign = 1.0 if lower else -1.0
-    differences = {
-        rival: difference
-        for rival, values in models.items()
-        if rival != name
-        and (difference := paired_difference(models[name], values, errors=(known.get(name, {}), known.get(rival, {}))))
-    }
-    tested = {
-        rival: abs(d.mean) / d.half_width for rival, d in differences.items() if sign * d.mean > 0 and d.half_width
-    }
-    return [(rival, differences[rival]) for rival in sorted(tested, key=lambda rival: -tested[rival])]
-
-
-def column_marks(
-    by_seed: Mapping[str, Mapping[int, float]], *, lower: bool, errors: Mapping[str, Errors] | None = None
-) -> dict[str, Mark]:
-    """The marks of groups by their values over seeds and known errors: the set of bests; none without any test."""
-    if len(by_seed) < 2:
-        return {}
-    return _marks(best_tests(by_seed, lower=lower, errors=errors))
-
-
-def best_tests(
-    by_seed: Mapping[str, Mapping[int, float]],
-    *,
-    lower: bool,
-    errors: Mapping[str, Errors] | None = None,
-    rivals: Mapping[str, Container[str]] | None = None,
-) -> dict[str, BestSetResult]:
-    """The test of each group for being a best; errors that are not known for every group are not used.
-
-    `rivals` are for each group those that may be evidence against it: all where None.
-    """
-    known = [errors.get(name, {}) for name in by_seed] if errors and all(errors.get(name) for name in by_seed) else []
-    places = None
-    if rivals is not None:
-        places = [{j for j, rival in enumerate(by_seed) if rival in rivals[name]} for name in by_seed]
-    results = set_of_best(list(by_seed.values()), lower=lower, errors=known, rivals=places)
-    return dict(zip(by_seed, results, strict=True))
-
-
-def _marks(tests: Mapping[str, BestSetResult]) -> dict[str, Mark]:
-    if all(test.status == "undecided" for test in tests.values()):
-        return {}
-    marks: dict[str, Mark] = {"best": "best", "worse": "", "undecided": "undecided"}
-    return {name: marks[test.status] for name, test in tests.items()}
-
-
-def _best(by_seed: Mapping[str, Mapping[int, float]], *, lower: bool) -> str:
-    """The group of the best mean."""
-    means = {name: _mean(list(values.values())) for name, values in by_seed.items()}
-    return (min if lower else max)(means, key=lambda name: means[name])
-
-
-def _mean(values: Sequence[float]) -> float:
-    return math.fsum(values) / len(values)
 
 
 def _ranked(lines: Iterable[TableRow], columns: Sequence[Column]) -> tuple[TableRow, ...]:
@@ -842,3 +455,83 @@ def _ranked(lines: Iterable[TableRow], columns: Sequence[Column]) -> tuple[Table
         return ROW_ROLES.index(row.role), not row.done, row.state, cell is None, value, row.label
 
     return tuple(sorted(lines, key=sort_key))
+
+
+# ---------------------------------------------------------------- columns by their names
+
+
+def choose_tables(rows: Sequence[Row], sort: str | None = None, columns: Sequence[str] = ()) -> tuple[Table, ...]:
+    """The tables of `assemble` with some columns alone, in their order; all of them where none is named.
+
+    A name is a column's label ("FID (grey28)") or any that `resolve_metric` knows ("latent-w2", "latent-w2.excess").
+    Without `sort` the first of the columns that has a better direction ranks.
+    Raises `UsageError` for a name that no table has.
+    """
+    tables = assemble(rows, sort)
+    if not columns:
+        return tables
+    possible = [column for table in tables for column in table.columns]
+    matches = [match for name in columns for match in _named(rows, possible, name)]
+    if sort is None:
+        ranking = next((column.metric for column in matches if column.higher_is_better is not None), None)
+        tables = assemble(rows, ranking)
+    return tuple(_restricted(table, matches) for table in tables)
+
+
+def of_columns(rows: Sequence[Row], columns: Sequence[str]) -> list[Row]:
+    """The rows of these columns, and those that name a run alone; all rows where none is named."""
+    if not columns:
+        return list(rows)
+    tables = choose_tables(rows, columns=columns)
+    metrics = {column.metric for table in tables for column in table.columns}
+    return [row for row in rows if not row.metric or row.metric in metrics]
+
+
+def headlines(table: Table) -> Table:
+    """The main number of each metric, speed left out: the columns of a table in print where none are named."""
+    chosen = [column for column in table.columns if column.section == "headline" and column.role != SPEED]
+    return _restricted(table, chosen or table.columns)
+
+
+def _named(rows: Iterable[Row], possible: Sequence[Column], name: str) -> list[Column]:
+    """The columns that a name means: several where a metric was measured under several protocols."""
+    wanted, metrics = name.strip().casefold(), {column.metric for column in possible}
+    if wanted not in {metric.casefold() for metric in metrics}:
+        labelled = [column for column in possible if column.head.casefold() == wanted]
+        if labelled:  # also where the label names the prior of its column
+            return labelled
+    metric = resolve_metric((row for row in rows if row.metric in metrics), name, "column")
+    return [column for column in possible if column.metric == metric]
+
+
+def split_protocols(table: Table) -> tuple[Table, ...]:
+    """The table with one protocol of each metric, the one of most groups; the others in further tables, likewise.
+
+    A further table has the rows that were measured so.
+    """
+    protocols: dict[str, list[str]] = {}
+    parts: dict[int, list[int]] = {}
+    for i, column in enumerate(table.columns):
+        known = protocols.setdefault(column.metric, [])
+        if column.protocol not in known:
+            known.append(column.protocol)
+        parts.setdefault(known.index(column.protocol), []).append(i)
+    first, *others = (_of(table, kept) for _, kept in sorted(parts.items())) if parts else [table]
+    return first, *(replace(part, rows=tuple(row for row in part.rows if any(row.cells))) for part in others)
+
+
+def _restricted(table: Table, chosen: Iterable[Column]) -> Table:
+    """A table with the chosen columns that it has, each once, as headlines."""
+    keys = dict.fromkeys((column.metric, column.protocol) for column in chosen)
+    places = {(column.metric, column.protocol): i for i, column in enumerate(table.columns)}
+    kept = _of(table, [places[key] for key in keys if key in places])
+    return replace(kept, columns=tuple(replace(column, section="headline") for column in kept.columns))
+
+
+def _of(table: Table, places: Sequence[int]) -> Table:
+    """A table with the columns of these places."""
+    return replace(
+        table,
+        columns=tuple(table.columns[i] for i in places),
+        rows=tuple(replace(row, cells=tuple(row.cells[i] for i in places)) for row in table.rows),
+    )

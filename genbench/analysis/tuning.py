@@ -7,8 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from genbench.analysis.formatting import format_estimate, format_value, p_value
+from genbench.analysis.gather import ColumnKey, GatheredRows, gather
 from genbench.analysis.headline import searched
-from genbench.analysis.table import ColumnKey, GatheredRows, TableRow, assemble, gather
+from genbench.analysis.table import TableRow, assemble
 from genbench.stats.budget_curves import FEWEST, compare_budgets
 from genbench.stats.equivalence import differing
 from genbench.stats.intervals import Estimate, paired_difference

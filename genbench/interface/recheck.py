@@ -7,7 +7,7 @@ import shutil
 from collections.abc import Callable, Iterable, Sequence
 from pathlib import Path
 
-from genbench.analysis.columns import SPEED
+from genbench.analysis.table import SPEED
 from genbench.api import DataConfig
 from genbench.errors import DataError, GenbenchError, StoreError, one_line
 from genbench.execution.runner import never

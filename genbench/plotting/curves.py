@@ -8,8 +8,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 from genbench.analysis.curves import By, CurveSet, LossCurve, curve_points, curve_sets, loss_curves, requested_metric
+from genbench.analysis.gather import gather, resolve_metric
 from genbench.analysis.ladder import ROLE, RUNGS
-from genbench.analysis.table import Table, assemble, gather, resolve_metric
+from genbench.analysis.table import Table, assemble
 from genbench.errors import UsageError, one_line
 from genbench.plotting.images import CLASSES
 from genbench.plotting.ranks import BARS, contestants, direction, near, ranks, row_styles, scale

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from genbench.analysis.curves import requested_metric
-from genbench.analysis.table import GatheredRows, assemble, gather
+from genbench.analysis.gather import GatheredRows, gather
+from genbench.analysis.table import assemble
 from genbench.errors import UsageError
 from genbench.plotting.style import COLUMN, HAIR, SOFT, Drawing, Style, blank, group_styles, short, styled
 from genbench.stats.intervals import (

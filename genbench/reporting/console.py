@@ -17,12 +17,11 @@ from rich.table import Table as RichTable
 from rich.text import Text
 
 from genbench.analysis import notes
-from genbench.analysis.columns import choose_tables
 from genbench.analysis.curves import BudgetResult, By, CurveSet, at_budgets, compare_at
 from genbench.analysis.formatting import format_estimate
 from genbench.analysis.headline import extractor_agreement, setup_lines, tuning_lines
 from genbench.analysis.notes import FailureNote, ProtocolLegend, Protocols
-from genbench.analysis.table import Column, Section, Table, TableRow
+from genbench.analysis.table import Column, Section, Table, TableRow, choose_tables
 from genbench.analysis.tuning import TuningReport, WordTable, word_tables
 from genbench.storage.results import Row
 

@@ -13,9 +13,8 @@ from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from genbench.analysis.columns import choose_tables
 from genbench.analysis.notes import Protocols
-from genbench.analysis.table import Table
+from genbench.analysis.table import Table, choose_tables
 from genbench.analysis.tuning import TuningReport, sensitivity_records, tuning_records
 from genbench.errors import printable
 from genbench.plotting.style import Drawing, encoded, save

@@ -12,12 +12,12 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from genbench import __version__
 from genbench.analysis import notes
-from genbench.analysis.columns import split_protocols
 from genbench.analysis.compare import Comparison, compare
 from genbench.analysis.formatting import format_estimate, format_value, p_value
+from genbench.analysis.gather import gather
 from genbench.analysis.headline import MODELS_NAMED, extractor_agreement, join_words, setup_lines, tuning_lines, verdict
 from genbench.analysis.notes import FailureNote, ProtocolLegend, Protocols
-from genbench.analysis.table import Column, Table, TableRow, gather
+from genbench.analysis.table import Column, Table, TableRow, split_protocols
 from genbench.analysis.tuning import TuningReport, WordTable, word_tables
 from genbench.errors import UsageError
 from genbench.reporting.cost import Cost, cost_notes, cost_rows

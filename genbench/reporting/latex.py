@@ -13,10 +13,9 @@ from dataclasses import dataclass, replace
 
 from genbench.analysis import notes
 from genbench.analysis.captions import caption
-from genbench.analysis.columns import headlines
 from genbench.analysis.formatting import FormattedEstimate, format_estimate, format_value, one_line_text
 from genbench.analysis.notes import Protocols
-from genbench.analysis.table import Column, Table, TableCell, TableRow
+from genbench.analysis.table import Column, Table, TableCell, TableRow, headlines
 from genbench.analysis.tuning import TuningReport, WordTable, word_tables
 from genbench.stats.intervals import Estimate
 

@@ -13,11 +13,10 @@ from pathlib import Path
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from genbench.analysis import notes
-from genbench.analysis.columns import choose_tables, headlines
 from genbench.analysis.formatting import format_value
 from genbench.analysis.headline import alike, join_words, reasons, verdict
 from genbench.analysis.notes import Protocols
-from genbench.analysis.table import Table
+from genbench.analysis.table import Table, choose_tables, headlines
 from genbench.analysis.tuning import TuningReport, word_tables
 from genbench.errors import StoreError
 from genbench.experiment.run import registered_components

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 import click
 from rich.console import Console
 
-from genbench.analysis.columns import of_columns
 from genbench.analysis.selection import of_stage, select_options
+from genbench.analysis.table import of_columns
 from genbench.analysis.tuning import PublishedValue, TuningReport, tuning_reports
 from genbench.errors import StoreError, UsageError
 from genbench.plotting.report import loss_drawings, model_drawings, row_drawings, search_drawings

@@ -18,8 +18,8 @@ from genbench.analysis.compare import Comparison, Forecast, compare, forecast
 from genbench.analysis.curves import By, requested_metric
 from genbench.analysis.diff import COMPARABLE, diff_runs
 from genbench.analysis.formatting import format_estimate, format_value, p_value
+from genbench.analysis.gather import CAUTIONS
 from genbench.analysis.headline import join_words, tuning_words
-from genbench.analysis.table import CAUTIONS
 from genbench.evaluation.selection import describe_selection
 from genbench.reporting.console import ConsoleWriter, render_curves
 from genbench.reporting.cost import Cost, cost, cost_notes, cost_rows

@@ -5,9 +5,8 @@ from __future__ import annotations
 import pytest
 
 from genbench.analysis.captions import caption
-from genbench.analysis.columns import choose_tables, headlines, of_columns
 from genbench.analysis.headline import verdict
-from genbench.analysis.table import Table
+from genbench.analysis.table import Table, choose_tables, headlines, of_columns
 from genbench.errors import UsageError
 from genbench.storage.results import Row
 from support.studies import row

@@ -14,8 +14,9 @@ from hypothesis import strategies as st
 
 from genbench.analysis import curves, notes
 from genbench.analysis.curves import By, CurveSet
+from genbench.analysis.gather import gather, resolve_metric
 from genbench.analysis.selection import of_stage, select_options
-from genbench.analysis.table import assemble, gather, resolve_metric
+from genbench.analysis.table import assemble
 from genbench.errors import UsageError
 from genbench.storage.results import Row
 

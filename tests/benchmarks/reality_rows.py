@@ -20,9 +20,10 @@ import msgspec
 import numpy as np
 
 from genbench.analysis.compare import compare
-from genbench.analysis.table import best_tests, gather
+from genbench.analysis.gather import gather
 from genbench.analysis.tuning import search_values
 from genbench.experiment.run import SAMPLED, Run, run_of_record
+from genbench.stats.best import best_tests
 from genbench.stats.budget_curves import BudgetComparison, compare_budgets
 from genbench.stats.comparison import holm_of_tests
 from genbench.stats.intervals import Estimate, estimate

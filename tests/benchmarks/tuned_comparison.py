@@ -17,7 +17,7 @@ from pathlib import Path
 
 import numpy as np
 
-from genbench.analysis.table import GroupSearch, best_tests, model_tests
+from genbench.stats.best import GroupSearch, best_tests, model_tests
 from genbench.stats.intervals import Floats
 from genbench.utils.io import write_text
 

@@ -11,7 +11,7 @@ from typing import Any, get_type_hints
 from genbench.analysis.compare import compare
 from genbench.analysis.curves import curve_points, curve_sets
 from genbench.analysis.formatting import format_estimate, p_value
-from genbench.analysis.table import ColumnValues, GatheredRows, gather
+from genbench.analysis.gather import ColumnValues, GatheredRows, gather
 from genbench.api import Finding
 from genbench.stats.comparison import holm_of_tests
 from genbench.stats.intervals import Estimate

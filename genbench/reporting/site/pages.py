@@ -8,12 +8,11 @@ from dataclasses import dataclass, replace
 
 from genbench import __version__
 from genbench.analysis import notes
-from genbench.analysis.columns import SPEED
 from genbench.analysis.formatting import format_estimate
 from genbench.analysis.headline import MODELS_NAMED, verdict
 from genbench.analysis.notes import ProtocolLegend
 from genbench.analysis.selection import Leaderboard, leaderboards
-from genbench.analysis.table import Column, Table, assemble
+from genbench.analysis.table import SPEED, Column, Table, assemble
 from genbench.analysis.tuning import tuning_reports
 from genbench.errors import shell_word
 from genbench.reporting.export import file_name, run_pictures, thumbnails
