@@ -128,10 +128,10 @@ class TrainingStats:
     all forward and backward passes, as torch's counter has them; None where unknown. `precision` is that of the
     arithmetic, `memory_format` that of convolutions' weights ("contiguous" or "channels-last"), `step` says how
     steps were done: "eager", "graph" (one CUDA graph), or "eager: " and why a GPU had to do without a graph; then
-    ", ensemble of K" or ", no ensemble: " and why, where that applies. Of an ensemble the seconds, the peak memory and
-    `jobs` are those of all its runs, the other numbers those of this one. `batch` is
-    the count of images in a step, 0 where it is unknown. `jobs` is how many runs went on at once at most on this
-    machine (--jobs), whose memory and caches they share.
+    ", no ensemble: " and why, where that applies. `batch` is the count of images in a step, 0 where it is unknown.
+    `jobs` is how many runs went on at once at most on this machine (--jobs), whose memory and caches they share.
+    `ensemble` is how many were trained as one tensor program: the seconds, the peak memory and `jobs` are those of all
+    of them, the other numbers those of this one.
     """
 
     seconds: float
@@ -146,6 +146,7 @@ class TrainingStats:
     step: str = "eager"
     batch: int = 0
     jobs: int = 1
+    ensemble: int = 1
 
 
 class Evaluation(ABC):

@@ -21,7 +21,7 @@ from genbench.storage.run_dir import RunRecord
 from genbench.training.cuda_graph import default_step
 from genbench.training.device import apply_device_config, select_device_config
 from genbench.training.precision import computing
-from genbench.training.step import ENSEMBLE, create_train_context
+from genbench.training.step import create_train_context
 from genbench.utils.torch_state import isolated
 
 TIMED_SECONDS = 0.5
@@ -117,7 +117,7 @@ def known_rates(records: Sequence[RunRecord], device: torch.device) -> dict[Kind
     for record in records:
         if record.training is None or not record.training.images or record.training.device != device.type:
             continue
-        if ENSEMBLE in record.training.step:  # the seconds are those of all members
+        if record.training.ensemble > 1:  # the seconds are those of all members
             continue
         measured.setdefault(training_kind(record.run), []).append(record.training.seconds / record.training.images)
     return {kind: statistics.median(values) for kind, values in measured.items()}

@@ -15,7 +15,7 @@ from genbench.api import ProgressEvent
 from genbench.experiment.plan import Plan
 from genbench.experiment.run import Component, Run
 from genbench.training.loop import TrainState
-from genbench.training.step import ALONE, EAGER_FALLBACK, ENSEMBLE
+from genbench.training.step import ALONE, EAGER_FALLBACK
 
 WIDE = 110
 """The width of a terminal from which bars have their full length."""
@@ -82,7 +82,7 @@ class ActiveRun:
         how, _, alone = state.how.partition(ALONE)
         remark = ""
         if how.startswith(EAGER_FALLBACK):
-            reason = how.partition(ENSEMBLE)[0].removeprefix(EAGER_FALLBACK)
+            reason = how.removeprefix(EAGER_FALLBACK)
             remark = f"its step cannot be a CUDA graph, and is slower: {reason}"
         if alone:
             remark += f"{'; it' if remark else 'it'} is not trained in an ensemble: {alone}"

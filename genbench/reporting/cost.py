@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
 from genbench.experiment.run import SAMPLED
 from genbench.storage.run_dir import RunRecord
 from genbench.storage.schema import MetricRecord, TrainingRecord
-
-ENSEMBLE = re.compile(r", ensemble of (\d+)")
-"""The end of `TrainingRecord.step` where the seconds are those of so many runs together."""
 
 SHARED = (
     "once: real images, floors and null distributions, which the first run of a command pays for all; the cache keeps"
@@ -105,8 +101,7 @@ def cost(records: Sequence[RunRecord]) -> Cost:
 
 def training_seconds(training: TrainingRecord) -> float:
     """The seconds of one run; those of an ensemble are divided among its members."""
-    members = ENSEMBLE.search(training.step)
-    return training.seconds / (int(members.group(1)) if members else 1)
+    return training.seconds / training.ensemble
 
 
 def _measurements(record: RunRecord) -> Iterator[Mapping[str, MetricRecord]]:

@@ -28,7 +28,7 @@ from genbench.storage.results import rows
 from genbench.storage.run_dir import RECONSTRUCTIONS, SAMPLES, RunRecord, read_run
 from genbench.storage.schema import StoredMeasurement
 
-TRAINING_FIELDS = ("device", "threads", "precision", "memory_format", "step")
+TRAINING_FIELDS = ("device", "threads", "precision", "memory_format", "step", "ensemble")
 """The fields of a training's record that `show` prints."""
 
 WIDE = 100

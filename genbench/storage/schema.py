@@ -99,6 +99,7 @@ class TrainingRecord(StoredFile, frozen=True):
     step: str = "eager"
     batch: Count = 0
     jobs: Count = 1
+    ensemble: Annotated[int, Meta(ge=1, le=LARGEST_INT)] = 1
 
 
 class FittedRecord(StoredFile, frozen=True):

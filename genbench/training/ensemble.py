@@ -30,7 +30,6 @@ from genbench.training.cuda_graph import WARM_UP, default_step
 from genbench.training.loop import TrainConfig, TrainState, finite_means
 from genbench.training.sampler import BatchOrder
 from genbench.training.step import (
-    ENSEMBLE,
     PURPOSES,
     SoloNoise,
     Step,
@@ -586,12 +585,13 @@ def train_ensemble(
         means = _member_means(stepper.take_sums(), ensemble.parameters.values(), step - logged_step, step)
         now = time.perf_counter()
         rate = (step - logged_step) * config.batch / (now - logged)
-        how = f"{stepper.how}{ENSEMBLE}{len(members)}"
         seconds = {k: begun[k][1] + now - started for k in members}
         states: dict[int, TrainState | DivergenceError] = {
             k: of_member
             if isinstance(of_member, DivergenceError)
-            else TrainState(step, config.steps, step * config.batch, seconds[k], rate, of_member, how)
+            else TrainState(
+                step, config.steps, step * config.batch, seconds[k], rate, of_member, stepper.how, len(members)
+            )
             for k, of_member in zip(members, means, strict=True)
         }
         yield states

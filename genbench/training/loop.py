@@ -26,7 +26,8 @@ class TrainState:
     """The state of a training at a log point.
 
     `images` counts the images shown, `seconds` the time of training alone, `rate` is images per second and `terms` are
-    means since the last log point, `how` says how steps are done (`genbench.training.step.Step.how`).
+    means since the last log point, `how` says how steps are done (`genbench.training.step.Step.how`),
+    `ensemble` counts the runs that are trained together, of which `seconds` are those of all.
     """
 
     step: int
@@ -36,10 +37,11 @@ class TrainState:
     rate: float
     terms: Mapping[str, float]
     how: str = "eager"
+    ensemble: int = 1
 
     def logged(self) -> dict[str, Any]:
         """The line of the log: the fields that change, and the reason where a run has no graph or no ensemble."""
-        line = {name: value for name, value in asdict(self).items() if name not in ("steps", "how")}
+        line = {name: value for name, value in asdict(self).items() if name not in ("steps", "how", "ensemble")}
         remarkable = self.how.startswith(EAGER_FALLBACK) or ALONE in self.how
         return {**line, "how": self.how} if remarkable else line
 

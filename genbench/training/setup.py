@@ -91,6 +91,7 @@ class TrainingJob:
             step=state.how,
             batch=self.run.batch,
             jobs=jobs,
+            ensemble=state.ensemble,
         )
 
 

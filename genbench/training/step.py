@@ -30,9 +30,6 @@ EAGER_FALLBACK = "eager: "
 ALONE = ", no ensemble: "
 """In `TrainState.how`, between how steps are done and why the run is not trained in an ensemble."""
 
-ENSEMBLE = ", ensemble of "
-"""In `TrainState.how`, between how steps are done and the count of members."""
-
 
 class StepNoise(Protocol):
     """The random numbers of a step."""

@@ -94,8 +94,7 @@ def test_each_folder_is_that_of_a_run_trained_alone(store: Store, jobs: int) -> 
         last = [json.loads((f.path / "log.jsonl").read_text().splitlines()[-1]) for f in (alone, stacked)]
         assert last[0].keys() == last[1].keys()
         assert last[1]["terms"] == pytest.approx(last[0]["terms"], rel=1e-3)
-    hows = [store.record("stacked", run.name)["step"] for run in planned.runs]
-    assert hows == ["eager, ensemble of 2", "eager, ensemble of 2", "eager"]
+    assert [store.record("stacked", run.name)["ensemble"] for run in planned.runs] == [2, 2, 1]
 
 
 def test_a_stop_saves_every_member_and_each_goes_on_alone_or_together(store: Store) -> None:
@@ -108,7 +107,7 @@ def test_a_stop_saves_every_member_and_each_goes_on_alone_or_together(store: Sto
     alone = store.plan("swae", seeds=(0,))
     assert store.run(alone, "parts", 1).done == [first.name]
     assert store.run(planned, "parts", 3).done == [run.name for run in rest]
-    assert store.record("parts", rest[0].name)["step"] == "eager, ensemble of 2"
+    assert store.record("parts", rest[0].name)["ensemble"] == 2
     store.assert_close(planned, "whole", "parts")
 
 
@@ -154,7 +153,7 @@ def test_options_that_cannot_be_stacked_leave_an_ensemble_for_each(store: Store)
     """The power of SWAE's distance is a float that decides which operation is done."""
     planned = store.plan("swae", settings=("swae.p=1,2", *SMALL), seeds=(0, 1))
     assert len(store.run(planned, "runs", 4).done) == 4
-    assert {str(store.record("runs", run.name)["step"]) for run in planned.runs} == {"eager, ensemble of 2"}
+    assert {store.record("runs", run.name)["ensemble"] for run in planned.runs} == {2}
 
 
 DROPOUT = """
@@ -189,7 +188,7 @@ def test_the_command_tells_once_why_runs_go_alone(genbench: Callable[..., Result
     assert reason.removeprefix("it is not trained in an ensemble: ") in log.read_text()
 
 
-@pytest.mark.parametrize(("together", "how"), [(2.9, "ensemble of 3"), (3.1, "no ensemble: a step of all takes")])
+@pytest.mark.parametrize(("together", "how"), [(2.9, '"ensemble": 3'), (3.1, "no ensemble: a step of all takes")])
 def test_auto_is_decided_by_measured_seconds(
     together: float, how: str, store: Store, monkeypatch: pytest.MonkeyPatch
 ) -> None:

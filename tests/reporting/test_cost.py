@@ -17,7 +17,7 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[RunRecord]:
     made = []
     for seed in (0, 1):
         folder = RunFolder(store_run(tmp_path_factory.mktemp("runs"), fake_run(seed=seed), fid=1.0))
-        training = msgspec.structs.replace(folder.training(), seconds=8.0, step="graph, ensemble of 2")
+        training = msgspec.structs.replace(folder.training(), seconds=8.0, ensemble=2)
         folder.save_training({k: v for k, v in msgspec.to_builtins(training).items() if k != "schema"})
         measured = {
             "a": MetricRecord("fid", {}, "test", seconds=5.0 - 3 * seed, shared_seconds=3.0 if seed == 0 else None),

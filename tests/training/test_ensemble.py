@@ -445,7 +445,7 @@ def test_a_member_that_diverges_is_left_out_and_the_others_go_on(tmp_path: Path)
         state = log[-1][k]
         assert isinstance(state, TrainState)
         assert state.terms == pytest.approx(last.terms, rel=1e-3)
-        assert (state.step, state.images, state.how) == (20, 200, "eager, ensemble of 2")
+        assert (state.step, state.images, state.how, state.ensemble) == (20, 200, "eager", 2)
 
 
 def test_all_members_may_diverge(tmp_path: Path) -> None:
