@@ -16,9 +16,19 @@ from genbench.storage.inventory import ListedRun
 STYLES = {"trained": "green", "at work": "cyan", "interrupted": "yellow", "failed": "red", "damaged": "red"}
 
 
+COLUMNS = 46
+"""Characters of all columns but the names."""
+
+
 def render_runs(console: Console, listed: Sequence[ListedRun]) -> None:
-    """Print a line for each run, under it how it differs from runs of the same label, and the totals."""
-    table = Table("run", "state", "written", box=None, pad_edge=False, header_style="bold")
+    """Print a line for each run, under it how it differs from runs of the same label, and the totals.
+
+    Without the date where the names would be broken.
+    """
+    table = Table("run", "state", box=None, pad_edge=False, header_style="bold")
+    dated = max((len(entry.name) for entry in listed), default=0) + COLUMNS <= console.width
+    if dated:
+        table.add_column("written")
     table.add_column("images", justify="right")
     table.add_column("size", justify="right", no_wrap=True)
     table.columns[0].overflow = "fold"
@@ -29,7 +39,8 @@ def render_runs(console: Console, listed: Sequence[ListedRun]) -> None:
             name.append(f"\n  {one_line_text(remark)}", "dim")
         state = Text(entry.state + (" (imported)" if entry.imported else ""), STYLES.get(entry.state, ""))
         images = "" if entry.run is None else f"{entry.run.images:,}"
-        table.add_row(name, state, written(entry.written), images, in_bytes(entry.size))
+        date = [written(entry.written)] if dated else []
+        table.add_row(name, state, *date, images, in_bytes(entry.size))
     console.print(table)
     counts = ", ".join(f"{count} {state}" for state, count in Counter(entry.state for entry in listed).items())
     total = in_bytes(sum(entry.size for entry in listed))

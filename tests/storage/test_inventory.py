@@ -5,15 +5,18 @@ from __future__ import annotations
 import json
 from collections.abc import Callable
 from dataclasses import replace
+from io import StringIO
 from pathlib import Path
 
 import pytest
 from click.testing import Result
+from rich.console import Console
 
 from genbench.errors import StoreError, UsageError
 from genbench.execution.estimate import in_time
 from genbench.experiment.run import Run
 from genbench.registry.loader import load
+from genbench.reporting.run_list import COLUMNS, render_runs
 from genbench.storage.inventory import changed_components, list_runs, match_run, remove_run
 from genbench.storage.lock import RunLockedError, is_locked, lock_run
 from genbench.storage.run_dir import CHECKPOINT, FAILURE, RUN, WEIGHTS, RunFolder, find_runs
@@ -54,6 +57,17 @@ def test_runs_of_one_label_are_told_apart_by_what_differs(tmp_path: Path) -> Non
     assert listed[first] == (f"images={run.images}",)
     assert listed[second] == (f"images={run.images * 2}",)
     assert sum(not differs for differs in listed.values()) == 1
+
+
+@pytest.mark.parametrize(("spare", "dated"), [(0, True), (-1, False)])
+def test_where_names_would_be_broken_the_list_leaves_out_the_dates(tmp_path: Path, spare: int, dated: bool) -> None:
+    path, _ = begun(tmp_path)
+    console = Console(width=len(path.name) + COLUMNS + spare, file=StringIO())
+    with console.capture() as capture:
+        render_runs(console, list_runs([path]))
+    head, line, *_ = capture.get().splitlines()
+    assert ("written" in head) is dated
+    assert line.startswith(f"{path.name} ")
 
 
 def test_a_run_at_work_is_listed_as_such_and_never_removed(tmp_path: Path, genbench: Genbench) -> None:
