@@ -11,6 +11,7 @@ before all of them are moved into place. Nothing is unpickled or executed.
 
 from __future__ import annotations
 
+import errno
 import fcntl
 import io
 import json
@@ -253,6 +254,8 @@ def unpack(file: BinaryIO, target: Path, bundle: str) -> list[str]:
     except DataError:
         raise
     except _UNREADABLE as error:
+        if isinstance(error, OSError) and error.errno == errno.EFBIG:  # this machine's limit, not the bundle's fault
+            raise
         full = disk_full_error(target, error)
         raise full or DataError(f"{bundle} is no whole bundle ({one_line(error, 100)}): get it again") from None
     for name, entry in manifest.files.items():

@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import io
 import json
+import resource
 import shutil
 import tarfile
 from collections.abc import Callable, Mapping
@@ -315,6 +316,17 @@ def test_a_picture_that_would_fill_the_memory_is_refused(made: Path) -> None:
     data[29:33] = zlib.crc32(data[12:29]).to_bytes(4, "big")
     with pytest.raises(DataError, match=r"samples\.png"):
         check_picture(bytes(data), "samples.png")
+
+
+def test_a_limit_on_the_size_of_files_is_not_called_damage(made: Path, tmp_path: Path) -> None:
+    limits = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (4096, limits[1]))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            import_bundle(made / "all.tar", tmp_path / "runs")
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limits)
+    assert list((tmp_path / "runs").iterdir()) == []
 
 
 def test_an_unfinished_run_is_left_out_and_reported(made: Path, genbench: Genbench) -> None:
