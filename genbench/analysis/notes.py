@@ -263,6 +263,10 @@ def marks(shown: Container[Mark], seeds: Sequence[int], best: str = SIGNS["best"
     return [f"{best} {BEST}"] * ("best" in shown) + [UNDECIDED] * ("undecided" in shown)
 
 
+AT_CHOSEN_OPTIONS = "tuned models: compared at their chosen options, by seeds alone; on the models see the table"
+"""Under comparisons that do not ask the searches."""
+
+
 def of_options(table: Table) -> str:
     """Which marks of models that were tuned alike compare models and which chosen options; "" where none were."""
     ways = [way for row in table.rows if row.role == "model" and (way := tuning_way(row.trials, row.tuned_by))]

@@ -423,4 +423,7 @@ def _curve_notes(curve_set: CurveSet, by: By, results: Sequence[BudgetResult], c
     trajectories = [points for curve in curve_set.curves for points in curve.trajectories(by).values()]
     if any(result.budget not in {cost for cost, _ in points} for result in results for points in trajectories):
         texts.append("between two snapshots of a run: linear in the logarithm of the compute")
+    snapshots = [row for curve in curve_set.curves for at in curve.snapshots.values() for row in at.values()]
+    if results and any(row.trials for row in snapshots):
+        texts.append(notes.AT_CHOSEN_OPTIONS)
     return texts

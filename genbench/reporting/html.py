@@ -163,13 +163,14 @@ class SeedsView:
     """The values of one column for each seed, and the p-values of all pairs of models (Holm over the pairs).
 
     `values` have a row for each group, with a text for each of the `seeds`; `pairs` hold the two labels, the paired
-    difference, the number of shared seeds and both p-values.
+    difference, the number of shared seeds and both p-values. `remark` is what a reader of the pairs must know.
     """
 
     head: str
     seeds: Sequence[int]
     values: Sequence[tuple[str, Sequence[str]]]
     pairs: Sequence[tuple[str, str, str, int, str, str]]
+    remark: str = ""
 
 
 @dataclass(frozen=True)
@@ -422,6 +423,7 @@ def _seeds(rows: Sequence[Row], table: Table) -> list[SeedsView]:
     if len(seeds) < 2 or len(headlines) * len(table.rows) * len(seeds) > SEED_VALUES:
         return []
     pairs = _pairs(rows, table)
+    remark = notes.AT_CHOSEN_OPTIONS if any(row.trials for row in table.rows) else ""
     views = []
     for column in headlines:
         values = collected[column.metric, column.protocol]
@@ -430,7 +432,8 @@ def _seeds(rows: Sequence[Row], table: Table) -> list[SeedsView]:
             if row.group in values.values:
                 by_seed = values.by_seed(row.group)
                 lines.append((row.label, [format_value(by_seed[s]).plain if s in by_seed else "" for s in seeds]))
-        views.append(SeedsView(column.head, seeds, lines, pairs.get((column.metric, column.protocol), [])))
+        compared = pairs.get((column.metric, column.protocol), [])
+        views.append(SeedsView(column.head, seeds, lines, compared, remark))
     return views
 
 

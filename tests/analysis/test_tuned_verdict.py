@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from collections.abc import Mapping
 from dataclasses import replace
 from pathlib import Path
@@ -9,11 +10,14 @@ from pathlib import Path
 import msgspec
 import pytest
 import torch
+from rich.console import Console
 
 from genbench.analysis.compare import compare
 from genbench.analysis.headline import extractor_agreement, verdict
-from genbench.analysis.notes import all_notes, of_options
+from genbench.analysis.notes import AT_CHOSEN_OPTIONS, all_notes, of_options
 from genbench.analysis.table import Table, assemble
+from genbench.reporting import html
+from genbench.reporting.console import render_curves
 from genbench.reporting.site.pages import site_pages
 from genbench.reporting.site.submissions import collect
 from genbench.storage.bundle import export_bundle
@@ -170,6 +174,19 @@ def test_other_columns_keep_their_marks_and_the_notes_say_what_they_compare() ->
     assert [cell.mark for cell in table.rows[1].cells if cell] == ["best", ""]
     said = "fid: worse only where the searches show it too; other columns: of the chosen options"
     assert any(said in note for note in all_notes(table, "•"))
+
+
+def test_pairs_and_curves_say_that_they_compare_chosen_options() -> None:
+    both = [*tuned("swae", 30.0, 30.0), *tuned("vae", 35.0, 35.0)]
+    untuned = [row(model, seed, value + seed) for model, value in (("swae", 30.0), ("vae", 35.0)) for seed in range(5)]
+    for of_study, says in ((both, True), (untuned, False)):
+        page = html.render(html.Page("", assemble(of_study), {}, {}, {}, of_study, ""))
+        assert "after Holm, over the pairs" in page
+        assert (AT_CHOSEN_OPTIONS in page) is says
+        snapshots = [replace(each, stage="snapshot", images=100, split="validation") for each in of_study]
+        file = io.StringIO()
+        render_curves(Console(file=file, width=200), snapshots, "fid", "images", [100])
+        assert (AT_CHOSEN_OPTIONS in file.getvalue()) is says
 
 
 def test_extractors_agree_on_models_only_where_the_searches_do() -> None:
