@@ -26,12 +26,15 @@ STUDIES = 4_000
 PERMUTATIONS = 999
 """Permutations of one comparison at least: the standard error of a p-value of 5 % is 0.7 %."""
 
-HOPELESS = 0.02
-"""From this p-value by the first permutations on, more of them are not drawn for a pair among more than ten, of which
-each is tested at less than 0.5 %."""
+HOPELESS = 0.04
+"""From this p-value by the first permutations on, more of them are not drawn for a pair among more than five, of which
+each is tested at less than 1 %."""
 
-FINEST = 0.2
+FINEST = 0.1
 """The smallest p-value that a comparison can have after correction for all pairs, as a part of the error rate."""
+
+LARGEST_FIRST = 0.8
+"""The part of the error rate that the largest number of trials has to itself: the verdict on tuned models is there."""
 
 _SEED = 20_260
 
@@ -254,10 +257,12 @@ def compare_budgets(
     pairs together. For a pair, t_k = difference of the estimates / its jackknife error is compared with its law when
     the trials are dealt anew to the two models: exact for equal laws with any ties, and, since t_k is studentized,
     right in large samples where only the expected values are equal (Chung and Romano 2013, doi:10.1214/13-AOS1090). The
-    smallest p-value over k is compared with its own permutation law (Westfall and Young 1993), and pairs are corrected
-    by Bonferroni. The trials of models are not paired: each model has a space of its own options.
+    trials of models are not paired: each model has a space of its own options.
 
-    Numbers of trials up to half of the smaller search are compared.
+    Numbers of trials up to half of the smaller search are compared. The largest is tested at four fifths of the error
+    rate. The others have the last fifth, or all of it where the test of the largest rejects (the fallback procedure,
+    Wiens 2003, doi:10.1002/pst.64); among them the smallest p-value is compared with its own permutation law (Westfall
+    and Young 1993). Pairs are corrected by Bonferroni.
 
     Args:
         models: Validation values of each model's trials; NaN where one diverged.
@@ -307,7 +312,9 @@ def _permutation_test(
     order[0] = np.arange(len(pooled))  # as it was observed
     dealt = pooled[order]
     left, right = np.sort(dealt[:, : len(a)], axis=1), np.sort(dealt[:, len(a) :], axis=1)
-    counts, signs, p_values = tuple(spaced_counts(min(len(a), len(b)) // 2, COMPARED)), [], []
+    counts = tuple(spaced_counts(min(len(a), len(b)) // 2, COMPARED))
+    signs: list[int] = []
+    p_values: list[Floats] = []
     for k in counts:
         (mean_a, error_a), (mean_b, error_b) = best_of(left, k), best_of(right, k)
         gap, error = mean_a - mean_b, np.hypot(error_a, error_b)
@@ -316,8 +323,12 @@ def _permutation_test(
             t = np.where(gap == 0, 0.0, np.abs(gap) / error)
         signs.append(int(np.sign(gap[0])))
         p_values.append(_upper_shares(t))
-    smallest = np.min(p_values, axis=0)
-    return counts, tuple(signs), tuple(float((smallest <= column[0]).mean()) for column in p_values)
+    *smaller, at_largest = p_values
+    largest = min(1.0, float(at_largest[0]) / LARGEST_FIRST)
+    smallest = np.min(smaller, axis=0)
+    shares = [float((smallest <= column[0]).mean()) for column in smaller]
+    fallback = [min(p / (1 - LARGEST_FIRST), max(p, largest), 1.0) for p in shares]
+    return counts, tuple(signs), (*fallback, largest)
 
 
 def _upper_shares(t: Floats) -> Floats:

@@ -112,7 +112,8 @@ def test_the_p_value_is_the_larger_of_both_tests_and_every_pair_counts_in_it() -
     p = {behind.label: behind.p for behind in more.worse}
     assert p.keys() == {"ae", "vae"}
     assert two.p is not None
-    assert p["vae"] == pytest.approx(6 * two.p)  # six pairs: by fresh seeds alone it would stay below 0.001
+    # Six pairs, with finer permutations: by fresh seeds alone it would stay below 0.001.
+    assert p["vae"] == pytest.approx(6 * two.p, rel=0.2)
 
 
 WHY: Mapping[str, tuple[Mapping[str, object], str]] = {

@@ -130,6 +130,26 @@ def test_three_models_are_corrected_for_three_pairs() -> None:
     assert first.p_values == pytest.approx([min(1.0, 3 * p) for p in alone.p_values])
 
 
+@pytest.mark.parametrize("gain", [0.0, 0.5, 1.0, 1.5])
+def test_the_largest_number_of_trials_has_four_fifths_of_the_error_rate_and_the_others_the_rest(gain: float) -> None:
+    """By all 924 deals of two searches of six trials."""
+    rng = np.random.default_rng(10)
+    pooled = np.concatenate([rng.normal(size=6), rng.normal(size=6) - gain])
+    statistics = []
+    for left in itertools.combinations(range(12), 6):
+        parts = np.sort(pooled[list(left)])[None], np.sort(np.delete(pooled, left))[None]
+        bests = [[best_of(part, k) for part in parts] for k in (1, 2, 3)]
+        statistics.append([abs(x - y)[0] / np.hypot(s, t)[0] for (x, s), (y, t) in bests])
+    shares = (np.array(statistics)[:, None] >= np.array(statistics)[None] * (1 - 1e-9)).mean(0)
+    *others, largest = shares[0]
+    smallest = shares[:, :2].min(1)
+    largest = min(1.0, largest / 0.8)
+    among_others = [np.mean(smallest <= p) for p in others]
+    expected = [min(1.0, 5 * p, max(p, largest)) for p in among_others]
+    (pair,) = compare_budgets({"a": pooled[:6].tolist(), "b": pooled[6:].tolist()}, higher_is_better=True)
+    assert pair.p_values == pytest.approx([*expected, largest], abs=0.06)
+
+
 def test_of_many_models_one_that_is_far_ahead_is_found() -> None:
     """With a fixed number of permutations no p-value would stay small enough after correction for all pairs."""
     rng = np.random.default_rng(9)
