@@ -79,6 +79,7 @@ def test_real_pairs_are_those_in_which_both_tests_agree(page: Path) -> None:
         ("ae", "vae"): "True",
         ("swae", "vae"): "False",
     }
+    assert [line["real_alone"] for line in tuned] == ["True", "True", "False"]
     assert {(line["a"], line["b"]): line["better"] for line in tuned} == {
         ("ae", "swae"): "swae",
         ("ae", "vae"): "vae",

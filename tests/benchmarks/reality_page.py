@@ -17,8 +17,9 @@ from genbench.analysis.formatting import format_estimate, format_value
 from genbench.analysis.headline import join_words
 from genbench.experiment.run import SAMPLED
 from genbench.plotting.style import COLUMN, HAIR, PAGE, SOFT, Drawing, blank, styled
+from genbench.stats.budget_curves import LARGEST_FIRST
 from genbench.stats.intervals import Estimate
-from genbench.stats.power import minimum_detectable_effect, pilot, seeds_needed
+from genbench.stats.power import ALPHA, minimum_detectable_effect, pilot, seeds_needed
 from genbench.storage.results import protocols
 from genbench.utils.io import write_json, write_text
 
@@ -147,6 +148,12 @@ def main_lines(dataset: Dataset, view: View, c: Citations) -> list[str]:
                 f" In the other {len(differing) - len(real)} the luck of the two searches may be the whole difference"
                 f" ({counted(len(contrary), 'pair')} with the other model ahead in the searches)."
             )
+        alone = c.rows("pairs", **d, condition="tuned", real_alone=True)
+        lines.append(
+            f"Had each pair been the only question, without a correction for the others, both tests would tell"
+            f" {len(alone)} of {len(tuned)} apart {c.cite('pairs', **d, condition='tuned', real_alone=True)}; of the"
+            f" pairs of equal models up to {LARGEST_FIRST * ALPHA:.0%} may be among them."
+        )
     else:
         lines.append("The searches have too few trials for budget curves, so that no pair can be called real.")
     return [*lines, *seed_lines(dataset, view, c)]
@@ -496,6 +503,8 @@ def short_lines(datasets: Sequence[Dataset], c: Citations) -> list[str]:
 
 def forest(dataset: Dataset, view: View, c: Citations) -> Drawing:
     """Means of all models at default and tuned options."""
+    from matplotlib.ticker import LogLocator, NullLocator
+
     d = {"dataset": dataset.name, "view": view.name}
     of = {each: {line["model"]: line for line in c.rows("models", **d, condition=each)} for each in CONDITIONS}
     order = [*of["tuned"], *(model for model in of["default"] if model not in of["tuned"])]
@@ -520,8 +529,9 @@ def forest(dataset: Dataset, view: View, c: Citations) -> Drawing:
         values = [line["mean"] for each in CONDITIONS for line in of[each].values()]
         if min(values) > 0 and max(values) > 4 * min(values):
             axes.set_xscale("log")
+            axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 3, 5)))
             axes.xaxis.set_major_formatter("{x:g}")
-            axes.xaxis.set_minor_formatter("")
+            axes.xaxis.set_minor_locator(NullLocator())
         axes.set_yticks(range(len(order)), order)
         axes.set_ylim(len(order) - 0.5, -0.5)
         axes.grid(axis="x", color=HAIR, lw=0.5)
@@ -595,13 +605,13 @@ def correlation_matrix(dataset: Dataset, c: Citations) -> Drawing | None:
         axes.imshow(taus, cmap="RdBu", vmin=-1, vmax=1)
         for (row, column), tau in np.ndenumerate(taus):
             if not np.isnan(tau):
-                axes.text(
-                    column, row, f"{tau:.1f}", ha="center", va="center", color="white" if abs(tau) > 0.6 else "black"
-                )
+                text, color = f"{tau:.1f}".replace("-0.0", "0.0"), "white" if abs(tau) > 0.6 else "black"
+                axes.text(column, row, text, ha="center", va="center", color=color)
         axes.set_xticks(range(len(views)), views, rotation=90)
         axes.set_yticks(range(len(views)), views)
         axes.tick_params(length=0)
-        axes.set_title(f"{dataset.name}: Kendall's tau of the models' means", loc="left")
+        sides = "tuned above the diagonal, default below, between the two on it"
+        axes.set_title(f"{dataset.name}: Kendall's tau of the models' means,\n{sides}", loc="left")
     caption = "Rank correlations: above the diagonal at tuned options, below at default ones, on it between the two"
     return Drawing(f"{dataset.name}-agreement", caption, figure)
 
@@ -618,7 +628,7 @@ test images.
 * **differs**: a paired t-test over seeds, with Holm's correction for all pairs of models of the same number, at 5 %.
   It compares *options*.
 * **real**: it differs at the tuned options, and the trials of the two searches, dealt anew at random, name the same
-  model ahead at the largest number of trials that is compared (half of the random trials; 5 % for all pairs together).
+  model ahead at the largest number of trials that is compared (half of the random trials; 4 % for all pairs together).
   Fresh seeds of chosen options alone call equal models different in 30 to 44 % of studies, because their searches had
   different luck; with the trials it is at most 0.5 % ([simulated](../trust/tuned-comparison.md)). Trials exist for
   the metric of the searches alone, so that nothing is called real by another one; all trials share one training seed.

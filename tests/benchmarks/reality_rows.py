@@ -149,17 +149,13 @@ def views_of(tidy: Iterable[Row], condition: Mapping[str, Mapping[str, str]]) ->
 
 def compare_models(dataset: Dataset, tables: Tables) -> None:
     """Fill the tables `models`, `pairs`, `budgets`, `tuning`, `agreement`, `trials`, `values` and `facts`."""
-    budgets = search_comparisons(dataset)
+    budgets, alone = search_comparisons(dataset), search_comparisons(dataset, alone=True)
     for pair in budgets:
         for count, lead, p in zip(pair.trials, pair.ahead, pair.p_values, strict=True):
             better = {1: pair.first, -1: pair.second, 0: ""}[lead]
             line = {"a": pair.first, "b": pair.second, "trials": count, "better": better, "p_adjusted": p}
             tables["budgets"].append({"dataset": dataset.name, **line})
-    leaders = {
-        frozenset((pair.first, pair.second)): {1: pair.first, -1: pair.second, 0: ""}[pair.ahead[-1]]
-        for pair in budgets
-        if pair.trials
-    }
+    leaders, leaders_alone = leaders_of(budgets), leaders_of(alone)
     for view in dataset.views:
         for condition in CONDITIONS:
             by_seed = view.by_seed(condition)
@@ -167,10 +163,14 @@ def compare_models(dataset: Dataset, tables: Tables) -> None:
                 tables["models"] += model_lines(dataset, view, condition)
                 results = pair_lines(dataset, view, condition)
                 for line in results:
-                    leader = leaders.get(frozenset((line["a"], line["b"])), "")
-                    if view.metric == MAIN and condition == "tuned":
-                        line["searches"] = leader
-                        line["real"] = bool(line["better"]) and line["better"] == leader
+                    if view.metric != MAIN or condition != "tuned":
+                        continue
+                    pair = frozenset((line["a"], line["b"]))
+                    line["searches"] = leaders.get(pair, "")
+                    line["real"] = bool(line["better"]) and line["better"] == line["searches"]
+                    ahead = line["a"] if (line["difference"] < 0) == view.lower else line["b"]
+                    told = line["p"] is not None and line["p"] <= ALPHA
+                    line["real_alone"] = told and leaders_alone.get(pair) == ahead
                 tables["pairs"] += results
         tables["tuning"] += tuning_lines(dataset, view)
     tables["agreement"] += agreement_lines(dataset, tables["pairs"])
@@ -179,13 +179,28 @@ def compare_models(dataset: Dataset, tables: Tables) -> None:
     tables["facts"] += fact_lines(dataset)
 
 
-def search_comparisons(dataset: Dataset) -> tuple[BudgetComparison, ...]:
-    """All pairs of models by their random trials, at all numbers of trials up to half of them."""
+def leaders_of(comparisons: Iterable[BudgetComparison]) -> dict[frozenset[str], str]:
+    """Which model of each pair is ahead at the largest number of trials compared; "" where neither is."""
+    return {
+        frozenset((pair.first, pair.second)): {1: pair.first, -1: pair.second, 0: ""}[pair.ahead[-1]]
+        for pair in comparisons
+        if pair.trials
+    }
+
+
+def search_comparisons(dataset: Dataset, *, alone: bool = False) -> tuple[BudgetComparison, ...]:
+    """All pairs of models by their random trials, at all numbers of trials up to half of them.
+
+    They are corrected for one another, or each as if it were compared `alone`.
+    """
     values = search_values(dataset.searches[model] for model in sorted(dataset.searches))
     if len(values) < 2 or len({each.protocol for each in values}) > 1:
         return ()
-    trials = {each.model: each.values for each in values}
-    return compare_budgets(trials, higher_is_better=values[0].higher_is_better)
+    trials, higher = {each.model: each.values for each in values}, values[0].higher_is_better
+    if alone:
+        pairs = [dict(pair) for pair in itertools.combinations(trials.items(), 2)]
+        return tuple(each for pair in pairs for each in compare_budgets(pair, higher_is_better=higher))
+    return compare_budgets(trials, higher_is_better=higher)
 
 
 def key_of(dataset: Dataset, view: View, condition: str) -> dict[str, Any]:
@@ -258,6 +273,7 @@ def pair_lines(dataset: Dataset, view: View, condition: str) -> list[dict[str, A
                 "seeds_needed": seeds_needed(difference.mean / result.sd) if planned else None,
                 "searches": "",
                 "real": "",
+                "real_alone": "",
             }
         )
     return lines
