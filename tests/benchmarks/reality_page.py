@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +14,7 @@ import numpy as np
 from reality_rows import CONDITIONS, MAIN, TABLES, Dataset, Tables, View, compare_models, csv_text, read_dataset
 
 from genbench.analysis.formatting import format_estimate, format_value
+from genbench.analysis.gather import CAUTIONS
 from genbench.analysis.headline import join_words
 from genbench.experiment.run import SAMPLED
 from genbench.plotting.style import COLUMN, HAIR, PAGE, SOFT, Drawing, blank, styled
@@ -85,6 +86,11 @@ def names_of(models: Iterable[str]) -> str:
 def interval(line: Mapping[str, Any], key: str = "mean") -> str:
     """A mean with its half interval."""
     return format_estimate(Estimate(line[key], line["seeds"], line["low"], line["high"])).plain
+
+
+def ahead(line: Mapping[str, Any], view: View) -> str:
+    """The model of a pair that has the better mean."""
+    return str(line["a"] if (line["difference"] < 0) == view.lower else line["b"])
 
 
 def main_view(dataset: Dataset) -> View | None:
@@ -205,11 +211,17 @@ def main_table(dataset: Dataset, view: View, c: Citations) -> list[str]:
     beaten: dict[str, list[str]] = defaultdict(list)
     for line in c.rows("pairs", **d, condition="tuned", real=True):
         beaten[line["better"]].append(line["b"] if line["better"] == line["a"] else line["a"])
+    counts: dict[str, Counter[str]] = defaultdict(Counter)
+    for line in c.rows("pairs", **d, condition="tuned"):
+        counts[ahead(line, view)].update(
+            {"alone": int(line["real_alone"] is True), "options": int(bool(line["better"]))}
+        )
     order = [*of["tuned"], *(model for model in of["default"] if model not in of["tuned"])]
     arrow = "↓" if view.lower else "↑"
     lines = [
-        f"| model | {view.name} {arrow}, default | tuned | tuned less default | really better than |",
-        "|:--|--:|--:|--:|:--|",
+        f"| model | {view.name} {arrow}, default | tuned | tuned less default | better than: at the chosen options |"
+        " as the only question | really |",
+        "|:--|--:|--:|--:|--:|--:|:--|",
     ]
     for model in order:
         cells = [
@@ -223,15 +235,17 @@ def main_table(dataset: Dataset, view: View, c: Citations) -> list[str]:
             change = "the default was chosen" if line["default_chosen"] else interval(line, "difference")
         change += f" ({line['effect']})" if line is not None and line["effect"] else ""
         others = ", ".join(f"`{name}`" for name in sorted(beaten[model]))
-        lines.append(f"| `{model}` | {cells[0]} | {cells[1]} | {change} | {others} |")
+        numbers = f"{counts[model]['options']} | {counts[model]['alone']}" if model in of["tuned"] else " | "
+        lines.append(f"| `{model}` | {cells[0]} | {cells[1]} | {change} | {numbers} | {others} |")
     controls = {"dataset": dataset.name, "condition": "control", "metric": view.metric, "protocol": view.protocol}
-    lines += [f"| *control: {line['model']}* | {interval(line)} | | | |" for line in c.rows("facts", **controls)]
+    lines += [f"| *control: {line['model']}* | {interval(line)} | | | | | |" for line in c.rows("facts", **controls)]
     floors = {line["floor"] for line in of["tuned"].values() if line["floor"] is not None}
     floor = f" A perfect model: {format_value(min(floors), 3).plain}." if floors else ""
     return [
         *lines,
         "",
-        f"• may be the best of its column (5 %). Mean and half the 95 % interval over seeds.{floor}",
+        f"• may be the best of its column (5 %). Mean and half the 95 % interval over seeds.{floor} Better than: how"
+        f" many models, and which really {c.cite('pairs', **d, condition='tuned')}.",
         "",
     ]
 
@@ -247,9 +261,9 @@ def tuning_sentences(dataset: Dataset, view: View, c: Citations) -> list[str]:
     lines = [
         f"By {view.name} on fresh seeds the chosen options are better than the default ones for {len(better)} of"
         f" {counted(len(changed), 'model')} ({names_of(line['model'] for line in better)})"
-        f" {c.cite('tuning', **d, effect='better')}, worse for {len(worse)}"
-        f" ({names_of(line['model'] for line in worse)}) {c.cite('tuning', **d, effect='worse')}; for {len(kept)} the"
-        f" search chose the default {c.cite('tuning', **d, default_chosen=True)}."
+        f" {c.cite('tuning', **d, effect='better')}, worse for {names_of(line['model'] for line in worse)}"
+        f" {c.cite('tuning', **d, effect='worse')}; the search chose the default for"
+        f" {names_of(line['model'] for line in kept)} {c.cite('tuning', **d, default_chosen=True)}."
     ]
     own = {"dataset": dataset.name, "view_a": view.name, "view_b": view.name}
     lines += [
@@ -273,9 +287,13 @@ def tuning_sentences(dataset: Dataset, view: View, c: Citations) -> list[str]:
 
 
 def tau_text(line: Mapping[str, Any]) -> str:
+    """A rank correlation, by its name, with its interval."""
+    return f"Kendall's tau = {tau_interval(line)}"
+
+
+def tau_interval(line: Mapping[str, Any]) -> str:
     """A rank correlation with its interval."""
-    between = "" if line["low"] is None else f" [{line['low']:.2f}, {line['high']:.2f}]"
-    return f"Kendall's tau = {line['tau']:.2f}{between}"
+    return f"{line['tau']:.2f}" + ("" if line["low"] is None else f" [{line['low']:.2f}, {line['high']:.2f}]")
 
 
 def agreement_section(dataset: Dataset, view: View, c: Citations) -> list[str]:
@@ -295,7 +313,7 @@ def agreement_section(dataset: Dataset, view: View, c: Citations) -> list[str]:
             continue
         shown_line = of.get("tuned", of.get("default"))
         assert shown_line is not None
-        taus = [tau_text(of[each]).removeprefix("Kendall's tau = ") if each in of else "" for each in CONDITIONS]
+        taus = [tau_interval(of[each]) if each in of else "" for each in CONDITIONS]
         counts = [str(shown_line[key]) for key in ("same", "opposite", "only_a", "only_b")]
         held = " / ".join(map(str, held_by(dataset, view, rival, c)))
         cells = [f"{rival.name} {c.cite('agreement', **where)}", str(shown_line["models"]), *taus, *counts, held]
@@ -401,7 +419,7 @@ def fact_sentences(dataset: Dataset, c: Citations, latent_dim: int) -> list[str]
                     ranked = ", ".join(
                         f"`{line['model']}` {interval(line)}{' •' * (line['best'] == 'best')}" for line in models
                     )
-                    cautious = {line["caution"] for line in models if line["caution"]}
+                    cautious = {text for line in models for text in line["caution"].split(CAUTIONS) if text}
                     note = f" ({'; '.join(sorted(cautious))})" if cautious else ""
                     lines.append(f"{view.name}, {condition} options: {ranked} {c.cite('models', **where)}{note}.")
     for condition in CONDITIONS:
@@ -457,6 +475,29 @@ def control_sentences(dataset: Dataset, c: Citations) -> list[str]:
     return lines
 
 
+def short_changes(dataset: Dataset, view: View, c: Citations) -> list[str]:
+    """How the order of the models changes with tuning, and with the number that it is by."""
+    d, lines = {"dataset": dataset.name}, []
+    changed = c.rows("tuning", **d, view=view.name)
+    own = {**d, "view_a": view.name, "view_b": view.name}
+    for line in c.rows("agreement", **own):
+        better = c.rows("tuning", **d, view=view.name, effect="better")
+        lines.append(
+            f"Tuning makes {view.name} better for {len(better)} of {counted(len(changed), 'model')}"
+            f" {c.cite('tuning', **d, view=view.name, effect='better')}, and changes their order: at default and at"
+            f" tuned options it correlates by {tau_text(line)}, and {counted(line['opposite'], 'pair')} turn round"
+            f" {c.cite('agreement', **own)}."
+        )
+    tuned = {**d, "view_a": view.name, "condition_a": "tuned", "condition_b": "tuned"}
+    words = [f"{line['view_b']} {tau_interval(line)}" for line in c.rows("agreement", **tuned)]
+    if words:
+        lines.append(
+            f"The order of the tuned models by {view.name} and by another number, Kendall's tau: {', '.join(words)}"
+            f" {c.cite('agreement', **tuned)}."
+        )
+    return lines
+
+
 def short_lines(datasets: Sequence[Dataset], c: Citations) -> list[str]:
     """The answers in short, over all datasets that are there."""
     lines: list[str] = []
@@ -482,7 +523,8 @@ def short_lines(datasets: Sequence[Dataset], c: Citations) -> list[str]:
             f" {c.cite('pairs', **d, better='')}. The best may be {names_of(line['model'] for line in best)}"
             f" {c.cite('models', **d, best='best')}."
         )
-        lines += [f"{dataset.name}: {line[0].lower()}{line[1:]}" for line in held_lines(dataset, view, c)]
+        changes = [*short_changes(dataset, view, c), *held_lines(dataset, view, c)]
+        lines += [f"{dataset.name}: {line[0].lower()}{line[1:]}" for line in changes]
     if len(real) > 1:
         common = set.intersection(*real.values())
         against = {pair for x, y in itertools.permutations(real.values(), 2) for pair in x if pair[::-1] in y}
