@@ -100,7 +100,7 @@ def main_view(dataset: Dataset) -> View | None:
 
 def not_done(dataset: Dataset | None, name: str, design: Mapping[str, Any]) -> list[str]:
     """What the design asks for and is not there."""
-    if dataset is None:
+    if dataset is None or not any(dataset.condition.values()):
         return [f"{name}: nothing yet."]
     lines = []
     unsearched = [model for model in design["models"] if model not in dataset.searches]
@@ -677,6 +677,7 @@ test images.
 * **not distinguishable** says nothing of equality. Seeds that would tell are for one pair alone, at the observed
   difference.
 * tau: Kendall's rank correlation of the models' means, with the 2.5 and 97.5 % quantiles over resampled seeds.
+  Resampled means are noisier, so that tau can lie above them.
 
 """
 

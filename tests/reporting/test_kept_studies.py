@@ -2,7 +2,12 @@
 
 from __future__ import annotations
 
+import csv
+import re
+from statistics import fmean
+
 import pytest
+from scipy.stats import ttest_rel
 
 from genbench.analysis.formatting import format_estimate, format_value
 from genbench.stats.equivalence import estimate_findings
@@ -135,6 +140,47 @@ def test_the_numbers_of_the_claims_follow_from_the_rows() -> None:
     for row in kept.single(kept_rows("swae-priors/rows.csv"), "latent-w2.excess").values():
         said += with_error(row.value or 0.0, row.se or 0.0).split(" ± ")
     assert [text for text in said if text not in claims] == []
+
+
+# ---------------------------------------------------------------- the reality check
+
+
+def reality(table: str) -> list[dict[str, str]]:
+    with (REPORTS / "reality" / f"{table}.csv").open(encoding="utf-8", newline="") as file:
+        return list(csv.DictReader(file))
+
+
+def test_every_citation_of_the_reality_check_leads_to_its_rows() -> None:
+    entries = re.findall(r"^\d+\. `(\w+)\.csv` where (.*): ([\d,]+) rows$", page("reality"), re.MULTILINE)
+    assert len(entries) > 20
+    for table, conditions, count in entries:
+        rows = reality(table)
+        for key, negated, value in re.findall(r"(\w+) (is not|is) (empty|`[^`]*`)", conditions):
+            wanted = "" if value == "empty" else value.strip("`")
+            rows = [row for row in rows if (row[key] == wanted) is (negated == "is")]
+        assert len(rows) == int(count.replace(",", "")), conditions
+
+
+def test_the_means_and_tests_of_the_reality_check_follow_from_its_values() -> None:
+    values: dict[tuple[str, str, str, str], dict[str, float]] = {}
+    for row in reality("values"):
+        for condition in row["condition"].split("+"):
+            key = (row["dataset"], row["view"], condition, row["model"])
+            values.setdefault(key, {})[row["seed"]] = float(row["value"])
+    for row in reality("models"):
+        of_model = values[row["dataset"], row["view"], row["condition"], row["model"]]
+        assert len(of_model) == int(row["seeds"])
+        assert fmean(of_model.values()) == pytest.approx(float(row["mean"]), rel=1e-4)
+    pairs = [row for row in reality("pairs") if row["view"].startswith("FID") and row["p"]]
+    assert len(pairs) > 200
+    for row in pairs:
+        a, b = (values[row["dataset"], row["view"], row["condition"], row[side]] for side in "ab")
+        seeds = sorted(a.keys() & b.keys())
+        test = ttest_rel([a[seed] for seed in seeds], [b[seed] for seed in seeds])
+        assert float(row["p"]) == pytest.approx(test.pvalue, rel=0.02)
+        assert float(row["difference"]) == pytest.approx(
+            fmean(a[s] for s in seeds) - fmean(b[s] for s in seeds), abs=1e-3
+        )
 
 
 # ---------------------------------------------------------------- index and sizes
