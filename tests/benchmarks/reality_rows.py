@@ -169,8 +169,8 @@ def compare_models(dataset: Dataset, tables: Tables) -> None:
                     line["searches"] = leaders.get(pair, "")
                     line["real"] = bool(line["better"]) and line["better"] == line["searches"]
                     ahead = line["a"] if (line["difference"] < 0) == view.lower else line["b"]
-                    told = line["p"] is not None and line["p"] <= ALPHA
-                    line["real_alone"] = told and leaders_alone.get(pair) == ahead
+                    alone_differs = line["p"] is not None and line["p"] <= ALPHA
+                    line["real_alone"] = alone_differs and leaders_alone.get(pair) == ahead
                 tables["pairs"] += results
         tables["tuning"] += tuning_lines(dataset, view)
     tables["agreement"] += agreement_lines(dataset, tables["pairs"])
