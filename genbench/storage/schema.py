@@ -101,6 +101,13 @@ class TrainingRecord(StoredFile, frozen=True):
     jobs: Count = 1
     ensemble: Annotated[int, Meta(ge=1, le=LARGEST_INT)] = 1
 
+    def __post_init__(self) -> None:
+        """Records from before the field was there end `step` with ", ensemble of K"."""
+        step, _, members = self.step.partition(", ensemble of ")
+        if members.isdecimal() and 0 < len(members) < 10 and int(members) > 0:
+            msgspec.structs.force_setattr(self, "step", step)
+            msgspec.structs.force_setattr(self, "ensemble", int(members))
+
 
 class FittedRecord(StoredFile, frozen=True):
     """fitted.json: the control's run and the images to which it was fitted."""

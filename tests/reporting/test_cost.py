@@ -31,6 +31,14 @@ def records(tmp_path_factory: pytest.TempPathFactory) -> list[RunRecord]:
     return made
 
 
+def test_a_record_from_before_the_field_says_how_many_runs_its_ensemble_had(records: list[RunRecord]) -> None:
+    folder = RunFolder(records[0].path)
+    fields = {k: v for k, v in msgspec.to_builtins(folder.training()).items() if k not in ("schema", "ensemble")}
+    folder.save_training({**fields, "step": "graph, ensemble of 4"})
+    training = folder.training()
+    assert (training.step, training.ensemble) == ("graph", 4)
+
+
 def test_seconds_add_up(records: list[RunRecord]) -> None:
     spent = cost(records)
     assert spent.training == 8.0, "each member of an ensemble of two has half of its seconds"
