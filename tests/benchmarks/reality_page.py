@@ -88,9 +88,9 @@ def interval(line: Mapping[str, Any], key: str = "mean") -> str:
     return format_estimate(Estimate(line[key], line["seeds"], line["low"], line["high"])).plain
 
 
-def ahead(line: Mapping[str, Any], view: View) -> str:
-    """The model of a pair that has the better mean."""
-    return str(line["a"] if (line["difference"] < 0) == view.lower else line["b"])
+def behind(line: Mapping[str, Any]) -> str:
+    """The model of a pair that has the worse mean."""
+    return str(line["b"] if line["ahead"] == line["a"] else line["a"])
 
 
 def main_view(dataset: Dataset) -> View | None:
@@ -147,7 +147,7 @@ def main_lines(dataset: Dataset, view: View, c: Citations) -> list[str]:
         lines.append(
             f"Of the {counted(len(differing), 'pair')} that differ at the tuned options, the trials of the searches"
             f" name the same model ahead in **{len(real)}** {c.cite('pairs', **d, condition='tuned', real=True)}:"
-            f" these are called *real* here, {len(real) / len(tuned):.0%} of all {len(tuned)}."
+            f" these are called *real* here, {100 * len(real) / len(tuned):.0f} % of all {len(tuned)}."
         )
         if len(real) < len(differing):
             lines[-1] += (
@@ -158,7 +158,7 @@ def main_lines(dataset: Dataset, view: View, c: Citations) -> list[str]:
         lines.append(
             f"Had each pair been the only question, without a correction for the others, both tests would tell"
             f" {len(alone)} of {len(tuned)} apart {c.cite('pairs', **d, condition='tuned', real_alone=True)}; of the"
-            f" pairs of equal models up to {LARGEST_FIRST * ALPHA:.0%} may be among them."
+            f" pairs of equal models up to {100 * LARGEST_FIRST * ALPHA:.0f} % may be among them."
         )
     else:
         lines.append("The searches have too few trials for budget curves, so that no pair can be called real.")
@@ -210,12 +210,10 @@ def main_table(dataset: Dataset, view: View, c: Citations) -> list[str]:
     changed = {line["model"]: line for line in c.rows("tuning", **d)}
     beaten: dict[str, list[str]] = defaultdict(list)
     for line in c.rows("pairs", **d, condition="tuned", real=True):
-        beaten[line["better"]].append(line["b"] if line["better"] == line["a"] else line["a"])
+        beaten[line["better"]].append(behind(line))
     counts: dict[str, Counter[str]] = defaultdict(Counter)
     for line in c.rows("pairs", **d, condition="tuned"):
-        counts[ahead(line, view)].update(
-            {"alone": int(line["real_alone"] is True), "options": int(bool(line["better"]))}
-        )
+        counts[line["ahead"]].update({"alone": int(line["real_alone"] is True), "options": int(bool(line["better"]))})
     order = [*of["tuned"], *(model for model in of["default"] if model not in of["tuned"])]
     arrow = "↓" if view.lower else "↑"
     lines = [
@@ -444,8 +442,8 @@ def fact_sentences(dataset: Dataset, c: Citations, latent_dim: int) -> list[str]
             most = max(copies, key=lambda line: line["mean"])
             where = {**d, "condition": condition, "metric": most["metric"]}
             lines.append(
-                f"Copies of training images, {condition} options: at most {most['mean']:.2%} of the samples of a"
-                f" model on average over seeds (`{most['model']}`); a tool that marks 5 %"
+                f"Copies of training images, {condition} options: at most {100 * most['mean']:.2f} % of the samples of"
+                f" a model on average over seeds (`{most['model']}`); a tool that marks 5 %"
                 f" {'marks it' if most['mean'] > 0.05 else 'marks none'} {c.cite('facts', **where)}."
             )
     lines += control_sentences(dataset, c)
@@ -510,10 +508,7 @@ def short_lines(datasets: Sequence[Dataset], c: Citations) -> list[str]:
         pairs = c.rows("pairs", **d)
         if not pairs:
             continue
-        real[dataset.name] = {
-            (line["better"], line["b"] if line["better"] == line["a"] else line["a"])
-            for line in c.rows("pairs", **d, real=True)
-        }
+        real[dataset.name] = {(line["better"], behind(line)) for line in c.rows("pairs", **d, real=True)}
         differing, best = c.rows("pairs", **d, better=Differs("")), c.rows("models", **d, best="best")
         lines.append(
             f"**{dataset.name}**: by {view.name}, {len(real[dataset.name])} of {counted(len(pairs), 'pair')} of tuned"
@@ -592,9 +587,8 @@ def pair_matrix(dataset: Dataset, view: View, c: Citations) -> Drawing | None:
     place = {model: index for index, model in enumerate(order)}
     levels = np.zeros((len(order), len(order)))
     for line in c.rows("pairs", **d):
-        a, b = place[line["a"]], place[line["b"]]
         if line["better"]:
-            first, second = (a, b) if line["better"] == line["a"] else (b, a)
+            first, second = place[line["better"]], place[behind(line)]
             size = 2 if line["real"] is True else 1
             levels[first, second], levels[second, first] = size, -size
     with styled():

@@ -152,7 +152,7 @@ def compare_models(dataset: Dataset, tables: Tables) -> None:
     budgets, alone = search_comparisons(dataset), search_comparisons(dataset, alone=True)
     for pair in budgets:
         for count, lead, p in zip(pair.trials, pair.ahead, pair.p_values, strict=True):
-            better = {1: pair.first, -1: pair.second, 0: ""}[lead]
+            better = leader(pair, lead)
             line = {"a": pair.first, "b": pair.second, "trials": count, "better": better, "p_adjusted": p}
             tables["budgets"].append({"dataset": dataset.name, **line})
     leaders, leaders_alone = leaders_of(budgets), leaders_of(alone)
@@ -168,9 +168,8 @@ def compare_models(dataset: Dataset, tables: Tables) -> None:
                     pair = frozenset((line["a"], line["b"]))
                     line["searches"] = leaders.get(pair, "")
                     line["real"] = bool(line["better"]) and line["better"] == line["searches"]
-                    ahead = line["a"] if (line["difference"] < 0) == view.lower else line["b"]
                     alone_differs = line["p"] is not None and line["p"] <= ALPHA
-                    line["real_alone"] = alone_differs and leaders_alone.get(pair) == ahead
+                    line["real_alone"] = alone_differs and leaders_alone.get(pair) == line["ahead"]
                 tables["pairs"] += results
         tables["tuning"] += tuning_lines(dataset, view)
     tables["agreement"] += agreement_lines(dataset, tables["pairs"])
@@ -179,13 +178,14 @@ def compare_models(dataset: Dataset, tables: Tables) -> None:
     tables["facts"] += fact_lines(dataset)
 
 
+def leader(pair: BudgetComparison, lead: int) -> str:
+    """The model of a pair that is ahead by a lead of 1, -1 or 0; "" where neither is."""
+    return {1: pair.first, -1: pair.second, 0: ""}[lead]
+
+
 def leaders_of(comparisons: Iterable[BudgetComparison]) -> dict[frozenset[str], str]:
     """Which model of each pair is ahead at the largest number of trials compared; "" where neither is."""
-    return {
-        frozenset((pair.first, pair.second)): {1: pair.first, -1: pair.second, 0: ""}[pair.ahead[-1]]
-        for pair in comparisons
-        if pair.trials
-    }
+    return {frozenset((pair.first, pair.second)): leader(pair, pair.ahead[-1]) for pair in comparisons if pair.trials}
 
 
 def search_comparisons(dataset: Dataset, *, alone: bool = False) -> tuple[BudgetComparison, ...]:
@@ -244,7 +244,10 @@ def model_lines(dataset: Dataset, view: View, condition: str) -> list[dict[str, 
 
 
 def pair_lines(dataset: Dataset, view: View, condition: str) -> list[dict[str, Any]]:
-    """All pairs of models: the difference a - b with its interval, tests, and the seeds that would tell."""
+    """All pairs of models: the difference a - b with its interval, tests, and the seeds that would tell.
+
+    `ahead` is the model with the better mean, and `better` the same where they differ.
+    """
     models = list(view.by_seed(condition))
     of_models, results = view.rows[condition], []
     for a, b in itertools.combinations(models, 2):
@@ -254,7 +257,7 @@ def pair_lines(dataset: Dataset, view: View, condition: str) -> list[dict[str, A
     lines = []
     for (a, b, result), p_holm in zip(results, adjusted, strict=True):
         difference, n = result.difference, result.difference.n
-        first_better = (difference.mean < 0) == view.lower
+        ahead = a if (difference.mean < 0) == view.lower else b
         differs = p_holm is not None and p_holm <= ALPHA
         planned = result.sd > 0 and abs(difference.mean) >= result.sd / math.sqrt(n)
         lines.append(
@@ -269,7 +272,8 @@ def pair_lines(dataset: Dataset, view: View, condition: str) -> list[dict[str, A
                 "sd": result.sd,
                 "p": result.p,
                 "p_holm": p_holm,
-                "better": (a if first_better else b) if differs else "",
+                "ahead": ahead,
+                "better": ahead if differs else "",
                 "seeds_needed": seeds_needed(difference.mean / result.sd) if planned else None,
                 "searches": "",
                 "real": "",
