@@ -263,6 +263,9 @@ def tuning_sentences(dataset: Dataset, view: View, c: Citations) -> list[str]:
         f" {c.cite('tuning', **d, effect='worse')}; the search chose the default for"
         f" {names_of(line['model'] for line in kept)} {c.cite('tuning', **d, default_chosen=True)}."
     ]
+    wide = [line["model"] for line in (*better, *worse) if line["low"] < 0 < line["high"]]
+    if wide:
+        lines[-1] += f" The interval of {names_of(wide)} holds zero all the same ([why](#how-to-read-it))."
     own = {"dataset": dataset.name, "view_a": view.name, "view_b": view.name}
     lines += [
         f"The rankings at default and at tuned options correlate by {tau_text(line)}; {line['same']} pairs differ in"
@@ -663,6 +666,8 @@ test images.
 
 * **differs**: a paired t-test over seeds, with Holm's correction for all pairs of models of the same number, at 5 %.
   It compares *options*.
+* Intervals over ten seeds or more are studentised bootstrap ones, which seeds far from the others widen more than they
+  weaken a t-test: a difference can be found whose interval holds zero, and wants a look at its seeds in `values.csv`.
 * **real**: it differs at the tuned options, and the trials of the two searches, dealt anew at random, name the same
   model ahead at the largest number of trials that is compared (half of the random trials; 4 % for all pairs together).
   Fresh seeds of chosen options alone call equal models different in 30 to 44 % of studies, because their searches had
