@@ -100,7 +100,7 @@ def main_view(dataset: Dataset) -> View | None:
 
 def not_done(dataset: Dataset | None, name: str, design: Mapping[str, Any]) -> list[str]:
     """What the design asks for and is not there."""
-    if dataset is None or not any(dataset.condition.values()):
+    if dataset is None:
         return [f"{name}: nothing yet."]
     lines = []
     unsearched = [model for model in design["models"] if model not in dataset.searches]
@@ -265,7 +265,7 @@ def tuning_sentences(dataset: Dataset, view: View, c: Citations) -> list[str]:
     ]
     wide = [line["model"] for line in (*better, *worse) if line["low"] < 0 < line["high"]]
     if wide:
-        lines[-1] += f" The interval of {names_of(wide)} holds zero all the same ([why](#how-to-read-it))."
+        lines[-1] += f" The interval of {names_of(wide)} contains zero all the same ([why](#how-to-read-it))."
     own = {"dataset": dataset.name, "view_a": view.name, "view_b": view.name}
     lines += [
         f"The rankings at default and at tuned options correlate by {tau_text(line)}; {line['same']} pairs differ in"
@@ -667,7 +667,7 @@ test images.
 * **differs**: a paired t-test over seeds, with Holm's correction for all pairs of models of the same number, at 5 %.
   It compares *options*.
 * Intervals over ten seeds or more are studentised bootstrap ones, which seeds far from the others widen more than they
-  weaken a t-test: a difference can be found whose interval holds zero, and wants a look at its seeds in `values.csv`.
+  weaken a t-test: a difference can be found whose interval contains zero. Its seeds are in `values.csv`.
 * **real**: it differs at the tuned options, and the trials of the two searches, dealt anew at random, name the same
   model ahead at the largest number of trials that is compared (half of the random trials; 4 % for all pairs together).
   Fresh seeds of chosen options alone call equal models different in 30 to 44 % of studies, because their searches had
@@ -687,7 +687,9 @@ def write_page(out: Path, report: Path) -> str:
     datasets: dict[str, Dataset] = {}
     for name in design["datasets"]:
         if (out / name).is_dir() and any((out / name).iterdir()):
-            datasets[name] = read_dataset(name, out / name, design["options"])
+            dataset = read_dataset(name, out / name, design["options"])
+            if any(dataset.condition.values()):  # else nothing of it is compared: its searches have only begun
+                datasets[name] = dataset
     tables: Tables = {name: [] for name in TABLES}
     for dataset in datasets.values():
         compare_models(dataset, tables)

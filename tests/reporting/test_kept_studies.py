@@ -155,9 +155,9 @@ def test_every_citation_of_the_reality_check_leads_to_its_rows() -> None:
     assert len(entries) > 20
     for table, conditions, count in entries:
         rows = reality(table)
-        for key, negated, value in re.findall(r"(\w+) (is not|is) (empty|`[^`]*`)", conditions):
-            wanted = "" if value == "empty" else value.strip("`")
-            rows = [row for row in rows if (row[key] == wanted) is (negated == "is")]
+        for key, verb, text in re.findall(r"(\w+) (is not|is) (empty|`[^`]*`)", conditions):
+            value = "" if text == "empty" else text.strip("`")
+            rows = [row for row in rows if (row[key] == value) is (verb == "is")]
         assert len(rows) == int(count.replace(",", "")), conditions
 
 
