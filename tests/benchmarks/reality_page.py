@@ -11,7 +11,19 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from reality_rows import CONDITIONS, MAIN, TABLES, Dataset, Tables, View, compare_models, csv_text, read_dataset
+from reality_rows import (
+    CONDITIONS,
+    MAIN,
+    TABLES,
+    Dataset,
+    Tables,
+    View,
+    compare_models,
+    csv_text,
+    main_view,
+    read_dataset,
+    transfer_lines,
+)
 
 from genbench.analysis.formatting import format_estimate, format_value
 from genbench.analysis.gather import CAUTIONS
@@ -91,11 +103,6 @@ def interval(line: Mapping[str, Any], key: str = "mean") -> str:
 def behind(line: Mapping[str, Any]) -> str:
     """The model of a pair that has the worse mean."""
     return str(line["b"] if line["ahead"] == line["a"] else line["a"])
-
-
-def main_view(dataset: Dataset) -> View | None:
-    """The view by which the searches chose."""
-    return next((view for view in dataset.views if view.metric == MAIN), None)
 
 
 def not_done(dataset: Dataset | None, name: str, design: Mapping[str, Any]) -> list[str]:
@@ -273,6 +280,7 @@ def tuning_sentences(dataset: Dataset, view: View, c: Citations) -> list[str]:
         f" and {line['only_b']} after tuning alone {c.cite('agreement', **own)}."
         for line in c.rows("agreement", **own)
     ]
+    lines += held_at_defaults(dataset, view, c)
     elsewhere = []
     for rival in dataset.views:
         if rival is not view:
@@ -383,28 +391,20 @@ def held_by(dataset: Dataset, view: View, rival: View, c: Citations) -> tuple[in
     return same, sum(bool(word) and word != better for word, better in shared), sum(not word for word, _ in shared)
 
 
-def held_lines(dataset: Dataset, view: View, c: Citations) -> list[str]:
-    """Whether the real pairs hold by the other numbers, and at the default options."""
+def held_at_defaults(dataset: Dataset, view: View, c: Citations) -> list[str]:
+    """Whether the real pairs hold at the default options."""
     d = {"dataset": dataset.name, "view": view.name}
     real = c.rows("pairs", **d, condition="tuned", real=True)
     if not real:
         return []
-    parts = []
-    for rival in dataset.views:
-        same, opposite, untold = held_by(dataset, view, rival, c)
-        if rival is not view and same + opposite + untold:
-            parts.append(f"{rival.name} {same} / {opposite} / {untold}")
     at_defaults = {(line["a"], line["b"]): line["better"] for line in c.rows("pairs", **d, condition="default")}
     words = [(at_defaults.get((line["a"], line["b"])), line["better"]) for line in real]
     same = sum(word == better for word, better in words)
     opposite = sum(bool(word) and word != better for word, better in words)
     return [
-        f"Of the {counted(len(real), 'real pair')} {c.cite('pairs', **d, condition='tuned', real=True)} so many"
-        " differ in the same direction / in the opposite one / are not told apart by another number:"
-        f" {'; '.join(parts) or 'none measured'}"
-        f" {c.cite('pairs', dataset=dataset.name, condition='tuned', better=Differs(''))}; at the default options by"
-        f" {view.name}: {same} / {opposite} / {len(real) - same - opposite}"
-        f" {c.cite('pairs', **d, condition='default', better=Differs(''))}."
+        f"Of the {counted(len(real), 'real pair')} {c.cite('pairs', **d, condition='tuned', real=True)}, {same} differ"
+        f" alike at the default options, {opposite} oppositely, and {len(real) - same - opposite} are not told apart"
+        f" there {c.cite('pairs', **d, condition='default', better=Differs(''))}."
     ]
 
 
@@ -476,66 +476,88 @@ def control_sentences(dataset: Dataset, c: Citations) -> list[str]:
     return lines
 
 
-def short_changes(dataset: Dataset, view: View, c: Citations) -> list[str]:
-    """How the order of the models changes with tuning, and with the number that it is by."""
-    d, lines = {"dataset": dataset.name}, []
-    changed = c.rows("tuning", **d, view=view.name)
-    own = {**d, "view_a": view.name, "view_b": view.name}
-    for line in c.rows("agreement", **own):
-        better = c.rows("tuning", **d, view=view.name, effect="better")
-        lines.append(
-            f"Tuning makes {view.name} better for {len(better)} of {counted(len(changed), 'model')}"
-            f" {c.cite('tuning', **d, view=view.name, effect='better')}, and changes their order: at default and at"
-            f" tuned options it correlates by {tau_text(line)}, and {counted(line['opposite'], 'pair')} turn round"
-            f" {c.cite('agreement', **own)}."
-        )
-    tuned = {**d, "view_a": view.name, "condition_a": "tuned", "condition_b": "tuned"}
-    words = [f"{line['view_b']} {tau_interval(line)}" for line in c.rows("agreement", **tuned)]
-    if words:
-        lines.append(
-            f"The order of the tuned models by {view.name} and by another number, Kendall's tau: {', '.join(words)}"
-            f" {c.cite('agreement', **tuned)}."
-        )
-    return lines
-
-
-def short_lines(datasets: Sequence[Dataset], c: Citations) -> list[str]:
-    """The answers in short, over all datasets that are there."""
-    lines: list[str] = []
-    real: dict[str, set[tuple[str, str]]] = {}
+def short_section(datasets: Sequence[Dataset], c: Citations) -> list[str]:
+    """The answers in short, a column for each dataset that has tuned models."""
+    columns: dict[str, dict[str, str]] = {}
     for dataset in datasets:
         view = main_view(dataset)
-        if view is None:
-            continue
-        d = {"dataset": dataset.name, "view": view.name, "condition": "tuned"}
-        pairs = c.rows("pairs", **d)
-        if not pairs:
-            continue
-        real[dataset.name] = {(line["better"], behind(line)) for line in c.rows("pairs", **d, real=True)}
-        differing, best = c.rows("pairs", **d, better=Differs("")), c.rows("models", **d, best="best")
-        lines.append(
-            f"**{dataset.name}**: by {view.name}, {len(real[dataset.name])} of {counted(len(pairs), 'pair')} of tuned"
-            f" models really differ {c.cite('pairs', **d, real=True)}, {len(differing) - len(real[dataset.name])}"
-            f" more at the chosen options only {c.cite('pairs', **d, better=Differs(''))}, and"
-            f" {len(pairs) - len(differing)} are not distinguishable with these seeds"
-            f" {c.cite('pairs', **d, better='')}. The best may be {names_of(line['model'] for line in best)}"
-            f" {c.cite('models', **d, best='best')}."
+        if view is not None and c.rows("pairs", dataset=dataset.name, view=view.name, condition="tuned"):
+            columns[dataset.name] = short_column(dataset, view, c)
+    if not columns:
+        return []
+    titles = list(dict.fromkeys(title for column in columns.values() for title in column))
+    return [
+        "## In short",
+        "",
+        f"| tuned models by {main_name(c)} | {' | '.join(columns)} |",
+        f"|:--|{'--:|' * len(columns)}",
+        *(f"| {title} | {' | '.join(column.get(title, '') for column in columns.values())} |" for title in titles),
+        "",
+        *bullets([*transfer_sentences(c), *common_sentences(list(columns), c)]),
+        "",
+    ]
+
+
+def short_column(dataset: Dataset, view: View, c: Citations) -> dict[str, str]:
+    """The answers of a dataset by their titles: how many pairs differ, what tuning changes, and other numbers."""
+    d: dict[str, Any] = {"dataset": dataset.name, "view": view.name}
+    tuned = {**d, "condition": "tuned"}
+    pairs, real = c.rows("pairs", **tuned), c.rows("pairs", **tuned, real=True)
+    differing, best = c.rows("pairs", **tuned, better=Differs("")), c.rows("models", **tuned, best="best")
+    column = {
+        "pairs that **really** differ": f"**{len(real)}** of {len(pairs)} {c.cite('pairs', **tuned, real=True)}",
+        "pairs that differ at the chosen options only": f"{len(differing) - len(real)}"
+        f" {c.cite('pairs', **tuned, better=Differs(''))}",
+        "pairs not distinguishable with these seeds": f"{len(pairs) - len(differing)}"
+        f" {c.cite('pairs', **tuned, better='')}",
+        "may be the best": f"{names_of(line['model'] for line in best)} {c.cite('models', **tuned, best='best')}",
+    }
+    own = {"dataset": dataset.name, "view_a": view.name, "view_b": view.name}
+    for line in c.rows("agreement", **own):
+        better = c.rows("tuning", **d, effect="better")
+        column["models that tuning makes better"] = (
+            f"{len(better)} of {len(c.rows('tuning', **d))} {c.cite('tuning', **d, effect='better')}"
         )
-        changes = [*short_changes(dataset, view, c), *held_lines(dataset, view, c)]
-        lines += [f"{dataset.name}: {line[0].lower()}{line[1:]}" for line in changes]
-    if len(real) > 1:
-        common = set.intersection(*real.values())
-        against = {pair for x, y in itertools.permutations(real.values(), 2) for pair in x if pair[::-1] in y}
-        wins: dict[str, list[str]] = defaultdict(list)
-        for better, worse in sorted(common):
-            wins[better].append(worse)
-        words = "; ".join(f"`{model}` than {names_of(others)}" for model, others in wins.items())
-        lines.append(
-            f"**Really better on all of {join_words(list(real))}**: {words or 'no model than any other'}"
-            f" ({counted(len(common), 'pair')}). {counted(len(against) // 2, 'pair')} really differ in opposite"
-            f" directions on two datasets {c.cite('pairs', condition='tuned', real=True)}."
-        )
-    return lines
+        column["tau of the orders at default and tuned options"] = f"{tau_interval(line)} {c.cite('agreement', **own)}"
+        column["pairs that turn round by tuning"] = f"{line['opposite']} {c.cite('agreement', **own)}"
+    others = {"dataset": dataset.name, "view_a": view.name, "condition_a": "tuned", "condition_b": "tuned"}
+    for line in c.rows("agreement", **others):
+        column[f"tau with the order by {line['view_b']}"] = f"{tau_interval(line)} {c.cite('agreement', **others)}"
+    return column
+
+
+def common_sentences(datasets: Sequence[str], c: Citations) -> list[str]:
+    """Which pairs really differ on all datasets, and in opposite directions on two of them."""
+    if len(datasets) < 2:
+        return []
+    lines = c.rows("pairs", condition="tuned", real=True)
+    real = {name: {(line["better"], behind(line)) for line in lines if line["dataset"] == name} for name in datasets}
+    common = set.intersection(*real.values())
+    against = {pair for x, y in itertools.permutations(real.values(), 2) for pair in x if pair[::-1] in y}
+    wins: dict[str, list[str]] = defaultdict(list)
+    for better, worse in sorted(common):
+        wins[better].append(worse)
+    words = "; ".join(f"`{model}` than {names_of(others)}" for model, others in wins.items())
+    return [
+        f"**Really better on all of {join_words(list(datasets))}**: {words or 'no model than any other'}"
+        f" ({counted(len(common), 'pair')}). {counted(len(against) // 2, 'pair')} really differ in opposite"
+        f" directions on two datasets {c.cite('pairs', condition='tuned', real=True)}."
+    ]
+
+
+def transfer_sentences(c: Citations) -> list[str]:
+    """What the order of the tuned models on one dataset says of that on another."""
+    words = "; ".join(
+        f"{line['dataset_a']} and {line['dataset_b']} {tau_interval(line)}, {line['same']} pairs that differ on"
+        f" both alike and {line['opposite']} oppositely"
+        for line in c.rows("transfer", condition="tuned")
+    )
+    if not words:
+        return []
+    return [
+        f"**From one dataset to another** the order of the tuned models by {main_name(c)} correlates by Kendall's"
+        f" tau: {words} {c.cite('transfer', condition='tuned')}."
+    ]
 
 
 # ---------------------------------------------------------------- figures
@@ -693,22 +715,24 @@ def write_page(out: Path, report: Path) -> str:
     tables: Tables = {name: [] for name in TABLES}
     for dataset in datasets.values():
         compare_models(dataset, tables)
+    tables["transfer"] = transfer_lines(list(datasets.values()), tables["pairs"])
     citations = Citations(tables)
     drawings = [drawing for dataset in datasets.values() for drawing in figures(dataset, citations)]
     body = [line for dataset in datasets.values() for line in dataset_section(dataset, citations, design, drawings)]
     missing = [line for name in design["datasets"] for line in not_done(datasets.get(name), name, design)]
-    short = short_lines(list(datasets.values()), citations)
+    short = short_section(list(datasets.values()), citations)
     lines = [
         "# The reality check: which differences between published methods are real at this scale?",
         "",
         *setting(design, datasets),
         "",
         *(["## Not done yet", "", *(f"* {line}" for line in missing), ""] if missing else []),
-        *(["## In short", "", *(f"* {line}" for line in short), ""] if short else []),
+        *short,
         "## How to read it",
         "",
         INTRODUCTION.format(metric=MAIN, seeds=design["seeds"]),
         *body,
+        *transfer_section(citations),
         '<a id="rows"></a>',
         "",
         "## Rows",
@@ -780,6 +804,37 @@ def dataset_section(
         for title, content in sections
         if content
         for line in (f"## {name}" if not title else f"### {name}: {title}", "", *content, "")
+    ]
+
+
+def main_name(c: Citations) -> str:
+    """The number of the searches as a reader knows it."""
+    return str(c.rows("models", metric=MAIN)[0]["view"])
+
+
+def transfer_section(c: Citations) -> list[str]:
+    """What the order of the models on one dataset says of that on another."""
+    lines = [
+        f"| {line['dataset_a']}, {line['dataset_b']} | {line['condition']} | {line['models']} | {tau_interval(line)} |"
+        f" {line['same']} | {line['opposite']} | {line['only_a']} | {line['only_b']} |"
+        for line in c.rows("transfer")
+    ]
+    if not lines:
+        return []
+    return [
+        "## From one dataset to another",
+        "",
+        f"The order of the models by {main_name(c)} on two datasets, and the pairs that differ on them"
+        f" {c.cite('transfer')}:",
+        "",
+        "| datasets | options | models | Kendall's tau | alike on both | opposite | on the first alone |"
+        " on the second alone |",
+        "|:--|:--|--:|--:|--:|--:|--:|--:|",
+        *lines,
+        "",
+        "At the default options only the dataset differs. At the tuned ones each dataset has searches of its own, and"
+        " their luck is part of what differs.",
+        "",
     ]
 
 

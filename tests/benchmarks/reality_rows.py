@@ -53,7 +53,7 @@ RESAMPLES = 500
 """Resamples of the seeds behind the interval of a rank correlation."""
 
 Tables = dict[str, list[dict[str, Any]]]
-TABLES = ("models", "pairs", "tuning", "agreement", "budgets", "trials", "facts", "values")
+TABLES = ("models", "pairs", "tuning", "agreement", "transfer", "budgets", "trials", "facts", "values")
 
 
 # ---------------------------------------------------------------- reading
@@ -145,6 +145,11 @@ def views_of(tidy: Iterable[Row], condition: Mapping[str, Mapping[str, str]]) ->
 
 
 # ---------------------------------------------------------------- comparing
+
+
+def main_view(dataset: Dataset) -> View | None:
+    """The view by which the searches chose."""
+    return next((view for view in dataset.views if view.metric == MAIN), None)
 
 
 def compare_models(dataset: Dataset, tables: Tables) -> None:
@@ -310,45 +315,76 @@ def tuning_lines(dataset: Dataset, view: View) -> list[dict[str, Any]]:
 def agreement_lines(dataset: Dataset, pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
     """All pairs of views, of default and tuned options: rank correlation, and what they say of the pairs of models."""
     sides = [(view, condition) for condition in CONDITIONS for view in dataset.views if view.by_seed(condition)]
-    better: dict[tuple[str, str], dict[tuple[str, str], str]] = defaultdict(dict)
-    for line in pairs:
-        if line["dataset"] == dataset.name:
-            better[line["view"], line["condition"]][line["a"], line["b"]] = line["better"]
+    better = better_models(pairs)
     lines = []
     for (first, left), (second, right) in itertools.combinations(sides, 2):
         if left != right and first is not second:
             continue
-        a, b = first.by_seed(left), second.by_seed(right)
-        models = [model for model in a if model in b]
-        if len(models) < LEAST_RANKED:
-            continue
-        tau = rank_correlation(
-            [a[model] for model in models], [b[model] for model in models], same=first.lower == second.lower
+        agreement = agreement_of(
+            (first.by_seed(left), better[dataset.name, first.name, left]),
+            (second.by_seed(right), better[dataset.name, second.name, right]),
+            same=first.lower == second.lower,
         )
-        said = [
-            (better[first.name, left][pair], better[second.name, right][pair])
-            for pair in better[first.name, left]
-            if pair in better[second.name, right]
-        ]
-        lines.append(
-            {
-                "dataset": dataset.name,
-                "view_a": first.name,
-                "condition_a": left,
-                "view_b": second.name,
-                "condition_b": right,
-                "models": len(models),
-                "tau": tau.mean,
-                "low": tau.low,
-                "high": tau.high,
-                "pairs": len(said),
-                "same": sum(bool(x) and x == y for x, y in said),
-                "opposite": sum(bool(x) and bool(y) and x != y for x, y in said),
-                "only_a": sum(bool(x) and not y for x, y in said),
-                "only_b": sum(bool(y) and not x for x, y in said),
-            }
-        )
+        if agreement:
+            sources = {"view_a": first.name, "condition_a": left, "view_b": second.name, "condition_b": right}
+            lines.append({"dataset": dataset.name, **sources, **agreement})
     return lines
+
+
+def transfer_lines(datasets: Sequence[Dataset], pairs: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """All pairs of datasets, by the metric of the searches: rank correlation, and what they say of pairs of models."""
+    better, lines = better_models(pairs), []
+    views = [(dataset.name, view) for dataset in datasets if (view := main_view(dataset)) is not None]
+    for condition, ((name_a, a), (name_b, b)) in itertools.product(CONDITIONS, itertools.combinations(views, 2)):
+        agreement = agreement_of(
+            (a.by_seed(condition), better[name_a, a.name, condition]),
+            (b.by_seed(condition), better[name_b, b.name, condition]),
+            same=True,
+        )
+        if agreement:
+            lines.append({"dataset_a": name_a, "dataset_b": name_b, "condition": condition, **agreement})
+    return lines
+
+
+Better = Mapping[frozenset[str], str]
+"""The better model of each pair, "" where neither is."""
+
+
+def better_models(pairs: Iterable[Mapping[str, Any]]) -> Mapping[tuple[str, str, str], Better]:
+    """The better model of each pair by dataset, view and condition."""
+    better: dict[tuple[str, str, str], dict[frozenset[str], str]] = defaultdict(dict)
+    for line in pairs:
+        better[line["dataset"], line["view"], line["condition"]][frozenset((line["a"], line["b"]))] = line["better"]
+    return better
+
+
+def agreement_of(
+    first: tuple[Mapping[str, Mapping[int, float]], Better],
+    second: tuple[Mapping[str, Mapping[int, float]], Better],
+    *,
+    same: bool,
+) -> dict[str, Any]:
+    """How values by model and seed, and what is better by them, agree with others; empty for too few common models.
+
+    `same` says that what is better is lower in both or higher in both.
+    """
+    (a, better_a), (b, better_b) = first, second
+    models = [model for model in a if model in b]
+    if len(models) < LEAST_RANKED:
+        return {}
+    tau = rank_correlation([a[model] for model in models], [b[model] for model in models], same=same)
+    said = [(better_a[pair], better_b[pair]) for pair in better_a if pair in better_b]
+    return {
+        "models": len(models),
+        "tau": tau.mean,
+        "low": tau.low,
+        "high": tau.high,
+        "pairs": len(said),
+        "same": sum(bool(x) and x == y for x, y in said),
+        "opposite": sum(bool(x) and bool(y) and x != y for x, y in said),
+        "only_a": sum(bool(x) and not y for x, y in said),
+        "only_b": sum(bool(y) and not x for x, y in said),
+    }
 
 
 def rank_correlation(

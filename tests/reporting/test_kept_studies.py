@@ -7,7 +7,7 @@ import re
 from statistics import fmean
 
 import pytest
-from scipy.stats import ttest_rel
+from scipy.stats import kendalltau, ttest_rel
 
 from genbench.analysis.formatting import format_estimate, format_value
 from genbench.stats.equivalence import estimate_findings
@@ -181,6 +181,27 @@ def test_the_means_and_tests_of_the_reality_check_follow_from_its_values() -> No
         assert float(row["difference"]) == pytest.approx(
             fmean(a[s] for s in seeds) - fmean(b[s] for s in seeds), abs=1e-3
         )
+
+
+def test_what_one_dataset_says_of_another_follows_from_the_means_and_pairs() -> None:
+    lines = reality("transfer")
+    assert len(lines) == 6
+    for line in lines:
+        names = line["dataset_a"], line["dataset_b"]
+        key = {"condition": line["condition"], "view": "FID (grey28)"}
+        means, better = (
+            [[row for row in reality(table) if row.items() >= {**key, "dataset": dataset}.items()] for dataset in names]
+            for table in ("models", "pairs")
+        )
+        a, b = ({row["model"]: float(row["mean"]) for row in rows} for rows in means)
+        assert float(line["tau"]) == pytest.approx(kendalltau(list(a.values()), [b[model] for model in a])[0], abs=1e-4)
+        wins, others = (
+            {(row["better"], *{row["a"], row["b"]} - {row["better"]}) for row in rows if row["better"]}
+            for rows in better
+        )
+        assert int(line["same"]) == len(wins & others)
+        assert int(line["opposite"]) == len({pair[::-1] for pair in wins} & others)
+        assert int(line["only_a"]) == len(wins) - len(wins & others) - int(line["opposite"])
 
 
 # ---------------------------------------------------------------- index and sizes
