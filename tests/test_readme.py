@@ -84,11 +84,19 @@ def test_the_readme_is_short_and_names_the_two_installations() -> None:
     ]
 
 
+@pytest.fixture
+def elsewhere(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """An empty working folder: where the first command of the README left its runs/, RUNS are looked up in there."""
+    monkeypatch.chdir(tmp_path)
+
+
+@pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize(("name", "command"), COMMANDS)
 def test_every_command_is_understood(name: str, command: str) -> None:
     parse(main, words(command))
 
 
+@pytest.mark.usefixtures("elsewhere")
 @pytest.mark.parametrize("name", [*PAGES, *REPORTS])
 def test_every_command_that_a_text_mentions_has_these_arguments_and_options(name: str) -> None:
     for command in mentions((ROOT / name).read_text(encoding="utf-8")):
