@@ -350,8 +350,8 @@ Better = Mapping[frozenset[str], str]
 """The better model of each pair, "" where neither is."""
 
 
-def better_models(pairs: Iterable[Mapping[str, Any]]) -> Mapping[tuple[str, str, str], Better]:
-    """The better model of each pair by dataset, view and condition."""
+def better_models(pairs: Iterable[Mapping[str, Any]]) -> defaultdict[tuple[str, str, str], dict[frozenset[str], str]]:
+    """The better model of each pair by dataset, view and condition; empty where no two models are compared."""
     better: dict[tuple[str, str, str], dict[frozenset[str], str]] = defaultdict(dict)
     for line in pairs:
         better[line["dataset"], line["view"], line["condition"]][frozenset((line["a"], line["b"]))] = line["better"]
