@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Self
 
 import pytest
 import torch
@@ -102,7 +102,7 @@ class Bomb(nn.Module):
         self.epochs: list[int] = []
 
     @classmethod
-    def harmless(cls) -> Bomb:
+    def harmless(cls) -> Self:
         """A model whose loss stays finite."""
         model = cls()
         model.step = -(10**6)
@@ -132,19 +132,33 @@ def test_a_loss_that_is_not_finite_stops_the_training_and_keeps_the_checkpoint(
     assert resumed[0].step == 5  # steps 1 to 4 were kept
 
 
+class Slow(Bomb):
+    """A model whose step takes a second of `now`."""
+
+    now = 0.0
+
+    def training_step(self, x: Tensor, z: Tensor, noise: Noise) -> Iterator[Loss]:
+        self.now += 1.0
+        yield from super().training_step(x, z, noise)
+
+
 def test_the_time_that_the_caller_takes_is_no_training_time(
-    registry: Registry, planned: Callable[..., Plan], data_config: DataConfig, tmp_path: Path
+    registry: Registry,
+    planned: Callable[..., Plan],
+    data_config: DataConfig,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    run = planned().runs[0]
+    run, model = planned().runs[0], Slow.harmless()
     images = create_dataset(registry, run.dataset).load(data_config).train
     config = TrainConfig(160, 16, 0, tmp_path / "c", "k", log_seconds=0.0)
+    monkeypatch.setattr("genbench.training.loop.time.perf_counter", lambda: model.now)
     states = []
-    for state in train(Bomb.harmless(), create_prior(registry, run), images, config):  # type: ignore[arg-type]
+    for state in train(model, create_prior(registry, run), images, config):  # type: ignore[arg-type]
         states.append(state)
-        time.sleep(0.1)
-    assert len(states) == 10
-    assert states[-1].seconds < 0.5
-    assert states[-1].rate > 16 / 0.1
+        model.now += 100.0
+    assert [state.seconds for state in states] == [float(step) for step in range(1, 11)]
+    assert {state.rate for state in states} == {16.0}
 
 
 def test_a_log_point_follows_every_snapshot_step(
