@@ -10,7 +10,7 @@ from pathlib import Path
 import msgspec
 import pytest
 from reality_check import Design, keep_design
-from reality_page import write_page
+from reality_page import Citations, contradictions, write_page
 
 from genbench.api import EvalProtocol, Measurement
 from genbench.evaluation.measure import to_stored
@@ -105,3 +105,17 @@ def test_every_citation_leads_to_a_line_and_what_is_missing_is_said(page: Path) 
     assert "## glyphs" not in text
     assert re.search(r"pairs that \*\*really\*\* differ \| \*\*2\*\* of 3 \[\[", text)
     assert all((page / name).exists() for name in re.findall(r"\]\(([\w-]+\.png)\)", text))
+
+
+def test_numbers_that_say_the_opposite_of_a_real_pair_on_all_datasets_are_named() -> None:
+    """`mixed` does so on one of them alone."""
+    ahead = {"fid": ("swae", "swae"), "mse": ("ae", "ae"), "mixed": ("ae", "swae")}
+    pairs = [
+        {"condition": "tuned", "a": "ae", "b": "swae", "view": view, "dataset": dataset, "ahead": model}
+        for view, models in ahead.items()
+        for dataset, model in zip(("mnist", "glyphs"), models, strict=True)
+    ]
+    (sentence,) = contradictions("swae", "ae", ["mnist", "glyphs"], Citations({"pairs": pairs}))
+    assert sentence.startswith("By mse the means of `swae` and `ae` are the other way round on all of them")
+    assert contradictions("ae", "swae", ["mnist"], Citations({"pairs": pairs[:1]}))
+    assert not contradictions("swae", "ae", ["mnist"], Citations({"pairs": pairs[:1]}))

@@ -226,8 +226,9 @@ def markdown(results: dict[str, Any]) -> str:
         f" held-out ones, {N:,} samples. An alarm is a p-value of at most 5 % (of the second line a share above 5 %,"
         f" the rule of reports). {DRAWS} draws. FLD's gap, fitted anew in each draw: {GAP_TRAINING:,} training images,"
         f" {GAP_N} held-out ones, {GAP_N} samples, {GAP_DRAWS} draws and {GAP_NULLS} without copies, so that its rates"
-        f" are known to {100 * (POWER * (1 - POWER) / GAP_DRAWS) ** 0.5:.0f} points at 80 % and to"
-        f" {100 * (LEVEL * (1 - LEVEL) / GAP_NULLS) ** 0.5:.1f} at 5 %.",
+        f" are known to {100 * (POWER * (1 - POWER) / GAP_DRAWS) ** 0.5:.0f} points at 80 %, and at 5 % to"
+        f" {100 * (LEVEL * (1 - LEVEL) / GAP_NULLS) ** 0.5:.1f} on new images,"
+        f" {100 * (LEVEL * (1 - LEVEL) / GAP_DRAWS) ** 0.5:.1f} on models.",
         "",
     ]
     for space in ("pixels", "features"):
@@ -280,7 +281,7 @@ def conclusions(cells: list[dict[str, Any]]) -> list[str]:
         if kinds:
             missed.append(f"{name} ({', '.join(kinds)})")
     return [
-        f"More than 5 % of false alarms: {'; '.join(false) or 'none'}.",
+        f"Clearly more than 5 % of false alarms (by 2.5 standard errors): {'; '.join(false) or 'none'}.",
         f"Not found with a power of 80 % at any dose tried: {'; '.join(missed) or 'none'}.",
         "An underfitted model without alarms is not cleared: where its samples are far from the data, C_T and AuthPct"
         " are far on the other side, and copies among such samples are outweighed.",
