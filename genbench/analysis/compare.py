@@ -105,7 +105,7 @@ def _shared(gathered: GatheredRows, a: str, b: str, names: tuple[str, str], metr
     directed = {key: values for key, values in gathered.columns.items() if values.example.higher_is_better is not None}
     if metric is not None:
         examples = [values.example for values in directed.values()]
-        metric = resolve_metric(examples, metric, "metric with a better direction")
+        metric = resolve_metric(examples, metric, "measured metric with a better direction called")
     requested = {key: values for key, values in directed.items() if metric in (None, key[0])}
     both = [values for values in requested.values() if a in values.values and b in values.values]
     if not both:

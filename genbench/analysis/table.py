@@ -253,7 +253,7 @@ def _table(dataset: str, gathered: GatheredRows, sort: str | None) -> Table:
         )
         for name, group in gathered.groups.items()
     ]
-    ranked_by = columns[0].metric if columns else ""
+    ranked_by = columns[0].metric if columns and columns[0].higher_is_better is not None else ""
     return Table(dataset, columns, _ranked(lines, columns), tuple(gathered.problems), ranked_by)
 
 
@@ -445,13 +445,14 @@ def _cells(
 def _ranked(lines: Iterable[TableRow], columns: Sequence[Column]) -> tuple[TableRow, ...]:
     """Models best first; then those without the ranking number, by label; then those of which no seed is done.
 
-    Copies and controls are below all models.
+    Where no number ranks, models are in the order of their labels. Copies and controls are below all models.
     """
-    sign = -1.0 if columns and columns[0].higher_is_better else 1.0
+    direction = columns[0].higher_is_better if columns else None
+    sign = 0.0 if direction is None else -1.0 if direction else 1.0
 
     def sort_key(row: TableRow) -> tuple[int, bool, str, bool, float, str]:
         cell = row.cells[0] if row.cells else None
-        value = sign * cell.estimate.mean if cell else 0.0
+        value = sign * cell.estimate.mean if cell and sign else 0.0
         return ROW_ROLES.index(row.role), not row.done, row.state, cell is None, value, row.label
 
     return tuple(sorted(lines, key=sort_key))

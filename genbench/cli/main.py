@@ -60,9 +60,7 @@ def main() -> None:
 
 
 @main.command()
-@click.argument(
-    "models", nargs=-1, required=True, metavar="[STUDY.toml] [MODEL...]", shell_complete=complete_names("model")
-)
+@click.argument("models", nargs=-1, metavar="[STUDY.toml] [MODEL...]", shell_complete=complete_names("model"))
 @study_option("dataset", metavar="D", complete="dataset", help="The dataset.")
 @study_option("priors", "--prior", metavar="P,...", complete="prior", help="Priors of the codes.")
 @study_option("latent_dims", "--latent-dim", metavar="N,...", help="Dimensions of the codes.")
@@ -79,7 +77,7 @@ def main() -> None:
 @sampler_option
 @controls_option
 @tracker_option
-@set_option
+@set_option("a component, e.g. swae.weight=10; repeatable. Of several values, 1,10, each is a row.")
 @device_option
 @threads_option
 @ensemble_option
@@ -107,6 +105,9 @@ def run(models: tuple[str, ...], dry_run: bool, write: Path | None, form: str, *
     done are skipped, interrupted ones are resumed: re-run the same command. A study can also be a file; flags override
     what the file says.
     """
+    if not models:
+        taken = "; --controls took the word after it: put the models first, or write --controls=all"
+        raise click.UsageError(f"Missing MODEL or STUDY.toml{taken if flags['controls'] else ''}")
     if form == "json" and not dry_run:
         raise UsageError("--format json prints the plan: add --dry-run")
     study = read_study_flags(models, flags)
@@ -131,7 +132,7 @@ def run(models: tuple[str, ...], dry_run: bool, write: Path | None, form: str, *
     help="The metrics.",
 )
 @sampler_option
-@set_option
+@set_option("a metric or sampler, e.g. fid.count=5000; repeatable. Of several values, each is a column.")
 @device_option
 @executor_options
 @data_options
@@ -182,7 +183,7 @@ def evaluate(
 )
 @click.option("--seed", type=Whole(0), default=0, show_default=True, metavar="K", help="The model's training seed.")
 @study_option("metrics", metavar="M,...", complete="metric", help="The metrics; the first one ranks.")
-@set_option
+@set_option("a metric or of the prior, e.g. fid.count=5000; repeatable. Of several values, each is a column.")
 @device_option
 @data_options
 @out_option

@@ -262,14 +262,18 @@ def plugin_option(command: Any) -> Any:
     return command
 
 
-set_option = click.option(
-    "--set",
-    "settings",
-    multiple=True,
-    metavar="NAME.OPTION=VALUE",
-    shell_complete=complete_settings,
-    help="Set an option of a component, e.g. swae.weight=10; repeatable. Of several values, 1,10, each is a row.",
-)
+def set_option(text: str) -> Callable[[FC], FC]:
+    """The option --set; `text` says of what, with an example, and what several values do."""
+    return click.option(
+        "--set",
+        "settings",
+        multiple=True,
+        metavar="NAME.OPTION=VALUE",
+        shell_complete=complete_settings,
+        help=f"Set an option of {text}",
+    )
+
+
 out_option = study_option("out", type=FilePath(), metavar="DIR", help="Folder of the runs.")
 runs_option = click.option(
     "--runs",
@@ -326,7 +330,7 @@ ensemble_option = study_option(
     "ensemble",
     metavar="N|off|auto",
     help="Train up to N runs that differ by seed, or by options that are real numbers, as one tensor program. auto: on"
-    " a GPU where it is measured to be faster, unless --executor or --jobs is given; off on a CPU.",
+    " a GPU where it is measured to be faster, unless --executor, --jobs or --run-timeout is given; off on a CPU.",
 )
 
 
@@ -365,7 +369,7 @@ def data_options(command: Any) -> Any:
             "--data-root",
             type=FilePath(),
             metavar="DIR",
-            help="Folder of the datasets. [~/.cache/genbench/data]",
+            help="Folder of the datasets. [data in GENBENCH_CACHE or ~/.cache/genbench]",
         ),
     ):
         command = option(command)

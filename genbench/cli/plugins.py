@@ -194,7 +194,11 @@ def new(kind: str, name: str, package: bool, to: Path) -> None:
     """
     if kind == SCRIPT and package:
         raise UsageError("genbench new external writes a script: leave --package off")
-    check_name(kind, name, () if kind == SCRIPT else load_listing(()).names(cast("Kind", kind)))
+    if kind == SCRIPT:
+        check_name(kind, name, ())
+    else:
+        listing = load_listing(())
+        check_name(kind, name, listing.names(cast("Kind", kind)), [plugin.name for plugin in listing.plugins])
     for path in write_plugin(kind, name, to, package=package):
         click.echo(f"wrote {path}")
     click.echo("next:")

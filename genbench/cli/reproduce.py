@@ -64,7 +64,7 @@ if TYPE_CHECKING:
     metavar="DIR",
     help="Write the table and the study there.",
 )
-@set_option
+@set_option("the recipe or of a component, e.g. fid.count=5000; repeatable.")
 @device_option
 @data_options
 @out_option

@@ -82,7 +82,7 @@ SEARCH = ("trials", "metric", "space", "algorithm", "by", "search_seed")
 @study_option("batch", metavar="B", help="Images per step.")
 @study_option("metrics", metavar="M,...", complete="metric", help="The metrics of the final runs, on test images.")
 @study_option("precision", help="Arithmetic of the training.")
-@set_option
+@set_option("a component, e.g. fid.count=5000; repeatable. Those that are set are not searched.")
 @device_option
 @threads_option
 @ensemble_option

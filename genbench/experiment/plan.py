@@ -48,7 +48,13 @@ from genbench.experiment.run import (
     split_sampler,
     with_sampler,
 )
-from genbench.experiment.snapshots import NO_SNAPSHOTS, SnapshotSchedule, plan_snapshots, validation_setting
+from genbench.experiment.snapshots import (
+    NO_SNAPSHOTS,
+    SNAPSHOTS_ADVISED,
+    SnapshotSchedule,
+    plan_snapshots,
+    validation_setting,
+)
 from genbench.registry.listing import Kind
 from genbench.registry.loader import Registry
 from genbench.registry.options import complete, specs
@@ -269,7 +275,9 @@ def _possible_runs(findings: _Findings, runs: Sequence[Run], cells: Cells) -> tu
 
 
 def _snapshot_repair(config: ExperimentConfig, dataset: Component, info: DatasetInfo) -> dict[str, Any]:
-    """The changes that make the snapshots of a study possible: validation images, or none of them."""
+    """The changes that make the snapshots of a study possible: a number, validation images, or none of them."""
+    if not config.snapshots and (config.select or config.snapshot_metrics):
+        return {"snapshots": SNAPSHOTS_ADVISED}
     setting = validation_setting(dataset, info)
     if not info.validation and setting:
         return {"settings": (*config.settings, setting)}

@@ -49,6 +49,9 @@ def total_steps(run: Run) -> int:
 
 NO_SNAPSHOTS = SnapshotSchedule()
 
+SNAPSHOTS_ADVISED = 6
+"""The number that a refusal advises."""
+
 
 def plan_snapshots(
     count: int,
@@ -67,7 +70,9 @@ def plan_snapshots(
     if not count:
         option = f"--select {select.name}" if select else "--snapshot-metrics" if metrics else ""
         if option:
-            raise UsageError(f"{option}: needs snapshots of each training; say how many, for example --snapshots 6")
+            raise UsageError(
+                f"{option}: needs snapshots of each training; say how many: --snapshots {SNAPSHOTS_ADVISED}"
+            )
         return NO_SNAPSHOTS
     if select is not None:
         if count == 1:

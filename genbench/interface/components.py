@@ -16,7 +16,8 @@ def list_components(kind: Kind | None = None, *, plugins: Iterable[str | Path] =
     """The components of all plug-ins, or those of a kind, with their options, defaults, meanings and sources.
 
     Args:
-        kind: "model", "prior", "network", "dataset", "metric", "extractor", "sampler", "control" or "recipe".
+        kind: "model", "prior", "network", "dataset", "metric", "extractor", "sampler", "control", "recipe" or
+            "tracker"; None: all.
         plugins: Plug-in files whose components are listed too.
 
     Raises:

@@ -207,7 +207,7 @@ def load_dataset(
     Args:
         name: The dataset.
         options: Its options by "NAME.OPTION".
-        data_root: Folder of the datasets. [~/.cache/genbench/data]
+        data_root: Folder of the datasets. [`data` in GENBENCH_CACHE or ~/.cache/genbench]
         download: Allow the download of the dataset.
         skip_corrupt: Leave corrupt images out.
         plugins: Plug-in files to load.
@@ -253,7 +253,7 @@ def load_model(
         run: The run's folder; or its name in `out`, the beginning of its name, or the beginning of its key.
         out: Folder of the runs.
         device: "auto", "cpu", "cuda" or "cuda:i".
-        data_root: Folder of the datasets. [~/.cache/genbench/data]
+        data_root: Folder of the datasets. [`data` in GENBENCH_CACHE or ~/.cache/genbench]
         download: Allow the download of the dataset.
         skip_corrupt: Leave corrupt images out.
         plugins: Plug-in files that the run needs.

@@ -86,7 +86,7 @@ def score(
         metrics: The metrics; those that need what is not given are not applicable.
         options: Options of the metrics, the dataset and the prior by "NAME.OPTION".
         device: "auto", "cpu", "cuda" or "cuda:i".
-        data_root: Folder of the datasets. [~/.cache/genbench/data]
+        data_root: Folder of the datasets. [`data` in GENBENCH_CACHE or ~/.cache/genbench]
         download: Allow downloads of datasets and weights.
         skip_corrupt: Leave corrupt images of the dataset out.
         out: Folder of the runs.

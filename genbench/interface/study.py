@@ -105,12 +105,13 @@ def run(
         device: "auto", "cpu", "cuda" or "cuda:i".
         threads: CPU threads of a training. [1 for small steps, all cores for large ones]
         ensemble: The most runs that are trained as one tensor program: runs that differ by seed, or by options that are
-            real numbers. "auto": on a GPU where it is measured to be faster, unless `executor` or `jobs` is given.
+            real numbers. "auto": on a GPU where it is measured to be faster, unless `executor`, `jobs` or
+            `run_timeout` is given.
         executor: "serial" in this process, "process", "ray" or "slurm". [serial; process for several runs at once]
         jobs: Runs at once. A script that asks for several needs `if __name__ == "__main__":`.
         run_timeout: Seconds after which a run is ended and recorded as failed.
         executor_options: Options of the executor, by name.
-        data_root: Folder of the datasets. [~/.cache/genbench/data]
+        data_root: Folder of the datasets. [`data` in GENBENCH_CACHE or ~/.cache/genbench]
         download: Allow downloads of datasets and weights.
         skip_corrupt: Leave corrupt images out.
         skip_impossible: Leave combinations without meaning out, such as a VAE with a prior without density.
@@ -188,7 +189,7 @@ def evaluate(
         options: Options of the metrics and samplers by "NAME.OPTION"; each of a list of values is measured.
         samplers: Sources of the decoded samples.
         device: "auto", "cpu", "cuda" or "cuda:i".
-        data_root: Folder of the datasets. [~/.cache/genbench/data]
+        data_root: Folder of the datasets. [`data` in GENBENCH_CACHE or ~/.cache/genbench]
         download: Allow downloads of weights.
         skip_corrupt: Leave corrupt images out.
         plugins: Plug-in files that the runs need.

@@ -154,7 +154,9 @@ def ranks(rows: Sequence[Row], metric: str | None = None) -> Drawing:
 def _ranked(gathered: GatheredRows, metric: str, protocol: str) -> list[RankedGroup]:
     column = gathered.columns[metric, protocol]
     if column.example.higher_is_better is None:
-        raise UsageError(f"--metric {metric}: it has no better direction, so it ranks nothing")
+        raise UsageError(
+            f"{metric} has no better direction, so it ranks nothing; name a metric that has one (genbench report RUNS)"
+        )
     lower = not column.example.higher_is_better
     values = {name: column.by_seed(name) for name in column.values}
     errors = {name: known for name in values if (known := column.known_errors(name))}

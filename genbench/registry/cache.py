@@ -25,7 +25,7 @@ CACHE = "GENBENCH_CACHE"
 
 
 def cache_folder() -> Path:
-    """The folder of files that genbench can make again: GENBENCH_CACHE, or the user's cache folder.
+    """The folder of files that genbench can make again, but for `data`: GENBENCH_CACHE, or the user's cache folder.
 
     Where there is no home folder, or it cannot be written to, a folder of temporary files takes its place, with a line
     on stderr.

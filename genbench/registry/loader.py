@@ -45,6 +45,7 @@ from genbench.utils.io import shell_path
 from genbench.utils.plugin_code import add_source, describe_error, plugin_options
 
 NAME = re.compile(r"[a-z0-9]+(-[a-z0-9]+)*")
+HOOKS = (*(f"genbench_{kind}s" for kind in KINDS), "genbench_bibtex")
 BIBTEX = re.compile(r"@[A-Za-z]+\s*\{\s*[A-Za-z0-9:_.+/-]+\s*,.*\}", re.DOTALL)
 """One BibTeX entry with its key."""
 CLOCK_TICK_NS = 20_000_000
@@ -205,7 +206,7 @@ def _load_plugin(
     started = time.perf_counter()
     try:
         if manager.has_plugin(name):
-            raise PluginError(f"a plug-in named '{name}' is loaded already")
+            raise PluginError(f"a plug-in named '{name}' is loaded already: rename one, or --disable-plugin {name}")
         with redirect_stdout(sys.stderr), _undisturbed():  # csv and json on standard output stay clean
             _add_sources(location)
             module = _import_file(location) if isinstance(location, Path) else _import_installed(location)
@@ -251,12 +252,21 @@ def _add_sources(location: EntryPoint | Path) -> None:
 
 
 def _register_hooks(manager: pluggy.PluginManager, module: ModuleType, name: str) -> tuple[str, ...]:
-    """Register a module and return the names of its hooks; `PluginError` for a hook without a specification."""
+    """Register a module and return the names of its hooks.
+
+    `PluginError` for a hook without a specification, for one without `@hookimpl`, and for a module without any.
+    """
     manager.register(module, name=name)
     callers = manager.get_hookcallers(module) or []
+    marked = {caller.name for caller in callers}
+    for known in HOOKS:
+        if known not in marked and callable(getattr(module, known, None)):
+            raise PluginError(f"{known} lacks its decorator: @hookimpl, from genbench.hookspecs import hookimpl")
+    if not marked:
+        raise PluginError("it has no hook, such as genbench_priors, and provides nothing")
     misspelt = [caller.name for caller in callers if not caller.has_spec()]
     if misspelt:
-        raise unknown("hook", misspelt[0], [*(f"genbench_{kind}s" for kind in KINDS), "genbench_bibtex"])
+        raise unknown("hook", misspelt[0], HOOKS)
     return tuple(caller.name for caller in callers)
 
 

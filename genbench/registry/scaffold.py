@@ -24,8 +24,11 @@ def module_name(name: str) -> str:
     return name.replace("-", "_")
 
 
-def check_name(kind: str, name: str, taken: Iterable[str]) -> None:
-    """Raise `UsageError` for a malformed name, one that cannot be a Python module's, and one that is taken."""
+def check_name(kind: str, name: str, taken: Iterable[str], plugins: Iterable[str] = ()) -> None:
+    """Raise `UsageError` for a malformed name, one that cannot be a Python module's, and one that is taken.
+
+    `taken` are the components of the kind, `plugins` the installed plug-ins.
+    """
     if not NAME.fullmatch(name):
         raise UsageError(f"'{name}' is no name: lower case letters, digits and single hyphens, as in my-{kind}")
     module = module_name(name)
@@ -33,6 +36,10 @@ def check_name(kind: str, name: str, taken: Iterable[str]) -> None:
         raise UsageError(f"'{name}' cannot name a Python module ({module}): take a name such as my-{name}")
     if name in taken:
         raise UsageError(f"there is a {kind} '{name}' already (`genbench list {kind}s`): take another name")
+    if name in plugins:
+        raise UsageError(
+            f"a plug-in is named '{name}' (`genbench list plugins`), and a file of its name would not load"
+        )
     if importlib.util.find_spec(module) is not None:
         raise UsageError(f"'{name}' would hide the installed Python module {module}: take a name such as my-{name}")
 

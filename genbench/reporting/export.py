@@ -1,4 +1,4 @@
-"""An export of a study: tidy rows, tables in four formats, and one self-contained HTML file with thumbnails."""
+"""An export of a study: tidy rows, tables in three formats, and one self-contained HTML file with thumbnails."""
 
 from __future__ import annotations
 

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import pytest
 
 from genbench.analysis.captions import caption
 from genbench.analysis.headline import verdict
-from genbench.analysis.table import Table, choose_tables, headlines, of_columns
+from genbench.analysis.table import Table, assemble, choose_tables, headlines, of_columns
 from genbench.errors import UsageError
 from genbench.storage.results import Row
 from support.studies import row
@@ -81,6 +83,18 @@ def test_the_first_column_with_a_better_direction_ranks_unless_sort_is_given() -
     table = chosen("recall", "fid", sort="fid")
     assert [line.label for line in table.rows] == ["swae", "vae"]
     assert table.ranked_by == "fid"
+
+
+def test_where_no_number_has_a_better_direction_nothing_ranks() -> None:
+    """Speed is a fact: the models are in the order of their labels, whatever their numbers."""
+    rates = {"vae": 3.0, "swae": 1.0, "ae": 2.0}
+    rows = [
+        replace(row(model, 0, rate), metric="speed.images-per-second", higher_is_better=None)
+        for model, rate in rates.items()
+    ]
+    (table,) = assemble(rows)
+    assert table.ranked_by == ""
+    assert [line.label for line in table.rows] == ["ae", "swae", "vae"]
 
 
 def test_the_verdict_is_on_the_column_that_ranks_wherever_it_stands() -> None:

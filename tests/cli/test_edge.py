@@ -214,6 +214,7 @@ IMPOSSIBLE = ("swae", "vae", "--prior", "normal,uniform")
         (300, ("ae", "--metrics", "fid-ladder,reconstruction", "--set", "fid-ladder.codes=5000")),
         (300, (*IMPOSSIBLE, "--metrics", "reconstruction")),
         (300, ("ae", "--metrics", "reconstruction", "--snapshots", "2")),
+        (300, ("ae", "--metrics", "reconstruction", "--select", "reconstruction", "--batch", "16")),
         (10, (*IMPOSSIBLE, "--metrics", "fid,latent-sw,reconstruction", "--snapshots", "3", "--batch", "64")),
     ],
 )

@@ -56,6 +56,8 @@ WRONG: list[tuple[tuple[str, ...], tuple[str, ...]]] = [
     (("run", "swea"), ("no model 'swea'", "did you mean 'swae'", "possible: ae, ")),
     (("run", "SWEA", "vea", "--prior", "nrmal"), ("no model 'swea'", "no model 'vea'", "prior 'nrmal'", "'normal'")),
     (("run", "normal"), ("no model 'normal': it is a prior", "--prior")),
+    (("run", "--epochs", "2"), ("Missing MODEL or STUDY.toml",)),
+    (("run", "--controls", "swae"), ("Missing MODEL", "put the models first, or write --controls=all")),
     ((*RUN, "swae"), ("'swae' is named twice", r"--set swae\.OPTION=A,B")),
     ((*RUN, "--dataset", "MINST"), ("no dataset 'minst'", "did you mean 'mnist'")),
     ((*RUN, "--dataset", "imagenet"), ("no dataset 'imagenet'", "possible: celeba, ")),

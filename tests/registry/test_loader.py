@@ -58,6 +58,8 @@ def write(folder: Path, name: str, text: str) -> Path:
         ("raise SystemExit(3)", "SystemExit: 3"),
         (PRIOR.format(name="Bad Name"), "not lower case"),
         (PRIOR.format(name="x").replace("genbench_priors", "genbench_prior"), "did you mean 'genbench_priors'"),
+        (PRIOR.format(name="x").replace("@hookimpl\n", ""), "genbench_priors lacks its decorator: @hookimpl"),
+        ("x = 1", "it has no hook, such as genbench_priors"),
         (PRIOR.format(name="x").replace("ComponentSpec(", "dict("), "not genbench.api.ComponentSpec"),
         (PRIOR.format(name="x").replace("lambda latent_dim: None", "lambda d, **rest: None"), "every option must"),
         (PRIOR.format(name="x").replace("lambda latent_dim: None", "lambda d, *, o=[1]: None"), "needs an annotation"),

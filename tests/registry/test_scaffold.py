@@ -75,6 +75,7 @@ def test_a_package_has_the_entry_point_of_its_module(kind: str, genbench: Callab
         ("3d", "cannot name a Python module"),
         ("class", "cannot name a Python module"),
         ("ring", "there is a prior 'ring' already"),
+        ("swae", "a plug-in is named 'swae'"),
         ("random", "would hide the installed Python module"),
     ],
 )
