@@ -109,6 +109,22 @@ def test_a_fiftieth_of_the_gaussians_missed_the_value_of_all() -> None:
         assert format_estimate(estimate).plain in page("swae-gaussians")
 
 
+def test_the_numbers_of_the_faces_follow_from_their_rows() -> None:
+    text, rows = page("celeba"), kept_rows("celeba/rows.csv")
+    models = [row for row in rows if row.role == "model"]
+    metrics = ("fid", "reconstruction.pixel", "latent-w2.excess", "latent-sw.excess", "sharpness")
+    for model in ("swae", "vae", "wae-gan", "wae-mmd"):
+        (line,) = (line for line in text.splitlines() if line.startswith(f"| {model} |"))
+        cells = [cell.strip(" *") for cell in line.split("|")[2:-1]]
+        assert cells == [kept.mean(models, model, metric) for metric in metrics]
+    (pca,) = (line for line in text.splitlines() if line.startswith("| *control: pca* |"))
+    values = {row.metric: row.value or 0.0 for row in rows if row.model == "pca"}
+    assert [cell.strip() for cell in pca.split("|")[2:-1]] == [format_value(values[each], 3).plain for each in metrics]
+    words = " ".join(text.split())
+    for rival, metric in (("wae-mmd", "reconstruction.pixel"), ("wae-mmd", "fid"), ("vae", "latent-sw.excess")):
+        assert f"({kept.difference(models, 'swae', rival, metric)}, p" in words
+
+
 def test_the_numbers_of_the_claims_follow_from_the_rows() -> None:
     claims = (REPORTS / "claims.md").read_text(encoding="utf-8")
     gaussians = estimate_findings(kept.findings("swae-gaussians/findings.csv"))
