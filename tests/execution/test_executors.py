@@ -95,11 +95,11 @@ def equal(a: dict[str, dict[str, torch.Tensor]], b: dict[str, dict[str, torch.Te
 
 def test_workers_give_the_numbers_of_one_process_and_those_that_die_or_hang_cost_themselves(studies: Studies) -> None:
     planned = studies.plan("doomed", "stuck", "swae", "vae")
-    outcome = studies.run("process", planned, ExecutorConfig(jobs=2, timeout=20.0))
+    outcome = studies.run("process", planned, ExecutorConfig(jobs=2, timeout=12.0))
     assert len(outcome.done) == 2
     problems = {name.split("-")[1]: problem for name, problem in outcome.failed.items()}
     assert problems["doomed"].startswith("worker died: the worker process was ended by SIGKILL")
-    assert problems["stuck"].startswith("timeout: no end within 20 s (--run-timeout)")
+    assert problems["stuck"].startswith("timeout: no end within 12 s (--run-timeout)")
     recorded = {folder.name.split("-")[1]: folder for folder in studies.records("process")}
     assert {name: folder.state for name, folder in recorded.items()} == {
         **dict.fromkeys(("doomed", "stuck"), "failed"),
