@@ -189,7 +189,11 @@ class TableRow:
 
 @dataclass(frozen=True)
 class Table:
-    """The results on one dataset; rows are ranked by the metric `ranked_by`, that of the first column as assembled."""
+    """The results on one dataset.
+
+    Rows are ranked by the metric `ranked_by`, that of the first column as assembled; "" where that one has no
+    better direction.
+    """
 
     dataset: str
     columns: tuple[Column, ...]
@@ -200,10 +204,7 @@ class Table:
     @property
     def ranking(self) -> int | None:
         """The place of the column that ranks; None where none does or it is not among those shown."""
-        places = (
-            i for i, c in enumerate(self.columns) if c.metric == self.ranked_by and c.higher_is_better is not None
-        )
-        return next(places, None)
+        return next((i for i, column in enumerate(self.columns) if column.metric == self.ranked_by), None)
 
 
 def assemble(rows: Sequence[Row], sort: str | None = None) -> tuple[Table, ...]:

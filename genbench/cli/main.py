@@ -106,8 +106,8 @@ def run(models: tuple[str, ...], dry_run: bool, write: Path | None, form: str, *
     what the file says.
     """
     if not models:
-        taken = "; --controls took the word after it: put the models first, or write --controls=all"
-        raise click.UsageError(f"Missing MODEL or STUDY.toml{taken if flags['controls'] else ''}")
+        hint = "; a word after --controls is its value: put the models first, or write --controls=all"
+        raise click.UsageError(f"Missing MODEL or STUDY.toml{hint if flags['controls'] else ''}")
     if form == "json" and not dry_run:
         raise UsageError("--format json prints the plan: add --dry-run")
     study = read_study_flags(models, flags)

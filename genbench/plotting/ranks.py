@@ -154,8 +154,10 @@ def ranks(rows: Sequence[Row], metric: str | None = None) -> Drawing:
 def _ranked(gathered: GatheredRows, metric: str, protocol: str) -> list[RankedGroup]:
     column = gathered.columns[metric, protocol]
     if column.example.higher_is_better is None:
+        columns = gathered.columns.items()
+        metrics = dict.fromkeys(name for (name, _), each in columns if each.example.higher_is_better is not None)
         raise UsageError(
-            f"{metric} has no better direction, so it ranks nothing; name a metric that has one (genbench report RUNS)"
+            f"ranks: {metric} has no better direction, so it ranks nothing; possible: {', '.join(metrics) or 'none'}"
         )
     lower = not column.example.higher_is_better
     values = {name: column.by_seed(name) for name in column.values}

@@ -163,7 +163,7 @@ def main_lines(dataset: Dataset, view: View, c: Citations) -> list[str]:
             )
         alone = c.rows("pairs", **d, condition="tuned", real_alone=True)
         lines.append(
-            f"Without a correction for the number of pairs, both tests would tell"
+            "Without a correction for the number of pairs, both tests would tell"
             f" {len(alone)} of {len(tuned)} apart {c.cite('pairs', **d, condition='tuned', real_alone=True)}; of the"
             f" pairs of equal models up to {100 * LARGEST_FIRST * ALPHA:.0f} % may be among them."
         )
@@ -796,9 +796,9 @@ def setting(design: Mapping[str, Any], datasets: Mapping[str, Dataset]) -> list[
     sizes = ", ".join(f"{key} {value}" for key, value in design["options"].items())
     return [
         f"{len(design['models'])} models, {design['trials']} trials each, {design['seeds']} seeds, {images:,} images"
-        f" a training in batches of {design['batch']}: {images / 300_000:.2g} % of the 30,000,000 of cwae-table1 and"
-        f" {images / 18_000:.2g} % of the 1,800,000 of swae-priors; d = {design['latent_dim']}; a small `mlp`"
-        f" ({sizes}).",
+        f" a training in batches of {design['batch']}: {100 * images / 30_000_000:.2g} % of the 30,000,000 of"
+        f" cwae-table1 and {100 * images / 1_800_000:.2g} % of the 1,800,000 of swae-priors;"
+        f" d = {design['latent_dim']}; a small `mlp` ({sizes}).",
         "",
         f"Commit {', '.join(facts['commit']) or 'unknown'}, {', '.join(facts['device']) or 'no device'};"
         f" {len(records):,} runs, trials and controls included, {seconds / 3600:.1f} hours of training. `python"

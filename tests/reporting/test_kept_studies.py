@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import json
 import re
 from statistics import fmean
 
@@ -197,6 +198,18 @@ def test_the_means_and_tests_of_the_reality_check_follow_from_its_values() -> No
         assert float(row["difference"]) == pytest.approx(
             fmean(a[s] for s in seeds) - fmean(b[s] for s in seeds), abs=1e-3
         )
+
+
+def test_the_reality_check_tells_the_errors_and_the_power_that_were_simulated() -> None:
+    rates = json.loads((REPORTS / "trust" / "tuned-comparison.json").read_text(encoding="utf-8"))["rates"]
+    equal = [rate for rate in rates if rate["gain"] == 0]
+    power = {rate["gain"]: rate["rule finds one"] for rate in rates if rate["gain"] and rate["trials"] == 10}
+    seeds, most = [rate["seeds errs"] for rate in equal], max(rate["rule errs"] for rate in equal)
+    words = " ".join(page("reality").split())
+    assert f"different in {100 * min(seeds):.0f} to {100 * max(seeds):.0f} % of studies" in words
+    assert f"with the trials at most {100 * most:.1f} %" in words
+    assert f"finds {100 * power[2]:.0f} % of differences of two standard deviations" in words
+    assert f"{100 * power[4]:.0f} % of four" in words
 
 
 def test_what_one_dataset_says_of_another_follows_from_the_means_and_pairs() -> None:
